@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Every difference between kernels, each with what made it. */
+#ifndef TRAPLINE_COMPAT_BPF_H
+#define TRAPLINE_COMPAT_BPF_H
+
+/* Up to 5.19 a cgroup held its ancestors' ids; 7f203bc89eb6 (6.0) made that an array of pointers. */
+struct cgroup___pre60 {
+	u64 ancestor_ids[0];
+} __attribute__((preserve_access_index));
+
+/* The id of the ancestor of `cgrp` at `level`; the caller has checked that cgrp is at least that deep. */
+static __always_inline u64 cgroup_ancestor_id(struct cgroup *cgrp, u32 level)
+{
+	struct cgroup *ancestor = NULL;
+
+	if (bpf_core_field_exists(cgrp->ancestors)) {
+		bpf_probe_read_kernel(&ancestor, sizeof(ancestor), &cgrp->ancestors[level]);
+		return ancestor ? BPF_CORE_READ(ancestor, kn, id) : 0;
+	}
+	u64 id = 0;
+	bpf_probe_read_kernel(&id, sizeof(id), &((struct cgroup___pre60 *)cgrp)->ancestor_ids[level]);
+	return id;
+}
+
+/*
+ * From 6.16 sched_process_exit fires before exit_mm, so a thread's last faults (the kernel clears its tid in user
+ * memory there) come after it; 5.x to 6.15 fire it after exit_mm. x86_fpu_dropped comes later still on every x86
+ * kernel, but not for a thread whose registers are already saved. See retire() in faults.bpf.c for what follows.
+ */
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Page faults: what the kernel half tells user space. Mirrored in crates/probe/src/abi.rs, compared by a test. */
+#ifndef TRAPLINE_FAULTS_H
+#define TRAPLINE_FAULTS_H
+
+#include "trap.h"
+
+#define FAULTS_NONE (~0ULL) /* a minimum of nothing; an address that is not known */
+
+struct faults_config {
+	__u32 minor_weight; /* one timed minor fault stands for so many */
+	__u32 verbose;	    /* every fault goes to the ring */
+};
+
+/* What user space changes while programs run. */
+struct faults_control {
+	__u64 epoch; /* the number of the running interval */
+	__u64 last;  /* events are detached: what they did not report is reported by the iterator */
+};
+
+/* The longest and the shortest fault of one interval. */
+struct faults_extremes {
+	__u64 epoch;
+	__u64 max_ns;
+	__u64 min_ns;
+};
+
+/* One thread since the trace began (or since it was last retired, see retire()). */
+struct faults_thread {
+	__u64 start_ns; /* its birth, CLOCK_MONOTONIC */
+	__u32 pid;
+	__u32 tid;
+	__u64 cgroup;
+	__u64 major; /* completed faults, by the kernel's own accounting */
+	__u64 minor;
+	__u64 timed_major; /* how many of them were timed */
+	__u64 timed_minor;
+	__u64 major_ns; /* time of the timed ones */
+	__u64 minor_ns;
+	__u64 max_ns;
+	__u64 min_ns; /* FAULTS_NONE if none was timed */
+	struct faults_extremes recent[2]; /* of interval n in recent[n % 2] */
+	__u64 hist[TRAP_BUCKETS];	  /* time of each, see hist_bucket(); a minor one counts minor_weight times */
+	char comm[TRAP_COMM_LEN];
+};
+
+/* rw of an event */
+#define FAULTS_READ 0u
+#define FAULTS_WRITE 1u
+#define FAULTS_EXEC 2u
+#define FAULTS_RW_UNKNOWN 3u
+
+/* One fault; or, with count > 1 or addr == FAULTS_NONE, faults that the variant could count but not see. */
+struct faults_event {
+	__u64 time_ns; /* of completion */
+	__u64 start_ns;
+	__u64 addr;
+	__u64 ip;
+	__u64 latency_ns;
+	__u64 count;
+	__u32 pid;
+	__u32 tid;
+	__u32 major;
+	__u32 rw;
+	char comm[TRAP_COMM_LEN];
+};
+
+/* Losses, each of which reaches the end record. */
+struct faults_losses {
+	__u64 events;		  /* faults whose event the ring could not hold */
+	__u64 unattributed_major; /* faults of threads that ended when `retired` was full */
+	__u64 unattributed_minor;
+	__u64 untracked; /* threads for which there was no memory at their birth */
+	__u64 unpaired;	 /* completions without an entry: counted, not timed */
+};
+
+#endif

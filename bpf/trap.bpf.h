@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What all tools share in the kernel: which tasks are meant, and how a latency becomes a bucket. */
+#ifndef TRAPLINE_TRAP_BPF_H
+#define TRAPLINE_TRAP_BPF_H
+
+#include "trap.h"
+
+const volatile struct trap_filter filter SEC(".rodata.filter") = {};
+
+/* The processes meant by -p, or the command that trapline itself started. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, TRAP_MAX_PIDS);
+	__type(key, u32);
+	__type(value, u8);
+} pids SEC(".maps");
+
+static __always_inline bool comm_is_wanted(const char *comm)
+{
+	for (int i = 0; i < TRAP_COMM_LEN; i++) {
+		if (comm[i] != filter.comm[i])
+			return false;
+		if (!comm[i])
+			return true;
+	}
+	return true;
+}
+
+static __always_inline u64 task_cgroup_id(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+}
+
+static __always_inline bool cgroup_is_wanted(struct task_struct *task)
+{
+	struct cgroup *cgrp = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+
+	if (!cgrp || BPF_CORE_READ(cgrp, level) < (int)filter.cgroup_level)
+		return false;
+	return cgroup_ancestor_id(cgrp, filter.cgroup_level) == filter.cgroup;
+}
+
+/* The part of the filter that may change in a thread's life: its name and its cgroup. */
+static __always_inline bool moving_filter_wants(struct task_struct *task, const char *comm)
+{
+	if ((filter.by & TRAP_BY_COMM) && !comm_is_wanted(comm))
+		return false;
+	if ((filter.by & TRAP_BY_CGROUP) && !cgroup_is_wanted(task))
+		return false;
+	return true;
+}
+
+/* The part that is settled when a thread is born. */
+static __always_inline bool fixed_filter_wants(struct task_struct *task)
+{
+	u32 pid = task->tgid;
+
+	if ((filter.by & TRAP_BY_TID) && filter.tid != (u32)task->pid)
+		return false;
+	if ((filter.by & TRAP_BY_PID) && !bpf_map_lookup_elem(&pids, &pid))
+		return false;
+	return pid != 0;
+}
+
+/*
+ * Four buckets an octave: bucket i < 4 holds the value i; from there bucket 4(e-1)+s holds values whose highest bit
+ * is e and whose next two bits are s. The last one is open-ended (from 7.5 s). model/src/hist.rs is the other half.
+ */
+static __always_inline u32 hist_bucket(u64 value)
+{
+	u32 e = 0, bucket;
+	u64 v = value;
+
+	if (value < 4)
+		return value;
+	if (v >> 32) {
+		e += 32;
+		v >>= 32;
+	}
+	if (v >> 16) {
+		e += 16;
+		v >>= 16;
+	}
+	if (v >> 8) {
+		e += 8;
+		v >>= 8;
+	}
+	if (v >> 4) {
+		e += 4;
+		v >>= 4;
+	}
+	if (v >> 2) {
+		e += 2;
+		v >>= 2;
+	}
+	e += v >> 1;
+	bucket = (e - 1) * 4 + ((value >> (e - 2)) & 3);
+	return bucket < TRAP_BUCKETS ? bucket : TRAP_BUCKETS - 1;
+}
+
+#endif

@@ -1,0 +1,93 @@
+//! What `doctor` says of each variant of each tool.
+
+use crate::field::{Field, Kind, Record, Schema, Unit, Value};
+
+const fn text(name: &'static str, kind: Kind, help: &'static str) -> Field {
+    Field { name, unit: Unit::None, kind, help, column: None }
+}
+
+/// The fields of a variant's row.
+pub const VARIANT: &Schema = &[
+    text("tool", Kind::Key, "the command"),
+    text("variant", Kind::Key, "the probe variant, best first"),
+    text("attaches", Kind::Label, "yes or no: it was loaded and attached, not guessed"),
+    text("errno", Kind::Label, "the kernel's error"),
+    text("error", Kind::Label, "what the kernel refused"),
+    text("remedy", Kind::Label, "what to do about it"),
+];
+
+/// The machine, as far as it decides what attaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Its name.
+    pub host: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The lockdown mode; nothing if the kernel does not say.
+    pub lockdown: Option<String>,
+    /// Whether the kernel describes its types.
+    pub btf: bool,
+    /// Whether we may load and attach programs at all.
+    pub privileged: bool,
+    /// The effective capabilities that matter, by name.
+    pub capabilities: Vec<&'static str>,
+    /// Which of the kernel's own file systems are mounted, of those that help.
+    pub mounted: Vec<&'static str>,
+}
+
+impl Machine {
+    /// What a header tells beside host and kernel.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(&'static str, Value)> {
+        let yes = |is: bool| Value::from(if is { "yes" } else { "no" });
+        vec![
+            ("lockdown", self.lockdown.as_deref().into()),
+            ("btf", yes(self.btf)),
+            ("privileged", yes(self.privileged)),
+            ("capabilities", self.capabilities.join(" ").as_str().into()),
+            ("mounted", self.mounted.join(" ").as_str().into()),
+        ]
+    }
+}
+
+/// One variant of one tool, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variant {
+    /// The command.
+    pub tool: &'static str,
+    /// The variant.
+    pub variant: &'static str,
+    /// Why it cannot be used here; nothing if it attaches.
+    pub refusal: Option<Refusal>,
+}
+
+/// Why a variant cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The name of the kernel's error, `EPERM`; nothing if it was not the kernel that refused.
+    pub errno: Option<String>,
+    /// What was refused.
+    pub error: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Variant {
+    /// As a record of [`VARIANT`].
+    #[must_use]
+    pub fn record(&self) -> Record {
+        let refusal = self.refusal.as_ref();
+        let of = |part: fn(&Refusal) -> &str| refusal.map(part).into();
+        Record::new(
+            VARIANT,
+            vec![
+                self.tool.into(),
+                self.variant.into(),
+                if refusal.is_none() { "yes" } else { "no" }.into(),
+                refusal.and_then(|r| r.errno.as_deref()).into(),
+                of(|r| &r.error),
+                of(|r| &r.remedy),
+            ],
+        )
+    }
+}

@@ -1,0 +1,54 @@
+//! Compiles the kernel half: each `bpf/TOOL.bpf.c` into an object that the crate embeds.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use libbpf_cargo::SkeletonBuilder;
+
+/// One kernel half per tool; `src/` has a module of the same name.
+const TOOLS: &[&str] = &["faults"];
+
+fn main() -> Result<()> {
+    let bpf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bpf").canonicalize()?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
+    let arch = match env::var("CARGO_CFG_TARGET_ARCH")?.as_str() {
+        "x86_64" => "x86",
+        other => anyhow::bail!("the kernel half is not written for {other} yet"),
+    };
+    let clang = clang()?;
+    for tool in TOOLS {
+        SkeletonBuilder::new()
+            .source(bpf.join(format!("{tool}.bpf.c")))
+            .obj(out.join(format!("{tool}.bpf.o")))
+            .clang(&clang)
+            .clang_args([
+                format!("-D__TARGET_ARCH_{arch}"),
+                format!("-I{}", bpf.display()),
+                format!("-ffile-prefix-map={}=bpf", bpf.display()),
+                "-mcpu=v3".into(),
+                "-Wall".into(),
+                "-Wextra".into(),
+                "-Wno-unused-parameter".into(),
+                "-Werror".into(),
+            ])
+            .build()
+            .with_context(|| format!("cannot compile bpf/{tool}.bpf.c with {clang}"))?;
+    }
+    println!("cargo:rerun-if-changed={}", bpf.display());
+    println!("cargo:rerun-if-env-changed=CLANG");
+    Ok(())
+}
+
+/// `$CLANG`, or the newest clang of those that Debian packages.
+fn clang() -> Result<String> {
+    if let Ok(clang) = env::var("CLANG") {
+        return Ok(clang);
+    }
+    ["clang-19", "clang"]
+        .iter()
+        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|out| out.status.success()))
+        .map(ToString::to_string)
+        .context("no clang found: install clang (Debian: apt-get install clang-19), or name one in CLANG")
+}

@@ -1,0 +1,172 @@
+//! The structures that user space and the kernel half share: `bpf/trap.h` and `bpf/faults.h`, mirrored.
+//!
+//! A test compares each with the types in the compiled object, so a mirror cannot drift from its original.
+
+use bytemuck::{Pod, Zeroable};
+use trapline_model::BUCKETS;
+
+pub(crate) const COMM_LEN: usize = 16;
+/// A minimum of nothing; an address that is not known.
+pub(crate) const NONE: u64 = u64::MAX;
+
+pub(crate) const BY_PID: u32 = 1;
+pub(crate) const BY_TID: u32 = 2;
+pub(crate) const BY_COMM: u32 = 4;
+pub(crate) const BY_CGROUP: u32 = 8;
+pub(crate) const BY_TREE: u32 = 16;
+
+macro_rules! mirror {
+    ($(#[$doc:meta])* $name:ident = $c_name:literal { $($field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Debug, Clone, Copy, Pod, Zeroable)]
+        pub(crate) struct $name { $(pub(crate) $field: $type,)* }
+
+        #[cfg(test)]
+        impl $name {
+            /// Its C name, its size, and each field's name and offset in bytes.
+            fn layout() -> (&'static str, usize, Vec<(&'static str, usize)>) {
+                let fields = vec![$((stringify!($field), std::mem::offset_of!($name, $field)),)*];
+                ($c_name, size_of::<$name>(), fields)
+            }
+        }
+    };
+}
+
+mirror! {
+    /// Which tasks are meant.
+    TrapFilter = "trap_filter" {
+        cgroup: u64,
+        began_ns: u64,
+        cgroup_level: u32,
+        tid: u32,
+        by: u32,
+        pad: u32,
+        comm: [u8; COMM_LEN],
+    }
+}
+
+mirror! {
+    /// How the faults programs work.
+    FaultsConfig = "faults_config" {
+        minor_weight: u32,
+        verbose: u32,
+    }
+}
+
+mirror! {
+    /// What changes while they run.
+    FaultsControl = "faults_control" {
+        epoch: u64,
+        last: u64,
+    }
+}
+
+mirror! {
+    /// The longest and the shortest fault of one interval.
+    FaultsExtremes = "faults_extremes" {
+        epoch: u64,
+        max_ns: u64,
+        min_ns: u64,
+    }
+}
+
+mirror! {
+    /// One thread.
+    FaultsThread = "faults_thread" {
+        start_ns: u64,
+        pid: u32,
+        tid: u32,
+        cgroup: u64,
+        major: u64,
+        minor: u64,
+        timed_major: u64,
+        timed_minor: u64,
+        major_ns: u64,
+        minor_ns: u64,
+        max_ns: u64,
+        min_ns: u64,
+        recent: [FaultsExtremes; 2],
+        hist: [u64; BUCKETS],
+        comm: [u8; COMM_LEN],
+    }
+}
+
+mirror! {
+    /// One fault.
+    FaultsEvent = "faults_event" {
+        time_ns: u64,
+        start_ns: u64,
+        addr: u64,
+        ip: u64,
+        latency_ns: u64,
+        count: u64,
+        pid: u32,
+        tid: u32,
+        major: u32,
+        rw: u32,
+        comm: [u8; COMM_LEN],
+    }
+}
+
+mirror! {
+    /// What was lost.
+    FaultsLosses = "faults_losses" {
+        events: u64,
+        unattributed_major: u64,
+        unattributed_minor: u64,
+        untracked: u64,
+        unpaired: u64,
+    }
+}
+
+/// A task's name: up to the first NUL, bytes that are not UTF-8 replaced.
+pub(crate) fn comm(bytes: &[u8; COMM_LEN]) -> String {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(COMM_LEN);
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use libbpf_rs::btf::{Btf, types};
+
+    use super::*;
+
+    #[test]
+    fn mirrors_equal_the_kernel_half() {
+        let object = std::env::temp_dir().join(format!("trapline-abi-{}.o", std::process::id()));
+        std::fs::write(&object, crate::faults::OBJECT).unwrap();
+        let btf = Btf::from_path(&object).unwrap();
+        std::fs::remove_file(&object).unwrap();
+        for (name, size, fields) in [
+            TrapFilter::layout(),
+            FaultsConfig::layout(),
+            FaultsControl::layout(),
+            FaultsExtremes::layout(),
+            FaultsThread::layout(),
+            FaultsEvent::layout(),
+            FaultsLosses::layout(),
+        ] {
+            let original: types::Struct<'_> = btf.type_by_name(name).unwrap_or_else(|| panic!("no {name}"));
+            assert_eq!(original.size(), size, "size of {name}");
+            let members: Vec<_> = original
+                .iter()
+                .map(|member| match member.attr {
+                    types::MemberAttr::Normal { offset } => (member.name, offset as usize / 8),
+                    types::MemberAttr::BitField { .. } => panic!("{name} has a bit field"),
+                })
+                .collect();
+            let mirrored: Vec<_> = fields.iter().map(|&(f, at)| (Some(OsStr::new(f)), at)).collect();
+            assert_eq!(members, mirrored, "fields of {name}");
+        }
+    }
+
+    #[test]
+    fn a_name_ends_at_its_first_nul_and_is_text() {
+        assert_eq!(comm(b"bash\0garbage\0\0\0\0"), "bash");
+        assert_eq!(comm(b"0123456789abcdef"), "0123456789abcdef");
+        assert_eq!(comm(b"\xff\x1b[2J\0\0\0\0\0\0\0\0\0\0\0"), "\u{fffd}\x1b[2J");
+    }
+}

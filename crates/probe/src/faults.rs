@@ -1,0 +1,386 @@
+//! Page faults: attaches a variant of `bpf/faults.bpf.c` and reads it.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io::Read;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+use anyhow::{Context, Result, anyhow};
+use bytemuck::{Pod, Zeroable, bytes_of, pod_read_unaligned};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut, RingBuffer, RingBufferBuilder};
+use trapline_model::faults::{Access, Extremes, Fault, Ledger, Report, Stats, Thread, Timing};
+use trapline_model::{Block, Event, Header, Hist, Value};
+
+use crate::abi::{self, BY_COMM, BY_PID, FaultsConfig, FaultsControl, FaultsEvent, FaultsLosses, FaultsThread, TrapFilter};
+use crate::filter::Filter;
+use crate::launch::Launch;
+use crate::live::{Last, Tool};
+use crate::perf::{self, Software};
+use crate::system;
+use crate::variant::{self, Attached, OpenError, Recipe, Variant};
+
+pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
+
+/// Best first.
+pub(crate) const VARIANTS: &[Variant] = &[
+    Variant { name: "fentry", ways: &[&["fentry_begin", "fentry_end"]] },
+    Variant { name: "kprobe", ways: &[&["kprobe_session"], &["kprobe_begin", "kprobe_end"]] },
+    Variant {
+        name: "tracepoint",
+        ways: &[&["tracepoint_user", "tracepoint_kernel", "tracepoint_major", "tracepoint_minor"]],
+    },
+    Variant { name: "counters", ways: &[&[]] },
+];
+
+/// How many ended threads are fetched at once.
+const BATCH: u32 = 256;
+
+/// Which minor faults are timed. Counts are exact in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinorLatency {
+    /// All of them.
+    Exact,
+    /// One in so many, where that saves something: on the tracepoint variant.
+    Sampled(u32),
+    /// None.
+    Off,
+}
+
+impl fmt::Display for MinorLatency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact => f.write_str("exact"),
+            Self::Sampled(n) => write!(f, "1:{n}"),
+            Self::Off => f.write_str("off"),
+        }
+    }
+}
+
+/// What to trace, and how.
+#[derive(Debug)]
+pub struct Options {
+    /// Whose faults.
+    pub filter: Filter,
+    /// Only this variant, not the first that works.
+    pub variant: Option<String>,
+    /// Which minor faults are timed.
+    pub minor_latency: MinorLatency,
+    /// An event for each fault.
+    pub verbose: bool,
+    /// Size of the ring that holds events until they are read, bytes: a power of two of pages.
+    pub ring_bytes: u32,
+}
+
+/// The tool, attached.
+#[derive(Debug)]
+pub struct Faults {
+    attached: Attached,
+    read: Link,
+    retired: MapHandle,
+    ring: Option<Ring>,
+    ledger: Ledger,
+    settings: Settings,
+    epoch: u64,
+}
+
+/// What follows from the options on the variant in use.
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    timing: Timing,
+    minor_latency: MinorLatency,
+    verbose: bool,
+}
+
+struct Ring {
+    buffer: RingBuffer<'static>,
+    events: Rc<RefCell<Vec<Event>>>,
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("waiting", &self.events.borrow().len()).finish_non_exhaustive()
+    }
+}
+
+/// The recipe that `open` and `doctor` share.
+pub(crate) struct FaultsRecipe {
+    pub(crate) filter: TrapFilter,
+    pub(crate) minor_latency: MinorLatency,
+    pub(crate) verbose: bool,
+    pub(crate) ring_bytes: u32,
+}
+
+impl Recipe for FaultsRecipe {
+    fn object(&self) -> &'static [u8] {
+        OBJECT
+    }
+
+    fn variants(&self) -> &'static [Variant] {
+        VARIANTS
+    }
+
+    fn always(&self) -> Vec<&'static str> {
+        let mut names = vec!["thread_born", "thread_execed", "thread_ends", "thread_freed", "threads_adopt", "threads_read"];
+        if self.filter.by & BY_COMM != 0 {
+            names.push("thread_renamed");
+        }
+        names
+    }
+
+    fn optional(&self) -> Vec<&'static str> {
+        vec!["thread_ended"]
+    }
+
+    fn configure(&self, object: &mut OpenObject) -> Result<()> {
+        let minor_weight = match self.minor_latency {
+            MinorLatency::Sampled(n) => n,
+            MinorLatency::Exact | MinorLatency::Off => 1,
+        };
+        let config = FaultsConfig { minor_weight, verbose: self.verbose.into() };
+        for mut map in object.maps_mut() {
+            match map.name().to_str() {
+                Some(".rodata.filter") => map.set_initial_value(bytes_of(&self.filter))?,
+                Some(".rodata.config") => map.set_initial_value(bytes_of(&config))?,
+                Some("events") if self.verbose => map.set_max_entries(self.ring_bytes)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
+        let (event, period) = match (program.name().to_str(), self.minor_latency) {
+            (Some("threads_adopt" | "threads_read"), _) => return Ok(vec![]),
+            (Some("tracepoint_minor"), MinorLatency::Off) => return Ok(vec![]),
+            (Some("tracepoint_minor"), MinorLatency::Exact) => (Software::MinorFaults, 1),
+            (Some("tracepoint_minor"), MinorLatency::Sampled(n)) => (Software::MinorFaults, n.into()),
+            (Some("tracepoint_major"), _) => (Software::MajorFaults, 1),
+            _ => return Ok(vec![program.attach()?]),
+        };
+        perf::attach(program, perf::open_everywhere(event, period)?)
+    }
+}
+
+impl Faults {
+    /// Attaches the first variant that works, or the one asked for, and counts from then on. A launched command and
+    /// its descendants are counted from their birth.
+    ///
+    /// # Errors
+    /// [`OpenError`] when no variant can be attached or the filter names what does not exist.
+    pub fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
+        let filter = options.filter.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
+        let mut recipe = FaultsRecipe {
+            filter: filter.map_err(anyhow::Error::from)?,
+            // Every fault has its line, so every fault is timed.
+            minor_latency: if options.verbose { MinorLatency::Exact } else { options.minor_latency },
+            verbose: options.verbose,
+            ring_bytes: options.ring_bytes,
+        };
+        let mut attached = variant::open(&recipe, options.variant.as_deref())?;
+        if attached.variant != "tracepoint" && matches!(recipe.minor_latency, MinorLatency::Sampled(_)) {
+            // It saves nothing here, and the kernel half has been told to weigh the samples: once more, unsampled.
+            recipe.minor_latency = MinorLatency::Exact;
+            attached = variant::open(&recipe, Some(attached.variant))?;
+        }
+        let pids = options.filter.pids.iter().copied().chain(launch.map(Launch::pid));
+        Ok(Self::start(attached, &recipe, pids)?)
+    }
+
+    fn start(attached: Attached, recipe: &FaultsRecipe, pids: impl Iterator<Item = u32>) -> Result<Self> {
+        let timing = match (attached.variant, recipe.minor_latency) {
+            ("counters", _) => Timing::None,
+            (_, MinorLatency::Off) => Timing::Major,
+            (_, MinorLatency::Exact) => Timing::All(1),
+            (_, MinorLatency::Sampled(n)) => Timing::All(n),
+        };
+        let map = |name: &str| {
+            let map = attached.object.maps().find(|map| map.name() == name);
+            MapHandle::try_from(&map.ok_or_else(|| anyhow!("the kernel half has no map {name}"))?)
+                .with_context(|| format!("cannot open the map {name}"))
+        };
+        if recipe.filter.by & BY_PID != 0 {
+            let wanted = map("pids")?;
+            for pid in pids {
+                wanted.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY).context("cannot set the processes")?;
+            }
+        }
+        let retired = map("retired")?;
+        let ring = if recipe.verbose { Some(Ring::new(&map("events")?)?) } else { None };
+        let iterator = |name: &str| {
+            let program = attached.object.progs_mut().find(|p| p.name() == name);
+            program.ok_or_else(|| anyhow!("the kernel half has no program {name}"))?.attach().map_err(anyhow::Error::from)
+        };
+        // Threads that were here before: counted from now on.
+        let adopt = iterator("threads_adopt")?;
+        std::io::copy(&mut Iter::new(&adopt)?, &mut std::io::sink()).context("cannot go through the threads")?;
+        let read = iterator("threads_read")?;
+        let settings = Settings { timing, minor_latency: recipe.minor_latency, verbose: recipe.verbose };
+        Ok(Self { attached, read, retired, ring, ledger: Ledger::new(timing), settings, epoch: 0 })
+    }
+
+    /// Lets the kernel half begin the next interval, and reads the one that ended.
+    fn read(&mut self, last: bool) -> Result<()> {
+        let epoch = self.epoch;
+        self.epoch += 1;
+        self.write_map(".data.control", &FaultsControl { epoch: self.epoch, last: last.into() })?;
+        let mut bytes = Vec::new();
+        Iter::new(&self.read)?.read_to_end(&mut bytes).context("cannot read the threads")?;
+        for chunk in bytes.chunks_exact(size_of::<FaultsThread>()) {
+            self.ledger.live(report(&pod_read_unaligned(chunk), epoch));
+        }
+        // After the living: a thread that ended in between is in both, and its end replaces its life.
+        self.fetch_ended(epoch)
+    }
+
+    fn fetch_ended(&mut self, epoch: u64) -> Result<()> {
+        loop {
+            // A batch may be cut short where a hash bucket does not fit in: only an empty one is the last.
+            let batch = self.retired.lookup_and_delete_batch(BATCH, MapFlags::ANY, MapFlags::ANY);
+            let mut last = true;
+            for (_, value) in batch.context("cannot read the ended threads")? {
+                self.ledger.ended(report(&pod_read_unaligned(&value), epoch));
+                last = false;
+            }
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn map(&self, name: &str) -> Result<libbpf_rs::Map<'_>> {
+        let map = self.attached.object.maps().find(|map| map.name() == name);
+        map.ok_or_else(|| anyhow!("the kernel half has no map {name}"))
+    }
+
+    fn write_map(&self, name: &str, value: &impl Pod) -> Result<()> {
+        self.map(name)?
+            .update(&0u32.to_ne_bytes(), bytes_of(value), MapFlags::ANY)
+            .with_context(|| format!("cannot write the map {name}"))
+    }
+
+    fn losses(&self) -> Result<FaultsLosses> {
+        let value = self.map(".bss.losses")?.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
+        Ok(value.map_or_else(FaultsLosses::zeroed, |bytes| pod_read_unaligned(&bytes)))
+    }
+}
+
+impl Tool for Faults {
+    fn header(&self) -> Header {
+        let minor_latency = match self.settings.timing {
+            Timing::None => Value::Null,
+            _ => self.settings.minor_latency.to_string().as_str().into(),
+        };
+        system::header("faults", self.attached.variant, vec![("minor_latency", minor_latency)])
+    }
+
+    fn events_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.ring.as_ref().map(|ring| ring.fd())
+    }
+
+    fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        if let Some(ring) = &self.ring {
+            ring.buffer.consume().context("cannot read the events")?;
+            events.append(&mut ring.events.borrow_mut());
+        }
+        self.fetch_ended(self.epoch)
+    }
+
+    fn interval(&mut self, cumulative: bool) -> Result<Block> {
+        self.read(false)?;
+        Ok(self.ledger.interval(system::monotonic_ns(), cumulative))
+    }
+
+    fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
+        self.attached.events.clear();
+        self.read(true)?;
+        // The threads' ends stay attached until here: a last fault in exit_mm is in one of the two.
+        self.attached.rest.clear();
+        self.drain(events)?;
+        let time_ns = system::monotonic_ns();
+        let rows = self.ledger.interval(time_ns, cumulative);
+        let totals = self.ledger.totals(time_ns);
+        let losses = self.losses()?;
+        let unattributed = losses.unattributed_major + losses.unattributed_minor;
+        let sum = |name| match totals.sum.as_ref().and_then(|sum| sum.get(name)) {
+            Some(&Value::U64(n)) => n,
+            _ => 0,
+        };
+        Ok(Last {
+            counted: sum("major") + sum("minor") + unattributed,
+            rows,
+            lost: losses.events,
+            sampled: match self.settings.timing {
+                Timing::All(weight) => weight.into(),
+                Timing::None | Timing::Major => 1,
+            },
+            losses: vec![
+                ("unattributed", unattributed),
+                ("untracked", losses.untracked),
+                ("unpaired", losses.unpaired),
+                ("folded", self.ledger.folded()),
+            ],
+            verbose: self.settings.verbose,
+            totals,
+        })
+    }
+}
+
+impl Ring {
+    fn new(map: &MapHandle) -> Result<Self> {
+        let events = Rc::new(RefCell::new(Vec::new()));
+        let waiting = Rc::clone(&events);
+        let mut builder = RingBufferBuilder::new();
+        builder.add(map, move |bytes| {
+            if let Ok(event) = bytemuck::try_pod_read_unaligned::<FaultsEvent>(bytes) {
+                let fault = fault(&event);
+                waiting.borrow_mut().extend((0..event.count).map(|_| fault.event()));
+            }
+            0
+        })?;
+        Ok(Self { buffer: builder.build().context("cannot map the ring")?, events })
+    }
+
+    #[allow(unsafe_code)]
+    fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor belongs to the buffer, which lives as long as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.buffer.epoll_fd()) }
+    }
+}
+
+/// A thread's figures in the words of the model; `epoch` is the interval that is about to be shown.
+fn report(row: &FaultsThread, epoch: u64) -> Report {
+    let mut recent = Extremes::default();
+    for of in row.recent.iter().filter(|of| of.epoch == epoch) {
+        recent = Extremes { max_ns: of.max_ns, min_ns: of.min_ns };
+    }
+    Report {
+        thread: Thread { pid: row.pid, tid: row.tid, start_ns: row.start_ns },
+        comm: abi::comm(&row.comm),
+        stats: Stats {
+            major: row.major,
+            minor: row.minor,
+            timed_major: row.timed_major,
+            timed_minor: row.timed_minor,
+            major_ns: row.major_ns,
+            minor_ns: row.minor_ns,
+            hist: Hist::new(&row.hist),
+        },
+        extremes: Extremes { max_ns: row.max_ns, min_ns: row.min_ns },
+        recent,
+    }
+}
+
+fn fault(event: &FaultsEvent) -> Fault {
+    let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
+    Fault {
+        time_ns: event.time_ns,
+        thread: Thread { pid: event.pid, tid: event.tid, start_ns: event.start_ns },
+        comm: abi::comm(&event.comm),
+        major: event.major != 0,
+        addr: known(event.addr),
+        ip: known(event.ip),
+        access: [Access::Read, Access::Write, Access::Execute].get(event.rw as usize).copied(),
+        latency_ns: known(event.latency_ns),
+    }
+}

@@ -1,0 +1,24 @@
+//! Kernel to model: the kernel half is loaded, attached and read here, and nowhere else.
+//!
+//! This crate has the only libbpf, and with `trapline-workload` the only `unsafe`. Each tool is a module with an
+//! ordered list of [`variant`]s; the first that really loads and attaches is used.
+
+mod abi;
+pub mod doctor;
+pub mod faults;
+mod filter;
+mod launch;
+pub mod live;
+mod perf;
+mod system;
+mod variant;
+
+pub use filter::{Filter, FilterError};
+pub use launch::{Launch, LaunchError};
+pub use variant::{OpenError, Refused};
+
+/// Keeps libbpf from writing to standard error; with `verbose`, shows all it has to say (the verifier's log too).
+pub fn set_libbpf_output(verbose: bool) {
+    let print: libbpf_rs::PrintCallback = if verbose { |_, text| eprint!("{text}") } else { |_, _| {} };
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, print)));
+}

@@ -1,0 +1,273 @@
+//! The frame of every live tool: intervals, signals, the command or processes that end it. It makes a tool a source.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use trapline_model::{Block, End, Event, Header, Item, Source};
+
+use crate::launch::Launch;
+use crate::system;
+
+/// How often what the kernel half sets aside is fetched, at the least: threads that ended.
+const DRAIN_EVERY: Duration = Duration::from_millis(250);
+
+/// A tool that is attached.
+pub trait Tool {
+    /// What to say of it first.
+    fn header(&self) -> Header;
+    /// Becomes readable when events wait; nothing if the tool has no events.
+    fn events_fd(&self) -> Option<BorrowedFd<'_>>;
+    /// Fetches events, and what the kernel half set aside.
+    ///
+    /// # Errors
+    /// When the kernel half cannot be read.
+    fn drain(&mut self, events: &mut Vec<Event>) -> Result<()>;
+    /// The rows of the interval that ends now.
+    ///
+    /// # Errors
+    /// When the kernel half cannot be read.
+    fn interval(&mut self, cumulative: bool) -> Result<Block>;
+    /// Detaches, and gives the last events, the rows of the interval cut short, the totals and the losses.
+    ///
+    /// # Errors
+    /// When the kernel half cannot be read.
+    fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last>;
+}
+
+/// The end of a tool's run.
+#[derive(Debug)]
+pub struct Last {
+    /// Since the last interval.
+    pub rows: Block,
+    /// Over the run.
+    pub totals: Block,
+    /// What was counted (without lines) or could have had a line.
+    pub counted: u64,
+    /// Events not delivered.
+    pub lost: u64,
+    /// One in how many was timed.
+    pub sampled: u64,
+    /// Further losses.
+    pub losses: Vec<(&'static str, u64)>,
+    /// Whether each event has a line.
+    pub verbose: bool,
+}
+
+/// When to show rows and when to end.
+#[derive(Debug, Default)]
+pub struct Frame {
+    /// Rows at each such time; without it only totals.
+    pub interval: Option<Duration>,
+    /// Rows are since the start, not since the last interval.
+    pub cumulative: bool,
+    /// End after this time.
+    pub duration: Option<Duration>,
+    /// Index of the field that rows are sorted by.
+    pub sort: usize,
+    /// Show only so many rows.
+    pub top: Option<usize>,
+    /// End when all of these processes have.
+    pub pids: Vec<u32>,
+}
+
+/// A live source.
+#[derive(Debug)]
+pub struct Live<T> {
+    tool: T,
+    frame: Frame,
+    launch: Option<Launch>,
+    signals: SignalFd,
+    interrupts: u32,
+    processes: Vec<OwnedFd>,
+    began: Instant,
+    began_cpu_ns: u64,
+    intervals: u32,
+    lines: u64,
+    events: Vec<Event>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Starting,
+    Running,
+    Ending(VecDeque<Item>),
+}
+
+/// Why a wait was over.
+#[derive(Debug, PartialEq)]
+enum Wake {
+    Events,
+    Interval,
+    End,
+}
+
+impl<T: Tool> Live<T> {
+    /// Puts a tool into its frame, and lets the command run. Signals are caught from here on.
+    ///
+    /// # Errors
+    /// When signals cannot be caught, or there is no such command.
+    pub fn new(tool: T, frame: Frame, mut launch: Option<Launch>) -> Result<Self> {
+        let mut set = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD] {
+            set.add(signal);
+        }
+        set.thread_block().context("cannot block signals")?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            .context("cannot catch signals")?;
+        if let Some(launch) = &mut launch {
+            launch.go()?;
+        }
+        Ok(Self {
+            processes: frame.pids.iter().filter_map(|&pid| system::pidfd(pid).ok()).collect(),
+            tool,
+            frame,
+            launch,
+            signals,
+            interrupts: 0,
+            began: Instant::now(),
+            began_cpu_ns: system::own_cpu_ns(),
+            intervals: 0,
+            lines: 0,
+            events: Vec::new(),
+            state: State::Starting,
+        })
+    }
+
+    /// The command that was started, if one was.
+    pub fn into_launch(self) -> Option<Launch> {
+        self.launch
+    }
+
+    fn wait(&mut self) -> Result<Wake> {
+        loop {
+            let now = Instant::now();
+            let end = self.frame.duration.map(|d| self.began + d);
+            let next = self.frame.interval.map(|i| self.began + i * (self.intervals + 1));
+            if end.is_some_and(|end| now >= end) {
+                return Ok(Wake::End);
+            }
+            if next.is_some_and(|next| now >= next) {
+                self.intervals += 1;
+                return Ok(Wake::Interval);
+            }
+            let until = [end, next].into_iter().flatten().min().map_or(DRAIN_EVERY, |at| at - now);
+            if self.poll(until.min(DRAIN_EVERY))? {
+                return Ok(Wake::End);
+            }
+            // Also when nothing woke us: what the kernel half set aside wants fetching.
+            self.tool.drain(&mut self.events)?;
+            if !self.events.is_empty() {
+                return Ok(Wake::Events);
+            }
+        }
+    }
+
+    /// Waits for something to happen, at most so long. Tells whether it was the end.
+    fn poll(&mut self, until: Duration) -> Result<bool> {
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.processes.iter().map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.tool.events_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        // Rounded up, or a wait of less than a millisecond would spin.
+        let timeout = PollTimeout::try_from(until.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("cannot wait for events"),
+        }
+        let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect::<Vec<_>>().into_iter();
+        let signalled = ready.next().unwrap_or(false);
+        self.processes.retain(|_| !ready.next().unwrap_or(false));
+        let gone = self.processes.is_empty() && !self.frame.pids.is_empty();
+        Ok(gone || signalled && self.take_signals()?)
+    }
+
+    /// Reads the signals that came. Tells whether they mean the end.
+    fn take_signals(&mut self) -> Result<bool> {
+        let mut end = false;
+        while let Some(info) = self.signals.read_signal().context("cannot read signals")? {
+            let signal = Signal::try_from(info.ssi_signo as i32).context("cannot read signals")?;
+            match (&mut self.launch, signal) {
+                (Some(launch), Signal::SIGCHLD) => end |= launch.ended()?.is_some(),
+                (None, Signal::SIGCHLD) => {}
+                // An interrupt from the terminal has reached the command too: it decides. A second one does not ask.
+                (Some(launch), Signal::SIGINT) => {
+                    self.interrupts += 1;
+                    if self.interrupts > 1 {
+                        launch.signal(Signal::SIGKILL);
+                    }
+                }
+                (Some(launch), signal) => launch.signal(signal),
+                (None, _) => end = true,
+            }
+        }
+        Ok(end)
+    }
+
+    fn take_events(&mut self) -> Option<Item> {
+        if self.events.is_empty() {
+            return None;
+        }
+        self.lines += self.events.len() as u64;
+        Some(Item::Events(std::mem::take(&mut self.events)))
+    }
+
+    fn block(&self, mut block: Block) -> Block {
+        block.sort(self.frame.sort, self.frame.top);
+        block
+    }
+
+    /// Detaches and puts the last items in order.
+    fn finish(&mut self) -> Result<VecDeque<Item>> {
+        let duration_ns = self.began.elapsed().as_nanos() as u64;
+        let last = self.tool.finish(self.frame.cumulative, &mut self.events)?;
+        let mut items: VecDeque<Item> = self.take_events().into_iter().collect();
+        if self.frame.interval.is_some() {
+            items.push_back(Item::Rows(self.block(last.rows)));
+        }
+        items.push_back(Item::Totals(self.block(last.totals)));
+        items.push_back(Item::End(End {
+            duration_ns,
+            events: if last.verbose { self.lines } else { last.counted },
+            lost: last.lost,
+            sampled: last.sampled,
+            self_ns: system::own_cpu_ns() - self.began_cpu_ns,
+            losses: last.losses,
+        }));
+        Ok(items)
+    }
+}
+
+impl<T: Tool> Source for Live<T> {
+    type Error = anyhow::Error;
+
+    fn next(&mut self) -> Result<Option<Item>> {
+        loop {
+            match &mut self.state {
+                State::Starting => {
+                    self.state = State::Running;
+                    return Ok(Some(Item::Header(self.tool.header())));
+                }
+                State::Running => {
+                    if let Some(events) = self.take_events() {
+                        return Ok(Some(events));
+                    }
+                    match self.wait()? {
+                        Wake::Events => {}
+                        Wake::Interval => {
+                            let block = self.tool.interval(self.frame.cumulative)?;
+                            return Ok(Some(Item::Rows(self.block(block))));
+                        }
+                        Wake::End => self.state = State::Ending(self.finish()?),
+                    }
+                }
+                State::Ending(items) => return Ok(items.pop_front()),
+            }
+        }
+    }
+}

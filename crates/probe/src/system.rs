@@ -1,0 +1,92 @@
+//! Facts about the machine that headers, `doctor` and error messages need.
+
+use std::fs;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
+use trapline_model::{Header, Value};
+
+/// Where a kernel shows its own types.
+pub(crate) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// CLOCK_MONOTONIC in nanoseconds: the clock of every `time_ns` and `start_ns`.
+pub(crate) fn monotonic_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| t.num_nanoseconds() as u64)
+}
+
+/// Processor time of this process so far, user and system, nanoseconds.
+pub(crate) fn own_cpu_ns() -> u64 {
+    getrusage(UsageWho::RUSAGE_SELF)
+        .map_or(0, |u| (u.user_time().num_nanoseconds() + u.system_time().num_nanoseconds()) as u64)
+}
+
+/// The effective capabilities, as a bit mask.
+pub(crate) fn capabilities() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Those of the effective capabilities that matter to us, by name.
+pub(crate) fn named_capabilities() -> Vec<&'static str> {
+    let all = [(21, "CAP_SYS_ADMIN"), (24, "CAP_SYS_RESOURCE"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+    let caps = capabilities();
+    all.into_iter().filter(|&(bit, _)| caps & (1 << bit) != 0).map(|(_, name)| name).collect()
+}
+
+/// Whether a file system of this type is mounted anywhere.
+pub(crate) fn is_mounted(kind: &str) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    mounts.lines().any(|line| line.split(' ').nth(2) == Some(kind))
+}
+
+/// Whether programs may be loaded and attached at all.
+pub(crate) fn has_bpf_privilege() -> bool {
+    let caps = capabilities();
+    let has = |cap: u32| caps & (1 << cap) != 0;
+    has(CAP_SYS_ADMIN) || (has(CAP_BPF) && has(CAP_PERFMON))
+}
+
+/// The lockdown mode in force: `none`, `integrity`, `confidentiality`; nothing if the kernel does not say.
+pub(crate) fn lockdown() -> Option<String> {
+    let text = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
+    text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']').map(str::to_owned))
+}
+
+/// A descriptor that becomes readable when the process ends.
+#[allow(unsafe_code)]
+pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: the arguments are numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The first item of a stream that starts now.
+pub(crate) fn header(tool: &'static str, variant: &'static str, settings: Vec<(&'static str, Value)>) -> Header {
+    let uts = nix::sys::utsname::uname();
+    let part = |f: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
+        uts.as_ref().map_or_else(|_| String::new(), |u| f(u).to_string_lossy().into_owned())
+    };
+    Header {
+        tool,
+        variant,
+        version: env!("CARGO_PKG_VERSION"),
+        host: part(|u| u.nodename()),
+        kernel: part(|u| u.release()),
+        start_unix_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64),
+        start_ns: monotonic_ns(),
+        settings,
+    }
+}

@@ -1,0 +1,198 @@
+//! Variants: ways to watch the same thing, tried in order. Try, keep, report: nothing is guessed from version numbers.
+
+use std::io;
+
+use libbpf_rs::{Link, Object, ObjectBuilder, OpenObject};
+use nix::errno::Errno;
+use thiserror::Error;
+use trapline_model::doctor::Refusal;
+
+use crate::system;
+
+/// One way to watch: programs that load and attach together.
+#[derive(Debug)]
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
+    /// The programs, by the names of their functions; if the first set is refused the next is tried.
+    pub(crate) ways: &'static [&'static [&'static str]],
+}
+
+/// A variant that cannot be used here, and why.
+#[derive(Debug)]
+pub struct Refused {
+    /// The variant.
+    pub variant: &'static str,
+    /// The reason.
+    pub refusal: Refusal,
+}
+
+/// Why a tool could not be started.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// None of its variants can be used, or not the one that was asked for.
+    #[error("{}", in_one_line(.0))]
+    Refused(Vec<Refused>),
+    /// There is no such variant.
+    #[error("no variant is called `{name}`; there are {}", known.join(", "))]
+    NoSuchVariant {
+        /// The name that was asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<&'static str>,
+    },
+    /// Something else went wrong.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+fn in_one_line(refused: &[Refused]) -> String {
+    let why: Vec<String> = refused.iter().map(|r| format!("{}: {}", r.variant, r.refusal.error)).collect();
+    let what_to_do = match refused {
+        [one] => &one.refusal.remedy,
+        [first, rest @ ..] if rest.iter().all(|r| r.refusal.remedy == first.refusal.remedy) => &first.refusal.remedy,
+        _ => "`trapline doctor` says what to do about each",
+    };
+    format!("no probe can be attached here: {} ({what_to_do})", why.join("; "))
+}
+
+/// A loaded object with the links that keep its programs attached.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub(crate) variant: &'static str,
+    /// Drop these to stop the events; the rest of the programs stays.
+    pub(crate) events: Vec<Link>,
+    pub(crate) rest: Vec<Link>,
+    pub(crate) object: Object,
+}
+
+/// What a tool does with its object before it is loaded, and how it attaches what libbpf cannot attach by itself.
+pub(crate) trait Recipe {
+    /// The compiled kernel half.
+    fn object(&self) -> &'static [u8];
+    /// All ways to watch, best first.
+    fn variants(&self) -> &'static [Variant];
+    /// Programs that every variant needs beside its own.
+    fn always(&self) -> Vec<&'static str>;
+    /// Programs used where the kernel has what they attach to.
+    fn optional(&self) -> Vec<&'static str>;
+    /// Sets configuration and map sizes.
+    fn configure(&self, object: &mut OpenObject) -> anyhow::Result<()>;
+    /// Attaches one program; nothing if it is not to be attached.
+    fn attach(&self, program: &libbpf_rs::ProgramMut<'_>) -> anyhow::Result<Vec<Link>> {
+        Ok(vec![program.attach()?])
+    }
+}
+
+/// Tries the variants in order, or only the one that is asked for. Gives the first that works.
+pub(crate) fn open(recipe: &impl Recipe, only: Option<&str>) -> Result<Attached, OpenError> {
+    let known = recipe.variants();
+    if let Some(name) = only
+        && !known.iter().any(|v| v.name == name)
+    {
+        let known = known.iter().map(|v| v.name).collect();
+        return Err(OpenError::NoSuchVariant { name: name.to_owned(), known });
+    }
+    let mut refused = Vec::new();
+    for variant in known.iter().filter(|v| only.is_none_or(|name| name == v.name)) {
+        match try_variant(recipe, variant) {
+            Ok(attached) => return Ok(attached),
+            Err(refusal) => refused.push(Refused { variant: variant.name, refusal }),
+        }
+    }
+    Err(OpenError::Refused(refused))
+}
+
+/// Loads and attaches a variant by its first way that works. The refusal is that of the last way.
+pub(crate) fn try_variant(recipe: &impl Recipe, variant: &Variant) -> Result<Attached, Refusal> {
+    let mut refusal = None;
+    for way in variant.ways {
+        for optional in [recipe.optional(), vec![]] {
+            match try_way(recipe, variant.name, way, &optional) {
+                Ok(attached) => return Ok(attached),
+                Err(error) => {
+                    let missing = matches!(errno(&error), Some(Errno::ESRCH | Errno::ENOENT));
+                    refusal = Some(explain(&error));
+                    if !missing {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    Err(refusal.unwrap_or_else(|| Refusal {
+        errno: None,
+        error: "it has no programs".into(),
+        remedy: "report this as a defect of trapline".into(),
+    }))
+}
+
+fn try_way(
+    recipe: &impl Recipe,
+    variant: &'static str,
+    way: &[&str],
+    optional: &[&'static str],
+) -> anyhow::Result<Attached> {
+    let rest: Vec<&str> = recipe.always().into_iter().chain(optional.iter().copied()).collect();
+    let mut object = ObjectBuilder::default().open_memory(recipe.object())?;
+    for mut program in object.progs_mut() {
+        let name = program.name().to_string_lossy().into_owned();
+        program.set_autoload(way.contains(&name.as_str()) || rest.contains(&name.as_str()));
+    }
+    recipe.configure(&mut object)?;
+    let object = object.load()?;
+    let mut attached = Attached { variant, events: vec![], rest: vec![], object };
+    // What follows the threads' lives comes first, so that no event meets a thread that is not followed.
+    for (names, links) in [(&rest[..], &mut attached.rest), (way, &mut attached.events)] {
+        for name in names {
+            let program = attached.object.progs_mut().find(|p| p.name() == *name);
+            let program = program.ok_or_else(|| anyhow::anyhow!("the kernel half has no program {name}"))?;
+            links.extend(recipe.attach(&program).map_err(|e| e.context(format!("cannot attach {name}")))?);
+        }
+    }
+    Ok(attached)
+}
+
+/// The system's error in a chain, if there is one. libbpf-rs keeps it to itself but for its text.
+fn errno(error: &anyhow::Error) -> Option<Errno> {
+    let own = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
+    let text = format!("{error:#}");
+    let shown = || text.rsplit_once("(os error ")?.1.split(')').next()?.parse().ok();
+    own.or_else(shown).map(Errno::from_raw)
+}
+
+/// Turns the kernel's refusal into words that help.
+fn explain(error: &anyhow::Error) -> Refusal {
+    let errno = errno(error);
+    Refusal {
+        errno: errno.map(|e| format!("{e:?}")),
+        error: format!("{error:#}").replace('\n', " "),
+        remedy: remedy(errno),
+    }
+}
+
+fn remedy(errno: Option<Errno>) -> String {
+    if !system::has_bpf_privilege() {
+        return "run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE".into();
+    }
+    if !std::path::Path::new(system::KERNEL_BTF).exists() {
+        return format!("needs a kernel with CONFIG_DEBUG_INFO_BTF ({} is missing)", system::KERNEL_BTF);
+    }
+    let lockdown = system::lockdown();
+    match errno {
+        Some(Errno::EPERM | Errno::EACCES) if lockdown.as_deref().is_some_and(|mode| mode != "none") => format!(
+            "kernel lockdown is `{}`: boot without it (no `lockdown=` on the kernel command line, Secure Boot off) \
+             or use another variant",
+            lockdown.unwrap_or_default()
+        ),
+        Some(Errno::EPERM | Errno::EACCES) => {
+            "this kernel refuses such programs even to root; use another variant".into()
+        }
+        Some(Errno::ENOENT | Errno::ESRCH | Errno::EOPNOTSUPP | Errno::EINVAL) => {
+            "this kernel lacks what the variant attaches to (built without it); use another variant".into()
+        }
+        Some(Errno::ENOMEM | Errno::E2BIG | Errno::EMFILE) => {
+            "the kernel is short of memory or descriptors for it; free some and try again".into()
+        }
+        _ => "use another variant, and report this with the output of `trapline doctor`".into(),
+    }
+}

@@ -1,0 +1,81 @@
+//! CSV: one table, of events if there are any, else of rows and totals; what was lost is the last line.
+
+use std::io::{self, Write};
+
+use csv::{Writer, WriterBuilder};
+use trapline_model::{Event, Item, Record, Schema, Sink, Value};
+
+use crate::escape::visible;
+
+/// Writes one table with a line of column names; the first two columns are `type` and `time_ns`. The last line is a
+/// comment, `# end …`, with the losses. A table has one schema: where events are shown, rows and totals are not.
+#[derive(Debug)]
+pub struct Csv<W: Write> {
+    out: Writer<W>,
+    schema: Option<&'static Schema>,
+}
+
+impl<W: Write> Csv<W> {
+    /// Over a writer, which is flushed after each item. `schema` is that of the table to be written.
+    pub fn new(out: W, schema: &'static Schema) -> io::Result<Self> {
+        let mut out = WriterBuilder::new().flexible(true).from_writer(out);
+        out.write_record(["type", "time_ns"].into_iter().chain(schema.iter().map(|field| field.name)))?;
+        Ok(Self { out, schema: Some(schema) })
+    }
+
+    fn record(&mut self, kind: &str, time_ns: u64, record: &Record) -> io::Result<()> {
+        if self.schema.is_none_or(|schema| schema != record.schema()) {
+            return Ok(());
+        }
+        let values = record.iter().map(|(_, value)| match value {
+            Value::Null => String::new(),
+            Value::U64(n) => n.to_string(),
+            Value::Str(s) => harmless(s),
+        });
+        Ok(self.out.write_record([kind.to_owned(), time_ns.to_string()].into_iter().chain(values))?)
+    }
+}
+
+impl<W: Write> Sink for Csv<W> {
+    fn take(&mut self, item: &Item) -> io::Result<()> {
+        match item {
+            Item::Header(_) => {}
+            Item::Events(events) => {
+                for Event { time_ns, record } in events {
+                    self.record("event", *time_ns, record)?;
+                }
+            }
+            Item::Rows(block) => block.rows.iter().try_for_each(|row| self.record("row", block.time_ns, row))?,
+            Item::Totals(block) => {
+                block.rows.iter().try_for_each(|row| self.record("total", block.time_ns, row))?;
+            }
+            Item::End(end) => {
+                let mut line = format!(
+                    "# end duration_ns={} events={} lost={} sampled={} self_ns={}",
+                    end.duration_ns, end.events, end.lost, end.sampled, end.self_ns
+                );
+                end.losses.iter().for_each(|(name, n)| line.push_str(&format!(" {name}={n}")));
+                self.out.write_record([line])?;
+            }
+        }
+        self.out.flush()
+    }
+}
+
+/// A name that a spreadsheet shows and does not compute.
+fn harmless(name: &str) -> String {
+    let name = visible(name);
+    if name.starts_with(['=', '+', '-', '@']) { format!("'{name}") } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn a_name_is_not_a_formula() {
+        assert_eq!(harmless("=cmd|' /C calc'!A0"), "'=cmd|' /C calc'!A0");
+        assert_eq!(harmless("\tx"), "\\x09x");
+        assert_eq!(harmless("kworker/0:1"), "kworker/0:1");
+    }
+}

@@ -1,0 +1,37 @@
+//! The doctor's report for people.
+
+use std::io::{self, Write};
+
+use trapline_model::doctor::{Machine, Variant};
+
+use crate::escape::visible;
+
+/// Writes what was found: the machine, then each variant, with the reason and the remedy where it is refused.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn doctor(out: &mut impl Write, machine: &Machine, variants: &[Variant]) -> io::Result<()> {
+    let list = |names: &[&str]| if names.is_empty() { "none".to_owned() } else { names.join(" ") };
+    writeln!(out, "kernel        {} on {}", visible(&machine.kernel), visible(&machine.host))?;
+    writeln!(out, "lockdown      {}", machine.lockdown.as_deref().map_or("not shown by this kernel".into(), visible))?;
+    writeln!(out, "kernel types  {}", if machine.btf { "yes (BTF)" } else { "no BTF" })?;
+    writeln!(out, "capabilities  {}", list(&machine.capabilities))?;
+    writeln!(out, "mounted       {}", list(&machine.mounted))?;
+    let mut used = Vec::new();
+    for of in variants {
+        let verdict = match &of.refusal {
+            Some(refusal) => format!("no   {}", refusal.errno.as_deref().unwrap_or("")),
+            None if used.contains(&of.tool) => "yes".into(),
+            None => {
+                used.push(of.tool);
+                "yes, and is used".into()
+            }
+        };
+        writeln!(out, "{:<8} {:<12} {}", of.tool, of.variant, verdict.trim_end())?;
+        if let Some(refusal) = &of.refusal {
+            writeln!(out, "         why:   {}", visible(&refusal.error))?;
+            writeln!(out, "         do:    {}", visible(&refusal.remedy))?;
+        }
+    }
+    Ok(())
+}

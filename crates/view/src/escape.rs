@@ -1,0 +1,39 @@
+//! Names come from other processes, which may choose them to deceive.
+
+use std::fmt::Write;
+
+/// The text with everything that could move a cursor, change a colour or hide other text written out: `\x1b`,
+/// `\n` as `\x0a`, direction marks and zero-width characters as `\u{202e}`; and a backslash doubled.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Writing to a string cannot fail.
+        let _ = match c {
+            '\\' => write!(out, "\\\\"),
+            c if c.is_control() => write!(out, "\\x{:02x}", c as u32),
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => {
+                write!(out, "\\u{{{:x}}}", c as u32)
+            }
+            c => {
+                out.push(c);
+                Ok(())
+            }
+        };
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+
+    #[test]
+    fn nothing_moves_the_cursor() {
+        assert_eq!(visible("plain name é 漢"), "plain name é 漢");
+        assert_eq!(visible("\x1b[2J\r\n\t\0\u{9b}"), "\\x1b[2J\\x0d\\x0a\\x09\\x00\\x9b");
+        assert_eq!(visible("a\u{202e}b\u{200b}"), "a\\u{202e}b\\u{200b}");
+        assert_eq!(visible("\\x1b"), "\\\\x1b");
+    }
+}

@@ -1,0 +1,83 @@
+//! JSON lines: the contract that programs read.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use trapline_model::{Item, Record, Sink, Value};
+
+/// The version of the form; it grows when the meaning of a field changes.
+const SCHEMA: u32 = 1;
+
+/// Writes each item as one JSON object a line.
+#[derive(Debug)]
+pub struct JsonLines<W> {
+    out: W,
+}
+
+impl<W: Write> JsonLines<W> {
+    /// Over a writer, which is flushed after each item.
+    pub fn new(out: W) -> Self {
+        Self { out }
+    }
+
+    fn records<'a>(
+        &mut self,
+        kind: &str,
+        records: impl Iterator<Item = (u64, &'a Record)>,
+    ) -> io::Result<()> {
+        for (time_ns, record) in records {
+            let mut line = format!("{{\"type\":\"{kind}\",\"time_ns\":{time_ns}");
+            record.iter().for_each(|(field, value)| member(&mut line, field.name, value));
+            writeln!(self.out, "{line}}}")?;
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write> Sink for JsonLines<W> {
+    fn take(&mut self, item: &Item) -> io::Result<()> {
+        match item {
+            Item::Header(h) => {
+                let start = Timestamp::from_nanosecond(h.start_unix_ns.into()).unwrap_or_default();
+                let mut line = format!("{{\"type\":\"header\",\"schema\":{SCHEMA}");
+                member(&mut line, "tool", &h.tool.into());
+                member(&mut line, "variant", &h.variant.into());
+                member(&mut line, "version", &h.version.into());
+                member(&mut line, "host", &h.host.as_str().into());
+                member(&mut line, "kernel", &h.kernel.as_str().into());
+                member(&mut line, "start", &start.to_string().as_str().into());
+                member(&mut line, "start_ns", &h.start_ns.into());
+                h.settings.iter().for_each(|(name, value)| member(&mut line, name, value));
+                writeln!(self.out, "{line}}}")?;
+            }
+            Item::Events(events) => self.records("event", events.iter().map(|e| (e.time_ns, &e.record)))?,
+            Item::Rows(block) => self.records("row", block.rows.iter().map(|row| (block.time_ns, row)))?,
+            Item::Totals(block) => self.records("total", block.rows.iter().map(|row| (block.time_ns, row)))?,
+            Item::End(end) => {
+                let mut line = String::from("{\"type\":\"end\"");
+                let figures = [
+                    ("duration_ns", end.duration_ns),
+                    ("events", end.events),
+                    ("lost", end.lost),
+                    ("sampled", end.sampled),
+                    ("self_ns", end.self_ns),
+                ];
+                for (name, value) in figures.iter().chain(&end.losses) {
+                    member(&mut line, name, &(*value).into());
+                }
+                writeln!(self.out, "{line}}}")?;
+            }
+        }
+        self.out.flush()
+    }
+}
+
+fn member(line: &mut String, name: &str, value: &Value) {
+    // Writing to a string cannot fail.
+    let _ = match value {
+        Value::Null => write!(line, ",\"{name}\":null"),
+        Value::U64(n) => write!(line, ",\"{name}\":{n}"),
+        Value::Str(s) => write!(line, ",\"{name}\":{}", serde_json::Value::from(s.as_str())),
+    };
+}

@@ -1,0 +1,171 @@
+//! Tables for people: in a terminal the newest replaces the one before, in a pipe they follow each other.
+
+use std::io::{self, Write};
+
+use jiff::{Timestamp, tz::TimeZone};
+use trapline_model::{Block, End, Event, Field, Header, Item, Record, Schema, Show, Sink, Value};
+use unicode_width::UnicodeWidthStr;
+
+use crate::escape::visible;
+
+/// Where a table is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Screen {
+    /// A pipe or a file: block after block.
+    Paper,
+    /// A terminal with so many lines: each block is drawn over the one before.
+    Terminal {
+        /// Lines of the terminal.
+        lines: usize,
+    },
+}
+
+/// Writes blocks as tables.
+#[derive(Debug)]
+pub struct Table<W> {
+    out: W,
+    screen: Screen,
+    zone: TimeZone,
+    /// Wall-clock time minus CLOCK_MONOTONIC, nanoseconds.
+    wall_minus_monotonic: i128,
+    note: String,
+    events_headed: bool,
+}
+
+impl<W: Write> Table<W> {
+    /// Over a writer, which is flushed after each item. Times of day are those of `zone`.
+    pub fn new(out: W, screen: Screen, zone: TimeZone) -> Self {
+        Self { out, screen, zone, wall_minus_monotonic: 0, note: String::new(), events_headed: false }
+    }
+
+    fn header(&mut self, header: &Header) {
+        self.wall_minus_monotonic = i128::from(header.start_unix_ns) - i128::from(header.start_ns);
+        let settings = header.settings.iter().filter_map(|(name, value)| match value {
+            Value::Null => None,
+            Value::U64(n) => Some(format!(", {} {n}", name.replace('_', " "))),
+            Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
+        });
+        self.note =
+            format!("trapline {} by {}{}", header.tool, header.variant, settings.collect::<String>());
+    }
+
+    /// The time of day at a moment of the monotonic clock.
+    fn clock(&self, time_ns: u64, form: &str) -> String {
+        let wall = Timestamp::from_nanosecond(self.wall_minus_monotonic + i128::from(time_ns)).unwrap_or_default();
+        wall.to_zoned(self.zone.clone()).strftime(form).to_string()
+    }
+
+    fn rows(&mut self, block: &Block) -> io::Result<()> {
+        let time = self.clock(block.time_ns, "%H:%M:%S");
+        let title = format!("[{time}] {}", self.note);
+        match self.screen {
+            Screen::Paper => {
+                self.block(&title, block, usize::MAX)?;
+                writeln!(self.out)
+            }
+            Screen::Terminal { lines } => {
+                // Home, draw, then clear what is left of the picture before: nothing flickers.
+                write!(self.out, "\x1b[H\x1b[J")?;
+                // Title, headings, the sum, a line for what is hidden, and the cursor's own.
+                self.block(&title, block, lines.saturating_sub(5).max(1))
+            }
+        }
+    }
+
+    fn totals(&mut self, block: &Block) -> io::Result<()> {
+        if matches!(self.screen, Screen::Terminal { .. }) {
+            writeln!(self.out)?;
+        }
+        self.block(&format!("Totals, {}", self.note), block, usize::MAX)
+    }
+
+    fn block(&mut self, title: &str, block: &Block, most: usize) -> io::Result<()> {
+        writeln!(self.out, "{title}")?;
+        let Some(schema) = block.sum.as_ref().or(block.rows.first()).map(Record::schema) else {
+            return Ok(());
+        };
+        writeln!(self.out, "{}", headings(schema))?;
+        for row in block.rows.iter().take(most) {
+            writeln!(self.out, "{}", line(row))?;
+        }
+        let hidden = block.hidden + block.rows.len().saturating_sub(most);
+        if hidden > 0 {
+            writeln!(self.out, "({hidden} more)")?;
+        }
+        if let Some(sum) = &block.sum {
+            writeln!(self.out, "{}", line(sum))?;
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, events: &[Event]) -> io::Result<()> {
+        for Event { time_ns, record } in events {
+            if !self.events_headed {
+                self.events_headed = true;
+                writeln!(self.out, "{:<15} {}", "TIME", headings(record.schema()))?;
+            }
+            writeln!(self.out, "{} {}", self.clock(*time_ns, "%H:%M:%S%.6f"), line(record))?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, end: &End) -> io::Result<()> {
+        let mut text = format!(
+            "{:.3} s, {} events, {} lost, sampled 1:{}, {:.1} ms of our own processor time",
+            end.duration_ns as f64 / 1e9,
+            end.events,
+            end.lost,
+            end.sampled,
+            end.self_ns as f64 / 1e6
+        );
+        end.losses.iter().for_each(|(name, n)| text.push_str(&format!(", {n} {name}")));
+        writeln!(self.out, "{text}")
+    }
+}
+
+impl<W: Write> Sink for Table<W> {
+    fn take(&mut self, item: &Item) -> io::Result<()> {
+        match item {
+            Item::Header(header) => self.header(header),
+            Item::Events(events) => self.events(events)?,
+            Item::Rows(block) => self.rows(block)?,
+            Item::Totals(block) => self.totals(block)?,
+            Item::End(end) => self.end(end)?,
+        }
+        self.out.flush()
+    }
+}
+
+fn headings(schema: &Schema) -> String {
+    let cells = schema.iter().filter_map(|field| field.column.map(|c| (field, c.title.to_owned())));
+    join(cells)
+}
+
+fn line(record: &Record) -> String {
+    join(record.iter().filter_map(|(field, value)| field.column.map(|c| (field, cell(value, c.show)))))
+}
+
+fn join<'a>(cells: impl Iterator<Item = (&'a Field, String)>) -> String {
+    let mut line = String::new();
+    for (i, (field, text)) in cells.enumerate() {
+        let Some(column) = field.column else { continue };
+        if i > 0 {
+            line.push(' ');
+        }
+        let pad = " ".repeat(column.width.saturating_sub(text.width()));
+        if column.show == Show::Text { line.extend([text, pad]) } else { line.extend([pad, text]) }
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+fn cell(value: &Value, show: Show) -> String {
+    match (value, show) {
+        (Value::Null, _) => "-".into(),
+        (Value::Str(s), _) => visible(s),
+        (Value::U64(n), Show::Hex) => format!("{n:#x}"),
+        (Value::U64(n), Show::Milliseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e6),
+        (Value::U64(n), Show::Microseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e3),
+        (Value::U64(n), Show::Integer | Show::Text) => n.to_string(),
+    }
+}

@@ -1,0 +1,39 @@
+//! Programs that trap on purpose, and know how often they did.
+//!
+//! A monitor of page faults is checked against a program whose faults are known. This crate holds three:
+//! [`data`] makes a file, [`mmap`] reads one through a memory mapping in a chosen order, and [`faults`] makes
+//! an exact number of page faults. Each returns a report with what it did and, per thread, the major and
+//! minor faults by the kernel's own accounting; [`report`] prints those as text or as JSON lines.
+
+pub mod cache;
+pub mod crew;
+pub mod data;
+pub mod faults;
+pub mod map;
+pub mod mmap;
+pub mod pattern;
+mod progress;
+pub mod report;
+pub mod usage;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How a run is watched and ended from outside.
+#[derive(Debug, Default)]
+pub struct Control {
+    /// Set to end the work early; the report then covers what was done and says that it was interrupted.
+    pub stop: Arc<AtomicBool>,
+    /// Show progress on stderr, from a thread of its own. Has no effect when stderr is not a terminal.
+    pub progress: bool,
+    /// Called with the number of threads when all is checked and prepared, right before they start.
+    pub ready: Option<fn(usize)>,
+}
+
+impl Control {
+    /// Whether the work should end now.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}

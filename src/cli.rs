@@ -1,0 +1,194 @@
+//! The command line: what can be typed, and the words shared by all live tools.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use trapline_model::Schema;
+use trapline_probe::Filter;
+use trapline_probe::live::Frame;
+
+use crate::cmd;
+
+/// The status for a command line that cannot be understood.
+pub(crate) const USAGE: u8 = 2;
+
+/// Shows what it costs when a processor leaves the program it was running.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Show what libbpf and the kernel's verifier say, on standard error
+    #[arg(long, global = true, hide = true)]
+    pub(crate) libbpf_log: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Who faults, how often, major or minor, and how long they wait
+    Faults(cmd::faults::Args),
+    /// What attaches on this machine, what does not and why
+    Doctor(cmd::doctor::Args),
+    /// Programs that trap on purpose, and know how often they did
+    Workload(cmd::workload::Args),
+}
+
+/// What every live tool takes.
+#[derive(Debug, Args)]
+pub(crate) struct Live {
+    /// Only these processes (repeatable; 0 or none: all)
+    #[arg(short, long = "pid", value_name = "PID", conflicts_with = "command")]
+    pid: Vec<u32>,
+
+    /// Only this thread
+    #[arg(short, long, value_name = "TID", value_parser = clap::value_parser!(u32).range(1..))]
+    tid: Option<u32>,
+
+    /// Only tasks of this name
+    #[arg(long, value_name = "NAME")]
+    comm: Option<String>,
+
+    /// Only tasks in this cgroup (v2) or below it
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+
+    /// Show rows at each such time [default: 1s; with a COMMAND, only the totals]
+    #[arg(short, long, value_name = "TIME", value_parser = interval)]
+    interval: Option<Duration>,
+
+    /// End after this time [default: at Ctrl-C, or with the command or processes]
+    #[arg(short, long, value_name = "TIME", value_parser = positive_duration)]
+    duration: Option<Duration>,
+
+    /// Do not clear at each interval: rows are since the start
+    #[arg(short, long)]
+    cumulative: bool,
+
+    /// Sort rows by this field, largest first
+    #[arg(long, value_name = "FIELD")]
+    sort: Option<String>,
+
+    /// Show only the first so many rows of each table
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
+
+    /// The form of the output [default: table, or by the extension of --output]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<Format>,
+
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Use this probe variant, not the first that works
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variant: Option<String>,
+
+    /// Run this command, trace it and its children from their first instruction, exit with its status
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+impl Live {
+    /// Whose events are meant.
+    pub(crate) fn filter(&self) -> Filter {
+        Filter {
+            pids: self.pids(),
+            tid: self.tid,
+            comm: self.comm.clone(),
+            cgroup: self.cgroup.clone(),
+            tree: !self.command.is_empty(),
+        }
+    }
+
+    /// When rows are shown, and when it ends.
+    ///
+    /// # Errors
+    /// When there is no field to sort by of the given name.
+    pub(crate) fn frame(&self, schema: &Schema, sort: &str) -> anyhow::Result<Frame> {
+        let wanted = self.sort.as_deref().unwrap_or(sort);
+        // The headings and the short forms that people know: avg for avg_ns.
+        let is = |name: &str| name == wanted || name.strip_suffix("_ns") == Some(wanted);
+        let Some(sort) = schema.iter().position(|field| is(field.name)) else {
+            let names: Vec<_> = schema.iter().map(|field| field.name).collect();
+            anyhow::bail!("cannot sort by `{wanted}`: there is no such field; there are {}", names.join(", "));
+        };
+        let interval = if self.command.is_empty() { Some(Duration::from_secs(1)) } else { None };
+        Ok(Frame {
+            interval: self.interval.or(interval),
+            cumulative: self.cumulative,
+            duration: self.duration,
+            sort,
+            top: self.top.map(|n| n as usize),
+            pids: self.pids(),
+        })
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        // As the monitor's users know it: 0 is everybody.
+        if self.pid.contains(&0) { vec![] } else { self.pid.clone() }
+    }
+}
+
+/// The form of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// One JSON object a line
+    Jsonl,
+    /// One table of comma-separated values
+    Csv,
+}
+
+/// A time: a bare number is milliseconds, units are accepted (`500ms`, `2s`, `1m`).
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(ms) = text.parse::<f64>() {
+        let time = Duration::try_from_secs_f64(ms / 1e3);
+        return time.map_err(|_| format!("`{text}` is no time that can be waited for"));
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error}; try 500ms, 2s or 1m"))
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("it must be more than 0".into()),
+        time => Ok(time),
+    }
+}
+
+/// The shortest interval: reading all threads takes a fair part of it on a large machine.
+const SHORTEST: Duration = Duration::from_millis(10);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let time = positive_duration(text)?;
+    if time < SHORTEST { Err(format!("it must be at least {SHORTEST:?}")) } else { Ok(time) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bare_number_is_milliseconds() {
+        assert_eq!(duration("1500"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("0.5"), Ok(Duration::from_micros(500)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1m"), Ok(Duration::from_secs(60)));
+        assert!(duration("-1").is_err());
+        assert!(duration("nan").is_err());
+        assert!(duration("soon").is_err());
+        assert!(interval("0").is_err());
+        assert!(interval("1").is_err());
+        assert!(interval("0s").is_err());
+    }
+}

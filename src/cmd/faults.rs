@@ -1,0 +1,73 @@
+//! `trapline faults`: page faults of threads.
+
+use anyhow::Result;
+use trapline_model::Source;
+use trapline_model::faults::{EVENT, ROW};
+use trapline_probe::Launch;
+use trapline_probe::faults::{Faults, MinorLatency, Options};
+use trapline_probe::live::Live;
+
+use crate::{cli, sink};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    live: cli::Live,
+
+    /// Show every fault as a line
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// Which minor faults are timed: exact (all), 1:N or off; counts are exact in any case
+    #[arg(long, value_name = "WHICH", default_value = "exact", value_parser = minor_latency)]
+    minor_latency: MinorLatency,
+
+    /// Memory for events that wait to be shown, MiB (a power of two)
+    #[arg(long, value_name = "MB", default_value = "8", value_parser = ring_mib)]
+    ring_size: u32,
+}
+
+/// Runs until the end and gives the exit status.
+///
+/// # Errors
+/// When nothing can be attached, the command cannot be run, or the output cannot be written.
+pub(crate) fn run(args: &Args) -> Result<u8> {
+    let frame = args.live.frame(ROW, "total_ns")?;
+    let schema = if args.verbose { EVENT } else { ROW };
+    let mut sink = sink::open(args.live.format, args.live.output.as_deref(), schema)?;
+    let launch = match args.live.command.as_slice() {
+        [] => None,
+        command => Some(Launch::prepare(command)?),
+    };
+    let options = Options {
+        filter: args.live.filter(),
+        variant: args.live.variant.clone(),
+        minor_latency: args.minor_latency,
+        verbose: args.verbose,
+        ring_bytes: args.ring_size << 20,
+    };
+    let faults = Faults::open(&options, launch.as_ref())?;
+    let mut source = Live::new(faults, frame, launch)?;
+    while let Some(item) = source.next()? {
+        sink.take(&item)?;
+    }
+    source.into_launch().map_or(Ok(0), |mut launch| launch.wait())
+}
+
+fn minor_latency(text: &str) -> Result<MinorLatency, String> {
+    match text {
+        "exact" | "1:1" => Ok(MinorLatency::Exact),
+        "off" => Ok(MinorLatency::Off),
+        _ => match text.strip_prefix("1:").map(str::parse) {
+            Some(Ok(n @ 2..=1_000_000)) => Ok(MinorLatency::Sampled(n)),
+            _ => Err("give exact, off, or 1:N with N from 2 to 1000000".into()),
+        },
+    }
+}
+
+fn ring_mib(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(mib @ 1..=1024) if mib.is_power_of_two() => Ok(mib),
+        _ => Err("give a power of two from 1 to 1024".into()),
+    }
+}

@@ -1,0 +1,247 @@
+//! `trapline workload`: makes data, and makes page faults whose number is known.
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Subcommand, ValueEnum};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use trapline_workload::faults::{Amount, Kind};
+use trapline_workload::map::Advice;
+use trapline_workload::pattern::Pattern;
+use trapline_workload::{Control, data, faults, mmap};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Make data, and make page faults whose number is known.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    work: Work,
+}
+
+#[derive(Debug, Subcommand)]
+enum Work {
+    /// Write a file to map
+    Data(Data),
+    /// Read a file through a memory mapping
+    Mmap(Mmap),
+    /// Make an exact number of page faults
+    Faults(Faults),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// JSON lines: an object per thread, then a total
+    Jsonl,
+}
+
+#[derive(Debug, clap::Args)]
+struct Data {
+    /// File to write; one that is there is replaced
+    #[arg(short, long, value_name = "PATH", default_value = "test_data.bin")]
+    file: PathBuf,
+    /// Size in MB (1 MB = 1048576 bytes)
+    #[arg(short, long, value_name = "MB", default_value_t = 512)]
+    size: u64,
+    /// What is in it: random bytes, numbers counting up, or 4 KiB of random bytes every 64 KiB and holes between
+    #[arg(short, long, default_value = "random", value_parser = named::<data::Contents>(&data::Contents::NAMES))]
+    pattern: data::Contents,
+    /// Seed of the random bytes; drawn if not given
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Drop the file from the page cache afterwards, so that reading it has to wait for the disk
+    #[arg(long, visible_alias = "cold")]
+    drop: bool,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct Mmap {
+    /// File to map
+    #[arg(short, long, value_name = "PATH", default_value = "test_data.bin")]
+    file: PathBuf,
+    /// Order of the accesses; mixed is 70 % random and 30 % sequential
+    #[arg(short, long, default_value = "random", value_parser = named::<Pattern>(&Pattern::NAMES))]
+    pattern: Pattern,
+    /// Accesses of each thread
+    #[arg(short, long, default_value_t = 10_000)]
+    count: u64,
+    /// Threads (1 to 1024); in the ordered patterns they begin evenly spread over the file
+    #[arg(short, long, default_value_t = 1)]
+    threads: usize,
+    /// Pages from one access of the stride pattern to the next
+    #[arg(short, long, value_name = "PAGES", default_value_t = 64)]
+    stride: usize,
+    /// Pause after each access: milliseconds, or with a unit (500us, 2ms)
+    #[arg(short, long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
+    delay: Duration,
+    /// Drop the file from the page cache first, so that accesses have to wait for the disk
+    #[arg(long)]
+    cold: bool,
+    /// What the kernel is told about the order: with `random` it does not read ahead, and each page that is
+    /// not cached is a major fault; else one major fault may bring in megabytes. If not given: `random` for
+    /// the random and mixed patterns, `normal` for the others
+    #[arg(long, value_parser = named::<Advice>(&Advice::NAMES))]
+    advice: Option<Advice>,
+    /// Seed of the random pages; drawn if not given
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct Faults {
+    /// Number of page faults
+    #[arg(value_name = "N", required_unless_present = "storm")]
+    count: Option<u64>,
+    /// Where they come from: fresh memory (minor faults), or a file that is not cached (major faults)
+    #[arg(long, default_value = "anon", value_parser = named::<Kind>(&Kind::NAMES))]
+    kind: Kind,
+    /// File of `--kind file`; it is dropped from the page cache first
+    #[arg(short, long, value_name = "PATH", default_value = "test_data.bin")]
+    file: PathBuf,
+    /// Threads that share the faults (1 to 1024)
+    #[arg(short, long, default_value_t = 1)]
+    threads: usize,
+    /// Faults per second, of all threads together; as fast as possible if not given
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<u64>,
+    /// Fault flat out for this long instead: milliseconds, or with a unit (10s)
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["count", "rate"], value_parser = crate::cli::duration)]
+    storm: Option<Duration>,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// Does the work and prints what it did.
+///
+/// # Errors
+/// When an argument is out of its range, the work cannot be done, the faults made are not exactly those asked
+/// for, or stdout takes no more.
+pub fn run(args: &Args) -> Result<()> {
+    let format = match &args.work {
+        Work::Data(args) => args.format,
+        Work::Mmap(args) => args.format,
+        Work::Faults(args) => args.format,
+    };
+    let ready: Option<fn(usize)> = if format == Format::Table { Some(announce) } else { None };
+    let control = Control { progress: true, ready, ..Control::default() };
+    for signal in [SIGINT, SIGTERM] {
+        // The first ends the work with its report, the second ends the process.
+        flag::register_conditional_default(signal, control.stop.clone())
+            .and_then(|_| flag::register(signal, control.stop.clone()))
+            .context("cannot catch Ctrl-C")?;
+    }
+    match &args.work {
+        Work::Data(args) => make_data(args, &control),
+        Work::Mmap(args) => read_mapped(args, &control),
+        Work::Faults(args) => make_faults(args, &control),
+    }
+}
+
+fn make_data(args: &Data, control: &Control) -> Result<()> {
+    let bytes = args.size.checked_mul(MIB).filter(|bytes| i64::try_from(*bytes).is_ok());
+    let report = data::run(
+        &data::Options {
+            file: args.file.clone(),
+            bytes: bytes.with_context(|| format!("a file cannot have {} MB: choose less", args.size))?,
+            contents: args.pattern,
+            seed: args.seed.unwrap_or_else(drawn_seed),
+            drop: args.drop,
+        },
+        control,
+    )?;
+    print(|out| match args.format {
+        Format::Table => report.write_text(out),
+        Format::Jsonl => report.write_jsonl(out),
+    })
+}
+
+fn read_mapped(args: &Mmap, control: &Control) -> Result<()> {
+    let report = mmap::run(
+        &mmap::Options {
+            file: args.file.clone(),
+            pattern: args.pattern,
+            count: args.count,
+            threads: args.threads,
+            stride: args.stride,
+            delay: args.delay,
+            advice: args.advice,
+            cold: args.cold,
+            seed: args.seed.unwrap_or_else(drawn_seed),
+        },
+        control,
+    )?;
+    print(|out| match args.format {
+        Format::Table => report.write_text(out),
+        Format::Jsonl => report.write_jsonl(out),
+    })
+}
+
+fn make_faults(args: &Faults, control: &Control) -> Result<()> {
+    let amount = args.storm.map_or_else(|| Amount::Count(args.count.unwrap_or(0)), Amount::Storm);
+    let report = faults::run(
+        &faults::Options {
+            amount,
+            kind: args.kind,
+            file: args.file.clone(),
+            threads: args.threads,
+            rate: args.rate,
+        },
+        control,
+    )?;
+    print(|out| match args.format {
+        Format::Table => report.write_text(out),
+        Format::Jsonl => report.write_jsonl(out),
+    })?;
+    let made = report.crew.done();
+    ensure!(!report.interrupted, "interrupted after {made} faults");
+    let counted = report.crew.work();
+    ensure!(
+        report.exact(),
+        "not exact: {made} faults were made, but the kernel counted {} major and {} minor; huge pages, locked \
+         memory, read-ahead or too little memory can do this",
+        counted.major,
+        counted.minor
+    );
+    Ok(())
+}
+
+/// Says which process is about to work, so that a monitor can be pointed at it. If stdout is closed, the
+/// report that follows will say so.
+fn announce(threads: usize) {
+    let (pid, plural) = (std::process::id(), if threads == 1 { "" } else { "s" });
+    let _ = print(|out| writeln!(out, "process {pid}: {threads} thread{plural}"));
+}
+
+/// Writes to stdout through a buffer, so that a report comes out whole.
+fn print(write: impl FnOnce(&mut BufWriter<io::StdoutLock<'static>>) -> io::Result<()>) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    write(&mut out).and_then(|()| out.flush()).context("cannot write to stdout")
+}
+
+/// A seed that is short to type again.
+fn drawn_seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::from(now.subsec_nanos() ^ std::process::id())
+}
+
+/// Reads one of a set of names, and lists them in help and errors.
+fn named<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = String> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<T>())
+}

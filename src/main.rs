@@ -1,0 +1,57 @@
+//! trapline: what it costs when a processor leaves the program it was running.
+//!
+//! Parses the command line, connects a source to a sink, and turns what happened into an exit status.
+
+mod cli;
+mod cmd;
+mod sink;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use trapline_probe::{LaunchError, OpenError};
+
+use crate::cli::{Cli, Command};
+
+/// Something failed.
+const FAILED: u8 = 1;
+/// The machine or our privileges do not allow it.
+const UNAVAILABLE: u8 = 3;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    trapline_probe::set_libbpf_output(cli.libbpf_log);
+    let result = match &cli.command {
+        Command::Faults(args) => cmd::faults::run(args),
+        Command::Doctor(args) => cmd::doctor::run(args),
+        Command::Workload(args) => cmd::workload::run(args).map(|()| 0),
+    };
+    ExitCode::from(result.unwrap_or_else(|error| report(&error)))
+}
+
+/// Says in one line what went wrong, and gives the status for it.
+fn report(error: &anyhow::Error) -> u8 {
+    if is_broken_pipe(error) {
+        // Whoever read us has had enough: that is no failure.
+        return 0;
+    }
+    let text = trapline_view::visible(&format!("{error:#}"));
+    // Nothing is left to do if standard error is closed too.
+    let _ = writeln!(io::stderr(), "trapline: {text}");
+    if let Some(launch) = error.downcast_ref::<LaunchError>() {
+        return launch.status();
+    }
+    match error.downcast_ref::<OpenError>() {
+        Some(OpenError::Refused(_)) => UNAVAILABLE,
+        Some(OpenError::NoSuchVariant { .. }) => cli::USAGE,
+        _ => FAILED,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,340 @@
+//! Programs that fault on purpose and tell, exactly, how often: what the tests compare with.
+//!
+//! A thread reads its own rusage as the last thing it does, into memory that is there already, and ends by the bare
+//! system call, so that nothing can fault in between. Processes are measured from outside, by wait4.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{BufRead, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
+use std::ptr;
+
+use libc::{c_int, c_void};
+
+use crate::run::scratch;
+
+const PAGE: usize = 4096;
+
+/// If this process was started as a fixture: does it and gives the status.
+pub fn run_if_asked() -> Option<ExitCode> {
+    let words: Vec<String> = std::env::args().collect();
+    let at = words.iter().position(|word| word == "--fixture")?;
+    let number = |i: usize| words.get(at + i).map_or(0, |word| word.parse::<usize>().unwrap());
+    match words[at + 1].as_str() {
+        "kinds" => kinds(number(2)),
+        "wait4" => wait4(|| kinds(3), &words[at + 2..]),
+        "exec-in-thread" => wait4(|| exec_in_thread(&words[0]), &[]),
+        "cold" => wait4(|| cold_by_many(number(2)), &[]),
+        "processes" => processes(number(2), number(3)),
+        "storm" => storm(number(2), number(3)),
+        "on-demand" => on_demand(),
+        "rename" => rename(),
+        "touch" => touch(&map(number(2) * PAGE, 0)),
+        name => panic!("no fixture {name}"),
+    }
+    Some(ExitCode::SUCCESS)
+}
+
+/// A private anonymous mapping without huge pages.
+struct Memory(*mut u8, usize);
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: map() made exactly this mapping, and nothing refers to it any more.
+        unsafe { libc::munmap(self.0.cast(), self.1) };
+    }
+}
+
+fn map(len: usize, flags: c_int) -> Memory {
+    map_of(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags, -1, libc::PROT_READ | libc::PROT_WRITE)
+}
+
+fn map_of(len: usize, flags: c_int, fd: c_int, prot: c_int) -> Memory {
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let at = unsafe { libc::mmap(ptr::null_mut(), len, prot, flags, fd, 0) };
+    assert_ne!(at, libc::MAP_FAILED, "mmap: {}", std::io::Error::last_os_error());
+    if fd < 0 {
+        // SAFETY: the mapping was made above.
+        unsafe { libc::madvise(at, len, libc::MADV_NOHUGEPAGE) };
+    }
+    Memory(at.cast(), len)
+}
+
+fn touch(memory: &Memory) {
+    for offset in (0..memory.1).step_by(PAGE) {
+        // SAFETY: within the mapping, which is writable.
+        unsafe { ptr::write_volatile(memory.0.add(offset), 1) };
+    }
+}
+
+fn look(memory: &Memory, offset: usize) -> u8 {
+    assert!(offset < memory.1);
+    // SAFETY: within the mapping, which is readable.
+    unsafe { ptr::read_volatile(memory.0.add(offset)) }
+}
+
+fn rusage(who: c_int) -> (i64, i64) {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: usage is a rusage to be filled; all-zero is a valid one.
+    let usage = unsafe {
+        libc::getrusage(who, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    (usage.ru_majflt, usage.ru_minflt)
+}
+
+fn gettid() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { libc::gettid() as u32 }
+}
+
+/// A file of which nothing is in the page cache.
+fn cold_file(name: &str, pages: usize) -> File {
+    let path = scratch().join(name);
+    if !path.metadata().is_ok_and(|meta| meta.len() == (pages * PAGE) as u64) {
+        std::fs::write(&path, vec![7u8; pages * PAGE]).unwrap();
+    }
+    let file = File::open(&path).unwrap();
+    // SAFETY: an open descriptor and numbers.
+    unsafe {
+        libc::fsync(file.as_raw_fd());
+        assert_eq!(libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED), 0);
+    }
+    file
+}
+
+/// Every sort of fault there is, in this thread.
+fn every_kind(seed: usize) {
+    // Anonymous memory.
+    touch(&map((40 + seed) * PAGE, 0));
+    // Inside a system call: read() into memory that is not there yet.
+    let zero = File::open("/dev/zero").unwrap();
+    let memory = map(16 * PAGE, 0);
+    // SAFETY: the buffer is the whole mapping.
+    assert_eq!(unsafe { libc::read(zero.as_raw_fd(), memory.0.cast(), memory.1) }, memory.1 as isize);
+    // On the thread's behalf, without a trap: GUP.
+    drop(map(24 * PAGE, libc::MAP_POPULATE));
+    let locked = map(8 * PAGE, 0);
+    // SAFETY: the mapping is ours. It may be refused by a limit; then there are fewer faults, for everybody.
+    unsafe { libc::mlock(locked.0.cast::<c_void>(), locked.1) };
+    // A cold file, page by page, each one waiting for the disk.
+    let file = cold_file(&format!("kinds-{seed}"), 8);
+    let cold = map_of(8 * PAGE, libc::MAP_PRIVATE, file.as_raw_fd(), libc::PROT_READ);
+    // SAFETY: the mapping is ours.
+    unsafe { libc::madvise(cold.0.cast(), cold.1, libc::MADV_RANDOM) };
+    (0..8).for_each(|page| assert_eq!(look(&cold, page * PAGE), 7));
+}
+
+struct Job {
+    work: fn(usize),
+    seed: usize,
+    tid: u32,
+    faults: (i64, i64),
+}
+
+extern "C" fn thread_main(job: *mut c_void) -> *mut c_void {
+    // SAFETY: in_threads() passes a job that it keeps until the thread has ended, and does not touch meanwhile.
+    let job = unsafe { &mut *job.cast::<Job>() };
+    (job.work)(job.seed);
+    job.tid = gettid();
+    job.faults = (0, 0);
+    job.faults = rusage(libc::RUSAGE_THREAD);
+    // SAFETY: ends this thread only; nothing on its stack needs dropping.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    unreachable!()
+}
+
+/// Does the work in so many threads at once and gives what each of them did, from its birth to its end.
+fn in_threads(n: usize, work: fn(usize)) -> Vec<(u32, i64, i64)> {
+    let mut jobs: Vec<Job> = (0..n).map(|seed| Job { work, seed, tid: 0, faults: (0, 0) }).collect();
+    let threads: Vec<libc::pthread_t> = jobs
+        .iter_mut()
+        .map(|job| {
+            let mut thread = MaybeUninit::uninit();
+            // SAFETY: the job outlives the thread, which is joined below.
+            let made = unsafe {
+                libc::pthread_create(thread.as_mut_ptr(), ptr::null(), thread_main, ptr::from_mut(job).cast())
+            };
+            assert_eq!(made, 0);
+            // SAFETY: pthread_create has filled it.
+            unsafe { thread.assume_init() }
+        })
+        .collect();
+    for thread in threads {
+        // SAFETY: a thread made above, joined once.
+        assert_eq!(unsafe { libc::pthread_join(thread, ptr::null_mut()) }, 0);
+    }
+    jobs.iter().map(|job| (job.tid, job.faults.0, job.faults.1)).collect()
+}
+
+/// Threads with every kind of fault, twice over (the second ones begin when the first have ended), then a fork whose
+/// child writes to memory that it shares with its parent until then.
+fn kinds(n: usize) {
+    let shared = map(50 * PAGE, 0);
+    touch(&shared);
+    let mut done = in_threads(n, every_kind);
+    done.extend(in_threads(n, every_kind));
+    let (child, faults) = in_child(|| touch(&shared));
+    touch(&shared);
+    for (tid, major, minor) in done {
+        println!(r#"{{"type":"truth","what":"thread","tid":{tid},"major":{major},"minor":{minor}}}"#);
+    }
+    let (major, minor) = faults;
+    println!(r#"{{"type":"truth","what":"process","pid":{child},"major":{major},"minor":{minor}}}"#);
+}
+
+/// Runs something in a child and gives what wait4 says of it.
+fn in_child(work: impl FnOnce()) -> (i32, (i64, i64)) {
+    std::io::stdout().flush().unwrap();
+    // SAFETY: this process has one thread at this point, so the child may do what it likes.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        work();
+        std::io::stdout().flush().unwrap();
+        // SAFETY: ends this process.
+        unsafe { libc::_exit(0) };
+    }
+    let (mut status, mut usage) = (0, MaybeUninit::<libc::rusage>::zeroed());
+    // SAFETY: both are to be filled; all-zero is a valid rusage.
+    let usage = unsafe {
+        assert_eq!(libc::wait4(child, &raw mut status, 0, usage.as_mut_ptr()), child);
+        usage.assume_init()
+    };
+    assert_eq!(status, 0);
+    (child, (usage.ru_majflt, usage.ru_minflt))
+}
+
+/// The work or a command as a child, and what wait4 says of it: all its threads and all its own children.
+fn wait4(work: impl FnOnce(), command: &[String]) {
+    let (child, (major, minor)) = in_child(|| match command.split_first() {
+        None => work(),
+        Some((program, arguments)) => {
+            let error = std::os::unix::process::CommandExt::exec(std::process::Command::new(program).args(arguments));
+            panic!("{error}");
+        }
+    });
+    println!(r#"{{"type":"truth","what":"wait4","pid":{child},"major":{major},"minor":{minor}}}"#);
+}
+
+/// A thread that is not the leader calls exec: it goes on under the leader's id.
+fn exec_in_thread(own: &str) {
+    let own = own.to_owned();
+    touch(&map(30 * PAGE, 0));
+    let _ = std::thread::spawn(move || {
+        touch(&map(20 * PAGE, 0));
+        let error =
+            std::os::unix::process::CommandExt::exec(std::process::Command::new(own).args(["--fixture", "touch", "25"]));
+        panic!("{error}");
+    })
+    .join();
+}
+
+/// Threads that read the same cold pages in the same order, so that they wait for each other's reads.
+fn cold_by_many(n: usize) {
+    fn read_all(_: usize) {
+        let file = File::open(scratch().join("cold-by-many")).unwrap();
+        let memory = map_of(256 * PAGE, libc::MAP_SHARED, file.as_raw_fd(), libc::PROT_READ);
+        // SAFETY: the mapping is ours.
+        unsafe { libc::madvise(memory.0.cast(), memory.1, libc::MADV_RANDOM) };
+        (0..256).for_each(|page| assert_eq!(look(&memory, page * PAGE), 7));
+    }
+    cold_file("cold-by-many", 256);
+    for (tid, major, minor) in in_threads(n, read_all) {
+        println!(r#"{{"type":"truth","what":"thread","tid":{tid},"major":{major},"minor":{minor}}}"#);
+    }
+}
+
+/// So many processes, each of which touches so many pages; at most 64 at a time.
+fn processes(n: usize, pages: usize) {
+    let (mut major, mut minor, mut alive) = (0, 0, 0);
+    let mut reap = |alive: &mut usize| {
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: usage is to be filled; all-zero is a valid rusage.
+        let usage = unsafe {
+            assert!(libc::wait4(-1, ptr::null_mut(), 0, usage.as_mut_ptr()) > 0);
+            usage.assume_init()
+        };
+        major += usage.ru_majflt;
+        minor += usage.ru_minflt;
+        *alive -= 1;
+    };
+    for _ in 0..n {
+        if alive == 64 {
+            reap(&mut alive);
+        }
+        // SAFETY: this process has one thread, and the child only touches memory of its own and ends.
+        match unsafe { libc::fork() } {
+            0 => {
+                touch(&map(pages * PAGE, 0));
+                // SAFETY: ends this process.
+                unsafe { libc::_exit(0) };
+            }
+            child => assert!(child > 0),
+        }
+        alive += 1;
+    }
+    while alive > 0 {
+        reap(&mut alive);
+    }
+    println!(r#"{{"type":"truth","what":"children","processes":{n},"major":{major},"minor":{minor}}}"#);
+}
+
+/// Threads that do nothing but fault, for so many seconds.
+fn storm(threads: usize, seconds: usize) {
+    static UNTIL: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    fn fault_on(_: usize) {
+        let memory = map(512 * PAGE, 0);
+        while std::time::Instant::now() < UNTIL.get().copied().unwrap() {
+            touch(&memory);
+            // SAFETY: the mapping is ours; its pages are given back and fault anew.
+            unsafe { libc::madvise(memory.0.cast(), memory.1, libc::MADV_DONTNEED) };
+        }
+    }
+    let seconds = std::time::Duration::from_secs(seconds as u64);
+    UNTIL.set(std::time::Instant::now() + seconds).unwrap();
+    for (tid, major, minor) in in_threads(threads, fault_on) {
+        println!(r#"{{"type":"truth","what":"thread","tid":{tid},"major":{major},"minor":{minor}}}"#);
+    }
+}
+
+/// At each line `N` it touches N fresh pages, then answers with its rusage so far; what the answer takes is warm.
+fn on_demand() {
+    let mut stdin = std::io::stdin().lock();
+    let mut stdout = std::io::stdout().lock();
+    let mut line = String::with_capacity(PAGE);
+    let mut answer = Vec::with_capacity(PAGE);
+    loop {
+        line.clear();
+        if stdin.read_line(&mut line).unwrap() == 0 {
+            return;
+        }
+        touch(&map(line.trim().parse::<usize>().unwrap() * PAGE, 0));
+        answer.clear();
+        let (major, minor) = rusage(libc::RUSAGE_THREAD);
+        writeln!(answer, "{major} {minor}").unwrap();
+        stdout.write_all(&answer).unwrap();
+        stdout.flush().unwrap();
+    }
+}
+
+/// Touches 100 pages under its own name, 200 as `wanted`, 400 as `other`, 800 as `wanted` again.
+fn rename() {
+    let warm = |name: &std::ffi::CStr| {
+        // SAFETY: a string that ends in NUL.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    };
+    warm(c"fixture");
+    let names = [c"fixture", c"wanted", c"other", c"wanted", c"fixture"];
+    let memory = [100, 200, 400, 800, 0].map(|pages| map(pages * PAGE + 1, 0));
+    for (name, memory) in names.iter().zip(&memory) {
+        warm(name);
+        for offset in (0..memory.1 - 1).step_by(PAGE) {
+            // SAFETY: within the mapping, which is writable.
+            unsafe { ptr::write_volatile(memory.0.add(offset), 1) };
+        }
+    }
+}

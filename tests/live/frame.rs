@@ -1,0 +1,155 @@
+//! Intervals, filters, ends, and what it costs to be there.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::run::{Beside, Place, Said, faults, fixture, place, spawn, sum, trapline, u};
+
+fn touch(pages: usize) -> Vec<String> {
+    let mut words = fixture("touch");
+    words.push(pages.to_string());
+    words
+}
+
+pub fn intervals_add_up(variant: &'static str) {
+    let mut storm = fixture("storm");
+    storm.extend(["2", "2"].map(String::from));
+    let said = Said::by(faults(variant, &["-i", "200ms"]).arg("--").args(&storm));
+    let times: std::collections::BTreeSet<u64> = said.rows.iter().map(|r| u(&r["time_ns"])).collect();
+    assert!(times.len() >= 8, "{} intervals", times.len());
+    assert_eq!(sum(&said.rows, |_| true), sum(&said.totals, |_| true));
+    if variant != "counters" {
+        for total in said.totals.iter().filter(|t| u(&t["minor"]) > 50_000) {
+            let rows = || said.rows.iter().filter(|r| r["tid"] == total["tid"]);
+            assert_eq!(rows().map(|r| u(&r["total_ns"])).sum::<u64>(), u(&total["total_ns"]));
+            assert_eq!(rows().map(|r| u(&r["max_ns"])).max().unwrap(), u(&total["max_ns"]));
+            assert_eq!(rows().map(|r| u(&r["min_ns"])).min().unwrap(), u(&total["min_ns"]));
+        }
+    }
+    let cumulative = Said::by(faults(variant, &["-c", "-i", "200ms"]).arg("--").args(&storm));
+    for total in &cumulative.totals {
+        let mut rows = cumulative.rows.iter().filter(|r| r["tid"] == total["tid"]).map(|r| u(&r["minor"]));
+        assert!(rows.clone().is_sorted(), "{total}");
+        assert_eq!(rows.next_back(), total["minor"].as_u64());
+    }
+}
+
+pub fn filters(variant: &'static str) {
+    // By name: exactly what was done under that name.
+    let said = Said::by(faults(variant, &["--comm", "wanted"]).arg("--").args(fixture("rename")));
+    assert_eq!(sum(&said.totals, |_| true), (0, 1000), "{:?}", said.totals);
+    // By process and by thread, from outside, with others at work.
+    let mut child = spawn(&fixture("on-demand"));
+    let pid = child.id().to_string();
+    for filter in [["-p", pid.as_str()], ["-t", pid.as_str()]] {
+        let trapline = Beside::start(faults(variant, &filter));
+        let mut other = spawn(&touch(3000));
+        other.wait().unwrap();
+        let said = trapline.interrupt();
+        assert!(said.totals.iter().all(|t| u(&t["pid"]) == u64::from(child.id())), "{:?}", said.totals);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // By cgroup: a child in a cgroup of its own, and one outside.
+    let dir = cgroup_root().join(format!("trapline-test-{}", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    let inner = dir.join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    let trapline = Beside::start(faults(variant, &["--cgroup", dir.to_str().unwrap()]));
+    let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", inner.display());
+    let mut inside = vec!["sh".into(), "-c".into(), join, "sh".into()];
+    inside.extend(touch(5000));
+    let mut outside = spawn(&touch(5000));
+    let mut inside = spawn(&inside);
+    inside.wait().unwrap();
+    outside.wait().unwrap();
+    let said = trapline.interrupt();
+    std::fs::remove_dir(&inner).unwrap();
+    std::fs::remove_dir(&dir).unwrap();
+    assert!(said.totals.iter().all(|t| u(&t["pid"]) == u64::from(inside.id())), "{:?}", said.totals);
+    assert!((5000..6000).contains(&sum(&said.totals, |_| true).1), "{:?}", said.totals);
+}
+
+fn cgroup_root() -> std::path::PathBuf {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2 is not mounted");
+    line.split(' ').nth(1).unwrap().into()
+}
+
+pub fn a_process_that_ends(_: &'static str) {
+    let mut child = Command::new("sleep").arg("0.5").spawn().unwrap();
+    let began = Instant::now();
+    let trapline = Beside::start(faults("auto", &["-p", &child.id().to_string()]));
+    child.wait().unwrap();
+    trapline.wait();
+    assert!(began.elapsed() < Duration::from_secs(5), "it went on after its process had ended");
+}
+
+pub fn an_interrupt_gives_totals(_: &'static str) {
+    let trapline = Beside::start(faults("auto", &["-i", "100"]));
+    std::thread::sleep(Duration::from_millis(350));
+    let pid = u64::from(trapline.pid());
+    let said = trapline.interrupt();
+    assert!(!said.totals.is_empty());
+    assert!(said.totals.iter().any(|t| u(&t["pid"]) == pid), "its own faults are faults like others");
+    assert!(u(&said.end["duration_ns"]) > 300_000_000 && u(&said.end["self_ns"]) > 0);
+    assert_eq!(said.header["schema"], 1);
+}
+
+pub fn the_status_is_the_commands(_: &'static str) {
+    for (command, status) in [(&["true"][..], 0), (&["sh", "-c", "exit 42"], 42), (&["sh", "-c", "kill -9 $$"], 137)] {
+        let output = faults("auto", &["--"]).args(command).output().unwrap();
+        assert_eq!(output.status.code(), Some(status));
+        Said::of(&output);
+    }
+    for (command, status) in [("/nosuchcommand", 127), ("/etc/passwd", 126)] {
+        let output = faults("auto", &["--", command]).output().unwrap();
+        assert_eq!(output.status.code(), Some(status));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.starts_with("trapline: cannot run") && error.lines().count() == 1, "{error}");
+    }
+}
+
+/// Names that hold escape sequences and newlines reach no terminal, and break no line.
+pub fn hostile_names(_: &'static str) {
+    let name = "\x1b[2J\n\"=x";
+    let dir = crate::run::scratch().join("hostile");
+    std::fs::create_dir_all(&dir).unwrap();
+    let program = dir.join(name);
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let arguments = ["--fixture", "touch", "50"];
+    let said = Said::by(faults("auto", &["--"]).arg(&program).args(arguments));
+    assert_eq!(said.totals[0]["comm"], name);
+    for form in ["table", "csv"] {
+        let mut command = trapline();
+        let output = command.args(["faults", "--format", form, "--"]).arg(&program).args(arguments).output().unwrap();
+        assert!(!output.stdout.contains(&0x1b), "{form}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("\\x1b[2J\\x0a"), "{form}: {text}");
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// Not a timing test: bounds far above what was measured, to catch what is out of all proportion.
+pub fn it_is_small_and_quick(_: &'static str) {
+    if matches!(place(), Place::Vm(_)) {
+        return;
+    }
+    let began = Instant::now();
+    let trapline = Beside::start(faults("auto", &["-i", "100"]));
+    let attached = began.elapsed();
+    std::thread::sleep(Duration::from_millis(500));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", trapline.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let resident_kb: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    trapline.interrupt();
+    assert!(resident_kb < 30_000, "{resident_kb} kB are resident");
+    println!("attached after {attached:?}, {resident_kb} kB resident");
+    assert!(attached < Duration::from_secs(2), "{attached:?} until it was attached");
+}
+
+/// Runs a command as nobody, without any capability.
+pub fn as_nobody(command: &mut Command) -> std::process::Output {
+    command.uid(65534).gid(65534).stdin(Stdio::null()).output().unwrap()
+}

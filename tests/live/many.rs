@@ -1,0 +1,47 @@
+//! Many faults, many processes: nothing is lost, or it is said.
+
+use crate::run::{Place, Said, faults, fixture, place, sum, u};
+
+fn words(name: &str, numbers: &[usize]) -> Vec<String> {
+    let mut words = fixture(name);
+    words.extend(numbers.iter().map(ToString::to_string));
+    words
+}
+
+fn seconds() -> usize {
+    if matches!(place(), Place::Vm(_)) { 3 } else { 10 }
+}
+
+pub fn a_storm_loses_nothing(variant: &'static str) {
+    let said = Said::by(faults(variant, &[]).arg("--").args(words("storm", &[2, seconds()])));
+    assert_eq!(said.end["lost"], 0);
+    assert_eq!(said.end["unattributed"], 0);
+    assert_eq!(said.truth.len(), 2);
+    for truth in &said.truth {
+        let counted = sum(&said.totals, |t| t["tid"] == truth["tid"]);
+        assert_eq!(counted, (u(&truth["major"]), u(&truth["minor"])));
+        assert!(counted.1 > 50_000, "{counted:?} is no storm");
+    }
+}
+
+pub fn a_storm_overruns_the_ring(variant: &'static str) {
+    let said = Said::by(faults(variant, &["-v", "--ring-size", "1"]).arg("--").args(words("storm", &[2, 1])));
+    let faults = sum(&said.totals, |_| true);
+    assert_eq!(u(&said.end["events"]) + u(&said.end["lost"]), faults.0 + faults.1);
+    assert_eq!(said.events.len() as u64, u(&said.end["events"]));
+    for truth in &said.truth {
+        assert_eq!(sum(&said.totals, |t| t["tid"] == truth["tid"]), (u(&truth["major"]), u(&truth["minor"])));
+    }
+}
+
+pub fn short_processes(variant: &'static str) {
+    let (n, pages) = if matches!(place(), Place::Vm(_)) { (2_000, 7) } else { (20_000, 7) };
+    let said = Said::by(faults(variant, &[]).arg("--").args(words("processes", &[n, pages])));
+    let truth = &said.truth[0];
+    let parent = said.totals.iter().map(|t| u(&t["start_ns"])).min().unwrap();
+    let children = |t: &serde_json::Value| u(&t["start_ns"]) > parent;
+    let all = sum(&said.totals, children);
+    assert_eq!(all, (u(&truth["major"]), u(&truth["minor"])), "unattributed: {}", said.end["unattributed"]);
+    assert_eq!(said.totals.iter().filter(|t| children(t)).count(), n, "a row for each, reused ids apart");
+    assert_eq!(said.end["unattributed"], 0);
+}

@@ -1,0 +1,50 @@
+//! What cannot be done is said in one line, with the right status.
+
+use std::fs::File;
+use std::process::{Output, Stdio};
+
+use crate::frame::as_nobody;
+use crate::run::{faults, lines, trapline};
+
+fn one_line(output: &Output, status: i32, holds: &str) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{error}");
+    assert!(error.starts_with("trapline: ") && error.trim_end().lines().count() == 1, "{error}");
+    assert!(error.contains(holds), "{error}");
+}
+
+pub fn without_privileges(_: &'static str) {
+    one_line(&as_nobody(&mut faults("auto", &["-d", "1s"])), 3, "run as root");
+    let output = as_nobody(trapline().args(["doctor"]));
+    assert_eq!(output.status.code(), Some(3));
+}
+
+pub fn a_full_disk(_: &'static str) {
+    let output = faults("auto", &["-i", "50", "-d", "1s"]).stdout(File::create("/dev/full").unwrap()).output().unwrap();
+    one_line(&output, 1, "No space left on device");
+}
+
+pub fn a_closed_pipe(_: &'static str) {
+    let mut child = faults("auto", &["-i", "20"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// Each variant that it calls working works, each that it refuses is refused when asked for, with the same reason.
+pub fn the_doctor_tells_the_truth(_: &'static str) {
+    let output = trapline().args(["doctor", "--format", "jsonl"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let rows: Vec<_> = lines(&output.stdout).into_iter().filter(|line| line["type"] == "row").collect();
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        let output = faults(row["variant"].as_str().unwrap(), &["-d", "100"]).output().unwrap();
+        if row["attaches"] == "yes" {
+            assert_eq!(output.status.code(), Some(0));
+        } else {
+            one_line(&output, 3, row["error"].as_str().unwrap());
+            assert!(row["errno"].as_str().is_some_and(|name| name.starts_with('E')), "{row}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Runs the binary and reads what it says.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// Where the tests run.
+pub enum Place {
+    /// On the machine's own kernel.
+    Here,
+    /// In a virtual machine with a kernel on which nothing may be missing.
+    #[allow(dead_code)]
+    Vm(String),
+}
+
+pub fn place() -> Place {
+    match std::env::var("TRAPLINE_PLACE") {
+        Ok(place) => Place::Vm(place),
+        Err(_) => Place::Here,
+    }
+}
+
+/// How often a test is repeated: less under software emulation.
+pub fn runs() -> usize {
+    if matches!(place(), Place::Vm(_)) { 10 } else { 100 }
+}
+
+/// A directory on a real disk, for files that can be cold.
+pub fn scratch() -> PathBuf {
+    let dir = std::env::var_os("TRAPLINE_SCRATCH")
+        .map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).to_owned(), PathBuf::from);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+pub fn trapline() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_trapline"))
+}
+
+/// `trapline faults` on a variant, as JSON lines.
+pub fn faults(variant: &str, arguments: &[&str]) -> Command {
+    let mut command = trapline();
+    command.args(["faults", "--format", "jsonl"]);
+    if variant != "auto" {
+        command.args(["--variant", variant]);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// This executable as a workload.
+pub fn fixture(name: &str) -> Vec<String> {
+    let own = std::env::current_exe().unwrap();
+    vec![own.to_str().unwrap().into(), "--fixture".into(), name.into()]
+}
+
+/// Why tests on this variant cannot run, if they cannot.
+pub fn missing(variant: &str) -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("it needs root".into());
+    }
+    static DOCTOR: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    let doctor = DOCTOR.get_or_init(|| {
+        let out = trapline().args(["doctor", "--format", "jsonl"]).output().unwrap();
+        lines(&out.stdout)
+            .iter()
+            .filter(|line| line["type"] == "row" && line["attaches"] == "no")
+            .map(|line| (text(&line["variant"]), format!("the variant does not attach: {}", text(&line["error"]))))
+            .collect()
+    });
+    doctor.get(variant).cloned()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().into()
+}
+
+/// The objects of JSON lines; lines that are something else (a command's own output) are left out.
+pub fn lines(bytes: &[u8]) -> Vec<Value> {
+    String::from_utf8_lossy(bytes).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// What a run printed, by type.
+#[derive(Debug)]
+pub struct Said {
+    pub header: Value,
+    pub rows: Vec<Value>,
+    pub events: Vec<Value>,
+    pub totals: Vec<Value>,
+    pub end: Value,
+    /// What a fixture said it did.
+    pub truth: Vec<Value>,
+}
+
+impl Said {
+    pub fn of(output: &Output) -> Self {
+        Self::parse(&output.stdout, &String::from_utf8_lossy(&output.stderr))
+    }
+
+    pub fn parse(stdout: &[u8], stderr: &str) -> Self {
+        let (mut header, mut end) = (Value::Null, Value::Null);
+        let (mut rows, mut events, mut totals, mut truth) = (vec![], vec![], vec![], vec![]);
+        for line in lines(stdout) {
+            match line["type"].as_str() {
+                Some("header") => header = line,
+                Some("row") => rows.push(line),
+                Some("event") => events.push(line),
+                Some("total") => totals.push(line),
+                Some("end") => end = line,
+                Some("truth") => truth.push(line),
+                _ => panic!("unknown line {line}"),
+            }
+        }
+        assert!(!end.is_null(), "no end; standard error: {stderr}");
+        Self { header, rows, events, totals, end, truth }
+    }
+
+    /// Runs a command to its end, which must be a good one.
+    pub fn by(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        Self::of(&output)
+    }
+}
+
+/// The sum of (major, minor) over records that satisfy a condition.
+pub fn sum(records: &[Value], which: impl Fn(&Value) -> bool) -> (u64, u64) {
+    records.iter().filter(|r| which(r)).fold((0, 0), |(major, minor), r| {
+        (major + r["major"].as_u64().unwrap(), minor + r["minor"].as_u64().unwrap())
+    })
+}
+
+pub fn u(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// A trapline that runs beside the test; it is attached when this exists.
+pub struct Beside {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    said: Vec<u8>,
+}
+
+impl Beside {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut said = Vec::new();
+        out.read_until(b'\n', &mut said).unwrap();
+        assert!(said.starts_with(b"{\"type\":\"header\""), "no header from {command:?}");
+        Self { child, out, said }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Interrupts it, as Ctrl-C does, and gives what it said.
+    pub fn interrupt(self) -> Said {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        self.wait()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(mut self) -> Said {
+        std::io::Read::read_to_end(&mut self.out, &mut self.said).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        Said::parse(&self.said, "(see above)")
+    }
+}
+
+/// A process whose faults are watched from outside: it works at each line it is sent and answers with its rusage.
+pub fn spawn(words: &[String]) -> Child {
+    let (program, arguments) = words.split_first().unwrap();
+    Command::new(program)
+        .args(arguments.iter().map(OsStr::new))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
