@@ -422,26 +422,38 @@ int BPF_PROG(thread_born, struct task_struct *parent, struct task_struct *child)
 	return 0;
 }
 
+/* The thread's name or cgroup changes: what it does from here on is wanted, or not. */
+static __always_inline void filter_moves(struct task_struct *task, bool wanted)
+{
+	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
+
+	if (t) {
+		now_wanted(t, task, wanted);
+		return;
+	}
+	if (!wanted || !fixed_filter_wants(task))
+		return;
+	t = track(task);
+	if (t)
+		count_from_here(t, task);
+}
+
 /* Fires before the name changes. */
 SEC("?tp_btf/task_rename")
 int BPF_PROG(thread_renamed, struct task_struct *task, const char *name)
 {
 	char comm[TRAP_COMM_LEN] = {};
-	struct tracked *t;
 
-	if (!(filter.by & TRAP_BY_COMM))
-		return 0;
 	bpf_probe_read_kernel_str(comm, sizeof(comm), name);
-	t = bpf_task_storage_get(&threads, task, 0, 0);
-	if (!t) {
-		if (!fixed_filter_wants(task) || !moving_filter_wants(task, comm))
-			return 0;
-		t = track(task);
-		if (t)
-			count_from_here(t, task);
-		return 0;
-	}
-	now_wanted(t, task, moving_filter_wants(task, comm));
+	filter_moves(task, moving_filter_wants(task, comm));
+	return 0;
+}
+
+/* Fires after the move, once for a whole process; its other threads are noticed at their next event. */
+SEC("?tp_btf/cgroup_attach_task")
+int BPF_PROG(thread_moved, struct cgroup *cgrp, const char *path, struct task_struct *task)
+{
+	filter_moves(task, moving_filter_wants(task, task->comm));
 	return 0;
 }
 

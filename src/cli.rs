@@ -114,7 +114,10 @@ impl Live {
         let is = |name: &str| name == wanted || name.strip_suffix("_ns") == Some(wanted);
         let Some(sort) = schema.iter().position(|field| is(field.name)) else {
             let names: Vec<_> = schema.iter().map(|field| field.name).collect();
-            anyhow::bail!("cannot sort by `{wanted}`: there is no such field; there are {}", names.join(", "));
+            anyhow::bail!(
+                "cannot sort by `{wanted}`: there is no such field; there are {}",
+                names.join(", ")
+            );
         };
         let interval = if self.command.is_empty() { Some(Duration::from_secs(1)) } else { None };
         Ok(Frame {

@@ -34,7 +34,7 @@ pub(crate) fn open(format: Option<Format>, output: Option<&Path>, schema: &'stat
         None if io::stdout().is_terminal() => {
             let lines = terminal_size().map_or(24, |(_, Height(lines))| lines.into());
             Screen::Terminal { lines }
-        },
+        }
         _ => Screen::Paper,
     };
     let sink: Box<dyn Sink> = match format {
@@ -72,4 +72,3 @@ fn by_extension(path: &Path) -> Result<Format> {
         ),
     }
 }
-

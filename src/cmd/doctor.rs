@@ -30,7 +30,9 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
             doctor(&mut out, &machine, &variants).context("cannot write to standard output")?;
             variants
         }
-        Format::Jsonl => jsonl(&mut JsonLines::new(out), header(&machine)).context("cannot write to standard output")?,
+        Format::Jsonl => {
+            jsonl(&mut JsonLines::new(out), header(&machine)).context("cannot write to standard output")?
+        }
         Format::Csv => bail!("the doctor reports as table or jsonl"),
     };
     let works = |tool| variants.iter().any(|of| of.tool == tool && of.refusal.is_none());

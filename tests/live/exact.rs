@@ -50,7 +50,9 @@ pub fn a_command_equals_wait4(variant: &'static str) {
     }
     // Programs that nobody here wrote, with children of their own.
     let mut fixture = fixture("wait4");
-    fixture.extend(["sh", "-c", "for i in 1 2 3 4 5; do ls -l /usr/bin | sort | wc -l >&2; done"].map(String::from));
+    fixture.extend(
+        ["sh", "-c", "for i in 1 2 3 4 5; do ls -l /usr/bin | sort | wc -l >&2; done"].map(String::from),
+    );
     for _ in 0..runs() / 10 {
         assert_truth(&command(variant, &[], &fixture));
     }
@@ -105,7 +107,8 @@ pub fn times_are_plausible(variant: &'static str) {
     let said = command(variant, &[], &fixture);
     for total in said.totals.iter().filter(|t| u(&t["timed"]) > 0) {
         let [total_ns, major_ns, avg, max, min, p50, p99] =
-            ["total_ns", "major_ns", "avg_ns", "max_ns", "min_ns", "p50_ns", "p99_ns"].map(|name| u(&total[name]));
+            ["total_ns", "major_ns", "avg_ns", "max_ns", "min_ns", "p50_ns", "p99_ns"]
+                .map(|name| u(&total[name]));
         let timed = u(&total["timed"]);
         assert!(timed <= u(&total["major"]) + u(&total["minor"]), "{total}");
         assert_eq!(avg, total_ns / timed, "{total}");
@@ -153,7 +156,9 @@ pub fn verbose_shows_every_fault(variant: &'static str) {
         assert_eq!(said.end["lost"], 0);
         assert_eq!(said.events.len() as u64, u(&said.end["events"]));
         for total in &said.totals {
-            let of = |kind: &str| said.events.iter().filter(|e| e["tid"] == total["tid"] && e["kind"] == kind).count();
+            let of = |kind: &str| {
+                said.events.iter().filter(|e| e["tid"] == total["tid"] && e["kind"] == kind).count()
+            };
             let shown = (of("major") as u64, of("minor") as u64);
             assert_eq!(shown, (u(&total["major"]), u(&total["minor"])), "{total}");
         }

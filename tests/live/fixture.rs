@@ -213,7 +213,8 @@ fn wait4(work: impl FnOnce(), command: &[String]) {
     let (child, (major, minor)) = in_child(|| match command.split_first() {
         None => work(),
         Some((program, arguments)) => {
-            let error = std::os::unix::process::CommandExt::exec(std::process::Command::new(program).args(arguments));
+            let error =
+                std::os::unix::process::CommandExt::exec(std::process::Command::new(program).args(arguments));
             panic!("{error}");
         }
     });
@@ -226,8 +227,11 @@ fn exec_in_thread(own: &str) {
     touch(&map(30 * PAGE, 0));
     let _ = std::thread::spawn(move || {
         touch(&map(20 * PAGE, 0));
-        let error =
-            std::os::unix::process::CommandExt::exec(std::process::Command::new(own).args(["--fixture", "touch", "25"]));
+        let error = std::os::unix::process::CommandExt::exec(std::process::Command::new(own).args([
+            "--fixture",
+            "touch",
+            "25",
+        ]));
         panic!("{error}");
     })
     .join();

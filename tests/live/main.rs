@@ -17,11 +17,12 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use crate::run::{Place, place};
+use crate::run::{Need, Place, place};
 
-/// A test that runs on each variant of these.
+/// A test that runs on each of these variants, where all its needs are met.
 struct Case {
     name: &'static str,
+    needs: &'static [Need],
     variants: &'static [&'static str],
     test: fn(variant: &'static str),
 }
@@ -31,53 +32,54 @@ const TIMING: &[&str] = &["fentry", "kprobe", "tracepoint"];
 /// Not about a variant: run on whichever is chosen.
 const AUTO: &[&str] = &["auto"];
 
+const ROOT: &[Need] = &[Need::Root];
+
 #[rustfmt::skip]
 const CASES: &[Case] = &[
-    Case { name: "exact::every_kind_of_fault_per_thread", variants: ALL, test: exact::every_kind_of_fault_per_thread },
-    Case { name: "exact::a_command_equals_wait4", variants: ALL, test: exact::a_command_equals_wait4 },
-    Case { name: "exact::a_running_process_from_outside", variants: ALL, test: exact::a_running_process_from_outside },
-    Case { name: "exact::threads_that_exec", variants: ALL, test: exact::threads_that_exec },
-    Case { name: "exact::cold_files_read_by_many", variants: ALL, test: exact::cold_files_read_by_many },
-    Case { name: "exact::times_are_plausible", variants: TIMING, test: exact::times_are_plausible },
-    Case { name: "exact::sampled_minor_latency", variants: TIMING, test: exact::sampled_minor_latency },
-    Case { name: "exact::verbose_shows_every_fault", variants: ALL, test: exact::verbose_shows_every_fault },
-    Case { name: "many::a_storm_loses_nothing", variants: ALL, test: many::a_storm_loses_nothing },
-    Case { name: "many::a_storm_overruns_the_ring", variants: TIMING, test: many::a_storm_overruns_the_ring },
-    Case { name: "many::short_processes", variants: ALL, test: many::short_processes },
-    Case { name: "frame::intervals_add_up", variants: ALL, test: frame::intervals_add_up },
-    Case { name: "frame::filters", variants: ALL, test: frame::filters },
-    Case { name: "frame::a_process_that_ends", variants: AUTO, test: frame::a_process_that_ends },
-    Case { name: "frame::an_interrupt_gives_totals", variants: AUTO, test: frame::an_interrupt_gives_totals },
-    Case { name: "frame::the_status_is_the_commands", variants: AUTO, test: frame::the_status_is_the_commands },
-    Case { name: "frame::hostile_names", variants: AUTO, test: frame::hostile_names },
-    Case { name: "frame::it_is_small_and_quick", variants: AUTO, test: frame::it_is_small_and_quick },
-    Case { name: "refuse::without_privileges", variants: AUTO, test: refuse::without_privileges },
-    Case { name: "refuse::a_full_disk", variants: AUTO, test: refuse::a_full_disk },
-    Case { name: "refuse::a_closed_pipe", variants: AUTO, test: refuse::a_closed_pipe },
-    Case { name: "refuse::the_doctor_tells_the_truth", variants: AUTO, test: refuse::the_doctor_tells_the_truth },
+    Case { name: "faults::exact::every_kind_of_fault_per_thread", needs: ROOT, variants: ALL, test: exact::every_kind_of_fault_per_thread },
+    Case { name: "faults::exact::a_command_equals_wait4", needs: ROOT, variants: ALL, test: exact::a_command_equals_wait4 },
+    Case { name: "faults::exact::a_running_process_from_outside", needs: ROOT, variants: ALL, test: exact::a_running_process_from_outside },
+    Case { name: "faults::exact::threads_that_exec", needs: ROOT, variants: ALL, test: exact::threads_that_exec },
+    Case { name: "faults::exact::cold_files_read_by_many", needs: ROOT, variants: ALL, test: exact::cold_files_read_by_many },
+    Case { name: "faults::exact::times_are_plausible", needs: ROOT, variants: TIMING, test: exact::times_are_plausible },
+    Case { name: "faults::exact::sampled_minor_latency", needs: ROOT, variants: TIMING, test: exact::sampled_minor_latency },
+    Case { name: "faults::exact::verbose_shows_every_fault", needs: ROOT, variants: ALL, test: exact::verbose_shows_every_fault },
+    Case { name: "faults::many::a_storm_loses_nothing", needs: ROOT, variants: ALL, test: many::a_storm_loses_nothing },
+    Case { name: "faults::many::a_storm_overruns_the_ring", needs: ROOT, variants: TIMING, test: many::a_storm_overruns_the_ring },
+    Case { name: "faults::many::short_processes", needs: ROOT, variants: ALL, test: many::short_processes },
+    Case { name: "faults::frame::intervals_add_up", needs: ROOT, variants: ALL, test: frame::intervals_add_up },
+    Case { name: "faults::frame::filters", needs: ROOT, variants: ALL, test: frame::filters },
+    Case { name: "faults::frame::a_process_that_ends", needs: ROOT, variants: AUTO, test: frame::a_process_that_ends },
+    Case { name: "faults::frame::an_interrupt_gives_totals", needs: ROOT, variants: AUTO, test: frame::an_interrupt_gives_totals },
+    Case { name: "faults::frame::the_status_is_the_commands", needs: ROOT, variants: AUTO, test: frame::the_status_is_the_commands },
+    Case { name: "faults::frame::hostile_names", needs: ROOT, variants: AUTO, test: frame::hostile_names },
+    Case { name: "faults::frame::it_is_small_and_quick", needs: ROOT, variants: AUTO, test: frame::it_is_small_and_quick },
+    Case { name: "faults::refuse::without_privileges", needs: ROOT, variants: AUTO, test: refuse::without_privileges },
+    Case { name: "faults::refuse::a_full_disk", needs: ROOT, variants: AUTO, test: refuse::a_full_disk },
+    Case { name: "faults::refuse::a_closed_pipe", needs: ROOT, variants: AUTO, test: refuse::a_closed_pipe },
+    Case { name: "faults::refuse::the_doctor_tells_the_truth", needs: ROOT, variants: AUTO, test: refuse::the_doctor_tells_the_truth },
 ];
 
 fn main() -> ExitCode {
     if let Some(status) = fixture::run_if_asked() {
         return status;
     }
-    let place = place();
     let mut trials = Vec::new();
     for case in CASES {
+        let unmet = case.needs.iter().find_map(|need| need.unmet());
         for &variant in case.variants {
-            let missing = run::missing(variant);
+            let missing = unmet.clone().or_else(|| run::missing(case.name, variant));
             let test = case.test;
             let name = format!("{}::{variant}", case.name);
-            let trial = match (&missing, &place) {
-                (None, _) => Trial::test(name, move || {
+            let trial = match missing {
+                None => Trial::test(name, move || {
                     test(variant);
                     Ok(())
                 }),
-                (Some(why), Place::Vm(_)) => {
-                    let why = why.clone();
+                Some(why) if place() == Place::Vm => {
                     Trial::test(name, move || Err(Failed::from(format!("must run here, but {why}"))))
                 }
-                (Some(why), Place::Here) => {
+                Some(why) => {
                     println!("ignored: {name}: {why}");
                     Trial::test(name, || Ok(())).with_ignored_flag(true)
                 }

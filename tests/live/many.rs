@@ -9,7 +9,7 @@ fn words(name: &str, numbers: &[usize]) -> Vec<String> {
 }
 
 fn seconds() -> usize {
-    if matches!(place(), Place::Vm(_)) { 3 } else { 10 }
+    if place() == Place::Vm { 3 } else { 10 }
 }
 
 pub fn a_storm_loses_nothing(variant: &'static str) {
@@ -35,7 +35,7 @@ pub fn a_storm_overruns_the_ring(variant: &'static str) {
 }
 
 pub fn short_processes(variant: &'static str) {
-    let (n, pages) = if matches!(place(), Place::Vm(_)) { (2_000, 7) } else { (20_000, 7) };
+    let (n, pages) = if place() == Place::Vm { (2_000, 7) } else { (20_000, 7) };
     let said = Said::by(faults(variant, &[]).arg("--").args(words("processes", &[n, pages])));
     let truth = &said.truth[0];
     let parent = said.totals.iter().map(|t| u(&t["start_ns"])).min().unwrap();

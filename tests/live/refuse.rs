@@ -20,12 +20,16 @@ pub fn without_privileges(_: &'static str) {
 }
 
 pub fn a_full_disk(_: &'static str) {
-    let output = faults("auto", &["-i", "50", "-d", "1s"]).stdout(File::create("/dev/full").unwrap()).output().unwrap();
+    let output = faults("auto", &["-i", "50", "-d", "1s"])
+        .stdout(File::create("/dev/full").unwrap())
+        .output()
+        .unwrap();
     one_line(&output, 1, "No space left on device");
 }
 
 pub fn a_closed_pipe(_: &'static str) {
-    let mut child = faults("auto", &["-i", "20"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        faults("auto", &["-i", "20"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));

@@ -1,6 +1,5 @@
 //! Runs the binary and reads what it says.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,24 +9,40 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 /// Where the tests run.
+#[derive(Debug, PartialEq, Eq)]
 pub enum Place {
     /// On the machine's own kernel.
     Here,
-    /// In a virtual machine with a kernel on which nothing may be missing.
-    #[allow(dead_code)]
-    Vm(String),
+    /// In a virtual machine, with a kernel on which nothing may be missing.
+    Vm,
 }
 
 pub fn place() -> Place {
-    match std::env::var("TRAPLINE_PLACE") {
-        Ok(place) => Place::Vm(place),
-        Err(_) => Place::Here,
+    if std::env::var("TRAPLINE_PLACE").is_ok_and(|place| place.starts_with("vm")) {
+        Place::Vm
+    } else {
+        Place::Here
+    }
+}
+
+/// What a test needs beside the variant that it is about.
+#[derive(Debug, Clone, Copy)]
+pub enum Need {
+    Root,
+}
+
+impl Need {
+    /// Why it is not met, if it is not.
+    pub fn unmet(self) -> Option<String> {
+        match self {
+            Self::Root => (!nix::unistd::geteuid().is_root()).then(|| "it needs root".into()),
+        }
     }
 }
 
 /// How often a test is repeated: less under software emulation.
 pub fn runs() -> usize {
-    if matches!(place(), Place::Vm(_)) { 10 } else { 100 }
+    if place() == Place::Vm { 10 } else { 100 }
 }
 
 /// A directory on a real disk, for files that can be cold.
@@ -59,25 +74,16 @@ pub fn fixture(name: &str) -> Vec<String> {
     vec![own.to_str().unwrap().into(), "--fixture".into(), name.into()]
 }
 
-/// Why tests on this variant cannot run, if they cannot.
-pub fn missing(variant: &str) -> Option<String> {
-    if !nix::unistd::geteuid().is_root() {
-        return Some("it needs root".into());
-    }
-    static DOCTOR: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+/// Why this variant of the tool that the test's name begins with cannot be tested, if it cannot.
+pub fn missing(name: &str, variant: &str) -> Option<String> {
+    static DOCTOR: OnceLock<Vec<Value>> = OnceLock::new();
+    let tool = name.split("::").next();
     let doctor = DOCTOR.get_or_init(|| {
         let out = trapline().args(["doctor", "--format", "jsonl"]).output().unwrap();
-        lines(&out.stdout)
-            .iter()
-            .filter(|line| line["type"] == "row" && line["attaches"] == "no")
-            .map(|line| (text(&line["variant"]), format!("the variant does not attach: {}", text(&line["error"]))))
-            .collect()
+        lines(&out.stdout).into_iter().filter(|line| line["attaches"] == "no").collect()
     });
-    doctor.get(variant).cloned()
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().into()
+    let refused = doctor.iter().find(|row| row["tool"].as_str() == tool && row["variant"] == variant)?;
+    Some(format!("the variant does not attach: {}", refused["error"].as_str().unwrap_or_default()))
 }
 
 /// The objects of JSON lines; lines that are something else (a command's own output) are left out.

@@ -16,7 +16,8 @@ const fn shown(field: Field, title: &'static str, width: usize, show: Show) -> F
 
 const PID: Field = shown(field("pid", Unit::None, Kind::Key, "process id"), "PID", 8, Show::Integer);
 const TID: Field = shown(field("tid", Unit::None, Kind::Key, "thread id"), "TID", 8, Show::Integer);
-const COMM: Field = shown(field("comm", Unit::None, Kind::Label, "the thread's name"), "COMM", 15, Show::Text);
+const COMM: Field =
+    shown(field("comm", Unit::None, Kind::Label, "the thread's name"), "COMM", 15, Show::Text);
 
 /// The fields of a row and a total.
 pub const ROW: &Schema = &[
@@ -43,7 +44,12 @@ pub const ROW: &Schema = &[
         Show::Milliseconds(2),
     ),
     shown(
-        field("major_ns", Unit::Nanoseconds, Kind::Counter, "the part of it in major faults: waiting for I/O"),
+        field(
+            "major_ns",
+            Unit::Nanoseconds,
+            Kind::Counter,
+            "the part of it in major faults: waiting for I/O",
+        ),
         "MAJOR_MS",
         11,
         Show::Milliseconds(2),
@@ -284,8 +290,11 @@ impl Ledger {
                 continue;
             }
             let total = entry.total();
-            let (stats, extremes) =
-                if cumulative { (total.clone(), entry.extremes) } else { (total.since(&entry.shown), recent) };
+            let (stats, extremes) = if cumulative {
+                (total.clone(), entry.extremes)
+            } else {
+                (total.since(&entry.shown), recent)
+            };
             entry.shown = total;
             if stats.faults() > 0 {
                 rows.push(row(self.timing, Some(thread), &entry.comm, &stats, extremes));

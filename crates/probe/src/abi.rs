@@ -130,7 +130,7 @@ pub(crate) fn comm(bytes: &[u8; COMM_LEN]) -> String {
 mod tests {
     use std::ffi::OsStr;
 
-    use libbpf_rs::btf::{Btf, types};
+    use libbpf_rs::btf::{Btf, HasSize, types};
 
     use super::*;
 

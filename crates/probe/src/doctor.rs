@@ -1,7 +1,7 @@
 //! What works on this machine: every variant of every tool is loaded and attached, and let go again.
 
-use trapline_model::doctor::{Machine, Variant};
 use trapline_model::Header;
+use trapline_model::doctor::{Machine, Variant};
 
 use crate::abi::{BY_TID, TrapFilter};
 use crate::faults::{FaultsRecipe, MinorLatency};
@@ -19,21 +19,42 @@ pub fn machine() -> Machine {
         btf: std::path::Path::new(system::KERNEL_BTF).exists(),
         privileged: system::has_bpf_privilege(),
         capabilities: system::named_capabilities(),
-        mounted: ["tracefs", "debugfs", "bpf", "cgroup2"].into_iter().filter(|fs| system::is_mounted(fs)).collect(),
+        mounted: ["tracefs", "debugfs", "bpf", "cgroup2"]
+            .into_iter()
+            .filter(|fs| system::is_mounted(fs))
+            .collect(),
     }
 }
+
+/// The tools, in the order of the report; each tries all its variants.
+const TOOLS: &[fn() -> Vec<Variant>] = &[faults];
 
 /// Tries every variant of every tool.
 #[must_use]
 pub fn examine() -> Vec<Variant> {
-    // Attached for the moment only, and to a thread that there never is, so that nothing is counted.
-    let filter = TrapFilter { by: BY_TID, tid: u32::MAX, ..bytemuck::Zeroable::zeroed() };
-    let recipe =
-        FaultsRecipe { filter, minor_latency: MinorLatency::Exact, verbose: true, ring_bytes: 64 << 10 };
-    let variants = recipe.variants().iter();
-    variants
-        .map(|of| Variant { tool: "faults", variant: of.name, refusal: variant::try_variant(&recipe, of).err() })
+    TOOLS.iter().flat_map(|tool| tool()).collect()
+}
+
+fn faults() -> Vec<Variant> {
+    let recipe = FaultsRecipe {
+        filter: nobody(),
+        minor_latency: MinorLatency::Exact,
+        verbose: true,
+        ring_bytes: 64 << 10,
+    };
+    tried("faults", &recipe)
+}
+
+/// Attaches each variant for a moment.
+fn tried(tool: &'static str, recipe: &impl Recipe) -> Vec<Variant> {
+    let all = recipe.variants().iter();
+    all.map(|of| Variant { tool, variant: of.name, refusal: variant::try_variant(recipe, of).err() })
         .collect()
+}
+
+/// A thread that there never is, so that nothing is counted meanwhile.
+fn nobody() -> TrapFilter {
+    TrapFilter { by: BY_TID, tid: u32::MAX, ..bytemuck::Zeroable::zeroed() }
 }
 
 /// The stream's header of a doctor's report.

@@ -1,22 +1,24 @@
 //! Page faults: attaches a variant of `bpf/faults.bpf.c` and reads it.
 
-use std::cell::RefCell;
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
-use std::rc::Rc;
 
-use anyhow::{Context, Result, anyhow};
-use bytemuck::{Pod, Zeroable, bytes_of, pod_read_unaligned};
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut, RingBuffer, RingBufferBuilder};
+use anyhow::{Context, Result};
+use bytemuck::{bytes_of, pod_read_unaligned};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
 use trapline_model::faults::{Access, Extremes, Fault, Ledger, Report, Stats, Thread, Timing};
 use trapline_model::{Block, Event, Header, Hist, Value};
 
-use crate::abi::{self, BY_COMM, BY_PID, FaultsConfig, FaultsControl, FaultsEvent, FaultsLosses, FaultsThread, TrapFilter};
+use crate::abi::{
+    self, BY_CGROUP, BY_COMM, BY_PID, FaultsConfig, FaultsControl, FaultsEvent, FaultsLosses, FaultsThread,
+    TrapFilter,
+};
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
 use crate::perf::{self, Software};
+use crate::ring::Ring;
 use crate::system;
 use crate::variant::{self, Attached, OpenError, Recipe, Variant};
 
@@ -78,7 +80,7 @@ pub struct Faults {
     attached: Attached,
     read: Link,
     retired: MapHandle,
-    ring: Option<Ring>,
+    ring: Option<Ring<Event>>,
     ledger: Ledger,
     settings: Settings,
     epoch: u64,
@@ -90,17 +92,6 @@ struct Settings {
     timing: Timing,
     minor_latency: MinorLatency,
     verbose: bool,
-}
-
-struct Ring {
-    buffer: RingBuffer<'static>,
-    events: Rc<RefCell<Vec<Event>>>,
-}
-
-impl fmt::Debug for Ring {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ring").field("waiting", &self.events.borrow().len()).finish_non_exhaustive()
-    }
 }
 
 /// The recipe that `open` and `doctor` share.
@@ -121,9 +112,19 @@ impl Recipe for FaultsRecipe {
     }
 
     fn always(&self) -> Vec<&'static str> {
-        let mut names = vec!["thread_born", "thread_execed", "thread_ends", "thread_freed", "threads_adopt", "threads_read"];
+        let mut names = vec![
+            "thread_born",
+            "thread_execed",
+            "thread_ends",
+            "thread_freed",
+            "threads_adopt",
+            "threads_read",
+        ];
         if self.filter.by & BY_COMM != 0 {
             names.push("thread_renamed");
+        }
+        if self.filter.by & BY_CGROUP != 0 {
+            names.push("thread_moved");
         }
         names
     }
@@ -194,27 +195,15 @@ impl Faults {
             (_, MinorLatency::Exact) => Timing::All(1),
             (_, MinorLatency::Sampled(n)) => Timing::All(n),
         };
-        let map = |name: &str| {
-            let map = attached.object.maps().find(|map| map.name() == name);
-            MapHandle::try_from(&map.ok_or_else(|| anyhow!("the kernel half has no map {name}"))?)
-                .with_context(|| format!("cannot open the map {name}"))
-        };
         if recipe.filter.by & BY_PID != 0 {
-            let wanted = map("pids")?;
-            for pid in pids {
-                wanted.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY).context("cannot set the processes")?;
-            }
+            attached.add_pids(pids)?;
         }
-        let retired = map("retired")?;
-        let ring = if recipe.verbose { Some(Ring::new(&map("events")?)?) } else { None };
-        let iterator = |name: &str| {
-            let program = attached.object.progs_mut().find(|p| p.name() == name);
-            program.ok_or_else(|| anyhow!("the kernel half has no program {name}"))?.attach().map_err(anyhow::Error::from)
-        };
+        let retired = attached.handle("retired")?;
+        let ring = if recipe.verbose { Some(Ring::new(&attached.handle("events")?, events)?) } else { None };
         // Threads that were here before: counted from now on.
-        let adopt = iterator("threads_adopt")?;
-        std::io::copy(&mut Iter::new(&adopt)?, &mut std::io::sink()).context("cannot go through the threads")?;
-        let read = iterator("threads_read")?;
+        let adopt = attached.iterator("threads_adopt")?;
+        io::copy(&mut Iter::new(&adopt)?, &mut io::sink()).context("cannot go through the threads")?;
+        let read = attached.iterator("threads_read")?;
         let settings = Settings { timing, minor_latency: recipe.minor_latency, verbose: recipe.verbose };
         Ok(Self { attached, read, retired, ring, ledger: Ledger::new(timing), settings, epoch: 0 })
     }
@@ -223,7 +212,7 @@ impl Faults {
     fn read(&mut self, last: bool) -> Result<()> {
         let epoch = self.epoch;
         self.epoch += 1;
-        self.write_map(".data.control", &FaultsControl { epoch: self.epoch, last: last.into() })?;
+        self.attached.write(".data.control", &FaultsControl { epoch: self.epoch, last: last.into() })?;
         let mut bytes = Vec::new();
         Iter::new(&self.read)?.read_to_end(&mut bytes).context("cannot read the threads")?;
         for chunk in bytes.chunks_exact(size_of::<FaultsThread>()) {
@@ -247,22 +236,6 @@ impl Faults {
             }
         }
     }
-
-    fn map(&self, name: &str) -> Result<libbpf_rs::Map<'_>> {
-        let map = self.attached.object.maps().find(|map| map.name() == name);
-        map.ok_or_else(|| anyhow!("the kernel half has no map {name}"))
-    }
-
-    fn write_map(&self, name: &str, value: &impl Pod) -> Result<()> {
-        self.map(name)?
-            .update(&0u32.to_ne_bytes(), bytes_of(value), MapFlags::ANY)
-            .with_context(|| format!("cannot write the map {name}"))
-    }
-
-    fn losses(&self) -> Result<FaultsLosses> {
-        let value = self.map(".bss.losses")?.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
-        Ok(value.map_or_else(FaultsLosses::zeroed, |bytes| pod_read_unaligned(&bytes)))
-    }
 }
 
 impl Tool for Faults {
@@ -275,13 +248,12 @@ impl Tool for Faults {
     }
 
     fn events_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.ring.as_ref().map(|ring| ring.fd())
+        self.ring.as_ref().map(Ring::fd)
     }
 
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
         if let Some(ring) = &self.ring {
-            ring.buffer.consume().context("cannot read the events")?;
-            events.append(&mut ring.events.borrow_mut());
+            ring.drain(events)?;
         }
         self.fetch_ended(self.epoch)
     }
@@ -300,7 +272,7 @@ impl Tool for Faults {
         let time_ns = system::monotonic_ns();
         let rows = self.ledger.interval(time_ns, cumulative);
         let totals = self.ledger.totals(time_ns);
-        let losses = self.losses()?;
+        let losses: FaultsLosses = self.attached.read(".bss.losses")?;
         let unattributed = losses.unattributed_major + losses.unattributed_minor;
         let sum = |name| match totals.sum.as_ref().and_then(|sum| sum.get(name)) {
             Some(&Value::U64(n)) => n,
@@ -323,28 +295,6 @@ impl Tool for Faults {
             verbose: self.settings.verbose,
             totals,
         })
-    }
-}
-
-impl Ring {
-    fn new(map: &MapHandle) -> Result<Self> {
-        let events = Rc::new(RefCell::new(Vec::new()));
-        let waiting = Rc::clone(&events);
-        let mut builder = RingBufferBuilder::new();
-        builder.add(map, move |bytes| {
-            if let Ok(event) = bytemuck::try_pod_read_unaligned::<FaultsEvent>(bytes) {
-                let fault = fault(&event);
-                waiting.borrow_mut().extend((0..event.count).map(|_| fault.event()));
-            }
-            0
-        })?;
-        Ok(Self { buffer: builder.build().context("cannot map the ring")?, events })
-    }
-
-    #[allow(unsafe_code)]
-    fn fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor belongs to the buffer, which lives as long as the borrow.
-        unsafe { BorrowedFd::borrow_raw(self.buffer.epoll_fd()) }
     }
 }
 
@@ -371,9 +321,10 @@ fn report(row: &FaultsThread, epoch: u64) -> Report {
     }
 }
 
-fn fault(event: &FaultsEvent) -> Fault {
+/// An event as it is shown: one for each fault that it stands for.
+fn events(event: &FaultsEvent) -> impl Iterator<Item = Event> + use<> {
     let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
-    Fault {
+    let fault = Fault {
         time_ns: event.time_ns,
         thread: Thread { pid: event.pid, tid: event.tid, start_ns: event.start_ns },
         comm: abi::comm(&event.comm),
@@ -382,5 +333,6 @@ fn fault(event: &FaultsEvent) -> Fault {
         ip: known(event.ip),
         access: [Access::Read, Access::Write, Access::Execute].get(event.rw as usize).copied(),
         latency_ns: known(event.latency_ns),
-    }
+    };
+    (0..event.count).map(move |_| fault.event())
 }

@@ -103,7 +103,8 @@ impl Filter {
 /// The id and the depth of a cgroup of the v2 hierarchy: its directory's inode number, and how far below the root.
 fn cgroup(path: &Path) -> Result<(u64, u32), FilterError> {
     let no = |why: String| FilterError::NoCgroup(path.to_owned(), why);
-    let root = hierarchy().ok_or_else(|| no("no v2 hierarchy is mounted (mount -t cgroup2 none DIR)".into()))?;
+    let root =
+        hierarchy().ok_or_else(|| no("no v2 hierarchy is mounted (mount -t cgroup2 none DIR)".into()))?;
     let dir = [path.to_owned(), root.join(path.strip_prefix("/").unwrap_or(path))]
         .into_iter()
         .find(|dir| statfs(dir).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC))

@@ -5,19 +5,21 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, anyhow};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
 use thiserror::Error;
 
 use crate::system;
 
 /// Why a command could not be run.
 #[derive(Debug, Error)]
-#[error("cannot run `{program}`: {source}")]
+#[error("cannot run `{program}`")]
 pub struct LaunchError {
     program: String,
     source: io::Error,
@@ -74,23 +76,31 @@ impl Launch {
         }
         // spawn() returns when the child has become its program, so it has to wait in a thread of its own.
         let spawning = std::thread::spawn(move || {
+            // Signals are for the thread that waits for them.
+            let _ = SigSet::all().thread_block();
             let child = command.spawn();
             drop((tell_born, wait_go));
             child
         });
         let mut pid = [0; 4];
         if born.read_exact(&mut pid).is_err() {
-            let failed = spawning.join().map_err(|_| anyhow!("the thread that starts the command panicked"))?;
+            let failed =
+                spawning.join().map_err(|_| anyhow!("the thread that starts the command panicked"))?;
             return Err(failed.err().unwrap_or_else(|| io::ErrorKind::Other.into())).context("cannot fork");
         }
         Ok(Self {
             born_ns,
             pid: u32::from_ne_bytes(pid),
             program: program.to_string_lossy().into_owned(),
-            go: Some(File::from(std::os::fd::OwnedFd::from(go))),
+            go: Some(File::from(OwnedFd::from(go))),
             spawning: Some(spawning),
             child: None,
         })
+    }
+
+    /// Becomes readable when the command has ended.
+    pub(crate) fn end(&self) -> io::Result<OwnedFd> {
+        system::pidfd(self.pid)
     }
 
     /// The child's process id.
@@ -113,43 +123,30 @@ impl Launch {
             go.write_all(&[1]).context("the command ended before it began")?;
         }
         if let Some(spawning) = self.spawning.take() {
-            let child = spawning.join().map_err(|_| anyhow!("the thread that starts the command panicked"))?;
-            self.child =
-                Some(child.map_err(|source| LaunchError { program: self.program.clone(), source })?);
+            let child =
+                spawning.join().map_err(|_| anyhow!("the thread that starts the command panicked"))?;
+            self.child = Some(child.map_err(|source| LaunchError { program: self.program.clone(), source })?);
         }
         Ok(())
     }
 
-    /// The status to exit with, once the command has ended: its own, or 128 and the signal that killed it.
-    ///
-    /// # Errors
-    /// When it cannot be waited for.
-    pub fn ended(&mut self) -> Result<Option<u8>> {
-        let Some(child) = &mut self.child else { return Ok(None) };
-        let status = child.try_wait().context("cannot wait for the command")?;
-        Ok(status.map(|status| match (status.code(), status.signal()) {
-            (Some(code), _) => code as u8,
-            (None, signal) => 128 + signal.unwrap_or(0) as u8,
-        }))
-    }
-
-    /// Waits for the command to end and gives the status to exit with.
+    /// Waits for the command to end and gives the status to exit with: its own, or 128 and the signal that killed it.
     ///
     /// # Errors
     /// When it cannot be waited for.
     pub fn wait(&mut self) -> Result<u8> {
-        if let Some(child) = &mut self.child {
-            child.wait().context("cannot wait for the command")?;
-        }
-        Ok(self.ended()?.unwrap_or(0))
+        let Some(child) = &mut self.child else { return Ok(0) };
+        let status = child.wait().context("cannot wait for the command")?;
+        Ok(match (status.code(), status.signal()) {
+            (Some(code), _) => code as u8,
+            (None, signal) => 128 + signal.unwrap_or(0) as u8,
+        })
     }
 
     /// Sends a signal to the command.
-    pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        if self.child.is_some() {
-            // It may have ended meanwhile; then there is nobody to tell.
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid as i32), signal);
-        }
+    pub fn signal(&self, signal: Signal) {
+        // It may have ended meanwhile; then there is nobody to tell. It is not reaped yet, so the id is still its own.
+        let _ = kill(Pid::from_raw(self.pid as i32), signal);
     }
 }
 

@@ -10,6 +10,7 @@ mod filter;
 mod launch;
 pub mod live;
 mod perf;
+mod ring;
 mod system;
 mod variant;
 

@@ -84,7 +84,9 @@ pub struct Live<T> {
     launch: Option<Launch>,
     signals: SignalFd,
     interrupts: u32,
+    /// The processes, or the command, whose end is ours; those that still run.
     processes: Vec<OwnedFd>,
+    ends_by_itself: bool,
     began: Instant,
     began_cpu_ns: u64,
     intervals: u32,
@@ -115,17 +117,22 @@ impl<T: Tool> Live<T> {
     /// When signals cannot be caught, or there is no such command.
     pub fn new(tool: T, frame: Frame, mut launch: Option<Launch>) -> Result<Self> {
         let mut set = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD] {
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
             set.add(signal);
         }
         set.thread_block().context("cannot block signals")?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
             .context("cannot catch signals")?;
+        let mut processes: Vec<OwnedFd> =
+            frame.pids.iter().filter_map(|&pid| system::pidfd(pid).ok()).collect();
+        let ends_by_itself = launch.is_some() || !frame.pids.is_empty();
         if let Some(launch) = &mut launch {
+            processes.push(launch.end().context("cannot watch the command")?);
             launch.go()?;
         }
         Ok(Self {
-            processes: frame.pids.iter().filter_map(|&pid| system::pidfd(pid).ok()).collect(),
+            processes,
+            ends_by_itself,
             tool,
             frame,
             launch,
@@ -183,7 +190,7 @@ impl<T: Tool> Live<T> {
         let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect::<Vec<_>>().into_iter();
         let signalled = ready.next().unwrap_or(false);
         self.processes.retain(|_| !ready.next().unwrap_or(false));
-        let gone = self.processes.is_empty() && !self.frame.pids.is_empty();
+        let gone = self.ends_by_itself && self.processes.is_empty();
         Ok(gone || signalled && self.take_signals()?)
     }
 
@@ -193,8 +200,6 @@ impl<T: Tool> Live<T> {
         while let Some(info) = self.signals.read_signal().context("cannot read signals")? {
             let signal = Signal::try_from(info.ssi_signo as i32).context("cannot read signals")?;
             match (&mut self.launch, signal) {
-                (Some(launch), Signal::SIGCHLD) => end |= launch.ended()?.is_some(),
-                (None, Signal::SIGCHLD) => {}
                 // An interrupt from the terminal has reached the command too: it decides. A second one does not ask.
                 (Some(launch), Signal::SIGINT) => {
                     self.interrupts += 1;

@@ -40,10 +40,13 @@ struct Attr {
 
 /// Opens the event on every processor that is online, for all tasks: it fires at each `period`-th occurrence there.
 pub(crate) fn open_everywhere(event: Software, period: u64) -> anyhow::Result<Vec<OwnedFd>> {
-    let online = fs::read_to_string("/sys/devices/system/cpu/online").context("cannot read the list of processors")?;
+    let online =
+        fs::read_to_string("/sys/devices/system/cpu/online").context("cannot read the list of processors")?;
     parse_list(&online)
         .into_iter()
-        .map(|cpu| open(event, period, cpu).with_context(|| format!("perf_event_open({event:?}) on CPU {cpu}")))
+        .map(|cpu| {
+            open(event, period, cpu).with_context(|| format!("perf_event_open({event:?}) on CPU {cpu}"))
+        })
         .collect()
 }
 
@@ -57,7 +60,9 @@ fn open(event: Software, period: u64, cpu: i32) -> io::Result<OwnedFd> {
         ..Attr::default()
     };
     // SAFETY: attr is a perf_event_attr of the size it states and outlives the call; the other arguments are numbers.
-    let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC) };
+    let fd = unsafe {
+        libc::syscall(libc::SYS_perf_event_open, &raw const attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC)
+    };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }

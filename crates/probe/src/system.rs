@@ -74,7 +74,11 @@ pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
 }
 
 /// The first item of a stream that starts now.
-pub(crate) fn header(tool: &'static str, variant: &'static str, settings: Vec<(&'static str, Value)>) -> Header {
+pub(crate) fn header(
+    tool: &'static str,
+    variant: &'static str,
+    settings: Vec<(&'static str, Value)>,
+) -> Header {
     let uts = nix::sys::utsname::uname();
     let part = |f: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
         uts.as_ref().map_or_else(|_| String::new(), |u| f(u).to_string_lossy().into_owned())

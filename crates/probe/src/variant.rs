@@ -2,7 +2,9 @@
 
 use std::io;
 
-use libbpf_rs::{Link, Object, ObjectBuilder, OpenObject};
+use anyhow::{Context, anyhow};
+use bytemuck::{Pod, bytes_of, pod_read_unaligned};
+use libbpf_rs::{Link, Map, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject};
 use nix::errno::Errno;
 use thiserror::Error;
 use trapline_model::doctor::Refusal;
@@ -49,7 +51,9 @@ fn in_one_line(refused: &[Refused]) -> String {
     let why: Vec<String> = refused.iter().map(|r| format!("{}: {}", r.variant, r.refusal.error)).collect();
     let what_to_do = match refused {
         [one] => &one.refusal.remedy,
-        [first, rest @ ..] if rest.iter().all(|r| r.refusal.remedy == first.refusal.remedy) => &first.refusal.remedy,
+        [first, rest @ ..] if rest.iter().all(|r| r.refusal.remedy == first.refusal.remedy) => {
+            &first.refusal.remedy
+        }
         _ => "`trapline doctor` says what to do about each",
     };
     format!("no probe can be attached here: {} ({what_to_do})", why.join("; "))
@@ -63,6 +67,46 @@ pub(crate) struct Attached {
     pub(crate) events: Vec<Link>,
     pub(crate) rest: Vec<Link>,
     pub(crate) object: Object,
+}
+
+impl Attached {
+    fn map(&self, name: &str) -> anyhow::Result<Map<'_>> {
+        let map = self.object.maps().find(|map| map.name() == name);
+        map.ok_or_else(|| anyhow!("the kernel half has no map {name}"))
+    }
+
+    /// A map, to keep.
+    pub(crate) fn handle(&self, name: &str) -> anyhow::Result<MapHandle> {
+        MapHandle::try_from(&self.map(name)?).with_context(|| format!("cannot open the map {name}"))
+    }
+
+    /// Sets the variable that a data section consists of.
+    pub(crate) fn write(&self, section: &str, value: &impl Pod) -> anyhow::Result<()> {
+        self.map(section)?
+            .update(&0u32.to_ne_bytes(), bytes_of(value), MapFlags::ANY)
+            .with_context(|| format!("cannot write {section}"))
+    }
+
+    /// Reads the variable that a data section consists of.
+    pub(crate) fn read<T: Pod>(&self, section: &str) -> anyhow::Result<T> {
+        let bytes = self.map(section)?.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
+        Ok(bytes.map_or_else(T::zeroed, |bytes| pod_read_unaligned(&bytes)))
+    }
+
+    /// Adds processes to those that the filter means.
+    pub(crate) fn add_pids(&self, pids: impl IntoIterator<Item = u32>) -> anyhow::Result<()> {
+        let wanted = self.map("pids")?;
+        for pid in pids {
+            wanted.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY).context("cannot set the processes")?;
+        }
+        Ok(())
+    }
+
+    /// An iterator program, ready to be run by opening it.
+    pub(crate) fn iterator(&self, name: &str) -> anyhow::Result<Link> {
+        let program = self.object.progs_mut().find(|p| p.name() == name);
+        Ok(program.ok_or_else(|| anyhow!("the kernel half has no program {name}"))?.attach()?)
+    }
 }
 
 /// What a tool does with its object before it is loaded, and how it attaches what libbpf cannot attach by itself.
@@ -145,7 +189,7 @@ fn try_way(
     for (names, links) in [(&rest[..], &mut attached.rest), (way, &mut attached.events)] {
         for name in names {
             let program = attached.object.progs_mut().find(|p| p.name() == *name);
-            let program = program.ok_or_else(|| anyhow::anyhow!("the kernel half has no program {name}"))?;
+            let program = program.ok_or_else(|| anyhow!("the kernel half has no program {name}"))?;
             links.extend(recipe.attach(&program).map_err(|e| e.context(format!("cannot attach {name}")))?);
         }
     }
@@ -179,11 +223,13 @@ fn remedy(errno: Option<Errno>) -> String {
     }
     let lockdown = system::lockdown();
     match errno {
-        Some(Errno::EPERM | Errno::EACCES) if lockdown.as_deref().is_some_and(|mode| mode != "none") => format!(
-            "kernel lockdown is `{}`: boot without it (no `lockdown=` on the kernel command line, Secure Boot off) \
+        Some(Errno::EPERM | Errno::EACCES) if lockdown.as_deref().is_some_and(|mode| mode != "none") => {
+            format!(
+                "kernel lockdown is `{}`: boot without it (no `lockdown=` on the kernel command line, Secure Boot off) \
              or use another variant",
-            lockdown.unwrap_or_default()
-        ),
+                lockdown.unwrap_or_default()
+            )
+        }
         Some(Errno::EPERM | Errno::EACCES) => {
             "this kernel refuses such programs even to root; use another variant".into()
         }

@@ -45,7 +45,9 @@ impl<W: Write> Sink for Csv<W> {
                     self.record("event", *time_ns, record)?;
                 }
             }
-            Item::Rows(block) => block.rows.iter().try_for_each(|row| self.record("row", block.time_ns, row))?,
+            Item::Rows(block) => {
+                block.rows.iter().try_for_each(|row| self.record("row", block.time_ns, row))?
+            }
             Item::Totals(block) => {
                 block.rows.iter().try_for_each(|row| self.record("total", block.time_ns, row))?;
             }

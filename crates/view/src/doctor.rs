@@ -13,7 +13,11 @@ use crate::escape::visible;
 pub fn doctor(out: &mut impl Write, machine: &Machine, variants: &[Variant]) -> io::Result<()> {
     let list = |names: &[&str]| if names.is_empty() { "none".to_owned() } else { names.join(" ") };
     writeln!(out, "kernel        {} on {}", visible(&machine.kernel), visible(&machine.host))?;
-    writeln!(out, "lockdown      {}", machine.lockdown.as_deref().map_or("not shown by this kernel".into(), visible))?;
+    writeln!(
+        out,
+        "lockdown      {}",
+        machine.lockdown.as_deref().map_or("not shown by this kernel".into(), visible)
+    )?;
     writeln!(out, "kernel types  {}", if machine.btf { "yes (BTF)" } else { "no BTF" })?;
     writeln!(out, "capabilities  {}", list(&machine.capabilities))?;
     writeln!(out, "mounted       {}", list(&machine.mounted))?;

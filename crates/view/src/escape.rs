@@ -12,8 +12,14 @@ pub fn visible(text: &str) -> String {
         let _ = match c {
             '\\' => write!(out, "\\\\"),
             c if c.is_control() => write!(out, "\\x{:02x}", c as u32),
-            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => {
+            '\u{ad}'
+            | '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}' => {
                 write!(out, "\\u{{{:x}}}", c as u32)
             }
             c => {

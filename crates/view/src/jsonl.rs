@@ -53,7 +53,9 @@ impl<W: Write> Sink for JsonLines<W> {
             }
             Item::Events(events) => self.records("event", events.iter().map(|e| (e.time_ns, &e.record)))?,
             Item::Rows(block) => self.records("row", block.rows.iter().map(|row| (block.time_ns, row)))?,
-            Item::Totals(block) => self.records("total", block.rows.iter().map(|row| (block.time_ns, row)))?,
+            Item::Totals(block) => {
+                self.records("total", block.rows.iter().map(|row| (block.time_ns, row)))?
+            }
             Item::End(end) => {
                 let mut line = String::from("{\"type\":\"end\"");
                 let figures = [

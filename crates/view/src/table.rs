@@ -45,13 +45,13 @@ impl<W: Write> Table<W> {
             Value::U64(n) => Some(format!(", {} {n}", name.replace('_', " "))),
             Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
         });
-        self.note =
-            format!("trapline {} by {}{}", header.tool, header.variant, settings.collect::<String>());
+        self.note = format!("trapline {} by {}{}", header.tool, header.variant, settings.collect::<String>());
     }
 
     /// The time of day at a moment of the monotonic clock.
     fn clock(&self, time_ns: u64, form: &str) -> String {
-        let wall = Timestamp::from_nanosecond(self.wall_minus_monotonic + i128::from(time_ns)).unwrap_or_default();
+        let wall =
+            Timestamp::from_nanosecond(self.wall_minus_monotonic + i128::from(time_ns)).unwrap_or_default();
         wall.to_zoned(self.zone.clone()).strftime(form).to_string()
     }
 

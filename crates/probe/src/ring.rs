@@ -1,0 +1,57 @@
+//! The ring through which the kernel half sends events.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use bytemuck::AnyBitPattern;
+use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
+
+/// Events of the kernel half, each turned into any number of `E` as it is read.
+pub(crate) struct Ring<E> {
+    buffer: RingBuffer<'static>,
+    read: Rc<RefCell<Vec<E>>>,
+}
+
+impl<E: 'static> Ring<E> {
+    /// Over a ring buffer map whose records are `T`.
+    pub(crate) fn new<T, I>(map: &MapHandle, turn: impl Fn(&T) -> I + 'static) -> Result<Self>
+    where
+        T: AnyBitPattern,
+        I: IntoIterator<Item = E>,
+    {
+        let read = Rc::new(RefCell::new(Vec::new()));
+        let into = Rc::clone(&read);
+        let mut builder = RingBufferBuilder::new();
+        builder.add(map, move |bytes| {
+            // Records are longer than T by the padding of the ring at most; shorter ones there are not.
+            if let Some(bytes) = bytes.get(..size_of::<T>()) {
+                into.borrow_mut().extend(turn(&bytemuck::pod_read_unaligned(bytes)));
+            }
+            0
+        })?;
+        Ok(Self { buffer: builder.build().context("cannot map the ring")?, read })
+    }
+
+    /// Moves what waits in the ring to the end of `events`.
+    pub(crate) fn drain(&self, events: &mut Vec<E>) -> Result<()> {
+        self.buffer.consume().context("cannot read the events")?;
+        events.append(&mut self.read.borrow_mut());
+        Ok(())
+    }
+
+    /// Becomes readable when something waits.
+    #[allow(unsafe_code)]
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor belongs to the buffer, which lives as long as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.buffer.epoll_fd()) }
+    }
+}
+
+impl<E> fmt::Debug for Ring<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("read", &self.read.borrow().len()).finish_non_exhaustive()
+    }
+}
