@@ -67,6 +67,8 @@ struct task_struct {
 	unsigned long maj_flt;
 	char comm[16];
 	struct css_set *cgroups;
+	struct task_struct *group_leader;
+	unsigned int __state; /* 5.14+, see compat.bpf.h */
 };
 
 struct vm_area_struct {
@@ -94,6 +96,14 @@ struct bpf_iter__task {
 };
 
 struct linux_binprm;
+
+/* What a program of the tracepoint kvm:kvm_exit is given; the type is in kvm.ko's own BTF. */
+struct trace_event_raw_kvm_exit {
+	unsigned int exit_reason;
+	unsigned long guest_rip;
+	u32 isa;
+	unsigned int vcpu_id;
+};
 
 #pragma clang attribute pop
 

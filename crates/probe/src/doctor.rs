@@ -1,10 +1,11 @@
 //! What works on this machine: every variant of every tool is loaded and attached, and let go again.
 
 use trapline_model::Header;
-use trapline_model::doctor::{Machine, Variant};
+use trapline_model::doctor::{Machine, Refusal, Variant};
 
 use crate::abi::{BY_TID, TrapFilter};
 use crate::faults::{FaultsRecipe, MinorLatency};
+use crate::kvm::{self, KvmRecipe};
 use crate::system;
 use crate::variant::{self, Recipe};
 
@@ -27,7 +28,7 @@ pub fn machine() -> Machine {
 }
 
 /// The tools, in the order of the report; each tries all its variants.
-const TOOLS: &[fn() -> Vec<Variant>] = &[faults];
+const TOOLS: &[fn() -> Vec<Variant>] = &[faults, kvm];
 
 /// Tries every variant of every tool.
 #[must_use]
@@ -43,6 +44,21 @@ fn faults() -> Vec<Variant> {
         ring_bytes: 64 << 10,
     };
     tried("faults", &recipe)
+}
+
+fn kvm() -> Vec<Variant> {
+    let recipe = KvmRecipe::new(nobody());
+    let Err(error) = kvm::check() else { return tried("kvm", &recipe) };
+    // Without KVM there is nothing to attach to: say so, not what the kernel says of it.
+    let refusal = |_| {
+        let remedy = "load KVM on a machine that has it: modprobe kvm_intel, or modprobe kvm_amd".to_owned();
+        Some(Refusal { errno: Some("ENOENT".into()), error: error.to_string(), remedy })
+    };
+    recipe
+        .variants()
+        .iter()
+        .map(|of| Variant { tool: "kvm", variant: of.name, refusal: refusal(of) })
+        .collect()
 }
 
 /// Attaches each variant for a moment.

@@ -7,6 +7,7 @@ mod abi;
 pub mod doctor;
 pub mod faults;
 mod filter;
+pub mod kvm;
 mod launch;
 pub mod live;
 mod perf;
