@@ -273,9 +273,9 @@ static __always_inline int exception(unsigned long addr, struct pt_regs *regs, u
 	t = wanted_thread(bpf_get_current_task_btf());
 	if (t)
 		fault_begins(t, addr, regs->ip,
-			     error & PF_INSTR ? FAULTS_EXEC :
-			     error & PF_WRITE ? FAULTS_WRITE :
-						FAULTS_READ);
+			     error & PF_INSTR   ? FAULTS_EXEC
+			     : error & PF_WRITE ? FAULTS_WRITE
+						: FAULTS_READ);
 	return 0;
 }
 
@@ -319,7 +319,7 @@ int tracepoint_minor(struct bpf_perf_event_data *ctx)
 
 /* ---- variants fentry and kprobe: handle_mm_fault ---- */
 
-#define FAULT_FLAG_WRITE 0x1 /* include/linux/mm_types.h: values never moved */
+#define FAULT_FLAG_WRITE       0x1 /* include/linux/mm_types.h: values never moved */
 #define FAULT_FLAG_INSTRUCTION 0x100
 
 static __always_inline int handling(unsigned long addr, u32 flags, struct pt_regs *regs)
@@ -341,9 +341,9 @@ static __always_inline int handling(unsigned long addr, u32 flags, struct pt_reg
 	}
 	catch_up(t, task);
 	fault_begins(t, addr, ip,
-		     flags & FAULT_FLAG_INSTRUCTION ? FAULTS_EXEC :
-		     flags & FAULT_FLAG_WRITE	    ? FAULTS_WRITE :
-						      FAULTS_READ);
+		     flags & FAULT_FLAG_INSTRUCTION ? FAULTS_EXEC
+		     : flags & FAULT_FLAG_WRITE     ? FAULTS_WRITE
+						    : FAULTS_READ);
 	return 0;
 }
 
@@ -476,7 +476,7 @@ static __always_inline void retire(struct task_struct *task)
 		add(&losses.unattributed_major, t->row.major);
 		add(&losses.unattributed_minor, t->row.minor);
 	}
-	/* What it does after this (a few faults may come in exit_mm) is retired by a later hook, as a row of its own. */
+	/* What it does after this (exit_mm may fault) is retired by a later hook, as a row of its own. */
 	clear_stats(&t->row);
 	if (!t->unwanted) {
 		t->base_major = task->maj_flt;
