@@ -98,7 +98,8 @@ fn workload() {
             // SAFETY: a fresh private mapping, written to within its bounds and unmapped once.
             unsafe {
                 let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-                let at = libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+                let at =
+                    libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
                 assert_ne!(at, libc::MAP_FAILED);
                 libc::madvise(at, len, libc::MADV_NOHUGEPAGE);
                 let began = Instant::now();
@@ -136,6 +137,7 @@ fn works(method: &Method) -> bool {
         eprintln!("left out: {}: it is not installed", method.name);
         return false;
     };
+    discard(child.stdout.take().unwrap());
     std::thread::sleep(Duration::from_millis(1500));
     let runs = child.try_wait().unwrap().is_none();
     stop(&mut child);
@@ -151,16 +153,19 @@ fn start(method: &Method) -> Child {
         Ready::Line => {
             let mut out = BufReader::new(child.stdout.take().unwrap());
             out.read_line(&mut String::new()).unwrap();
-            // Its rows go nowhere, but they are written.
-            std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+            discard(out);
         }
         Ready::After(time) => {
-            let mut out = child.stdout.take().unwrap();
-            std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+            discard(child.stdout.take().unwrap());
             std::thread::sleep(time);
         }
     }
     child
+}
+
+/// Reads what a watcher prints, so that it is not held up.
+fn discard(mut out: impl std::io::Read + Send + 'static) {
+    std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
 }
 
 fn stop(child: &mut Child) {
@@ -184,7 +189,8 @@ fn page(rounds: usize, bare: &[(f64, f64)], methods: &[&Method], extra: &[Vec<(f
     let peer = methods.iter().position(|m| m.name == PEER).map(|at| &extra[at]);
     let read = |path| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let cpu = read("/proc/cpuinfo");
-    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown").to_owned();
+    let cpu =
+        cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown").to_owned();
     let mut page = format!(
         "# What watching costs\n\n\
          Written by `make bench`, which anyone can repeat. Kernel {}, {cpu}.\n\n\
@@ -201,7 +207,8 @@ fn page(rounds: usize, bare: &[(f64, f64)], methods: &[&Method], extra: &[Vec<(f
     );
     for (method, turns) in methods.iter().zip(extra) {
         let (min, best, middle) = ns(turns);
-        let ratio = peer.map(|peer| median(turns.iter().zip(peer).map(|(own, peer)| own.0 / peer.0).collect()));
+        let ratio =
+            peer.map(|peer| median(turns.iter().zip(peer).map(|(own, peer)| own.0 / peer.0).collect()));
         let ratio = ratio.map_or("-".into(), |ratio| format!("{ratio:.2}"));
         writeln!(
             page,

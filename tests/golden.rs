@@ -1,5 +1,7 @@
 //! What the binary says without any privilege: help, bad input, statuses.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::{Command, Output, Stdio};
 
 fn trapline(arguments: &[&str]) -> Output {

@@ -57,6 +57,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::refuse::without_privileges", needs: ROOT, variants: AUTO, test: refuse::without_privileges },
     Case { name: "faults::refuse::a_full_disk", needs: ROOT, variants: AUTO, test: refuse::a_full_disk },
     Case { name: "faults::refuse::a_closed_pipe", needs: ROOT, variants: AUTO, test: refuse::a_closed_pipe },
+    Case { name: "faults::refuse::a_stuck_reader", needs: ROOT, variants: AUTO, test: refuse::a_stuck_reader },
     Case { name: "faults::refuse::the_doctor_tells_the_truth", needs: ROOT, variants: AUTO, test: refuse::the_doctor_tells_the_truth },
 ];
 
