@@ -66,6 +66,7 @@ struct task_struct {
 	unsigned long min_flt;
 	unsigned long maj_flt;
 	char comm[16];
+	struct task_struct *group_leader;
 	struct css_set *cgroups;
 };
 
