@@ -31,6 +31,7 @@ struct tracked {
 	u64 open_addr;
 	u64 open_ip;
 	u32 open_rw;
+	u32 open_page;
 	u32 retrying; /* its handling returned VM_FAULT_RETRY and will be taken up again */
 	u32 unwanted; /* the filter does not want it at the moment; row.major/minor hold what it did while wanted */
 	u32 follow;   /* its children are traced too */
@@ -169,6 +170,13 @@ static __always_inline void fill_row(struct tracked *t, struct task_struct *task
 
 /* ---- verbose: one event a fault ---- */
 
+static __always_inline u64 user_ip(struct task_struct *task)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+
+	return BPF_CORE_READ(regs, ip);
+}
+
 static __always_inline void send(struct tracked *t, struct task_struct *task, u64 count, u32 major, u64 latency)
 {
 	struct faults_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -182,7 +190,10 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	e->start_ns = t->row.start_ns;
 	e->addr = seen ? t->open_addr : FAULTS_NONE;
 	e->ip = seen ? t->open_ip : FAULTS_NONE;
+	e->user_ip = seen ? user_ip(task) : FAULTS_NONE;
 	e->rw = seen ? t->open_rw : FAULTS_RW_UNKNOWN;
+	e->page = seen ? t->open_page : FAULTS_PAGE_UNKNOWN;
+	e->cpu = bpf_get_smp_processor_id();
 	e->latency_ns = latency;
 	e->count = count;
 	e->pid = t->row.pid;
@@ -212,11 +223,12 @@ static __always_inline void catch_up(struct tracked *t, struct task_struct *task
 
 /* ---- the life of a fault ---- */
 
-static __always_inline void fault_begins(struct tracked *t, u64 addr, u64 ip, u32 rw)
+static __always_inline void fault_begins(struct tracked *t, u64 addr, u64 ip, u32 rw, u32 page)
 {
 	t->open_addr = addr;
 	t->open_ip = ip;
 	t->open_rw = rw;
+	t->open_page = page;
 	t->retrying = 0;
 	t->open_ns = bpf_ktime_get_ns();
 }
@@ -261,7 +273,8 @@ static __always_inline void fault_ends(struct tracked *t, struct task_struct *ta
 
 /* ---- variant tracepoint: exception to accounting ---- */
 
-#define PF_WRITE (1u << 1) /* arch/x86/include/asm/trap_pf.h */
+#define PF_PROT  (1u << 0) /* arch/x86/include/asm/trap_pf.h */
+#define PF_WRITE (1u << 1)
 #define PF_INSTR (1u << 4)
 
 static __always_inline int exception(unsigned long addr, struct pt_regs *regs, unsigned long error)
@@ -273,9 +286,10 @@ static __always_inline int exception(unsigned long addr, struct pt_regs *regs, u
 	t = wanted_thread(bpf_get_current_task_btf());
 	if (t)
 		fault_begins(t, addr, regs->ip,
-			     error & PF_INSTR ? FAULTS_EXEC :
-			     error & PF_WRITE ? FAULTS_WRITE :
-						FAULTS_READ);
+			     error & PF_INSTR   ? FAULTS_EXEC
+			     : error & PF_WRITE ? FAULTS_WRITE
+						: FAULTS_READ,
+			     error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
 	return 0;
 }
 
@@ -319,7 +333,7 @@ int tracepoint_minor(struct bpf_perf_event_data *ctx)
 
 /* ---- variants fentry and kprobe: handle_mm_fault ---- */
 
-#define FAULT_FLAG_WRITE 0x1 /* include/linux/mm_types.h: values never moved */
+#define FAULT_FLAG_WRITE       0x1 /* include/linux/mm_types.h: values never moved */
 #define FAULT_FLAG_INSTRUCTION 0x100
 
 static __always_inline int handling(unsigned long addr, u32 flags, struct pt_regs *regs)
@@ -341,9 +355,10 @@ static __always_inline int handling(unsigned long addr, u32 flags, struct pt_reg
 	}
 	catch_up(t, task);
 	fault_begins(t, addr, ip,
-		     flags & FAULT_FLAG_INSTRUCTION ? FAULTS_EXEC :
-		     flags & FAULT_FLAG_WRITE	    ? FAULTS_WRITE :
-						      FAULTS_READ);
+		     flags & FAULT_FLAG_INSTRUCTION ? FAULTS_EXEC
+		     : flags & FAULT_FLAG_WRITE     ? FAULTS_WRITE
+						    : FAULTS_READ,
+		     FAULTS_PAGE_UNKNOWN);
 	return 0;
 }
 
@@ -476,7 +491,8 @@ static __always_inline void retire(struct task_struct *task)
 		add(&losses.unattributed_major, t->row.major);
 		add(&losses.unattributed_minor, t->row.minor);
 	}
-	/* What it does after this (a few faults may come in exit_mm) is retired by a later hook, as a row of its own. */
+	/* What it does after this (a few faults may come in exit_mm) is retired by a later hook, as a row of its own.
+	 */
 	clear_stats(&t->row);
 	if (!t->unwanted) {
 		t->base_major = task->maj_flt;
