@@ -28,10 +28,11 @@ static __always_inline void fault_begins(struct tracked *t, u64 addr)
 }
 
 /* What only verbose events tell. */
-static __always_inline void fault_is(struct tracked *t, u64 ip, u32 rw)
+static __always_inline void fault_is(struct tracked *t, u64 ip, u32 rw, u32 page)
 {
 	t->open_ip = ip;
 	t->open_rw = rw;
+	t->open_page = page;
 }
 
 static __always_inline void fault_ends(struct tracked *t, struct task_struct *task, bool major)
@@ -76,7 +77,8 @@ static __always_inline void fault_ends(struct tracked *t, struct task_struct *ta
 
 /* ---- variant tracepoint: exception to accounting ---- */
 
-#define PF_WRITE (1u << 1) /* arch/x86/include/asm/trap_pf.h */
+#define PF_PROT  (1u << 0) /* arch/x86/include/asm/trap_pf.h */
+#define PF_WRITE (1u << 1)
 #define PF_INSTR (1u << 4)
 
 static __always_inline int exception(unsigned long addr, struct pt_regs *regs, unsigned long error)
@@ -89,7 +91,11 @@ static __always_inline int exception(unsigned long addr, struct pt_regs *regs, u
 	if (!t)
 		return 0;
 	if (config.verbose)
-		fault_is(t, regs->ip, error & PF_INSTR ? FAULTS_EXEC : error & PF_WRITE ? FAULTS_WRITE : FAULTS_READ);
+		fault_is(t, regs->ip,
+			 error & PF_INSTR   ? FAULTS_EXEC
+			 : error & PF_WRITE ? FAULTS_WRITE
+					    : FAULTS_READ,
+			 error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
 	fault_begins(t, addr);
 	return 0;
 }
@@ -153,7 +159,8 @@ static __always_inline int handling(unsigned long addr, u32 flags, struct pt_reg
 		fault_is(t, regs ? BPF_CORE_READ(regs, ip) : FAULTS_NONE,
 			 flags & FAULT_FLAG_INSTRUCTION ? FAULTS_EXEC
 			 : flags & FAULT_FLAG_WRITE     ? FAULTS_WRITE
-							: FAULTS_READ);
+							: FAULTS_READ,
+			 FAULTS_PAGE_UNKNOWN);
 	}
 	catch_up(t, task);
 	fault_begins(t, addr);

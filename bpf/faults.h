@@ -69,18 +69,26 @@ struct faults_thread {
 #define FAULTS_EXEC       2u
 #define FAULTS_RW_UNKNOWN 3u
 
+/* page of an event: what the page table held before */
+#define FAULTS_PAGE_ABSENT  0u /* nothing the processor could use */
+#define FAULTS_PAGE_PRESENT 1u /* a page that did not allow the access */
+#define FAULTS_PAGE_UNKNOWN 2u
+
 /* One fault; or, with count > 1 or addr == FAULTS_NONE, faults that the variant could count but not see. */
 struct faults_event {
 	__u64 time_ns; /* of completion */
 	__u64 start_ns;
 	__u64 addr;
 	__u64 ip;
+	__u64 user_ip; /* where the thread was in user mode: the system call that faulted, if one did */
 	__u64 latency_ns;
 	__u64 count;
 	__u32 pid;
 	__u32 tid;
 	__u32 major;
 	__u32 rw;
+	__u32 cpu;
+	__u32 page;
 	char comm[TRAP_COMM_LEN];
 };
 

@@ -22,6 +22,8 @@ struct tracked {
 	u32 open_rw;
 	struct faults_thread row;
 	u64 open_ip;
+	u32 open_page;
+	u32 pad;
 	u64 stepped;    /* how much of the row its process's steps contain */
 	u64 base_major; /* task->maj_flt when counting began */
 	u64 base_minor;
@@ -162,6 +164,13 @@ static __always_inline void fill_row(struct tracked *t, struct task_struct *task
 
 /* ---- verbose: one event a fault ---- */
 
+static __always_inline u64 user_ip(struct task_struct *task)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+
+	return BPF_CORE_READ(regs, ip);
+}
+
 static __always_inline void send(struct tracked *t, struct task_struct *task, u64 count, u32 major, u64 latency)
 {
 	struct faults_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -175,7 +184,10 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	e->start_ns = t->row.start_ns;
 	e->addr = seen ? t->open_addr : FAULTS_NONE;
 	e->ip = seen ? t->open_ip : FAULTS_NONE;
+	e->user_ip = seen ? user_ip(task) : FAULTS_NONE;
 	e->rw = seen ? t->open_rw : FAULTS_RW_UNKNOWN;
+	e->page = seen ? t->open_page : FAULTS_PAGE_UNKNOWN;
+	e->cpu = bpf_get_smp_processor_id();
 	e->latency_ns = latency;
 	e->count = count;
 	e->pid = t->row.pid;

@@ -59,6 +59,16 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live; /* threads that have not ended */
+};
+
+struct mm_struct;
+
 struct task_struct {
 	pid_t pid;
 	pid_t tgid;
@@ -68,6 +78,8 @@ struct task_struct {
 	char comm[16];
 	struct task_struct *group_leader;
 	struct css_set *cgroups;
+	struct mm_struct *mm;
+	struct signal_struct *signal;
 };
 
 struct vm_area_struct {

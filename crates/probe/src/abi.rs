@@ -119,12 +119,15 @@ mirror! {
         start_ns: u64,
         addr: u64,
         ip: u64,
+        user_ip: u64,
         latency_ns: u64,
         count: u64,
         pid: u32,
         tid: u32,
         major: u32,
         rw: u32,
+        cpu: u32,
+        page: u32,
         comm: [u8; COMM_LEN],
     }
 }
