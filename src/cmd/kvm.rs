@@ -192,11 +192,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let job = Job::of(&args.what, &names)?;
     let live = &job.shared.live;
     let schema = job.layout.schema();
-    let mut frame = live.frame(schema, "count")?;
-    // At the end, or at the intervals that are asked for; in the order of the exits' numbers.
-    if !live.has_interval() {
-        frame.interval = None;
-    }
+    let mut frame = live.frame(schema, "count", false)?;
+    // As the exits are numbered, if no other order is asked for.
     frame.in_order = !live.has_sort();
     let mut sink = job.open(schema)?;
     let launch = match live.command.as_slice() {

@@ -148,6 +148,9 @@ struct Guest {
     /// Reads of a model-specific register of each vCPU
     #[arg(long, value_name = "N", default_value_t = 0)]
     msr: u32,
+    /// First touches of each vCPU of pages that the host has to find memory for
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    touch: u32,
     /// Runs of a guest within the guest, of each vCPU (AMD only): each makes the guest leave for VMRUN, CPUID and a port
     /// write, and its own guest for CPUID and VMMCALL
     #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = "100")]
@@ -272,6 +275,7 @@ fn run_guest(args: &Guest, control: &Control) -> Result<()> {
         hlt: args.hlt,
         mmio: args.mmio,
         msr: args.msr,
+        touch: args.touch,
         nested: args.nested,
     };
     let report = guest::run(&guest::Options { each, vcpus: args.vcpus, pause: args.pause }, control)?;

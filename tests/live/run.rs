@@ -29,6 +29,10 @@ pub fn place() -> Place {
 #[derive(Debug, Clone, Copy)]
 pub enum Need {
     Root,
+    /// A machine on which guests make real exits.
+    Exits,
+    /// The perf tool.
+    Perf,
 }
 
 impl Need {
@@ -36,6 +40,11 @@ impl Need {
     pub fn unmet(self) -> Option<String> {
         match self {
             Self::Root => (!nix::unistd::geteuid().is_root()).then(|| "it needs root".into()),
+            Self::Exits => crate::kvm::no_exits(),
+            Self::Perf => {
+                let perf = Command::new("perf").arg("--version").output();
+                (!perf.is_ok_and(|out| out.status.success())).then(|| "perf is not installed".into())
+            }
         }
     }
 }

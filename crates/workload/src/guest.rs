@@ -1,12 +1,12 @@
 //! Makes exits of a virtual machine, an exact number of each kind.
 //!
 //! The guest needs no operating system: its vCPUs run through loops of port writes, CPUID, HLT, writes to a device's
-//! memory and reads of a model-specific register, and say by one more port write that they are done. With `nested`, each
+//! memory, reads of a model-specific register and first touches of pages, and say by one more port write that they are done. With `nested`, each
 //! runs a guest of its own by SVM's VMRUN: per run the guest takes a VMRUN, a CPUID and a port write, and the guest's guest a
 //! CPUID, which the host handles, and a VMMCALL, which the host passes on to the guest.
 //!
-//! Beside those exits there are first touches of memory (page faults of the second level) and whatever interrupts the
-//! host has meanwhile.
+//! Beside those exits there are first touches of the code and the tables (page faults of the second level, as each touched
+//! page is) and whatever interrupts the host has meanwhile.
 
 mod code;
 mod machine;
@@ -38,6 +38,8 @@ pub struct Exits {
     pub mmio: u32,
     /// Reads of a model-specific register.
     pub msr: u32,
+    /// First touches of pages that the host has to find memory for.
+    pub touch: u32,
     /// Runs of the guest's own guest.
     pub nested: u32,
 }
@@ -69,8 +71,8 @@ pub struct GuestReport {
 impl GuestReport {
     /// How many exits there were by kind, of all vCPUs: those of the guest, then those of its own guests.
     #[must_use]
-    pub fn exits(&self) -> [(&'static str, u64); 8] {
-        let Exits { io, cpuid, hlt, mmio, msr, nested } = self.options.each;
+    pub fn exits(&self) -> [(&'static str, u64); 9] {
+        let Exits { io, cpuid, hlt, mmio, msr, touch, nested } = self.options.each;
         let all = |n: u32| u64::from(n) * self.options.vcpus as u64;
         [
             ("io", all(io) + all(nested) + self.options.vcpus as u64),
@@ -78,6 +80,7 @@ impl GuestReport {
             ("hlt", all(hlt)),
             ("mmio", all(mmio)),
             ("msr", all(msr)),
+            ("touch", all(touch)),
             ("vmrun", all(nested)),
             ("l2_cpuid", all(nested)),
             ("l2_hypercall", all(nested)),

@@ -52,8 +52,17 @@ global_asm!(
     "60: rdmsr",
     "dec edi",
     "jnz 60b",
+    // Writes to pages that the host has not given any memory yet.
+    "61: mov edi, [esi + 32]",
+    "mov ebx, [esi + 36]",
+    "test edi, edi",
+    "jz 66f",
+    "65: mov byte ptr [ebx], 1",
+    "add ebx, 4096",
+    "dec edi",
+    "jnz 65b",
     // Runs of the guest's own guest, each followed by a CPUID and a port write.
-    "61: mov edi, [esi + 20]",
+    "66: mov edi, [esi + 20]",
     "test edi, edi",
     "jz 71f",
     "70: mov eax, [esi + 24]",

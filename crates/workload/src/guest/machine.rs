@@ -53,6 +53,9 @@ impl Memory {
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error()).context("no memory for a guest");
         }
+        // A page at a time, or a first touch would bring in many.
+        // SAFETY: the mapping was made above.
+        unsafe { libc::madvise(at, len, libc::MADV_NOHUGEPAGE) };
         Ok(Self { at: at.cast(), len })
     }
 
@@ -94,7 +97,9 @@ impl Machine {
         let cpuid =
             kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).context("KVM does not tell the processor")?;
         let nested = each.nested > 0;
-        let len = (FIRST_VCPU + vcpus * PAGES_EACH * PAGE).next_multiple_of(LARGE_SIZE);
+        let fresh = address_of(vcpus).next_multiple_of(LARGE_SIZE);
+        let len = (fresh + vcpus * each.touch as usize * PAGE).next_multiple_of(LARGE_SIZE);
+        ensure!(len as u64 <= MMIO, "a guest has too little memory to touch so many pages");
         let mut memory = Memory::new(len)?;
         for page in 0..len / LARGE_SIZE {
             memory.put_u32(DIRECTORY + page * 4, (page * LARGE_SIZE) as u32 | LARGE);
@@ -114,17 +119,11 @@ impl Machine {
         for number in 0..vcpus {
             let table = address_of(number);
             let control = table + PAGE;
-            let numbers = [
-                each.io,
-                each.cpuid,
-                each.hlt,
-                each.mmio,
-                each.msr,
-                each.nested,
-                control as u32,
-                INNER_CODE as u32,
-            ];
-            for (i, value) in numbers.into_iter().enumerate() {
+            let fresh = fresh + number * each.touch as usize * PAGE;
+            let [control_at, inner_at, fresh_at] = [control, INNER_CODE, fresh].map(|at| at as u32);
+            let counts = [each.io, each.cpuid, each.hlt, each.mmio, each.msr, each.nested];
+            let numbers = counts.into_iter().chain([control_at, inner_at, each.touch, fresh_at]);
+            for (i, value) in numbers.enumerate() {
                 memory.put_u32(table + i * 4, value);
             }
             inner_state(&mut memory, control);
