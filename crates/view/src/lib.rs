@@ -8,7 +8,7 @@ mod jsonl;
 mod table;
 
 pub use csv::Csv;
-pub use doctor::doctor;
+pub use doctor::{doctor, programs};
 pub use escape::visible;
 pub use jsonl::JsonLines;
 pub use table::{Screen, Table};
