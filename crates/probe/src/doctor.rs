@@ -1,7 +1,8 @@
 //! What works on this machine: every variant of every tool is loaded and attached, and let go again.
 
+use anyhow::Result;
 use trapline_model::Header;
-use trapline_model::doctor::{Machine, Refusal, Variant};
+use trapline_model::doctor::{Machine, Program, Refusal, Variant};
 
 use crate::abi::{BY_TID, TrapFilter};
 use crate::faults::{Events, FaultsRecipe, MinorLatency};
@@ -27,38 +28,61 @@ pub fn machine() -> Machine {
     }
 }
 
-/// The tools, in the order of the report; each tries all its variants.
-const TOOLS: &[fn() -> Vec<Variant>] = &[faults, kvm];
+/// A tool to look at: its name, and all that can be tried.
+struct Tool {
+    name: &'static str,
+    variants: fn(&'static str) -> Vec<Variant>,
+    programs: fn() -> Result<Vec<(String, Result<u64, Refusal>)>>,
+}
+
+/// The tools, in the order of the report.
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "faults",
+        variants: |tool| tried(tool, &faults()),
+        programs: || variant::load_each(&faults()),
+    },
+    Tool { name: "kvm", variants: kvm, programs: || variant::load_each(&KvmRecipe::new(nobody())) },
+];
 
 /// Tries every variant of every tool.
 #[must_use]
 pub fn examine() -> Vec<Variant> {
-    TOOLS.iter().flat_map(|tool| tool()).collect()
+    TOOLS.iter().flat_map(|tool| (tool.variants)(tool.name)).collect()
 }
 
-fn faults() -> Vec<Variant> {
-    let recipe = FaultsRecipe {
+/// Loads every program of every tool, each for itself.
+///
+/// # Errors
+/// When the kernel half cannot even be opened.
+pub fn programs() -> Result<Vec<Program>> {
+    let mut all = Vec::new();
+    for Tool { name: tool, programs, .. } in TOOLS {
+        all.extend(programs()?.into_iter().map(|(program, insns)| Program { tool, program, insns }));
+    }
+    Ok(all)
+}
+
+fn faults() -> FaultsRecipe {
+    FaultsRecipe {
         filter: nobody(),
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
         ring_bytes: 64 << 10,
-    };
-    tried("faults", &recipe)
+    }
 }
 
-fn kvm() -> Vec<Variant> {
+/// Without KVM there is nothing to attach to: that is said, not what the kernel says of it.
+fn kvm(tool: &'static str) -> Vec<Variant> {
     let recipe = KvmRecipe::new(nobody());
-    let Err(error) = kvm::check() else { return tried("kvm", &recipe) };
-    // Without KVM there is nothing to attach to: say so, not what the kernel says of it.
-    let refusal = |_| {
-        let remedy = "load KVM on a machine that has it: modprobe kvm_intel, or modprobe kvm_amd".to_owned();
-        Some(Refusal { errno: Some("ENOENT".into()), error: error.to_string(), remedy })
+    let Err(error) = kvm::check() else { return tried(tool, &recipe) };
+    let missing = || Refusal {
+        errno: Some("ENOENT".into()),
+        error: error.to_string(),
+        remedy: "load KVM on a machine that has it: modprobe kvm_intel, or modprobe kvm_amd".into(),
     };
-    recipe
-        .variants()
-        .iter()
-        .map(|of| Variant { tool: "kvm", variant: of.name, refusal: refusal(of) })
-        .collect()
+    let all = recipe.variants().iter();
+    all.map(|of| Variant { tool, variant: of.name, refusal: Some(missing()) }).collect()
 }
 
 /// Attaches each variant for a moment.

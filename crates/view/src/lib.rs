@@ -9,7 +9,7 @@ mod kvm;
 mod table;
 
 pub use csv::Csv;
-pub use doctor::doctor;
+pub use doctor::{doctor, programs};
 pub use escape::visible;
 pub use jsonl::JsonLines;
 pub use kvm::{KvmForm, KvmTable};
