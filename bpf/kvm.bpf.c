@@ -25,6 +25,9 @@ struct kvm_losses losses SEC(".bss.losses") = {};
 /* The first value of a key. */
 const struct kvm_exits nothing SEC(".rodata.nothing") = {};
 
+/* What programs of classic tracepoints return: after 0 the kernel keeps the event from perf. */
+#define LET_OTHERS_SEE 1
+
 /* The exit that a thread is handling. */
 struct slot {
 	struct kvm_key key; /* key.thread stays; the rest is of the last exit */
@@ -207,7 +210,7 @@ int returned_to_vmm(void *ctx)
 		settle_faults(slot, task);
 		slot->to_vmm = 1;
 	}
-	return 0;
+	return LET_OTHERS_SEE;
 }
 
 SEC("?tp_btf/sched_switch")
@@ -271,15 +274,15 @@ static __always_inline int exit_begins(u32 reason, u32 isa, u32 vcpu, u64 rip)
 	if (!slot) {
 		slot = adopt(task, isa);
 		if (!slot)
-			return 0;
+			return LET_OTHERS_SEE;
 	}
 	slot->open = 0;
 	if (config.vcpu != KVM_ANY_VCPU && config.vcpu != vcpu)
-		return 0;
+		return LET_OTHERS_SEE;
 	if (!reason_is_wanted(isa, reason))
-		return 0;
+		return LET_OTHERS_SEE;
 	if ((filter.by & (TRAP_BY_COMM | TRAP_BY_CGROUP)) && !moving_filter_wants(task, task->comm))
-		return 0;
+		return LET_OTHERS_SEE;
 	slot->key.reason = reason;
 	slot->key.vcpu = vcpu;
 	slot->isa = isa;
@@ -294,7 +297,7 @@ static __always_inline int exit_begins(u32 reason, u32 isa, u32 vcpu, u64 rip)
 	if (config.split)
 		first_phase(slot, task);
 	slot->open = 1;
-	return 0;
+	return LET_OTHERS_SEE;
 }
 
 SEC("?tp/kvm/kvm_exit")
@@ -326,16 +329,16 @@ int nested(void *ctx)
 	struct kvm_exits *of;
 
 	if (!slot || !slot->open || slot->level)
-		return 0;
+		return LET_OTHERS_SEE;
 	slot->level = 1;
 	if (!slot->counted)
-		return 0;
+		return LET_OTHERS_SEE;
 	of = bpf_map_lookup_elem(&exits, &slot->key);
 	if (of) {
 		of->level[0].count--;
 		of->level[1].count++;
 	}
-	return 0;
+	return LET_OTHERS_SEE;
 }
 
 SEC("?tp/kvm/kvm_nested_vmexit_inject")
@@ -345,7 +348,7 @@ int reflected(void *ctx)
 
 	if (slot && slot->open && slot->level)
 		slot->reflected = 1;
-	return 0;
+	return LET_OTHERS_SEE;
 }
 
 /* What the exit was about: an exit is counted under the first MSR, port or guest address that it touches. */
@@ -355,12 +358,12 @@ static __always_inline int subject(void *ctx, u32 size)
 	u32 write = field(ctx, config.at.write, 4);
 
 	if (!slot || !slot->open || slot->counted)
-		return 0;
+		return LET_OTHERS_SEE;
 	slot->key.sub = field(ctx, config.at.sub, size);
 	/* kvm_mmio: 0 and 1 are two sorts of reads, 2 is a write. */
 	slot->key.write = config.sub == KVM_SUB_MMIO ? write == 2 : write != 0;
 	count(slot);
-	return 0;
+	return LET_OTHERS_SEE;
 }
 
 SEC("?tp/kvm/kvm_msr")
@@ -412,14 +415,14 @@ int entry(void *ctx)
 	u32 recent = epoch & 1;
 
 	if (!slot || !slot->open)
-		return 0;
+		return LET_OTHERS_SEE;
 	slot->open = 0;
 	now = bpf_ktime_get_ns();
 	if (!slot->counted)
-		return 0;
+		return LET_OTHERS_SEE;
 	of = bpf_map_lookup_elem(&exits, &slot->key);
 	if (!of)
-		return 0;
+		return LET_OTHERS_SEE;
 	ns = now - slot->exit_ns;
 	level = &of->level[slot->level & 1];
 	level->timed++;
@@ -435,7 +438,7 @@ int entry(void *ctx)
 		last_phase(slot, level, now);
 	if (config.slow_ns && ns >= config.slow_ns)
 		send(slot, now, ns);
-	return 0;
+	return LET_OTHERS_SEE;
 }
 
 /* ---- threads and processes ---- */
