@@ -99,6 +99,12 @@ struct faults_process {
 	__u32 pad;
 };
 
+/* Whether the programs have run at all: some attach and are never called (function tracer or kprobes off). */
+struct faults_alive {
+	__u32 begins;
+	__u32 ends;
+};
+
 /* Losses, each of which reaches the end record. */
 struct faults_losses {
 	__u64 events;             /* faults whose event the ring could not hold */

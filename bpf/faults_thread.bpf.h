@@ -9,6 +9,7 @@
 const volatile struct faults_config config SEC(".rodata.config") = {};
 volatile struct faults_control control SEC(".data.control") = {};
 struct faults_losses losses SEC(".bss.losses") = {};
+struct faults_alive alive SEC(".bss.alive") = {};
 
 struct tracked {
 	/* What every fault touches is together: a fault that clears a page leaves little in the nearest cache. */

@@ -13,6 +13,7 @@ mod many;
 mod refuse;
 mod run;
 mod step;
+mod taken_away;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -64,6 +65,9 @@ const CASES: &[Case] = &[
     Case { name: "faults::refuse::a_closed_pipe", needs: ROOT, variants: AUTO, test: refuse::a_closed_pipe },
     Case { name: "faults::refuse::a_stuck_reader", needs: ROOT, variants: AUTO, test: refuse::a_stuck_reader },
     Case { name: "faults::refuse::the_doctor_tells_the_truth", needs: ROOT, variants: AUTO, test: refuse::the_doctor_tells_the_truth },
+    Case { name: "faults::taken_away::the_kernels_types", needs: ROOT, variants: AUTO, test: taken_away::the_kernels_types },
+    Case { name: "faults::taken_away::the_function_tracer", needs: &[Need::Root, Need::FunctionTracer], variants: AUTO, test: taken_away::the_function_tracer },
+    Case { name: "faults::taken_away::by_lockdown", needs: &[Need::Root, Need::Lockdown], variants: AUTO, test: taken_away::by_lockdown },
 ];
 
 fn main() -> ExitCode {
@@ -72,9 +76,9 @@ fn main() -> ExitCode {
     }
     let mut trials = Vec::new();
     for case in CASES {
-        let unmet = case.needs.iter().find_map(|need| need.unmet());
+        let unmet = case.needs.iter().find_map(|need| need.unmet().map(|why| (why, need.is_special())));
         for &variant in case.variants {
-            let missing = unmet.clone().or_else(|| run::missing(case.name, variant));
+            let missing = unmet.clone().or_else(|| Some((run::missing(case.name, variant)?, false)));
             let test = case.test;
             let name = format!("{}::{variant}", case.name);
             let trial = match missing {
@@ -84,10 +88,10 @@ fn main() -> ExitCode {
                     print!("({:.1} s) ", began.elapsed().as_secs_f64());
                     Ok(())
                 }),
-                Some(why) if place() == Place::Vm => {
+                Some((why, false)) if place() == Place::Vm => {
                     Trial::test(name, move || Err(Failed::from(format!("must run here, but {why}"))))
                 }
-                Some(why) => {
+                Some((why, _)) => {
                     println!("ignored: {name}: {why}");
                     Trial::test(name, || Ok(())).with_ignored_flag(true)
                 }

@@ -133,6 +133,14 @@ mirror! {
 }
 
 mirror! {
+    /// Whether programs have run.
+    FaultsAlive = "faults_alive" {
+        begins: u32,
+        ends: u32,
+    }
+}
+
+mirror! {
     /// What was lost.
     FaultsLosses = "faults_losses" {
         events: u64,
@@ -172,6 +180,7 @@ mod tests {
             FaultsThread::layout(),
             FaultsEvent::layout(),
             FaultsStep::layout(),
+            FaultsAlive::layout(),
             FaultsLosses::layout(),
         ] {
             let original: types::Struct<'_> = btf.type_by_name(name).unwrap_or_else(|| panic!("no {name}"));

@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use trapline_model::Header;
-use trapline_model::doctor::{Machine, Program, Refusal, Variant};
+use trapline_model::doctor::{Machine, Program, Variant};
 
 use crate::abi::{BY_TID, TrapFilter};
 use crate::faults::{Events, FaultsRecipe, MinorLatency};
 use crate::system;
-use crate::variant::{self, Recipe};
+use crate::variant::{self, Recipe, Verified};
 
 /// Looks at the machine.
 #[must_use]
@@ -17,7 +17,7 @@ pub fn machine() -> Machine {
         host: header.host,
         kernel: header.kernel,
         lockdown: system::lockdown(),
-        btf: std::path::Path::new(system::KERNEL_BTF).exists(),
+        btf: system::has_kernel_types(),
         privileged: system::has_bpf_privilege(),
         capabilities: system::named_capabilities(),
         mounted: ["tracefs", "debugfs", "bpf", "cgroup2"]
@@ -31,7 +31,7 @@ pub fn machine() -> Machine {
 struct Tool {
     name: &'static str,
     variants: fn(&'static str) -> Vec<Variant>,
-    programs: fn() -> Result<Vec<(String, Result<u64, Refusal>)>>,
+    programs: fn() -> Result<Vec<Verified>>,
 }
 
 /// The tools, in the order of the report.

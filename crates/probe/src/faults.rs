@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytemuck::{bytes_of, pod_read_unaligned};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
 use trapline_model::faults::{
@@ -13,8 +13,8 @@ use trapline_model::faults::{
 use trapline_model::{Block, Event, Header, Hist, Value};
 
 use crate::abi::{
-    self, BY_CGROUP, BY_COMM, BY_PID, FaultsConfig, FaultsControl, FaultsEvent, FaultsLosses, FaultsStep,
-    FaultsThread, TrapFilter,
+    self, BY_CGROUP, BY_COMM, BY_PID, FaultsAlive, FaultsConfig, FaultsControl, FaultsEvent, FaultsLosses,
+    FaultsStep, FaultsThread, TrapFilter,
 };
 use crate::filter::Filter;
 use crate::launch::Launch;
@@ -188,6 +188,17 @@ impl Recipe for FaultsRecipe {
             _ => return Ok(vec![program.attach()?]),
         };
         perf::attach(program, perf::open_everywhere(event, period)?)
+    }
+
+    fn prove(&self, attached: &Attached) -> Result<()> {
+        if attached.variant == "counters" {
+            return Ok(());
+        }
+        system::fault_once().context("cannot take a page fault")?;
+        let alive: FaultsAlive = attached.read(".bss.alive")?;
+        let ends = alive.ends != 0 || self.minor_latency != MinorLatency::Exact;
+        ensure!(alive.begins != 0 && ends, "it was attached, and a page fault of our own did not reach it");
+        Ok(())
     }
 }
 
