@@ -11,8 +11,12 @@ fn command(variant: &str, options: &[&str], fixture: &[String]) -> Said {
 
 /// Each thread's total equals what the thread said of itself, each process's what wait4 said.
 fn assert_truth(said: &Said) {
+    assert_truth_of(said, &["thread", "process", "wait4"]);
+}
+
+fn assert_truth_of(said: &Said, what: &[&str]) {
     assert!(!said.truth.is_empty());
-    for truth in &said.truth {
+    for truth in said.truth.iter().filter(|truth| what.contains(&truth["what"].as_str().unwrap())) {
         let told = (u(&truth["major"]), u(&truth["minor"]));
         let counted = match truth["what"].as_str() {
             Some("thread") => sum(&said.totals, |t| t["tid"] == truth["tid"]),
@@ -54,6 +58,16 @@ pub fn a_command_equals_wait4(variant: &'static str) {
     for _ in 0..runs().div_ceil(10) {
         assert_truth(&command(variant, &[], &fixture));
     }
+}
+
+/// A row for each process holds what wait4 says of it.
+pub fn by_process(variant: &'static str) {
+    let said = command(variant, &["--by", "process"], &fixture("wait4"));
+    assert_truth_of(&said, &["process", "wait4"]);
+    let mut pids: Vec<u64> = said.totals.iter().map(|t| u(&t["pid"])).collect();
+    pids.dedup();
+    assert_eq!(pids.len(), said.totals.len(), "one row a process: {:?}", said.totals);
+    assert!(said.totals.iter().all(|t| t.get("tid").is_none() && u(&t["start_ns"]) > 0));
 }
 
 pub fn threads_that_exec(variant: &'static str) {

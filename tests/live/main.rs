@@ -42,6 +42,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::exact::every_kind_of_fault_per_thread", needs: ROOT, variants: ALL, test: exact::every_kind_of_fault_per_thread },
     Case { name: "faults::exact::a_command_equals_wait4", needs: ROOT, variants: ALL, test: exact::a_command_equals_wait4 },
     Case { name: "faults::exact::a_running_process_from_outside", needs: ROOT, variants: ALL, test: exact::a_running_process_from_outside },
+    Case { name: "faults::exact::by_process", needs: ROOT, variants: ALL, test: exact::by_process },
     Case { name: "faults::exact::threads_that_exec", needs: ROOT, variants: ALL, test: exact::threads_that_exec },
     Case { name: "faults::exact::cold_files_read_by_many", needs: ROOT, variants: ALL, test: exact::cold_files_read_by_many },
     Case { name: "faults::exact::times_are_plausible", needs: ROOT, variants: TIMING, test: exact::times_are_plausible },

@@ -99,6 +99,8 @@ mirror! {
         tid: u32,
         cgroup: u64,
         comm: [u8; COMM_LEN],
+        process_start_ns: u64,
+        process_comm: [u8; COMM_LEN],
         major: u64,
         minor: u64,
         timed_major: u64,
