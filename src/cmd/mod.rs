@@ -2,4 +2,5 @@
 
 pub(crate) mod doctor;
 pub(crate) mod faults;
+pub(crate) mod kvm;
 pub(crate) mod workload;

@@ -9,6 +9,8 @@
 mod exact;
 mod fixture;
 mod frame;
+mod kvm;
+mod kvm_cases;
 mod many;
 mod refuse;
 mod run;
@@ -32,10 +34,13 @@ struct Case {
 
 const ALL: &[&str] = &["fentry", "kprobe", "tracepoint", "counters"];
 const TIMING: &[&str] = &["fentry", "kprobe", "tracepoint"];
+const KVM: &[&str] = &["core", "format"];
 /// Not about a variant: run on whichever is chosen.
 const AUTO: &[&str] = &["auto"];
 
 const ROOT: &[Need] = &[Need::Root];
+const EXITS: &[Need] = &[Need::Root, Need::Exits];
+const EXITS_AND_PERF: &[Need] = &[Need::Root, Need::Exits, Need::Perf];
 
 #[rustfmt::skip]
 const CASES: &[Case] = &[
@@ -69,12 +74,28 @@ const CASES: &[Case] = &[
     Case { name: "faults::taken_away::the_kernels_types", needs: ROOT, variants: AUTO, test: taken_away::the_kernels_types },
     Case { name: "faults::taken_away::the_function_tracer", needs: &[Need::Root, Need::FunctionTracer], variants: AUTO, test: taken_away::the_function_tracer },
     Case { name: "faults::taken_away::by_lockdown", needs: &[Need::Root, Need::Lockdown], variants: AUTO, test: taken_away::by_lockdown },
+    Case { name: "kvm::counts_equal_the_guests_own", needs: EXITS, variants: KVM, test: kvm::counts_equal_the_guests_own },
+    Case { name: "kvm::counts_equal_perf_stat", needs: EXITS_AND_PERF, variants: KVM, test: kvm::counts_equal_perf_stat },
+    Case { name: "kvm::means_equal_perf_kvm_stat", needs: EXITS_AND_PERF, variants: KVM, test: kvm::means_equal_perf_kvm_stat },
+    Case { name: "kvm::times_and_histograms_agree", needs: EXITS, variants: KVM, test: kvm::times_and_histograms_agree },
+    Case { name: "kvm::slower_shows_what_the_histogram_holds", needs: EXITS, variants: KVM, test: kvm::slower_shows_what_the_histogram_holds },
+    Case { name: "kvm::phases_add_up", needs: EXITS, variants: KVM, test: kvm::phases_add_up },
+    Case { name: "kvm::subjects", needs: EXITS, variants: KVM, test: kvm::subjects },
+    Case { name: "kvm::filters", needs: EXITS, variants: AUTO, test: kvm_cases::filters },
+    Case { name: "kvm::intervals_add_up", needs: EXITS, variants: AUTO, test: kvm_cases::intervals_add_up },
+    Case { name: "kvm::sixty_four_vcpus", needs: EXITS, variants: KVM, test: kvm_cases::sixty_four_vcpus },
+    Case { name: "kvm::guests_come_and_go", needs: EXITS, variants: AUTO, test: kvm_cases::guests_come_and_go },
+    Case { name: "kvm::a_vcpu_dies_in_its_exit", needs: EXITS, variants: AUTO, test: kvm_cases::a_vcpu_dies_in_its_exit },
+    Case { name: "kvm::a_processor_goes_offline", needs: EXITS, variants: AUTO, test: kvm_cases::a_processor_goes_offline },
+    Case { name: "kvm::a_real_vmm_by_its_name", needs: EXITS, variants: AUTO, test: kvm_cases::a_real_vmm_by_its_name },
+    Case { name: "kvm::without_kvm", needs: ROOT, variants: AUTO, test: kvm_cases::without_kvm },
 ];
 
 fn main() -> ExitCode {
     if let Some(status) = fixture::run_if_asked() {
         return status;
     }
+    kvm::load();
     let mut trials = Vec::new();
     for case in CASES {
         let unmet = case.needs.iter().find_map(|need| need.unmet().map(|why| (why, need.is_special())));

@@ -33,6 +33,10 @@ pub enum Need {
     FunctionTracer,
     /// A kernel that is locked down.
     Lockdown,
+    /// A machine on which guests make real exits.
+    Exits,
+    /// The perf tool.
+    Perf,
 }
 
 impl Need {
@@ -45,6 +49,11 @@ impl Need {
             Self::Lockdown => lockdown()
                 .is_none_or(|mode| mode == "none")
                 .then(|| "it needs a kernel that was booted with lockdown=…".into()),
+            Self::Exits => crate::kvm::no_exits(),
+            Self::Perf => {
+                let perf = Command::new("perf").arg("--version").output();
+                (!perf.is_ok_and(|out| out.status.success())).then(|| "perf is not installed".into())
+            }
         }
     }
 

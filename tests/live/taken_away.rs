@@ -18,7 +18,7 @@ fn after(command: &str) -> (Vec<Value>, std::process::Output) {
 }
 
 fn refused(doctor: &[Value]) -> Vec<(&str, &str)> {
-    let rows = doctor.iter().filter(|line| line["attaches"] == "no");
+    let rows = doctor.iter().filter(|line| line["tool"] == "faults" && line["attaches"] == "no");
     rows.map(|row| (row["variant"].as_str().unwrap(), row["remedy"].as_str().unwrap())).collect()
 }
 

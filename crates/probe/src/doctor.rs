@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use trapline_model::Header;
-use trapline_model::doctor::{Machine, Program, Variant};
+use trapline_model::doctor::{Machine, Program, Refusal, Variant};
 
 use crate::abi::{BY_TID, TrapFilter};
 use crate::faults::{Events, FaultsRecipe, MinorLatency};
+use crate::kvm::{self, KvmRecipe};
 use crate::system;
 use crate::variant::{self, Recipe, Verified};
 
@@ -35,11 +36,14 @@ struct Tool {
 }
 
 /// The tools, in the order of the report.
-const TOOLS: &[Tool] = &[Tool {
-    name: "faults",
-    variants: |tool| tried(tool, &faults()),
-    programs: || variant::load_each(&faults()),
-}];
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "faults",
+        variants: |tool| tried(tool, &faults()),
+        programs: || variant::load_each(&faults()),
+    },
+    Tool { name: "kvm", variants: kvm, programs: || variant::load_each(&KvmRecipe::new(nobody())) },
+];
 
 /// Tries every variant of every tool.
 #[must_use]
@@ -66,6 +70,19 @@ fn faults() -> FaultsRecipe {
         events: Events::Faults,
         ring_bytes: 64 << 10,
     }
+}
+
+/// Without KVM there is nothing to attach to: that is said, not what the kernel says of it.
+fn kvm(tool: &'static str) -> Vec<Variant> {
+    let recipe = KvmRecipe::new(nobody());
+    let Err(error) = kvm::check() else { return tried(tool, &recipe) };
+    let missing = || Refusal {
+        errno: Some("ENOENT".into()),
+        error: error.to_string(),
+        remedy: "load KVM on a machine that has it: modprobe kvm_intel, or modprobe kvm_amd".into(),
+    };
+    let all = recipe.variants().iter();
+    all.map(|of| Variant { tool, variant: of.name, refusal: Some(missing()) }).collect()
 }
 
 /// Attaches each variant for a moment.

@@ -44,6 +44,9 @@ pub enum OpenError {
         /// The names there are.
         known: Vec<&'static str>,
     },
+    /// What the tool watches is not on this machine.
+    #[error("{0:#}")]
+    Unavailable(anyhow::Error),
     /// Something else went wrong.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),

@@ -5,10 +5,12 @@ mod csv;
 mod doctor;
 mod escape;
 mod jsonl;
+mod kvm;
 mod table;
 
 pub use csv::Csv;
 pub use doctor::{doctor, programs};
 pub use escape::visible;
 pub use jsonl::JsonLines;
+pub use kvm::{KvmForm, KvmTable};
 pub use table::{Screen, Table};

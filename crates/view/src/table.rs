@@ -44,6 +44,7 @@ impl<W: Write> Table<W> {
             Value::Null => None,
             Value::U64(n) => Some(format!(", {} {n}", name.replace('_', " "))),
             Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
+            Value::Buckets(_) => None,
         });
         self.note = format!("trapline {} by {}{}", header.tool, header.variant, settings.collect::<String>());
     }
@@ -110,17 +111,22 @@ impl<W: Write> Table<W> {
     }
 
     fn end(&mut self, end: &End) -> io::Result<()> {
-        let mut text = format!(
-            "{:.3} s, {} events, {} lost, sampled 1:{}, {:.1} ms of our own processor time",
-            end.duration_ns as f64 / 1e9,
-            end.events,
-            end.lost,
-            end.sampled,
-            end.self_ns as f64 / 1e6
-        );
-        end.losses.iter().for_each(|(name, n)| text.push_str(&format!(", {n} {name}")));
-        writeln!(self.out, "{text}")
+        writeln!(self.out, "{}", end_line(end))
     }
+}
+
+/// What a run saw and lost, in words.
+pub(crate) fn end_line(end: &End) -> String {
+    let mut text = format!(
+        "{:.3} s, {} events, {} lost, sampled 1:{}, {:.1} ms of our own processor time",
+        end.duration_ns as f64 / 1e9,
+        end.events,
+        end.lost,
+        end.sampled,
+        end.self_ns as f64 / 1e6
+    );
+    end.losses.iter().for_each(|(name, n)| text.push_str(&format!(", {n} {name}")));
+    text
 }
 
 impl<W: Write> Sink for Table<W> {
@@ -161,7 +167,7 @@ fn join<'a>(cells: impl Iterator<Item = (&'a Field, String)>) -> String {
 
 fn cell(value: &Value, show: Show) -> String {
     match (value, show) {
-        (Value::Null, _) => "-".into(),
+        (Value::Null | Value::Buckets(_), _) => "-".into(),
         (Value::Str(s), _) => visible(s),
         (Value::U64(n), Show::Hex) => format!("{n:#x}"),
         (Value::U64(n), Show::Milliseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e6),
