@@ -44,8 +44,12 @@ impl Need {
     pub fn unmet(self) -> Option<String> {
         match self {
             Self::Root => (!nix::unistd::geteuid().is_root()).then(|| "it needs root".into()),
-            Self::FunctionTracer => (!Path::new("/proc/sys/kernel/ftrace_enabled").exists())
-                .then(|| "it needs a kernel whose function tracer can be switched off".into()),
+            Self::FunctionTracer => {
+                // Kernels that live patching relies on do not let it be switched off.
+                let switch = |to| std::fs::write("/proc/sys/kernel/ftrace_enabled", to);
+                (switch("0").and_then(|()| switch("1")).is_err())
+                    .then(|| "it needs a kernel whose function tracer can be switched off".into())
+            }
             Self::Lockdown => lockdown()
                 .is_none_or(|mode| mode == "none")
                 .then(|| "it needs a kernel that was booted with lockdown=…".into()),
@@ -59,7 +63,7 @@ impl Need {
 
     /// Whether it may be missing even where everything must run: it is about a machine of a special sort.
     pub fn is_special(self) -> bool {
-        matches!(self, Self::Lockdown)
+        matches!(self, Self::Lockdown | Self::FunctionTracer)
     }
 }
 
