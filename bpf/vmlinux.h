@@ -67,10 +67,19 @@ struct task_struct {
 	unsigned long maj_flt;
 	char comm[16];
 	struct css_set *cgroups;
+	struct task_struct *group_leader;
+	unsigned int flags;
 };
 
 struct vm_area_struct {
 	unsigned long vm_start;
+	unsigned long vm_end;
+	void *vm_private_data;
+};
+
+struct vm_fault {
+	struct vm_area_struct *vma;
+	unsigned long address;
 };
 
 #if defined(__TARGET_ARCH_x86)

@@ -9,10 +9,9 @@ mod sink;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use trapline_probe::{LaunchError, OpenError};
 
-use crate::cli::{Cli, Command};
+use crate::cli::Command;
 
 /// Something failed.
 const FAILED: u8 = 1;
@@ -20,10 +19,11 @@ const FAILED: u8 = 1;
 const UNAVAILABLE: u8 = 3;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse();
     trapline_probe::set_libbpf_output(cli.libbpf_log);
     let result = match &cli.command {
         Command::Faults(args) => cmd::faults::run(args),
+        Command::Sgx(args) => cmd::sgx::run(args),
         Command::Doctor(args) => cmd::doctor::run(args),
         Command::Workload(args) => cmd::workload::run(args).map(|()| 0),
     };
@@ -43,7 +43,7 @@ fn report(error: &anyhow::Error) -> u8 {
         return launch.status();
     }
     match error.downcast_ref::<OpenError>() {
-        Some(OpenError::Refused(_)) => UNAVAILABLE,
+        Some(OpenError::Refused(_) | OpenError::Missing(_)) => UNAVAILABLE,
         Some(OpenError::NoSuchVariant { .. }) => cli::USAGE,
         _ => FAILED,
     }

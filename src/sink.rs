@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
 use terminal_size::{Height, terminal_size};
 use trapline_model::{Item, Schema, Sink};
-use trapline_view::{Csv, JsonLines, Screen, Table};
+use trapline_view::{Csv, JsonLines, Lines, Screen, Table};
 
 use crate::cli::Format;
 
@@ -17,6 +17,28 @@ use crate::cli::Format;
 /// # Errors
 /// When the file cannot be made, or its extension says nothing.
 pub(crate) fn open(format: Option<Format>, output: Option<&Path>, schema: &'static Schema) -> Result<Named> {
+    open_as(format, output, schema, Tables::Blocks)
+}
+
+/// What the form for people looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tables {
+    /// A table at each interval.
+    Blocks,
+    /// One table, of a line at each interval.
+    Lines,
+}
+
+/// The same, for a tool that may have one row only.
+///
+/// # Errors
+/// As `open`.
+pub(crate) fn open_as(
+    format: Option<Format>,
+    output: Option<&Path>,
+    schema: &'static Schema,
+    tables: Tables,
+) -> Result<Named> {
     let format = match (format, output) {
         (Some(format), _) => format,
         (None, Some(path)) => by_extension(path)?,
@@ -38,6 +60,7 @@ pub(crate) fn open(format: Option<Format>, output: Option<&Path>, schema: &'stat
         _ => Screen::Paper,
     };
     let sink: Box<dyn Sink> = match format {
+        Format::Table if tables == Tables::Lines => Box::new(Lines::new(out, TimeZone::system())),
         Format::Table => Box::new(Table::new(out, screen, TimeZone::system())),
         Format::Jsonl => Box::new(JsonLines::new(out)),
         Format::Csv => Box::new(Csv::new(out, schema).with_context(|| format!("cannot write to {name}"))?),

@@ -2,4 +2,5 @@
 
 pub(crate) mod doctor;
 pub(crate) mod faults;
+pub(crate) mod sgx;
 pub(crate) mod workload;

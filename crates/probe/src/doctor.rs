@@ -5,6 +5,8 @@ use trapline_model::doctor::{Machine, Variant};
 
 use crate::abi::{BY_TID, TrapFilter};
 use crate::faults::{FaultsRecipe, MinorLatency};
+use crate::sgx::SgxRecipe;
+use crate::sgx_driver::Driver;
 use crate::system;
 use crate::variant::{self, Recipe};
 
@@ -23,11 +25,12 @@ pub fn machine() -> Machine {
             .into_iter()
             .filter(|fs| system::is_mounted(fs))
             .collect(),
+        lacks: Driver::find(None).err().map(|lack| ("sgx", lack)).into_iter().collect(),
     }
 }
 
 /// The tools, in the order of the report; each tries all its variants.
-const TOOLS: &[fn() -> Vec<Variant>] = &[faults];
+const TOOLS: &[fn() -> Vec<Variant>] = &[faults, sgx];
 
 /// Tries every variant of every tool.
 #[must_use]
@@ -43,6 +46,12 @@ fn faults() -> Vec<Variant> {
         ring_bytes: 64 << 10,
     };
     tried("faults", &recipe)
+}
+
+fn sgx() -> Vec<Variant> {
+    // Where no driver works, what the kernel has is tried all the same: that it attaches is worth knowing.
+    let driver = Driver::find(None).unwrap_or_default();
+    tried("sgx", &SgxRecipe::new(nobody(), driver, 1))
 }
 
 /// Attaches each variant for a moment.

@@ -42,6 +42,9 @@ pub enum OpenError {
         /// The names there are.
         known: Vec<&'static str>,
     },
+    /// The machine lacks what the tool is about; what it lacks.
+    #[error("{0}")]
+    Missing(String),
     /// Something else went wrong.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -202,7 +205,7 @@ fn attach(
 }
 
 /// The system's error in a chain, if there is one. libbpf-rs keeps it to itself but for its text.
-fn errno(error: &anyhow::Error) -> Option<Errno> {
+pub(crate) fn errno(error: &anyhow::Error) -> Option<Errno> {
     let own = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
     let text = format!("{error:#}");
     let shown = || text.rsplit_once("(os error ")?.1.split(')').next()?.parse().ok();

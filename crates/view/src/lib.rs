@@ -4,11 +4,14 @@
 mod csv;
 mod doctor;
 mod escape;
+mod histogram;
 mod jsonl;
+mod lines;
 mod table;
 
 pub use csv::Csv;
 pub use doctor::doctor;
 pub use escape::visible;
 pub use jsonl::JsonLines;
+pub use lines::Lines;
 pub use table::{Screen, Table};
