@@ -11,6 +11,7 @@
 #include <bpf/bpf_core_read.h>
 #include "compat.bpf.h"
 #include "faults_thread.bpf.h"
+#include "faults_step.bpf.h"
 #include "faults_life.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -19,13 +20,19 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* ---- the life of a fault ---- */
 
-static __always_inline void fault_begins(struct tracked *t, u64 addr, u64 ip, u32 rw)
+static __always_inline void fault_begins(struct tracked *t, u64 addr)
 {
 	t->open_addr = addr;
-	t->open_ip = ip;
-	t->open_rw = rw;
 	t->retrying = 0;
 	t->open_ns = bpf_ktime_get_ns();
+}
+
+/* What only verbose events tell. */
+static __always_inline void fault_is(struct tracked *t, u64 ip, u32 rw, u32 page)
+{
+	t->open_ip = ip;
+	t->open_rw = rw;
+	t->open_page = page;
 }
 
 static __always_inline void fault_ends(struct tracked *t, struct task_struct *task, bool major)
@@ -64,11 +71,14 @@ static __always_inline void fault_ends(struct tracked *t, struct task_struct *ta
 		send(t, task, 1, major, ns);
 		catch_up(t, task);
 	}
+	count_steps(t, task);
+	count_stall(t, task, ns);
 }
 
 /* ---- variant tracepoint: exception to accounting ---- */
 
-#define PF_WRITE (1u << 1) /* arch/x86/include/asm/trap_pf.h */
+#define PF_PROT  (1u << 0) /* arch/x86/include/asm/trap_pf.h */
+#define PF_WRITE (1u << 1)
 #define PF_INSTR (1u << 4)
 
 static __always_inline int exception(unsigned long addr, struct pt_regs *regs, unsigned long error)
@@ -78,11 +88,15 @@ static __always_inline int exception(unsigned long addr, struct pt_regs *regs, u
 	if ((s64)addr < 0) /* the kernel's own memory: no page fault in the sense of the accounting */
 		return 0;
 	t = wanted_thread(bpf_get_current_task_btf());
-	if (t)
-		fault_begins(t, addr, regs->ip,
-			     error & PF_INSTR   ? FAULTS_EXEC
-			     : error & PF_WRITE ? FAULTS_WRITE
-						: FAULTS_READ);
+	if (!t)
+		return 0;
+	if (config.verbose)
+		fault_is(t, regs->ip,
+			 error & PF_INSTR   ? FAULTS_EXEC
+			 : error & PF_WRITE ? FAULTS_WRITE
+					    : FAULTS_READ,
+			 error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
+	fault_begins(t, addr);
 	return 0;
 }
 
@@ -133,7 +147,6 @@ static __always_inline int handling(unsigned long addr, u32 flags, struct pt_reg
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = wanted_thread(task);
-	u64 ip = FAULTS_NONE;
 
 	if (!t)
 		return 0;
@@ -143,14 +156,14 @@ static __always_inline int handling(unsigned long addr, u32 flags, struct pt_reg
 	}
 	if (config.verbose) {
 		send_unseen(t, task, 0, 0);
-		if (regs)
-			ip = BPF_CORE_READ(regs, ip);
+		fault_is(t, regs ? BPF_CORE_READ(regs, ip) : FAULTS_NONE,
+			 flags & FAULT_FLAG_INSTRUCTION ? FAULTS_EXEC
+			 : flags & FAULT_FLAG_WRITE     ? FAULTS_WRITE
+							: FAULTS_READ,
+			 FAULTS_PAGE_UNKNOWN);
 	}
 	catch_up(t, task);
-	fault_begins(t, addr, ip,
-		     flags & FAULT_FLAG_INSTRUCTION ? FAULTS_EXEC
-		     : flags & FAULT_FLAG_WRITE     ? FAULTS_WRITE
-						    : FAULTS_READ);
+	fault_begins(t, addr);
 	return 0;
 }
 

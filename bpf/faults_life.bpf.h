@@ -4,6 +4,7 @@
 #define TRAPLINE_FAULTS_LIFE_BPF_H
 
 #include "faults_thread.bpf.h"
+#include "faults_step.bpf.h"
 
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(thread_born, struct task_struct *parent, struct task_struct *child)
@@ -68,6 +69,7 @@ static __always_inline void retire(struct task_struct *task)
 		send_unseen(t, task, 0, 0);
 		catch_up(t, task);
 	}
+	count_steps(t, task);
 	fill_row(t, task);
 	if (!t->row.major && !t->row.minor)
 		return;
@@ -78,6 +80,7 @@ static __always_inline void retire(struct task_struct *task)
 	}
 	/* What it does after this (exit_mm may fault) is retired by a later hook, as a row of its own. */
 	clear_stats(&t->row);
+	t->stepped = 0;
 	if (!t->unwanted) {
 		t->base_major = task->maj_flt;
 		t->base_minor = task->min_flt;
@@ -118,7 +121,12 @@ int BPF_PROG(thread_ended)
 SEC("?tp_btf/sched_process_free")
 int BPF_PROG(thread_freed, struct task_struct *task)
 {
+	struct tracked *t;
+
 	retire(task);
+	t = bpf_task_storage_get(&threads, task, 0, 0);
+	if (t && task->pid == task->tgid)
+		forget_process(t, task);
 	return 0;
 }
 
@@ -147,6 +155,7 @@ int threads_read(struct bpf_iter__task *ctx)
 		return 0;
 	if (filter.by & TRAP_BY_CGROUP)
 		now_wanted(t, task, moving_filter_wants(task, task->comm));
+	count_steps(t, task);
 	fill_row(t, task);
 	if (config.verbose && control.last && !t->unwanted) {
 		send_unseen(t, task, 0, 0);

@@ -11,18 +11,22 @@ volatile struct faults_control control SEC(".data.control") = {};
 struct faults_losses losses SEC(".bss.losses") = {};
 
 struct tracked {
-	struct faults_thread row;
-	u64 base_major; /* task->maj_flt when counting began */
-	u64 base_minor;
-	u64 seen_major; /* task->maj_flt at the last event */
-	u64 seen_minor;
+	/* What every fault touches is together: a fault that clears a page leaves little in the nearest cache. */
 	u64 open_ns; /* the fault that is being handled: 0 if none */
 	u64 open_addr;
-	u64 open_ip;
-	u32 open_rw;
+	u64 seen_major; /* task->maj_flt at the last event */
+	u64 seen_minor;
 	u32 retrying; /* its handling returned VM_FAULT_RETRY and will be taken up again */
 	u32 unwanted; /* the filter does not want it at the moment; row.major/minor hold what it did while wanted */
 	u32 follow;   /* its children are traced too */
+	u32 open_rw;
+	struct faults_thread row;
+	u64 open_ip;
+	u32 open_page;
+	u32 pad;
+	u64 stepped;    /* how much of the row its process's steps contain */
+	u64 base_major; /* task->maj_flt when counting began */
+	u64 base_minor;
 };
 
 struct {
@@ -153,10 +157,19 @@ static __always_inline void fill_row(struct tracked *t, struct task_struct *task
 		t->row.minor = task->min_flt - t->base_minor;
 	}
 	t->row.cgroup = task_cgroup_id(task);
-	__builtin_memcpy(t->row.comm, task->comm, TRAP_COMM_LEN);
+	/* By name it is wanted under the name that it had. */
+	if (!t->unwanted)
+		__builtin_memcpy(t->row.comm, task->comm, TRAP_COMM_LEN);
 }
 
 /* ---- verbose: one event a fault ---- */
+
+static __always_inline u64 user_ip(struct task_struct *task)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+
+	return BPF_CORE_READ(regs, ip);
+}
 
 static __always_inline void send(struct tracked *t, struct task_struct *task, u64 count, u32 major, u64 latency)
 {
@@ -171,7 +184,10 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	e->start_ns = t->row.start_ns;
 	e->addr = seen ? t->open_addr : FAULTS_NONE;
 	e->ip = seen ? t->open_ip : FAULTS_NONE;
+	e->user_ip = seen ? user_ip(task) : FAULTS_NONE;
 	e->rw = seen ? t->open_rw : FAULTS_RW_UNKNOWN;
+	e->page = seen ? t->open_page : FAULTS_PAGE_UNKNOWN;
+	e->cpu = bpf_get_smp_processor_id();
 	e->latency_ns = latency;
 	e->count = count;
 	e->pid = t->row.pid;

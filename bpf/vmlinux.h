@@ -59,6 +59,16 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live; /* threads that have not ended */
+};
+
+struct mm_struct;
+
 struct task_struct {
 	pid_t pid;
 	pid_t tgid;
@@ -66,9 +76,11 @@ struct task_struct {
 	unsigned long min_flt;
 	unsigned long maj_flt;
 	char comm[16];
-	struct css_set *cgroups;
 	struct task_struct *group_leader;
+	struct css_set *cgroups;
 	unsigned int flags;
+	struct mm_struct *mm;
+	struct signal_struct *signal;
 };
 
 struct vm_area_struct {

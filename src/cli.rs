@@ -73,7 +73,7 @@ pub(crate) struct Live {
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
 
-    /// Show rows at each such time [default: 1s; with a COMMAND, only the totals]
+    /// Show rows at each such time [default: 1s; with a COMMAND or lines for events, only the totals]
     #[arg(short, long, value_name = "TIME", value_parser = interval)]
     interval: Option<Duration>,
 
@@ -126,7 +126,9 @@ impl Live {
     ///
     /// # Errors
     /// When there is no field to sort by of the given name.
-    pub(crate) fn frame(&self, schema: &Schema, sort: &str) -> anyhow::Result<Frame> {
+    ///
+    /// `rows` says whether there are rows at each interval if nobody asks for them.
+    pub(crate) fn frame(&self, schema: &Schema, sort: &str, rows: bool) -> anyhow::Result<Frame> {
         let wanted = self.sort.as_deref().unwrap_or(sort);
         // The headings and the short forms that people know: avg for avg_ns.
         let is = |name: &str| name == wanted || name.strip_suffix("_ns") == Some(wanted);
@@ -137,7 +139,7 @@ impl Live {
                 names.join(", ")
             );
         };
-        let interval = if self.command.is_empty() { Some(Duration::from_secs(1)) } else { None };
+        let interval = if self.command.is_empty() && rows { Some(Duration::from_secs(1)) } else { None };
         Ok(Frame {
             interval: self.interval.or(interval),
             cumulative: self.cumulative,
@@ -174,7 +176,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; try 500ms, 2s or 1m"))
 }
 
-fn positive_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("it must be more than 0".into()),
         time => Ok(time),

@@ -60,7 +60,7 @@ impl Args {
 /// When there is no SGX here, nothing can be attached, the command cannot be run, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
     let by = args.by();
-    let frame = args.live.frame(by.schema(), "faults")?;
+    let frame = args.live.frame(by.schema(), "faults", true)?;
     let tables = if by == By::All { Tables::Lines } else { Tables::Blocks };
     let mut sink = sink::open_as(args.live.format, args.live.output.as_deref(), by.schema(), tables)?;
     let launch = match args.live.command.as_slice() {

@@ -12,8 +12,10 @@ mod frame;
 mod many;
 mod refuse;
 mod run;
+mod step;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -47,6 +49,9 @@ const CASES: &[Case] = &[
     Case { name: "faults::many::a_storm_loses_nothing", needs: ROOT, variants: ALL, test: many::a_storm_loses_nothing },
     Case { name: "faults::many::a_storm_overruns_the_ring", needs: ROOT, variants: TIMING, test: many::a_storm_overruns_the_ring },
     Case { name: "faults::many::short_processes", needs: ROOT, variants: ALL, test: many::short_processes },
+    Case { name: "faults::step::one_message_a_multiple", needs: ROOT, variants: ALL, test: step::one_message_a_multiple },
+    Case { name: "faults::step::short_processes", needs: ROOT, variants: ALL, test: step::short_processes },
+    Case { name: "faults::step::stalls", needs: ROOT, variants: TIMING, test: step::stalls },
     Case { name: "faults::frame::intervals_add_up", needs: ROOT, variants: ALL, test: frame::intervals_add_up },
     Case { name: "faults::frame::filters", needs: ROOT, variants: ALL, test: frame::filters },
     Case { name: "faults::frame::a_process_that_ends", needs: ROOT, variants: AUTO, test: frame::a_process_that_ends },
@@ -74,7 +79,9 @@ fn main() -> ExitCode {
             let name = format!("{}::{variant}", case.name);
             let trial = match missing {
                 None => Trial::test(name, move || {
+                    let began = Instant::now();
                     test(variant);
+                    print!("({:.1} s) ", began.elapsed().as_secs_f64());
                     Ok(())
                 }),
                 Some(why) if place() == Place::Vm => {

@@ -80,6 +80,7 @@ pub struct Frame {
 #[derive(Debug)]
 pub struct Live<T> {
     tool: T,
+    header: Option<Header>,
     frame: Frame,
     launch: Option<Launch>,
     signals: Signals,
@@ -97,7 +98,6 @@ pub struct Live<T> {
 
 #[derive(Debug)]
 enum State {
-    Starting,
     Running,
     Ending(VecDeque<Item>),
 }
@@ -116,6 +116,7 @@ impl<T: Tool> Live<T> {
     /// # Errors
     /// When signals cannot be caught, or there is no such command.
     pub fn new(tool: T, frame: Frame, mut launch: Option<Launch>) -> Result<Self> {
+        let header = tool.header();
         // A command decides by itself what an interrupt means to it.
         let signals = Signals::catch(launch.is_none()).context("cannot catch signals")?;
         let mut processes: Vec<OwnedFd> =
@@ -126,6 +127,7 @@ impl<T: Tool> Live<T> {
             launch.go()?;
         }
         Ok(Self {
+            header: Some(header),
             processes,
             ends_by_itself,
             tool,
@@ -138,7 +140,7 @@ impl<T: Tool> Live<T> {
             intervals: 0,
             lines: 0,
             events: Vec::new(),
-            state: State::Starting,
+            state: State::Running,
         })
     }
 
@@ -246,12 +248,11 @@ impl<T: Tool> Source for Live<T> {
     type Error = anyhow::Error;
 
     fn next(&mut self) -> Result<Option<Item>> {
+        if let Some(header) = self.header.take() {
+            return Ok(Some(Item::Header(header)));
+        }
         loop {
             match &mut self.state {
-                State::Starting => {
-                    self.state = State::Running;
-                    return Ok(Some(Item::Header(self.tool.header())));
-                }
                 State::Running => {
                     if let Some(events) = self.take_events() {
                         return Ok(Some(events));
