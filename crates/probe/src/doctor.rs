@@ -1,7 +1,8 @@
 //! What works on this machine: every variant of every tool is loaded and attached, and let go again.
 
+use anyhow::Result;
 use trapline_model::Header;
-use trapline_model::doctor::{Machine, Variant};
+use trapline_model::doctor::{Machine, Program, Refusal, Variant};
 
 use crate::abi::{BY_TID, TrapFilter};
 use crate::faults::{Events, FaultsRecipe, MinorLatency};
@@ -29,29 +30,53 @@ pub fn machine() -> Machine {
     }
 }
 
-/// The tools, in the order of the report; each tries all its variants.
-const TOOLS: &[fn() -> Vec<Variant>] = &[faults, sgx];
+/// A tool to look at: its name, and all that can be tried.
+struct Tool {
+    name: &'static str,
+    variants: fn(&'static str) -> Vec<Variant>,
+    programs: fn() -> Result<Vec<(String, Result<u64, Refusal>)>>,
+}
+
+/// The tools, in the order of the report.
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "faults",
+        variants: |tool| tried(tool, &faults()),
+        programs: || variant::load_each(&faults()),
+    },
+    Tool { name: "sgx", variants: |tool| tried(tool, &sgx()), programs: || variant::load_each(&sgx()) },
+];
 
 /// Tries every variant of every tool.
 #[must_use]
 pub fn examine() -> Vec<Variant> {
-    TOOLS.iter().flat_map(|tool| tool()).collect()
+    TOOLS.iter().flat_map(|tool| (tool.variants)(tool.name)).collect()
 }
 
-fn faults() -> Vec<Variant> {
-    let recipe = FaultsRecipe {
+/// Loads every program of every tool, each for itself.
+///
+/// # Errors
+/// When the kernel half cannot even be opened.
+pub fn programs() -> Result<Vec<Program>> {
+    let mut all = Vec::new();
+    for Tool { name: tool, programs, .. } in TOOLS {
+        all.extend(programs()?.into_iter().map(|(program, insns)| Program { tool, program, insns }));
+    }
+    Ok(all)
+}
+
+fn faults() -> FaultsRecipe {
+    FaultsRecipe {
         filter: nobody(),
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
         ring_bytes: 64 << 10,
-    };
-    tried("faults", &recipe)
+    }
 }
 
-fn sgx() -> Vec<Variant> {
+fn sgx() -> SgxRecipe {
     // Where no driver works, what the kernel has is tried all the same: that it attaches is worth knowing.
-    let driver = Driver::find(None).unwrap_or_default();
-    tried("sgx", &SgxRecipe::new(nobody(), driver, 1))
+    SgxRecipe::new(nobody(), Driver::find(None).unwrap_or_default(), 1)
 }
 
 /// Attaches each variant for a moment.

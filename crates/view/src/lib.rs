@@ -10,7 +10,7 @@ mod lines;
 mod table;
 
 pub use csv::Csv;
-pub use doctor::doctor;
+pub use doctor::{doctor, programs};
 pub use escape::visible;
 pub use jsonl::JsonLines;
 pub use lines::Lines;

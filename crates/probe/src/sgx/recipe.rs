@@ -140,7 +140,7 @@ impl SgxRecipe {
         let Some(function) = Self::function(&name) else { return Ok(()) };
         if let Some(optional) = Self::is_optional(&name) {
             let released = !name.ends_with("_release") || self.layout.encl_refcount != SGX_NOWHERE;
-            let wanted = name.starts_with(variant) && released;
+            let wanted = program.autoload() && name.starts_with(variant) && released;
             program.set_autoload(wanted);
             if !wanted {
                 self.absent.borrow_mut().insert(optional);
@@ -187,12 +187,12 @@ impl Recipe for SgxRecipe {
 
     fn configure(&self, object: &mut OpenObject) -> Result<()> {
         self.absent.borrow_mut().clear();
-        let main = |name: &str| VARIANTS.iter().find(|v| v.ways[0][0] == name).map(|v| v.name);
-        let variant = object
-            .progs()
-            .filter(libbpf_rs::OpenProgramImpl::autoload)
-            .find_map(|program| main(&program.name().to_string_lossy()))
-            .unwrap_or_default();
+        let loaded = object.progs().filter(libbpf_rs::OpenProgramImpl::autoload);
+        let loaded: Vec<_> = loaded.map(|program| program.name().to_string_lossy().into_owned()).collect();
+        // What is always loaded belongs to every variant: the main programs tell which one is meant.
+        let main = VARIANTS.iter().find(|v| loaded.iter().any(|name| v.ways[0][0] == name));
+        let any = VARIANTS.iter().find(|v| loaded.iter().any(|name| name.starts_with(v.name)));
+        let variant = main.or(any).map_or("", |v| v.name);
         for mut program in object.progs_mut() {
             self.aim(&mut program, variant)?;
         }
