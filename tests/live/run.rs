@@ -29,6 +29,8 @@ pub fn place() -> Place {
 #[derive(Debug, Clone, Copy)]
 pub enum Need {
     Root,
+    /// The stand-in for an SGX driver, built for the running kernel: `TRAPLINE_SGX_DOUBLE` says where.
+    SgxDouble,
 }
 
 impl Need {
@@ -36,6 +38,10 @@ impl Need {
     pub fn unmet(self) -> Option<String> {
         match self {
             Self::Root => (!nix::unistd::geteuid().is_root()).then(|| "it needs root".into()),
+            Self::SgxDouble => match std::env::var_os("TRAPLINE_SGX_DOUBLE") {
+                Some(module) if Path::new(&module).exists() => None,
+                _ => Some("it needs the module of tests/sgx-double, which `cargo xtask vm` builds".into()),
+            },
         }
     }
 }
@@ -78,6 +84,10 @@ pub fn fixture(name: &str) -> Vec<String> {
 pub fn missing(name: &str, variant: &str) -> Option<String> {
     static DOCTOR: OnceLock<Vec<Value>> = OnceLock::new();
     let tool = name.split("::").next();
+    if tool == Some("sgx") {
+        // Without a driver there is nothing to attach to, and the driver comes with the test.
+        return None;
+    }
     let doctor = DOCTOR.get_or_init(|| {
         let out = trapline().args(["doctor", "--format", "jsonl"]).output().unwrap();
         lines(&out.stdout).into_iter().filter(|line| line["attaches"] == "no").collect()
