@@ -295,12 +295,12 @@ pub fn little_memory(variant: &'static str) {
 pub fn a_storm(variant: &'static str) {
     let double = Double::load(512);
     let threads = std::thread::available_parallelism().unwrap().get() * 2;
-    let words = touching(variant, &[("pages", 4000), ("threads", threads), ("rounds", 12)]);
+    let words = touching(variant, &[("pages", 4000), ("threads", threads), ("rounds", 6)]);
     let said = one(variant, &double, &[], &words);
     let row = &said.totals[0];
     let seconds = u(&said.end["duration_ns"]) as f64 / 1e9;
     println!("{variant}: {:.0} faults a second for {seconds:.1} s", u(&row["faults"]) as f64 / seconds);
-    assert_eq!(u(&row["loads"]), 48_000);
+    assert!(u(&row["loads"]) >= 24_000, "{row}");
 }
 
 pub fn the_form_for_people(_: &'static str) {

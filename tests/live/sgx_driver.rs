@@ -8,6 +8,7 @@ use std::io::{BufRead, Write};
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::run::fixture;
@@ -92,11 +93,10 @@ pub fn enclave(words: &[String]) {
     let base = memory.expose_provenance();
     let touch = |page: usize, before: u64, value: u64| {
         let word = ptr::with_exposed_provenance_mut::<u64>(base + page * PAGE);
-        // SAFETY: the page is within the mapping, and a page's word is one thread's alone.
-        unsafe {
-            assert_eq!(ptr::read_volatile(word), before, "page {page} came back changed");
-            ptr::write_volatile(word, value);
-        }
+        // SAFETY: the page is within the mapping, the word aligned, and only ever used like this.
+        let word = unsafe { AtomicU64::from_ptr(word) };
+        // One instruction: a page evicted between a read and a write would be loaded twice.
+        assert_eq!(word.swap(value, Ordering::Relaxed), before, "page {page} came back changed");
     };
     if how.contains_key("asked") {
         let mut times = BTreeMap::new();

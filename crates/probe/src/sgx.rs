@@ -107,7 +107,10 @@ impl Sgx {
         }
         // After the living: one that ended in between is in both, and its end replaces its life.
         self.fetch_ended(epoch)?;
-        self.forget_pages()
+        if epoch != self.epoch || !self.gone.is_empty() {
+            self.forget_pages()?;
+        }
+        Ok(())
     }
 
     fn fetch_ended(&mut self, epoch: u64) -> Result<()> {
