@@ -79,6 +79,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct css_set *cgroups;
 	unsigned int flags;
+	unsigned int __state; /* 5.14+, see compat.bpf.h */
 	struct mm_struct *mm;
 	struct signal_struct *signal;
 };
@@ -115,6 +116,14 @@ struct bpf_iter__task {
 };
 
 struct linux_binprm;
+
+/* What a program of the tracepoint kvm:kvm_exit is given; the type is in kvm.ko's own BTF. */
+struct trace_event_raw_kvm_exit {
+	unsigned int exit_reason;
+	unsigned long guest_rip;
+	u32 isa;
+	unsigned int vcpu_id;
+};
 
 #pragma clang attribute pop
 

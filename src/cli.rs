@@ -30,6 +30,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Who faults, how often, major or minor, and how long they wait
     Faults(cmd::faults::Args),
+    /// Exits of virtual machines: by reason, how long they take, of the guest or of its own guests
+    Kvm(cmd::kvm::Args),
     /// EPC paging of SGX enclaves: distinct pages, faults, bandwidth, loads, evictions
     Sgx(cmd::sgx::Args),
     /// What attaches on this machine, what does not and why
@@ -122,6 +124,11 @@ impl Live {
         }
     }
 
+    /// Whether an order of the rows was asked for.
+    pub(crate) fn has_sort(&self) -> bool {
+        self.sort.is_some()
+    }
+
     /// When rows are shown, and when it ends.
     ///
     /// # Errors
@@ -145,6 +152,7 @@ impl Live {
             cumulative: self.cumulative,
             duration: self.duration,
             sort,
+            in_order: false,
             top: self.top.map(|n| n as usize),
             pids: self.pids(),
         })

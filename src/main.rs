@@ -9,6 +9,7 @@ mod sink;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use trapline_model::kvm::NoSuchExit;
 use trapline_probe::{LaunchError, OpenError};
 
 use crate::cli::Command;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     trapline_probe::set_libbpf_output(cli.libbpf_log);
     let result = match &cli.command {
         Command::Faults(args) => cmd::faults::run(args),
+        Command::Kvm(args) => cmd::kvm::run(args),
         Command::Sgx(args) => cmd::sgx::run(args),
         Command::Doctor(args) => cmd::doctor::run(args),
         Command::Workload(args) => cmd::workload::run(args).map(|()| 0),
@@ -42,8 +44,11 @@ fn report(error: &anyhow::Error) -> u8 {
     if let Some(launch) = error.downcast_ref::<LaunchError>() {
         return launch.status();
     }
+    if error.is::<NoSuchExit>() {
+        return cli::USAGE;
+    }
     match error.downcast_ref::<OpenError>() {
-        Some(OpenError::Refused(_) | OpenError::Missing(_)) => UNAVAILABLE,
+        Some(OpenError::Refused(_) | OpenError::Unavailable(_)) => UNAVAILABLE,
         Some(OpenError::NoSuchVariant { .. }) => cli::USAGE,
         _ => FAILED,
     }

@@ -8,36 +8,30 @@ use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
 use terminal_size::{Height, terminal_size};
 use trapline_model::{Item, Schema, Sink};
-use trapline_view::{Csv, JsonLines, Lines, Screen, Table};
+use trapline_view::{Csv, JsonLines, Screen, Table};
 
 use crate::cli::Format;
+
+/// Where a sink writes.
+pub(crate) type Out = BufWriter<Box<dyn Write>>;
 
 /// Opens the output: a file, whose extension tells the form if nothing else does, or standard output.
 ///
 /// # Errors
 /// When the file cannot be made, or its extension says nothing.
 pub(crate) fn open(format: Option<Format>, output: Option<&Path>, schema: &'static Schema) -> Result<Named> {
-    open_as(format, output, schema, Tables::Blocks)
+    open_with(format, output, schema, |out, screen, zone| Box::new(Table::new(out, screen, zone)))
 }
 
-/// What the form for people looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tables {
-    /// A table at each interval.
-    Blocks,
-    /// One table, of a line at each interval.
-    Lines,
-}
-
-/// The same, for a tool that may have one row only.
+/// The same, with a tool's own table.
 ///
 /// # Errors
-/// As `open`.
-pub(crate) fn open_as(
+/// As [`open`].
+pub(crate) fn open_with(
     format: Option<Format>,
     output: Option<&Path>,
     schema: &'static Schema,
-    tables: Tables,
+    table: impl FnOnce(Out, Screen, TimeZone) -> Box<dyn Sink>,
 ) -> Result<Named> {
     let format = match (format, output) {
         (Some(format), _) => format,
@@ -60,8 +54,7 @@ pub(crate) fn open_as(
         _ => Screen::Paper,
     };
     let sink: Box<dyn Sink> = match format {
-        Format::Table if tables == Tables::Lines => Box::new(Lines::new(out, TimeZone::system())),
-        Format::Table => Box::new(Table::new(out, screen, TimeZone::system())),
+        Format::Table => table(out, screen, TimeZone::system()),
         Format::Jsonl => Box::new(JsonLines::new(out)),
         Format::Csv => Box::new(Csv::new(out, schema).with_context(|| format!("cannot write to {name}"))?),
     };

@@ -42,9 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         }
         Format::Csv => bail!("the doctor reports as table or jsonl"),
     };
-    // What the machine does not have cannot be watched on it, and that is no fault of it.
-    let lacks = |tool| machine.lacks.iter().any(|(lacking, _)| *lacking == tool);
-    let works = |tool| lacks(tool) || variants.iter().any(|of| of.tool == tool && of.refusal.is_none());
+    let works = |tool| variants.iter().any(|of| of.tool == tool && of.refusal.is_none());
     Ok(if variants.iter().all(|of| works(of.tool)) { 0 } else { UNAVAILABLE })
 }
 

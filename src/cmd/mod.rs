@@ -2,5 +2,6 @@
 
 pub(crate) mod doctor;
 pub(crate) mod faults;
+pub(crate) mod kvm;
 pub(crate) mod sgx;
 pub(crate) mod workload;

@@ -7,9 +7,9 @@ use trapline_model::sgx::By;
 use trapline_probe::Launch;
 use trapline_probe::live::Live;
 use trapline_probe::sgx::{Options, Sgx};
+use trapline_view::{Lines, Table};
 
-use crate::cli;
-use crate::sink::{self, Tables};
+use crate::{cli, sink};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -61,8 +61,10 @@ impl Args {
 pub(crate) fn run(args: &Args) -> Result<u8> {
     let by = args.by();
     let frame = args.live.frame(by.schema(), "faults", true)?;
-    let tables = if by == By::All { Tables::Lines } else { Tables::Blocks };
-    let mut sink = sink::open_as(args.live.format, args.live.output.as_deref(), by.schema(), tables)?;
+    let output = args.live.output.as_deref();
+    let mut sink = sink::open_with(args.live.format, output, by.schema(), |out, screen, zone| {
+        if by == By::All { Box::new(Lines::new(out, zone)) } else { Box::new(Table::new(out, screen, zone)) }
+    })?;
     let launch = match args.live.command.as_slice() {
         [] => None,
         command => Some(Launch::prepare(command)?),

@@ -209,6 +209,9 @@ impl Stage<'_> {
         for test in built.tests() {
             work += &format!("echo; echo {}\n", quote(&format!("tests of {}", test.name)));
             let mut words = vec![test.place.display().to_string()];
+            if self.args.test_args.is_empty() && !kernel.tests.is_empty() {
+                words.push(kernel.tests.to_owned());
+            }
             words.extend(self.args.test_args.iter().cloned());
             work += &boot::step(&words);
         }
@@ -288,13 +291,13 @@ fn last_words(log: &str) -> Vec<&str> {
 /// Prints a line for each kernel and the plain count of all, and gives the exit code.
 fn summary(reports: &[Report], command: bool) -> ExitCode {
     println!();
-    println!("{:<12} {:>7} {:>7} {:>7} {:>7} {:>7}", "kernel", "boot", "all", "passed", "failed", "skipped");
+    println!("{:<20} {:>7} {:>7} {:>7} {:>7} {:>7}", "kernel", "boot", "all", "passed", "failed", "skipped");
     for Report { name, booted, took, tally, problem, .. } in reports {
         let boot = booted.map_or("-".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
         let took = format!("{:.0} s", took.as_secs_f64());
         let Tally { passed, failed, skipped, .. } = tally;
         let problem = problem.as_ref().map(|problem| format!("  {problem}")).unwrap_or_default();
-        println!("{name:<12} {boot:>7} {took:>7} {passed:>7} {failed:>7} {skipped:>7}{problem}");
+        println!("{name:<20} {boot:>7} {took:>7} {passed:>7} {failed:>7} {skipped:>7}{problem}");
     }
     if command {
         let code = reports.iter().map(|report| report.code).find(|code| *code != 0);

@@ -8,6 +8,7 @@ pub mod faults;
 mod field;
 mod hist;
 mod item;
+pub mod kvm;
 pub mod sgx;
 
 pub use field::{Column, Field, Kind, Record, Schema, Show, Unit, Value};

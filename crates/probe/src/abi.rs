@@ -4,6 +4,7 @@
 
 use bytemuck::{Pod, Zeroable};
 use trapline_model::BUCKETS;
+use trapline_model::kvm::PHASES;
 
 pub(crate) const COMM_LEN: usize = 16;
 /// A minimum of nothing; an address that is not known.
@@ -99,6 +100,8 @@ mirror! {
         tid: u32,
         cgroup: u64,
         comm: [u8; COMM_LEN],
+        process_start_ns: u64,
+        process_comm: [u8; COMM_LEN],
         major: u64,
         minor: u64,
         timed_major: u64,
@@ -133,6 +136,14 @@ mirror! {
 }
 
 mirror! {
+    /// Whether programs have run.
+    FaultsAlive = "faults_alive" {
+        begins: u32,
+        ends: u32,
+    }
+}
+
+mirror! {
     /// What was lost.
     FaultsLosses = "faults_losses" {
         events: u64,
@@ -141,6 +152,113 @@ mirror! {
         untracked: u64,
         uncounted: u64,
         unpaired: u64,
+    }
+}
+
+mirror! {
+    /// Where the kvm tracepoints have their fields.
+    KvmOffsets = "kvm_offsets" {
+        reason: u32,
+        isa: u32,
+        vcpu: u32,
+        rip: u32,
+        sub: u32,
+        write: u32,
+    }
+}
+
+mirror! {
+    /// How the kvm programs work.
+    KvmConfig = "kvm_config" {
+        slow_ns: u64,
+        timed: u32,
+        split: u32,
+        vcpu: u32,
+        sub: u32,
+        choice: u32,
+        pad: u32,
+        at: KvmOffsets,
+    }
+}
+
+mirror! {
+    /// What changes while they run.
+    KvmControl = "kvm_control" {
+        epoch: u64,
+    }
+}
+
+mirror! {
+    /// What exits are counted under.
+    KvmKey = "kvm_key" {
+        sub: u64,
+        thread: u32,
+        vcpu: u32,
+        reason: u32,
+        write: u32,
+    }
+}
+
+mirror! {
+    /// Exits of one level.
+    KvmLevel = "kvm_level" {
+        count: u64,
+        timed: u64,
+        ns: u64,
+        max_ns: u64,
+        recent: [u64; 2],
+        epoch: [u64; 2],
+        reflected: u64,
+        to_vmm: u64,
+        phase_ns: [u64; PHASES],
+        faults_major: u64,
+        faults_minor: u64,
+        hist: [u64; BUCKETS],
+    }
+}
+
+mirror! {
+    /// Exits of one key.
+    KvmExits = "kvm_exits" {
+        level: [KvmLevel; 2],
+    }
+}
+
+mirror! {
+    /// A thread that runs a vCPU.
+    KvmThread = "kvm_thread" {
+        start_ns: u64,
+        process_start_ns: u64,
+        pid: u32,
+        tid: u32,
+        isa: u32,
+        ended: u32,
+    }
+}
+
+mirror! {
+    /// One slow exit.
+    KvmEvent = "kvm_event" {
+        time_ns: u64,
+        latency_ns: u64,
+        rip: u64,
+        pid: u32,
+        tid: u32,
+        vcpu: u32,
+        isa: u32,
+        reason: u32,
+        level: u32,
+    }
+}
+
+mirror! {
+    /// What was lost.
+    KvmLosses = "kvm_losses" {
+        events: u64,
+        uncounted: u64,
+        untracked: u64,
+        begun: u64,
+        ended: u64,
     }
 }
 
@@ -236,6 +354,7 @@ pub(crate) fn comm(bytes: &[u8; COMM_LEN]) -> String {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
+    use std::io::Write;
 
     use libbpf_rs::btf::{Btf, HasSize, types};
 
@@ -243,14 +362,58 @@ mod tests {
 
     type Layout = (&'static str, usize, Vec<(&'static str, usize)>);
 
-    fn assert_equal(tool: &str, object: &[u8], mirrors: Vec<Layout>) {
-        let file = std::env::temp_dir().join(format!("trapline-abi-{tool}-{}.o", std::process::id()));
-        std::fs::write(&file, object).unwrap();
-        let btf = Btf::from_path(&file).unwrap();
-        std::fs::remove_file(&file).unwrap();
+    #[test]
+    fn mirrors_equal_the_kernel_half() {
+        compare(
+            crate::faults::OBJECT,
+            &[
+                TrapFilter::layout(),
+                FaultsConfig::layout(),
+                FaultsControl::layout(),
+                FaultsExtremes::layout(),
+                FaultsThread::layout(),
+                FaultsEvent::layout(),
+                FaultsStep::layout(),
+                FaultsAlive::layout(),
+                FaultsLosses::layout(),
+            ],
+        );
+        compare(
+            crate::kvm::OBJECT,
+            &[
+                TrapFilter::layout(),
+                KvmOffsets::layout(),
+                KvmConfig::layout(),
+                KvmControl::layout(),
+                KvmKey::layout(),
+                KvmLevel::layout(),
+                KvmExits::layout(),
+                KvmThread::layout(),
+                KvmEvent::layout(),
+                KvmLosses::layout(),
+            ],
+        );
+        compare(
+            crate::sgx::OBJECT,
+            &[
+                TrapFilter::layout(),
+                SgxLayout::layout(),
+                SgxConfig::layout(),
+                SgxControl::layout(),
+                SgxChunkKey::layout(),
+                SgxEnclave::layout(),
+                SgxLosses::layout(),
+            ],
+        );
+    }
+
+    fn compare(object: &[u8], mirrors: &[Layout]) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(object).unwrap();
+        let btf = Btf::from_path(file.path()).unwrap();
         for (name, size, fields) in mirrors {
             let original: types::Struct<'_> = btf.type_by_name(name).unwrap_or_else(|| panic!("no {name}"));
-            assert_eq!(original.size(), size, "size of {name}");
+            assert_eq!(original.size(), *size, "size of {name}");
             let members: Vec<_> = original
                 .iter()
                 .map(|member| match member.attr {
@@ -261,31 +424,6 @@ mod tests {
             let mirrored: Vec<_> = fields.iter().map(|&(f, at)| (Some(OsStr::new(f)), at)).collect();
             assert_eq!(members, mirrored, "fields of {name}");
         }
-    }
-
-    #[test]
-    fn mirrors_equal_the_kernel_half() {
-        let faults = vec![
-            TrapFilter::layout(),
-            FaultsConfig::layout(),
-            FaultsControl::layout(),
-            FaultsExtremes::layout(),
-            FaultsThread::layout(),
-            FaultsEvent::layout(),
-            FaultsStep::layout(),
-            FaultsLosses::layout(),
-        ];
-        assert_equal("faults", crate::faults::OBJECT, faults);
-        let sgx = vec![
-            TrapFilter::layout(),
-            SgxLayout::layout(),
-            SgxConfig::layout(),
-            SgxControl::layout(),
-            SgxChunkKey::layout(),
-            SgxEnclave::layout(),
-            SgxLosses::layout(),
-        ];
-        assert_equal("sgx", crate::sgx::OBJECT, sgx);
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Cgroups of the v2 hierarchy: from what the kernel half knows, a number, to what people know, a path.
+//! The cgroup v2 hierarchy: where it is, and what its cgroups are called.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::DirEntryExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Where the cgroup v2 hierarchy is mounted.
 pub(crate) fn hierarchy() -> Option<PathBuf> {
@@ -22,39 +23,32 @@ fn unescape(text: &str) -> OsString {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\").into()
 }
 
-/// Names of cgroups by their ids, looked up once each.
+/// Paths of cgroups by id: the id is the inode number of the cgroup's directory.
 #[derive(Debug, Default)]
-pub(crate) struct Names {
-    known: HashMap<u64, String>,
+pub(crate) struct Paths {
+    known: HashMap<u64, Rc<str>>,
 }
 
-impl Names {
-    /// The path below the hierarchy's root, `/` for the root; or `cgroup:ID` of one that is gone or cannot be seen.
-    pub(crate) fn of(&mut self, id: u64) -> String {
-        if let Some(name) = self.known.get(&id) {
-            return name.clone();
-        }
-        let root = hierarchy();
-        let path = root.as_deref().and_then(|root| {
-            use std::os::unix::fs::MetadataExt;
-            if fs::metadata(root).is_ok_and(|meta| meta.ino() == id) {
-                return Some("/".to_owned());
+impl Paths {
+    /// The path of a cgroup below the root of the hierarchy; of one that is gone, what there is to say.
+    pub(crate) fn path(&mut self, id: u64) -> Rc<str> {
+        if !self.known.contains_key(&id) {
+            if let Some(root) = hierarchy() {
+                self.learn(&root, &root);
             }
-            let dir = find(root, id)?;
-            Some(format!("/{}", dir.strip_prefix(root).ok()?.to_string_lossy()))
-        });
-        let name = path.unwrap_or_else(|| format!("cgroup:{id}"));
-        self.known.insert(id, name.clone());
-        name
+            // Asked once and not there: removed meanwhile, or beyond what we may see.
+            self.known.entry(id).or_insert_with(|| format!("(removed cgroup {id})").into());
+        }
+        self.known.get(&id).map_or_else(|| Rc::from(""), Rc::clone)
     }
-}
 
-/// The directory with that inode number: the id of a cgroup is the number of its directory.
-fn find(dir: &Path, id: u64) -> Option<PathBuf> {
-    let entries = fs::read_dir(dir).ok()?.flatten();
-    let dirs: Vec<_> = entries.filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir())).collect();
-    if let Some(found) = dirs.iter().find(|entry| entry.ino() == id) {
-        return Some(found.path());
+    fn learn(&mut self, root: &Path, dir: &Path) {
+        let Ok(meta) = fs::metadata(dir) else { return };
+        let below = dir.strip_prefix(root).unwrap_or(dir).to_string_lossy();
+        self.known.entry(meta.ino()).or_insert_with(|| format!("/{below}").into());
+        let Ok(entries) = fs::read_dir(dir) else { return };
+        for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            self.learn(root, &entry.path());
+        }
     }
-    dirs.iter().find_map(|entry| find(&entry.path(), id))
 }

@@ -6,10 +6,11 @@ use trapline_model::doctor::{Machine, Program, Refusal, Variant};
 
 use crate::abi::{BY_TID, TrapFilter};
 use crate::faults::{Events, FaultsRecipe, MinorLatency};
+use crate::kvm::{self, KvmRecipe};
 use crate::sgx::SgxRecipe;
 use crate::sgx_driver::Driver;
 use crate::system;
-use crate::variant::{self, Recipe};
+use crate::variant::{self, Recipe, Verified};
 
 /// Looks at the machine.
 #[must_use]
@@ -19,7 +20,7 @@ pub fn machine() -> Machine {
         host: header.host,
         kernel: header.kernel,
         lockdown: system::lockdown(),
-        btf: std::path::Path::new(system::KERNEL_BTF).exists(),
+        btf: system::has_kernel_types(),
         privileged: system::has_bpf_privilege(),
         capabilities: system::named_capabilities(),
         mounted: ["tracefs", "debugfs", "bpf", "cgroup2"]
@@ -34,7 +35,7 @@ pub fn machine() -> Machine {
 struct Tool {
     name: &'static str,
     variants: fn(&'static str) -> Vec<Variant>,
-    programs: fn() -> Result<Vec<(String, Result<u64, Refusal>)>>,
+    programs: fn() -> Result<Vec<Verified>>,
 }
 
 /// The tools, in the order of the report.
@@ -44,6 +45,7 @@ const TOOLS: &[Tool] = &[
         variants: |tool| tried(tool, &faults()),
         programs: || variant::load_each(&faults()),
     },
+    Tool { name: "kvm", variants: kvm, programs: || variant::load_each(&KvmRecipe::new(nobody())) },
     Tool { name: "sgx", variants: |tool| tried(tool, &sgx()), programs: || variant::load_each(&sgx()) },
 ];
 
@@ -77,6 +79,19 @@ fn faults() -> FaultsRecipe {
 fn sgx() -> SgxRecipe {
     // Where no driver works, what the kernel has is tried all the same: that it attaches is worth knowing.
     SgxRecipe::new(nobody(), Driver::find(None).unwrap_or_default(), 1)
+}
+
+/// Without KVM there is nothing to attach to: that is said, not what the kernel says of it.
+fn kvm(tool: &'static str) -> Vec<Variant> {
+    let recipe = KvmRecipe::new(nobody());
+    let Err(error) = kvm::check() else { return tried(tool, &recipe) };
+    let missing = || Refusal {
+        errno: Some("ENOENT".into()),
+        error: error.to_string(),
+        remedy: "load KVM on a machine that has it: modprobe kvm_intel, or modprobe kvm_amd".into(),
+    };
+    let all = recipe.variants().iter();
+    all.map(|of| Variant { tool, variant: of.name, refusal: Some(missing()) }).collect()
 }
 
 /// Attaches each variant for a moment.

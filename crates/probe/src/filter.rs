@@ -87,7 +87,7 @@ impl Filter {
             abi.comm[..comm.len()].copy_from_slice(comm.as_bytes());
         }
         if let Some(path) = &self.cgroup {
-            let (id, level) = cgroup(path)?;
+            let (id, level) = id_and_level(path)?;
             abi.by |= BY_CGROUP;
             abi.cgroup = id;
             abi.cgroup_level = level;
@@ -101,7 +101,7 @@ impl Filter {
 }
 
 /// The id and the depth of a cgroup of the v2 hierarchy: its directory's inode number, and how far below the root.
-fn cgroup(path: &Path) -> Result<(u64, u32), FilterError> {
+fn id_and_level(path: &Path) -> Result<(u64, u32), FilterError> {
     let no = |why: String| FilterError::NoCgroup(path.to_owned(), why);
     let root =
         hierarchy().ok_or_else(|| no("no v2 hierarchy is mounted (mount -t cgroup2 none DIR)".into()))?;

@@ -9,6 +9,7 @@ mod cgroup;
 pub mod doctor;
 pub mod faults;
 mod filter;
+pub mod kvm;
 mod launch;
 pub mod live;
 mod perf;

@@ -12,7 +12,7 @@ use trapline_model::sgx::{By, Figures, Ledger, Owner, Report};
 use trapline_model::{Block, Event, Header, Hist, Value};
 
 use crate::abi::{self, BY_PID, SgxChunkKey, SgxControl, SgxEnclave, SgxLosses};
-use crate::cgroup::Names;
+use crate::cgroup::Paths;
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
@@ -52,7 +52,7 @@ pub struct Sgx {
     ended: MapHandle,
     chunks: MapHandle,
     ledger: Ledger,
-    names: Names,
+    names: Paths,
     /// Enclaves whose marks are of no more use.
     gone: HashSet<u32>,
     epoch: u64,
@@ -70,7 +70,8 @@ impl Sgx {
     pub fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
         let filter = options.filter.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
         let filter = filter.map_err(anyhow::Error::from)?;
-        let driver = Driver::find(options.module.as_deref()).map_err(OpenError::Missing)?;
+        let driver = Driver::find(options.module.as_deref())
+            .map_err(|lack| OpenError::Unavailable(anyhow::Error::msg(lack)))?;
         let recipe = SgxRecipe::new(filter, driver.clone(), options.memory_mib);
         let attached = variant::open(&recipe, options.variant.as_deref())?;
         let known = recipe.known(attached.variant);
@@ -83,7 +84,7 @@ impl Sgx {
             ended: map("ended")?,
             chunks: map("chunks")?,
             ledger: Ledger::new(options.by, known, options.hist, system::monotonic_ns()),
-            names: Names::default(),
+            names: Paths::default(),
             gone: HashSet::new(),
             epoch: recipe::FIRST_EPOCH,
             memory_mib: options.memory_mib,
@@ -203,7 +204,7 @@ impl Tool for Sgx {
 }
 
 /// An enclave's figures in the words of the model; `epoch` is the interval that is about to be shown.
-fn report(row: &SgxEnclave, epoch: u64, names: &mut Names) -> Report {
+fn report(row: &SgxEnclave, epoch: u64, names: &mut Paths) -> Report {
     let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
     let owned = row.start_ns != 0;
     let longest = row.longest[(epoch & 1) as usize];
@@ -213,7 +214,7 @@ fn report(row: &SgxEnclave, epoch: u64, names: &mut Names) -> Report {
             pid: owned.then_some(row.pid),
             start_ns: owned.then_some(row.start_ns),
             comm: abi::comm(&row.comm),
-            cgroup: owned.then(|| names.of(row.cgroup)),
+            cgroup: owned.then(|| names.path(row.cgroup).to_string()),
             guest: row.guest != 0,
             base: known(row.base),
             size: known(row.size),

@@ -6,6 +6,7 @@ mod doctor;
 mod escape;
 mod histogram;
 mod jsonl;
+mod kvm;
 mod lines;
 mod table;
 
@@ -13,5 +14,6 @@ pub use csv::Csv;
 pub use doctor::{doctor, programs};
 pub use escape::visible;
 pub use jsonl::JsonLines;
+pub use kvm::{KvmForm, KvmTable};
 pub use lines::Lines;
 pub use table::{Screen, Table};

@@ -6,7 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use trapline_model::{Block, Header, Item, Record, Sink};
 
 use crate::histogram::histogram;
-use crate::table::{cell, ending, note};
+use crate::table::{cell, end_line, note};
 
 /// The heading's place for the time, and its width.
 const TIME: &str = "%H:%M:%S";
@@ -72,7 +72,7 @@ impl<W: Write> Sink for Lines<W> {
                     histogram(&mut self.out, sum)?;
                 }
             }
-            Item::End(end) => ending(&mut self.out, end)?,
+            Item::End(end) => writeln!(self.out, "{}", end_line(end))?,
         }
         self.out.flush()
     }

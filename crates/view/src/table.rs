@@ -106,6 +106,20 @@ impl<W: Write> Table<W> {
     }
 }
 
+/// What a run saw and lost, in words.
+pub(crate) fn end_line(end: &End) -> String {
+    let mut text = format!(
+        "{:.3} s, {} events, {} lost, sampled 1:{}, {:.1} ms of our own processor time",
+        end.duration_ns as f64 / 1e9,
+        end.events,
+        end.lost,
+        end.sampled,
+        end.self_ns as f64 / 1e6
+    );
+    end.losses.iter().for_each(|(name, n)| text.push_str(&format!(", {n} {name}")));
+    text
+}
+
 impl<W: Write> Sink for Table<W> {
     fn take(&mut self, item: &Item) -> io::Result<()> {
         match item {
@@ -118,7 +132,7 @@ impl<W: Write> Sink for Table<W> {
                     histogram(&mut self.out, sum)?;
                 }
             }
-            Item::End(end) => ending(&mut self.out, end)?,
+            Item::End(end) => writeln!(self.out, "{}", end_line(end))?,
         }
         self.out.flush()
     }
@@ -132,20 +146,6 @@ pub(crate) fn note(header: &Header) -> String {
         Value::Null | Value::Buckets(_) => None,
     });
     format!("trapline {} by {}{}", header.tool, header.variant, settings.collect::<String>())
-}
-
-/// What the run saw and what it did not, in one line.
-pub(crate) fn ending(out: &mut impl Write, end: &End) -> io::Result<()> {
-    let mut text = format!(
-        "{:.3} s, {} events, {} lost, sampled 1:{}, {:.1} ms of our own processor time",
-        end.duration_ns as f64 / 1e9,
-        end.events,
-        end.lost,
-        end.sampled,
-        end.self_ns as f64 / 1e6
-    );
-    end.losses.iter().for_each(|(name, n)| text.push_str(&format!(", {n} {name}")));
-    writeln!(out, "{text}")
 }
 
 fn headings(schema: &Schema) -> String {
