@@ -37,6 +37,8 @@ pub enum Need {
     Exits,
     /// The perf tool.
     Perf,
+    /// The stand-in for an SGX driver, built for the running kernel: `TRAPLINE_SGX_DOUBLE` says where.
+    SgxDouble,
 }
 
 impl Need {
@@ -58,6 +60,10 @@ impl Need {
                 let perf = Command::new("perf").arg("--version").output();
                 (!perf.is_ok_and(|out| out.status.success())).then(|| "perf is not installed".into())
             }
+            Self::SgxDouble => match std::env::var_os("TRAPLINE_SGX_DOUBLE") {
+                Some(module) if Path::new(&module).exists() => None,
+                _ => Some("it needs the module of tests/sgx-double, which `cargo xtask vm` builds".into()),
+            },
         }
     }
 
@@ -111,6 +117,10 @@ pub fn fixture(name: &str) -> Vec<String> {
 pub fn missing(name: &str, variant: &str) -> Option<String> {
     static DOCTOR: OnceLock<Vec<Value>> = OnceLock::new();
     let tool = name.split("::").next();
+    if tool == Some("sgx") {
+        // Without a driver there is nothing to attach to, and the driver comes with the test.
+        return None;
+    }
     let doctor = DOCTOR.get_or_init(|| {
         let out = trapline().args(["doctor", "--format", "jsonl"]).output().unwrap();
         lines(&out.stdout).into_iter().filter(|line| line["attaches"] == "no").collect()

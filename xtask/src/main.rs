@@ -4,8 +4,10 @@
 
 mod archive;
 mod boot;
+mod double;
 mod emulator;
 mod harness;
+mod headers;
 mod initramfs;
 mod kernels;
 mod page;

@@ -7,6 +7,8 @@ use trapline_model::doctor::{Machine, Program, Refusal, Variant};
 use crate::abi::{BY_TID, TrapFilter};
 use crate::faults::{Events, FaultsRecipe, MinorLatency};
 use crate::kvm::{self, KvmRecipe};
+use crate::sgx::SgxRecipe;
+use crate::sgx_driver::Driver;
 use crate::system;
 use crate::variant::{self, Recipe, Verified};
 
@@ -25,6 +27,7 @@ pub fn machine() -> Machine {
             .into_iter()
             .filter(|fs| system::is_mounted(fs))
             .collect(),
+        lacks: Driver::find(None).err().map(|lack| ("sgx", lack)).into_iter().collect(),
     }
 }
 
@@ -43,6 +46,7 @@ const TOOLS: &[Tool] = &[
         programs: || variant::load_each(&faults()),
     },
     Tool { name: "kvm", variants: kvm, programs: || variant::load_each(&KvmRecipe::new(nobody())) },
+    Tool { name: "sgx", variants: |tool| tried(tool, &sgx()), programs: || variant::load_each(&sgx()) },
 ];
 
 /// Tries every variant of every tool.
@@ -70,6 +74,11 @@ fn faults() -> FaultsRecipe {
         events: Events::Faults,
         ring_bytes: 64 << 10,
     }
+}
+
+fn sgx() -> SgxRecipe {
+    // Where no driver works, what the kernel has is tried all the same: that it attaches is worth knowing.
+    SgxRecipe::new(nobody(), Driver::find(None).unwrap_or_default(), 1)
 }
 
 /// Without KVM there is nothing to attach to: that is said, not what the kernel says of it.

@@ -240,7 +240,7 @@ fn attach(
 }
 
 /// The system's error in a chain, if there is one. libbpf-rs keeps it to itself but for its text.
-fn errno(error: &anyhow::Error) -> Option<Errno> {
+pub(crate) fn errno(error: &anyhow::Error) -> Option<Errno> {
     let own = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
     let text = format!("{error:#}");
     let shown = || text.rsplit_once("(os error ")?.1.split(')').next()?.parse().ok();
