@@ -20,13 +20,15 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile struct kvm_config config SEC(".rodata.config") = {};
-volatile struct kvm_control control SEC(".data.control") = {};
 struct kvm_losses losses SEC(".bss.losses") = {};
 /* The first value of a key. */
 const struct kvm_exits nothing SEC(".rodata.nothing") = {};
 
 /* What programs of classic tracepoints return: after 0 the kernel keeps the event from perf. */
 #define LET_OTHERS_SEE 1
+
+/* Where the order matters to a reader; see struct kvm_exits. */
+#define WRITE(to, value) (*(volatile typeof(to) *)&(to) = (value))
 
 /* The exit that a thread is handling. */
 struct slot {
@@ -89,6 +91,7 @@ struct {
 const struct kvm_event *event_type __attribute__((unused));
 
 static u32 thread_serial;
+static volatile u64 epoch; /* the number of the running interval */
 
 static __always_inline struct slot *slot_of(struct task_struct *task)
 {
@@ -118,7 +121,6 @@ static __always_inline struct slot *adopt(struct task_struct *task, u32 isa)
 		bpf_task_storage_delete(&slots, task);
 		goto lost;
 	}
-	__sync_fetch_and_add(&losses.begun, 1);
 	return slot;
 lost:
 	__sync_fetch_and_add(&losses.untracked, 1);
@@ -147,7 +149,13 @@ static __always_inline void count(struct slot *slot)
 		return;
 	}
 	slot->counted = 1;
-	of->level[slot->level & 1].count++;
+	if (slot->level) {
+		WRITE(of->l2_count, of->l2_count + 1);
+		WRITE(of->count, of->count + 1);
+		return;
+	}
+	WRITE(of->undecided, 1);
+	WRITE(of->count, of->count + 1);
 }
 
 /* ---- the phases of an exit's handling ---- */
@@ -335,8 +343,8 @@ int nested(void *ctx)
 		return LET_OTHERS_SEE;
 	of = bpf_map_lookup_elem(&exits, &slot->key);
 	if (of) {
-		of->level[0].count--;
-		of->level[1].count++;
+		WRITE(of->l2_count, of->l2_count + 1);
+		WRITE(of->undecided, 0);
 	}
 	return LET_OTHERS_SEE;
 }
@@ -411,8 +419,8 @@ int entry(void *ctx)
 	struct slot *slot = slot_of(bpf_get_current_task_btf());
 	struct kvm_exits *of;
 	struct kvm_level *level;
-	u64 now, ns, epoch = control.epoch;
-	u32 recent = epoch & 1;
+	u64 now, ns, running = epoch;
+	u32 recent = running & 1;
 
 	if (!slot || !slot->open)
 		return LET_OTHERS_SEE;
@@ -423,6 +431,7 @@ int entry(void *ctx)
 	of = bpf_map_lookup_elem(&exits, &slot->key);
 	if (!of)
 		return LET_OTHERS_SEE;
+	WRITE(of->undecided, 0);
 	ns = now - slot->exit_ns;
 	level = &of->level[slot->level & 1];
 	level->timed++;
@@ -430,8 +439,8 @@ int entry(void *ctx)
 	level->hist[hist_bucket(ns) & (TRAP_BUCKETS - 1)]++;
 	if (ns > level->max_ns)
 		level->max_ns = ns;
-	if (level->epoch[recent] != epoch || ns > level->recent[recent]) {
-		level->epoch[recent] = epoch;
+	if (level->epoch[recent] != running || ns > level->recent[recent]) {
+		level->epoch[recent] = running;
 		level->recent[recent] = ns;
 	}
 	if (config.split)
@@ -480,6 +489,45 @@ int BPF_PROG(thread_ends, struct task_struct *task)
 	thread = bpf_map_lookup_elem(&vcpu_threads, &serial);
 	if (thread)
 		thread->ended = 1;
-	__sync_fetch_and_add(&losses.ended, 1);
 	return 0;
+}
+
+/*
+ * ---- reading ----
+ *
+ * By iterators: while a system call reads a map, no program of a classic tracepoint runs on its processor, and on a
+ * kernel that preempts such a call a vCPU's exits would be missed there.
+ */
+
+static __always_inline int show(struct bpf_iter__bpf_map_elem *ctx, u32 key_size, u32 value_size, bool next)
+{
+	struct bpf_iter_meta *meta = ctx->meta;
+	void *key = ctx->key, *value = ctx->value;
+
+	if (!key || !value)
+		return 0;
+	if (next && meta->seq_num == 0)
+		epoch++;
+	bpf_seq_write(meta->seq, key, key_size);
+	bpf_seq_write(meta->seq, value, value_size);
+	return 0;
+}
+
+SEC("?iter/bpf_map_elem")
+int threads_read(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return show(ctx, sizeof(u32), sizeof(struct kvm_thread), false);
+}
+
+SEC("?iter/bpf_map_elem")
+int exits_read(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return show(ctx, sizeof(struct kvm_key), sizeof(struct kvm_exits), false);
+}
+
+/* The same, and the next interval begins. */
+SEC("?iter/bpf_map_elem")
+int exits_interval(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return show(ctx, sizeof(struct kvm_key), sizeof(struct kvm_exits), true);
 }

@@ -44,10 +44,6 @@ struct kvm_config {
 	struct kvm_offsets at;
 };
 
-struct kvm_control {
-	__u64 epoch; /* the number of the running interval */
-};
-
 /* The phases of an exit's handling; each moment belongs to one. */
 #define KVM_PHASE_KVM       0u /* KVM itself, on a processor */
 #define KVM_PHASE_VMM       1u /* the program that runs the guest, after KVM_RUN returned to it */
@@ -65,10 +61,9 @@ struct kvm_key {
 	__u32 write;
 };
 
-/* Exits of one level: 0 is L1, 1 is L2. */
+/* Exits of one level. */
 struct kvm_level {
-	__u64 count;
-	__u64 timed; /* how many of them had their handling timed */
+	__u64 timed; /* how many had their handling timed */
 	__u64 ns;
 	__u64 max_ns;
 	__u64 recent[2]; /* the longest of interval n in recent[n % 2] ... */
@@ -81,9 +76,16 @@ struct kvm_level {
 	__u64 hist[TRAP_BUCKETS];
 };
 
-/* Exits of one key. Only their own thread writes them. */
+/*
+ * Exits of one key. Only their own thread writes them. They are written and read in such an order that a reader who
+ * comes between never takes an exit of L2 for one of L1: those of L1 are count - undecided - l2_count, or for a moment
+ * fewer.
+ */
 struct kvm_exits {
-	struct kvm_level level[2];
+	__u64 count;
+	__u64 undecided; /* 1: the last one may still turn out to be of L2 */
+	__u64 l2_count;
+	struct kvm_level level[2]; /* L1, L2 */
 };
 
 /* A thread that runs a vCPU. */
@@ -109,13 +111,11 @@ struct kvm_event {
 	__u32 level;
 };
 
-/* Losses, each of which reaches the end record, and how many threads have come and gone. */
+/* Losses, each of which reaches the end record. */
 struct kvm_losses {
 	__u64 events;    /* slow exits that the ring could not hold */
 	__u64 uncounted; /* exits for whose key there was no room */
 	__u64 untracked; /* exits of threads for which there was no memory */
-	__u64 begun;
-	__u64 ended;
 };
 
 #endif

@@ -182,13 +182,6 @@ mirror! {
 }
 
 mirror! {
-    /// What changes while they run.
-    KvmControl = "kvm_control" {
-        epoch: u64,
-    }
-}
-
-mirror! {
     /// What exits are counted under.
     KvmKey = "kvm_key" {
         sub: u64,
@@ -202,7 +195,6 @@ mirror! {
 mirror! {
     /// Exits of one level.
     KvmLevel = "kvm_level" {
-        count: u64,
         timed: u64,
         ns: u64,
         max_ns: u64,
@@ -220,6 +212,9 @@ mirror! {
 mirror! {
     /// Exits of one key.
     KvmExits = "kvm_exits" {
+        count: u64,
+        undecided: u64,
+        l2_count: u64,
         level: [KvmLevel; 2],
     }
 }
@@ -257,8 +252,6 @@ mirror! {
         events: u64,
         uncounted: u64,
         untracked: u64,
-        begun: u64,
-        ended: u64,
     }
 }
 
@@ -384,7 +377,6 @@ mod tests {
                 TrapFilter::layout(),
                 KvmOffsets::layout(),
                 KvmConfig::layout(),
-                KvmControl::layout(),
                 KvmKey::layout(),
                 KvmLevel::layout(),
                 KvmExits::layout(),

@@ -4,18 +4,18 @@ mod format;
 mod machine;
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytemuck::{Pod, Zeroable, bytes_of, pod_read_unaligned};
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
 use trapline_model::kvm::{By, Exit, Isa, Layout, Ledger, Level, Names, Report, Slow, Stats, Vcpu};
 use trapline_model::{Block, Event, Header, Hist, Schema, Value};
 
 use crate::abi::{
-    BY_PID, KvmConfig, KvmControl, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmOffsets, KvmThread,
-    TrapFilter,
+    BY_PID, KvmConfig, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmOffsets, KvmThread, TrapFilter,
 };
 use crate::filter::Filter;
 use crate::launch::Launch;
@@ -56,8 +56,6 @@ const SPLIT_VARIANTS: &[Variant] = &[
 ];
 
 const NO_FIELD: u32 = u32::MAX;
-/// How many keys are fetched at once.
-const BATCH: u32 = 256;
 /// The level of an exit is told right after it: how long that is waited for when the exits are detached.
 const LEVEL_SETTLES: Duration = Duration::from_millis(2);
 
@@ -104,6 +102,9 @@ pub struct Kvm {
     attached: Attached,
     exits: MapHandle,
     threads: MapHandle,
+    read_threads: Link,
+    read_exits: Link,
+    read_interval: Link,
     ring: Option<Ring<KvmEvent>>,
     ledger: Ledger,
     names: Names,
@@ -112,10 +113,8 @@ pub struct Kvm {
     level: Option<Level>,
     /// By serial number.
     vcpu_threads: HashMap<u32, KvmThread>,
-    /// How many threads had come and gone when they were last looked at.
-    begun: u64,
-    ended: u64,
     timed: bool,
+    detached: bool,
     epoch: u64,
     slower_ns: Option<u64>,
 }
@@ -212,7 +211,7 @@ impl Recipe for KvmRecipe {
 
     fn always(&self) -> Vec<&'static str> {
         // What follows an exit is attached before exits are, or it would be missed.
-        let mut names = vec!["thread_ends", "nested"];
+        let mut names = vec!["threads_read", "exits_read", "exits_interval", "thread_ends", "nested"];
         if self.config.timed != 0 {
             names.push("entry");
         }
@@ -248,7 +247,10 @@ impl Recipe for KvmRecipe {
     }
 
     fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
-        Ok(vec![program.attach()?])
+        match program.name().to_str() {
+            Some("threads_read" | "exits_read" | "exits_interval") => Ok(vec![]),
+            _ => Ok(vec![program.attach()?]),
+        }
     }
 }
 
@@ -293,6 +295,9 @@ impl Kvm {
         Ok(Self {
             exits: attached.handle("exits")?,
             threads: attached.handle("vcpu_threads")?,
+            read_threads: attached.map_iterator("threads_read", "vcpu_threads")?,
+            read_exits: attached.map_iterator("exits_read", "exits")?,
+            read_interval: attached.map_iterator("exits_interval", "exits")?,
             attached,
             ring: ring.transpose()?,
             ledger,
@@ -301,9 +306,8 @@ impl Kvm {
             vm: options.vm.clone(),
             level: options.level,
             vcpu_threads: HashMap::new(),
-            begun: 0,
-            ended: 0,
             timed: options.layout.timed,
+            detached: false,
             epoch: 0,
             slower_ns: options.slower.map(|time| time.as_nanos() as u64),
         })
@@ -313,7 +317,7 @@ impl Kvm {
     /// exits have been read. Gives the numbers of those that ended and are still to be read.
     fn meet_threads(&mut self) -> Result<Vec<u32>> {
         let mut ended = Vec::new();
-        for (serial, thread) in entries::<u32, KvmThread>(&self.threads)? {
+        for (serial, thread) in entries::<u32, KvmThread>(&self.read_threads)? {
             self.vm_names.of(thread.pid, thread.process_start_ns);
             self.vcpu_threads.insert(serial, thread);
             if thread.ended != 0 {
@@ -323,14 +327,22 @@ impl Kvm {
         Ok(ended)
     }
 
-    /// Reads what the kernel half counted in the interval `epoch` and before.
-    fn read(&mut self, epoch: u64) -> Result<()> {
+    /// Reads what the kernel half counted; with `next`, lets it begin the next interval.
+    fn read(&mut self, next: bool) -> Result<()> {
         // The list of threads that ended comes first: what is read after it is all that they did.
         let ended = self.meet_threads()?;
+        self.read_with(&ended, next)
+    }
+
+    fn read_with(&mut self, ended: &[u32], next: bool) -> Result<()> {
+        let epoch = self.epoch;
+        let all = entries::<KvmKey, KvmExits>(if next { &self.read_interval } else { &self.read_exits })?;
+        // Where there is nothing to read, the kernel half has not counted on.
+        self.epoch += u64::from(next && !all.is_empty());
         self.ledger.begin();
-        for (key, exits) in entries::<KvmKey, KvmExits>(&self.exits)? {
+        for (key, exits) in all {
             let over = ended.contains(&key.thread);
-            if let Some(report) = self.report(&key, &exits, epoch) {
+            if let Some(report) = self.report(&key, &exits, epoch, over || self.detached) {
                 self.ledger.take(report, over);
             }
             if over {
@@ -339,18 +351,21 @@ impl Kvm {
         }
         for serial in ended {
             self.threads.delete(&serial.to_ne_bytes()).context("cannot clear an ended thread")?;
-            self.vcpu_threads.remove(&serial);
+            self.vcpu_threads.remove(serial);
         }
         Ok(())
     }
 
-    fn report(&mut self, key: &KvmKey, exits: &KvmExits, epoch: u64) -> Option<Report> {
+    fn report(&mut self, key: &KvmKey, exits: &KvmExits, epoch: u64, settled: bool) -> Option<Report> {
         // A thread is entered before its first exit is.
         let thread = *self.vcpu_threads.get(&key.thread)?;
         let vm = self.vm_names.of(thread.pid, thread.process_start_ns);
         if self.vm.is_some() && self.vm != vm {
             return None;
         }
+        // What may still turn out to be of L2 is shown when it is known, or when nothing more can come.
+        let open = if settled { 0 } else { exits.undecided };
+        let l1_count = exits.count.saturating_sub(open + exits.l2_count);
         let recent = |of: &KvmLevel| (0..2).filter(|&i| of.epoch[i] == epoch).map(|i| of.recent[i]).max();
         Some(Report {
             vcpu: Vcpu {
@@ -363,7 +378,7 @@ impl Kvm {
             exit: Exit { isa: Isa::of_x86(thread.isa), code: key.reason },
             subject: key.sub,
             write: key.write != 0,
-            levels: exits.level.each_ref().map(stats),
+            levels: [stats(&exits.level[0], l1_count), stats(&exits.level[1], exits.l2_count)],
             recent_max_ns: exits.level.each_ref().map(|of| recent(of).unwrap_or(0)),
         })
     }
@@ -401,28 +416,17 @@ impl Tool for Kvm {
     }
 
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        let losses: KvmLosses = self.attached.read(".bss.losses")?;
-        if losses.begun != self.begun {
-            self.begun = losses.begun;
-            self.meet_threads()?;
-        }
+        let ended = self.meet_threads()?;
         if let Some(ring) = &self.ring {
             let mut slow = Vec::new();
             ring.drain(&mut slow)?;
             events.extend(slow.iter().filter_map(|event| self.slow(event)));
         }
-        if losses.ended != self.ended {
-            self.ended = losses.ended;
-            self.read(self.epoch)?;
-        }
-        Ok(())
+        if ended.is_empty() { Ok(()) } else { self.read_with(&ended, false) }
     }
 
     fn interval(&mut self, cumulative: bool) -> Result<Block> {
-        let epoch = self.epoch;
-        self.epoch += 1;
-        self.attached.write(".data.control", &KvmControl { epoch: self.epoch })?;
-        self.read(epoch)?;
+        self.read(true)?;
         Ok(self.ledger.interval(system::monotonic_ns(), cumulative))
     }
 
@@ -430,13 +434,15 @@ impl Tool for Kvm {
         // In the reverse order of attaching: what follows an exit is there until there are no more exits.
         while self.attached.events.pop().is_some() {}
         std::thread::sleep(LEVEL_SETTLES);
+        let missed = self.attached.missed();
         self.attached.rest.clear();
+        self.detached = true;
         self.drain(events)?;
         let rows = self.interval(cumulative)?;
         let totals = self.ledger.totals(rows.time_ns);
         let losses: KvmLosses = self.attached.read(".bss.losses")?;
         let (counted, timed) = self.ledger.counted();
-        let mut also = vec![("uncounted", losses.uncounted + losses.untracked)];
+        let mut also = vec![("uncounted", losses.uncounted + losses.untracked), ("missed", missed)];
         if self.timed {
             also.push(("untimed", counted - timed.min(counted)));
         }
@@ -453,9 +459,9 @@ impl Tool for Kvm {
 }
 
 /// A level's figures in the words of the model.
-fn stats(of: &KvmLevel) -> Stats {
+fn stats(of: &KvmLevel, count: u64) -> Stats {
     Stats {
-        count: of.count,
+        count,
         timed: of.timed,
         ns: of.ns,
         max_ns: of.max_ns,
@@ -477,8 +483,13 @@ fn in_kernel(exit: &Exit) -> Option<u64> {
     Some(isa << 32 | u64::from(exit.reason()))
 }
 
-/// All entries of a map.
-fn entries<K: Pod, V: Pod>(map: &MapHandle) -> Result<Vec<(K, V)>> {
-    let batch = map.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY).context("cannot read the exits")?;
-    Ok(batch.map(|(key, value)| (pod_read_unaligned(&key), pod_read_unaligned(&value))).collect())
+/// All entries of the map that an iterator goes through.
+fn entries<K: Pod, V: Pod>(iterator: &Link) -> Result<Vec<(K, V)>> {
+    let mut bytes = Vec::new();
+    Iter::new(iterator)?.read_to_end(&mut bytes).context("cannot read the exits")?;
+    let entry = |bytes: &[u8]| {
+        let (key, value) = bytes.split_at(size_of::<K>());
+        (pod_read_unaligned(key), pod_read_unaligned(value))
+    };
+    Ok(bytes.chunks_exact(size_of::<K>() + size_of::<V>()).map(entry).collect())
 }

@@ -107,6 +107,22 @@ impl Attached {
         Ok(())
     }
 
+    /// A program that goes through a map's elements, ready to be run by opening it.
+    pub(crate) fn map_iterator(&self, name: &str, map: &str) -> anyhow::Result<Link> {
+        let map = self.map(map)?;
+        let program = self.object.progs_mut().find(|p| p.name() == name);
+        let program = program.ok_or_else(|| anyhow!("the kernel half has no program {name}"))?;
+        Ok(program.attach_iter(map.as_fd())?)
+    }
+
+    /// How often a program was not run because another one was running, as far as the kernel tells (5.12; for classic
+    /// tracepoints 6.7).
+    pub(crate) fn missed(&self) -> u64 {
+        let loaded = self.object.progs().filter(Program::autoload);
+        let ids: Vec<u32> = loaded.filter_map(|program| Program::id_from_fd(program.as_fd()).ok()).collect();
+        ProgInfoIter::default().filter(|info| ids.contains(&info.id)).map(|info| info.recursion_misses).sum()
+    }
+
     /// An iterator program, ready to be run by opening it.
     pub(crate) fn iterator(&self, name: &str) -> anyhow::Result<Link> {
         let program = self.object.progs_mut().find(|p| p.name() == name);
