@@ -78,6 +78,7 @@ struct task_struct {
 	char comm[16];
 	struct task_struct *group_leader;
 	struct css_set *cgroups;
+	unsigned int flags;
 	unsigned int __state; /* 5.14+, see compat.bpf.h */
 	struct mm_struct *mm;
 	struct signal_struct *signal;
@@ -85,6 +86,13 @@ struct task_struct {
 
 struct vm_area_struct {
 	unsigned long vm_start;
+	unsigned long vm_end;
+	void *vm_private_data;
+};
+
+struct vm_fault {
+	struct vm_area_struct *vma;
+	unsigned long address;
 };
 
 #if defined(__TARGET_ARCH_x86)

@@ -9,11 +9,10 @@ mod sink;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use trapline_model::kvm::NoSuchExit;
 use trapline_probe::{LaunchError, OpenError};
 
-use crate::cli::{Cli, Command};
+use crate::cli::Command;
 
 /// Something failed.
 const FAILED: u8 = 1;
@@ -21,11 +20,12 @@ const FAILED: u8 = 1;
 const UNAVAILABLE: u8 = 3;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse();
     trapline_probe::set_libbpf_output(cli.libbpf_log);
     let result = match &cli.command {
         Command::Faults(args) => cmd::faults::run(args),
         Command::Kvm(args) => cmd::kvm::run(args),
+        Command::Sgx(args) => cmd::sgx::run(args),
         Command::Doctor(args) => cmd::doctor::run(args),
         Command::Workload(args) => cmd::workload::run(args).map(|()| 0),
     };

@@ -3,4 +3,5 @@
 pub(crate) mod doctor;
 pub(crate) mod faults;
 pub(crate) mod kvm;
+pub(crate) mod sgx;
 pub(crate) mod workload;

@@ -57,6 +57,7 @@ pub fn filters(variant: &'static str) {
     let inner = dir.join("inner");
     std::fs::create_dir(&inner).unwrap();
     let trapline = Beside::start(faults(variant, &["--cgroup", dir.to_str().unwrap()]));
+    let grouped = Beside::start(faults(variant, &["--by", "cgroup"]));
     let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", inner.display());
     let mut inside = vec!["sh".into(), "-c".into(), join, "sh".into()];
     inside.extend(touch(5000));
@@ -65,10 +66,14 @@ pub fn filters(variant: &'static str) {
     inside.wait().unwrap();
     outside.wait().unwrap();
     let said = trapline.interrupt();
+    let grouped = grouped.interrupt();
     std::fs::remove_dir(&inner).unwrap();
     std::fs::remove_dir(&dir).unwrap();
     assert!(said.totals.iter().all(|t| u(&t["pid"]) == u64::from(inside.id())), "{:?}", said.totals);
     assert!((5000..6000).contains(&sum(&said.totals, |_| true).1), "{:?}", said.totals);
+    let path = format!("/{}/inner", dir.file_name().unwrap().to_str().unwrap());
+    let inner = sum(&grouped.totals, |t| t["cgroup"] == path.as_str());
+    assert!((5000..6000).contains(&inner.1), "{path}: {:?}", grouped.totals);
 }
 
 fn cgroup_root() -> std::path::PathBuf {

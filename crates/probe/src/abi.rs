@@ -100,6 +100,8 @@ mirror! {
         tid: u32,
         cgroup: u64,
         comm: [u8; COMM_LEN],
+        process_start_ns: u64,
+        process_comm: [u8; COMM_LEN],
         major: u64,
         minor: u64,
         timed_major: u64,
@@ -130,6 +132,14 @@ mirror! {
         cpu: u32,
         page: u32,
         comm: [u8; COMM_LEN],
+    }
+}
+
+mirror! {
+    /// Whether programs have run.
+    FaultsAlive = "faults_alive" {
+        begins: u32,
+        ends: u32,
     }
 }
 
@@ -245,6 +255,89 @@ mirror! {
     }
 }
 
+/// An offset that is not known.
+pub(crate) const SGX_NOWHERE: u32 = u32::MAX;
+
+mirror! {
+    /// Where an SGX driver's types have their fields, bytes.
+    SgxLayout = "sgx_layout" {
+        encl_base: u32,
+        encl_size: u32,
+        encl_refcount: u32,
+        encl_secs: u32,
+        page_encl: u32,
+        page_desc: u32,
+        epc_owner: u32,
+        pad: u32,
+    }
+}
+
+mirror! {
+    /// How the sgx programs work.
+    SgxConfig = "sgx_config" {
+        release_is_seen: u32,
+        pad: u32,
+    }
+}
+
+mirror! {
+    /// What changes while they run.
+    SgxControl = "sgx_control" {
+        epoch: u64,
+    }
+}
+
+mirror! {
+    /// Which pages of which enclave, in which interval.
+    SgxChunkKey = "sgx_chunk_key" {
+        index: u64,
+        serial: u32,
+        epoch: u32,
+    }
+}
+
+mirror! {
+    /// One enclave.
+    SgxEnclave = "sgx_enclave" {
+        serial: u64,
+        start_ns: u64,
+        cgroup: u64,
+        base: u64,
+        size: u64,
+        pid: u32,
+        guest: u32,
+        pages: u64,
+        unaccounted: u64,
+        faults: u64,
+        loads: u64,
+        added: u64,
+        mapped: u64,
+        busy: u64,
+        failed: u64,
+        evictions: u64,
+        by_daemon: u64,
+        caused: u64,
+        refaults: u64,
+        secs_loads: u64,
+        secs_evictions: u64,
+        load_ns: u64,
+        longest: [u64; 2],
+        hist: [u64; BUCKETS],
+        comm: [u8; COMM_LEN],
+    }
+}
+
+mirror! {
+    /// What the sgx programs lost.
+    SgxLosses = "sgx_losses" {
+        untracked: u64,
+        unpaired: u64,
+        crowded: u64,
+        unmarked: u64,
+        unended: u64,
+    }
+}
+
 /// A task's name: up to the first NUL, bytes that are not UTF-8 replaced.
 pub(crate) fn comm(bytes: &[u8; COMM_LEN]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(COMM_LEN);
@@ -274,6 +367,7 @@ mod tests {
                 FaultsThread::layout(),
                 FaultsEvent::layout(),
                 FaultsStep::layout(),
+                FaultsAlive::layout(),
                 FaultsLosses::layout(),
             ],
         );
@@ -289,6 +383,18 @@ mod tests {
                 KvmThread::layout(),
                 KvmEvent::layout(),
                 KvmLosses::layout(),
+            ],
+        );
+        compare(
+            crate::sgx::OBJECT,
+            &[
+                TrapFilter::layout(),
+                SgxLayout::layout(),
+                SgxConfig::layout(),
+                SgxControl::layout(),
+                SgxChunkKey::layout(),
+                SgxEnclave::layout(),
+                SgxLosses::layout(),
             ],
         );
     }

@@ -4,6 +4,8 @@
 //! ordered list of [`variant`]s; the first that really loads and attaches is used.
 
 mod abi;
+mod btf;
+mod cgroup;
 pub mod doctor;
 pub mod faults;
 mod filter;
@@ -12,6 +14,8 @@ mod launch;
 pub mod live;
 mod perf;
 mod ring;
+pub mod sgx;
+mod sgx_driver;
 mod signals;
 mod system;
 mod variant;

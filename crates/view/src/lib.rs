@@ -4,8 +4,10 @@
 mod csv;
 mod doctor;
 mod escape;
+mod histogram;
 mod jsonl;
 mod kvm;
+mod lines;
 mod table;
 
 pub use csv::Csv;
@@ -13,4 +15,5 @@ pub use doctor::{doctor, programs};
 pub use escape::visible;
 pub use jsonl::JsonLines;
 pub use kvm::{KvmForm, KvmTable};
+pub use lines::Lines;
 pub use table::{Screen, Table};

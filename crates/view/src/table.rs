@@ -7,6 +7,7 @@ use trapline_model::{Block, End, Event, Field, Header, Item, Record, Schema, Sho
 use unicode_width::UnicodeWidthStr;
 
 use crate::escape::visible;
+use crate::histogram::histogram;
 
 /// Where a table is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +41,7 @@ impl<W: Write> Table<W> {
 
     fn header(&mut self, header: &Header) {
         self.wall_minus_monotonic = i128::from(header.start_unix_ns) - i128::from(header.start_ns);
-        let settings = header.settings.iter().filter_map(|(name, value)| match value {
-            Value::Null => None,
-            Value::U64(n) => Some(format!(", {} {n}", name.replace('_', " "))),
-            Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
-            Value::Buckets(_) => None,
-        });
-        self.note = format!("trapline {} by {}{}", header.tool, header.variant, settings.collect::<String>());
+        self.note = note(header);
     }
 
     /// The time of day at a moment of the monotonic clock.
@@ -109,10 +104,6 @@ impl<W: Write> Table<W> {
         }
         Ok(())
     }
-
-    fn end(&mut self, end: &End) -> io::Result<()> {
-        writeln!(self.out, "{}", end_line(end))
-    }
 }
 
 /// What a run saw and lost, in words.
@@ -135,11 +126,26 @@ impl<W: Write> Sink for Table<W> {
             Item::Header(header) => self.header(header),
             Item::Events(events) => self.events(events)?,
             Item::Rows(block) => self.rows(block)?,
-            Item::Totals(block) => self.totals(block)?,
-            Item::End(end) => self.end(end)?,
+            Item::Totals(block) => {
+                self.totals(block)?;
+                if let Some(sum) = &block.sum {
+                    histogram(&mut self.out, sum)?;
+                }
+            }
+            Item::End(end) => writeln!(self.out, "{}", end_line(end))?,
         }
         self.out.flush()
     }
+}
+
+/// What ran and how, in one line.
+pub(crate) fn note(header: &Header) -> String {
+    let settings = header.settings.iter().filter_map(|(name, value)| match value {
+        Value::U64(n) => Some(format!(", {} {n}", name.replace('_', " "))),
+        Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
+        Value::Null | Value::Buckets(_) => None,
+    });
+    format!("trapline {} by {}{}", header.tool, header.variant, settings.collect::<String>())
 }
 
 fn headings(schema: &Schema) -> String {
@@ -165,13 +171,14 @@ fn join<'a>(cells: impl Iterator<Item = (&'a Field, String)>) -> String {
     line
 }
 
-fn cell(value: &Value, show: Show) -> String {
+pub(crate) fn cell(value: &Value, show: Show) -> String {
     match (value, show) {
         (Value::Null | Value::Buckets(_), _) => "-".into(),
         (Value::Str(s), _) => visible(s),
         (Value::U64(n), Show::Hex) => format!("{n:#x}"),
         (Value::U64(n), Show::Milliseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e6),
         (Value::U64(n), Show::Microseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e3),
+        (Value::U64(n), Show::Megabytes(decimals)) => format!("{:.decimals$}", *n as f64 / 1_048_576.0),
         (Value::U64(n), Show::Integer | Show::Text) => n.to_string(),
     }
 }
