@@ -30,6 +30,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Who faults, how often, major or minor, and how long they wait
     Faults(cmd::faults::Args),
+    /// Which pages a program touches, when, from which instruction, reading or writing
+    Access(cmd::access::Args),
+    /// The names of programs that a running `access --exec` follows
+    Targets(cmd::targets::Args),
     /// What attaches on this machine, what does not and why
     Doctor(cmd::doctor::Args),
     /// Programs that trap on purpose, and know how often they did
@@ -156,7 +160,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; try 500ms, 2s or 1m"))
 }
 
-fn positive_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("it must be more than 0".into()),
         time => Ok(time),

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
 use terminal_size::{Height, terminal_size};
-use trapline_model::{Item, Schema, Sink};
-use trapline_view::{Csv, JsonLines, Screen, Table};
+use trapline_model::{Item, Schema, Sink, access};
+use trapline_view::{Csv, Ftrace, JsonLines, Screen, Table};
 
 use crate::cli::Format;
 
@@ -38,6 +38,7 @@ pub(crate) fn open(format: Option<Format>, output: Option<&Path>, schema: &'stat
         _ => Screen::Paper,
     };
     let sink: Box<dyn Sink> = match format {
+        Format::Table if schema == access::EVENT => Box::new(Ftrace::new(out)),
         Format::Table => Box::new(Table::new(out, screen, TimeZone::system())),
         Format::Jsonl => Box::new(JsonLines::new(out)),
         Format::Csv => Box::new(Csv::new(out, schema).with_context(|| format!("cannot write to {name}"))?),

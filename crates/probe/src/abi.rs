@@ -123,6 +123,28 @@ mirror! {
     }
 }
 
+mirror! {
+    /// Which processes the access programs follow.
+    AccessConfig = "access_config" {
+        follow: u32,
+        named: u32,
+    }
+}
+
+mirror! {
+    /// A process gets memory of its own, or ends.
+    AccessLife = "access_life" {
+        time_ns: u64,
+        what: u32,
+        pid: u32,
+        tid: u32,
+        cpu: u32,
+        borrows: u32,
+        parent: u32,
+        comm: [u8; COMM_LEN],
+    }
+}
+
 /// A task's name: up to the first NUL, bytes that are not UTF-8 replaced.
 pub(crate) fn comm(bytes: &[u8; COMM_LEN]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(COMM_LEN);
@@ -139,21 +161,30 @@ mod tests {
 
     #[test]
     fn mirrors_equal_the_kernel_half() {
-        let object = std::env::temp_dir().join(format!("trapline-abi-{}.o", std::process::id()));
-        std::fs::write(&object, crate::faults::OBJECT).unwrap();
-        let btf = Btf::from_path(&object).unwrap();
-        std::fs::remove_file(&object).unwrap();
-        for (name, size, fields) in [
-            TrapFilter::layout(),
-            FaultsConfig::layout(),
-            FaultsControl::layout(),
-            FaultsExtremes::layout(),
-            FaultsThread::layout(),
-            FaultsEvent::layout(),
-            FaultsLosses::layout(),
-        ] {
+        compare(
+            crate::faults::OBJECT,
+            &[
+                TrapFilter::layout(),
+                FaultsConfig::layout(),
+                FaultsControl::layout(),
+                FaultsExtremes::layout(),
+                FaultsThread::layout(),
+                FaultsEvent::layout(),
+                FaultsLosses::layout(),
+            ],
+        );
+        compare(crate::access::OBJECT, &[AccessConfig::layout(), AccessLife::layout()]);
+    }
+
+    type Layout = (&'static str, usize, Vec<(&'static str, usize)>);
+
+    fn compare(object: &[u8], mirrors: &[Layout]) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, object).unwrap();
+        let btf = Btf::from_path(file.path()).unwrap();
+        for (name, size, fields) in mirrors {
             let original: types::Struct<'_> = btf.type_by_name(name).unwrap_or_else(|| panic!("no {name}"));
-            assert_eq!(original.size(), size, "size of {name}");
+            assert_eq!(original.size(), *size, "size of {name}");
             let members: Vec<_> = original
                 .iter()
                 .map(|member| match member.attr {

@@ -4,6 +4,7 @@
 //! ordered list of [`variant`]s; the first that really loads and attaches is used.
 
 mod abi;
+pub mod access;
 pub mod doctor;
 pub mod faults;
 mod filter;

@@ -4,11 +4,13 @@
 mod csv;
 mod doctor;
 mod escape;
+mod ftrace;
 mod jsonl;
 mod table;
 
 pub use csv::Csv;
 pub use doctor::doctor;
 pub use escape::visible;
+pub use ftrace::Ftrace;
 pub use jsonl::JsonLines;
 pub use table::{Screen, Table};
