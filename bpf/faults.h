@@ -8,8 +8,27 @@
 #define FAULTS_NONE (~0ULL) /* a minimum of nothing; an address that is not known */
 
 struct faults_config {
+	__u64 step;         /* a message each time a process has this many more; 0: none */
 	__u32 minor_weight; /* one timed minor fault stands for so many */
 	__u32 verbose;      /* every fault goes to the ring */
+	__u32 step_of;      /* FAULTS_STEP_* */
+	__u32 pad;
+};
+
+/* What a step counts. */
+#define FAULTS_STEP_ALL   0u
+#define FAULTS_STEP_MAJOR 1u /* major faults */
+#define FAULTS_STEP_STALL 2u /* nanoseconds in faults */
+
+/* A process went past one or several multiples of the step. */
+struct faults_step {
+	__u64 time_ns;
+	__u64 start_ns; /* the process's birth */
+	__u64 first;    /* the least multiple of the step that it passed, in steps */
+	__u64 last;     /* the greatest */
+	__u32 pid;
+	__u32 pad;
+	char comm[TRAP_COMM_LEN];
 };
 
 /* What user space changes while programs run. */
@@ -31,6 +50,7 @@ struct faults_thread {
 	__u32 pid;
 	__u32 tid;
 	__u64 cgroup;
+	char comm[TRAP_COMM_LEN];
 	__u64 major; /* completed faults, by the kernel's own accounting */
 	__u64 minor;
 	__u64 timed_major; /* how many of them were timed */
@@ -41,7 +61,6 @@ struct faults_thread {
 	__u64 min_ns;                     /* FAULTS_NONE if none was timed */
 	struct faults_extremes recent[2]; /* of interval n in recent[n % 2] */
 	__u64 hist[TRAP_BUCKETS];         /* time of each, see hist_bucket(); a minor one counts minor_weight times */
-	char comm[TRAP_COMM_LEN];
 };
 
 /* rw of an event */
@@ -50,7 +69,7 @@ struct faults_thread {
 #define FAULTS_EXEC       2u
 #define FAULTS_RW_UNKNOWN 3u
 
-/* page of an event */
+/* page of an event: what the page table held before */
 #define FAULTS_PAGE_ABSENT  0u /* nothing the processor could use */
 #define FAULTS_PAGE_PRESENT 1u /* a page that did not allow the access */
 #define FAULTS_PAGE_UNKNOWN 2u
@@ -69,8 +88,15 @@ struct faults_event {
 	__u32 major;
 	__u32 rw;
 	__u32 cpu;
-	__u32 page; /* what the page table held */
+	__u32 page;
 	char comm[TRAP_COMM_LEN];
+};
+
+/* The process of a step. */
+struct faults_process {
+	__u64 start_ns;
+	__u32 pid;
+	__u32 pad;
 };
 
 /* Losses, each of which reaches the end record. */
@@ -79,6 +105,7 @@ struct faults_losses {
 	__u64 unattributed_major; /* faults of threads that ended when `retired` was full */
 	__u64 unattributed_minor;
 	__u64 untracked; /* threads for which there was no memory at their birth */
+	__u64 uncounted; /* faults of processes for which there was no room to count steps */
 	__u64 unpaired;  /* completions without an entry: counted, not timed */
 };
 

@@ -4,19 +4,19 @@
 #define TRAPLINE_TRAP_H
 
 #define TRAP_COMM_LEN 16
-#define TRAP_BUCKETS 128
+#define TRAP_BUCKETS  128
 #define TRAP_MAX_PIDS 4096
 
 /* trap_filter.by: conditions that must all hold. */
-#define TRAP_BY_PID 1u	  /* its process is in `pids` */
-#define TRAP_BY_TID 2u	  /* its id is `tid` */
-#define TRAP_BY_COMM 4u	  /* its name is `comm` */
-#define TRAP_BY_CGROUP 8u /* its cgroup is `cgroup` or below it */
-#define TRAP_BY_TREE 16u  /* it is a process in `pids`, or a descendant born during the trace */
+#define TRAP_BY_PID    1u  /* its process is in `pids` */
+#define TRAP_BY_TID    2u  /* its id is `tid` */
+#define TRAP_BY_COMM   4u  /* its name is `comm` */
+#define TRAP_BY_CGROUP 8u  /* its cgroup is `cgroup` or below it */
+#define TRAP_BY_TREE   16u /* it is a process in `pids`, or a descendant born during the trace */
 
 struct trap_filter {
-	__u64 cgroup;	    /* the id of a cgroup of the v2 hierarchy */
-	__u64 began_ns;	    /* CLOCK_MONOTONIC; threads born later are counted from their birth */
+	__u64 cgroup;       /* the id of a cgroup of the v2 hierarchy */
+	__u64 began_ns;     /* CLOCK_MONOTONIC; threads born later are counted from their birth */
 	__u32 cgroup_level; /* depth of that cgroup; the root is 0 */
 	__u32 tid;
 	__u32 by;

@@ -76,6 +76,7 @@ struct task_struct {
 	unsigned long min_flt;
 	unsigned long maj_flt;
 	char comm[16];
+	struct task_struct *group_leader;
 	struct css_set *cgroups;
 	struct mm_struct *mm;
 	struct signal_struct *signal;

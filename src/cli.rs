@@ -59,7 +59,7 @@ pub(crate) struct Live {
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
 
-    /// Show rows at each such time [default: 1s; with a COMMAND, only the totals]
+    /// Show rows at each such time [default: 1s; with a COMMAND or lines for events, only the totals]
     #[arg(short, long, value_name = "TIME", value_parser = interval)]
     interval: Option<Duration>,
 
@@ -112,7 +112,9 @@ impl Live {
     ///
     /// # Errors
     /// When there is no field to sort by of the given name.
-    pub(crate) fn frame(&self, schema: &Schema, sort: &str) -> anyhow::Result<Frame> {
+    ///
+    /// `rows` says whether there are rows at each interval if nobody asks for them.
+    pub(crate) fn frame(&self, schema: &Schema, sort: &str, rows: bool) -> anyhow::Result<Frame> {
         let wanted = self.sort.as_deref().unwrap_or(sort);
         // The headings and the short forms that people know: avg for avg_ns.
         let is = |name: &str| name == wanted || name.strip_suffix("_ns") == Some(wanted);
@@ -123,7 +125,7 @@ impl Live {
                 names.join(", ")
             );
         };
-        let interval = if self.command.is_empty() { Some(Duration::from_secs(1)) } else { None };
+        let interval = if self.command.is_empty() && rows { Some(Duration::from_secs(1)) } else { None };
         Ok(Frame {
             interval: self.interval.or(interval),
             cumulative: self.cumulative,

@@ -1,10 +1,12 @@
 //! `trapline faults`: page faults of threads.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use trapline_model::Source;
-use trapline_model::faults::{EVENT, ROW};
+use trapline_model::faults::{EVENT, ROW, STALL, STEP, StepOf};
 use trapline_probe::Launch;
-use trapline_probe::faults::{Faults, MinorLatency, Options};
+use trapline_probe::faults::{Events, Faults, MinorLatency, Options};
 use trapline_probe::live::Live;
 
 use crate::{cli, sink};
@@ -18,6 +20,20 @@ pub(crate) struct Args {
     #[arg(short, long)]
     verbose: bool,
 
+    /// A message each time a process's count of faults passes a multiple of N [N if it is not given: 50]
+    #[arg(long, visible_alias = "threshold", alias = "log_step", value_name = "N", num_args = 0..=1,
+          default_missing_value = "50", value_parser = clap::value_parser!(u64).range(1..),
+          conflicts_with_all = ["verbose", "stall"])]
+    log_step: Option<u64>,
+
+    /// With --log-step: count major faults only
+    #[arg(long, requires = "log_step")]
+    major: bool,
+
+    /// A message each time a process has spent another so long in faults
+    #[arg(long, value_name = "TIME", value_parser = cli::positive_duration, conflicts_with = "verbose")]
+    stall: Option<Duration>,
+
     /// Which minor faults are timed: exact (all), 1:N or off; counts are exact in any case
     #[arg(long, value_name = "WHICH", default_value = "exact", value_parser = minor_latency)]
     minor_latency: MinorLatency,
@@ -27,13 +43,31 @@ pub(crate) struct Args {
     ring_size: u32,
 }
 
+impl Args {
+    fn events(&self) -> Events {
+        match (self.log_step, self.stall) {
+            _ if self.verbose => Events::Faults,
+            (Some(step), _) if self.major => Events::Steps(StepOf::Major(step)),
+            (Some(step), _) => Events::Steps(StepOf::Faults(step)),
+            (None, Some(step)) => Events::Steps(StepOf::Stall(step.as_nanos() as u64)),
+            (None, None) => Events::None,
+        }
+    }
+}
+
 /// Runs until the end and gives the exit status.
 ///
 /// # Errors
 /// When nothing can be attached, the command cannot be run, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
-    let frame = args.live.frame(ROW, "total_ns")?;
-    let schema = if args.verbose { EVENT } else { ROW };
+    let frame = args.live.frame(ROW, "total_ns", args.events() == Events::None)?;
+    let events = args.events();
+    let schema = match events {
+        Events::None => ROW,
+        Events::Faults => EVENT,
+        Events::Steps(StepOf::Stall(_)) => STALL,
+        Events::Steps(_) => STEP,
+    };
     let mut sink = sink::open(args.live.format, args.live.output.as_deref(), schema)?;
     let launch = match args.live.command.as_slice() {
         [] => None,
@@ -43,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         filter: args.live.filter(),
         variant: args.live.variant.clone(),
         minor_latency: args.minor_latency,
-        verbose: args.verbose,
+        events,
         ring_bytes: args.ring_size << 20,
     };
     let faults = Faults::open(&options, launch.as_ref())?;

@@ -12,6 +12,7 @@ mod frame;
 mod many;
 mod refuse;
 mod run;
+mod step;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,9 @@ const CASES: &[Case] = &[
     Case { name: "faults::many::a_storm_loses_nothing", needs: ROOT, variants: ALL, test: many::a_storm_loses_nothing },
     Case { name: "faults::many::a_storm_overruns_the_ring", needs: ROOT, variants: TIMING, test: many::a_storm_overruns_the_ring },
     Case { name: "faults::many::short_processes", needs: ROOT, variants: ALL, test: many::short_processes },
+    Case { name: "faults::step::one_message_a_multiple", needs: ROOT, variants: ALL, test: step::one_message_a_multiple },
+    Case { name: "faults::step::short_processes", needs: ROOT, variants: ALL, test: step::short_processes },
+    Case { name: "faults::step::stalls", needs: ROOT, variants: TIMING, test: step::stalls },
     Case { name: "faults::frame::intervals_add_up", needs: ROOT, variants: ALL, test: frame::intervals_add_up },
     Case { name: "faults::frame::filters", needs: ROOT, variants: ALL, test: frame::filters },
     Case { name: "faults::frame::a_process_that_ends", needs: ROOT, variants: AUTO, test: frame::a_process_that_ends },
@@ -57,6 +61,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::refuse::without_privileges", needs: ROOT, variants: AUTO, test: refuse::without_privileges },
     Case { name: "faults::refuse::a_full_disk", needs: ROOT, variants: AUTO, test: refuse::a_full_disk },
     Case { name: "faults::refuse::a_closed_pipe", needs: ROOT, variants: AUTO, test: refuse::a_closed_pipe },
+    Case { name: "faults::refuse::a_stuck_reader", needs: ROOT, variants: AUTO, test: refuse::a_stuck_reader },
     Case { name: "faults::refuse::the_doctor_tells_the_truth", needs: ROOT, variants: AUTO, test: refuse::the_doctor_tells_the_truth },
 ];
 

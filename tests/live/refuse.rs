@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use crate::frame::as_nobody;
 use crate::run::{faults, lines, trapline};
@@ -34,6 +35,21 @@ pub fn a_closed_pipe(_: &'static str) {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// Somebody who does not read holds it up; a second interrupt ends it all the same.
+pub fn a_stuck_reader(_: &'static str) {
+    let mut child = faults("auto", &["-v"]).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    let mut storm = crate::run::spawn(&[crate::run::fixture("touch"), vec!["20000".into()]].concat());
+    storm.wait().unwrap();
+    std::thread::sleep(Duration::from_millis(400));
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    for _ in 0..2 {
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 /// Each variant that it calls working works, each that it refuses is refused when asked for, with the same reason.

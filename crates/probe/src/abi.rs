@@ -15,6 +15,10 @@ pub(crate) const BY_COMM: u32 = 4;
 pub(crate) const BY_CGROUP: u32 = 8;
 pub(crate) const BY_TREE: u32 = 16;
 
+pub(crate) const STEP_ALL: u32 = 0;
+pub(crate) const STEP_MAJOR: u32 = 1;
+pub(crate) const STEP_STALL: u32 = 2;
+
 macro_rules! mirror {
     ($(#[$doc:meta])* $name:ident = $c_name:literal { $($field:ident: $type:ty,)* }) => {
         $(#[$doc])*
@@ -49,8 +53,24 @@ mirror! {
 mirror! {
     /// How the faults programs work.
     FaultsConfig = "faults_config" {
+        step: u64,
         minor_weight: u32,
         verbose: u32,
+        step_of: u32,
+        pad: u32,
+    }
+}
+
+mirror! {
+    /// A process went past multiples of the step.
+    FaultsStep = "faults_step" {
+        time_ns: u64,
+        start_ns: u64,
+        first: u64,
+        last: u64,
+        pid: u32,
+        pad: u32,
+        comm: [u8; COMM_LEN],
     }
 }
 
@@ -78,6 +98,7 @@ mirror! {
         pid: u32,
         tid: u32,
         cgroup: u64,
+        comm: [u8; COMM_LEN],
         major: u64,
         minor: u64,
         timed_major: u64,
@@ -88,7 +109,6 @@ mirror! {
         min_ns: u64,
         recent: [FaultsExtremes; 2],
         hist: [u64; BUCKETS],
-        comm: [u8; COMM_LEN],
     }
 }
 
@@ -119,6 +139,7 @@ mirror! {
         unattributed_major: u64,
         unattributed_minor: u64,
         untracked: u64,
+        uncounted: u64,
         unpaired: u64,
     }
 }
@@ -170,6 +191,7 @@ mod tests {
                 FaultsExtremes::layout(),
                 FaultsThread::layout(),
                 FaultsEvent::layout(),
+                FaultsStep::layout(),
                 FaultsLosses::layout(),
             ],
         );

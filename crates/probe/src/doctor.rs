@@ -4,7 +4,7 @@ use trapline_model::Header;
 use trapline_model::doctor::{Machine, Variant};
 
 use crate::abi::{BY_TID, TrapFilter};
-use crate::faults::{FaultsRecipe, MinorLatency};
+use crate::faults::{Events, FaultsRecipe, MinorLatency};
 use crate::system;
 use crate::variant::{self, Recipe};
 
@@ -39,7 +39,7 @@ fn faults() -> Vec<Variant> {
     let recipe = FaultsRecipe {
         filter: nobody(),
         minor_latency: MinorLatency::Exact,
-        verbose: true,
+        events: Events::Faults,
         ring_bytes: 64 << 10,
     };
     tried("faults", &recipe)

@@ -7,12 +7,14 @@ use std::os::fd::BorrowedFd;
 use anyhow::{Context, Result};
 use bytemuck::{bytes_of, pod_read_unaligned};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
-use trapline_model::faults::{Access, Extremes, Fault, Ledger, Report, Stats, Thread, Timing};
+use trapline_model::faults::{
+    Access, Extremes, Fault, InOrder, Ledger, Process, Report, Stats, Step, StepOf, Thread, Timing,
+};
 use trapline_model::{Block, Event, Header, Hist, Value};
 
 use crate::abi::{
-    self, BY_CGROUP, BY_COMM, BY_PID, FaultsConfig, FaultsControl, FaultsEvent, FaultsLosses, FaultsThread,
-    TrapFilter,
+    self, BY_CGROUP, BY_COMM, BY_PID, FaultsConfig, FaultsControl, FaultsEvent, FaultsLosses, FaultsStep,
+    FaultsThread, TrapFilter,
 };
 use crate::filter::Filter;
 use crate::launch::Launch;
@@ -59,6 +61,17 @@ impl fmt::Display for MinorLatency {
     }
 }
 
+/// Of what there is an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Events {
+    /// Nothing.
+    None,
+    /// Each fault.
+    Faults,
+    /// Each time a process passes a multiple of a step.
+    Steps(StepOf),
+}
+
 /// What to trace, and how.
 #[derive(Debug)]
 pub struct Options {
@@ -68,8 +81,8 @@ pub struct Options {
     pub variant: Option<String>,
     /// Which minor faults are timed.
     pub minor_latency: MinorLatency,
-    /// An event for each fault.
-    pub verbose: bool,
+    /// Events, if there are to be any.
+    pub events: Events,
     /// Size of the ring that holds events until they are read, bytes: a power of two of pages.
     pub ring_bytes: u32,
 }
@@ -80,7 +93,7 @@ pub struct Faults {
     attached: Attached,
     read: Link,
     retired: MapHandle,
-    ring: Option<Ring<Event>>,
+    incoming: Incoming,
     ledger: Ledger,
     settings: Settings,
     epoch: u64,
@@ -91,14 +104,22 @@ pub struct Faults {
 struct Settings {
     timing: Timing,
     minor_latency: MinorLatency,
-    verbose: bool,
+    events: Events,
+}
+
+/// Where events come in.
+#[derive(Debug)]
+enum Incoming {
+    None,
+    Faults(Ring<Event>),
+    Steps(Ring<Step>, StepOf, InOrder),
 }
 
 /// The recipe that `open` and `doctor` share.
 pub(crate) struct FaultsRecipe {
     pub(crate) filter: TrapFilter,
     pub(crate) minor_latency: MinorLatency,
-    pub(crate) verbose: bool,
+    pub(crate) events: Events,
     pub(crate) ring_bytes: u32,
 }
 
@@ -138,12 +159,19 @@ impl Recipe for FaultsRecipe {
             MinorLatency::Sampled(n) => n,
             MinorLatency::Exact | MinorLatency::Off => 1,
         };
-        let config = FaultsConfig { minor_weight, verbose: self.verbose.into() };
+        let (step_of, step) = match self.events {
+            Events::None | Events::Faults => (0, 0),
+            Events::Steps(StepOf::Faults(step)) => (abi::STEP_ALL, step),
+            Events::Steps(StepOf::Major(step)) => (abi::STEP_MAJOR, step),
+            Events::Steps(StepOf::Stall(step)) => (abi::STEP_STALL, step),
+        };
+        let verbose = (self.events == Events::Faults).into();
+        let config = FaultsConfig { step, minor_weight, verbose, step_of, pad: 0 };
         for mut map in object.maps_mut() {
             match map.name().to_str() {
                 Some(".rodata.filter") => map.set_initial_value(bytes_of(&self.filter))?,
                 Some(".rodata.config") => map.set_initial_value(bytes_of(&config))?,
-                Some("events") if self.verbose => map.set_max_entries(self.ring_bytes)?,
+                Some("events") if self.events != Events::None => map.set_max_entries(self.ring_bytes)?,
                 _ => {}
             }
         }
@@ -173,9 +201,13 @@ impl Faults {
         let filter = options.filter.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
         let mut recipe = FaultsRecipe {
             filter: filter.map_err(anyhow::Error::from)?,
-            // Every fault has its line, so every fault is timed.
-            minor_latency: if options.verbose { MinorLatency::Exact } else { options.minor_latency },
-            verbose: options.verbose,
+            // Every fault has its line or may be the one that counts, so every fault is seen.
+            minor_latency: if options.events == Events::None {
+                options.minor_latency
+            } else {
+                MinorLatency::Exact
+            },
+            events: options.events,
             ring_bytes: options.ring_bytes,
         };
         let mut attached = variant::open(&recipe, options.variant.as_deref())?;
@@ -199,13 +231,18 @@ impl Faults {
             attached.add_pids(pids)?;
         }
         let retired = attached.handle("retired")?;
-        let ring = if recipe.verbose { Some(Ring::new(&attached.handle("events")?, events)?) } else { None };
+        let ring = attached.handle("events")?;
+        let incoming = match recipe.events {
+            Events::None => Incoming::None,
+            Events::Faults => Incoming::Faults(Ring::new(&ring, faults)?),
+            Events::Steps(of) => Incoming::Steps(Ring::new(&ring, step)?, of, InOrder::default()),
+        };
         // Threads that were here before: counted from now on.
         let adopt = attached.iterator("threads_adopt")?;
         io::copy(&mut Iter::new(&adopt)?, &mut io::sink()).context("cannot go through the threads")?;
         let read = attached.iterator("threads_read")?;
-        let settings = Settings { timing, minor_latency: recipe.minor_latency, verbose: recipe.verbose };
-        Ok(Self { attached, read, retired, ring, ledger: Ledger::new(timing), settings, epoch: 0 })
+        let settings = Settings { timing, minor_latency: recipe.minor_latency, events: recipe.events };
+        Ok(Self { attached, read, retired, incoming, ledger: Ledger::new(timing), settings, epoch: 0 })
     }
 
     /// Lets the kernel half begin the next interval, and reads the one that ended.
@@ -248,12 +285,22 @@ impl Tool for Faults {
     }
 
     fn events_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.ring.as_ref().map(Ring::fd)
+        match &self.incoming {
+            Incoming::None => None,
+            Incoming::Faults(ring) => Some(ring.fd()),
+            Incoming::Steps(ring, ..) => Some(ring.fd()),
+        }
     }
 
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        if let Some(ring) = &self.ring {
-            ring.drain(events)?;
+        match &mut self.incoming {
+            Incoming::None => {}
+            Incoming::Faults(ring) => ring.drain(events)?,
+            Incoming::Steps(ring, of, order) => {
+                let mut batch = Vec::new();
+                ring.drain(&mut batch)?;
+                events.extend(order.take(batch).iter().flat_map(|step| step.events(*of)));
+            }
         }
         self.fetch_ended(self.epoch)
     }
@@ -269,6 +316,9 @@ impl Tool for Faults {
         // The threads' ends stay attached until here: a last fault in exit_mm is in one of the two.
         self.attached.rest.clear();
         self.drain(events)?;
+        if let Incoming::Steps(_, of, order) = &mut self.incoming {
+            events.extend(order.rest().iter().flat_map(|step| step.events(*of)));
+        }
         let time_ns = system::monotonic_ns();
         let rows = self.ledger.interval(time_ns, cumulative);
         let totals = self.ledger.totals(time_ns);
@@ -289,10 +339,11 @@ impl Tool for Faults {
             losses: vec![
                 ("unattributed", unattributed),
                 ("untracked", losses.untracked),
+                ("uncounted", losses.uncounted),
                 ("unpaired", losses.unpaired),
                 ("folded", self.ledger.folded()),
             ],
-            verbose: self.settings.verbose,
+            verbose: self.settings.events == Events::Faults,
             totals,
         })
     }
@@ -322,7 +373,7 @@ fn report(row: &FaultsThread, epoch: u64) -> Report {
 }
 
 /// An event as it is shown: one for each fault that it stands for.
-fn events(event: &FaultsEvent) -> impl Iterator<Item = Event> + use<> {
+fn faults(event: &FaultsEvent) -> impl Iterator<Item = Event> + use<> {
     let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
     let fault = Fault {
         time_ns: event.time_ns,
@@ -335,4 +386,15 @@ fn events(event: &FaultsEvent) -> impl Iterator<Item = Event> + use<> {
         latency_ns: known(event.latency_ns),
     };
     (0..event.count).map(move |_| fault.event())
+}
+
+/// A process's step in the words of the model.
+fn step(step: &FaultsStep) -> Option<Step> {
+    Some(Step {
+        time_ns: step.time_ns,
+        process: Process { pid: step.pid, start_ns: step.start_ns },
+        comm: abi::comm(&step.comm),
+        first: step.first,
+        last: step.last,
+    })
 }

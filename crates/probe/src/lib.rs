@@ -12,6 +12,7 @@ mod launch;
 pub mod live;
 mod perf;
 mod ring;
+mod signals;
 mod system;
 mod variant;
 

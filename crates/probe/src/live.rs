@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
 use trapline_model::{Block, End, Event, Header, Item, Source};
 
 use crate::launch::Launch;
+use crate::signals::Signals;
 use crate::system;
 
 /// How often what the kernel half sets aside is fetched, at the least: threads that ended.
@@ -80,9 +80,10 @@ pub struct Frame {
 #[derive(Debug)]
 pub struct Live<T> {
     tool: T,
+    header: Option<Header>,
     frame: Frame,
     launch: Option<Launch>,
-    signals: SignalFd,
+    signals: Signals,
     interrupts: u32,
     /// The processes, or the command, whose end is ours; those that still run.
     processes: Vec<OwnedFd>,
@@ -97,7 +98,6 @@ pub struct Live<T> {
 
 #[derive(Debug)]
 enum State {
-    Starting,
     Running,
     Ending(VecDeque<Item>),
 }
@@ -116,13 +116,9 @@ impl<T: Tool> Live<T> {
     /// # Errors
     /// When signals cannot be caught, or there is no such command.
     pub fn new(tool: T, frame: Frame, mut launch: Option<Launch>) -> Result<Self> {
-        let mut set = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            set.add(signal);
-        }
-        set.thread_block().context("cannot block signals")?;
-        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-            .context("cannot catch signals")?;
+        let header = tool.header();
+        // A command decides by itself what an interrupt means to it.
+        let signals = Signals::catch(launch.is_none()).context("cannot catch signals")?;
         let mut processes: Vec<OwnedFd> =
             frame.pids.iter().filter_map(|&pid| system::pidfd(pid).ok()).collect();
         let ends_by_itself = launch.is_some() || !frame.pids.is_empty();
@@ -131,6 +127,7 @@ impl<T: Tool> Live<T> {
             launch.go()?;
         }
         Ok(Self {
+            header: Some(header),
             processes,
             ends_by_itself,
             tool,
@@ -143,7 +140,7 @@ impl<T: Tool> Live<T> {
             intervals: 0,
             lines: 0,
             events: Vec::new(),
-            state: State::Starting,
+            state: State::Running,
         })
     }
 
@@ -178,7 +175,7 @@ impl<T: Tool> Live<T> {
 
     /// Waits for something to happen, at most so long. Tells whether it was the end.
     fn poll(&mut self, until: Duration) -> Result<bool> {
-        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![PollFd::new(self.signals.fd(), PollFlags::POLLIN)];
         fds.extend(self.processes.iter().map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.tool.events_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         // Rounded up, or a wait of less than a millisecond would spin.
@@ -191,15 +188,14 @@ impl<T: Tool> Live<T> {
         let signalled = ready.next().unwrap_or(false);
         self.processes.retain(|_| !ready.next().unwrap_or(false));
         let gone = self.ends_by_itself && self.processes.is_empty();
-        Ok(gone || signalled && self.take_signals()?)
+        Ok(gone || signalled && self.take_signals())
     }
 
     /// Reads the signals that came. Tells whether they mean the end.
-    fn take_signals(&mut self) -> Result<bool> {
+    fn take_signals(&mut self) -> bool {
         let mut end = false;
-        while let Some(info) = self.signals.read_signal().context("cannot read signals")? {
-            let signal = Signal::try_from(info.ssi_signo as i32).context("cannot read signals")?;
-            match (&mut self.launch, signal) {
+        for signal in self.signals.take() {
+            match (&self.launch, signal) {
                 // An interrupt from the terminal has reached the command too: it decides. A second one does not ask.
                 (Some(launch), Signal::SIGINT) => {
                     self.interrupts += 1;
@@ -211,7 +207,7 @@ impl<T: Tool> Live<T> {
                 (None, _) => end = true,
             }
         }
-        Ok(end)
+        end
     }
 
     fn take_events(&mut self) -> Option<Item> {
@@ -252,12 +248,11 @@ impl<T: Tool> Source for Live<T> {
     type Error = anyhow::Error;
 
     fn next(&mut self) -> Result<Option<Item>> {
+        if let Some(header) = self.header.take() {
+            return Ok(Some(Item::Header(header)));
+        }
         loop {
             match &mut self.state {
-                State::Starting => {
-                    self.state = State::Running;
-                    return Ok(Some(Item::Header(self.tool.header())));
-                }
                 State::Running => {
                     if let Some(events) = self.take_events() {
                         return Ok(Some(events));

@@ -150,17 +150,13 @@ pub(crate) fn open(recipe: &impl Recipe, only: Option<&str>) -> Result<Attached,
 pub(crate) fn try_variant(recipe: &impl Recipe, variant: &Variant) -> Result<Attached, Refusal> {
     let mut refusal = None;
     for way in variant.ways {
-        for optional in [recipe.optional(), vec![]] {
-            match try_way(recipe, variant.name, way, &optional) {
-                Ok(attached) => return Ok(attached),
-                Err(error) => {
-                    let missing = matches!(errno(&error), Some(Errno::ESRCH | Errno::ENOENT));
-                    refusal = Some(explain(&error));
-                    if !missing {
-                        break;
-                    }
-                }
-            }
+        let loaded = load(recipe, way, &recipe.optional()).or_else(|error| {
+            // No such type in the kernel: what an optional program attaches to may be what is missing.
+            if errno(&error) == Some(Errno::ESRCH) { load(recipe, way, &[]) } else { Err(error) }
+        });
+        match loaded.and_then(|(object, rest)| attach(recipe, variant.name, object, way, &rest)) {
+            Ok(attached) => return Ok(attached),
+            Err(error) => refusal = Some(explain(&error)),
         }
     }
     Err(refusal.unwrap_or_else(|| Refusal {
@@ -170,12 +166,12 @@ pub(crate) fn try_variant(recipe: &impl Recipe, variant: &Variant) -> Result<Att
     }))
 }
 
-fn try_way(
+/// Loads the programs of one way with those that are always needed; gives the names of the latter too.
+fn load(
     recipe: &impl Recipe,
-    variant: &'static str,
     way: &[&str],
     optional: &[&'static str],
-) -> anyhow::Result<Attached> {
+) -> anyhow::Result<(Object, Vec<&'static str>)> {
     let rest: Vec<&str> = recipe.always().into_iter().chain(optional.iter().copied()).collect();
     let mut object = ObjectBuilder::default().open_memory(recipe.object())?;
     for mut program in object.progs_mut() {
@@ -183,10 +179,19 @@ fn try_way(
         program.set_autoload(way.contains(&name.as_str()) || rest.contains(&name.as_str()));
     }
     recipe.configure(&mut object)?;
-    let object = object.load()?;
+    Ok((object.load()?, rest))
+}
+
+fn attach(
+    recipe: &impl Recipe,
+    variant: &'static str,
+    object: Object,
+    way: &[&str],
+    rest: &[&str],
+) -> anyhow::Result<Attached> {
     let mut attached = Attached { variant, events: vec![], rest: vec![], object };
     // What follows the threads' lives comes first, so that no event meets a thread that is not followed.
-    for (names, links) in [(&rest[..], &mut attached.rest), (way, &mut attached.events)] {
+    for (names, links) in [(rest, &mut attached.rest), (way, &mut attached.events)] {
         for name in names {
             let program = attached.object.progs_mut().find(|p| p.name() == *name);
             let program = program.ok_or_else(|| anyhow!("the kernel half has no program {name}"))?;

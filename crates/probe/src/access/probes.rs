@@ -10,7 +10,7 @@ use trapline_model::access::Way;
 use super::targets::Targets;
 use super::{Options, Whose};
 use crate::abi::{self, AccessConfig, AccessLife, BY_PID, FaultsEvent, FaultsLosses, TrapFilter};
-use crate::faults::{FaultsRecipe, MinorLatency, VARIANTS};
+use crate::faults::{Events, FaultsRecipe, MinorLatency, VARIANTS};
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::ring::Ring;
@@ -130,7 +130,7 @@ impl Probes {
             // Others join while it runs.
             filter: TrapFilter { by: BY_PID, ..filter },
             minor_latency: MinorLatency::Exact,
-            verbose: true,
+            events: Events::Faults,
             ring_bytes: options.ring_bytes,
         });
         let faults = variant::open(&recipe, options.variant.as_deref())?;

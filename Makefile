@@ -1,0 +1,65 @@
+# What a person types. A bare `make` prints this list.
+
+CARGO ?= cargo
+SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
+BIN   := target/release/trapline
+DEMO  := target/demo
+
+BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config gcc libc6-dev
+TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 qemu-utils busybox-static kmod cpio e2fsprogs util-linux xz-utils
+BENCH_PACKAGES := $(BUILD_PACKAGES) bpftrace linux-perf
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-host test-vm check bench install build build-deps test-deps bench-deps rust
+
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+demo: build ## make a data file, drop it from the page cache, watch four threads read it through mmap
+	@mkdir -p $(DEMO)
+	$(BIN) workload data --file $(DEMO)/data.bin --size 128 --pattern random --cold
+	$(SUDO) $(BIN) faults --top 8 -- \
+		$(BIN) workload mmap --file $(DEMO)/data.bin --pattern random --count 5000 --threads 4 --cold
+
+test: check test-host test-vm ## everything: lints, tests on this kernel, tests on the other kernels
+
+check: test-deps ## formats, lints, documentation
+	$(CARGO) fmt --all --check
+	clang-format-19 --dry-run --Werror bpf/*.c bpf/*.h
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
+
+test-host: test-deps ## tests on this kernel (as root, those that need it too)
+	$(CARGO) test --workspace --locked
+
+test-vm: test-deps ## tests on the kernels of xtask/src/kernels.rs, in virtual machines
+	$(CARGO) test --workspace --locked --no-run --quiet
+	$(CARGO) xtask vm
+
+bench: build bench-deps ## what a fault costs under trapline and its peers; writes docs/overhead.md
+	$(CARGO) bench --locked --bench faults
+
+install: build ## install to $(DESTDIR)/usr/local/bin
+	$(SUDO) install -D -m 755 $(BIN) $(DESTDIR)/usr/local/bin/trapline
+
+build: build-deps
+	$(CARGO) build --release --locked
+
+rust:
+	@command -v $(CARGO) >/dev/null || { echo 'make: no cargo: install Rust (rustup.rs) first' >&2; exit 1; }
+
+# Installs what is missing of the Debian packages $(1).
+define packages
+	@missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	[ -z "$$missing" ] || { echo "installing $$missing" | tr '\n' ' '; echo; $(SUDO) apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+endef
+
+build-deps: rust
+	$(call packages,$(BUILD_PACKAGES))
+
+test-deps: rust
+	$(call packages,$(TEST_PACKAGES))
+
+bench-deps: rust
+	$(call packages,$(BENCH_PACKAGES))

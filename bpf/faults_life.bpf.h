@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Threads are born, renamed, moved, turned into another program, and end; and between that, they are read. */
+#ifndef TRAPLINE_FAULTS_LIFE_BPF_H
+#define TRAPLINE_FAULTS_LIFE_BPF_H
+
+#include "faults_thread.bpf.h"
+#include "faults_step.bpf.h"
+
+SEC("?tp_btf/sched_process_fork")
+int BPF_PROG(thread_born, struct task_struct *parent, struct task_struct *child)
+{
+	if (filter.by & TRAP_BY_TREE) {
+		struct tracked *t = bpf_task_storage_get(&threads, parent, 0, 0);
+
+		if (!t || !t->follow)
+			return 0;
+		t = track(child);
+		if (t)
+			now_wanted(t, child, moving_filter_wants(child, child->comm));
+	} else {
+		tracked_or_new(child);
+	}
+	return 0;
+}
+
+/* The thread's name or cgroup changes: what it does from here on is wanted, or not. */
+static __always_inline void filter_moves(struct task_struct *task, bool wanted)
+{
+	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
+
+	if (t) {
+		now_wanted(t, task, wanted);
+		return;
+	}
+	if (!wanted || !fixed_filter_wants(task))
+		return;
+	t = track(task);
+	if (t)
+		count_from_here(t, task);
+}
+
+/* Fires before the name changes. */
+SEC("?tp_btf/task_rename")
+int BPF_PROG(thread_renamed, struct task_struct *task, const char *name)
+{
+	char comm[TRAP_COMM_LEN] = {};
+
+	bpf_probe_read_kernel_str(comm, sizeof(comm), name);
+	filter_moves(task, moving_filter_wants(task, comm));
+	return 0;
+}
+
+/* Fires after the move, once for a whole process; its other threads are noticed at their next event. */
+SEC("?tp_btf/cgroup_attach_task")
+int BPF_PROG(thread_moved, struct cgroup *cgrp, const char *path, struct task_struct *task)
+{
+	filter_moves(task, moving_filter_wants(task, task->comm));
+	return 0;
+}
+
+static __always_inline void retire(struct task_struct *task)
+{
+	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
+	u64 serial;
+
+	if (!t)
+		return;
+	if (config.verbose && !t->unwanted) {
+		send_unseen(t, task, 0, 0);
+		catch_up(t, task);
+	}
+	count_steps(t, task);
+	fill_row(t, task);
+	if (!t->row.major && !t->row.minor)
+		return;
+	serial = __sync_fetch_and_add(&retired_serial, 1);
+	if (bpf_map_update_elem(&retired, &serial, &t->row, BPF_NOEXIST)) {
+		add(&losses.unattributed_major, t->row.major);
+		add(&losses.unattributed_minor, t->row.minor);
+	}
+	/* What it does after this (exit_mm may fault) is retired by a later hook, as a row of its own. */
+	clear_stats(&t->row);
+	t->stepped = 0;
+	if (!t->unwanted) {
+		t->base_major = task->maj_flt;
+		t->base_minor = task->min_flt;
+	}
+}
+
+/* A thread that is not the leader takes over the leader's id when it calls exec: another row begins. */
+SEC("?tp_btf/sched_process_exec")
+int BPF_PROG(thread_execed, struct task_struct *task, pid_t old_pid)
+{
+	struct tracked *t;
+
+	if (old_pid == task->pid)
+		return 0;
+	retire(task);
+	t = bpf_task_storage_get(&threads, task, 0, 0);
+	if (t)
+		identify(t, task);
+	return 0;
+}
+
+SEC("?tp_btf/sched_process_exit")
+int BPF_PROG(thread_ends, struct task_struct *task)
+{
+	retire(task);
+	return 0;
+}
+
+/* See compat.bpf.h: later than thread_ends, where the kernel has it and the thread passes it. */
+SEC("?tp_btf/x86_fpu_dropped")
+int BPF_PROG(thread_ended)
+{
+	retire(bpf_get_current_task_btf());
+	return 0;
+}
+
+/* The last that is heard of a thread, some milliseconds after it was reaped. */
+SEC("?tp_btf/sched_process_free")
+int BPF_PROG(thread_freed, struct task_struct *task)
+{
+	struct tracked *t;
+
+	retire(task);
+	t = bpf_task_storage_get(&threads, task, 0, 0);
+	if (t && task->pid == task->tgid)
+		forget_process(t, task);
+	return 0;
+}
+
+/* ---- reading: one pass over all threads ---- */
+
+SEC("?iter/task")
+int threads_adopt(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+
+	if (task)
+		tracked_or_new(task);
+	return 0;
+}
+
+SEC("?iter/task")
+int threads_read(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct tracked *t;
+
+	if (!task)
+		return 0;
+	t = tracked_or_new(task);
+	if (!t)
+		return 0;
+	if (filter.by & TRAP_BY_CGROUP)
+		now_wanted(t, task, moving_filter_wants(task, task->comm));
+	count_steps(t, task);
+	fill_row(t, task);
+	if (config.verbose && control.last && !t->unwanted) {
+		send_unseen(t, task, 0, 0);
+		catch_up(t, task);
+	}
+	if (t->row.major || t->row.minor)
+		bpf_seq_write(ctx->meta->seq, &t->row, sizeof(t->row));
+	return 0;
+}
+
+#endif

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What is kept of a thread: what it is counted from, the fault that it is in, and what is sent of each (verbose). */
+#ifndef TRAPLINE_FAULTS_THREAD_BPF_H
+#define TRAPLINE_FAULTS_THREAD_BPF_H
+
+#include "trap.bpf.h"
+#include "faults.h"
+
+const volatile struct faults_config config SEC(".rodata.config") = {};
+volatile struct faults_control control SEC(".data.control") = {};
+struct faults_losses losses SEC(".bss.losses") = {};
+
+struct tracked {
+	/* What every fault touches is together: a fault that clears a page leaves little in the nearest cache. */
+	u64 open_ns; /* the fault that is being handled: 0 if none */
+	u64 open_addr;
+	u64 seen_major; /* task->maj_flt at the last event */
+	u64 seen_minor;
+	u32 retrying; /* its handling returned VM_FAULT_RETRY and will be taken up again */
+	u32 unwanted; /* the filter does not want it at the moment; row.major/minor hold what it did while wanted */
+	u32 follow;   /* its children are traced too */
+	u32 open_rw;
+	struct faults_thread row;
+	u64 open_ip;
+	u32 open_page;
+	u32 pad;
+	u64 stepped;    /* how much of the row its process's steps contain */
+	u64 base_major; /* task->maj_flt when counting began */
+	u64 base_minor;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct tracked);
+} threads SEC(".maps");
+
+/* Rows of threads that ended; user space empties it several times a second. Keys are serial numbers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, struct faults_thread);
+} retired SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096); /* user space sets the real size */
+} events SEC(".maps");
+
+/* Names the type, so that the object's BTF holds it. */
+const struct faults_event *event_type __attribute__((unused));
+
+static u64 retired_serial;
+
+static __always_inline void add(u64 *counter, u64 n)
+{
+	__sync_fetch_and_add(counter, n);
+}
+
+static __always_inline void clear_stats(struct faults_thread *row)
+{
+	row->major = row->minor = 0;
+	row->timed_major = row->timed_minor = 0;
+	row->major_ns = row->minor_ns = 0;
+	row->max_ns = 0;
+	row->min_ns = FAULTS_NONE;
+	__builtin_memset(row->hist, 0, sizeof(row->hist));
+	for (int i = 0; i < 2; i++) {
+		row->recent[i].epoch = FAULTS_NONE;
+		row->recent[i].max_ns = 0;
+		row->recent[i].min_ns = FAULTS_NONE;
+	}
+}
+
+static __always_inline void count_from_here(struct tracked *t, struct task_struct *task)
+{
+	t->base_major = t->seen_major = task->maj_flt;
+	t->base_minor = t->seen_minor = task->min_flt;
+}
+
+static __always_inline void identify(struct tracked *t, struct task_struct *task)
+{
+	t->row.start_ns = task->start_time;
+	t->row.pid = task->tgid;
+	t->row.tid = task->pid;
+}
+
+static __always_inline struct tracked *track(struct task_struct *task)
+{
+	struct tracked *t = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!t) {
+		add(&losses.untracked, 1);
+		return NULL;
+	}
+	clear_stats(&t->row);
+	identify(t, task);
+	/* A thread born during the trace is counted from its birth, whenever we come across it. */
+	if (task->start_time < filter.began_ns)
+		count_from_here(t, task);
+	t->follow = (filter.by & TRAP_BY_TREE) != 0;
+	return t;
+}
+
+/* The thread's slot; made now if the filter wants the thread and it has none. */
+static __always_inline struct tracked *tracked_or_new(struct task_struct *task)
+{
+	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
+
+	if (t)
+		return t;
+	if (filter.by) {
+		if (!fixed_filter_wants(task))
+			return NULL;
+		if ((filter.by & (TRAP_BY_COMM | TRAP_BY_CGROUP)) && !moving_filter_wants(task, task->comm))
+			return NULL;
+	} else if (!task->tgid) {
+		return NULL;
+	}
+	return track(task);
+}
+
+static __always_inline void now_wanted(struct tracked *t, struct task_struct *task, bool wanted)
+{
+	if (wanted && t->unwanted) {
+		t->base_major = task->maj_flt - t->row.major;
+		t->base_minor = task->min_flt - t->row.minor;
+		t->seen_major = task->maj_flt;
+		t->seen_minor = task->min_flt;
+		t->unwanted = 0;
+	} else if (!wanted && !t->unwanted) {
+		t->row.major = task->maj_flt - t->base_major;
+		t->row.minor = task->min_flt - t->base_minor;
+		t->unwanted = 1;
+	}
+}
+
+/* The slot of a thread whose faults are to be timed now, or NULL. */
+static __always_inline struct tracked *wanted_thread(struct task_struct *task)
+{
+	struct tracked *t = tracked_or_new(task);
+
+	if (!t)
+		return NULL;
+	if (filter.by & TRAP_BY_CGROUP)
+		now_wanted(t, task, moving_filter_wants(task, task->comm));
+	return t->unwanted ? NULL : t;
+}
+
+static __always_inline void fill_row(struct tracked *t, struct task_struct *task)
+{
+	if (!t->unwanted) {
+		t->row.major = task->maj_flt - t->base_major;
+		t->row.minor = task->min_flt - t->base_minor;
+	}
+	t->row.cgroup = task_cgroup_id(task);
+	/* By name it is wanted under the name that it had. */
+	if (!t->unwanted)
+		__builtin_memcpy(t->row.comm, task->comm, TRAP_COMM_LEN);
+}
+
+/* ---- verbose: one event a fault ---- */
+
+static __always_inline u64 user_ip(struct task_struct *task)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+
+	return BPF_CORE_READ(regs, ip);
+}
+
+static __always_inline void send(struct tracked *t, struct task_struct *task, u64 count, u32 major, u64 latency)
+{
+	struct faults_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	bool seen = latency != FAULTS_NONE;
+
+	if (!e) {
+		add(&losses.events, count);
+		return;
+	}
+	e->time_ns = bpf_ktime_get_ns();
+	e->start_ns = t->row.start_ns;
+	e->addr = seen ? t->open_addr : FAULTS_NONE;
+	e->ip = seen ? t->open_ip : FAULTS_NONE;
+	e->user_ip = seen ? user_ip(task) : FAULTS_NONE;
+	e->rw = seen ? t->open_rw : FAULTS_RW_UNKNOWN;
+	e->page = seen ? t->open_page : FAULTS_PAGE_UNKNOWN;
+	e->cpu = bpf_get_smp_processor_id();
+	e->latency_ns = latency;
+	e->count = count;
+	e->pid = t->row.pid;
+	e->tid = t->row.tid;
+	e->major = major;
+	__builtin_memcpy(e->comm, task->comm, TRAP_COMM_LEN);
+	bpf_ringbuf_submit(e, 0);
+}
+
+/* Reports what the kernel counted since the last event and no event showed, so that events and losses add up. */
+static __always_inline void send_unseen(struct tracked *t, struct task_struct *task, u32 major, u32 minor)
+{
+	u64 unseen_major = task->maj_flt - t->seen_major - major;
+	u64 unseen_minor = task->min_flt - t->seen_minor - minor;
+
+	if ((s64)unseen_major > 0)
+		send(t, task, unseen_major, 1, FAULTS_NONE);
+	if ((s64)unseen_minor > 0)
+		send(t, task, unseen_minor, 0, FAULTS_NONE);
+}
+
+static __always_inline void catch_up(struct tracked *t, struct task_struct *task)
+{
+	t->seen_major = task->maj_flt;
+	t->seen_minor = task->min_flt;
+}
+
+#endif

@@ -1,0 +1,143 @@
+//! Messages each time a process's count passes a multiple of a step.
+
+use std::collections::HashMap;
+
+use super::{STALL, STEP};
+use crate::field::{Record, Value};
+use crate::item::Event;
+
+/// Which process: ids are reused, so its birth is part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Process {
+    /// The process id.
+    pub pid: u32,
+    /// Birth, CLOCK_MONOTONIC nanoseconds.
+    pub start_ns: u64,
+}
+
+/// What a step counts, and how much of it a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepOf {
+    /// Faults.
+    Faults(u64),
+    /// Major faults.
+    Major(u64),
+    /// Nanoseconds in faults.
+    Stall(u64),
+}
+
+/// A process passed multiples of the step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time_ns: u64,
+    /// Which process.
+    pub process: Process,
+    /// Its name.
+    pub comm: String,
+    /// The least multiple that it passed, in steps.
+    pub first: u64,
+    /// The greatest.
+    pub last: u64,
+}
+
+impl Step {
+    /// One event for each multiple.
+    pub fn events(&self, of: StepOf) -> impl Iterator<Item = Event> {
+        let (schema, step) = match of {
+            StepOf::Faults(step) | StepOf::Major(step) => (STEP, step),
+            StepOf::Stall(step) => (STALL, step),
+        };
+        (self.first..=self.last).map(move |n| {
+            let values: Vec<Value> =
+                vec![self.process.pid.into(), self.comm.as_str().into(), (n * step).into(), step.into()];
+            Event { time_ns: self.time_ns, record: Record::new(schema, values) }
+        })
+    }
+}
+
+/// How many processes are remembered; those beyond may see their messages out of order.
+const REMEMBERED: usize = 100_000;
+
+/// Puts each process's messages in order. Threads on several processors send them within microseconds of each other,
+/// and the later one may come first: it is held until the gap is filled, or until the batch after.
+#[derive(Debug, Default)]
+pub struct InOrder {
+    next: HashMap<Process, u64>,
+    held: Vec<Step>,
+}
+
+impl InOrder {
+    /// Takes a batch, and gives what can be shown now.
+    pub fn take(&mut self, batch: Vec<Step>) -> Vec<Step> {
+        let mut waiting: Vec<(Step, bool)> = self.held.drain(..).map(|step| (step, true)).collect();
+        let mut shown = Vec::new();
+        for step in batch {
+            waiting.push((step, false));
+            while let Some(at) =
+                waiting.iter().position(|(s, _)| self.next.get(&s.process).unwrap_or(&1) == &s.first)
+            {
+                self.show(waiting.remove(at).0, &mut shown);
+            }
+        }
+        waiting.sort_by_key(|(step, _)| step.first);
+        for (step, waited) in waiting {
+            if waited { self.show(step, &mut shown) } else { self.held.push(step) }
+        }
+        shown
+    }
+
+    /// Gives what is still held.
+    pub fn rest(&mut self) -> Vec<Step> {
+        self.held.sort_by_key(|step| step.first);
+        std::mem::take(&mut self.held)
+    }
+
+    fn show(&mut self, step: Step, shown: &mut Vec<Step>) {
+        if self.next.len() >= REMEMBERED {
+            self.next.clear();
+        }
+        self.next.insert(step.process, step.last + 1);
+        shown.push(step);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(pid: u32, first: u64, last: u64) -> Step {
+        Step { time_ns: 0, process: Process { pid, start_ns: 0 }, comm: String::new(), first, last }
+    }
+
+    fn shown(steps: &[Step]) -> Vec<(u32, u64)> {
+        steps.iter().map(|s| (s.process.pid, s.first)).collect()
+    }
+
+    #[test]
+    fn later_ones_wait_for_earlier_ones() {
+        let mut order = InOrder::default();
+        assert_eq!(
+            shown(&order.take(vec![step(1, 2, 2), step(2, 1, 4), step(1, 1, 1)])),
+            [(2, 1), (1, 1), (1, 2)]
+        );
+        assert_eq!(shown(&order.take(vec![step(1, 5, 5), step(2, 5, 5)])), [(2, 5)]);
+        assert_eq!(shown(&order.take(vec![step(1, 3, 4)])), [(1, 3), (1, 5)]);
+    }
+
+    #[test]
+    fn a_gap_that_stays_holds_nobody_up() {
+        let mut order = InOrder::default();
+        assert_eq!(shown(&order.take(vec![step(1, 3, 3)])), []);
+        assert_eq!(shown(&order.take(vec![])), [(1, 3)]);
+        assert_eq!(shown(&order.take(vec![step(1, 9, 9), step(1, 8, 8)])), []);
+        assert_eq!(shown(&order.rest()), [(1, 8), (1, 9)]);
+    }
+
+    #[test]
+    fn one_message_a_multiple() {
+        let counts: Vec<_> =
+            step(7, 2, 4).events(StepOf::Faults(50)).map(|e| e.record.get("count").cloned()).collect();
+        assert_eq!(counts, [100u64, 150, 200].map(|n| Some(Value::U64(n))));
+    }
+}

@@ -1,0 +1,70 @@
+//! A message each time a process's count passes a multiple of a step: exactly as many as there are multiples.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::run::{Place, Said, faults, fixture, place, u};
+
+/// Each process's count at the end, by (pid, birth of its oldest thread); and checks its messages against it.
+fn assert_steps(said: &Said, step: u64, of: fn(&Value) -> u64) {
+    let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+    for total in &said.totals {
+        *counts.entry(u(&total["pid"])).or_default() += of(total);
+    }
+    let mut messages: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for event in &said.events {
+        assert_eq!(u(&event["step"]), step);
+        messages.entry(u(&event["pid"])).or_default().push(u(&event["count"]));
+    }
+    for (pid, count) in counts {
+        let expected: Vec<u64> = (1..=count / step).map(|n| n * step).collect();
+        assert_eq!(messages.remove(&pid).unwrap_or_default(), expected, "process {pid} with {count} faults");
+    }
+    assert!(messages.is_empty(), "messages of nobody: {messages:?}");
+    assert_eq!(said.end["lost"], 0);
+    assert_eq!(said.end["uncounted"], 0);
+}
+
+fn run(variant: &str, options: &[&str], words: &[&str]) -> Said {
+    let mut all = fixture(words[0]);
+    all.extend(words[1..].iter().map(ToString::to_string));
+    Said::by(faults(variant, options).arg("--").args(all))
+}
+
+fn all(total: &Value) -> u64 {
+    u(&total["major"]) + u(&total["minor"])
+}
+
+pub fn one_message_a_multiple(variant: &'static str) {
+    for step in ["1", "7", "50", "1000"] {
+        let number = step.parse().unwrap();
+        for words in [&["kinds", "3"][..], &["processes", "20", "400"]] {
+            assert_steps(&run(variant, &["--log-step", step], words), number, all);
+        }
+    }
+    assert_steps(&run(variant, &["--log_step"], &["kinds", "2"]), 50, all);
+    let major = run(variant, &["--threshold", "3", "--major"], &["kinds", "3"]);
+    assert!(!major.events.is_empty());
+    assert_steps(&major, 3, |total| u(&total["major"]));
+}
+
+pub fn short_processes(variant: &'static str) {
+    let n = if place() == Place::Vm { "1000" } else { "20000" };
+    let said = run(variant, &["--log-step", "10"], &["processes", n, "12"]);
+    // Ids may be reused among so many, so the processes are told apart by number only: each has the same count.
+    let expected: u64 = said.totals.iter().map(|total| all(total) / 10).sum();
+    assert_eq!(said.events.len() as u64, expected);
+    assert!(expected >= n.parse::<u64>().unwrap() * 2);
+    assert_eq!(said.end["lost"], 0);
+    assert_eq!(said.end["uncounted"], 0);
+}
+
+pub fn stalls(variant: &'static str) {
+    let said = run(variant, &["--stall", "1ms"], &["touch", "20000"]);
+    let total: u64 = said.totals.iter().map(|total| u(&total["total_ns"])).sum();
+    let stalls: Vec<u64> = said.events.iter().map(|event| u(&event["stall_ns"])).collect();
+    let expected: Vec<u64> = (1..=total / 1_000_000).map(|n| n * 1_000_000).collect();
+    assert_eq!(stalls, expected);
+    assert!(!stalls.is_empty());
+}
