@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod access;
 mod exact;
 mod fixture;
 mod frame;
@@ -32,6 +33,10 @@ const ALL: &[&str] = &["fentry", "kprobe", "tracepoint", "counters"];
 const TIMING: &[&str] = &["fentry", "kprobe", "tracepoint"];
 /// Not about a variant: run on whichever is chosen.
 const AUTO: &[&str] = &["auto"];
+
+/// Engines of the access tool that reset something, and all of them.
+const RESETS: &[&str] = &["rwp", "writes"];
+const ENGINES: &[&str] = &["rwp", "writes", "none"];
 
 const ROOT: &[Need] = &[Need::Root];
 
@@ -63,6 +68,11 @@ const CASES: &[Case] = &[
     Case { name: "faults::refuse::a_closed_pipe", needs: ROOT, variants: AUTO, test: refuse::a_closed_pipe },
     Case { name: "faults::refuse::a_stuck_reader", needs: ROOT, variants: AUTO, test: refuse::a_stuck_reader },
     Case { name: "faults::refuse::the_doctor_tells_the_truth", needs: ROOT, variants: AUTO, test: refuse::the_doctor_tells_the_truth },
+    Case { name: "access::every_touch_on_every_memory", needs: ROOT, variants: RESETS, test: access::every_touch_on_every_memory },
+    Case { name: "access::first_touches_are_marked", needs: ROOT, variants: ENGINES, test: access::first_touches_are_marked },
+    Case { name: "access::hot_pages_come_back", needs: ROOT, variants: RESETS, test: access::hot_pages_come_back },
+    Case { name: "access::a_running_process", needs: ROOT, variants: RESETS, test: access::a_running_process },
+    Case { name: "access::the_period_is_what_is_wished", needs: ROOT, variants: RESETS, test: access::the_period_is_what_is_wished },
 ];
 
 fn main() -> ExitCode {

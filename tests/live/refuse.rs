@@ -56,7 +56,10 @@ pub fn a_stuck_reader(_: &'static str) {
 pub fn the_doctor_tells_the_truth(_: &'static str) {
     let output = trapline().args(["doctor", "--format", "jsonl"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
-    let rows: Vec<_> = lines(&output.stdout).into_iter().filter(|line| line["type"] == "row").collect();
+    let rows: Vec<_> = lines(&output.stdout)
+        .into_iter()
+        .filter(|line| line["tool"] == "faults" && line["type"] == "row")
+        .collect();
     assert_eq!(rows.len(), 4);
     for row in rows {
         let output = faults(row["variant"].as_str().unwrap(), &["-d", "100"]).output().unwrap();

@@ -29,7 +29,7 @@ use trapline_model::{Block, Event, Header, Value};
 
 use self::budget::Budget;
 use self::engine::Choice;
-pub use self::engine::ENGINES;
+pub use self::engine::{ENGINES, engines};
 use self::injector::Injector;
 use self::lock::Lock;
 use self::maps::Maps;
@@ -274,6 +274,11 @@ impl Tool for Access {
             match seen {
                 Seen::Life(life) => self.lives(&life),
                 Seen::Access(sighting) => self.sighting(&sighting),
+            }
+        }
+        for target in self.targets.values_mut() {
+            if target.catch_up() {
+                self.rounds.tell(Order::Look(target.pid));
             }
         }
         self.notices();

@@ -4,6 +4,7 @@ use trapline_model::Header;
 use trapline_model::doctor::{Machine, Variant};
 
 use crate::abi::{BY_TID, TrapFilter};
+use crate::access;
 use crate::faults::{Events, FaultsRecipe, MinorLatency};
 use crate::system;
 use crate::variant::{self, Recipe};
@@ -27,7 +28,7 @@ pub fn machine() -> Machine {
 }
 
 /// The tools, in the order of the report; each tries all its variants.
-const TOOLS: &[fn() -> Vec<Variant>] = &[faults];
+const TOOLS: &[fn() -> Vec<Variant>] = &[faults, access];
 
 /// Tries every variant of every tool.
 #[must_use]
@@ -43,6 +44,14 @@ fn faults() -> Vec<Variant> {
         ring_bytes: 64 << 10,
     };
     tried("faults", &recipe)
+}
+
+/// The engines that reset page tables; what sees the accesses is the faults tool's.
+fn access() -> Vec<Variant> {
+    access::engines()
+        .into_iter()
+        .map(|(variant, refusal)| Variant { tool: "access", variant, refusal })
+        .collect()
 }
 
 /// Attaches each variant for a moment.

@@ -1,8 +1,8 @@
 //! Programs that trap on purpose, and know how often they did.
 //!
-//! A monitor of page faults is checked against a program whose faults are known. This crate holds three:
-//! [`data`] makes a file, [`mmap`] reads one through a memory mapping in a chosen order, and [`faults`] makes
-//! an exact number of page faults. Each returns a report with what it did and, per thread, the major and
+//! A monitor of page faults is checked against a program whose faults are known. This crate holds four:
+//! [`data`] makes a file, [`mmap`] reads one through a memory mapping in a chosen order, [`faults`] makes
+//! an exact number of page faults, and [`touch`] touches given pages at given times. Each returns a report with what it did and, per thread, the major and
 //! minor faults by the kernel's own accounting; [`report`] prints those as text or as JSON lines.
 
 pub mod cache;
@@ -14,6 +14,7 @@ pub mod mmap;
 pub mod pattern;
 mod progress;
 pub mod report;
+pub mod touch;
 pub mod usage;
 
 use std::sync::Arc;

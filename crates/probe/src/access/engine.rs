@@ -72,6 +72,17 @@ impl Choice {
     }
 }
 
+/// Every engine, best first, and why it cannot be used here if it cannot.
+#[must_use]
+pub fn engines() -> Vec<(&'static str, Option<Refusal>)> {
+    let mut refused = Choice::examine().refused;
+    let mut refusal = |name: &str| {
+        let at = refused.iter().position(|r| r.variant == name)?;
+        Some(refused.swap_remove(at).refusal)
+    };
+    ENGINES.iter().map(|&name| (name, refusal(name))).collect()
+}
+
 /// Whether the kernel tracks written pages. Pages that were never cleared are all soft-dirty where it does.
 fn has_soft_dirty() -> bool {
     // "sd" is among the flags of a mapping only where the kernel has been built with it.

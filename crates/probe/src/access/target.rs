@@ -25,6 +25,8 @@ pub(crate) struct Target {
     pub(crate) tally: Tally,
     read: Instant,
     read_took: Duration,
+    /// An address was accessed that no mapping explains.
+    strange: bool,
     touched_new: bool,
 }
 
@@ -39,6 +41,7 @@ impl Target {
             tally: Tally::default(),
             read: Instant::now(),
             read_took: Duration::ZERO,
+            strange: false,
             touched_new: false,
         }
     }
@@ -52,12 +55,22 @@ impl Target {
         Self { maps: self.maps.clone(), pages: self.pages.clone(), ..Self::new(pid, Maps::default()) }
     }
 
-    /// Sees to it that the mapping of an address that was accessed is known. Tells whether there are mappings that
-    /// were not known, so that they want taking under control.
+    /// Sees to it that the mapping of an address that was accessed is known, now or at a later
+    /// [`catch_up`](Self::catch_up). Tells whether there is a mapping that wants taking under control.
     pub(crate) fn notice(&mut self, addr: u64, way: Option<Way>) -> bool {
-        let fits = self.maps.find(addr).is_some_and(|m| m.writable || way != Some(Way::Write));
+        if self.maps.find(addr).is_some_and(|m| m.writable || way != Some(Way::Write)) {
+            return false;
+        }
+        let told = std::mem::replace(&mut self.strange, true);
+        self.catch_up();
+        !told
+    }
+
+    /// Reads the mappings anew if something in them is not known, or may be something else by now. Tells whether it
+    /// did.
+    pub(crate) fn catch_up(&mut self) -> bool {
         let age = self.read.elapsed();
-        let due = if fits { self.touched_new && age > STALE } else { age > READ_EVERY };
+        let due = self.strange && age > READ_EVERY || self.touched_new && age > STALE;
         if !due || age < self.read_took * 20 {
             return false;
         }
@@ -65,16 +78,15 @@ impl Target {
         if let Ok(maps) = Maps::read(self.pid)
             && !maps.is_empty()
         {
-            for gone in self.maps.iter().filter(|old| maps.find(old.start).is_none_or(|new| new != *old)) {
-                let kept = maps.find(gone.start).filter(|new| new.inode == gone.inode);
+            for old in self.maps.iter() {
                 // One that has grown or changed its protection still holds what it held.
-                if kept.is_none() {
-                    self.pages.forget(gone.start, gone.end);
+                if maps.find(old.start).is_none_or(|new| new.inode != old.inode) {
+                    self.pages.forget(old.start, old.end);
                 }
             }
             self.maps = maps;
         }
-        self.touched_new = false;
+        (self.strange, self.touched_new) = (false, false);
         self.read = Instant::now();
         self.read_took = self.read - began;
         true
