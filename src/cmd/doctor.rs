@@ -3,10 +3,10 @@
 use std::io;
 
 use anyhow::{Context, Result, bail};
-use trapline_model::doctor::Variant;
+use trapline_model::doctor::{Program, Variant};
 use trapline_model::{Block, End, Item, Sink};
-use trapline_probe::doctor::{examine, header, machine};
-use trapline_view::{JsonLines, doctor};
+use trapline_probe::doctor::{examine, header, machine, programs};
+use trapline_view::{self as view, JsonLines};
 
 use crate::{UNAVAILABLE, cli::Format};
 
@@ -15,6 +15,10 @@ pub(crate) struct Args {
     /// The form of the output: table or jsonl
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
+
+    /// Load each program for itself and tell how many instructions the verifier went through
+    #[arg(long)]
+    programs: bool,
 }
 
 /// Reports, and gives the exit status: 0 if every tool has a variant that works.
@@ -22,12 +26,15 @@ pub(crate) struct Args {
 /// # Errors
 /// When the report cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
+    if args.programs {
+        return each_program(args.format);
+    }
     let machine = machine();
     let mut out = io::stdout().lock();
     let variants = match args.format {
         Format::Table => {
             let variants = examine();
-            doctor(&mut out, &machine, &variants).context("cannot write to standard output")?;
+            view::doctor(&mut out, &machine, &variants).context("cannot write to standard output")?;
             variants
         }
         Format::Jsonl => {
@@ -37,6 +44,24 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     };
     let works = |tool| variants.iter().any(|of| of.tool == tool && of.refusal.is_none());
     Ok(if variants.iter().all(|of| works(of.tool)) { 0 } else { UNAVAILABLE })
+}
+
+fn each_program(format: Format) -> Result<u8> {
+    let programs = programs()?;
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Table => view::programs(&mut out, &programs),
+        Format::Jsonl => {
+            let mut sink = JsonLines::new(out);
+            let header = header(&machine());
+            let (time_ns, rows) = (header.start_ns, programs.iter().map(Program::record).collect());
+            sink.take(&Item::Header(header))
+                .and_then(|()| sink.take(&Item::Rows(Block { time_ns, rows, sum: None, hidden: 0 })))
+        }
+        Format::Csv => bail!("the doctor reports as table or jsonl"),
+    }
+    .context("cannot write to standard output")?;
+    Ok(0)
 }
 
 fn jsonl(sink: &mut impl Sink, header: trapline_model::Header) -> io::Result<Vec<Variant>> {

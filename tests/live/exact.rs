@@ -53,7 +53,7 @@ pub fn a_command_equals_wait4(variant: &'static str) {
     fixture.extend(
         ["sh", "-c", "for i in 1 2 3 4 5; do ls -l /usr/bin | sort | wc -l >&2; done"].map(String::from),
     );
-    for _ in 0..runs() / 10 {
+    for _ in 0..runs().div_ceil(10) {
         assert_truth(&command(variant, &[], &fixture));
     }
 }
@@ -68,7 +68,7 @@ pub fn threads_that_exec(variant: &'static str) {
 pub fn cold_files_read_by_many(variant: &'static str) {
     let mut fixture = fixture("cold");
     fixture.push("8".into());
-    for _ in 0..runs() / 5 {
+    for _ in 0..runs().div_ceil(5) {
         let said = command(variant, &[], &fixture);
         assert_truth(&said);
         assert!(u(&said.truth[0]["major"]) + u(&said.truth[1]["major"]) > 0, "{:?}", said.truth);
@@ -77,7 +77,7 @@ pub fn cold_files_read_by_many(variant: &'static str) {
 
 /// A process that was there before: only what it does during the trace is counted.
 pub fn a_running_process_from_outside(variant: &'static str) {
-    for _ in 0..runs() / 10 {
+    for _ in 0..runs().div_ceil(10) {
         let mut child = spawn(&fixture("on-demand"));
         let (mut to, mut out) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut ask = |pages: u64| {
@@ -148,7 +148,7 @@ pub fn sampled_minor_latency(variant: &'static str) {
 pub fn verbose_shows_every_fault(variant: &'static str) {
     let mut fixture = fixture("kinds");
     fixture.push("2".into());
-    for _ in 0..runs() / 10 {
+    for _ in 0..runs().div_ceil(10) {
         let said = command(variant, &["-v"], &fixture);
         assert_truth(&said);
         let faults = sum(&said.totals, |_| true);

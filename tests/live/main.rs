@@ -16,6 +16,7 @@ mod run;
 mod step;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -88,7 +89,9 @@ fn main() -> ExitCode {
             let name = format!("{}::{variant}", case.name);
             let trial = match missing {
                 None => Trial::test(name, move || {
+                    let began = Instant::now();
                     test(variant);
+                    print!("({:.1} s) ", began.elapsed().as_secs_f64());
                     Ok(())
                 }),
                 Some(why) if place() == Place::Vm => {

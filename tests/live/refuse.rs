@@ -1,6 +1,7 @@
 //! What cannot be done is said in one line, with the right status.
 
 use std::fs::File;
+use std::io::Read;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -40,16 +41,19 @@ pub fn a_closed_pipe(_: &'static str) {
 /// Somebody who does not read holds it up; a second interrupt ends it all the same.
 pub fn a_stuck_reader(_: &'static str) {
     let mut child = faults("auto", &["-v"]).stdout(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(600));
+    // It is attached when it has begun to speak; no more than that is read.
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0]).unwrap();
     let mut storm = crate::run::spawn(&[crate::run::fixture("touch"), vec!["20000".into()]].concat());
     storm.wait().unwrap();
-    std::thread::sleep(Duration::from_millis(400));
+    std::thread::sleep(Duration::from_millis(700));
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
     for _ in 0..2 {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(out);
 }
 
 /// Each variant that it calls working works, each that it refuses is refused when asked for, with the same reason.

@@ -42,7 +42,7 @@ impl Need {
 
 /// How often a test is repeated: less under software emulation.
 pub fn runs() -> usize {
-    if place() == Place::Vm { 10 } else { 100 }
+    if place() == Place::Vm { 6 } else { 100 }
 }
 
 /// A directory on a real disk, for files that can be cold.

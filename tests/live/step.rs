@@ -37,11 +37,11 @@ fn all(total: &Value) -> u64 {
 }
 
 pub fn one_message_a_multiple(variant: &'static str) {
-    for step in ["1", "7", "50", "1000"] {
-        let number = step.parse().unwrap();
-        for words in [&["kinds", "3"][..], &["processes", "20", "400"]] {
-            assert_steps(&run(variant, &["--log-step", step], words), number, all);
-        }
+    let (threads, forks) = (&["kinds", "3"][..], &["processes", "20", "400"][..]);
+    for (step, words) in
+        [("1", threads), ("1", forks), ("7", threads), ("50", forks), ("50", threads), ("1000", forks)]
+    {
+        assert_steps(&run(variant, &["--log-step", step], words), step.parse().unwrap(), all);
     }
     assert_steps(&run(variant, &["--log_step"], &["kinds", "2"]), 50, all);
     let major = run(variant, &["--threshold", "3", "--major"], &["kinds", "3"]);

@@ -16,6 +16,21 @@ pub const VARIANT: &Schema = &[
     text("remedy", Kind::Label, "what to do about it"),
 ];
 
+/// The fields of a program's row.
+pub const PROGRAM: &Schema = &[
+    text("tool", Kind::Key, "the command"),
+    text("program", Kind::Key, "the program, by the name of its function"),
+    Field {
+        name: "insns",
+        unit: Unit::Count,
+        kind: Kind::Gauge,
+        help: "instructions that the verifier went through",
+        column: None,
+    },
+    text("errno", Kind::Label, "the kernel's error, if it was not loaded"),
+    text("error", Kind::Label, "what the kernel refused"),
+];
+
 /// The machine, as far as it decides what attaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
@@ -59,6 +74,35 @@ pub struct Variant {
     pub variant: &'static str,
     /// Why it cannot be used here; nothing if it attaches.
     pub refusal: Option<Refusal>,
+}
+
+/// One program of one tool, loaded for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The command.
+    pub tool: &'static str,
+    /// The program.
+    pub program: String,
+    /// The instructions that the verifier went through, or why it was not loaded.
+    pub insns: Result<u64, Refusal>,
+}
+
+impl Program {
+    /// As a record of [`PROGRAM`].
+    #[must_use]
+    pub fn record(&self) -> Record {
+        let refusal = self.insns.as_ref().err();
+        Record::new(
+            PROGRAM,
+            vec![
+                self.tool.into(),
+                self.program.as_str().into(),
+                self.insns.as_ref().ok().copied().into(),
+                refusal.and_then(|r| r.errno.as_deref()).into(),
+                refusal.map(|r| r.error.as_str()).into(),
+            ],
+        )
+    }
 }
 
 /// Why a variant cannot be used.

@@ -35,6 +35,7 @@ use self::lock::Lock;
 use self::maps::Maps;
 #[cfg(test)]
 pub(crate) use self::probes::OBJECT;
+pub(crate) use self::probes::lives;
 use self::probes::{Life, Probes, Seen, Sighting};
 use self::rounds::{Notice, Order, Rounds};
 use self::space::{Engine, Space};

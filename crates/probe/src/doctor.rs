@@ -1,7 +1,8 @@
 //! What works on this machine: every variant of every tool is loaded and attached, and let go again.
 
+use anyhow::Result;
 use trapline_model::Header;
-use trapline_model::doctor::{Machine, Variant};
+use trapline_model::doctor::{Machine, Program, Refusal, Variant};
 
 use crate::abi::{BY_TID, TrapFilter};
 use crate::access;
@@ -27,31 +28,56 @@ pub fn machine() -> Machine {
     }
 }
 
-/// The tools, in the order of the report; each tries all its variants.
-const TOOLS: &[fn() -> Vec<Variant>] = &[faults, access];
+/// A tool to look at: its name, and all that can be tried.
+struct Tool {
+    name: &'static str,
+    variants: fn(&'static str) -> Vec<Variant>,
+    programs: fn() -> Result<Vec<(String, Result<u64, Refusal>)>>,
+}
+
+/// The tools, in the order of the report.
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "faults",
+        variants: |tool| tried(tool, &faults()),
+        programs: || variant::load_each(&faults()),
+    },
+    Tool {
+        name: "access",
+        // What sees the accesses is the faults tool's; this tool's variants are the engines that reset page tables.
+        variants: |tool| {
+            let engines = access::engines().into_iter();
+            engines.map(|(variant, refusal)| Variant { tool, variant, refusal }).collect()
+        },
+        programs: || variant::load_each(&access::lives()),
+    },
+];
 
 /// Tries every variant of every tool.
 #[must_use]
 pub fn examine() -> Vec<Variant> {
-    TOOLS.iter().flat_map(|tool| tool()).collect()
+    TOOLS.iter().flat_map(|tool| (tool.variants)(tool.name)).collect()
 }
 
-fn faults() -> Vec<Variant> {
-    let recipe = FaultsRecipe {
+/// Loads every program of every tool, each for itself.
+///
+/// # Errors
+/// When the kernel half cannot even be opened.
+pub fn programs() -> Result<Vec<Program>> {
+    let mut all = Vec::new();
+    for Tool { name: tool, programs, .. } in TOOLS {
+        all.extend(programs()?.into_iter().map(|(program, insns)| Program { tool, program, insns }));
+    }
+    Ok(all)
+}
+
+fn faults() -> FaultsRecipe {
+    FaultsRecipe {
         filter: nobody(),
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
         ring_bytes: 64 << 10,
-    };
-    tried("faults", &recipe)
-}
-
-/// The engines that reset page tables; what sees the accesses is the faults tool's.
-fn access() -> Vec<Variant> {
-    access::engines()
-        .into_iter()
-        .map(|(variant, refusal)| Variant { tool: "access", variant, refusal })
-        .collect()
+    }
 }
 
 /// Attaches each variant for a moment.

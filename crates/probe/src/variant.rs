@@ -1,10 +1,12 @@
 //! Variants: ways to watch the same thing, tried in order. Try, keep, report: nothing is guessed from version numbers.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use anyhow::{Context, anyhow};
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
-use libbpf_rs::{Link, Map, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject};
+use libbpf_rs::query::ProgInfoIter;
+use libbpf_rs::{Link, Map, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject, Program};
 use nix::errno::Errno;
 use thiserror::Error;
 use trapline_model::doctor::Refusal;
@@ -180,6 +182,31 @@ fn load(
     }
     recipe.configure(&mut object)?;
     Ok((object.load()?, rest))
+}
+
+/// Loads each program of a tool for itself: its name, and how many instructions the verifier went through.
+pub(crate) fn load_each(recipe: &impl Recipe) -> anyhow::Result<Vec<(String, Result<u64, Refusal>)>> {
+    let open = || ObjectBuilder::default().open_memory(recipe.object());
+    let names: Vec<String> = open()?.progs().map(|p| p.name().to_string_lossy().into_owned()).collect();
+    let insns = |name: &str| -> anyhow::Result<u64> {
+        let mut object = open()?;
+        object.progs_mut().for_each(|mut program| program.set_autoload(program.name() == name));
+        recipe.configure(&mut object)?;
+        let object = object.load()?;
+        let program =
+            object.progs_mut().find(|p| p.name() == name).context("it vanished while it was loaded")?;
+        let id = Program::id_from_fd(program.as_fd())?;
+        let info =
+            ProgInfoIter::default().find(|info| info.id == id).context("the kernel does not list it")?;
+        Ok(info.verified_insns.into())
+    };
+    Ok(names
+        .into_iter()
+        .map(|name| {
+            let verified = insns(&name).map_err(|error| explain(&error));
+            (name, verified)
+        })
+        .collect())
 }
 
 fn attach(

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use trapline_model::doctor::{Machine, Variant};
+use trapline_model::doctor::{Machine, Program, Variant};
 
 use crate::escape::visible;
 
@@ -38,4 +38,17 @@ pub fn doctor(out: &mut impl Write, machine: &Machine, variants: &[Variant]) -> 
         }
     }
     Ok(())
+}
+
+/// Writes how many instructions the verifier went through for each program, or why it refused.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn programs(out: &mut impl Write, programs: &[Program]) -> io::Result<()> {
+    programs.iter().try_for_each(|of| match &of.insns {
+        Ok(insns) => writeln!(out, "{:<8} {:<20} {insns:>6} instructions", of.tool, of.program),
+        Err(refusal) => {
+            writeln!(out, "{:<8} {:<20} refused: {}", of.tool, of.program, visible(&refusal.error))
+        }
+    })
 }

@@ -9,7 +9,7 @@ mod jsonl;
 mod table;
 
 pub use csv::Csv;
-pub use doctor::doctor;
+pub use doctor::{doctor, programs};
 pub use escape::visible;
 pub use ftrace::Ftrace;
 pub use jsonl::JsonLines;

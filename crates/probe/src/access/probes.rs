@@ -135,7 +135,7 @@ impl Probes {
         });
         let faults = variant::open(&recipe, options.variant.as_deref())?;
         let lives = Lives {
-            pids: faults.handle("pids")?,
+            pids: Some(faults.handle("pids")?),
             targets,
             follow: !matches!(options.whose, Whose::Processes(_)),
         };
@@ -214,9 +214,14 @@ impl Recipe for Sights {
     }
 }
 
+/// The recipe for the lives of processes, of nobody's.
+pub(crate) fn lives() -> impl Recipe {
+    Lives { pids: None, targets: None, follow: false }
+}
+
 /// The lives of processes; the faults object's map of processes is kept by it.
 struct Lives<'a> {
-    pids: MapHandle,
+    pids: Option<MapHandle>,
     targets: Option<&'a Targets>,
     follow: bool,
 }
@@ -243,7 +248,11 @@ impl Recipe for Lives<'_> {
         for mut map in object.maps_mut() {
             match map.name().to_str() {
                 Some(".rodata.config") => map.set_initial_value(bytes_of(&config))?,
-                Some("pids") => map.reuse_fd(self.pids.as_fd())?,
+                Some("pids") => {
+                    if let Some(pids) = &self.pids {
+                        map.reuse_fd(pids.as_fd())?;
+                    }
+                }
                 Some("targets") => {
                     if let Some(targets) = self.targets {
                         map.reuse_fd(targets.fd())?;

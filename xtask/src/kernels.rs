@@ -1,0 +1,71 @@
+//! The kernels that trapline is tested on, as data: one line of `KERNELS` each.
+//!
+//! A `*` in the first package of a kernel stands for the newest version in the archive, so a kernel that has
+//! left the archive is replaced by the newest of its series. In the packages after it, `*` is what it was in
+//! the first.
+
+use anyhow::{Result, bail};
+
+/// One kernel to boot.
+#[derive(Debug)]
+pub struct Kernel {
+    /// What people call it: the argument of `cargo xtask vm`, and `vm:NAME` in `TRAPLINE_PLACE`.
+    pub name: &'static str,
+    /// The Debian packages that hold it and its modules.
+    pub packages: &'static [&'static str],
+    /// Added to the kernel's command line, for example `lockdown=integrity`.
+    pub append: &'static str,
+}
+
+/// Every kernel of the stage, in the order in which they run.
+pub const KERNELS: &[Kernel] = &[
+    Kernel { name: "6.1", packages: &["linux-image-6.1.*-amd64"], append: "" },
+    Kernel { name: "6.12", packages: &["linux-image-6.12.*-amd64"], append: "" },
+    Kernel { name: "7.3", packages: SPLIT_7_3, append: "" },
+];
+
+/// From 7.2 on Debian ships the image, the modules and the lists of what is built in as separate packages.
+const SPLIT_7_3: &[&str] =
+    &["linux-binary-unsigned-7.3.*-amd64", "linux-modules-7.3.*-amd64", "linux-base-7.3.*-amd64"];
+
+/// The kernels of those names, or all of them when none is named.
+pub fn choose(names: &[String]) -> Result<Vec<&'static Kernel>> {
+    if names.is_empty() {
+        return Ok(KERNELS.iter().collect());
+    }
+    names.iter().map(|name| find(name)).collect()
+}
+
+fn find(name: &str) -> Result<&'static Kernel> {
+    let Some(kernel) = KERNELS.iter().find(|kernel| kernel.name == name) else {
+        let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
+        bail!(
+            "no kernel is called {name:?}; known are {} (one line in xtask/src/kernels.rs adds another)",
+            known.join(", ")
+        );
+    };
+    Ok(kernel)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_kernel_is_answered_with_the_known_ones() {
+        let error = choose(&["6.5".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("\"6.5\"") && error.contains("6.1, 6.12, 7.3"), "{error}");
+    }
+
+    #[test]
+    fn names_are_unique() {
+        for kernel in KERNELS {
+            assert_eq!(
+                KERNELS.iter().filter(|other| other.name == kernel.name).count(),
+                1,
+                "{}",
+                kernel.name
+            );
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The stage: which kernels, what runs there, how many at a time, and the summary.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{IsTerminal, Write};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::archive::Archive;
+use crate::boot::{self, Files, Machine};
+use crate::emulator::{self, Accel, Emulator};
+use crate::harness::{self, Built, Tally};
+use crate::kernels::{self, Kernel};
+use crate::system::{self, quote};
+
+/// How long a kernel may take to show that it boots on KVM.
+const KVM_LIMIT: Duration = Duration::from_secs(30);
+
+/// What `cargo xtask vm` is told.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Kernels by name; all of them when none is named
+    #[arg(value_name = "KERNEL")]
+    kernels: Vec<String>,
+    /// A shell in a machine with this kernel, on this terminal
+    #[arg(long, value_name = "KERNEL", conflicts_with_all = ["kernels", "run", "test_args"])]
+    shell: Option<String>,
+    /// Run this shell command inside instead of the tests
+    #[arg(long, value_name = "COMMAND", conflicts_with = "test_args")]
+    run: Option<String>,
+    /// Only this test target (repeatable); all of trapline's integration tests when none is named
+    #[arg(long = "test", value_name = "NAME")]
+    tests: Vec<String>,
+    /// Test the optimized build
+    #[arg(long)]
+    release: bool,
+    /// Add this to the kernel's command line, for example lockdown=integrity
+    #[arg(long, value_name = "ARGUMENTS", default_value = "", hide_default_value = true)]
+    append: String,
+    /// What executes the guest
+    #[arg(long, value_enum, default_value_t = Accel::Auto)]
+    accel: Accel,
+    /// Machines at a time
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    jobs: usize,
+    /// Seconds after which a kernel has failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    timeout: u64,
+    /// Look for newer packages even when the cache has what is needed
+    #[arg(long)]
+    update: bool,
+    /// Handed to every test executable: a filter, or options of the test harness
+    #[arg(last = true, value_name = "TEST FILTER")]
+    test_args: Vec<String>,
+}
+
+/// One kernel's line of the summary.
+#[derive(Debug)]
+struct Report {
+    name: &'static str,
+    booted: Option<Duration>,
+    took: Duration,
+    tally: Tally,
+    code: i32,
+    problem: Option<String>,
+}
+
+/// Does what the arguments say; fails when anything failed inside.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let names = args.shell.as_ref().map_or_else(|| args.kernels.clone(), |name| vec![name.clone()]);
+    let chosen = kernels::choose(&names)?;
+    ensure!(args.shell.is_none() || std::io::stdin().is_terminal(), "--shell needs a terminal");
+    let mut archive = Archive::new(args.update);
+    let mut machines = Vec::new();
+    for &kernel in &chosen {
+        machines.push((kernel, Files::get(kernel, &mut archive)?));
+    }
+    let emulator = emulator::decide(args.accel, &mut archive, |kvm| boots(kvm, &machines))?;
+    if let (Some(_), Some((kernel, files))) = (&args.shell, machines.first()) {
+        let machine = Machine { emulator: &emulator, kernel, files, append: &args.append };
+        eprintln!("xtask: booting {}; leave the shell to shut it down", kernel.name);
+        machine.shell(&(environment(kernel, args) + &terminal() + "exec bash\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let built = if args.run.is_some() { None } else { Some(harness::build(&args.tests, args.release)?) };
+    let stage = Stage { args, emulator, built };
+    let results = stage.all(machines);
+    Ok(summary(&results, args.run.is_some()))
+}
+
+/// What every machine of this run shares.
+#[derive(Debug)]
+struct Stage<'a> {
+    args: &'a Args,
+    emulator: Emulator,
+    /// The tests, unless a command is to be run.
+    built: Option<Built>,
+}
+
+impl Stage<'_> {
+    /// Runs every machine, `jobs` at a time; the reports are in the order of the machines.
+    fn all(&self, machines: Vec<(&'static Kernel, Files)>) -> Vec<Report> {
+        let order: Vec<_> = machines.iter().map(|(kernel, _)| kernel.name).collect();
+        let waiting = Mutex::new(VecDeque::from(machines));
+        let reports = Mutex::new(Vec::new());
+        // A machine dies with the thread that started it, and each of these threads waits for its machines.
+        thread::scope(|scope| {
+            for _ in 0..self.args.jobs.max(1) {
+                scope.spawn(|| {
+                    loop {
+                        // A statement of its own, so that the lock is not held while the machine runs.
+                        let next = lock(&waiting).pop_front();
+                        let Some((kernel, files)) = next else { return };
+                        let report = self.one(kernel, &files);
+                        lock(&reports).push(report);
+                    }
+                });
+            }
+        });
+        let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+        reports.sort_by_key(|report| order.iter().position(|name| *name == report.name));
+        reports
+    }
+
+    /// Runs one machine. Whatever goes wrong is in the report: the other kernels are still to be run.
+    fn one(&self, kernel: &'static Kernel, files: &Files) -> Report {
+        let started = Instant::now();
+        let mut report = Report {
+            name: kernel.name,
+            booted: None,
+            took: Duration::ZERO,
+            tally: Tally::default(),
+            code: 0,
+            problem: None,
+        };
+        if let Err(error) = self.watch(kernel, files, &mut report) {
+            report.problem = Some(format!("{error:#}"));
+        }
+        if report.problem.is_some() && report.tally.failed == 0 {
+            report.tally.failed = 1;
+        }
+        report.took = started.elapsed();
+        report
+    }
+
+    fn watch(&self, kernel: &'static Kernel, files: &Files, report: &mut Report) -> Result<()> {
+        let path = system::directory("logs")?.join(format!("{}.log", kernel.name));
+        let mut log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let machine = Machine { emulator: &self.emulator, kernel, files, append: &self.args.append };
+        let limit = Duration::from_secs(self.args.timeout);
+        let end = machine.run(&self.work(kernel), limit, |line| {
+            report.tally.read(line);
+            show(kernel, line);
+            // What cannot be logged was at least shown.
+            let _ = writeln!(log, "{line}");
+        })?;
+        report.booted = end.booted;
+        report.code = end.codes.iter().copied().find(|code| *code != 0).unwrap_or(0);
+        report.problem = end.died.or_else(|| self.complaint(report));
+        if end.booted.is_none() || report.problem.as_deref() == Some(boot::DIED) {
+            let kernel_log = boot::kernel_log(kernel)?;
+            for line in last_words(&fs::read_to_string(&kernel_log).unwrap_or_default()) {
+                show(kernel, &format!("kernel: {line}"));
+            }
+            show(kernel, &format!("all of it is in {}", kernel_log.display()));
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a machine that came to its end.
+    fn complaint(&self, report: &Report) -> Option<String> {
+        let Report { tally, code, .. } = report;
+        if self.args.run.is_some() {
+            return (*code != 0).then(|| format!("the command exited with {code}"));
+        }
+        let silent = self.built.iter().flat_map(Built::tests).count().saturating_sub(tally.results);
+        if silent > 0 {
+            return Some(format!("{silent} test executables ended without a result (exit code {code})"));
+        }
+        if tally.failed > 0 {
+            return Some("tests failed".to_owned());
+        }
+        if *code != 0 {
+            return Some(format!("a test executable exited with {code}"));
+        }
+        (tally.passed == 0 && self.args.test_args.is_empty()).then(|| "no test ran".to_owned())
+    }
+
+    /// The script that the machine runs.
+    fn work(&self, kernel: &Kernel) -> String {
+        let mut work = environment(kernel, self.args);
+        if let Some(command) = &self.args.run {
+            return work + &boot::step(&["sh".to_owned(), "-c".to_owned(), command.clone()]);
+        }
+        let Some(built) = &self.built else { return work };
+        for (copy, place) in built.copies() {
+            let [copy, place] = [&*copy, place].map(|path| quote(&path.display().to_string()));
+            work += &format!("mkdir -p \"$(dirname {place})\" && cp {copy} {place} || exit\n");
+        }
+        for test in built.tests() {
+            work += &format!("echo; echo {}\n", quote(&format!("tests of {}", test.name)));
+            let mut words = vec![test.place.display().to_string()];
+            words.extend(self.args.test_args.iter().cloned());
+            work += &boot::step(&words);
+        }
+        work
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn show(kernel: &Kernel, line: &str) {
+    // Nobody may be reading any more; the log has it.
+    let _ = writeln!(std::io::stdout(), "[{}] {line}", kernel.name);
+}
+
+/// Whether the first of the kernels boots on this machine's KVM.
+fn boots(kvm: &Emulator, machines: &[(&'static Kernel, Files)]) -> Result<()> {
+    let Some((kernel, files)) = machines.first() else { return Ok(()) };
+    let end = Machine { emulator: kvm, kernel, files, append: "" }.run("true\n", KVM_LIMIT, |_| ())?;
+    end.died.map_or(Ok(()), |reason| {
+        let reason = reason.lines().next().unwrap_or_default().to_owned();
+        Err(anyhow::Error::msg(reason))
+    })
+}
+
+/// The start of every script: where we are, and what tests may rely on.
+fn environment(kernel: &Kernel, args: &Args) -> String {
+    let root = system::repository();
+    let built = system::target().join(if args.release { "release" } else { "debug" });
+    let mut script = format!("cd {} || exit\n", quote(&root.display().to_string()));
+    let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", built.display());
+    let mut variables = vec![
+        ("PATH".to_owned(), path),
+        ("CARGO_MANIFEST_DIR".to_owned(), root.display().to_string()),
+        ("TRAPLINE_PLACE".to_owned(), format!("vm:{}", kernel.name)),
+        ("TRAPLINE_SCRATCH".to_owned(), "/mnt/scratch".to_owned()),
+        ("TRAPLINE_RESULTS".to_owned(), "/run/trapline/results".to_owned()),
+    ];
+    let ours = |name: &str| variables.iter().any(|(known, _)| known == name);
+    let handed: Vec<_> = env::vars()
+        .filter(|(name, _)| name.starts_with("TRAPLINE_") || name == "RUST_BACKTRACE")
+        .filter(|(name, _)| !ours(name))
+        .collect();
+    variables.extend(handed);
+    for (name, value) in variables {
+        script += &format!("export {name}={}\n", quote(&value));
+    }
+    script
+}
+
+/// Tells the shell inside what our terminal is like: a console does not carry its size.
+fn terminal() -> String {
+    let size = Command::new("stty").arg("size").stdin(Stdio::inherit()).output();
+    let size = size.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let resize = match size.split_whitespace().collect::<Vec<_>>()[..] {
+        [rows, columns] => format!("stty rows {rows} columns {columns}\n"),
+        _ => String::new(),
+    };
+    let kind = env::var("TERM").unwrap_or_else(|_| "linux".to_owned());
+    format!("export TERM={}\n{resize}", quote(&kind))
+}
+
+/// The part of a kernel's log that tells why it died.
+fn last_words(log: &str) -> Vec<&str> {
+    let lines: Vec<_> = log.lines().collect();
+    let trouble =
+        |line: &&str| ["Oops", "BUG:", "Kernel panic", "trapline: "].iter().any(|word| line.contains(word));
+    let from = lines
+        .iter()
+        .position(trouble)
+        .map_or(lines.len().saturating_sub(25), |first| first.saturating_sub(3));
+    lines.into_iter().skip(from).take(40).collect()
+}
+
+/// Prints a line for each kernel and the plain count of all, and gives the exit code.
+fn summary(reports: &[Report], command: bool) -> ExitCode {
+    println!();
+    println!("{:<12} {:>7} {:>7} {:>7} {:>7} {:>7}", "kernel", "boot", "all", "passed", "failed", "skipped");
+    for Report { name, booted, took, tally, problem, .. } in reports {
+        let boot = booted.map_or("-".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
+        let took = format!("{:.0} s", took.as_secs_f64());
+        let Tally { passed, failed, skipped, .. } = tally;
+        let problem = problem.as_ref().map(|problem| format!("  {problem}")).unwrap_or_default();
+        println!("{name:<12} {boot:>7} {took:>7} {passed:>7} {failed:>7} {skipped:>7}{problem}");
+    }
+    if command {
+        let code = reports.iter().map(|report| report.code).find(|code| *code != 0);
+        let died = reports.iter().any(|report| report.problem.is_some());
+        return match code {
+            Some(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+            None if died => ExitCode::FAILURE,
+            None => ExitCode::SUCCESS,
+        };
+    }
+    let all = reports.iter().fold(Tally::default(), |sum, report| sum.and(report.tally));
+    println!("\n{} passed, {} failed, {} skipped", all.passed, all.failed, all.skipped);
+    if all.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_start_shortly_before_the_trouble() {
+        let log: String =
+            (0..100).map(|n| if n == 60 { "Oops: int3\n".to_owned() } else { format!("{n}\n") }).collect();
+        let words = last_words(&log);
+        assert_eq!((words[0], words[3], words.len()), ("57", "Oops: int3", 40));
+    }
+
+    #[test]
+    fn a_log_without_trouble_shows_its_end() {
+        let log: String = (0..100).map(|n| format!("{n}\n")).collect();
+        assert_eq!(last_words(&log).first(), Some(&"75"));
+    }
+}
