@@ -14,6 +14,8 @@ mod many;
 mod refuse;
 mod run;
 mod step;
+mod turmoil;
+mod unharmed;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -74,6 +76,11 @@ const CASES: &[Case] = &[
     Case { name: "access::hot_pages_come_back", needs: ROOT, variants: RESETS, test: access::hot_pages_come_back },
     Case { name: "access::a_running_process", needs: ROOT, variants: RESETS, test: access::a_running_process },
     Case { name: "access::the_period_is_what_is_wished", needs: ROOT, variants: RESETS, test: access::the_period_is_what_is_wished },
+    Case { name: "access::unharmed::the_results_are_the_same", needs: ROOT, variants: ENGINES, test: unharmed::the_results_are_the_same },
+    Case { name: "access::unharmed::a_killed_tracer_leaves_nothing", needs: ROOT, variants: RESETS, test: unharmed::a_killed_tracer_leaves_nothing },
+    Case { name: "access::unharmed::waiting_and_stopped_targets", needs: ROOT, variants: RESETS, test: unharmed::waiting_and_stopped_targets },
+    Case { name: "access::unharmed::what_cannot_be_is_said", needs: ROOT, variants: RESETS, test: unharmed::what_cannot_be_is_said },
+    Case { name: "access::unharmed::programs_are_followed_by_name", needs: ROOT, variants: ENGINES, test: unharmed::programs_are_followed_by_name },
 ];
 
 fn main() -> ExitCode {
@@ -94,7 +101,7 @@ fn main() -> ExitCode {
                     print!("({:.1} s) ", began.elapsed().as_secs_f64());
                     Ok(())
                 }),
-                Some(why) if place() == Place::Vm => {
+                Some(why) if place() == Place::Vm && !run::is_younger(variant) => {
                     Trial::test(name, move || Err(Failed::from(format!("must run here, but {why}"))))
                 }
                 Some(why) => {

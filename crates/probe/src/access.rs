@@ -89,7 +89,9 @@ impl Prepared {
     /// # Errors
     /// When another tracer is at work, or we may not.
     pub fn new() -> Result<Self> {
-        Ok(Self { lock: Lock::take()?, injector: Injector::start()? })
+        // First: what is open when it is forked it holds too, and a tracer that is killed must let go of the lock.
+        let injector = Injector::start()?;
+        Ok(Self { lock: Lock::take()?, injector })
     }
 }
 

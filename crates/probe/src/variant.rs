@@ -45,7 +45,7 @@ pub enum OpenError {
         known: Vec<&'static str>,
     },
     /// Something else went wrong.
-    #[error("{0:#}")]
+    #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
 

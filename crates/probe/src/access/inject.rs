@@ -35,19 +35,11 @@ pub(crate) fn userfaultfd_of(pid: u32) -> Result<Injected, String> {
         ));
     }
     let process = system::pidfd(pid).map_err(|e| format!("cannot open process {pid}: {e}"))?;
-    let memory =
-        File::open(format!("/proc/{pid}/mem")).map_err(|e| format!("cannot read process {pid}: {e}"))?;
-    let gadget = maps
-        .iter()
-        .filter(|m| m.name == "[vdso]")
-        .chain(maps.iter().filter(|m| m.executable && m.inode != 0))
-        .find_map(|m| syscall_instruction(&memory, m))
-        .ok_or("no system call instruction was found in its memory")?;
     let tid = a_thread(pid).ok_or_else(|| format!("no thread of process {pid} can be stopped now"))?;
 
     let mut thread = Stopped::seize(pid, tid, sandboxed(pid, tid))?;
     let began = Instant::now();
-    let done = borrow(&mut thread, &memory, gadget, process);
+    let done = borrow(&mut thread, pid, process);
     let restored = thread.release();
     let stopped_ns = began.elapsed().as_nanos() as u64;
     let uffd = done?;
@@ -56,8 +48,18 @@ pub(crate) fn userfaultfd_of(pid: u32) -> Result<Injected, String> {
 }
 
 /// The calls, in the stopped thread.
-fn borrow(thread: &mut Stopped, memory: &File, gadget: u64, process: OwnedFd) -> Result<OwnedFd, String> {
-    thread.prepare(memory)?;
+fn borrow(thread: &mut Stopped, pid: u32, process: OwnedFd) -> Result<OwnedFd, String> {
+    // Only now: until it stood still it could become another program, with its memory elsewhere.
+    let maps = Maps::read(pid).map_err(|e| format!("cannot read process {pid}: {e}"))?;
+    let memory =
+        File::open(format!("/proc/{pid}/mem")).map_err(|e| format!("cannot read process {pid}: {e}"))?;
+    let gadget = maps
+        .iter()
+        .filter(|m| m.name == "[vdso]")
+        .chain(maps.iter().filter(|m| m.inode != 0))
+        .find_map(|m| syscall_instruction(&memory, m))
+        .ok_or("no system call instruction was found in its memory")?;
+    thread.prepare(&memory)?;
     let fd = thread.call(gadget, libc::SYS_userfaultfd, uffd::FLAGS as u64)?;
     if fd < 0 {
         let why = std::io::Error::from_raw_os_error(-fd as i32);

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use trapline_model::access::Coverage;
 
 use super::injector::Injector;
@@ -94,6 +94,9 @@ impl Space {
     /// # Errors
     /// Why that cannot be, in words.
     pub(crate) fn open(pid: u32, engine: Engine, injector: &Injector) -> Result<Self> {
+        if Maps::read(pid).is_ok_and(|maps| maps.is_empty()) {
+            bail!("process {pid} has no memory of its own: it is a kernel thread, or has just ended");
+        }
         let pagemap = File::open(format!("/proc/{pid}/pagemap"))
             .with_context(|| format!("cannot read the page map of process {pid}"))?;
         let mut space =

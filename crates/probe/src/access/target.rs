@@ -62,8 +62,7 @@ impl Target {
             return false;
         }
         let told = std::mem::replace(&mut self.strange, true);
-        self.catch_up();
-        !told
+        self.catch_up() || !told
     }
 
     /// Reads the mappings anew if something in them is not known, or may be something else by now. Tells whether it
