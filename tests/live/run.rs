@@ -129,6 +129,14 @@ pub fn missing(name: &str, variant: &str) -> Option<String> {
     Some(format!("the variant does not attach: {}", refused["error"].as_str().unwrap_or_default()))
 }
 
+/// Whether a variant came to Linux after the running kernel, so that it need not be there.
+pub fn is_younger(variant: &str) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap(), numbers.next().unwrap());
+    variant == "rwp" && version < (7, 3)
+}
+
 /// The objects of JSON lines; lines that are something else (a command's own output) are left out.
 pub fn lines(bytes: &[u8]) -> Vec<Value> {
     String::from_utf8_lossy(bytes).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()

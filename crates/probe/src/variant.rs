@@ -48,7 +48,7 @@ pub enum OpenError {
     #[error("{0:#}")]
     Unavailable(anyhow::Error),
     /// Something else went wrong.
-    #[error("{0:#}")]
+    #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
 
