@@ -47,6 +47,16 @@ fn bad_input_is_refused() {
     );
     refuses(&["faults", "-o", "result.xyz"], 1, "end it in .jsonl, .csv or .txt");
     refuses(&["doctor", "--format", "csv"], 1, "table or jsonl");
+    refuses(&["kvm"], 2, "Usage");
+    refuses(&["kvm", "hist", "HTL"], 2, "trapline: no exit is called `HTL`; did you mean `HLT`?");
+    refuses(&["kvm", "slower", "--excludes", "12,CPIUD"], 2, "did you mean `CPUID`?");
+    refuses(&["kvm", "slower", "soon"], 2, "try 500ms, 2s or 1m");
+    refuses(
+        &["kvm", "count", "--by", "colour"],
+        2,
+        "possible values: reason, vm, vcpu, msr, port, mmio, rip",
+    );
+    refuses(&["kvm", "count", "--level", "l3"], 2, "possible values: l1, l2");
 }
 
 #[test]

@@ -122,12 +122,24 @@ pub fn guests_come_and_go(_: &'static str) {
     assert_eq!((u(&said.end["untimed"]), u(&said.end["uncounted"])), (12, 0));
 }
 
+/// Waits until a thread of the process sleeps by clock_nanosleep: the VMM in its pause.
+fn wait_for_pause(pid: u32) {
+    let sleeps = || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let mut calls = threads.filter_map(|thread| fs::read_to_string(thread.path().join("syscall")).ok());
+        calls.any(|call| call.split(' ').next() == Some("230"))
+    };
+    while !sleeps() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Killed between exit and entry: that exit is counted and never timed, and nobody who comes later gets its time.
 pub fn a_vcpu_dies_in_its_exit(_: &'static str) {
     let trapline = Beside::start(run("time", "auto", &["--split"]));
     for _ in 0..5 {
         let mut victim = start(&["--hlt", "1", "--pause", "30s"]);
-        std::thread::sleep(Duration::from_millis(400));
+        wait_for_pause(victim.id());
         victim.kill().unwrap();
         victim.wait().unwrap();
     }
@@ -136,7 +148,7 @@ pub fn a_vcpu_dies_in_its_exit(_: &'static str) {
     assert_eq!(of(&said.totals, HLT, "count"), u(&after["hlt"]) + 5);
     assert_eq!(of(&said.totals, HLT, "timed"), u(&after["hlt"]));
     assert!(
-        said.totals.iter().all(|row| row["max_ns"].as_u64().unwrap_or(0) < 300_000_000),
+        said.totals.iter().all(|row| row["max_ns"].as_u64().unwrap_or(0) < 5_000_000_000),
         "{:#?}",
         said.totals
     );

@@ -420,6 +420,7 @@ mod tests {
                 SgxLosses::layout(),
             ],
         );
+        compare(crate::access::OBJECT, &[AccessConfig::layout(), AccessLife::layout()]);
     }
 
     fn compare(object: &[u8], mirrors: &[Layout]) {
