@@ -98,6 +98,17 @@ impl Attached {
         Ok(bytes.map_or_else(T::zeroed, |bytes| pod_read_unaligned(&bytes)))
     }
 
+    /// How often the kernel did not run those of our programs: it was busy with the same one, or with a system call that
+    /// keeps programs off, in a thread that was preempted on that processor.
+    pub(crate) fn missed(&self, which: impl Fn(&str) -> bool) -> anyhow::Result<u64> {
+        let programs = self.object.progs().filter(|program| which(&program.name().to_string_lossy()));
+        // A program that was not loaded has no descriptor, and missed nothing.
+        let ids: Vec<u32> =
+            programs.filter_map(|program| Program::id_from_fd(program.as_fd()).ok()).collect();
+        let infos = ProgInfoIter::default().filter(|info| ids.contains(&info.id));
+        Ok(infos.map(|info| info.recursion_misses).sum())
+    }
+
     /// Adds processes to those that the filter means.
     pub(crate) fn add_pids(&self, pids: impl IntoIterator<Item = u32>) -> anyhow::Result<()> {
         let wanted = self.map("pids")?;

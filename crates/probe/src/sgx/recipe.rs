@@ -11,6 +11,7 @@ use trapline_model::sgx::Known;
 use super::initial;
 use crate::abi::{BY_TREE, SGX_NOWHERE, SgxConfig, SgxControl, SgxLayout, TrapFilter};
 use crate::sgx_driver::Driver;
+use crate::system;
 use crate::variant::{self, Recipe, Variant};
 
 pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sgx.bpf.o"));
@@ -18,18 +19,29 @@ pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sgx.b
 /// The number of the first interval; 0 would be what memory that was never written holds.
 pub(super) const FIRST_EPOCH: u64 = 1;
 
-/// Best first. Each has the programs without which it says nothing of faults, loads or evictions.
-const VARIANTS: &[Variant] = &[
-    Variant { name: "fentry", ways: &[&["fentry_fault", "fentry_faulted", "fentry_eldu", "fentry_ewb"]] },
-    Variant {
-        name: "kprobe",
-        ways: &[&["kprobe_fault", "kprobe_faulted", "kprobe_eldu", "kprobe_loaded", "kprobe_ewb"]],
-    },
-    Variant {
-        name: "legacy",
-        ways: &[&["legacy_fault", "legacy_faulted", "legacy_eldu", "legacy_loaded", "legacy_ewb"]],
-    },
-];
+/// Each has the programs without which it says nothing of faults, loads or evictions.
+const FENTRY: Variant =
+    Variant { name: "fentry", ways: &[&["fentry_fault", "fentry_faulted", "fentry_eldu", "fentry_ewb"]] };
+const KPROBE: Variant = Variant {
+    name: "kprobe",
+    ways: &[&["kprobe_fault", "kprobe_faulted", "kprobe_eldu", "kprobe_loaded", "kprobe_ewb"]],
+};
+const LEGACY: Variant = Variant {
+    name: "legacy",
+    ways: &[&["legacy_fault", "legacy_faulted", "legacy_eldu", "legacy_loaded", "legacy_ewb"]],
+};
+
+/// Best first.
+const VARIANTS: &[Variant] = &[FENTRY, KPROBE, LEGACY];
+
+/// The same where the kernel preempts itself. A thread can lose its processor in a program of `fentry`, and until it
+/// goes on, the kernel leaves that program out for all others there. It cannot in one of `kprobe`.
+const PREEMPTED: &[Variant] = &[KPROBE, FENTRY, LEGACY];
+
+/// Whether it is the program that counts faults.
+pub(super) fn begins_a_fault(program: &str) -> bool {
+    ["fentry_fault", "fentry_vepc", "kprobe_fault", "kprobe_vepc", "legacy_fault"].contains(&program)
+}
 
 /// Each program with the driver's function that it is for.
 const FUNCTIONS: &[(&str, &str)] = &[
@@ -170,7 +182,7 @@ impl Recipe for SgxRecipe {
     }
 
     fn variants(&self) -> &'static [Variant] {
-        VARIANTS
+        if system::preempts_itself() { PREEMPTED } else { VARIANTS }
     }
 
     fn always(&self) -> Vec<&'static str> {
