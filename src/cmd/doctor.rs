@@ -21,7 +21,8 @@ pub(crate) struct Args {
     programs: bool,
 }
 
-/// Reports, and gives the exit status: 0 if every tool has a variant that works.
+/// Reports, and gives the exit status: 0 if every tool has a variant that works. A tool about something that this machine
+/// does not have does not count.
 ///
 /// # Errors
 /// When the report cannot be written.
@@ -42,7 +43,10 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         }
         Format::Csv => bail!("the doctor reports as table or jsonl"),
     };
-    let works = |tool| variants.iter().any(|of| of.tool == tool && of.refusal.is_none());
+    let works = |tool| {
+        machine.lacks.iter().any(|(lacking, _)| *lacking == tool)
+            || variants.iter().any(|of| of.tool == tool && of.refusal.is_none())
+    };
     Ok(if variants.iter().all(|of| works(of.tool)) { 0 } else { UNAVAILABLE })
 }
 

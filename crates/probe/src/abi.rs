@@ -407,7 +407,6 @@ mod tests {
                 KvmLosses::layout(),
             ],
         );
-        compare(crate::access::OBJECT, &[AccessConfig::layout(), AccessLife::layout()]);
         compare(
             crate::sgx::OBJECT,
             &[

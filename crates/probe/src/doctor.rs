@@ -28,8 +28,15 @@ pub fn machine() -> Machine {
             .into_iter()
             .filter(|fs| system::is_mounted(fs))
             .collect(),
-        lacks: Driver::find(None).err().map(|lack| ("sgx", lack)).into_iter().collect(),
+        lacks: lacks(),
     }
+}
+
+/// The tools whose subject is not on this machine, and what is missing.
+fn lacks() -> Vec<(&'static str, String)> {
+    let kvm = kvm::check().err().map(|error| ("kvm", error.to_string()));
+    let sgx = Driver::find(None).err().map(|lack| ("sgx", lack));
+    [kvm, sgx].into_iter().flatten().collect()
 }
 
 /// A tool to look at: its name, and all that can be tried.
