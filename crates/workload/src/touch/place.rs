@@ -36,8 +36,8 @@ impl Place {
             On::Shared | On::File => MapFlags::MAP_SHARED,
         };
         let start = match on {
-            // SAFETY: no address is asked for, so that no existing mapping is replaced.
             On::Anon | On::Shared | On::Stack => {
+                // SAFETY: no address is asked for, so that no existing mapping is replaced.
                 unsafe { mman::mmap_anonymous(None, length, access, flags) }?
             }
             On::File | On::Private => {
