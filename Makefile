@@ -6,11 +6,11 @@ BIN   := target/release/trapline
 DEMO  := target/demo
 
 BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config gcc libc6-dev
-TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 qemu-utils busybox-static kmod cpio e2fsprogs util-linux xz-utils
+TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf
 BENCH_PACKAGES := $(BUILD_PACKAGES) bpftrace linux-perf
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-host test-vm check bench install build build-deps test-deps bench-deps rust
+.PHONY: help demo test test-host test-vm check kernels bench install build build-deps test-deps bench-deps rust
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -33,8 +33,10 @@ test-host: test-deps ## tests on this kernel (as root, those that need it too)
 	$(CARGO) test --workspace --locked
 
 test-vm: test-deps ## tests on the kernels of xtask/src/kernels.rs, in virtual machines
-	$(CARGO) test --workspace --locked --no-run --quiet
-	$(CARGO) xtask vm
+	$(CARGO) xtask vm --jobs 2
+
+kernels: test-deps ## what attaches on each kernel; writes docs/kernels.md
+	$(CARGO) xtask kernels
 
 bench: build bench-deps ## what a fault costs under trapline and its peers; writes docs/overhead.md
 	$(CARGO) bench --locked --bench faults

@@ -22,6 +22,19 @@ static __always_inline u64 cgroup_ancestor_id(struct cgroup *cgrp, u32 level)
 	return id;
 }
 
+/* Up to 5.13 a task's state was called `state`, and was longer; 2f064a59a11f (5.14) renamed it. */
+struct task_struct___pre514 {
+	volatile long state;
+} __attribute__((preserve_access_index));
+
+/* At sched_switch, of the task that leaves: it could go on, but something else is to run. */
+static __always_inline bool task_is_runnable(struct task_struct *task)
+{
+	if (bpf_core_field_exists(task->__state))
+		return BPF_CORE_READ(task, __state) == 0;
+	return BPF_CORE_READ((struct task_struct___pre514 *)task, state) == 0;
+}
+
 /*
  * From 6.16 sched_process_exit fires before exit_mm, so a thread's last faults (the kernel clears its tid in user
  * memory there) come after it; 5.x to 6.15 fire it after exit_mm. x86_fpu_dropped comes later still on every x86

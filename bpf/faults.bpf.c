@@ -20,6 +20,13 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* ---- the life of a fault ---- */
 
+/* Written once, so that the line stays clean. */
+static __always_inline void is_alive(u32 *flag)
+{
+	if (!*flag)
+		*flag = 1;
+}
+
 static __always_inline void fault_begins(struct tracked *t, u64 addr)
 {
 	t->open_addr = addr;
@@ -85,6 +92,7 @@ static __always_inline int exception(unsigned long addr, struct pt_regs *regs, u
 {
 	struct tracked *t;
 
+	is_alive(&alive.begins);
 	if ((s64)addr < 0) /* the kernel's own memory: no page fault in the sense of the accounting */
 		return 0;
 	t = wanted_thread(bpf_get_current_task_btf());
@@ -117,6 +125,7 @@ static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool major
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
 
+	is_alive(&alive.ends);
 	if (!t || t->unwanted)
 		return 0;
 	if (t->open_ns && t->open_addr == ctx->addr)
@@ -148,6 +157,7 @@ static __always_inline int handling(unsigned long addr, u32 flags, struct pt_reg
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = wanted_thread(task);
 
+	is_alive(&alive.begins);
 	if (!t)
 		return 0;
 	if (t->retrying && t->open_addr == addr) {
@@ -172,6 +182,7 @@ static __always_inline int handled(u32 ret)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
 
+	is_alive(&alive.ends);
 	if (!t || t->unwanted || !t->open_ns)
 		return 0;
 	if (ret & VM_FAULT_RETRY) {

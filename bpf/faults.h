@@ -51,6 +51,8 @@ struct faults_thread {
 	__u32 tid;
 	__u64 cgroup;
 	char comm[TRAP_COMM_LEN];
+	__u64 process_start_ns; /* the birth of its process: of the first thread */
+	char process_comm[TRAP_COMM_LEN];
 	__u64 major; /* completed faults, by the kernel's own accounting */
 	__u64 minor;
 	__u64 timed_major; /* how many of them were timed */
@@ -97,6 +99,12 @@ struct faults_process {
 	__u64 start_ns;
 	__u32 pid;
 	__u32 pad;
+};
+
+/* Whether the programs have run at all: some attach and are never called (function tracer or kprobes off). */
+struct faults_alive {
+	__u32 begins;
+	__u32 ends;
 };
 
 /* Losses, each of which reaches the end record. */

@@ -9,6 +9,7 @@
 const volatile struct faults_config config SEC(".rodata.config") = {};
 volatile struct faults_control control SEC(".data.control") = {};
 struct faults_losses losses SEC(".bss.losses") = {};
+struct faults_alive alive SEC(".bss.alive") = {};
 
 struct tracked {
 	/* What every fault touches is together: a fault that clears a page leaves little in the nearest cache. */
@@ -157,6 +158,8 @@ static __always_inline void fill_row(struct tracked *t, struct task_struct *task
 		t->row.minor = task->min_flt - t->base_minor;
 	}
 	t->row.cgroup = task_cgroup_id(task);
+	t->row.process_start_ns = BPF_CORE_READ(task, group_leader, start_time);
+	BPF_CORE_READ_INTO(&t->row.process_comm, task, group_leader, comm);
 	/* By name it is wanted under the name that it had. */
 	if (!t->unwanted)
 		__builtin_memcpy(t->row.comm, task->comm, TRAP_COMM_LEN);

@@ -78,12 +78,21 @@ struct task_struct {
 	char comm[16];
 	struct task_struct *group_leader;
 	struct css_set *cgroups;
+	unsigned int flags;
+	unsigned int __state; /* 5.14+, see compat.bpf.h */
 	struct mm_struct *mm;
 	struct signal_struct *signal;
 };
 
 struct vm_area_struct {
 	unsigned long vm_start;
+	unsigned long vm_end;
+	void *vm_private_data;
+};
+
+struct vm_fault {
+	struct vm_area_struct *vma;
+	unsigned long address;
 };
 
 #if defined(__TARGET_ARCH_x86)
@@ -99,6 +108,7 @@ struct seq_file;
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
+	u64 seq_num;
 };
 
 struct bpf_iter__task {
@@ -106,7 +116,24 @@ struct bpf_iter__task {
 	struct task_struct *task;
 };
 
+struct bpf_map;
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
+};
+
 struct linux_binprm;
+
+/* What a program of the tracepoint kvm:kvm_exit is given; the type is in kvm.ko's own BTF. */
+struct trace_event_raw_kvm_exit {
+	unsigned int exit_reason;
+	unsigned long guest_rip;
+	u32 isa;
+	unsigned int vcpu_id;
+};
 
 #pragma clang attribute pop
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use trapline_model::Schema;
 use trapline_probe::Filter;
 use trapline_probe::live::Frame;
@@ -34,10 +34,30 @@ pub(crate) enum Command {
     Access(cmd::access::Args),
     /// The names of programs that a running `access --exec` follows
     Targets(cmd::targets::Args),
+    /// Exits of virtual machines: by reason, how long they take, of the guest or of its own guests
+    Kvm(cmd::kvm::Args),
+    /// EPC paging of SGX enclaves: distinct pages, faults, bandwidth, loads, evictions
+    Sgx(cmd::sgx::Args),
     /// What attaches on this machine, what does not and why
     Doctor(cmd::doctor::Args),
     /// Programs that trap on purpose, and know how often they did
     Workload(cmd::workload::Args),
+}
+
+/// The command line, with what `derive` cannot say: to the users of `sgx`, a bare number of `-i` is seconds.
+pub(crate) fn command() -> clap::Command {
+    Cli::command().mut_subcommand("sgx", |sgx| {
+        sgx.mut_arg("interval", |arg| {
+            arg.value_parser(interval_in_seconds).help(
+                "Show rows at each such time; a bare number is seconds [default: 1; with a COMMAND, only the totals]",
+            )
+        })
+    })
+}
+
+/// Reads the command line; ends with a message if it cannot be understood.
+pub(crate) fn parse() -> Cli {
+    Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit())
 }
 
 /// What every live tool takes.
@@ -108,6 +128,11 @@ impl Live {
         }
     }
 
+    /// Whether an order of the rows was asked for.
+    pub(crate) fn has_sort(&self) -> bool {
+        self.sort.is_some()
+    }
+
     /// When rows are shown, and when it ends.
     ///
     /// # Errors
@@ -131,6 +156,7 @@ impl Live {
             cumulative: self.cumulative,
             duration: self.duration,
             sort,
+            in_order: false,
             top: self.top.map(|n| n as usize),
             pids: self.pids(),
         })
@@ -177,14 +203,18 @@ fn interval(text: &str) -> Result<Duration, String> {
     if time < SHORTEST { Err(format!("it must be at least {SHORTEST:?}")) } else { Ok(time) }
 }
 
+fn interval_in_seconds(text: &str) -> Result<Duration, String> {
+    let bare = text.parse::<f64>().is_ok();
+    interval(&if bare { format!("{text}s") } else { text.to_owned() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
@@ -199,5 +229,19 @@ mod tests {
         assert!(interval("0").is_err());
         assert!(interval("1").is_err());
         assert!(interval("0s").is_err());
+    }
+    #[test]
+    fn a_bare_interval_of_sgx_is_seconds() {
+        assert_eq!(interval_in_seconds("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(interval_in_seconds("500ms"), Ok(Duration::from_millis(500)));
+        assert!(interval_in_seconds("0").is_err() && interval_in_seconds("-1").is_err());
+        let seconds = command().try_get_matches_from(["trapline", "sgx", "-i", "3"]).unwrap();
+        let Ok(Cli { command: Command::Sgx(_), .. }) = Cli::from_arg_matches(&seconds) else {
+            panic!("not understood");
+        };
+        assert!(
+            command().try_get_matches_from(["trapline", "faults", "-i", "3"]).is_err(),
+            "3 ms are too short"
+        );
     }
 }

@@ -9,10 +9,10 @@ mod sink;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use trapline_model::kvm::NoSuchExit;
 use trapline_probe::{LaunchError, OpenError};
 
-use crate::cli::{Cli, Command};
+use crate::cli::Command;
 
 /// Something failed.
 const FAILED: u8 = 1;
@@ -20,12 +20,14 @@ const FAILED: u8 = 1;
 const UNAVAILABLE: u8 = 3;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse();
     trapline_probe::set_libbpf_output(cli.libbpf_log);
     let result = match &cli.command {
         Command::Faults(args) => cmd::faults::run(args),
         Command::Access(args) => cmd::access::run(args),
         Command::Targets(args) => cmd::targets::run(args).map(|()| 0),
+        Command::Kvm(args) => cmd::kvm::run(args),
+        Command::Sgx(args) => cmd::sgx::run(args),
         Command::Doctor(args) => cmd::doctor::run(args),
         Command::Workload(args) => cmd::workload::run(args).map(|()| 0),
     };
@@ -44,8 +46,11 @@ fn report(error: &anyhow::Error) -> u8 {
     if let Some(launch) = error.downcast_ref::<LaunchError>() {
         return launch.status();
     }
+    if error.is::<NoSuchExit>() {
+        return cli::USAGE;
+    }
     match error.downcast_ref::<OpenError>() {
-        Some(OpenError::Refused(_)) => UNAVAILABLE,
+        Some(OpenError::Refused(_) | OpenError::Unavailable(_)) => UNAVAILABLE,
         Some(OpenError::NoSuchVariant { .. }) => cli::USAGE,
         _ => FAILED,
     }

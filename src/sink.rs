@@ -7,16 +7,32 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
 use terminal_size::{Height, terminal_size};
-use trapline_model::{Item, Schema, Sink, access};
-use trapline_view::{Csv, Ftrace, JsonLines, Screen, Table};
+use trapline_model::{Item, Schema, Sink};
+use trapline_view::{Csv, JsonLines, Screen, Table};
 
 use crate::cli::Format;
+
+/// Where a sink writes.
+pub(crate) type Out = BufWriter<Box<dyn Write>>;
 
 /// Opens the output: a file, whose extension tells the form if nothing else does, or standard output.
 ///
 /// # Errors
 /// When the file cannot be made, or its extension says nothing.
 pub(crate) fn open(format: Option<Format>, output: Option<&Path>, schema: &'static Schema) -> Result<Named> {
+    open_with(format, output, schema, |out, screen, zone| Box::new(Table::new(out, screen, zone)))
+}
+
+/// The same, with a tool's own table.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_with(
+    format: Option<Format>,
+    output: Option<&Path>,
+    schema: &'static Schema,
+    table: impl FnOnce(Out, Screen, TimeZone) -> Box<dyn Sink>,
+) -> Result<Named> {
     let format = match (format, output) {
         (Some(format), _) => format,
         (None, Some(path)) => by_extension(path)?,
@@ -38,8 +54,7 @@ pub(crate) fn open(format: Option<Format>, output: Option<&Path>, schema: &'stat
         _ => Screen::Paper,
     };
     let sink: Box<dyn Sink> = match format {
-        Format::Table if schema == access::EVENT => Box::new(Ftrace::new(out)),
-        Format::Table => Box::new(Table::new(out, screen, TimeZone::system())),
+        Format::Table => table(out, screen, TimeZone::system()),
         Format::Jsonl => Box::new(JsonLines::new(out)),
         Format::Csv => Box::new(Csv::new(out, schema).with_context(|| format!("cannot write to {name}"))?),
     };

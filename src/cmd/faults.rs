@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use trapline_model::Source;
-use trapline_model::faults::{EVENT, ROW, STALL, STEP, StepOf};
+use trapline_model::faults::{By, EVENT, STALL, STEP, StepOf};
 use trapline_probe::Launch;
 use trapline_probe::faults::{Events, Faults, MinorLatency, Options};
 use trapline_probe::live::Live;
@@ -15,6 +15,10 @@ use crate::{cli, sink};
 pub(crate) struct Args {
     #[command(flatten)]
     live: cli::Live,
+
+    /// What a row is one of: thread, process or cgroup
+    #[arg(long, value_name = "WHAT", default_value = "thread", value_parser = by)]
+    by: By,
 
     /// Show every fault as a line
     #[arg(short, long)]
@@ -60,10 +64,10 @@ impl Args {
 /// # Errors
 /// When nothing can be attached, the command cannot be run, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
-    let frame = args.live.frame(ROW, "total_ns", args.events() == Events::None)?;
+    let frame = args.live.frame(args.by.schema(), "total_ns", args.events() == Events::None)?;
     let events = args.events();
     let schema = match events {
-        Events::None => ROW,
+        Events::None => args.by.schema(),
         Events::Faults => EVENT,
         Events::Steps(StepOf::Stall(_)) => STALL,
         Events::Steps(_) => STEP,
@@ -75,6 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     };
     let options = Options {
         filter: args.live.filter(),
+        by: args.by,
         variant: args.live.variant.clone(),
         minor_latency: args.minor_latency,
         events,
@@ -99,7 +104,16 @@ fn minor_latency(text: &str) -> Result<MinorLatency, String> {
     }
 }
 
-pub(crate) fn ring_mib(text: &str) -> Result<u32, String> {
+fn by(text: &str) -> Result<By, String> {
+    match text {
+        "thread" => Ok(By::Thread),
+        "process" => Ok(By::Process),
+        "cgroup" => Ok(By::Cgroup),
+        _ => Err("give thread, process or cgroup".into()),
+    }
+}
+
+pub(super) fn ring_mib(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(mib @ 1..=1024) if mib.is_power_of_two() => Ok(mib),
         _ => Err("give a power of two from 1 to 1024".into()),

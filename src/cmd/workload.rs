@@ -1,4 +1,4 @@
-//! `trapline workload`: makes data, and makes page faults whose number is known.
+//! `trapline workload`: makes data, page faults and exits of virtual machines whose number is known.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -11,6 +11,8 @@ use clap::{Subcommand, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use trapline_workload::faults::{Amount, Kind};
+#[cfg(target_arch = "x86_64")]
+use trapline_workload::guest;
 use trapline_workload::map::Advice;
 use trapline_workload::pattern::Pattern;
 use trapline_workload::touch::{Access, On};
@@ -18,7 +20,7 @@ use trapline_workload::{Control, data, faults, mmap, touch};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Make data, and make page faults whose number is known.
+/// Make data, page faults, and exits of virtual machines whose number is known.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -35,6 +37,9 @@ enum Work {
     Faults(Faults),
     /// Touch given pages in a given order, and print each touch as JSON lines
     Touch(Touch),
+    /// Run a virtual machine that takes an exact number of exits
+    #[cfg(target_arch = "x86_64")]
+    Guest(Guest),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -165,6 +170,45 @@ struct Touch {
     seed: Option<u64>,
 }
 
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, clap::Args)]
+struct Guest {
+    /// Port writes of each vCPU; one more ends it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    io: u32,
+    /// CPUID instructions of each vCPU
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    cpuid: u32,
+    /// HLT instructions of each vCPU
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    hlt: u32,
+    /// Writes of each vCPU to the memory of a device
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    mmio: u32,
+    /// Reads of a model-specific register of each vCPU
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    msr: u32,
+    /// First touches of each vCPU of pages that the host has to find memory for
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    touch: u32,
+    /// Runs of a guest within the guest, of each vCPU (AMD only): each makes the guest leave for VMRUN, CPUID and a port
+    /// write, and its own guest for CPUID and VMMCALL
+    #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = "100")]
+    nested: u32,
+    /// vCPUs (1 to 256)
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    vcpus: usize,
+    /// Pause of the VMM at each HLT: milliseconds, or with a unit (500us, 2ms)
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
+    pause: Duration,
+    /// A name for the guest, where monitors look for it; nothing else is done with it
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
 /// Does the work and prints what it did.
 ///
 /// # Errors
@@ -176,6 +220,8 @@ pub fn run(args: &Args) -> Result<()> {
         Work::Mmap(args) => args.format,
         Work::Faults(args) => args.format,
         Work::Touch(_) => Format::Jsonl,
+        #[cfg(target_arch = "x86_64")]
+        Work::Guest(args) => args.format,
     };
     let ready: Option<fn(usize)> = if format == Format::Table { Some(announce) } else { None };
     let control = Control { progress: true, ready, ..Control::default() };
@@ -190,6 +236,8 @@ pub fn run(args: &Args) -> Result<()> {
         Work::Mmap(args) => read_mapped(args, &control),
         Work::Faults(args) => make_faults(args, &control),
         Work::Touch(args) => touch_pages(args, &control),
+        #[cfg(target_arch = "x86_64")]
+        Work::Guest(args) => run_guest(args, &control),
     }
 }
 
@@ -274,6 +322,30 @@ fn make_faults(args: &Faults, control: &Control) -> Result<()> {
          memory, read-ahead or too little memory can do this",
         counted.major,
         counted.minor
+    );
+    Ok(())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn run_guest(args: &Guest, control: &Control) -> Result<()> {
+    let each = guest::Exits {
+        io: args.io,
+        cpuid: args.cpuid,
+        hlt: args.hlt,
+        mmio: args.mmio,
+        msr: args.msr,
+        touch: args.touch,
+        nested: args.nested,
+    };
+    let report = guest::run(&guest::Options { each, vcpus: args.vcpus, pause: args.pause }, control)?;
+    print(|out| match args.format {
+        Format::Table => report.write_text(out),
+        Format::Jsonl => report.write_jsonl(out),
+    })?;
+    ensure!(
+        report.exact(),
+        "not exact: the guest left for its VMM {:?} times (ports, HLT, device)",
+        report.seen
     );
     Ok(())
 }

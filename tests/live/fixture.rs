@@ -32,6 +32,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "storm" => storm(number(2), number(3)),
         "on-demand" => on_demand(),
         "rename" => rename(),
+        "sgx" => crate::sgx_driver::enclave(&words[at + 2..]),
         "touch" => touch(&map(number(2) * PAGE, 0)),
         "turmoil" => crate::turmoil::turmoil(number(2)),
         "steady" => crate::turmoil::steady(number(2)),

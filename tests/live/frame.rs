@@ -14,13 +14,14 @@ fn touch(pages: usize) -> Vec<String> {
 
 pub fn intervals_add_up(variant: &'static str) {
     let mut storm = fixture("storm");
-    storm.extend(["2", "2"].map(String::from));
+    storm.extend(["2", if place() == Place::Vm { "1" } else { "2" }].map(String::from));
     let said = Said::by(faults(variant, &["-i", "200ms"]).arg("--").args(&storm));
     let times: std::collections::BTreeSet<u64> = said.rows.iter().map(|r| u(&r["time_ns"])).collect();
-    assert!(times.len() >= 8, "{} intervals", times.len());
+    // Emulation is slow to read all threads: the intervals come late there, and must add up all the same.
+    assert!(times.len() >= if place() == Place::Vm { 2 } else { 8 }, "{} intervals", times.len());
     assert_eq!(sum(&said.rows, |_| true), sum(&said.totals, |_| true));
     if variant != "counters" {
-        for total in said.totals.iter().filter(|t| u(&t["minor"]) > 50_000) {
+        for total in said.totals.iter().filter(|t| u(&t["minor"]) > 1_000) {
             let rows = || said.rows.iter().filter(|r| r["tid"] == total["tid"]);
             assert_eq!(rows().map(|r| u(&r["total_ns"])).sum::<u64>(), u(&total["total_ns"]));
             assert_eq!(rows().map(|r| u(&r["max_ns"])).max().unwrap(), u(&total["max_ns"]));
@@ -57,6 +58,7 @@ pub fn filters(variant: &'static str) {
     let inner = dir.join("inner");
     std::fs::create_dir(&inner).unwrap();
     let trapline = Beside::start(faults(variant, &["--cgroup", dir.to_str().unwrap()]));
+    let grouped = Beside::start(faults(variant, &["--by", "cgroup"]));
     let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", inner.display());
     let mut inside = vec!["sh".into(), "-c".into(), join, "sh".into()];
     inside.extend(touch(5000));
@@ -65,10 +67,14 @@ pub fn filters(variant: &'static str) {
     inside.wait().unwrap();
     outside.wait().unwrap();
     let said = trapline.interrupt();
+    let grouped = grouped.interrupt();
     std::fs::remove_dir(&inner).unwrap();
     std::fs::remove_dir(&dir).unwrap();
     assert!(said.totals.iter().all(|t| u(&t["pid"]) == u64::from(inside.id())), "{:?}", said.totals);
     assert!((5000..6000).contains(&sum(&said.totals, |_| true).1), "{:?}", said.totals);
+    let path = format!("/{}/inner", dir.file_name().unwrap().to_str().unwrap());
+    let inner = sum(&grouped.totals, |t| t["cgroup"] == path.as_str());
+    assert!((5000..6000).contains(&inner.1), "{path}: {:?}", grouped.totals);
 }
 
 fn cgroup_root() -> std::path::PathBuf {

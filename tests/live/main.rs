@@ -10,10 +10,15 @@ mod access;
 mod exact;
 mod fixture;
 mod frame;
+mod kvm;
+mod kvm_cases;
 mod many;
 mod refuse;
 mod run;
+mod sgx;
+mod sgx_driver;
 mod step;
+mod taken_away;
 mod turmoil;
 mod unharmed;
 
@@ -34,6 +39,7 @@ struct Case {
 
 const ALL: &[&str] = &["fentry", "kprobe", "tracepoint", "counters"];
 const TIMING: &[&str] = &["fentry", "kprobe", "tracepoint"];
+const KVM: &[&str] = &["core", "format"];
 /// Not about a variant: run on whichever is chosen.
 const AUTO: &[&str] = &["auto"];
 
@@ -42,12 +48,21 @@ const RESETS: &[&str] = &["rwp", "writes"];
 const ENGINES: &[&str] = &["rwp", "writes", "none"];
 
 const ROOT: &[Need] = &[Need::Root];
+const EXITS: &[Need] = &[Need::Root, Need::Exits];
+const EXITS_AND_PERF: &[Need] = &[Need::Root, Need::Exits, Need::Perf];
+
+/// The variants of `sgx`.
+const DRIVERS: &[&str] = &["fentry", "kprobe", "legacy"];
+/// Those for the driver in the kernel.
+const MAINLINE: &[&str] = &["fentry", "kprobe"];
+const SGX: &[Need] = &[Need::Root, Need::SgxDouble];
 
 #[rustfmt::skip]
 const CASES: &[Case] = &[
     Case { name: "faults::exact::every_kind_of_fault_per_thread", needs: ROOT, variants: ALL, test: exact::every_kind_of_fault_per_thread },
     Case { name: "faults::exact::a_command_equals_wait4", needs: ROOT, variants: ALL, test: exact::a_command_equals_wait4 },
     Case { name: "faults::exact::a_running_process_from_outside", needs: ROOT, variants: ALL, test: exact::a_running_process_from_outside },
+    Case { name: "faults::exact::by_process", needs: ROOT, variants: ALL, test: exact::by_process },
     Case { name: "faults::exact::threads_that_exec", needs: ROOT, variants: ALL, test: exact::threads_that_exec },
     Case { name: "faults::exact::cold_files_read_by_many", needs: ROOT, variants: ALL, test: exact::cold_files_read_by_many },
     Case { name: "faults::exact::times_are_plausible", needs: ROOT, variants: TIMING, test: exact::times_are_plausible },
@@ -82,17 +97,52 @@ const CASES: &[Case] = &[
     Case { name: "access::unharmed::what_cannot_be_is_said", needs: ROOT, variants: RESETS, test: unharmed::what_cannot_be_is_said },
     Case { name: "access::unharmed::programs_are_followed_by_name", needs: ROOT, variants: ENGINES, test: unharmed::programs_are_followed_by_name },
     Case { name: "access::unharmed::a_budget_stretches_the_period", needs: ROOT, variants: RESETS, test: unharmed::a_budget_stretches_the_period },
+    Case { name: "faults::taken_away::the_kernels_types", needs: ROOT, variants: AUTO, test: taken_away::the_kernels_types },
+    Case { name: "faults::taken_away::the_function_tracer", needs: &[Need::Root, Need::FunctionTracer], variants: AUTO, test: taken_away::the_function_tracer },
+    Case { name: "faults::taken_away::by_lockdown", needs: &[Need::Root, Need::Lockdown], variants: AUTO, test: taken_away::by_lockdown },
+    Case { name: "kvm::counts_equal_the_guests_own", needs: EXITS, variants: KVM, test: kvm::counts_equal_the_guests_own },
+    Case { name: "kvm::counts_equal_perf_stat", needs: EXITS_AND_PERF, variants: KVM, test: kvm::counts_equal_perf_stat },
+    Case { name: "kvm::means_equal_perf_kvm_stat", needs: EXITS_AND_PERF, variants: KVM, test: kvm::means_equal_perf_kvm_stat },
+    Case { name: "kvm::times_and_histograms_agree", needs: EXITS, variants: KVM, test: kvm::times_and_histograms_agree },
+    Case { name: "kvm::slower_shows_what_the_histogram_holds", needs: EXITS, variants: KVM, test: kvm::slower_shows_what_the_histogram_holds },
+    Case { name: "kvm::phases_add_up", needs: EXITS, variants: KVM, test: kvm::phases_add_up },
+    Case { name: "kvm::subjects", needs: EXITS, variants: KVM, test: kvm::subjects },
+    Case { name: "kvm::filters", needs: EXITS, variants: AUTO, test: kvm_cases::filters },
+    Case { name: "kvm::intervals_add_up", needs: EXITS, variants: AUTO, test: kvm_cases::intervals_add_up },
+    Case { name: "kvm::sixty_four_vcpus", needs: EXITS, variants: KVM, test: kvm_cases::sixty_four_vcpus },
+    Case { name: "kvm::guests_come_and_go", needs: EXITS, variants: AUTO, test: kvm_cases::guests_come_and_go },
+    Case { name: "kvm::a_vcpu_dies_in_its_exit", needs: EXITS, variants: AUTO, test: kvm_cases::a_vcpu_dies_in_its_exit },
+    Case { name: "kvm::a_processor_goes_offline", needs: EXITS, variants: AUTO, test: kvm_cases::a_processor_goes_offline },
+    Case { name: "kvm::a_real_vmm_by_its_name", needs: EXITS, variants: AUTO, test: kvm_cases::a_real_vmm_by_its_name },
+    Case { name: "kvm::without_kvm", needs: ROOT, variants: AUTO, test: kvm_cases::without_kvm },
+    Case { name: "sgx::exact::one_enclave", needs: SGX, variants: DRIVERS, test: sgx::one_enclave },
+    Case { name: "sgx::exact::one_that_grows", needs: SGX, variants: MAINLINE, test: sgx::one_that_grows },
+    Case { name: "sgx::exact::three_at_once_at_the_same_addresses", needs: SGX, variants: DRIVERS, test: sgx::three_at_once_at_the_same_addresses },
+    Case { name: "sgx::exact::far_apart_in_32_gb", needs: SGX, variants: DRIVERS, test: sgx::far_apart_in_32_gb },
+    Case { name: "sgx::exact::threads_on_all_processors", needs: SGX, variants: DRIVERS, test: sgx::threads_on_all_processors },
+    Case { name: "sgx::exact::one_that_dies", needs: SGX, variants: DRIVERS, test: sgx::one_that_dies },
+    Case { name: "sgx::exact::one_after_the_other", needs: SGX, variants: DRIVERS, test: sgx::one_after_the_other },
+    Case { name: "sgx::exact::a_guests_memory", needs: SGX, variants: MAINLINE, test: sgx::a_guests_memory },
+    Case { name: "sgx::exact::who_evicted", needs: SGX, variants: DRIVERS, test: sgx::who_evicted },
+    Case { name: "sgx::exact::a_storm", needs: SGX, variants: DRIVERS, test: sgx::a_storm },
+    Case { name: "sgx::frame::clearing_and_not", needs: SGX, variants: DRIVERS, test: sgx::clearing_and_not },
+    Case { name: "sgx::frame::groups_and_filters", needs: SGX, variants: DRIVERS, test: sgx::groups_and_filters },
+    Case { name: "sgx::frame::little_memory", needs: SGX, variants: DRIVERS, test: sgx::little_memory },
+    Case { name: "sgx::frame::the_form_for_people", needs: SGX, variants: AUTO, test: sgx::the_form_for_people },
+    Case { name: "sgx::memory::sixty_four_gigabytes", needs: SGX, variants: AUTO, test: sgx::sixty_four_gigabytes },
+    Case { name: "sgx::refuse::the_kernels_own_functions", needs: SGX, variants: AUTO, test: sgx::the_kernels_own_functions },
 ];
 
 fn main() -> ExitCode {
     if let Some(status) = fixture::run_if_asked() {
         return status;
     }
+    kvm::load();
     let mut trials = Vec::new();
     for case in CASES {
-        let unmet = case.needs.iter().find_map(|need| need.unmet());
+        let unmet = case.needs.iter().find_map(|need| need.unmet().map(|why| (why, need.is_special())));
         for &variant in case.variants {
-            let missing = unmet.clone().or_else(|| run::missing(case.name, variant));
+            let missing = unmet.clone().or_else(|| Some((run::missing(case.name, variant)?, false)));
             let test = case.test;
             let name = format!("{}::{variant}", case.name);
             let trial = match missing {
@@ -102,10 +152,10 @@ fn main() -> ExitCode {
                     print!("({:.1} s) ", began.elapsed().as_secs_f64());
                     Ok(())
                 }),
-                Some(why) if place() == Place::Vm && !run::is_younger(variant) => {
+                Some((why, false)) if place() == Place::Vm && !run::is_younger(variant) => {
                     Trial::test(name, move || Err(Failed::from(format!("must run here, but {why}"))))
                 }
-                Some(why) => {
+                Some((why, _)) => {
                     println!("ignored: {name}: {why}");
                     Trial::test(name, || Ok(())).with_ignored_flag(true)
                 }

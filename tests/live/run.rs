@@ -29,6 +29,16 @@ pub fn place() -> Place {
 #[derive(Debug, Clone, Copy)]
 pub enum Need {
     Root,
+    /// A kernel whose function tracer can be switched off.
+    FunctionTracer,
+    /// A kernel that is locked down.
+    Lockdown,
+    /// A machine on which guests make real exits.
+    Exits,
+    /// The perf tool.
+    Perf,
+    /// The stand-in for an SGX driver, built for the running kernel: `TRAPLINE_SGX_DOUBLE` says where.
+    SgxDouble,
 }
 
 impl Need {
@@ -36,13 +46,42 @@ impl Need {
     pub fn unmet(self) -> Option<String> {
         match self {
             Self::Root => (!nix::unistd::geteuid().is_root()).then(|| "it needs root".into()),
+            Self::FunctionTracer => {
+                // Kernels that live patching relies on do not let it be switched off.
+                let switch = |to| std::fs::write("/proc/sys/kernel/ftrace_enabled", to);
+                (switch("0").and_then(|()| switch("1")).is_err())
+                    .then(|| "it needs a kernel whose function tracer can be switched off".into())
+            }
+            Self::Lockdown => lockdown()
+                .is_none_or(|mode| mode == "none")
+                .then(|| "it needs a kernel that was booted with lockdown=…".into()),
+            Self::Exits => crate::kvm::no_exits(),
+            Self::Perf => {
+                let perf = Command::new("perf").arg("--version").output();
+                (!perf.is_ok_and(|out| out.status.success())).then(|| "perf is not installed".into())
+            }
+            Self::SgxDouble => match std::env::var_os("TRAPLINE_SGX_DOUBLE") {
+                Some(module) if Path::new(&module).exists() => None,
+                _ => Some("it needs the module of tests/sgx-double, which `cargo xtask vm` builds".into()),
+            },
         }
     }
+
+    /// Whether it may be missing even where everything must run: it is about a machine of a special sort.
+    pub fn is_special(self) -> bool {
+        matches!(self, Self::Lockdown | Self::FunctionTracer)
+    }
+}
+
+/// The lockdown mode in force, if the kernel shows one.
+pub fn lockdown() -> Option<String> {
+    let text = std::fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
+    text.split_whitespace().find_map(|word| Some(word.strip_prefix('[')?.strip_suffix(']')?.to_owned()))
 }
 
 /// How often a test is repeated: less under software emulation.
 pub fn runs() -> usize {
-    if place() == Place::Vm { 6 } else { 100 }
+    if place() == Place::Vm { 3 } else { 100 }
 }
 
 /// A directory on a real disk, for files that can be cold.
@@ -78,6 +117,10 @@ pub fn fixture(name: &str) -> Vec<String> {
 pub fn missing(name: &str, variant: &str) -> Option<String> {
     static DOCTOR: OnceLock<Vec<Value>> = OnceLock::new();
     let tool = name.split("::").next();
+    if tool == Some("sgx") {
+        // Without a driver there is nothing to attach to, and the driver comes with the test.
+        return None;
+    }
     let doctor = DOCTOR.get_or_init(|| {
         let out = trapline().args(["doctor", "--format", "jsonl"]).output().unwrap();
         lines(&out.stdout).into_iter().filter(|line| line["attaches"] == "no").collect()

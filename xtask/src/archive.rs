@@ -13,8 +13,14 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::system::{self, Scratch};
 
-/// Where packages come from: a repository of the mirror and a suite in it.
-const SUITES: &[(Repository, &str)] = &[
+/// A repository of the mirror and a suite in it.
+type Suite = (Repository, &'static str);
+
+/// Where tools come from that the release of this machine does not have.
+const NEXT_RELEASE: &[Suite] = &[(Repository::Main, "trixie")];
+
+/// Where kernels come from.
+const SUITES: &[Suite] = &[
     (Repository::Main, "bookworm"),
     (Repository::Security, "bookworm-security"),
     (Repository::Main, "bookworm-backports"),
@@ -45,6 +51,7 @@ pub struct Wanted<'a> {
 /// The archive, asked only when something is not in the cache or an update was ordered.
 #[derive(Debug)]
 pub struct Archive {
+    suites: &'static [Suite],
     update: bool,
     apt: Option<Apt>,
 }
@@ -52,7 +59,12 @@ pub struct Archive {
 impl Archive {
     /// With `update`, sets in the cache are replaced when the archive has newer packages.
     pub fn new(update: bool) -> Self {
-        Self { update, apt: None }
+        Self { suites: SUITES, update, apt: None }
+    }
+
+    /// Of tools newer than this machine's. Not one with the kernels': the newest kernel of a series may be its, too.
+    pub fn of_next_release() -> Self {
+        Self { suites: NEXT_RELEASE, update: false, apt: None }
     }
 
     /// The directory in which the set is unpacked; `finish` completes a new one before it is put there.
@@ -66,7 +78,7 @@ impl Archive {
         }
         let apt = match self.apt.take() {
             Some(apt) => apt,
-            None => Apt::updated()?,
+            None => Apt::updated(self.suites)?,
         };
         let apt = self.apt.insert(apt);
         let names = apt.resolve(wanted)?;
@@ -109,7 +121,7 @@ struct Apt {
 
 impl Apt {
     /// Its lists are brought up to date first.
-    fn updated() -> Result<Self> {
+    fn updated(suites: &[Suite]) -> Result<Self> {
         ensure!(
             Path::new(KEYRING).exists(),
             "the keys of the Debian archive are missing: apt-get install debian-archive-keyring"
@@ -120,7 +132,7 @@ impl Apt {
         }
         fs::write(directory.path().join("status"), "")?;
         let mirrors = system::output(system::command("apt-get")?.args(["update", "--print-uris"]))?;
-        fs::write(directory.path().join("sources.list"), sources(&mirrors)?)?;
+        fs::write(directory.path().join("sources.list"), sources(&mirrors, suites)?)?;
         let apt = Self { directory };
         eprintln!("xtask: asking the Debian archive for its packages");
         system::output(apt.run("apt-get")?.args(["-qq", "update"])).context(
@@ -194,7 +206,7 @@ fn numbers(version: &str) -> Vec<u64> {
 }
 
 /// The source lines of our suites, on the mirror that the system's apt uses.
-fn sources(uris: &str) -> Result<String> {
+fn sources(uris: &str, suites: &[Suite]) -> Result<String> {
     let mirror = |repository| {
         let bases = uris.lines().filter_map(|line| line.strip_prefix('\'')?.split_once("/dists/"));
         bases.map(|(base, _)| base).find(|base| repository_of(base) == Some(repository))
@@ -205,7 +217,7 @@ fn sources(uris: &str) -> Result<String> {
         );
     };
     let security = mirror(Repository::Security).map_or_else(|| format!("{main}-security"), str::to_owned);
-    let lines = SUITES.iter().map(|(repository, suite)| {
+    let lines = suites.iter().map(|(repository, suite)| {
         let base = if *repository == Repository::Main { main } else { &security };
         format!("deb [signed-by={KEYRING}] {base} {suite} main\n")
     });
@@ -253,12 +265,12 @@ mod tests {
         let uris = "'http://mirror.example/debian/dists/stable/InRelease' a 0\n\
                     'http://other.example/tools/dists/any/InRelease' b 0\n\
                     'http://safe.example/debian-security/dists/stable-security/InRelease' c 0\n";
-        let sources = sources(uris).unwrap();
+        let sources = sources(uris, SUITES).unwrap();
         assert!(sources.contains("] http://mirror.example/debian trixie-backports main\n"), "{sources}");
         assert!(
             sources.contains("] http://safe.example/debian-security bookworm-security main\n"),
             "{sources}"
         );
-        assert!(super::sources("'http://other.example/tools/dists/any/InRelease' b 0\n").is_err());
+        assert!(super::sources("'http://other.example/tools/dists/any/InRelease' b 0\n", SUITES).is_err());
     }
 }

@@ -53,6 +53,16 @@ impl Files {
         Self::open(set)
     }
 
+    /// The kernel's release, as `uname -r` gives it.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The compressed kernel.
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
     fn open(set: PathBuf) -> Result<Self> {
         let root = set.join("root");
         let modules =

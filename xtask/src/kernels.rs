@@ -15,14 +15,28 @@ pub struct Kernel {
     pub packages: &'static [&'static str],
     /// Added to the kernel's command line, for example `lockdown=integrity`.
     pub append: &'static str,
+    /// Only the tests whose names contain this; all of them when it is empty.
+    pub tests: &'static str,
 }
 
 /// Every kernel of the stage, in the order in which they run.
 pub const KERNELS: &[Kernel] = &[
-    Kernel { name: "6.1", packages: &["linux-image-6.1.*-amd64"], append: "" },
-    Kernel { name: "6.12", packages: &["linux-image-6.12.*-amd64"], append: "" },
-    Kernel { name: "7.3", packages: SPLIT_7_3, append: "" },
+    Kernel { name: "6.1", packages: &["linux-image-6.1.*-amd64"], append: "", tests: "" },
+    Kernel { name: "6.12", packages: DEBIAN_6_12, append: "", tests: "" },
+    Kernel { name: "7.3", packages: SPLIT_7_3, append: "", tests: "" },
+    Kernel { name: "6.12-integrity", packages: DEBIAN_6_12, append: "lockdown=integrity", tests: LOCKDOWN },
+    Kernel {
+        name: "6.12-confidentiality",
+        packages: DEBIAN_6_12,
+        append: "lockdown=confidentiality",
+        tests: LOCKDOWN,
+    },
 ];
+
+const DEBIAN_6_12: &[&str] = &["linux-image-6.12.*-amd64"];
+
+/// What a locked-down kernel is booted for.
+const LOCKDOWN: &str = "by_lockdown";
 
 /// From 7.2 on Debian ships the image, the modules and the lists of what is built in as separate packages.
 const SPLIT_7_3: &[&str] =
@@ -54,7 +68,7 @@ mod tests {
     #[test]
     fn an_unknown_kernel_is_answered_with_the_known_ones() {
         let error = choose(&["6.5".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("\"6.5\"") && error.contains("6.1, 6.12, 7.3"), "{error}");
+        assert!(error.contains("\"6.5\"") && error.contains("6.1, 6.12, 7.3, "), "{error}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::archive::Archive;
 use crate::boot::{self, Files, Machine};
+use crate::double;
 use crate::emulator::{self, Accel, Emulator};
 use crate::harness::{self, Built, Tally};
 use crate::kernels::{self, Kernel};
@@ -48,7 +49,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
     /// Seconds after which a kernel has failed
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1500)]
     timeout: u64,
     /// Look for newer packages even when the cache has what is needed
     #[arg(long)]
@@ -79,11 +80,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for &kernel in &chosen {
         machines.push((kernel, Files::get(kernel, &mut archive)?));
     }
+    // Built outside: inside it would take as long as everything else.
+    for (_, files) in &machines {
+        double::build(files, &mut archive)?;
+    }
     let emulator = emulator::decide(args.accel, &mut archive, |kvm| boots(kvm, &machines))?;
     if let (Some(_), Some((kernel, files))) = (&args.shell, machines.first()) {
         let machine = Machine { emulator: &emulator, kernel, files, append: &args.append };
         eprintln!("xtask: booting {}; leave the shell to shut it down", kernel.name);
-        machine.shell(&(environment(kernel, args) + &terminal() + "exec bash\n"))?;
+        machine.shell(&(environment(files, kernel, args) + &terminal() + "exec bash\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let built = if args.run.is_some() { None } else { Some(harness::build(&args.tests, args.release)?) };
@@ -152,7 +157,7 @@ impl Stage<'_> {
         let mut log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         let machine = Machine { emulator: &self.emulator, kernel, files, append: &self.args.append };
         let limit = Duration::from_secs(self.args.timeout);
-        let end = machine.run(&self.work(kernel), limit, |line| {
+        let end = machine.run(&self.work(files, kernel), limit, |line| {
             report.tally.read(line);
             show(kernel, line);
             // What cannot be logged was at least shown.
@@ -191,8 +196,8 @@ impl Stage<'_> {
     }
 
     /// The script that the machine runs.
-    fn work(&self, kernel: &Kernel) -> String {
-        let mut work = environment(kernel, self.args);
+    fn work(&self, files: &Files, kernel: &Kernel) -> String {
+        let mut work = environment(files, kernel, self.args);
         if let Some(command) = &self.args.run {
             return work + &boot::step(&["sh".to_owned(), "-c".to_owned(), command.clone()]);
         }
@@ -204,6 +209,9 @@ impl Stage<'_> {
         for test in built.tests() {
             work += &format!("echo; echo {}\n", quote(&format!("tests of {}", test.name)));
             let mut words = vec![test.place.display().to_string()];
+            if self.args.test_args.is_empty() && !kernel.tests.is_empty() {
+                words.push(kernel.tests.to_owned());
+            }
             words.extend(self.args.test_args.iter().cloned());
             work += &boot::step(&words);
         }
@@ -231,7 +239,7 @@ fn boots(kvm: &Emulator, machines: &[(&'static Kernel, Files)]) -> Result<()> {
 }
 
 /// The start of every script: where we are, and what tests may rely on.
-fn environment(kernel: &Kernel, args: &Args) -> String {
+fn environment(files: &Files, kernel: &Kernel, args: &Args) -> String {
     let root = system::repository();
     let built = system::target().join(if args.release { "release" } else { "debug" });
     let mut script = format!("cd {} || exit\n", quote(&root.display().to_string()));
@@ -242,6 +250,7 @@ fn environment(kernel: &Kernel, args: &Args) -> String {
         ("TRAPLINE_PLACE".to_owned(), format!("vm:{}", kernel.name)),
         ("TRAPLINE_SCRATCH".to_owned(), "/mnt/scratch".to_owned()),
         ("TRAPLINE_RESULTS".to_owned(), "/run/trapline/results".to_owned()),
+        ("TRAPLINE_SGX_DOUBLE".to_owned(), double::module(files).display().to_string()),
     ];
     let ours = |name: &str| variables.iter().any(|(known, _)| known == name);
     let handed: Vec<_> = env::vars()
@@ -282,13 +291,13 @@ fn last_words(log: &str) -> Vec<&str> {
 /// Prints a line for each kernel and the plain count of all, and gives the exit code.
 fn summary(reports: &[Report], command: bool) -> ExitCode {
     println!();
-    println!("{:<12} {:>7} {:>7} {:>7} {:>7} {:>7}", "kernel", "boot", "all", "passed", "failed", "skipped");
+    println!("{:<20} {:>7} {:>7} {:>7} {:>7} {:>7}", "kernel", "boot", "all", "passed", "failed", "skipped");
     for Report { name, booted, took, tally, problem, .. } in reports {
         let boot = booted.map_or("-".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
         let took = format!("{:.0} s", took.as_secs_f64());
         let Tally { passed, failed, skipped, .. } = tally;
         let problem = problem.as_ref().map(|problem| format!("  {problem}")).unwrap_or_default();
-        println!("{name:<12} {boot:>7} {took:>7} {passed:>7} {failed:>7} {skipped:>7}{problem}");
+        println!("{name:<20} {boot:>7} {took:>7} {passed:>7} {failed:>7} {skipped:>7}{problem}");
     }
     if command {
         let code = reports.iter().map(|report| report.code).find(|code| *code != 0);

@@ -12,12 +12,15 @@ const PACKAGES: &[(&str, &str)] = &[
     ("apt-cache", "apt"),
     ("apt-get", "apt"),
     ("depmod", "kmod"),
+    ("gcc", "gcc"),
     ("dpkg-deb", "dpkg"),
+    ("make", "make"),
     ("mke2fs", "e2fsprogs"),
     ("modprobe", "kmod"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("setpriv", "util-linux"),
     ("xz", "xz-utils"),
+    ("zstd", "zstd"),
 ];
 
 /// Where the program is. The sbin directories are searched too: they are not in everybody's `PATH`.

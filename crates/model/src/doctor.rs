@@ -48,6 +48,8 @@ pub struct Machine {
     pub capabilities: Vec<&'static str>,
     /// Which of the kernel's own file systems are mounted, of those that help.
     pub mounted: Vec<&'static str>,
+    /// Tools about something that this machine does not have, and what it lacks.
+    pub lacks: Vec<(&'static str, String)>,
 }
 
 impl Machine {
@@ -55,13 +57,15 @@ impl Machine {
     #[must_use]
     pub fn settings(&self) -> Vec<(&'static str, Value)> {
         let yes = |is: bool| Value::from(if is { "yes" } else { "no" });
-        vec![
+        let mut settings = vec![
             ("lockdown", self.lockdown.as_deref().into()),
             ("btf", yes(self.btf)),
             ("privileged", yes(self.privileged)),
             ("capabilities", self.capabilities.join(" ").as_str().into()),
             ("mounted", self.mounted.join(" ").as_str().into()),
-        ]
+        ];
+        settings.extend(self.lacks.iter().map(|(tool, lack)| (*tool, lack.as_str().into())));
+        settings
     }
 }
 

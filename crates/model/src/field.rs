@@ -54,6 +54,8 @@ pub enum Show {
     Milliseconds(usize),
     /// Nanoseconds as microseconds with so many decimals.
     Microseconds(usize),
+    /// Bytes as megabytes (1,048,576 bytes) with so many decimals.
+    Megabytes(usize),
 }
 
 /// One figure of one tool.
@@ -83,6 +85,21 @@ pub enum Value {
     U64(u64),
     /// A text; may hold anything another process chose to call itself.
     Str(String),
+    /// A histogram: lowest and highest value of each bucket, both inclusive, and the number of values in it. An open-ended
+    /// bucket has no highest value.
+    Buckets(Vec<(u64, Option<u64>, u64)>),
+}
+
+impl Value {
+    /// Numbers come before texts, texts before histograms, and what is not known comes last.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::U64(_) => 0,
+            Self::Str(_) => 1,
+            Self::Buckets(_) => 2,
+            Self::Null => 3,
+        }
+    }
 }
 
 impl From<u64> for Value {
@@ -147,11 +164,7 @@ impl Record {
         match (&self.values[index], &other.values[index]) {
             (Value::U64(a), Value::U64(b)) => b.cmp(a),
             (Value::Str(a), Value::Str(b)) => a.cmp(b),
-            (Value::Null, Value::Null) => Ordering::Equal,
-            (Value::Null, _) => Ordering::Greater,
-            (_, Value::Null) => Ordering::Less,
-            (Value::U64(_), Value::Str(_)) => Ordering::Less,
-            (Value::Str(_), Value::U64(_)) => Ordering::Greater,
+            (a, b) => a.rank().cmp(&b.rank()),
         }
     }
 }

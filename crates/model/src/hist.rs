@@ -45,6 +45,30 @@ impl Hist {
         self.0.iter().map(|&(i, n)| (i.into(), n))
     }
 
+    /// By octave, as `log2` histograms have them: 0 to 1, 2 to 3, 4 to 7, … The last bucket may be open-ended: see [`Value`].
+    ///
+    /// [`Value`]: crate::Value::Buckets
+    #[must_use]
+    pub fn octaves(&self) -> Vec<(u64, Option<u64>, u64)> {
+        let mut octaves: Vec<(u64, Option<u64>, u64)> = Vec::new();
+        for (i, n) in self.iter() {
+            let (low, high) = bounds(i);
+            let (low, high) = match low {
+                _ if high == u64::MAX => (low, None),
+                0..4 => (low & !1, Some(low | 1)),
+                _ => {
+                    let first = 1 << low.ilog2();
+                    (first, Some((first * 2 - 1).min(bounds(BUCKETS - 1).0 - 1)))
+                }
+            };
+            match octaves.last_mut() {
+                Some(last) if last.0 == low => last.2 += n,
+                _ => octaves.push((low, high, n)),
+            }
+        }
+        octaves
+    }
+
     /// Adds another histogram's counts.
     pub fn add(&mut self, other: &Self) {
         for &(i, n) in &other.0 {
@@ -108,6 +132,15 @@ mod tests {
             assert!((read / exact - 1.0).abs() <= 0.125, "{q}: {read} for {exact}");
         }
         assert_eq!(Hist::default().quantile(0.5, 0, 0), None);
+    }
+
+    #[test]
+    fn octaves_hold_all_and_do_not_overlap() {
+        let octaves = Hist::new(&[1; BUCKETS]).octaves();
+        assert_eq!(octaves.iter().map(|&(.., n)| n).sum::<u64>(), BUCKETS as u64);
+        assert_eq!(&octaves[..4], [(0, Some(1), 2), (2, Some(3), 2), (4, Some(7), 4), (8, Some(15), 4)]);
+        assert!(octaves.windows(2).all(|pair| pair[0].1.is_some_and(|high| high + 1 == pair[1].0)));
+        assert_eq!(octaves.last(), Some(&(7 << 30, None, 1)));
     }
 
     #[test]

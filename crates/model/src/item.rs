@@ -43,6 +43,11 @@ impl Block {
             let ties = (0..a.schema().len()).map(|i| b.compare(a, i));
             ties.fold(a.compare(b, index), std::cmp::Ordering::then)
         });
+        self.cut(top);
+    }
+
+    /// Keeps the first `top` rows.
+    pub fn cut(&mut self, top: Option<usize>) {
         if let Some(top) = top {
             self.hidden = self.rows.len().saturating_sub(top);
             self.rows.truncate(top);

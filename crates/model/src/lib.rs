@@ -9,6 +9,8 @@ pub mod faults;
 mod field;
 mod hist;
 mod item;
+pub mod kvm;
+pub mod sgx;
 
 pub use field::{Column, Field, Kind, Record, Schema, Show, Unit, Value};
 pub use hist::{BUCKETS, Hist, bounds, bucket};

@@ -1,9 +1,10 @@
-//! The structures that user space and the kernel half share: `bpf/trap.h` and `bpf/faults.h`, mirrored.
+//! The structures that user space and the kernel half share: `bpf/trap.h` and each tool's header, mirrored.
 //!
 //! A test compares each with the types in the compiled object, so a mirror cannot drift from its original.
 
 use bytemuck::{Pod, Zeroable};
 use trapline_model::BUCKETS;
+use trapline_model::kvm::PHASES;
 
 pub(crate) const COMM_LEN: usize = 16;
 /// A minimum of nothing; an address that is not known.
@@ -99,6 +100,8 @@ mirror! {
         tid: u32,
         cgroup: u64,
         comm: [u8; COMM_LEN],
+        process_start_ns: u64,
+        process_comm: [u8; COMM_LEN],
         major: u64,
         minor: u64,
         timed_major: u64,
@@ -133,6 +136,14 @@ mirror! {
 }
 
 mirror! {
+    /// Whether programs have run.
+    FaultsAlive = "faults_alive" {
+        begins: u32,
+        ends: u32,
+    }
+}
+
+mirror! {
     /// What was lost.
     FaultsLosses = "faults_losses" {
         events: u64,
@@ -141,6 +152,189 @@ mirror! {
         untracked: u64,
         uncounted: u64,
         unpaired: u64,
+    }
+}
+
+mirror! {
+    /// Where the kvm tracepoints have their fields.
+    KvmOffsets = "kvm_offsets" {
+        reason: u32,
+        isa: u32,
+        vcpu: u32,
+        rip: u32,
+        sub: u32,
+        write: u32,
+    }
+}
+
+mirror! {
+    /// How the kvm programs work.
+    KvmConfig = "kvm_config" {
+        slow_ns: u64,
+        timed: u32,
+        split: u32,
+        vcpu: u32,
+        sub: u32,
+        choice: u32,
+        pad: u32,
+        at: KvmOffsets,
+    }
+}
+
+mirror! {
+    /// What exits are counted under.
+    KvmKey = "kvm_key" {
+        sub: u64,
+        thread: u32,
+        vcpu: u32,
+        reason: u32,
+        write: u32,
+    }
+}
+
+mirror! {
+    /// Exits of one level.
+    KvmLevel = "kvm_level" {
+        timed: u64,
+        ns: u64,
+        max_ns: u64,
+        recent: [u64; 2],
+        epoch: [u64; 2],
+        reflected: u64,
+        to_vmm: u64,
+        phase_ns: [u64; PHASES],
+        faults_major: u64,
+        faults_minor: u64,
+        hist: [u64; BUCKETS],
+    }
+}
+
+mirror! {
+    /// Exits of one key.
+    KvmExits = "kvm_exits" {
+        count: u64,
+        undecided: u64,
+        l2_count: u64,
+        level: [KvmLevel; 2],
+    }
+}
+
+mirror! {
+    /// A thread that runs a vCPU.
+    KvmThread = "kvm_thread" {
+        start_ns: u64,
+        process_start_ns: u64,
+        pid: u32,
+        tid: u32,
+        isa: u32,
+        ended: u32,
+    }
+}
+
+mirror! {
+    /// One slow exit.
+    KvmEvent = "kvm_event" {
+        time_ns: u64,
+        latency_ns: u64,
+        rip: u64,
+        pid: u32,
+        tid: u32,
+        vcpu: u32,
+        isa: u32,
+        reason: u32,
+        level: u32,
+    }
+}
+
+mirror! {
+    /// What was lost.
+    KvmLosses = "kvm_losses" {
+        events: u64,
+        uncounted: u64,
+        untracked: u64,
+    }
+}
+
+/// An offset that is not known.
+pub(crate) const SGX_NOWHERE: u32 = u32::MAX;
+
+mirror! {
+    /// Where an SGX driver's types have their fields, bytes.
+    SgxLayout = "sgx_layout" {
+        encl_base: u32,
+        encl_size: u32,
+        encl_refcount: u32,
+        encl_secs: u32,
+        page_encl: u32,
+        page_desc: u32,
+        epc_owner: u32,
+        pad: u32,
+    }
+}
+
+mirror! {
+    /// How the sgx programs work.
+    SgxConfig = "sgx_config" {
+        release_is_seen: u32,
+        pad: u32,
+    }
+}
+
+mirror! {
+    /// What changes while they run.
+    SgxControl = "sgx_control" {
+        epoch: u64,
+    }
+}
+
+mirror! {
+    /// Which pages of which enclave, in which interval.
+    SgxChunkKey = "sgx_chunk_key" {
+        index: u64,
+        serial: u32,
+        epoch: u32,
+    }
+}
+
+mirror! {
+    /// One enclave.
+    SgxEnclave = "sgx_enclave" {
+        serial: u64,
+        start_ns: u64,
+        cgroup: u64,
+        base: u64,
+        size: u64,
+        pid: u32,
+        guest: u32,
+        pages: u64,
+        unaccounted: u64,
+        faults: u64,
+        loads: u64,
+        added: u64,
+        mapped: u64,
+        busy: u64,
+        failed: u64,
+        evictions: u64,
+        by_daemon: u64,
+        caused: u64,
+        refaults: u64,
+        secs_loads: u64,
+        secs_evictions: u64,
+        load_ns: u64,
+        longest: [u64; 2],
+        hist: [u64; BUCKETS],
+        comm: [u8; COMM_LEN],
+    }
+}
+
+mirror! {
+    /// What the sgx programs lost.
+    SgxLosses = "sgx_losses" {
+        untracked: u64,
+        unpaired: u64,
+        crowded: u64,
+        unmarked: u64,
+        unended: u64,
     }
 }
 
@@ -175,10 +369,13 @@ pub(crate) fn comm(bytes: &[u8; COMM_LEN]) -> String {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
+    use std::io::Write;
 
     use libbpf_rs::btf::{Btf, HasSize, types};
 
     use super::*;
+
+    type Layout = (&'static str, usize, Vec<(&'static str, usize)>);
 
     #[test]
     fn mirrors_equal_the_kernel_half() {
@@ -192,17 +389,42 @@ mod tests {
                 FaultsThread::layout(),
                 FaultsEvent::layout(),
                 FaultsStep::layout(),
+                FaultsAlive::layout(),
                 FaultsLosses::layout(),
+            ],
+        );
+        compare(
+            crate::kvm::OBJECT,
+            &[
+                TrapFilter::layout(),
+                KvmOffsets::layout(),
+                KvmConfig::layout(),
+                KvmKey::layout(),
+                KvmLevel::layout(),
+                KvmExits::layout(),
+                KvmThread::layout(),
+                KvmEvent::layout(),
+                KvmLosses::layout(),
+            ],
+        );
+        compare(
+            crate::sgx::OBJECT,
+            &[
+                TrapFilter::layout(),
+                SgxLayout::layout(),
+                SgxConfig::layout(),
+                SgxControl::layout(),
+                SgxChunkKey::layout(),
+                SgxEnclave::layout(),
+                SgxLosses::layout(),
             ],
         );
         compare(crate::access::OBJECT, &[AccessConfig::layout(), AccessLife::layout()]);
     }
 
-    type Layout = (&'static str, usize, Vec<(&'static str, usize)>);
-
     fn compare(object: &[u8], mirrors: &[Layout]) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        std::io::Write::write_all(&mut file, object).unwrap();
+        file.write_all(object).unwrap();
         let btf = Btf::from_path(file.path()).unwrap();
         for (name, size, fields) in mirrors {
             let original: types::Struct<'_> = btf.type_by_name(name).unwrap_or_else(|| panic!("no {name}"));

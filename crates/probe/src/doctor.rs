@@ -7,8 +7,11 @@ use trapline_model::doctor::{Machine, Program, Refusal, Variant};
 use crate::abi::{BY_TID, TrapFilter};
 use crate::access;
 use crate::faults::{Events, FaultsRecipe, MinorLatency};
+use crate::kvm::{self, KvmRecipe};
+use crate::sgx::SgxRecipe;
+use crate::sgx_driver::Driver;
 use crate::system;
-use crate::variant::{self, Recipe};
+use crate::variant::{self, Recipe, Verified};
 
 /// Looks at the machine.
 #[must_use]
@@ -18,13 +21,14 @@ pub fn machine() -> Machine {
         host: header.host,
         kernel: header.kernel,
         lockdown: system::lockdown(),
-        btf: std::path::Path::new(system::KERNEL_BTF).exists(),
+        btf: system::has_kernel_types(),
         privileged: system::has_bpf_privilege(),
         capabilities: system::named_capabilities(),
         mounted: ["tracefs", "debugfs", "bpf", "cgroup2"]
             .into_iter()
             .filter(|fs| system::is_mounted(fs))
             .collect(),
+        lacks: Driver::find(None).err().map(|lack| ("sgx", lack)).into_iter().collect(),
     }
 }
 
@@ -32,7 +36,7 @@ pub fn machine() -> Machine {
 struct Tool {
     name: &'static str,
     variants: fn(&'static str) -> Vec<Variant>,
-    programs: fn() -> Result<Vec<(String, Result<u64, Refusal>)>>,
+    programs: fn() -> Result<Vec<Verified>>,
 }
 
 /// The tools, in the order of the report.
@@ -51,6 +55,8 @@ const TOOLS: &[Tool] = &[
         },
         programs: || variant::load_each(&access::lives()),
     },
+    Tool { name: "kvm", variants: kvm, programs: || variant::load_each(&KvmRecipe::new(nobody())) },
+    Tool { name: "sgx", variants: |tool| tried(tool, &sgx()), programs: || variant::load_each(&sgx()) },
 ];
 
 /// Tries every variant of every tool.
@@ -78,6 +84,24 @@ fn faults() -> FaultsRecipe {
         events: Events::Faults,
         ring_bytes: 64 << 10,
     }
+}
+
+fn sgx() -> SgxRecipe {
+    // Where no driver works, what the kernel has is tried all the same: that it attaches is worth knowing.
+    SgxRecipe::new(nobody(), Driver::find(None).unwrap_or_default(), 1)
+}
+
+/// Without KVM there is nothing to attach to: that is said, not what the kernel says of it.
+fn kvm(tool: &'static str) -> Vec<Variant> {
+    let recipe = KvmRecipe::new(nobody());
+    let Err(error) = kvm::check() else { return tried(tool, &recipe) };
+    let missing = || Refusal {
+        errno: Some("ENOENT".into()),
+        error: error.to_string(),
+        remedy: "load KVM on a machine that has it: modprobe kvm_intel, or modprobe kvm_amd".into(),
+    };
+    let all = recipe.variants().iter();
+    all.map(|of| Variant { tool, variant: of.name, refusal: Some(missing()) }).collect()
 }
 
 /// Attaches each variant for a moment.

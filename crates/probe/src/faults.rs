@@ -4,18 +4,19 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytemuck::{bytes_of, pod_read_unaligned};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
 use trapline_model::faults::{
-    Access, Extremes, Fault, InOrder, Ledger, Process, Report, Stats, Step, StepOf, Thread, Timing,
+    Access, By, Extremes, Fault, InOrder, Ledger, Process, Report, Stats, Step, StepOf, Thread, Timing,
 };
 use trapline_model::{Block, Event, Header, Hist, Value};
 
 use crate::abi::{
-    self, BY_CGROUP, BY_COMM, BY_PID, FaultsConfig, FaultsControl, FaultsEvent, FaultsLosses, FaultsStep,
-    FaultsThread, TrapFilter,
+    self, BY_CGROUP, BY_COMM, BY_PID, FaultsAlive, FaultsConfig, FaultsControl, FaultsEvent, FaultsLosses,
+    FaultsStep, FaultsThread, TrapFilter,
 };
+use crate::cgroup::Paths;
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
@@ -77,6 +78,8 @@ pub enum Events {
 pub struct Options {
     /// Whose faults.
     pub filter: Filter,
+    /// What a row is one of.
+    pub by: By,
     /// Only this variant, not the first that works.
     pub variant: Option<String>,
     /// Which minor faults are timed.
@@ -95,6 +98,7 @@ pub struct Faults {
     retired: MapHandle,
     incoming: Incoming,
     ledger: Ledger,
+    cgroups: Paths,
     settings: Settings,
     epoch: u64,
 }
@@ -189,6 +193,17 @@ impl Recipe for FaultsRecipe {
         };
         perf::attach(program, perf::open_everywhere(event, period)?)
     }
+
+    fn prove(&self, attached: &Attached) -> Result<()> {
+        if attached.variant == "counters" {
+            return Ok(());
+        }
+        system::fault_once().context("cannot take a page fault")?;
+        let alive: FaultsAlive = attached.read(".bss.alive")?;
+        let ends = alive.ends != 0 || self.minor_latency != MinorLatency::Exact;
+        ensure!(alive.begins != 0 && ends, "it was attached, and a page fault of our own did not reach it");
+        Ok(())
+    }
 }
 
 impl Faults {
@@ -217,10 +232,15 @@ impl Faults {
             attached = variant::open(&recipe, Some(attached.variant))?;
         }
         let pids = options.filter.pids.iter().copied().chain(launch.map(Launch::pid));
-        Ok(Self::start(attached, &recipe, pids)?)
+        Ok(Self::start(attached, &recipe, pids, options.by)?)
     }
 
-    fn start(attached: Attached, recipe: &FaultsRecipe, pids: impl Iterator<Item = u32>) -> Result<Self> {
+    fn start(
+        attached: Attached,
+        recipe: &FaultsRecipe,
+        pids: impl Iterator<Item = u32>,
+        by: By,
+    ) -> Result<Self> {
         let timing = match (attached.variant, recipe.minor_latency) {
             ("counters", _) => Timing::None,
             (_, MinorLatency::Off) => Timing::Major,
@@ -242,7 +262,16 @@ impl Faults {
         io::copy(&mut Iter::new(&adopt)?, &mut io::sink()).context("cannot go through the threads")?;
         let read = attached.iterator("threads_read")?;
         let settings = Settings { timing, minor_latency: recipe.minor_latency, events: recipe.events };
-        Ok(Self { attached, read, retired, incoming, ledger: Ledger::new(timing), settings, epoch: 0 })
+        Ok(Self {
+            attached,
+            read,
+            retired,
+            incoming,
+            ledger: Ledger::new(by, timing),
+            cgroups: Paths::default(),
+            settings,
+            epoch: 0,
+        })
     }
 
     /// Lets the kernel half begin the next interval, and reads the one that ended.
@@ -253,7 +282,7 @@ impl Faults {
         let mut bytes = Vec::new();
         Iter::new(&self.read)?.read_to_end(&mut bytes).context("cannot read the threads")?;
         for chunk in bytes.chunks_exact(size_of::<FaultsThread>()) {
-            self.ledger.live(report(&pod_read_unaligned(chunk), epoch));
+            self.ledger.live(report(&pod_read_unaligned(chunk), epoch, &mut self.cgroups));
         }
         // After the living: a thread that ended in between is in both, and its end replaces its life.
         self.fetch_ended(epoch)
@@ -265,7 +294,7 @@ impl Faults {
             let batch = self.retired.lookup_and_delete_batch(BATCH, MapFlags::ANY, MapFlags::ANY);
             let mut last = true;
             for (_, value) in batch.context("cannot read the ended threads")? {
-                self.ledger.ended(report(&pod_read_unaligned(&value), epoch));
+                self.ledger.ended(report(&pod_read_unaligned(&value), epoch, &mut self.cgroups));
                 last = false;
             }
             if last {
@@ -350,14 +379,17 @@ impl Tool for Faults {
 }
 
 /// A thread's figures in the words of the model; `epoch` is the interval that is about to be shown.
-fn report(row: &FaultsThread, epoch: u64) -> Report {
+fn report(row: &FaultsThread, epoch: u64, cgroups: &mut Paths) -> Report {
     let mut recent = Extremes::default();
     for of in row.recent.iter().filter(|of| of.epoch == epoch) {
         recent = Extremes { max_ns: of.max_ns, min_ns: of.min_ns };
     }
     Report {
         thread: Thread { pid: row.pid, tid: row.tid, start_ns: row.start_ns },
-        comm: abi::comm(&row.comm),
+        comm: abi::comm(&row.comm).into(),
+        process: Process { pid: row.pid, start_ns: row.process_start_ns },
+        process_comm: abi::comm(&row.process_comm).into(),
+        cgroup: cgroups.path(row.cgroup),
         stats: Stats {
             major: row.major,
             minor: row.minor,

@@ -1,6 +1,5 @@
 //! Which tasks are meant: turned into what the kernel half compares.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -10,6 +9,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use thiserror::Error;
 
 use crate::abi::{BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, COMM_LEN, TrapFilter};
+use crate::cgroup::hierarchy;
 
 /// How many processes can be named, TRAP_MAX_PIDS in `bpf/trap.h`.
 const MAX_PIDS: usize = 4096;
@@ -87,7 +87,7 @@ impl Filter {
             abi.comm[..comm.len()].copy_from_slice(comm.as_bytes());
         }
         if let Some(path) = &self.cgroup {
-            let (id, level) = cgroup(path)?;
+            let (id, level) = id_and_level(path)?;
             abi.by |= BY_CGROUP;
             abi.cgroup = id;
             abi.cgroup_level = level;
@@ -101,7 +101,7 @@ impl Filter {
 }
 
 /// The id and the depth of a cgroup of the v2 hierarchy: its directory's inode number, and how far below the root.
-fn cgroup(path: &Path) -> Result<(u64, u32), FilterError> {
+fn id_and_level(path: &Path) -> Result<(u64, u32), FilterError> {
     let no = |why: String| FilterError::NoCgroup(path.to_owned(), why);
     let root =
         hierarchy().ok_or_else(|| no("no v2 hierarchy is mounted (mount -t cgroup2 none DIR)".into()))?;
@@ -116,22 +116,6 @@ fn cgroup(path: &Path) -> Result<(u64, u32), FilterError> {
     let id = fs::metadata(&dir).map_err(|e| no(e.to_string()))?.ino();
     let below = dir.strip_prefix(&root).map_err(|_| no(format!("it is not below {}", root.display())))?;
     Ok((id, below.components().filter(|c| matches!(c, Component::Normal(_))).count() as u32))
-}
-
-/// Where the cgroup v2 hierarchy is mounted.
-fn hierarchy() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let root_is_shown = before.split(' ').nth(3) == Some("/");
-        let dir = before.split(' ').nth(4)?;
-        (after.starts_with("cgroup2 ") && root_is_shown).then(|| PathBuf::from(unescape(dir)))
-    })
-}
-
-/// Undoes the octal escapes of mountinfo.
-fn unescape(text: &str) -> OsString {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\").into()
 }
 
 #[cfg(test)]

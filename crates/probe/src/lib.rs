@@ -5,13 +5,18 @@
 
 mod abi;
 pub mod access;
+mod btf;
+mod cgroup;
 pub mod doctor;
 pub mod faults;
 mod filter;
+pub mod kvm;
 mod launch;
 pub mod live;
 mod perf;
 mod ring;
+pub mod sgx;
+mod sgx_driver;
 mod signals;
 mod system;
 mod variant;

@@ -70,6 +70,8 @@ pub struct Frame {
     pub duration: Option<Duration>,
     /// Index of the field that rows are sorted by.
     pub sort: usize,
+    /// Rows stay in the order in which the tool gives them.
+    pub in_order: bool,
     /// Show only so many rows.
     pub top: Option<usize>,
     /// End when all of these processes have.
@@ -219,7 +221,11 @@ impl<T: Tool> Live<T> {
     }
 
     fn block(&self, mut block: Block) -> Block {
-        block.sort(self.frame.sort, self.frame.top);
+        if self.frame.in_order {
+            block.cut(self.frame.top);
+        } else {
+            block.sort(self.frame.sort, self.frame.top);
+        }
         block
     }
 

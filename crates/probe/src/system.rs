@@ -1,10 +1,13 @@
 //! Facts about the machine that headers, `doctor` and error messages need.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
@@ -16,6 +19,13 @@ pub(crate) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
+
+/// Whether the kernel describes its types: the file begins as BTF does (include/uapi/linux/btf.h, BTF_MAGIC).
+pub(crate) fn has_kernel_types() -> bool {
+    let mut magic = [0; 2];
+    fs::File::open(KERNEL_BTF).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+        && u16::from_ne_bytes(magic) == 0xeb9f
+}
 
 /// CLOCK_MONOTONIC in nanoseconds: the clock of every `time_ns` and `start_ns`.
 pub(crate) fn monotonic_ns() -> u64 {
@@ -71,6 +81,20 @@ pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Takes one page fault: touches memory that is there for the first time, and gives it back.
+#[allow(unsafe_code)]
+pub(crate) fn fault_once() -> Result<(), Errno> {
+    let page = NonZeroUsize::MIN;
+    // SAFETY: a new mapping at an address of the kernel's choice; it is written to within its first byte, and nobody
+    // else knows of it when it is unmapped.
+    unsafe {
+        let at =
+            mmap_anonymous(None, page, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE)?;
+        at.cast::<u8>().write_volatile(1);
+        munmap(at, page.get())
+    }
 }
 
 /// The first item of a stream that starts now.

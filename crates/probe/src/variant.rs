@@ -44,6 +44,9 @@ pub enum OpenError {
         /// The names there are.
         known: Vec<&'static str>,
     },
+    /// What the tool watches is not on this machine.
+    #[error("{0:#}")]
+    Unavailable(anyhow::Error),
     /// Something else went wrong.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
@@ -104,6 +107,22 @@ impl Attached {
         Ok(())
     }
 
+    /// A program that goes through a map's elements, ready to be run by opening it.
+    pub(crate) fn map_iterator(&self, name: &str, map: &str) -> anyhow::Result<Link> {
+        let map = self.map(map)?;
+        let program = self.object.progs_mut().find(|p| p.name() == name);
+        let program = program.ok_or_else(|| anyhow!("the kernel half has no program {name}"))?;
+        Ok(program.attach_iter(map.as_fd())?)
+    }
+
+    /// How often a program was not run because another one was running, as far as the kernel tells (5.12; for classic
+    /// tracepoints 6.7).
+    pub(crate) fn missed(&self) -> u64 {
+        let loaded = self.object.progs().filter(Program::autoload);
+        let ids: Vec<u32> = loaded.filter_map(|program| Program::id_from_fd(program.as_fd()).ok()).collect();
+        ProgInfoIter::default().filter(|info| ids.contains(&info.id)).map(|info| info.recursion_misses).sum()
+    }
+
     /// An iterator program, ready to be run by opening it.
     pub(crate) fn iterator(&self, name: &str) -> anyhow::Result<Link> {
         let program = self.object.progs_mut().find(|p| p.name() == name);
@@ -126,6 +145,10 @@ pub(crate) trait Recipe {
     /// Attaches one program; nothing if it is not to be attached.
     fn attach(&self, program: &libbpf_rs::ProgramMut<'_>) -> anyhow::Result<Vec<Link>> {
         Ok(vec![program.attach()?])
+    }
+    /// Shows that what is attached is called, too: there are kernels that attach a program and never run it.
+    fn prove(&self, _attached: &Attached) -> anyhow::Result<()> {
+        Ok(())
     }
 }
 
@@ -156,7 +179,8 @@ pub(crate) fn try_variant(recipe: &impl Recipe, variant: &Variant) -> Result<Att
             // No such type in the kernel: what an optional program attaches to may be what is missing.
             if errno(&error) == Some(Errno::ESRCH) { load(recipe, way, &[]) } else { Err(error) }
         });
-        match loaded.and_then(|(object, rest)| attach(recipe, variant.name, object, way, &rest)) {
+        let attached = loaded.and_then(|(object, rest)| attach(recipe, variant.name, object, way, &rest));
+        match attached.and_then(|attached| recipe.prove(&attached).map(|()| attached)) {
             Ok(attached) => return Ok(attached),
             Err(error) => refusal = Some(explain(&error)),
         }
@@ -184,8 +208,11 @@ fn load(
     Ok((object.load()?, rest))
 }
 
+/// A program's name, and how many instructions the verifier went through or why it refused.
+pub(crate) type Verified = (String, Result<u64, Refusal>);
+
 /// Loads each program of a tool for itself: its name, and how many instructions the verifier went through.
-pub(crate) fn load_each(recipe: &impl Recipe) -> anyhow::Result<Vec<(String, Result<u64, Refusal>)>> {
+pub(crate) fn load_each(recipe: &impl Recipe) -> anyhow::Result<Vec<Verified>> {
     let open = || ObjectBuilder::default().open_memory(recipe.object());
     let names: Vec<String> = open()?.progs().map(|p| p.name().to_string_lossy().into_owned()).collect();
     let insns = |name: &str| -> anyhow::Result<u64> {
@@ -229,7 +256,7 @@ fn attach(
 }
 
 /// The system's error in a chain, if there is one. libbpf-rs keeps it to itself but for its text.
-fn errno(error: &anyhow::Error) -> Option<Errno> {
+pub(crate) fn errno(error: &anyhow::Error) -> Option<Errno> {
     let own = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
     let text = format!("{error:#}");
     let shown = || text.rsplit_once("(os error ")?.1.split(')').next()?.parse().ok();
@@ -247,28 +274,51 @@ fn explain(error: &anyhow::Error) -> Refusal {
 }
 
 fn remedy(errno: Option<Errno>) -> String {
-    if !system::has_bpf_privilege() {
-        return "run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE".into();
+    if errno.is_none() {
+        return "see that kernel.ftrace_enabled and /sys/kernel/debug/kprobes/enabled are 1, or use another variant"
+            .into();
     }
-    if !std::path::Path::new(system::KERNEL_BTF).exists() {
-        return format!("needs a kernel with CONFIG_DEBUG_INFO_BTF ({} is missing)", system::KERNEL_BTF);
+    if !system::has_bpf_privilege() {
+        return "run as root, or with CAP_BPF and CAP_PERFMON".into();
+    }
+    if !system::has_kernel_types() {
+        return format!(
+            "{} is missing or empty: use a kernel with CONFIG_DEBUG_INFO_BTF",
+            system::KERNEL_BTF
+        );
     }
     let lockdown = system::lockdown();
-    match errno {
-        Some(Errno::EPERM | Errno::EACCES) if lockdown.as_deref().is_some_and(|mode| mode != "none") => {
-            format!(
-                "kernel lockdown is `{}`: boot without it (no `lockdown=` on the kernel command line, Secure Boot off) \
-             or use another variant",
-                lockdown.unwrap_or_default()
-            )
+    match (errno, lockdown.as_deref()) {
+        // It forbids reading the kernel's memory, whatever the error that comes of it.
+        (_, Some("confidentiality")) => {
+            "kernel lockdown is `confidentiality`, which lets no program read the kernel: \
+             boot with `lockdown=integrity` or without lockdown"
+                .into()
         }
-        Some(Errno::EPERM | Errno::EACCES) => {
+        (Some(Errno::EPERM | Errno::EACCES), Some("none")) => {
             "this kernel refuses such programs even to root; use another variant".into()
         }
-        Some(Errno::ENOENT | Errno::ESRCH | Errno::EOPNOTSUPP | Errno::EINVAL) => {
-            "this kernel lacks what the variant attaches to (built without it); use another variant".into()
+        (Some(Errno::EPERM | Errno::EACCES), Some(mode)) => {
+            format!("kernel lockdown is `{mode}`: boot without it (Secure Boot off), or use another variant")
         }
-        Some(Errno::ENOMEM | Errno::E2BIG | Errno::EMFILE) => {
+        (Some(Errno::EPERM | Errno::EACCES), None) => {
+            "this kernel refuses such programs even to root, perhaps by \
+             lockdown (mount -t securityfs none /sys/kernel/security shows it); use another variant"
+                .into()
+        }
+        (
+            Some(
+                Errno::ENOENT
+                | Errno::ESRCH
+                | Errno::EOPNOTSUPP
+                | Errno::EINVAL
+                | Errno::ENODEV
+                | Errno::EBUSY,
+            ),
+            _,
+        ) => "this kernel lacks what the variant attaches to, or keeps it for others; use another variant"
+            .into(),
+        (Some(Errno::ENOMEM | Errno::E2BIG | Errno::EMFILE), _) => {
             "the kernel is short of memory or descriptors for it; free some and try again".into()
         }
         _ => "use another variant, and report this with the output of `trapline doctor`".into(),

@@ -31,6 +31,7 @@ impl<W: Write> Csv<W> {
             Value::Null => String::new(),
             Value::U64(n) => n.to_string(),
             Value::Str(s) => harmless(s),
+            Value::Buckets(buckets) => listed(buckets),
         });
         Ok(self.out.write_record([kind.to_owned(), time_ns.to_string()].into_iter().chain(values))?)
     }
@@ -62,6 +63,15 @@ impl<W: Write> Sink for Csv<W> {
         }
         self.out.flush()
     }
+}
+
+/// `0-1:5 2-3:7`; the highest value of an open-ended bucket is left out.
+fn listed(buckets: &[(u64, Option<u64>, u64)]) -> String {
+    let one = |&(low, high, n): &(u64, Option<u64>, u64)| match high {
+        Some(high) => format!("{low}-{high}:{n}"),
+        None => format!("{low}-:{n}"),
+    };
+    buckets.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 /// A name that a spreadsheet shows and does not compute.

@@ -21,11 +21,17 @@ pub fn doctor(out: &mut impl Write, machine: &Machine, variants: &[Variant]) -> 
     writeln!(out, "kernel types  {}", if machine.btf { "yes (BTF)" } else { "no BTF" })?;
     writeln!(out, "capabilities  {}", list(&machine.capabilities))?;
     writeln!(out, "mounted       {}", list(&machine.mounted))?;
+    for (tool, lack) in &machine.lacks {
+        writeln!(out, "{tool:<13} {}", visible(lack))?;
+    }
     let mut used = Vec::new();
     for of in variants {
         let verdict = match &of.refusal {
             Some(refusal) => format!("no   {}", refusal.errno.as_deref().unwrap_or("")),
             None if used.contains(&of.tool) => "yes".into(),
+            None if machine.lacks.iter().any(|(tool, _)| *tool == of.tool) => {
+                "yes, and would see nothing".into()
+            }
             None => {
                 used.push(of.tool);
                 "yes, and is used".into()

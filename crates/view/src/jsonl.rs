@@ -81,5 +81,8 @@ fn member(line: &mut String, name: &str, value: &Value) {
         Value::Null => write!(line, ",\"{name}\":null"),
         Value::U64(n) => write!(line, ",\"{name}\":{n}"),
         Value::Str(s) => write!(line, ",\"{name}\":{}", serde_json::Value::from(s.as_str())),
+        Value::Buckets(buckets) => {
+            write!(line, ",\"{name}\":{}", serde_json::json!(buckets))
+        }
     };
 }

@@ -5,7 +5,10 @@ mod csv;
 mod doctor;
 mod escape;
 mod ftrace;
+mod histogram;
 mod jsonl;
+mod kvm;
+mod lines;
 mod table;
 
 pub use csv::Csv;
@@ -13,4 +16,6 @@ pub use doctor::{doctor, programs};
 pub use escape::visible;
 pub use ftrace::Ftrace;
 pub use jsonl::JsonLines;
+pub use kvm::{KvmForm, KvmTable};
+pub use lines::Lines;
 pub use table::{Screen, Table};

@@ -7,6 +7,7 @@ use trapline_model::{Block, End, Event, Field, Header, Item, Record, Schema, Sho
 use unicode_width::UnicodeWidthStr;
 
 use crate::escape::visible;
+use crate::histogram::histogram;
 
 /// Where a table is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +41,7 @@ impl<W: Write> Table<W> {
 
     fn header(&mut self, header: &Header) {
         self.wall_minus_monotonic = i128::from(header.start_unix_ns) - i128::from(header.start_ns);
-        let settings = header.settings.iter().filter_map(|(name, value)| match value {
-            Value::Null => None,
-            Value::U64(n) => Some(format!(", {} {n}", name.replace('_', " "))),
-            Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
-        });
-        self.note = format!("trapline {} by {}{}", header.tool, header.variant, settings.collect::<String>());
+        self.note = note(header);
     }
 
     /// The time of day at a moment of the monotonic clock.
@@ -89,19 +85,20 @@ impl<W: Write> Table<W> {
         }
         Ok(())
     }
+}
 
-    fn end(&mut self, end: &End) -> io::Result<()> {
-        let mut text = format!(
-            "{:.3} s, {} events, {} lost, sampled 1:{}, {:.1} ms of our own processor time",
-            end.duration_ns as f64 / 1e9,
-            end.events,
-            end.lost,
-            end.sampled,
-            end.self_ns as f64 / 1e6
-        );
-        end.losses.iter().for_each(|(name, n)| text.push_str(&format!(", {n} {name}")));
-        writeln!(self.out, "{text}")
-    }
+/// What a run saw and lost, in words.
+pub(crate) fn end_line(end: &End) -> String {
+    let mut text = format!(
+        "{:.3} s, {} events, {} lost, sampled 1:{}, {:.1} ms of our own processor time",
+        end.duration_ns as f64 / 1e9,
+        end.events,
+        end.lost,
+        end.sampled,
+        end.self_ns as f64 / 1e6
+    );
+    end.losses.iter().for_each(|(name, n)| text.push_str(&format!(", {n} {name}")));
+    text
 }
 
 impl<W: Write> Sink for Table<W> {
@@ -110,8 +107,13 @@ impl<W: Write> Sink for Table<W> {
             Item::Header(header) => self.header(header),
             Item::Events(events) => self.events(events)?,
             Item::Rows(block) => self.rows(block)?,
-            Item::Totals(block) => self.totals(block)?,
-            Item::End(end) => self.end(end)?,
+            Item::Totals(block) => {
+                self.totals(block)?;
+                if let Some(sum) = &block.sum {
+                    histogram(&mut self.out, sum)?;
+                }
+            }
+            Item::End(end) => writeln!(self.out, "{}", end_line(end))?,
         }
         self.out.flush()
     }
@@ -137,6 +139,16 @@ pub(crate) fn block(out: &mut impl Write, title: &str, block: &Block, most: usiz
     Ok(())
 }
 
+/// What ran and how, in one line.
+pub(crate) fn note(header: &Header) -> String {
+    let settings = header.settings.iter().filter_map(|(name, value)| match value {
+        Value::U64(n) => Some(format!(", {} {n}", name.replace('_', " "))),
+        Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
+        Value::Null | Value::Buckets(_) => None,
+    });
+    format!("trapline {} by {}{}", header.tool, header.variant, settings.collect::<String>())
+}
+
 fn headings(schema: &Schema) -> String {
     let cells = schema.iter().filter_map(|field| field.column.map(|c| (field, c.title.to_owned())));
     join(cells)
@@ -160,13 +172,14 @@ fn join<'a>(cells: impl Iterator<Item = (&'a Field, String)>) -> String {
     line
 }
 
-fn cell(value: &Value, show: Show) -> String {
+pub(crate) fn cell(value: &Value, show: Show) -> String {
     match (value, show) {
-        (Value::Null, _) => "-".into(),
+        (Value::Null | Value::Buckets(_), _) => "-".into(),
         (Value::Str(s), _) => visible(s),
         (Value::U64(n), Show::Hex) => format!("{n:#x}"),
         (Value::U64(n), Show::Milliseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e6),
         (Value::U64(n), Show::Microseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e3),
+        (Value::U64(n), Show::Megabytes(decimals)) => format!("{:.decimals$}", *n as f64 / 1_048_576.0),
         (Value::U64(n), Show::Integer | Show::Text) => n.to_string(),
     }
 }

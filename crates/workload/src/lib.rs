@@ -1,14 +1,18 @@
 //! Programs that trap on purpose, and know how often they did.
 //!
-//! A monitor of page faults is checked against a program whose faults are known. This crate holds four:
-//! [`data`] makes a file, [`mmap`] reads one through a memory mapping in a chosen order, [`faults`] makes
-//! an exact number of page faults, and [`touch`] touches given pages at given times. Each returns a report with what it did and, per thread, the major and
-//! minor faults by the kernel's own accounting; [`report`] prints those as text or as JSON lines.
+//! A monitor of page faults is checked against a program whose faults are known. This crate holds five:
+//! [`data`] makes a file, [`mmap`] reads one through a memory mapping in a chosen order, [`faults`] makes an
+//! exact number of page faults, and [`guest`] is a virtual machine that takes an exact number of exits. Each returns
+//! a report with what it did, the first three with the major and minor faults of each thread by the kernel's own
+//! accounting; [`report`] prints those as text or as JSON lines. A fifth, [`touch`], touches given pages at given
+//! times and tells of each.
 
 pub mod cache;
 pub mod crew;
 pub mod data;
 pub mod faults;
+#[cfg(target_arch = "x86_64")]
+pub mod guest;
 pub mod map;
 pub mod mmap;
 pub mod pattern;

@@ -281,14 +281,14 @@ fn nanoseconds(span: Duration) -> u64 {
 }
 
 /// A JSON object on one line, its fields in the order in which they were given.
-struct Line(String);
+pub(crate) struct Line(String);
 
 impl Line {
-    fn new(kind: &str) -> Self {
+    pub(crate) fn new(kind: &str) -> Self {
         Self(format!("{{\"type\":{}", Value::from(kind)))
     }
 
-    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         // Writing to a string does not fail.
         let _ = write!(self.0, ",{}:{}", Value::from(name), value.into());
         self
@@ -298,7 +298,7 @@ impl Line {
         self.with(&format!("{prefix}major"), faults.major).with(&format!("{prefix}minor"), faults.minor)
     }
 
-    fn write(mut self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(mut self, out: &mut impl Write) -> io::Result<()> {
         self.0.push_str("}\n");
         out.write_all(self.0.as_bytes())
     }

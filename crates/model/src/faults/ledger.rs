@@ -1,9 +1,11 @@
 //! The ledger: reports of threads in, rows out. Differences between intervals, threads that end, totals over the run.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
-use super::{Extremes, ROW, Report, Stats, Thread, Timing};
-use crate::field::Record;
+use super::group::{By, Key};
+use super::{Extremes, Report, Stats, Thread, Timing};
+use crate::field::{Record, Value};
 use crate::item::Block;
 
 /// Threads that ended are kept apart up to this number; beyond it the least of them are put together in one row.
@@ -11,7 +13,8 @@ const ENDED_KEPT: usize = 65_536;
 
 #[derive(Debug, Default)]
 struct Entry {
-    comm: String,
+    key: Key,
+    comm: Rc<str>,
     /// What is settled: reported at the end of the thread.
     closed: Stats,
     /// The last report of the living thread.
@@ -24,39 +27,53 @@ struct Entry {
 }
 
 impl Entry {
+    fn take(&mut self, by: By, report: Report) {
+        (self.key, self.comm) = by.key(&report);
+        self.live = report.stats;
+        self.extremes.add(report.extremes);
+        self.recent.add(report.recent);
+    }
+
     fn total(&self) -> Stats {
         let mut total = self.closed.clone();
         total.add(&self.live);
         total
+    }
+
+    /// What is to be shown for the interval that ends now; it is shown from now on.
+    fn interval(&mut self, cumulative: bool) -> (Stats, Extremes) {
+        let recent = std::mem::take(&mut self.recent);
+        let total = self.total();
+        let since = total.since(&self.shown);
+        self.shown = total;
+        if cumulative { (self.shown.clone(), self.extremes) } else { (since, recent) }
     }
 }
 
 /// Turns reports into rows: differences between intervals, threads that end, totals over the run.
 #[derive(Debug)]
 pub struct Ledger {
+    by: By,
     timing: Timing,
     threads: HashMap<Thread, Entry>,
     ended: usize,
+    /// Threads that ended, put together.
     others: Entry,
-    others_threads: u64,
+    folded: u64,
 }
 
 impl Ledger {
-    /// An empty ledger for figures of which so much is timed.
+    /// An empty ledger for figures of which so much is timed; its rows are grouped.
     #[must_use]
-    pub fn new(timing: Timing) -> Self {
-        Self { timing, threads: HashMap::new(), ended: 0, others: Entry::default(), others_threads: 0 }
+    pub fn new(by: By, timing: Timing) -> Self {
+        Self { by, timing, threads: HashMap::new(), ended: 0, others: Entry::default(), folded: 0 }
     }
 
     /// Takes the report of a living thread: it replaces the one before.
     pub fn live(&mut self, report: Report) {
         let entry = self.threads.entry(report.thread).or_default();
-        entry.comm = report.comm;
-        entry.live = report.stats;
-        entry.extremes.add(report.extremes);
-        entry.recent.add(report.recent);
-        if entry.ended {
-            entry.ended = false;
+        entry.take(self.by, report);
+        if std::mem::take(&mut entry.ended) {
             self.ended -= 1;
         }
     }
@@ -64,110 +81,110 @@ impl Ledger {
     /// Takes the last report of a thread; whatever was reported of it alive is contained in it.
     pub fn ended(&mut self, report: Report) {
         let entry = self.threads.entry(report.thread).or_default();
-        entry.comm = report.comm;
-        entry.live = Stats::default();
-        entry.closed.add(&report.stats);
-        entry.extremes.add(report.extremes);
-        entry.recent.add(report.recent);
-        if !entry.ended {
-            entry.ended = true;
+        entry.take(self.by, report);
+        let last = std::mem::take(&mut entry.live);
+        entry.closed.add(&last);
+        if !std::mem::replace(&mut entry.ended, true) {
             self.ended += 1;
+        }
+        if self.ended > ENDED_KEPT {
+            self.fold();
         }
     }
 
     /// How many ended threads are shown together in one row, for there were too many to keep apart.
     #[must_use]
     pub fn folded(&self) -> u64 {
-        self.others_threads
+        self.folded
     }
 
     /// The faults of the interval that ends now; with `cumulative`, those since the beginning.
     pub fn interval(&mut self, time_ns: u64, cumulative: bool) -> Block {
-        let mut rows = Vec::new();
-        let mut sum = (Stats::default(), Extremes::default());
-        for (&thread, entry) in &mut self.threads {
-            let recent = std::mem::take(&mut entry.recent);
-            if entry.ended && entry.shown.faults() == entry.closed.faults() && !cumulative {
-                continue;
-            }
-            let total = entry.total();
-            let (stats, extremes) = if cumulative {
-                (total.clone(), entry.extremes)
-            } else {
-                (total.since(&entry.shown), recent)
-            };
-            entry.shown = total;
-            if stats.faults() > 0 {
-                rows.push(row(self.timing, Some(thread), &entry.comm, &stats, extremes));
-                sum.0.add(&stats);
-                sum.1.add(extremes);
+        let mut rows = Rows::default();
+        for entry in self.threads.values_mut().chain([&mut self.others]) {
+            // A thread that ended and was shown has nothing more to show.
+            if !entry.ended || cumulative || entry.shown.faults() != entry.closed.faults() {
+                let (stats, extremes) = entry.interval(cumulative);
+                rows.add(entry, &stats, extremes);
             }
         }
-        self.fold();
-        let sum = row(self.timing, None, "TOTAL", &sum.0, sum.1);
-        Block { time_ns, rows, sum: Some(sum), hidden: 0 }
+        rows.block(self.by, self.timing, time_ns)
     }
 
     /// The faults of the whole run.
     #[must_use]
     pub fn totals(&self, time_ns: u64) -> Block {
-        let mut rows = Vec::new();
-        let mut sum = (Stats::default(), Extremes::default());
-        let mut push = |thread: Option<Thread>, entry: &Entry| {
-            let total = entry.total();
-            if total.faults() > 0 {
-                rows.push(row(self.timing, thread, &entry.comm, &total, entry.extremes));
-                sum.0.add(&total);
-                sum.1.add(entry.extremes);
-            }
-        };
-        self.threads.iter().for_each(|(&thread, entry)| push(Some(thread), entry));
-        push(None, &self.others);
-        let sum = row(self.timing, None, "TOTAL", &sum.0, sum.1);
-        Block { time_ns, rows, sum: Some(sum), hidden: 0 }
+        let mut rows = Rows::default();
+        for entry in self.threads.values().chain([&self.others]) {
+            rows.add(entry, &entry.total(), entry.extremes);
+        }
+        rows.block(self.by, self.timing, time_ns)
     }
 
-    /// Keeps memory bounded: puts the least of the ended threads together when there are too many.
+    /// Keeps memory bounded: puts the least of the ended threads together.
     fn fold(&mut self) {
-        if self.ended <= ENDED_KEPT {
-            return;
-        }
-        let mut ended: Vec<(u64, Thread)> =
-            self.threads.iter().filter(|(_, e)| e.ended).map(|(&t, e)| (e.closed.faults(), t)).collect();
+        let ended = self.threads.iter().filter(|(_, entry)| entry.ended);
+        let mut ended: Vec<(u64, Thread)> = ended.map(|(&thread, e)| (e.closed.faults(), thread)).collect();
         ended.sort_unstable();
         self.others.comm = "(ended threads)".into();
         for (_, thread) in ended.drain(..ENDED_KEPT / 2) {
             if let Some(entry) = self.threads.remove(&thread) {
                 self.others.closed.add(&entry.closed);
+                self.others.shown.add(&entry.shown);
                 self.others.extremes.add(entry.extremes);
-                self.others_threads += 1;
+                self.others.recent.add(entry.recent);
+                self.folded += 1;
                 self.ended -= 1;
             }
         }
     }
 }
 
-fn row(timing: Timing, thread: Option<Thread>, comm: &str, stats: &Stats, extremes: Extremes) -> Record {
+/// Rows in the making: threads of the same key together.
+#[derive(Default)]
+struct Rows {
+    groups: HashMap<Key, (Rc<str>, Stats, Extremes)>,
+}
+
+impl Rows {
+    fn add(&mut self, entry: &Entry, stats: &Stats, extremes: Extremes) {
+        if stats.faults() > 0 {
+            let group = self.groups.entry(entry.key.clone()).or_default();
+            group.0 = Rc::clone(&entry.comm);
+            group.1.add(stats);
+            group.2.add(extremes);
+        }
+    }
+
+    fn block(self, by: By, timing: Timing, time_ns: u64) -> Block {
+        let mut sum = (Stats::default(), Extremes::default());
+        let mut rows = Vec::with_capacity(self.groups.len());
+        for (key, (comm, stats, extremes)) in self.groups {
+            rows.push(row(by, timing, &key, &comm, &stats, extremes));
+            sum.0.add(&stats);
+            sum.1.add(extremes);
+        }
+        let sum = row(by, timing, &Key::None, "TOTAL", &sum.0, sum.1);
+        Block { time_ns, rows, sum: Some(sum), hidden: 0 }
+    }
+}
+
+fn row(by: By, timing: Timing, key: &Key, comm: &str, stats: &Stats, extremes: Extremes) -> Record {
     let times = Times::of(timing, stats, extremes);
-    Record::new(
-        ROW,
-        vec![
-            thread.map(|t| t.pid).into(),
-            thread.map(|t| t.tid).into(),
-            thread.map(|t| t.start_ns).into(),
-            comm.into(),
-            stats.major.into(),
-            stats.minor.into(),
-            times.total.into(),
-            times.major.into(),
-            times.avg.into(),
-            times.max.into(),
-            times.min.into(),
-            times.p50.into(),
-            times.p99.into(),
-            (stats.timed_major + stats.timed_minor).into(),
-        ],
-    )
+    let mut values = by.values(key, comm);
+    values.extend::<[Value; 10]>([
+        stats.major.into(),
+        stats.minor.into(),
+        times.total.into(),
+        times.major.into(),
+        times.avg.into(),
+        times.max.into(),
+        times.min.into(),
+        times.p50.into(),
+        times.p99.into(),
+        (stats.timed_major + stats.timed_minor).into(),
+    ]);
+    Record::new(by.schema(), values)
 }
 
 /// The times of a row; what the variant cannot know is missing.

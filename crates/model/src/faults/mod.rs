@@ -1,13 +1,17 @@
 //! Page faults: the fields, the figures that the kernel half reports, and what becomes of them.
 
 mod fault;
+mod group;
 mod ledger;
 mod step;
+
+use std::rc::Rc;
 
 use crate::field::{Column, Field, Kind, Schema, Show, Unit};
 use crate::hist::Hist;
 
 pub use fault::{Access, Fault};
+pub use group::By;
 pub use ledger::Ledger;
 pub use step::{InOrder, Process, Step, StepOf};
 
@@ -24,12 +28,8 @@ const TID: Field = shown(field("tid", Unit::None, Kind::Key, "thread id"), "TID"
 const COMM: Field =
     shown(field("comm", Unit::None, Kind::Label, "the thread's name"), "COMM", 15, Show::Text);
 
-/// The fields of a row and a total.
-pub const ROW: &Schema = &[
-    PID,
-    TID,
-    field("start_ns", Unit::Nanoseconds, Kind::Key, "when the thread was born, CLOCK_MONOTONIC"),
-    COMM,
+/// The figures of every row and total.
+const FIGURES: [Field; 10] = [
     shown(
         field("major", Unit::Count, Kind::Counter, "faults that waited for I/O, as ru_majflt counts them"),
         "MAJOR",
@@ -86,6 +86,18 @@ pub const ROW: &Schema = &[
         "how many of the faults were timed (those taken inside the kernel on the thread's behalf may not be)",
     ),
 ];
+
+/// The fields of a row: what it is one of, then the figures.
+const fn figures<const K: usize, const N: usize>(keys: [Field; K]) -> [Field; N] {
+    assert!(N == K + FIGURES.len(), "a row has its keys and the figures");
+    let mut all = [FIGURES[0]; N];
+    let mut i = 0;
+    while i < N {
+        all[i] = if i < K { keys[i] } else { FIGURES[i - K] };
+        i += 1;
+    }
+    all
+}
 
 /// The fields of a verbose event.
 pub const EVENT: &Schema = &[
@@ -220,8 +232,14 @@ impl Stats {
 pub struct Report {
     /// Which thread.
     pub thread: Thread,
-    /// Its name, as the kernel has it: any bytes.
-    pub comm: String,
+    /// Its name: anything that it chose.
+    pub comm: Rc<str>,
+    /// Its process.
+    pub process: Process,
+    /// The process's name.
+    pub process_comm: Rc<str>,
+    /// Where it was last seen: the path below the root of the v2 hierarchy.
+    pub cgroup: Rc<str>,
     /// Since the trace began, or for a thread that ended: what it did in all.
     pub stats: Stats,
     /// Over the same time.

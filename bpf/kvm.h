@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* VM exits: what the kernel half tells user space. Mirrored in crates/probe/src/abi.rs, compared by a test. */
+#ifndef TRAPLINE_KVM_H
+#define TRAPLINE_KVM_H
+
+#include "trap.h"
+
+#define KVM_ANY_VCPU    (~0u)
+#define KVM_NO_FIELD    (~0u) /* a field that the tracepoint does not have */
+#define KVM_MAX_EXITS   65536
+#define KVM_MAX_THREADS 8192 /* at a time */
+#define KVM_ISA_VMX     1u   /* the tracepoints' own numbers, arch/x86/kvm/trace.h */
+
+/* kvm_config.sub: what an exit is counted under beside its reason. */
+#define KVM_SUB_NONE 0u
+#define KVM_SUB_MSR  1u
+#define KVM_SUB_PORT 2u
+#define KVM_SUB_MMIO 3u
+#define KVM_SUB_RIP  4u
+
+/* kvm_config.choice: what the map `reasons` holds. */
+#define KVM_ALL_REASONS   0u
+#define KVM_ONLY_THESE    1u
+#define KVM_ALL_BUT_THESE 2u
+
+/* Where the tracepoints have their fields, bytes, as their `format` files say. */
+struct kvm_offsets {
+	__u32 reason;
+	__u32 isa;
+	__u32 vcpu;
+	__u32 rip;
+	__u32 sub;   /* of the tracepoint that `config.sub` is about: the MSR, the port, the guest address */
+	__u32 write; /* whether it is written; 4 bytes */
+};
+
+struct kvm_config {
+	__u64 slow_ns; /* exits that take at least so long go to the ring; 0: none do */
+	__u32 timed;   /* handling is timed: kvm_entry is attached */
+	__u32 split;   /* and divided into phases */
+	__u32 vcpu;    /* only this one, or KVM_ANY_VCPU */
+	__u32 sub;
+	__u32 choice;
+	__u32 pad;
+	struct kvm_offsets at;
+};
+
+/* The phases of an exit's handling; each moment belongs to one. */
+#define KVM_PHASE_KVM       0u /* KVM itself, on a processor */
+#define KVM_PHASE_VMM       1u /* the program that runs the guest, after KVM_RUN returned to it */
+#define KVM_PHASE_BLOCKED   2u /* asleep in KVM: halted, or waiting for something */
+#define KVM_PHASE_PREEMPTED 3u /* could run, but something else did */
+#define KVM_PHASE_FAULT     4u /* a page fault of the host on the guest's behalf */
+#define KVM_PHASES          5
+
+/* What exits are counted under. */
+struct kvm_key {
+	__u64 sub;    /* the MSR, port, guest address or instruction */
+	__u32 thread; /* the serial number of the thread */
+	__u32 vcpu;
+	__u32 reason;
+	__u32 write;
+};
+
+/* Exits of one level. */
+struct kvm_level {
+	__u64 timed; /* how many had their handling timed */
+	__u64 ns;
+	__u64 max_ns;
+	__u64 recent[2]; /* the longest of interval n in recent[n % 2] ... */
+	__u64 epoch[2];  /* ... if n is here */
+	__u64 reflected; /* exits of L2 that were passed on to L1 */
+	__u64 to_vmm;    /* exits that KVM could not handle by itself */
+	__u64 phase_ns[KVM_PHASES];
+	__u64 faults_major; /* of the host, on the guest's behalf */
+	__u64 faults_minor;
+	__u64 hist[TRAP_BUCKETS];
+};
+
+/*
+ * Exits of one key. Only their own thread writes them. They are written and read in such an order that a reader who
+ * comes between never takes an exit of L2 for one of L1: those of L1 are count - undecided - l2_count, or for a moment
+ * fewer.
+ */
+struct kvm_exits {
+	__u64 count;
+	__u64 undecided; /* 1: the last one may still turn out to be of L2 */
+	__u64 l2_count;
+	struct kvm_level level[2]; /* L1, L2 */
+};
+
+/* A thread that runs a vCPU. */
+struct kvm_thread {
+	__u64 start_ns; /* its birth and its process's, CLOCK_MONOTONIC */
+	__u64 process_start_ns;
+	__u32 pid;
+	__u32 tid;
+	__u32 isa;
+	__u32 ended;
+};
+
+/* One slow exit. */
+struct kvm_event {
+	__u64 time_ns; /* of the next entry */
+	__u64 latency_ns;
+	__u64 rip;
+	__u32 pid;
+	__u32 tid;
+	__u32 vcpu;
+	__u32 isa;
+	__u32 reason;
+	__u32 level;
+};
+
+/* Losses, each of which reaches the end record. */
+struct kvm_losses {
+	__u64 events;    /* slow exits that the ring could not hold */
+	__u64 uncounted; /* exits for whose key there was no room */
+	__u64 untracked; /* exits of threads for which there was no memory */
+};
+
+#endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Variant kprobe: the same functions, by probes at their entry and their return. */
+#ifndef TRAPLINE_SGX_KPROBE_BPF_H
+#define TRAPLINE_SGX_KPROBE_BPF_H
+
+SEC("?kprobe")
+int BPF_KPROBE(kprobe_fault, struct vm_fault *vmf)
+{
+	return vma_fault(vmf, false);
+}
+
+SEC("?kretprobe")
+int BPF_KRETPROBE(kprobe_faulted, u32 ret)
+{
+	return fault_ends(ret & VM_FAULT_ERROR);
+}
+
+/* A return does not tell the arguments: they are kept from the entry. */
+SEC("?kprobe")
+int BPF_KPROBE(kprobe_eldu, u64 encl_page, u64 secs_page)
+{
+	struct handling *h = this_thread_or_new();
+
+	if (h) {
+		h->loading = encl_page;
+		h->loading_for = secs_page;
+	} else {
+		add(&losses.untracked, 1);
+	}
+	return 0;
+}
+
+SEC("?kretprobe")
+int BPF_KRETPROBE(kprobe_loaded, u64 ret)
+{
+	struct handling *h = this_thread();
+	u64 encl_page = h ? h->loading : 0;
+
+	if (!encl_page)
+		return 0;
+	h->loading = 0;
+	return eldu(encl_page, h->loading_for, ret);
+}
+
+SEC("?kprobe")
+int BPF_KPROBE(kprobe_ewb, u64 epc_page)
+{
+	return ewb(epc_page);
+}
+
+SEC("?kretprobe")
+int BPF_KRETPROBE(kprobe_load_page, u64 ret)
+{
+	return page_was_wanted(ret);
+}
+
+SEC("?kretprobe")
+int BPF_KRETPROBE(kprobe_page_alloc, u64 ret)
+{
+	return page_made(ret);
+}
+
+SEC("?kprobe")
+int BPF_KPROBE(kprobe_alloc_epc, u64 owner)
+{
+	struct handling *h = this_fault();
+
+	if (h)
+		h->owner = owner;
+	return 0;
+}
+
+SEC("?kretprobe")
+int BPF_KRETPROBE(kprobe_alloced_epc, u64 ret)
+{
+	struct handling *h = this_fault();
+
+	return h ? epc_given(h->owner, ret) : 0;
+}
+
+SEC("?kprobe")
+int BPF_KPROBE(kprobe_vepc, struct vm_fault *vmf)
+{
+	return vma_fault(vmf, true);
+}
+
+SEC("?kretprobe")
+int BPF_KRETPROBE(kprobe_vepced, u32 ret)
+{
+	return fault_ends(ret & VM_FAULT_ERROR);
+}
+
+SEC("?kprobe")
+int BPF_KPROBE(kprobe_release, u64 refcount)
+{
+	return encl_ends(refcount);
+}
+
+#endif

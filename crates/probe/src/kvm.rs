@@ -1,0 +1,495 @@
+//! VM exits: attaches a variant of `bpf/kvm.bpf.c` and reads it.
+
+mod format;
+mod machine;
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytemuck::{Pod, Zeroable, bytes_of, pod_read_unaligned};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
+use trapline_model::kvm::{By, Exit, Isa, Layout, Ledger, Level, Names, Report, Slow, Stats, Vcpu};
+use trapline_model::{Block, Event, Header, Hist, Schema, Value};
+
+use crate::abi::{
+    BY_PID, KvmConfig, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmOffsets, KvmThread, TrapFilter,
+};
+use crate::filter::Filter;
+use crate::launch::Launch;
+use crate::live::{Last, Tool};
+use crate::ring::Ring;
+use crate::system;
+use crate::variant::{self, Attached, OpenError, Recipe, Variant};
+
+pub(crate) use machine::check;
+pub use machine::{isa, vms, warnings};
+
+pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kvm.bpf.o"));
+
+/// Best first.
+const VARIANTS: &[Variant] = &[
+    Variant { name: "core", ways: &[&["core_exit"]] },
+    Variant { name: "format", ways: &[&["format_exit"]] },
+];
+
+/// With the handling time divided into phases; where no probe can be put on page faults, those are not told apart.
+const SPLIT_VARIANTS: &[Variant] = &[
+    Variant {
+        name: "core",
+        ways: &[
+            &["fault_fentry_end", "fault_fentry_begin", "core_exit"],
+            &["fault_kprobe_end", "fault_kprobe_begin", "core_exit"],
+            &["core_exit"],
+        ],
+    },
+    Variant {
+        name: "format",
+        ways: &[
+            &["fault_fentry_end", "fault_fentry_begin", "format_exit"],
+            &["fault_kprobe_end", "fault_kprobe_begin", "format_exit"],
+            &["format_exit"],
+        ],
+    },
+];
+
+const NO_FIELD: u32 = u32::MAX;
+/// The level of an exit is told right after it: how long that is waited for when the exits are detached.
+const LEVEL_SETTLES: Duration = Duration::from_millis(2);
+
+/// Which reasons are counted.
+#[derive(Debug, Clone, Default)]
+pub enum Choice {
+    /// All.
+    #[default]
+    All,
+    /// Only these.
+    Only(Vec<Exit>),
+    /// All but these.
+    Except(Vec<Exit>),
+}
+
+/// What to trace, and how.
+#[derive(Debug)]
+pub struct Options {
+    /// Whose exits.
+    pub filter: Filter,
+    /// Only those of VMs of this name.
+    pub vm: Option<String>,
+    /// Only those of vCPUs of this number.
+    pub vcpu: Option<u32>,
+    /// Only those of this level.
+    pub level: Option<Level>,
+    /// Which exits.
+    pub choice: Choice,
+    /// What rows are about.
+    pub layout: Layout,
+    /// The schema of that layout.
+    pub schema: &'static Schema,
+    /// An event for each exit that takes at least so long.
+    pub slower: Option<Duration>,
+    /// Only this variant, not the first that works.
+    pub variant: Option<String>,
+    /// Size of the ring that holds events until they are read, bytes: a power of two of pages.
+    pub ring_bytes: u32,
+}
+
+/// The tool, attached.
+#[derive(Debug)]
+pub struct Kvm {
+    attached: Attached,
+    exits: MapHandle,
+    threads: MapHandle,
+    read_threads: Link,
+    read_exits: Link,
+    read_interval: Link,
+    ring: Option<Ring<KvmEvent>>,
+    ledger: Ledger,
+    names: Names,
+    vm_names: machine::VmNames,
+    vm: Option<String>,
+    level: Option<Level>,
+    /// By serial number.
+    vcpu_threads: HashMap<u32, KvmThread>,
+    timed: bool,
+    detached: bool,
+    epoch: u64,
+    slower_ns: Option<u64>,
+}
+
+/// The names of exits on this machine: the tables, and what its kernel adds.
+#[must_use]
+pub fn names() -> Names {
+    Names::with_format(&format::read("kvm_exit").unwrap_or_default())
+}
+
+/// The recipe that `open` and `doctor` share.
+pub(crate) struct KvmRecipe {
+    pub(crate) filter: TrapFilter,
+    pub(crate) config: KvmConfig,
+    pub(crate) tree: bool,
+    pub(crate) ring_bytes: u32,
+}
+
+impl KvmRecipe {
+    /// Counts the exits of whoever the filter means.
+    pub(crate) fn new(filter: TrapFilter) -> Self {
+        let config = KvmConfig { vcpu: u32::MAX, ..KvmConfig::zeroed() };
+        Self { filter, config, tree: false, ring_bytes: 64 << 10 }
+    }
+
+    /// What the options ask for.
+    fn of(options: &Options, filter: TrapFilter) -> Self {
+        let choice = match options.choice {
+            Choice::All => 0,
+            Choice::Only(_) => 1,
+            Choice::Except(_) => 2,
+        };
+        let config = KvmConfig {
+            slow_ns: options.slower.map_or(0, |time| (time.as_nanos() as u64).max(1)),
+            timed: options.layout.timed.into(),
+            split: options.layout.split.into(),
+            vcpu: options.vcpu.unwrap_or(u32::MAX),
+            sub: subject(options.layout.by).map_or(0, |of| of.number),
+            choice,
+            pad: 0,
+            at: offsets(options.layout.by),
+        };
+        Self { filter, config, tree: options.filter.tree, ring_bytes: options.ring_bytes }
+    }
+}
+
+/// What exits may be counted under beside their reason.
+struct Subject {
+    number: u32,
+    /// The program, its tracepoint and the fields for what it was and whether it was written.
+    from: Option<(&'static str, &'static str, [&'static str; 2])>,
+}
+
+fn subject(by: By) -> Option<Subject> {
+    let subject = |number, from| Some(Subject { number, from });
+    match by {
+        By::Reason | By::Vm | By::Vcpu => None,
+        By::Msr => subject(1, Some(("subject_msr", "kvm_msr", ["ecx", "write"]))),
+        By::Port => subject(2, Some(("subject_port", "kvm_pio", ["port", "rw"]))),
+        By::Mmio => subject(3, Some(("subject_mmio", "kvm_mmio", ["gpa", "type"]))),
+        By::Rip => subject(4, None),
+    }
+}
+
+/// Where this kernel's tracepoints have their fields.
+fn offsets(by: By) -> KvmOffsets {
+    let exit = format::read("kvm_exit").unwrap_or_default();
+    let at = |format: &str, name: &str| format::field(format, name).map_or(NO_FIELD, |(offset, _)| offset);
+    let (sub, write) = match subject(by).and_then(|of| of.from) {
+        Some((_, tracepoint, [sub, write])) => {
+            let format = format::read(tracepoint).unwrap_or_default();
+            (at(&format, sub), at(&format, write))
+        }
+        None => (NO_FIELD, NO_FIELD),
+    };
+    KvmOffsets {
+        reason: at(&exit, "exit_reason"),
+        isa: at(&exit, "isa"),
+        vcpu: at(&exit, "vcpu_id"),
+        rip: at(&exit, "guest_rip"),
+        sub,
+        write,
+    }
+}
+
+impl Recipe for KvmRecipe {
+    fn object(&self) -> &'static [u8] {
+        OBJECT
+    }
+
+    fn variants(&self) -> &'static [Variant] {
+        if self.config.split != 0 { SPLIT_VARIANTS } else { VARIANTS }
+    }
+
+    fn always(&self) -> Vec<&'static str> {
+        // What follows an exit is attached before exits are, or it would be missed.
+        let mut names = vec!["threads_read", "exits_read", "exits_interval", "thread_ends", "nested"];
+        if self.config.timed != 0 {
+            names.push("entry");
+        }
+        if self.config.split != 0 {
+            names.extend(["switched", "returned_to_vmm", "reflected"]);
+        }
+        match self.config.sub {
+            1 => names.push("subject_msr"),
+            2 => names.push("subject_port"),
+            3 => names.push("subject_mmio"),
+            _ => {}
+        }
+        if self.tree {
+            names.extend(["process_freed", "process_born"]);
+        }
+        names
+    }
+
+    fn optional(&self) -> Vec<&'static str> {
+        vec![]
+    }
+
+    fn configure(&self, object: &mut OpenObject) -> Result<()> {
+        for mut map in object.maps_mut() {
+            match map.name().to_str() {
+                Some(".rodata.filter") => map.set_initial_value(bytes_of(&self.filter))?,
+                Some(".rodata.config") => map.set_initial_value(bytes_of(&self.config))?,
+                Some("events") if self.config.slow_ns != 0 => map.set_max_entries(self.ring_bytes)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
+        match program.name().to_str() {
+            Some("threads_read" | "exits_read" | "exits_interval") => Ok(vec![]),
+            _ => Ok(vec![program.attach()?]),
+        }
+    }
+}
+
+impl Kvm {
+    /// Attaches the first variant that works, or the one asked for, and counts from then on.
+    ///
+    /// # Errors
+    /// [`OpenError`] when there is no KVM, no variant can be attached or the filter names what does not exist.
+    pub fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
+        let filter = options.filter.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
+        let recipe = KvmRecipe::of(options, filter.map_err(anyhow::Error::from)?);
+        if system::has_bpf_privilege() {
+            check().map_err(OpenError::Unavailable)?;
+        }
+        let attached = variant::open(&recipe, options.variant.as_deref())?;
+        let pids = options.filter.pids.iter().copied().chain(launch.map(Launch::pid));
+        Ok(Self::start(attached, &recipe, options, pids)?)
+    }
+
+    fn start(
+        attached: Attached,
+        recipe: &KvmRecipe,
+        options: &Options,
+        pids: impl Iterator<Item = u32>,
+    ) -> Result<Self> {
+        if recipe.filter.by & BY_PID != 0 {
+            attached.add_pids(pids)?;
+        }
+        if let Choice::Only(exits) | Choice::Except(exits) = &options.choice {
+            let reasons = attached.handle("reasons")?;
+            for exit in exits.iter().filter_map(in_kernel) {
+                reasons
+                    .update(&exit.to_ne_bytes(), &[1], MapFlags::ANY)
+                    .context("cannot choose the exits")?;
+            }
+        }
+        let ring =
+            options.slower.map(|_| Ring::new(&attached.handle("events")?, |event: &KvmEvent| [*event]));
+        let names = names();
+        let mut ledger = Ledger::new(options.layout, options.schema, options.level, names.clone());
+        ledger.faults_timed = attached.events.len() > 1;
+        Ok(Self {
+            exits: attached.handle("exits")?,
+            threads: attached.handle("vcpu_threads")?,
+            read_threads: attached.map_iterator("threads_read", "vcpu_threads")?,
+            read_exits: attached.map_iterator("exits_read", "exits")?,
+            read_interval: attached.map_iterator("exits_interval", "exits")?,
+            attached,
+            ring: ring.transpose()?,
+            ledger,
+            names,
+            vm_names: machine::VmNames::default(),
+            vm: options.vm.clone(),
+            level: options.level,
+            vcpu_threads: HashMap::new(),
+            timed: options.layout.timed,
+            detached: false,
+            epoch: 0,
+            slower_ns: options.slower.map(|time| time.as_nanos() as u64),
+        })
+    }
+
+    /// Learns of new threads, while their processes still tell the names of their VMs; forgets those that ended and whose
+    /// exits have been read. Gives the numbers of those that ended and are still to be read.
+    fn meet_threads(&mut self) -> Result<Vec<u32>> {
+        let mut ended = Vec::new();
+        for (serial, thread) in entries::<u32, KvmThread>(&self.read_threads)? {
+            self.vm_names.of(thread.pid, thread.process_start_ns);
+            self.vcpu_threads.insert(serial, thread);
+            if thread.ended != 0 {
+                ended.push(serial);
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Reads what the kernel half counted; with `next`, lets it begin the next interval.
+    fn read(&mut self, next: bool) -> Result<()> {
+        // The list of threads that ended comes first: what is read after it is all that they did.
+        let ended = self.meet_threads()?;
+        self.read_with(&ended, next)
+    }
+
+    fn read_with(&mut self, ended: &[u32], next: bool) -> Result<()> {
+        let epoch = self.epoch;
+        let all = entries::<KvmKey, KvmExits>(if next { &self.read_interval } else { &self.read_exits })?;
+        // Where there is nothing to read, the kernel half has not counted on.
+        self.epoch += u64::from(next && !all.is_empty());
+        self.ledger.begin();
+        for (key, exits) in all {
+            let over = ended.contains(&key.thread);
+            if let Some(report) = self.report(&key, &exits, epoch, over || self.detached) {
+                self.ledger.take(report, over);
+            }
+            if over {
+                self.exits.delete(bytes_of(&key)).context("cannot clear an ended thread")?;
+            }
+        }
+        for serial in ended {
+            self.threads.delete(&serial.to_ne_bytes()).context("cannot clear an ended thread")?;
+            self.vcpu_threads.remove(serial);
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, key: &KvmKey, exits: &KvmExits, epoch: u64, settled: bool) -> Option<Report> {
+        // A thread is entered before its first exit is.
+        let thread = *self.vcpu_threads.get(&key.thread)?;
+        let vm = self.vm_names.of(thread.pid, thread.process_start_ns);
+        if self.vm.is_some() && self.vm != vm {
+            return None;
+        }
+        // What may still turn out to be of L2 is shown when it is known, or when nothing more can come.
+        let open = if settled { 0 } else { exits.undecided };
+        let l1_count = exits.count.saturating_sub(open + exits.l2_count);
+        let recent = |of: &KvmLevel| (0..2).filter(|&i| of.epoch[i] == epoch).map(|i| of.recent[i]).max();
+        Some(Report {
+            vcpu: Vcpu {
+                pid: thread.pid,
+                process_start_ns: thread.process_start_ns,
+                vm,
+                tid: thread.tid,
+                number: key.vcpu,
+            },
+            exit: Exit { isa: Isa::of_x86(thread.isa), code: key.reason },
+            subject: key.sub,
+            write: key.write != 0,
+            levels: [stats(&exits.level[0], l1_count), stats(&exits.level[1], exits.l2_count)],
+            recent_max_ns: exits.level.each_ref().map(|of| recent(of).unwrap_or(0)),
+        })
+    }
+
+    fn slow(&mut self, event: &KvmEvent) -> Option<Event> {
+        let level = if event.level == 0 { Level::L1 } else { Level::L2 };
+        let process_start_ns = self.vm_names.latest(event.pid);
+        let vm = self.vm_names.of(event.pid, process_start_ns);
+        if self.vm.is_some() && self.vm != vm || self.level.is_some_and(|wanted| wanted != level) {
+            return None;
+        }
+        let slow = Slow {
+            time_ns: event.time_ns,
+            vcpu: Vcpu { pid: event.pid, process_start_ns, vm, tid: event.tid, number: event.vcpu },
+            exit: Exit { isa: Isa::of_x86(event.isa), code: event.reason },
+            level,
+            latency_ns: event.latency_ns,
+            rip: event.rip,
+        };
+        Some(slow.event(&self.names))
+    }
+}
+
+impl Tool for Kvm {
+    fn header(&self) -> Header {
+        let settings = match self.slower_ns {
+            Some(ns) => vec![("slower_ns", Value::from(ns))],
+            None => vec![],
+        };
+        system::header("kvm", self.attached.variant, settings)
+    }
+
+    fn events_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.ring.as_ref().map(Ring::fd)
+    }
+
+    fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        let ended = self.meet_threads()?;
+        if let Some(ring) = &self.ring {
+            let mut slow = Vec::new();
+            ring.drain(&mut slow)?;
+            events.extend(slow.iter().filter_map(|event| self.slow(event)));
+        }
+        if ended.is_empty() { Ok(()) } else { self.read_with(&ended, false) }
+    }
+
+    fn interval(&mut self, cumulative: bool) -> Result<Block> {
+        self.read(true)?;
+        Ok(self.ledger.interval(system::monotonic_ns(), cumulative))
+    }
+
+    fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
+        // In the reverse order of attaching: what follows an exit is there until there are no more exits.
+        while self.attached.events.pop().is_some() {}
+        std::thread::sleep(LEVEL_SETTLES);
+        let missed = self.attached.missed();
+        self.attached.rest.clear();
+        self.detached = true;
+        self.drain(events)?;
+        let rows = self.interval(cumulative)?;
+        let totals = self.ledger.totals(rows.time_ns);
+        let losses: KvmLosses = self.attached.read(".bss.losses")?;
+        let (counted, timed) = self.ledger.counted();
+        let mut also = vec![("uncounted", losses.uncounted + losses.untracked), ("missed", missed)];
+        if self.timed {
+            also.push(("untimed", counted - timed.min(counted)));
+        }
+        Ok(Last {
+            counted,
+            rows,
+            totals,
+            lost: losses.events,
+            sampled: 1,
+            losses: also,
+            verbose: self.ring.is_some(),
+        })
+    }
+}
+
+/// A level's figures in the words of the model.
+fn stats(of: &KvmLevel, count: u64) -> Stats {
+    Stats {
+        count,
+        timed: of.timed,
+        ns: of.ns,
+        max_ns: of.max_ns,
+        hist: Hist::new(&of.hist),
+        reflected: of.reflected,
+        to_vmm: of.to_vmm,
+        phase_ns: of.phase_ns,
+        faults: [of.faults_major, of.faults_minor],
+    }
+}
+
+/// An exit as the kernel half names it among the chosen; nothing if no processor it runs on has such exits.
+fn in_kernel(exit: &Exit) -> Option<u64> {
+    let isa: u64 = match exit.isa {
+        Isa::Vmx => 1,
+        Isa::Svm => 2,
+        _ => return None,
+    };
+    Some(isa << 32 | u64::from(exit.reason()))
+}
+
+/// All entries of the map that an iterator goes through.
+fn entries<K: Pod, V: Pod>(iterator: &Link) -> Result<Vec<(K, V)>> {
+    let mut bytes = Vec::new();
+    Iter::new(iterator)?.read_to_end(&mut bytes).context("cannot read the exits")?;
+    let entry = |bytes: &[u8]| {
+        let (key, value) = bytes.split_at(size_of::<K>());
+        (pod_read_unaligned(key), pod_read_unaligned(value))
+    };
+    Ok(bytes.chunks_exact(size_of::<K>() + size_of::<V>()).map(entry).collect())
+}

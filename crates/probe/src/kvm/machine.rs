@@ -1,0 +1,146 @@
+//! What is known of the machine before the first exit: whether KVM is there, which processes run guests, their names.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use trapline_model::kvm::Isa;
+
+use super::format;
+
+/// Says why no exit can be counted here, if that can be known.
+///
+/// # Errors
+/// When the kvm tracepoints cannot be there.
+pub(crate) fn check() -> Result<()> {
+    let modules = "load KVM: modprobe kvm_intel, or modprobe kvm_amd";
+    if !format::tracefs_is_mounted() {
+        bail!(
+            "the kernel's tracepoints cannot be seen: run as root, and mount -t tracefs tracefs /sys/kernel/tracing"
+        );
+    }
+    let device = Path::new("/dev/kvm").exists();
+    match (format::kvm_events().is_some(), device) {
+        (false, false) => bail!("the kvm module is not loaded, and there is no /dev/kvm; {modules}"),
+        (false, true) => bail!("the kvm module is not loaded: the kernel has no kvm tracepoints; {modules}"),
+        (true, false) => {
+            bail!("there is no /dev/kvm: KVM has no support for this processor loaded; {modules}")
+        }
+        (true, true) => Ok(()),
+    }
+}
+
+/// The kind of virtualization that the processor shows to this kernel, if it shows one.
+#[must_use]
+pub fn isa() -> Option<Isa> {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let mut flags = cpuinfo.lines().find_map(|line| line.strip_prefix("flags"))?.split_whitespace();
+    flags.find_map(|flag| match flag {
+        "vmx" => Some(Isa::Vmx),
+        "svm" => Some(Isa::Svm),
+        _ => None,
+    })
+}
+
+/// Says what makes it likely that nothing will be counted, for people. `starting`: a command that may be a VM is about to run.
+#[must_use]
+pub fn warnings(starting: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if isa().is_none() {
+        warnings.push(
+            "the processor shows this kernel neither VMX nor SVM, so its KVM works by other means (PVM), and such \
+             a KVM fires no kvm_exit: nothing may be counted"
+                .to_owned(),
+        );
+    }
+    if !starting && vms().is_empty() {
+        warnings.push("no virtual machine is running now; exits are counted as soon as one does".to_owned());
+    }
+    warnings
+}
+
+/// The processes that hold a virtual machine open.
+#[must_use]
+pub fn vms() -> Vec<u32> {
+    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| runs_guest(pid)).collect()
+}
+
+fn runs_guest(pid: u32) -> bool {
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    fds.filter_map(|fd| fs::read_link(fd.path()).ok())
+        .any(|link| link.to_str().is_some_and(|link| link.starts_with("anon_inode:kvm-vm")))
+}
+
+/// The names of VMs, read once for each process.
+#[derive(Debug, Default)]
+pub(super) struct VmNames {
+    known: HashMap<(u32, u64), Option<String>>,
+    latest: HashMap<u32, u64>,
+}
+
+impl VmNames {
+    /// The name of the VM of the process, by its birth told from others with its id. Ask soon: a process that has ended
+    /// tells nothing.
+    pub(super) fn of(&mut self, pid: u32, start_ns: u64) -> Option<String> {
+        let read = || {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<_> = line.split(|&b| b == 0).map(String::from_utf8_lossy).collect();
+            name_in(&words)
+        };
+        self.latest.insert(pid, start_ns);
+        self.known.entry((pid, start_ns)).or_insert_with(read).clone()
+    }
+
+    /// The birth of the last process of that id that was asked for, 0 if none was.
+    pub(super) fn latest(&self, pid: u32) -> u64 {
+        self.latest.get(&pid).copied().unwrap_or(0)
+    }
+}
+
+/// The name of the VM in a command line: QEMU's and libvirt's `-name guest=NAME,…`, Firecracker's `--id NAME`, the
+/// socket's name of cloud-hypervisor's `--api-socket`.
+fn name_in<S: AsRef<str>>(words: &[S]) -> Option<String> {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    let program = Path::new(words.first()?).file_name()?.to_str()?;
+    let value = |option: &str| {
+        words.iter().enumerate().find_map(|(i, &word)| match word.strip_prefix(option) {
+            Some("") => words.get(i + 1).copied(),
+            Some(rest) => rest.strip_prefix('='),
+            None => None,
+        })
+    };
+    let named = if program.contains("firecracker") {
+        value("--id").unwrap_or("anonymous-instance")
+    } else if program.contains("cloud-hypervisor") {
+        let socket = value("--api-socket")?;
+        let path = socket.split(',').map(|part| part.strip_prefix("path=").unwrap_or(part)).next()?;
+        Path::new(path).file_stem()?.to_str()?
+    } else {
+        let name = value("-name").or_else(|| value("--name"))?;
+        let guest = name.split(',').find_map(|part| part.strip_prefix("guest="));
+        guest.or_else(|| name.split(',').next())?
+    };
+    Some(named.to_owned()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_where_each_program_has_it() {
+        let name = |line: &str| name_in(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(name("/usr/bin/qemu-system-x86_64 -m 1G -name web1"), Some("web1".into()));
+        assert_eq!(name("qemu-kvm -name guest=db,debug-threads=on -S"), Some("db".into()));
+        assert_eq!(name("qemu-kvm -name debug-threads=on,guest=db"), Some("db".into()));
+        assert_eq!(name("/opt/firecracker --id vm-3 --api-sock /x"), Some("vm-3".into()));
+        assert_eq!(name("firecracker --id=vm-4"), Some("vm-4".into()));
+        assert_eq!(name("cloud-hypervisor --api-socket path=/run/ch/blue.sock"), Some("blue".into()));
+        assert_eq!(name("cloud-hypervisor --api-socket /run/ch/red.sock --cpus boot=1"), Some("red".into()));
+        assert_eq!(name("qemu-system-x86_64 -m 1G"), None);
+        assert_eq!(name("trapline workload guest --name tiny"), Some("tiny".into()));
+    }
+}

@@ -1,0 +1,247 @@
+//! SGX: attaches a variant of `bpf/sgx.bpf.c` to the driver in use, and reads it.
+
+mod recipe;
+
+use std::collections::HashSet;
+use std::os::fd::BorrowedFd;
+
+use anyhow::{Context, Result};
+use bytemuck::{bytes_of, pod_read_unaligned};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use trapline_model::sgx::{By, Figures, Ledger, Owner, Report};
+use trapline_model::{Block, Event, Header, Hist, Value};
+
+use crate::abi::{self, BY_PID, SgxChunkKey, SgxControl, SgxEnclave, SgxLosses};
+use crate::cgroup::Paths;
+use crate::filter::Filter;
+use crate::launch::Launch;
+use crate::live::{Last, Tool};
+use crate::sgx_driver::Driver;
+use crate::system;
+use crate::variant::{self, Attached, OpenError};
+
+#[cfg(test)]
+pub(crate) use recipe::OBJECT;
+pub(crate) use recipe::SgxRecipe;
+
+/// How many rows are fetched at once.
+const BATCH: u32 = 64;
+
+/// What to trace, and how.
+#[derive(Debug)]
+pub struct Options {
+    /// Whose faults.
+    pub filter: Filter,
+    /// Only this variant, not the first that works.
+    pub variant: Option<String>,
+    /// The driver's module, where more than one driver has functions of these names.
+    pub module: Option<String>,
+    /// What there is a row of.
+    pub by: By,
+    /// Rows hold the histogram of load times.
+    pub hist: bool,
+    /// Memory for the marks of pages, MiB.
+    pub memory_mib: u32,
+}
+
+/// The tool, attached.
+#[derive(Debug)]
+pub struct Sgx {
+    attached: Attached,
+    enclaves: MapHandle,
+    ended: MapHandle,
+    chunks: MapHandle,
+    ledger: Ledger,
+    names: Paths,
+    /// Enclaves whose marks are of no more use.
+    gone: HashSet<u32>,
+    epoch: u64,
+    memory_mib: u32,
+    without: Vec<&'static str>,
+    module: Option<String>,
+}
+
+impl Sgx {
+    /// Attaches the first variant that works, or the one asked for, to the driver that is in use, or to the module
+    /// asked for, and counts from then on.
+    ///
+    /// # Errors
+    /// [`OpenError`] when there is no SGX here, no variant can be attached, or the filter names what does not exist.
+    pub fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
+        let filter = options.filter.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
+        let filter = filter.map_err(anyhow::Error::from)?;
+        let driver = Driver::find(options.module.as_deref())
+            .map_err(|lack| OpenError::Unavailable(anyhow::Error::msg(lack)))?;
+        let recipe = SgxRecipe::new(filter, driver.clone(), options.memory_mib);
+        let attached = variant::open(&recipe, options.variant.as_deref())?;
+        let known = recipe.known(attached.variant);
+        if filter.by & BY_PID != 0 {
+            attached.add_pids(options.filter.pids.iter().copied().chain(launch.map(Launch::pid)))?;
+        }
+        let map = |name| attached.handle(name);
+        Ok(Self {
+            enclaves: map("enclaves")?,
+            ended: map("ended")?,
+            chunks: map("chunks")?,
+            ledger: Ledger::new(options.by, known, options.hist, system::monotonic_ns()),
+            names: Paths::default(),
+            gone: HashSet::new(),
+            epoch: recipe::FIRST_EPOCH,
+            memory_mib: options.memory_mib,
+            without: recipe.without(attached.variant),
+            module: driver.module,
+            attached,
+        })
+    }
+
+    /// Reads all figures. Without `cumulative` the kernel half begins the next interval first, with no page marked.
+    fn read(&mut self, cumulative: bool) -> Result<()> {
+        let epoch = self.epoch;
+        if !cumulative {
+            self.epoch += 1;
+            self.attached.write(".data.control", &SgxControl { epoch: self.epoch })?;
+        }
+        let batch = self.enclaves.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY);
+        for (_, value) in batch.context("cannot read the enclaves")? {
+            let report = report(&pod_read_unaligned(&value), epoch, &mut self.names);
+            self.ledger.take(report, false);
+        }
+        // After the living: one that ended in between is in both, and its end replaces its life.
+        self.fetch_ended(epoch)?;
+        if epoch != self.epoch || !self.gone.is_empty() {
+            self.forget_pages()?;
+        }
+        Ok(())
+    }
+
+    fn fetch_ended(&mut self, epoch: u64) -> Result<()> {
+        loop {
+            // A batch may be cut short where a hash bucket does not fit in: only an empty one is the last.
+            let batch = self.ended.lookup_and_delete_batch(BATCH, MapFlags::ANY, MapFlags::ANY);
+            let mut last = true;
+            for (_, value) in batch.context("cannot read the enclaves that ended")? {
+                let report = report(&pod_read_unaligned(&value), epoch, &mut self.names);
+                self.gone.insert(report.serial as u32);
+                self.ledger.take(report, true);
+                last = false;
+            }
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes the marks of past intervals, and of enclaves that are gone.
+    fn forget_pages(&mut self) -> Result<()> {
+        let useless = |key: &[u8]| {
+            let key: SgxChunkKey = pod_read_unaligned(key);
+            u64::from(key.epoch) != self.epoch & 0xffff_ffff || self.gone.contains(&key.serial)
+        };
+        let keys: Vec<Vec<u8>> = self.chunks.keys().filter(|key| useless(key)).collect();
+        for key in keys {
+            // It can be gone already only if somebody else empties our map.
+            self.chunks.delete(&key).context("cannot remove the marks of pages")?;
+        }
+        self.gone.clear();
+        Ok(())
+    }
+}
+
+impl Tool for Sgx {
+    fn header(&self) -> Header {
+        let settings = vec![
+            ("memory_mb", self.memory_mib.into()),
+            ("module", self.module.as_deref().into()),
+            (
+                "without",
+                if self.without.is_empty() { Value::Null } else { self.without.join(" ").as_str().into() },
+            ),
+        ];
+        system::header("sgx", self.attached.variant, settings)
+    }
+
+    fn events_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn drain(&mut self, _: &mut Vec<Event>) -> Result<()> {
+        self.fetch_ended(self.epoch)
+    }
+
+    fn interval(&mut self, cumulative: bool) -> Result<Block> {
+        self.read(cumulative)?;
+        Ok(self.ledger.interval(system::monotonic_ns(), cumulative))
+    }
+
+    fn finish(&mut self, cumulative: bool, _: &mut Vec<Event>) -> Result<Last> {
+        self.attached.events.clear();
+        self.attached.rest.clear();
+        self.read(cumulative)?;
+        let time_ns = system::monotonic_ns();
+        let rows = self.ledger.interval(time_ns, cumulative);
+        let totals = self.ledger.totals(time_ns);
+        let losses: SgxLosses = self.attached.read(".bss.losses")?;
+        let faults = match totals.sum.as_ref().and_then(|sum| sum.get("faults")) {
+            Some(&Value::U64(n)) => n,
+            _ => 0,
+        };
+        Ok(Last {
+            rows,
+            totals,
+            counted: faults,
+            lost: losses.crowded,
+            sampled: 1,
+            losses: vec![
+                ("untracked", losses.untracked),
+                ("unpaired", losses.unpaired),
+                ("unmarked", losses.unmarked),
+                ("unended", losses.unended),
+                ("folded", self.ledger.folded()),
+            ],
+            verbose: false,
+        })
+    }
+}
+
+/// An enclave's figures in the words of the model; `epoch` is the interval that is about to be shown.
+fn report(row: &SgxEnclave, epoch: u64, names: &mut Paths) -> Report {
+    let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
+    let owned = row.start_ns != 0;
+    let longest = row.longest[(epoch & 1) as usize];
+    Report {
+        serial: row.serial,
+        owner: Owner {
+            pid: owned.then_some(row.pid),
+            start_ns: owned.then_some(row.start_ns),
+            comm: abi::comm(&row.comm),
+            cgroup: owned.then(|| names.path(row.cgroup).to_string()),
+            guest: row.guest != 0,
+            base: known(row.base),
+            size: known(row.size),
+        },
+        figures: Figures {
+            pages: row.pages,
+            unaccounted: row.unaccounted,
+            faults: row.faults,
+            loads: row.loads,
+            added: row.added,
+            mapped: row.mapped,
+            busy: row.busy,
+            failed: row.failed,
+            evictions: row.evictions,
+            by_daemon: row.by_daemon,
+            caused: row.caused,
+            refaults: row.refaults,
+            secs_loads: row.secs_loads,
+            secs_evictions: row.secs_evictions,
+            load_ns: row.load_ns,
+            hist: Hist::new(&row.hist),
+        },
+        longest_ns: if longest >> 48 == epoch & 0xffff { longest & ((1 << 48) - 1) } else { 0 },
+    }
+}
+
+/// The variable that a section consists of, as bytes for the section's initial value.
+fn initial(value: &impl bytemuck::Pod) -> &[u8] {
+    bytes_of(value)
+}

@@ -1,0 +1,260 @@
+//! `trapline kvm`: exits of virtual machines.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Subcommand, ValueEnum};
+use trapline_model::kvm::{By, EVENT, Exit, Isa, Layout, Level, Names};
+use trapline_model::{Schema, Source};
+use trapline_probe::Launch;
+use trapline_probe::kvm::{Choice, Kvm, Options, isa, names, warnings};
+use trapline_probe::live::Live;
+use trapline_view::{KvmForm, KvmTable, Table};
+
+use crate::sink::Named;
+use crate::{cli, sink};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Exits by reason: how many, of the guest (L1) and of its own guests (L2)
+    Count {
+        #[command(flatten)]
+        shared: Shared,
+    },
+    /// The same with the time from the exit to the next entry, in nanoseconds
+    Time {
+        #[command(flatten)]
+        shared: Shared,
+    },
+    /// A log2 histogram of that time, in nanoseconds
+    Hist {
+        /// Only these exits, by number or name (12, 0x78, HLT) [default: all]
+        #[arg(value_name = "EXIT")]
+        exits: Vec<String>,
+        /// A histogram of each exit, not of all together
+        #[arg(long)]
+        each: bool,
+        #[command(flatten)]
+        shared: Shared,
+    },
+    /// Each exit that takes longer, as it happens
+    Slower {
+        /// Milliseconds (fractions allowed), or a time with its unit
+        #[arg(value_name = "MS", default_value = "10", value_parser = cli::duration)]
+        than: Duration,
+        /// Not these exits, by number or name, with commas between: 12,HLT
+        #[arg(long, value_name = "EXITS")]
+        excludes: Vec<String>,
+        /// Memory for exits that wait to be shown, MiB (a power of two)
+        #[arg(long, value_name = "MB", default_value = "8", value_parser = super::faults::ring_mib)]
+        ring_size: u32,
+        #[command(flatten)]
+        shared: Shared,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Shared {
+    /// Only the VM of this name (QEMU's -name, libvirt's, Firecracker's --id, cloud-hypervisor's socket)
+    #[arg(long, value_name = "NAME")]
+    vm: Option<String>,
+
+    /// Only vCPUs of this number
+    #[arg(long, value_name = "N")]
+    vcpu: Option<u32>,
+
+    /// Only exits of the guest (l1), or of its own guests (l2)
+    #[arg(long, value_name = "LEVEL")]
+    level: Option<LevelName>,
+
+    /// What a row is about
+    #[arg(long, value_name = "WHAT", default_value = "reason")]
+    by: ByName,
+
+    /// Divide the time: KVM itself, the VMM in user space, blocked, preempted, page faults of the host
+    #[arg(long)]
+    split: bool,
+
+    #[command(flatten)]
+    live: cli::Live,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LevelName {
+    L1,
+    L2,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ByName {
+    /// Why the guest was left
+    Reason,
+    /// The process that runs the guest
+    Vm,
+    /// The vCPU
+    Vcpu,
+    /// Reason and model-specific register
+    Msr,
+    /// Reason and I/O port
+    Port,
+    /// Reason and guest-physical address of a device
+    Mmio,
+    /// Reason and the guest's instruction
+    Rip,
+}
+
+impl From<ByName> for By {
+    fn from(by: ByName) -> Self {
+        match by {
+            ByName::Reason => Self::Reason,
+            ByName::Vm => Self::Vm,
+            ByName::Vcpu => Self::Vcpu,
+            ByName::Msr => Self::Msr,
+            ByName::Port => Self::Port,
+            ByName::Mmio => Self::Mmio,
+            ByName::Rip => Self::Rip,
+        }
+    }
+}
+
+/// What one of the four does that the others do not.
+struct Job<'a> {
+    shared: &'a Shared,
+    choice: Choice,
+    layout: Layout,
+    form: KvmForm,
+    slower: Option<Duration>,
+    ring_bytes: u32,
+}
+
+impl<'a> Job<'a> {
+    fn new(shared: &'a Shared, timed: bool, form: KvmForm) -> Self {
+        let buckets = matches!(form, KvmForm::Hist { .. } | KvmForm::Slower { .. });
+        let (by, split) = (shared.by.into(), shared.split);
+        let layout = Layout { by, timed: timed || split, buckets, split };
+        Self { shared, choice: Choice::All, layout, form, slower: None, ring_bytes: 0 }
+    }
+
+    fn of(what: &'a What, names: &Names) -> Result<Self> {
+        Ok(match what {
+            What::Count { shared } => Self::new(shared, false, KvmForm::Count),
+            What::Time { shared } => Self::new(shared, true, KvmForm::Time),
+            What::Hist { exits, each, shared } => {
+                let only = chosen(names, exits)?;
+                let choice = if only.is_empty() { Choice::All } else { Choice::Only(only) };
+                Self { choice, ..Self::new(shared, true, KvmForm::Hist { each: *each }) }
+            }
+            What::Slower { than, excludes, ring_size, shared } => {
+                let except = chosen(names, excludes)?;
+                let form = KvmForm::Slower { excludes: spoken(names, &except) };
+                Self {
+                    choice: if except.is_empty() { Choice::All } else { Choice::Except(except) },
+                    slower: Some(*than),
+                    ring_bytes: ring_size << 20,
+                    ..Self::new(shared, true, form)
+                }
+            }
+        })
+    }
+
+    /// The familiar table where there is one, else the common one.
+    fn open(&self, schema: &'static Schema) -> Result<Named> {
+        let live = &self.shared.live;
+        let written = if self.slower.is_some() { EVENT } else { schema };
+        let familiar = match self.form {
+            KvmForm::Count | KvmForm::Time => self.layout.by == By::Reason && !self.layout.split,
+            KvmForm::Hist { .. } | KvmForm::Slower { .. } => true,
+        };
+        let form = self.form.clone();
+        sink::open_with(live.format, live.output.as_deref(), written, |out, screen, zone| {
+            if familiar {
+                Box::new(KvmTable::new(out, form, zone))
+            } else {
+                Box::new(Table::new(out, screen, zone))
+            }
+        })
+    }
+}
+
+/// Runs until the end and gives the exit status.
+///
+/// # Errors
+/// When there is no KVM, nothing can be attached, an exit is not known, or the output cannot be written.
+pub(crate) fn run(args: &Args) -> Result<u8> {
+    let names = names();
+    let job = Job::of(&args.what, &names)?;
+    let live = &job.shared.live;
+    let schema = job.layout.schema();
+    let mut frame = live.frame(schema, "count", false)?;
+    // As the exits are numbered, if no other order is asked for.
+    frame.in_order = !live.has_sort();
+    let mut sink = job.open(schema)?;
+    let launch = match live.command.as_slice() {
+        [] => None,
+        command => Some(Launch::prepare(command)?),
+    };
+    let options = Options {
+        filter: live.filter(),
+        vm: job.shared.vm.clone(),
+        vcpu: job.shared.vcpu,
+        level: job.shared.level.map(|level| match level {
+            LevelName::L1 => Level::L1,
+            LevelName::L2 => Level::L2,
+        }),
+        choice: job.choice,
+        layout: job.layout,
+        schema,
+        slower: job.slower,
+        variant: live.variant.clone(),
+        ring_bytes: job.ring_bytes,
+    };
+    let kvm = Kvm::open(&options, launch.as_ref())?;
+    warnings(launch.is_some()).iter().for_each(|warning| {
+        // Nothing is left to do if standard error is closed.
+        let _ = writeln!(io::stderr(), "trapline: {warning}");
+    });
+    let mut source = Live::new(kvm, frame, launch)?;
+    while let Some(item) = source.next()? {
+        sink.take(&item)?;
+    }
+    source.into_launch().map_or(Ok(0), |mut launch| launch.wait())
+}
+
+/// The exits in a list such as `12,HLT,` or `[12, 30]`.
+fn chosen(names: &Names, lists: &[String]) -> Result<Vec<Exit>> {
+    let words = lists.iter().flat_map(|list| list.trim_matches(['[', ']', '(', ')']).split(','));
+    let words = words.map(str::trim).filter(|word| !word.is_empty());
+    let found: Vec<Vec<Exit>> = words.map(|word| names.find(word)).collect::<Result<_, _>>()?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The names of exits on this machine; where its kind is not known, on Intel's.
+fn spoken(names: &Names, exits: &[Exit]) -> Vec<String> {
+    let here = isa().unwrap_or(Isa::Vmx);
+    exits.iter().filter(|exit| exit.isa == here).map(|&exit| names.name(exit)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_forgiving() {
+        let names = Names::default();
+        let list = |text: &str| chosen(&names, &[text.to_owned()]).unwrap();
+        assert_eq!(list("12,"), list("12"));
+        assert_eq!(list("[12, 30]"), list("12,30"));
+        assert_eq!(list("HLT"), names.find("hlt").unwrap());
+        assert_eq!(chosen(&names, &["12".into(), "30,".into()]).unwrap(), list("12,30"));
+        assert_eq!(list(""), []);
+        let error = chosen(&names, &["HLT,CPIUD".into()]).unwrap_err();
+        assert_eq!(error.to_string(), "no exit is called `CPIUD`; did you mean `CPUID`?");
+    }
+}

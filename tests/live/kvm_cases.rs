@@ -1,0 +1,215 @@
+//! Exits of virtual machines: filters, many vCPUs, guests that come, go and die, a machine that changes.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::kvm::{ALL_KINDS, CPUID, HLT, IO, assert_truth, guest, load, of, run, watched};
+use crate::run::{Beside, Place, Said, lines, place, u};
+
+fn start(arguments: &[&str]) -> Child {
+    let words = guest(arguments);
+    Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn truth(guest: Child) -> Value {
+    let output = guest.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    lines(&output.stdout).remove(0)
+}
+
+fn sum(rows: &[Value], field: &str) -> u64 {
+    rows.iter().map(|row| u(&row[field])).sum()
+}
+
+pub fn filters(_: &'static str) {
+    // By name and by process, from outside, beside another guest.
+    let kinds = [ALL_KINDS, &["--nested", "30", "--pause", "2ms"]].concat();
+    let by_name = Beside::start(run("count", "auto", &["--vm", "red"]));
+    let by_vm = Beside::start(run("count", "auto", &["--by", "vm"]));
+    let guests = ["red", "blue"].map(|name| start(&[&kinds[..], &["--name", name]].concat()));
+    let pids = guests.each_ref().map(|guest| u64::from(guest.id()));
+    let by_process = Beside::start(run("count", "auto", &["-p", &pids[1].to_string()]));
+    let truths = guests.map(truth);
+    let said = by_process.wait();
+    assert!(of(&said.totals, HLT, "count") <= u(&truths[1]["hlt"]));
+    assert_truth(&by_name.interrupt().totals, &truths[0]);
+    let rows = by_vm.interrupt().totals;
+    assert_eq!(rows.len(), 2, "{rows:#?}");
+    for (pid, name) in pids.iter().zip(["red", "blue"]) {
+        let row = rows.iter().find(|row| u(&row["pid"]) == *pid).unwrap();
+        assert_eq!(row["vm"], name);
+        assert!(u(&row["count"]) > 300 && u(&row["l2_count"]) >= 60, "{row}");
+    }
+    // A guest of several vCPUs: by vCPU, one of them, one level.
+    let three = [&kinds[..], &["--vcpus", "3"]].concat();
+    let (by_vcpu, all) = watched("count", "auto", &["--by", "vcpu"], &three);
+    let numbers: Vec<u64> = by_vcpu.totals.iter().map(|row| u(&row["vcpu"])).collect();
+    assert_eq!(numbers, [0, 1, 2]);
+    let (one, _) = watched("time", "auto", &["--vcpu", "1"], &three);
+    assert_eq!(of(&one.totals, IO, "count") * 3, u(&all["io"]));
+    for (level, other) in [("l1", "l2_count"), ("l2", "l1_count")] {
+        let (said, truth) = watched("time", "auto", &["--level", level], &three);
+        assert_eq!(sum(&said.totals, other), 0);
+        let name = if level == "l1" { "cpuid" } else { "l2_cpuid" };
+        assert_eq!(of(&said.totals, CPUID, "count"), u(&truth[name]));
+        let split: u64 = said.totals.iter().map(|row| u(&row[&*format!("{level}_ns")])).sum();
+        assert_eq!(split, sum(&said.totals, "total_ns"));
+    }
+    // Chosen reasons.
+    let (said, truth) = watched("hist", "auto", &["IO_INSTRUCTION", "io", "HLT"], &three);
+    let names: Vec<&str> = said.totals.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["hlt", "io"]);
+    assert_eq!(sum(&said.totals, "count"), u(&truth["hlt"]) + u(&truth["io"]));
+    // A process that runs no guest, and never will.
+    let mut idle = Command::new("sleep").arg("1").spawn().unwrap();
+    let pid = idle.id().to_string();
+    assert!(Said::by(&mut run("count", "auto", &["-p", &pid])).totals.is_empty());
+    idle.wait().unwrap();
+}
+
+pub fn intervals_add_up(_: &'static str) {
+    let kinds =
+        ["--io", "50", "--cpuid", "70", "--hlt", "100", "--pause", "10ms", "--nested", "300", "--vcpus", "2"];
+    let (said, truth) = watched("hist", "auto", &["-i", "200ms", "--split"], &kinds);
+    assert_truth(&said.totals, &truth);
+    let times: std::collections::BTreeSet<u64> = said.rows.iter().map(|row| u(&row["time_ns"])).collect();
+    assert!(times.len() >= 4, "{} intervals", times.len());
+    for total in &said.totals {
+        let rows = || said.rows.iter().filter(|row| row["reason"] == total["reason"]);
+        for field in ["count", "l2_count", "total_ns", "timed", "vmm_ns", "to_vmm"] {
+            assert_eq!(rows().map(|row| u(&row[field])).sum::<u64>(), u(&total[field]), "{field} of {total}");
+        }
+        let buckets = |row: &Value| row["buckets"].as_array().unwrap().iter().map(|b| u(&b[2])).sum::<u64>();
+        assert_eq!(rows().map(buckets).sum::<u64>(), buckets(total));
+        assert_eq!(rows().filter_map(|row| row["max_ns"].as_u64()).max(), total["max_ns"].as_u64());
+    }
+    let (cumulative, _) = watched("time", "auto", &["-c", "-i", "200ms"], &kinds);
+    for total in &cumulative.totals {
+        let rows = cumulative.rows.iter().filter(|row| row["reason"] == total["reason"]);
+        let counts: Vec<u64> = rows.map(|row| u(&row["count"])).collect();
+        assert!(counts.is_sorted() && counts.last() == total["count"].as_u64().as_ref(), "{total}");
+    }
+}
+
+pub fn sixty_four_vcpus(variant: &'static str) {
+    let (said, truth) =
+        watched("time", variant, &["--split"], &[ALL_KINDS, &["--nested", "20", "--vcpus", "64"]].concat());
+    assert_truth(&said.totals, &truth);
+    assert_eq!((u(&said.end["untimed"]), u(&said.end["uncounted"])), (64, 0));
+    assert!(said.totals.iter().all(|row| row["max_ns"].as_u64().unwrap_or(0) <= u(&said.end["duration_ns"])));
+    assert!(sum(&said.totals, "preempted_ns") > 0, "64 threads and few processors: some had to wait");
+}
+
+/// Guests that begin and end while we look, one after the other and side by side.
+pub fn guests_come_and_go(_: &'static str) {
+    let trapline = Beside::start(run("time", "auto", &["-i", "50ms"]));
+    let mut truths = Vec::new();
+    for _ in 0..4 {
+        let guests: Vec<Child> = (0..3).map(|_| start(&[ALL_KINDS, &["--nested", "10"]].concat())).collect();
+        truths.extend(guests.into_iter().map(truth));
+    }
+    let said = trapline.interrupt();
+    let all = |name: &str| truths.iter().map(|truth| u(&truth[name])).sum::<u64>();
+    for (names, name, level) in
+        [(IO, "io", "l1_count"), (HLT, "hlt", "count"), (CPUID, "l2_cpuid", "l2_count")]
+    {
+        assert_eq!(of(&said.totals, names, level), all(name));
+        assert_eq!(of(&said.rows, names, level), all(name));
+    }
+    assert_eq!((u(&said.end["untimed"]), u(&said.end["uncounted"])), (12, 0));
+}
+
+/// Killed between exit and entry: that exit is counted and never timed, and nobody who comes later gets its time.
+pub fn a_vcpu_dies_in_its_exit(_: &'static str) {
+    let trapline = Beside::start(run("time", "auto", &["--split"]));
+    for _ in 0..5 {
+        let mut victim = start(&["--hlt", "1", "--pause", "30s"]);
+        std::thread::sleep(Duration::from_millis(400));
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+    }
+    let after = truth(start(ALL_KINDS));
+    let said = trapline.interrupt();
+    assert_eq!(of(&said.totals, HLT, "count"), u(&after["hlt"]) + 5);
+    assert_eq!(of(&said.totals, HLT, "timed"), u(&after["hlt"]));
+    assert!(
+        said.totals.iter().all(|row| row["max_ns"].as_u64().unwrap_or(0) < 300_000_000),
+        "{:#?}",
+        said.totals
+    );
+    assert_eq!(u(&said.end["untimed"]), 5 + 1);
+}
+
+pub fn a_processor_goes_offline(_: &'static str) {
+    let online = "/sys/devices/system/cpu/cpu1/online";
+    if place() != Place::Vm {
+        return;
+    }
+    let trapline = Beside::start(run("time", "auto", &["--split"]));
+    let guest = start(&["--io", "3000", "--nested", "500", "--hlt", "100", "--pause", "5ms", "--vcpus", "4"]);
+    for state in ["0", "1", "0", "1"] {
+        std::thread::sleep(Duration::from_millis(150));
+        fs::write(online, state).unwrap();
+    }
+    let truth = truth(guest);
+    let said = trapline.interrupt();
+    assert_truth(&said.totals, &truth);
+    for row in &said.totals {
+        let phases = ["kvm_ns", "vmm_ns", "blocked_ns", "preempted_ns", "fault_ns"];
+        assert_eq!(phases.iter().map(|phase| u(&row[phase])).sum::<u64>(), u(&row["total_ns"]), "{row}");
+        assert!(row["max_ns"].as_u64().unwrap_or(0) <= u(&said.end["duration_ns"]), "{row}");
+    }
+    assert_eq!(u(&said.end["untimed"]), 4);
+}
+
+/// QEMU with its firmware: a name that somebody gave, and HLTs that really sleep in KVM.
+pub fn a_real_vmm_by_its_name(_: &'static str) {
+    let qemu = "qemu-system-x86_64";
+    if Command::new(qemu).arg("--version").output().is_err() {
+        println!("{qemu} is not installed");
+        return;
+    }
+    let trapline = Beside::start(run("time", "auto", &["--vm", "named by us", "--split"]));
+    let mut vmm = Command::new(qemu)
+        .args(["-accel", "kvm", "-nodefaults", "-display", "none", "-m", "32", "-cpu", "host"])
+        .args(["-name", "guest=named by us,debug-threads=on", "-no-user-config"])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(8));
+    let early = vmm.try_wait().unwrap();
+    vmm.kill().unwrap();
+    vmm.wait().unwrap();
+    let said = trapline.interrupt();
+    assert!(early.is_none(), "{early:?}");
+    assert!(of(&said.totals, IO, "count") > 100, "{:#?}", said.totals);
+    assert!(
+        of(&said.totals, HLT, "count") > 0 && of(&said.totals, HLT, "blocked_ns") > 0,
+        "{:#?}",
+        said.totals
+    );
+    assert_eq!(said.end["lost"], 0);
+}
+
+/// Without the modules it says what is missing, in one line.
+pub fn without_kvm(_: &'static str) {
+    if place() != Place::Vm {
+        return;
+    }
+    let refused = |holds: &str| {
+        let output = run("count", "auto", &["-d", "100"]).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), error.lines().count()), (Some(3), 1), "{error}");
+        assert!(error.contains(holds), "{error}");
+    };
+    let remove = |module| assert!(Command::new("modprobe").args(["-r", module]).status().unwrap().success());
+    remove("kvm_amd");
+    refused("there is no /dev/kvm");
+    Command::new("modprobe").args(["-r", "kvm"]).status().unwrap();
+    refused("the kvm module is not loaded");
+    load();
+    watched("count", "auto", &[], &["--io", "1"]);
+}
