@@ -30,14 +30,14 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Who faults, how often, major or minor, and how long they wait
     Faults(cmd::faults::Args),
-    /// Which pages a program touches, when, from which instruction, reading or writing
-    Access(cmd::access::Args),
-    /// The names of programs that a running `access --exec` follows
-    Targets(cmd::targets::Args),
     /// Exits of virtual machines: by reason, how long they take, of the guest or of its own guests
     Kvm(cmd::kvm::Args),
     /// EPC paging of SGX enclaves: distinct pages, faults, bandwidth, loads, evictions
     Sgx(cmd::sgx::Args),
+    /// Which pages a program touches, when, from which instruction, reading or writing
+    Access(cmd::access::Args),
+    /// The names of programs that a running `access --exec` follows
+    Targets(cmd::targets::Args),
     /// What attaches on this machine, what does not and why
     Doctor(cmd::doctor::Args),
     /// Programs that trap on purpose, and know how often they did

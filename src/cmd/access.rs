@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
+use trapline_model::Source;
 use trapline_model::access::{EVENT, TOTAL};
-use trapline_model::{Sink, Source};
 use trapline_probe::Launch;
 use trapline_probe::access::{Access, ENGINES, Options, Prepared, Whose};
 use trapline_probe::live::{Frame, Live};
@@ -76,8 +76,8 @@ pub(crate) struct Args {
 /// # Errors
 /// When nothing can be attached, the processes cannot be traced, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
-    let ftrace = |out, _, _| -> Box<dyn Sink> { Box::new(Ftrace::new(out)) };
-    let mut sink = sink::open_with(args.format, args.output.as_deref(), EVENT, ftrace)?;
+    let mut sink =
+        sink::open_with(args.format, args.output.as_deref(), EVENT, |out, _, _| Box::new(Ftrace::new(out)))?;
     let options = Options {
         whose: match (args.command.is_empty(), args.exec.is_empty()) {
             (false, _) => Whose::Command,

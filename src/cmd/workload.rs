@@ -35,11 +35,11 @@ enum Work {
     Mmap(Mmap),
     /// Make an exact number of page faults
     Faults(Faults),
-    /// Touch given pages in a given order, and print each touch as JSON lines
-    Touch(Touch),
     /// Run a virtual machine that takes an exact number of exits
     #[cfg(target_arch = "x86_64")]
     Guest(Guest),
+    /// Touch given pages in a given order, and print each touch as JSON lines
+    Touch(Touch),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -133,43 +133,6 @@ struct Faults {
     format: Format,
 }
 
-#[derive(Debug, clap::Args)]
-struct Touch {
-    /// Memory: anon, file (mapped shared), private (a file mapped privately), shared, stack
-    #[arg(long, default_value = "anon", value_parser = named::<On>(&On::NAMES))]
-    on: On,
-    /// Pages of each thread
-    #[arg(long, default_value_t = 256)]
-    pages: usize,
-    /// How often each thread goes over its pages
-    #[arg(long, default_value_t = 10)]
-    rounds: usize,
-    /// Order of the touches
-    #[arg(long, default_value = "seq", value_parser = named::<Pattern>(&Pattern::NAMES))]
-    pattern: Pattern,
-    /// Write, read, or both: read even pages and write odd ones
-    #[arg(long, default_value = "write", value_parser = named::<Access>(&Access::NAMES))]
-    access: Access,
-    /// Threads (1 to 1024)
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
-    /// All threads touch the same pages
-    #[arg(long)]
-    together: bool,
-    /// Touch every page once before the rounds
-    #[arg(long)]
-    warm: bool,
-    /// Wait before the first round: milliseconds, or with a unit
-    #[arg(long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
-    delay: Duration,
-    /// Wait between rounds: milliseconds, or with a unit
-    #[arg(long, value_name = "MS", default_value = "10ms", value_parser = crate::cli::duration)]
-    pause: Duration,
-    /// Seed of random orders; drawn if not given
-    #[arg(long)]
-    seed: Option<u64>,
-}
-
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug, clap::Args)]
 struct Guest {
@@ -209,6 +172,43 @@ struct Guest {
     format: Format,
 }
 
+#[derive(Debug, clap::Args)]
+struct Touch {
+    /// Memory: anon, file (mapped shared), private (a file mapped privately), shared, stack
+    #[arg(long, default_value = "anon", value_parser = named::<On>(&On::NAMES))]
+    on: On,
+    /// Pages of each thread
+    #[arg(long, default_value_t = 256)]
+    pages: usize,
+    /// How often each thread goes over its pages
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    /// Order of the touches
+    #[arg(long, default_value = "seq", value_parser = named::<Pattern>(&Pattern::NAMES))]
+    pattern: Pattern,
+    /// Write, read, or both: read even pages and write odd ones
+    #[arg(long, default_value = "write", value_parser = named::<Access>(&Access::NAMES))]
+    access: Access,
+    /// Threads (1 to 1024)
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// All threads touch the same pages
+    #[arg(long)]
+    together: bool,
+    /// Touch every page once before the rounds
+    #[arg(long)]
+    warm: bool,
+    /// Wait before the first round: milliseconds, or with a unit
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
+    delay: Duration,
+    /// Wait between rounds: milliseconds, or with a unit
+    #[arg(long, value_name = "MS", default_value = "10ms", value_parser = crate::cli::duration)]
+    pause: Duration,
+    /// Seed of random orders; drawn if not given
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
 /// Does the work and prints what it did.
 ///
 /// # Errors
@@ -219,9 +219,9 @@ pub fn run(args: &Args) -> Result<()> {
         Work::Data(args) => args.format,
         Work::Mmap(args) => args.format,
         Work::Faults(args) => args.format,
-        Work::Touch(_) => Format::Jsonl,
         #[cfg(target_arch = "x86_64")]
         Work::Guest(args) => args.format,
+        Work::Touch(_) => Format::Jsonl,
     };
     let ready: Option<fn(usize)> = if format == Format::Table { Some(announce) } else { None };
     let control = Control { progress: true, ready, ..Control::default() };
@@ -235,9 +235,9 @@ pub fn run(args: &Args) -> Result<()> {
         Work::Data(args) => make_data(args, &control),
         Work::Mmap(args) => read_mapped(args, &control),
         Work::Faults(args) => make_faults(args, &control),
-        Work::Touch(args) => touch_pages(args, &control),
         #[cfg(target_arch = "x86_64")]
         Work::Guest(args) => run_guest(args, &control),
+        Work::Touch(args) => touch_pages(args, &control),
     }
 }
 

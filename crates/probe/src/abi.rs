@@ -156,6 +156,28 @@ mirror! {
 }
 
 mirror! {
+    /// Which processes the access programs follow.
+    AccessConfig = "access_config" {
+        follow: u32,
+        named: u32,
+    }
+}
+
+mirror! {
+    /// A process gets memory of its own, or ends.
+    AccessLife = "access_life" {
+        time_ns: u64,
+        what: u32,
+        pid: u32,
+        tid: u32,
+        cpu: u32,
+        borrows: u32,
+        parent: u32,
+        comm: [u8; COMM_LEN],
+    }
+}
+
+mirror! {
     /// Where the kvm tracepoints have their fields.
     KvmOffsets = "kvm_offsets" {
         reason: u32,
@@ -338,28 +360,6 @@ mirror! {
     }
 }
 
-mirror! {
-    /// Which processes the access programs follow.
-    AccessConfig = "access_config" {
-        follow: u32,
-        named: u32,
-    }
-}
-
-mirror! {
-    /// A process gets memory of its own, or ends.
-    AccessLife = "access_life" {
-        time_ns: u64,
-        what: u32,
-        pid: u32,
-        tid: u32,
-        cpu: u32,
-        borrows: u32,
-        parent: u32,
-        comm: [u8; COMM_LEN],
-    }
-}
-
 /// A task's name: up to the first NUL, bytes that are not UTF-8 replaced.
 pub(crate) fn comm(bytes: &[u8; COMM_LEN]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(COMM_LEN);
@@ -407,6 +407,7 @@ mod tests {
                 KvmLosses::layout(),
             ],
         );
+        compare(crate::access::OBJECT, &[AccessConfig::layout(), AccessLife::layout()]);
         compare(
             crate::sgx::OBJECT,
             &[
@@ -419,7 +420,6 @@ mod tests {
                 SgxLosses::layout(),
             ],
         );
-        compare(crate::access::OBJECT, &[AccessConfig::layout(), AccessLife::layout()]);
     }
 
     fn compare(object: &[u8], mirrors: &[Layout]) {

@@ -46,6 +46,8 @@ const TOOLS: &[Tool] = &[
         variants: |tool| tried(tool, &faults()),
         programs: || variant::load_each(&faults()),
     },
+    Tool { name: "kvm", variants: kvm, programs: || variant::load_each(&KvmRecipe::new(nobody())) },
+    Tool { name: "sgx", variants: |tool| tried(tool, &sgx()), programs: || variant::load_each(&sgx()) },
     Tool {
         name: "access",
         // What sees the accesses is the faults tool's; this tool's variants are the engines that reset page tables.
@@ -55,8 +57,6 @@ const TOOLS: &[Tool] = &[
         },
         programs: || variant::load_each(&access::lives()),
     },
-    Tool { name: "kvm", variants: kvm, programs: || variant::load_each(&KvmRecipe::new(nobody())) },
-    Tool { name: "sgx", variants: |tool| tried(tool, &sgx()), programs: || variant::load_each(&sgx()) },
 ];
 
 /// Tries every variant of every tool.

@@ -119,6 +119,16 @@ impl<W: Write> Sink for Table<W> {
     }
 }
 
+/// What ran and how, in one line.
+pub(crate) fn note(header: &Header) -> String {
+    let settings = header.settings.iter().filter_map(|(name, value)| match value {
+        Value::U64(n) => Some(format!(", {} {n}", name.replace('_', " "))),
+        Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
+        Value::Null | Value::Buckets(_) => None,
+    });
+    format!("trapline {} by {}{}", header.tool, header.variant, settings.collect::<String>())
+}
+
 /// Writes a block under a title: headings, at most so many rows, their sum.
 pub(crate) fn block(out: &mut impl Write, title: &str, block: &Block, most: usize) -> io::Result<()> {
     writeln!(out, "{title}")?;
@@ -137,16 +147,6 @@ pub(crate) fn block(out: &mut impl Write, title: &str, block: &Block, most: usiz
         writeln!(out, "{}", line(sum))?;
     }
     Ok(())
-}
-
-/// What ran and how, in one line.
-pub(crate) fn note(header: &Header) -> String {
-    let settings = header.settings.iter().filter_map(|(name, value)| match value {
-        Value::U64(n) => Some(format!(", {} {n}", name.replace('_', " "))),
-        Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
-        Value::Null | Value::Buckets(_) => None,
-    });
-    format!("trapline {} by {}{}", header.tool, header.variant, settings.collect::<String>())
 }
 
 fn headings(schema: &Schema) -> String {
