@@ -37,8 +37,8 @@ enum What {
 /// When the list cannot be used, or a name not be added or removed.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let targets = Targets::open()?;
-    if let Some(dir) = targets.mounted() {
-        eprintln!("trapline: mounted the bpf file system at {dir}, where the list is kept");
+    if let Some(what) = targets.mounted() {
+        eprintln!("trapline: {what}");
     }
     match &args.what {
         What::Add { names } => names.iter().try_for_each(|name| targets.add(name)),

@@ -130,6 +130,7 @@ const CASES: &[Case] = &[
     Case { name: "access::unharmed::waiting_and_stopped_targets", needs: ROOT, variants: RESETS, test: unharmed::waiting_and_stopped_targets },
     Case { name: "access::unharmed::what_cannot_be_is_said", needs: ROOT, variants: RESETS, test: unharmed::what_cannot_be_is_said },
     Case { name: "access::unharmed::programs_are_followed_by_name", needs: ROOT, variants: ENGINES, test: unharmed::programs_are_followed_by_name },
+    Case { name: "access::unharmed::a_budget_stretches_the_period", needs: ROOT, variants: RESETS, test: unharmed::a_budget_stretches_the_period },
 ];
 
 fn main() -> ExitCode {

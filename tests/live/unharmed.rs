@@ -166,6 +166,17 @@ pub fn what_cannot_be_is_said(engine: &'static str) {
     std::fs::remove_file(file).unwrap();
 }
 
+/// The period is stretched until the faults cost no more than they may, and that is said.
+pub fn a_budget_stretches_the_period(engine: &'static str) {
+    let touch = ["--pages", "1000", "--rounds", "1500", "--pause", "0.2", "--warm"];
+    let free = crate::access::Run::touch(engine, &["--ring-size", "64"], &touch);
+    let held = crate::access::Run::touch(engine, &["--ring-size", "64", "--max-overhead", "2%"], &touch);
+    assert_eq!(held.header["max_overhead_percent"], 2);
+    let of = |run: &crate::access::Run, name: &str| u(&run.end[name]);
+    assert!(of(&held, "period_ns") > 2 * of(&free, "period_ns"), "{} {}", held.end, free.end);
+    assert!(of(&held, "fault_ns") * 2 < of(&free, "fault_ns"), "{} {}", held.end, free.end);
+}
+
 /// Programs are followed by name as they are executed, and the list can be changed meanwhile.
 pub fn programs_are_followed_by_name(engine: &'static str) {
     let program = |name: &str| {
@@ -209,8 +220,24 @@ pub fn programs_are_followed_by_name(engine: &'static str) {
     for pid in ignored {
         assert!(said.iter().all(|line| line["pid"] != pid));
     }
-    // What the tracer put into the list it takes out again.
+    // What the tracer put into the list it takes out again; if it is killed, the doctor does.
     assert_eq!(targets(&["list"]), "");
+    targets(&["add", "mine-prog"]);
+    let (mut killed, other_file) = access(engine, &["--exec", "wanted-prog"]);
+    let mut killed = killed.spawn().unwrap();
+    let began = Instant::now();
+    while !std::fs::read(&other_file).is_ok_and(|text| !text.is_empty()) {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    std::fs::remove_file(other_file).unwrap();
+    assert_eq!(targets(&["list"]), "mine-prog\nwanted-prog\n");
+    let repair = trapline().args(["doctor", "--repair"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&repair.stdout).contains("wanted-prog"), "{repair:?}");
+    assert_eq!(targets(&["list"]), "mine-prog\n");
+    targets(&["clear"]);
     for path in [wanted, added, other, file] {
         std::fs::remove_file(path).unwrap();
     }

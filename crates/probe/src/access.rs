@@ -23,7 +23,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use trapline_model::access::{Coverage, Step, Tally, What};
 use trapline_model::{Block, Event, Header, Value};
 
@@ -91,8 +91,20 @@ impl Prepared {
     pub fn new() -> Result<Self> {
         // First: what is open when it is forked it holds too, and a tracer that is killed must let go of the lock.
         let injector = Injector::start()?;
-        Ok(Self { lock: Lock::take()?, injector })
+        let lock = Lock::take()?;
+        targets::restore()?;
+        Ok(Self { lock, injector })
     }
+}
+
+/// Puts back what a tracer that was killed has left: the names it put into the list of targets. Nothing else of what
+/// a tracer does outlives it. Tells what was put back.
+///
+/// # Errors
+/// When a tracer is at work, or we may not.
+pub fn repair() -> Result<Vec<String>> {
+    let _lock = Lock::take()?;
+    targets::restore()
 }
 
 /// The tool, attached.
@@ -112,7 +124,8 @@ pub struct Access {
     budget: Option<Budget>,
     unseen: u64,
     refused: u64,
-    names: Option<(Targets, Vec<String>)>,
+    names: Option<Targets>,
+    max_overhead: Option<f64>,
     _lock: Lock,
 }
 
@@ -124,10 +137,10 @@ impl Access {
     pub fn open(options: &Options, prepared: Prepared, launch: Option<&Launch>) -> Result<Self, OpenError> {
         let engines = Choice::examine().of(options.reset.as_deref())?;
         let names = match &options.whose {
-            Whose::Named(names) => Some(list_names(names)?),
+            Whose::Named(names) => Some(Targets::with(names)?),
             _ => None,
         };
-        let probes = Probes::attach(options, names.as_ref().map(|(list, _)| list), launch)?;
+        let probes = Probes::attach(options, names.as_ref(), launch)?;
         let Prepared { lock, injector } = prepared;
         let mut targets = HashMap::new();
         let mut steps = Vec::new();
@@ -170,6 +183,7 @@ impl Access {
             unseen: 0,
             refused: 0,
             names,
+            max_overhead: options.max_overhead,
             _lock: lock,
         })
     }
@@ -248,7 +262,7 @@ impl Access {
         if target.notice(addr, sighting.way) {
             self.rounds.tell(Order::Look(sighting.pid));
         }
-        let absent_is_new = !matches!(self.engine, Engine::Rwp(_) | Engine::Numa);
+        let absent_is_new = !matches!(self.engine, Engine::Rwp(_));
         let first = target.is_first(addr, sighting.page, absent_is_new);
         if first && !self.first_touch {
             return;
@@ -263,6 +277,8 @@ impl Tool for Access {
         let settings: Vec<(&'static str, Value)> = vec![
             ("reset", self.engine.name().into()),
             ("every_ns", (self.every.as_nanos() as u64).into()),
+            ("max_overhead_percent", self.max_overhead.map(|share| (share * 100.0).round() as u64).into()),
+            ("changed", self.names.as_ref().and_then(Targets::mounted).into()),
             ("sight", self.sight.as_ref().map(Coverage::words).as_deref().into()),
         ];
         system::header("access", self.probes.variant(), settings)
@@ -303,9 +319,8 @@ impl Tool for Access {
         self.rounds.stop();
         self.probes.detach();
         self.drain(events)?;
-        if let Some((list, names)) = self.names.take() {
-            // Somebody may have cleared them meanwhile.
-            let _ = list.clear(&names).map(|()| list.retire());
+        if self.names.take().is_some() {
+            targets::restore()?;
         }
         let time_ns = system::monotonic_ns();
         let mut sum = Tally::default();
@@ -353,14 +368,4 @@ fn take(pids: &[u32], engines: &[Engine], injector: &Injector) -> Result<(Engine
         }
     }
     Err(refusal.unwrap_or_else(|| anyhow::anyhow!("no engine works here")))
-}
-
-/// Puts names into the list of targets; gives those that were not there before.
-fn list_names(names: &[String]) -> Result<(Targets, Vec<String>)> {
-    let list = Targets::open()?;
-    let before = list.names();
-    names.iter().try_for_each(|name| list.add(name))?;
-    let added: Vec<String> = list.names().into_iter().filter(|name| !before.contains(name)).collect();
-    ensure!(!list.names().is_empty(), "there is no name to follow");
-    Ok((list, added))
 }

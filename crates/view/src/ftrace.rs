@@ -29,6 +29,12 @@ impl<W: Write> Ftrace<W> {
         if let Some(Value::U64(every)) = of("every_ns") {
             write!(self.out, ", wished every {} ms", *every as f64 / 1e6)?;
         }
+        if let Some(Value::U64(percent)) = of("max_overhead_percent") {
+            write!(self.out, ", at most {percent} % of the target's time")?;
+        }
+        if let Some(Value::Str(changed)) = of("changed") {
+            write!(self.out, "; {changed}")?;
+        }
         if let Some(Value::Str(sight)) = of("sight") {
             write!(self.out, "; {}", visible(sight))?;
         }

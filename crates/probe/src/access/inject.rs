@@ -85,18 +85,20 @@ fn syscall_instruction(memory: &File, mapping: &Mapping) -> Option<u64> {
     Some(mapping.start + at as u64)
 }
 
-/// The thread to stop: the first that is not in an uninterruptible wait, ended, or stopped by a debugger.
+/// The thread to stop: the first that runs, sleeps or is stopped; else one that waits for a disk, which may take a
+/// while. None that has ended, or that a debugger holds.
 fn a_thread(pid: u32) -> Option<u32> {
     let mut tids: Vec<u32> = fs::read_dir(format!("/proc/{pid}/task"))
         .ok()?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     tids.sort_unstable_by_key(|&tid| (tid != pid, tid));
-    tids.into_iter().find(|tid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
-        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-        state.is_some_and(|state| "RST".contains(state))
-    })
+    let state = |tid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+    };
+    let of = |states: &str| tids.iter().copied().find(|&tid| state(tid).is_some_and(|s| states.contains(s)));
+    of("RST").or_else(|| of("D"))
 }
 
 /// Whether the thread's system calls pass a seccomp filter.

@@ -21,6 +21,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// A child that is about to become another program is left alone so long.
 const SETTLE: Duration = Duration::from_millis(2);
 
+/// A process that cannot be taken under control is tried again so often, after so long.
+const TRIES: u32 = 5;
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+
 /// What the thread is told.
 #[derive(Debug)]
 pub(crate) enum Order {
@@ -129,6 +133,7 @@ impl Rounds {
             injector,
             spaces: HashMap::new(),
             soon: vec![],
+            tries: HashMap::new(),
             notify,
             figures: Arc::clone(&figures),
         };
@@ -187,6 +192,8 @@ struct Resetter {
     injector: Injector,
     spaces: HashMap<u32, Watched>,
     soon: Vec<(Instant, u32)>,
+    /// How often a process has not let itself be taken under control.
+    tries: HashMap<u32, u32>,
     notify: Sender<Notice>,
     figures: Arc<Figures>,
 }
@@ -252,6 +259,7 @@ impl Resetter {
                 Order::End(pid) => {
                     self.spaces.remove(&pid);
                     self.soon.retain(|&(_, soon)| soon != pid);
+                    self.tries.remove(&pid);
                     begin.retain(|&b| b != pid);
                 }
             }
@@ -273,8 +281,18 @@ impl Resetter {
                 self.spaces.insert(pid, Watched::new(space, &coverage));
                 Notice::Began { pid, stopped_ns, coverage }
             }
-            Err(error) => Notice::Refused { pid, why: format!("{error:#}") },
+            Err(error) => {
+                // It may have waited for a disk, or become another program just then.
+                let tries = self.tries.entry(pid).or_insert(0);
+                *tries += 1;
+                if *tries < TRIES {
+                    self.soon.push((Instant::now() + TRY_AGAIN, pid));
+                    return;
+                }
+                Notice::Refused { pid, why: format!("{error:#}") }
+            }
         };
+        self.tries.remove(&pid);
         let _ = self.notify.send(notice);
     }
 

@@ -23,8 +23,6 @@ pub(crate) enum Engine {
     Writes(Features),
     /// `clear_refs`: writes.
     SoftDirty,
-    /// The scheduler resets them; nothing is done here.
-    Numa,
     /// Not at all: first touches only.
     None,
 }
@@ -34,7 +32,6 @@ impl Engine {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rwp(_) => "rwp",
-            Self::Numa => "numa",
             Self::Writes(_) | Self::SoftDirty => "writes",
             Self::None => "none",
         }
@@ -42,7 +39,7 @@ impl Engine {
 
     /// Whether it works in rounds of ours.
     pub(crate) fn has_rounds(self) -> bool {
-        !matches!(self, Self::Numa | Self::None)
+        self != Self::None
     }
 
     /// How a mapping can be watched, best first.
@@ -97,25 +94,24 @@ impl Space {
         if Maps::read(pid).is_ok_and(|maps| maps.is_empty()) {
             bail!("process {pid} has no memory of its own: it is a kernel thread, or has just ended");
         }
+        let mut uffd = None;
+        let mut stopped_ns = 0;
+        if let Engine::Rwp(features) | Engine::Writes(features) = engine {
+            let injected = injector.userfaultfd_of(pid)?;
+            stopped_ns = injected.stopped_ns;
+            uffd = Some(Uffd::new(injected.uffd, features).context("cannot set up its userfaultfd")?);
+        }
+        let clear_refs = if engine == Engine::SoftDirty {
+            let path = format!("/proc/{pid}/clear_refs");
+            let file = OpenOptions::new().write(true).open(&path);
+            Some(file.with_context(|| format!("cannot open {path}"))?)
+        } else {
+            None
+        };
+        // These files stay with the memory that the process has when they are opened.
         let pagemap = File::open(format!("/proc/{pid}/pagemap"))
             .with_context(|| format!("cannot read the page map of process {pid}"))?;
-        let mut space =
-            Self { pid, engine, uffd: None, pagemap, clear_refs: None, regions: vec![], stopped_ns: 0 };
-        match engine {
-            Engine::Rwp(features) | Engine::Writes(features) => {
-                let injected = injector.userfaultfd_of(pid)?;
-                space.stopped_ns = injected.stopped_ns;
-                let uffd = Uffd::new(injected.uffd, features).context("cannot set up its userfaultfd")?;
-                space.uffd = Some(uffd);
-            }
-            Engine::SoftDirty => {
-                let path = format!("/proc/{pid}/clear_refs");
-                let file = OpenOptions::new().write(true).open(&path);
-                space.clear_refs = Some(file.with_context(|| format!("cannot open {path}"))?);
-            }
-            Engine::Numa | Engine::None => {}
-        }
-        Ok(space)
+        Ok(Self { pid, engine, uffd, pagemap, clear_refs, regions: vec![], stopped_ns })
     }
 
     /// Takes the mappings under control that can be, and says which cannot.
@@ -135,7 +131,6 @@ impl Space {
                     }
                 }
                 (Engine::SoftDirty, None) if mapping.writable => coverage.writes_only += mapping.len(),
-                (Engine::Numa, None) if migratable(mapping) => coverage.seen += mapping.len(),
                 // Nobody can access what allows nothing.
                 (_, None) if !mapping.readable && !mapping.writable && !mapping.executable => {}
                 (_, None) => coverage.miss(mapping.shown(), mapping.len()),
@@ -157,7 +152,7 @@ impl Space {
             Engine::Rwp(_) => self.reset_accesses(),
             Engine::Writes(_) => uffd::protect_writes(&self.pagemap, 0, USER_END),
             Engine::SoftDirty => self.clear_refs.as_mut().map_or(Ok(()), |file| file.write_all(b"4")),
-            Engine::Numa | Engine::None => Ok(()),
+            Engine::None => Ok(()),
         };
         match done.map_err(|error| error.raw_os_error()) {
             Ok(()) => Reset::Done,
@@ -204,11 +199,4 @@ impl Space {
             }
         }
     }
-}
-
-/// Whether the scheduler's balancing looks at a mapping: not at files that are mapped for reading only, nor at the
-/// kernel's own.
-fn migratable(mapping: &Mapping) -> bool {
-    let special = ["[vvar", "[vdso", "[vsyscall"].iter().any(|name| mapping.name.starts_with(name));
-    (mapping.readable || mapping.writable) && !special && (mapping.inode == 0 || mapping.writable)
 }

@@ -12,8 +12,11 @@ use nix::sys::statfs::{FsType, statfs};
 use crate::abi::{self, COMM_LEN};
 
 const BPF_FS: &str = "/sys/fs/bpf";
+const MOUNTED: &str = "mounted the bpf file system at /sys/fs/bpf, where the list of targets is kept";
 const DIR: &str = "/sys/fs/bpf/trapline";
 const PIN: &str = "/sys/fs/bpf/trapline/targets";
+/// The names that a running tracer has added, one a line.
+const ADDED: &str = "/run/trapline/access.targets";
 /// ACCESS_MAX_NAMES in `bpf/access.h`.
 const MAX_NAMES: u32 = 256;
 /// BPF_FS_MAGIC
@@ -51,10 +54,10 @@ impl Targets {
         Ok(Self { map, mounted })
     }
 
-    /// Whether the bpf file system had to be mounted for it just now, and where.
+    /// What had to be changed on the machine for it, in words: the bpf file system was mounted.
     #[must_use]
     pub fn mounted(&self) -> Option<&'static str> {
-        self.mounted.then_some(BPF_FS)
+        self.mounted.then_some(MOUNTED)
     }
 
     /// Adds a name; one that is there stays. Of a longer one the first 15 bytes count, for the kernel keeps no more.
@@ -95,8 +98,18 @@ impl Targets {
         Ok(())
     }
 
+    /// Opens the list and adds names for the time of a trace; [`restore`] takes them out again.
+    pub(crate) fn with(names: &[String]) -> Result<Self> {
+        let list = Self::open()?;
+        let before = list.names();
+        names.iter().try_for_each(|name| list.add(name))?;
+        let added: Vec<String> = list.names().into_iter().filter(|name| !before.contains(name)).collect();
+        fs::write(ADDED, added.join("\n")).with_context(|| format!("cannot write {ADDED}"))?;
+        Ok(list)
+    }
+
     /// Takes the list away if it is empty.
-    pub(crate) fn retire(&self) {
+    fn retire(&self) {
         if self.map.keys().next().is_none() {
             let _ = fs::remove_file(PIN);
             let _ = fs::remove_dir(DIR);
@@ -106,6 +119,21 @@ impl Targets {
     pub(crate) fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.map.as_fd()
     }
+}
+
+/// Takes the names out that a tracer added, this one or one that was killed; gives them. To be called by the holder of
+/// the lock.
+pub(crate) fn restore() -> Result<Vec<String>> {
+    let Ok(text) = fs::read_to_string(ADDED) else { return Ok(vec![]) };
+    let mut names: Vec<String> = text.lines().map(str::to_owned).collect();
+    if Path::new(PIN).exists() {
+        let list = Targets::open()?;
+        // Somebody may have cleared them meanwhile.
+        names.retain(|name| list.map.delete(&key(name)).is_ok());
+        list.retire();
+    }
+    fs::remove_file(ADDED).with_context(|| format!("cannot remove {ADDED}"))?;
+    Ok(names)
 }
 
 /// The name as the kernel keeps it: 15 bytes and a NUL.
