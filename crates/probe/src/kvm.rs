@@ -2,6 +2,7 @@
 
 mod format;
 mod machine;
+mod recipe;
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -9,53 +10,25 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bytemuck::{Pod, Zeroable, bytes_of, pod_read_unaligned};
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
-use trapline_model::kvm::{By, Exit, Isa, Layout, Ledger, Level, Names, Report, Slow, Stats, Vcpu};
+use bytemuck::{Pod, bytes_of, pod_read_unaligned};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
+use trapline_model::kvm::{Exit, Isa, Layout, Ledger, Level, Names, Report, Slow, Stats, Vcpu};
 use trapline_model::{Block, Event, Header, Hist, Schema, Value};
 
-use crate::abi::{
-    BY_PID, KvmConfig, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmOffsets, KvmThread, TrapFilter,
-};
+use crate::abi::{BY_PID, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmThread};
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
 use crate::ring::Ring;
 use crate::system;
-use crate::variant::{self, Attached, OpenError, Recipe, Variant};
+use crate::variant::{self, Attached, OpenError};
 
 pub(crate) use machine::check;
 pub use machine::{isa, vms, warnings};
+pub(crate) use recipe::KvmRecipe;
+#[cfg(test)]
+pub(crate) use recipe::OBJECT;
 
-pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kvm.bpf.o"));
-
-/// Best first.
-const VARIANTS: &[Variant] = &[
-    Variant { name: "core", ways: &[&["core_exit"]] },
-    Variant { name: "format", ways: &[&["format_exit"]] },
-];
-
-/// With the handling time divided into phases; where no probe can be put on page faults, those are not told apart.
-const SPLIT_VARIANTS: &[Variant] = &[
-    Variant {
-        name: "core",
-        ways: &[
-            &["fault_fentry_end", "fault_fentry_begin", "core_exit"],
-            &["fault_kprobe_end", "fault_kprobe_begin", "core_exit"],
-            &["core_exit"],
-        ],
-    },
-    Variant {
-        name: "format",
-        ways: &[
-            &["fault_fentry_end", "fault_fentry_begin", "format_exit"],
-            &["fault_kprobe_end", "fault_kprobe_begin", "format_exit"],
-            &["format_exit"],
-        ],
-    },
-];
-
-const NO_FIELD: u32 = u32::MAX;
 /// The level of an exit is told right after it: how long that is waited for when the exits are detached.
 const LEVEL_SETTLES: Duration = Duration::from_millis(2);
 
@@ -123,135 +96,6 @@ pub struct Kvm {
 #[must_use]
 pub fn names() -> Names {
     Names::with_format(&format::read("kvm_exit").unwrap_or_default())
-}
-
-/// The recipe that `open` and `doctor` share.
-pub(crate) struct KvmRecipe {
-    pub(crate) filter: TrapFilter,
-    pub(crate) config: KvmConfig,
-    pub(crate) tree: bool,
-    pub(crate) ring_bytes: u32,
-}
-
-impl KvmRecipe {
-    /// Counts the exits of whoever the filter means.
-    pub(crate) fn new(filter: TrapFilter) -> Self {
-        let config = KvmConfig { vcpu: u32::MAX, ..KvmConfig::zeroed() };
-        Self { filter, config, tree: false, ring_bytes: 64 << 10 }
-    }
-
-    /// What the options ask for.
-    fn of(options: &Options, filter: TrapFilter) -> Self {
-        let choice = match options.choice {
-            Choice::All => 0,
-            Choice::Only(_) => 1,
-            Choice::Except(_) => 2,
-        };
-        let config = KvmConfig {
-            slow_ns: options.slower.map_or(0, |time| (time.as_nanos() as u64).max(1)),
-            timed: options.layout.timed.into(),
-            split: options.layout.split.into(),
-            vcpu: options.vcpu.unwrap_or(u32::MAX),
-            sub: subject(options.layout.by).map_or(0, |of| of.number),
-            choice,
-            pad: 0,
-            at: offsets(options.layout.by),
-        };
-        Self { filter, config, tree: options.filter.tree, ring_bytes: options.ring_bytes }
-    }
-}
-
-/// What exits may be counted under beside their reason.
-struct Subject {
-    number: u32,
-    /// The program, its tracepoint and the fields for what it was and whether it was written.
-    from: Option<(&'static str, &'static str, [&'static str; 2])>,
-}
-
-fn subject(by: By) -> Option<Subject> {
-    let subject = |number, from| Some(Subject { number, from });
-    match by {
-        By::Reason | By::Vm | By::Vcpu => None,
-        By::Msr => subject(1, Some(("subject_msr", "kvm_msr", ["ecx", "write"]))),
-        By::Port => subject(2, Some(("subject_port", "kvm_pio", ["port", "rw"]))),
-        By::Mmio => subject(3, Some(("subject_mmio", "kvm_mmio", ["gpa", "type"]))),
-        By::Rip => subject(4, None),
-    }
-}
-
-/// Where this kernel's tracepoints have their fields.
-fn offsets(by: By) -> KvmOffsets {
-    let exit = format::read("kvm_exit").unwrap_or_default();
-    let at = |format: &str, name: &str| format::field(format, name).map_or(NO_FIELD, |(offset, _)| offset);
-    let (sub, write) = match subject(by).and_then(|of| of.from) {
-        Some((_, tracepoint, [sub, write])) => {
-            let format = format::read(tracepoint).unwrap_or_default();
-            (at(&format, sub), at(&format, write))
-        }
-        None => (NO_FIELD, NO_FIELD),
-    };
-    KvmOffsets {
-        reason: at(&exit, "exit_reason"),
-        isa: at(&exit, "isa"),
-        vcpu: at(&exit, "vcpu_id"),
-        rip: at(&exit, "guest_rip"),
-        sub,
-        write,
-    }
-}
-
-impl Recipe for KvmRecipe {
-    fn object(&self) -> &'static [u8] {
-        OBJECT
-    }
-
-    fn variants(&self) -> &'static [Variant] {
-        if self.config.split != 0 { SPLIT_VARIANTS } else { VARIANTS }
-    }
-
-    fn always(&self) -> Vec<&'static str> {
-        // What follows an exit is attached before exits are, or it would be missed.
-        let mut names = vec!["threads_read", "exits_read", "exits_interval", "thread_ends", "nested"];
-        if self.config.timed != 0 {
-            names.push("entry");
-        }
-        if self.config.split != 0 {
-            names.extend(["switched", "returned_to_vmm", "reflected"]);
-        }
-        match self.config.sub {
-            1 => names.push("subject_msr"),
-            2 => names.push("subject_port"),
-            3 => names.push("subject_mmio"),
-            _ => {}
-        }
-        if self.tree {
-            names.extend(["process_freed", "process_born"]);
-        }
-        names
-    }
-
-    fn optional(&self) -> Vec<&'static str> {
-        vec![]
-    }
-
-    fn configure(&self, object: &mut OpenObject) -> Result<()> {
-        for mut map in object.maps_mut() {
-            match map.name().to_str() {
-                Some(".rodata.filter") => map.set_initial_value(bytes_of(&self.filter))?,
-                Some(".rodata.config") => map.set_initial_value(bytes_of(&self.config))?,
-                Some("events") if self.config.slow_ns != 0 => map.set_max_entries(self.ring_bytes)?,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
-        match program.name().to_str() {
-            Some("threads_read" | "exits_read" | "exits_interval") => Ok(vec![]),
-            _ => Ok(vec![program.attach()?]),
-        }
-    }
 }
 
 impl Kvm {
