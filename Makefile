@@ -6,7 +6,7 @@ BIN   := target/release/trapline
 DEMO  := target/demo
 
 BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config gcc libc6-dev
-TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils util-linux debian-archive-keyring
+TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf
 BENCH_PACKAGES := $(BUILD_PACKAGES) bpftrace linux-perf
 
 .DEFAULT_GOAL := help

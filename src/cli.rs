@@ -34,6 +34,10 @@ pub(crate) enum Command {
     Kvm(cmd::kvm::Args),
     /// EPC paging of SGX enclaves: distinct pages, faults, bandwidth, loads, evictions
     Sgx(cmd::sgx::Args),
+    /// Which pages a program touches, when, from which instruction, reading or writing
+    Access(cmd::access::Args),
+    /// The names of programs that a running `access --exec` follows
+    Targets(cmd::targets::Args),
     /// What attaches on this machine, what does not and why
     Doctor(cmd::doctor::Args),
     /// Programs that trap on purpose, and know how often they did

@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         Command::Faults(args) => cmd::faults::run(args),
         Command::Kvm(args) => cmd::kvm::run(args),
         Command::Sgx(args) => cmd::sgx::run(args),
+        Command::Access(args) => cmd::access::run(args),
+        Command::Targets(args) => cmd::targets::run(args).map(|()| 0),
         Command::Doctor(args) => cmd::doctor::run(args),
         Command::Workload(args) => cmd::workload::run(args).map(|()| 0),
     };

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use libbpf_cargo::SkeletonBuilder;
 
 /// One kernel half per tool; `src/` has a module of the same name.
-const TOOLS: &[&str] = &["faults", "kvm", "sgx"];
+const TOOLS: &[&str] = &["access", "faults", "kvm", "sgx"];
 
 fn main() -> Result<()> {
     let bpf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bpf").canonicalize()?;

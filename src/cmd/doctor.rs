@@ -1,6 +1,6 @@
 //! `trapline doctor`: what attaches here, what does not, and what to do about it.
 
-use std::io;
+use std::io::{self, Write};
 
 use anyhow::{Context, Result, bail};
 use trapline_model::doctor::{Program, Variant};
@@ -19,13 +19,21 @@ pub(crate) struct Args {
     /// Load each program for itself and tell how many instructions the verifier went through
     #[arg(long)]
     programs: bool,
+
+    /// Put back what a killed tracer has left, and say what that was; nothing else is done
+    #[arg(long)]
+    repair: bool,
 }
 
-/// Reports, and gives the exit status: 0 if every tool has a variant that works.
+/// Reports, and gives the exit status: 0 if every tool has a variant that works. A tool about something that this machine
+/// does not have does not count.
 ///
 /// # Errors
 /// When the report cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
+    if args.repair {
+        return repair();
+    }
     if args.programs {
         return each_program(args.format);
     }
@@ -42,8 +50,24 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         }
         Format::Csv => bail!("the doctor reports as table or jsonl"),
     };
-    let works = |tool| variants.iter().any(|of| of.tool == tool && of.refusal.is_none());
+    let works = |tool| {
+        machine.lacks.iter().any(|(lacking, _)| *lacking == tool)
+            || variants.iter().any(|of| of.tool == tool && of.refusal.is_none())
+    };
     Ok(if variants.iter().all(|of| works(of.tool)) { 0 } else { UNAVAILABLE })
+}
+
+fn repair() -> Result<u8> {
+    let names = trapline_probe::access::repair()?;
+    let mut out = io::stdout().lock();
+    let written = match names.as_slice() {
+        [] => writeln!(out, "nothing was left behind"),
+        names => names
+            .iter()
+            .try_for_each(|name| writeln!(out, "removed {} from the list of targets", view::visible(name))),
+    };
+    written.context("cannot write to standard output")?;
+    Ok(0)
 }
 
 fn each_program(format: Format) -> Result<u8> {

@@ -113,7 +113,7 @@ fn by(text: &str) -> Result<By, String> {
     }
 }
 
-pub(super) fn ring_mib(text: &str) -> Result<u32, String> {
+pub(crate) fn ring_mib(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(mib @ 1..=1024) if mib.is_power_of_two() => Ok(mib),
         _ => Err("give a power of two from 1 to 1024".into()),

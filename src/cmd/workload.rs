@@ -15,7 +15,8 @@ use trapline_workload::faults::{Amount, Kind};
 use trapline_workload::guest;
 use trapline_workload::map::Advice;
 use trapline_workload::pattern::Pattern;
-use trapline_workload::{Control, data, faults, mmap};
+use trapline_workload::touch::{Access, On};
+use trapline_workload::{Control, data, faults, mmap, touch};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -37,6 +38,8 @@ enum Work {
     /// Run a virtual machine that takes an exact number of exits
     #[cfg(target_arch = "x86_64")]
     Guest(Guest),
+    /// Touch given pages in a given order, and print each touch as JSON lines
+    Touch(Touch),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -169,6 +172,43 @@ struct Guest {
     format: Format,
 }
 
+#[derive(Debug, clap::Args)]
+struct Touch {
+    /// Memory: anon, file (mapped shared), private (a file mapped privately), shared, stack
+    #[arg(long, default_value = "anon", value_parser = named::<On>(&On::NAMES))]
+    on: On,
+    /// Pages of each thread
+    #[arg(long, default_value_t = 256)]
+    pages: usize,
+    /// How often each thread goes over its pages
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    /// Order of the touches
+    #[arg(long, default_value = "seq", value_parser = named::<Pattern>(&Pattern::NAMES))]
+    pattern: Pattern,
+    /// Write, read, or both: read even pages and write odd ones
+    #[arg(long, default_value = "write", value_parser = named::<Access>(&Access::NAMES))]
+    access: Access,
+    /// Threads (1 to 1024)
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// All threads touch the same pages
+    #[arg(long)]
+    together: bool,
+    /// Touch every page once before the rounds
+    #[arg(long)]
+    warm: bool,
+    /// Wait before the first round: milliseconds, or with a unit
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
+    delay: Duration,
+    /// Wait between rounds: milliseconds, or with a unit
+    #[arg(long, value_name = "MS", default_value = "10ms", value_parser = crate::cli::duration)]
+    pause: Duration,
+    /// Seed of random orders; drawn if not given
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
 /// Does the work and prints what it did.
 ///
 /// # Errors
@@ -181,6 +221,7 @@ pub fn run(args: &Args) -> Result<()> {
         Work::Faults(args) => args.format,
         #[cfg(target_arch = "x86_64")]
         Work::Guest(args) => args.format,
+        Work::Touch(_) => Format::Jsonl,
     };
     let ready: Option<fn(usize)> = if format == Format::Table { Some(announce) } else { None };
     let control = Control { progress: true, ready, ..Control::default() };
@@ -196,7 +237,25 @@ pub fn run(args: &Args) -> Result<()> {
         Work::Faults(args) => make_faults(args, &control),
         #[cfg(target_arch = "x86_64")]
         Work::Guest(args) => run_guest(args, &control),
+        Work::Touch(args) => touch_pages(args, &control),
     }
+}
+
+fn touch_pages(args: &Touch, control: &Control) -> Result<()> {
+    let options = touch::Options {
+        on: args.on,
+        pages: args.pages,
+        rounds: args.rounds,
+        pattern: args.pattern,
+        access: args.access,
+        threads: args.threads,
+        together: args.together,
+        warm: args.warm,
+        delay: args.delay,
+        pause: args.pause,
+        seed: args.seed.unwrap_or_else(drawn_seed),
+    };
+    touch::run(&options, &mut BufWriter::new(io::stdout()), control)
 }
 
 fn make_data(args: &Data, control: &Control) -> Result<()> {

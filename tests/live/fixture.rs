@@ -34,6 +34,8 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "rename" => rename(),
         "sgx" => crate::sgx_driver::enclave(&words[at + 2..]),
         "touch" => touch(&map(number(2) * PAGE, 0)),
+        "turmoil" => crate::turmoil::turmoil(number(2)),
+        "steady" => crate::turmoil::steady(number(2)),
         name => panic!("no fixture {name}"),
     }
     Some(ExitCode::SUCCESS)

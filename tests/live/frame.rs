@@ -14,13 +14,14 @@ fn touch(pages: usize) -> Vec<String> {
 
 pub fn intervals_add_up(variant: &'static str) {
     let mut storm = fixture("storm");
-    storm.extend(["2", "2"].map(String::from));
+    storm.extend(["2", if place() == Place::Vm { "1" } else { "2" }].map(String::from));
     let said = Said::by(faults(variant, &["-i", "200ms"]).arg("--").args(&storm));
     let times: std::collections::BTreeSet<u64> = said.rows.iter().map(|r| u(&r["time_ns"])).collect();
-    assert!(times.len() >= 8, "{} intervals", times.len());
+    // Emulation is slow to read all threads: the intervals come late there, and must add up all the same.
+    assert!(times.len() >= if place() == Place::Vm { 2 } else { 8 }, "{} intervals", times.len());
     assert_eq!(sum(&said.rows, |_| true), sum(&said.totals, |_| true));
     if variant != "counters" {
-        for total in said.totals.iter().filter(|t| u(&t["minor"]) > 50_000) {
+        for total in said.totals.iter().filter(|t| u(&t["minor"]) > 1_000) {
             let rows = || said.rows.iter().filter(|r| r["tid"] == total["tid"]);
             assert_eq!(rows().map(|r| u(&r["total_ns"])).sum::<u64>(), u(&total["total_ns"]));
             assert_eq!(rows().map(|r| u(&r["max_ns"])).max().unwrap(), u(&total["max_ns"]));

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod access;
 mod exact;
 mod fixture;
 mod frame;
@@ -18,6 +19,8 @@ mod sgx;
 mod sgx_driver;
 mod step;
 mod taken_away;
+mod turmoil;
+mod unharmed;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -39,6 +42,10 @@ const TIMING: &[&str] = &["fentry", "kprobe", "tracepoint"];
 const KVM: &[&str] = &["core", "format"];
 /// Not about a variant: run on whichever is chosen.
 const AUTO: &[&str] = &["auto"];
+
+/// Engines of the access tool that reset something, and all of them.
+const RESETS: &[&str] = &["rwp", "writes"];
+const ENGINES: &[&str] = &["rwp", "writes", "none"];
 
 const ROOT: &[Need] = &[Need::Root];
 const EXITS: &[Need] = &[Need::Root, Need::Exits];
@@ -113,6 +120,17 @@ const CASES: &[Case] = &[
     Case { name: "sgx::frame::the_form_for_people", needs: SGX, variants: AUTO, test: sgx::the_form_for_people },
     Case { name: "sgx::memory::sixty_four_gigabytes", needs: SGX, variants: AUTO, test: sgx::sixty_four_gigabytes },
     Case { name: "sgx::refuse::the_kernels_own_functions", needs: SGX, variants: AUTO, test: sgx::the_kernels_own_functions },
+    Case { name: "access::every_touch_on_every_memory", needs: ROOT, variants: RESETS, test: access::every_touch_on_every_memory },
+    Case { name: "access::first_touches_are_marked", needs: ROOT, variants: ENGINES, test: access::first_touches_are_marked },
+    Case { name: "access::hot_pages_come_back", needs: ROOT, variants: RESETS, test: access::hot_pages_come_back },
+    Case { name: "access::a_running_process", needs: ROOT, variants: RESETS, test: access::a_running_process },
+    Case { name: "access::the_period_is_what_is_wished", needs: ROOT, variants: RESETS, test: access::the_period_is_what_is_wished },
+    Case { name: "access::unharmed::the_results_are_the_same", needs: ROOT, variants: ENGINES, test: unharmed::the_results_are_the_same },
+    Case { name: "access::unharmed::a_killed_tracer_leaves_nothing", needs: ROOT, variants: RESETS, test: unharmed::a_killed_tracer_leaves_nothing },
+    Case { name: "access::unharmed::waiting_and_stopped_targets", needs: ROOT, variants: RESETS, test: unharmed::waiting_and_stopped_targets },
+    Case { name: "access::unharmed::what_cannot_be_is_said", needs: ROOT, variants: RESETS, test: unharmed::what_cannot_be_is_said },
+    Case { name: "access::unharmed::programs_are_followed_by_name", needs: ROOT, variants: ENGINES, test: unharmed::programs_are_followed_by_name },
+    Case { name: "access::unharmed::a_budget_stretches_the_period", needs: ROOT, variants: RESETS, test: unharmed::a_budget_stretches_the_period },
 ];
 
 fn main() -> ExitCode {
@@ -134,7 +152,7 @@ fn main() -> ExitCode {
                     print!("({:.1} s) ", began.elapsed().as_secs_f64());
                     Ok(())
                 }),
-                Some((why, false)) if place() == Place::Vm => {
+                Some((why, false)) if place() == Place::Vm && !run::is_younger(variant) => {
                     Trial::test(name, move || Err(Failed::from(format!("must run here, but {why}"))))
                 }
                 Some((why, _)) => {

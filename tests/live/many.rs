@@ -9,7 +9,7 @@ fn words(name: &str, numbers: &[usize]) -> Vec<String> {
 }
 
 fn seconds() -> usize {
-    if place() == Place::Vm { 3 } else { 10 }
+    if place() == Place::Vm { 1 } else { 10 }
 }
 
 pub fn a_storm_loses_nothing(variant: &'static str) {
@@ -20,7 +20,7 @@ pub fn a_storm_loses_nothing(variant: &'static str) {
     for truth in &said.truth {
         let counted = sum(&said.totals, |t| t["tid"] == truth["tid"]);
         assert_eq!(counted, (u(&truth["major"]), u(&truth["minor"])));
-        assert!(counted.1 > if place() == Place::Vm { 5_000 } else { 500_000 }, "{counted:?} is no storm");
+        assert!(counted.1 > if place() == Place::Vm { 1_000 } else { 500_000 }, "{counted:?} is no storm");
     }
 }
 
@@ -35,7 +35,7 @@ pub fn a_storm_overruns_the_ring(variant: &'static str) {
 }
 
 pub fn short_processes(variant: &'static str) {
-    let (n, pages) = if place() == Place::Vm { (2_000, 7) } else { (20_000, 7) };
+    let (n, pages) = if place() == Place::Vm { (500, 7) } else { (20_000, 7) };
     let said = Said::by(faults(variant, &[]).arg("--").args(words("processes", &[n, pages])));
     let truth = &said.truth[0];
     let parent = said.totals.iter().map(|t| u(&t["start_ns"])).min().unwrap();

@@ -61,7 +61,10 @@ pub fn the_doctor_tells_the_truth(_: &'static str) {
     let output = trapline().args(["doctor", "--format", "jsonl"]).output().unwrap();
     let rows: Vec<_> = lines(&output.stdout).into_iter().filter(|line| line["type"] == "row").collect();
     let of = |tool: &str| rows.iter().filter(|row| row["tool"] == tool).cloned().collect::<Vec<_>>();
-    let works = |tool: &str| of(tool).iter().any(|row| row["attaches"] == "yes");
+    let header = &lines(&output.stdout)[0];
+    // A tool about something that this machine does not have is named in the header with what is missing.
+    let works =
+        |tool: &str| header.get(tool).is_some() || of(tool).iter().any(|row| row["attaches"] == "yes");
     let all = rows.iter().all(|row| works(row["tool"].as_str().unwrap()));
     assert_eq!(output.status.code(), Some(if all { 0 } else { 3 }));
     assert_eq!((of("faults").len(), of("kvm").len()), (4, 2));

@@ -81,7 +81,7 @@ pub fn lockdown() -> Option<String> {
 
 /// How often a test is repeated: less under software emulation.
 pub fn runs() -> usize {
-    if place() == Place::Vm { 6 } else { 100 }
+    if place() == Place::Vm { 3 } else { 100 }
 }
 
 /// A directory on a real disk, for files that can be cold.
@@ -127,6 +127,14 @@ pub fn missing(name: &str, variant: &str) -> Option<String> {
     });
     let refused = doctor.iter().find(|row| row["tool"].as_str() == tool && row["variant"] == variant)?;
     Some(format!("the variant does not attach: {}", refused["error"].as_str().unwrap_or_default()))
+}
+
+/// Whether a variant came to Linux after the running kernel, so that it need not be there.
+pub fn is_younger(variant: &str) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap(), numbers.next().unwrap());
+    variant == "rwp" && version < (7, 3)
 }
 
 /// The objects of JSON lines; lines that are something else (a command's own output) are left out.

@@ -20,6 +20,24 @@ fn sgx(variant: &str, arguments: &[&str]) -> Command {
     command
 }
 
+/// Whether this kernel cannot attach `fentry` to a module's function, because its own driver has one of that name: up
+/// to 6.3 it takes that. Then this must be said, and the other variants are used.
+fn is_refused(variant: &str) -> bool {
+    if variant != "fentry" {
+        return false;
+    }
+    let output = sgx(variant, &["-d", "100ms"]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    let refused = error.contains("the kernel attached it to another function of that name");
+    assert_eq!(output.status.code(), Some(if refused { 3 } else { 0 }), "{error}");
+    if refused {
+        println!("fentry is refused: {error}");
+        let auto = sgx("auto", &["-d", "100ms"]).output().unwrap();
+        assert_eq!(lines(&auto.stdout)[0]["variant"], "kprobe");
+    }
+    refused
+}
+
 /// What the module counts, by the names of our fields.
 const SAME: &[&str] =
     &["faults", "pages", "loads", "evictions", "added", "mapped", "busy", "secs_loads", "secs_evictions"];
@@ -40,22 +58,44 @@ fn assert_same(row: &Value, counted: &Counts, but: &[&str]) {
 }
 
 fn assert_nothing_lost(said: &Said) {
-    for loss in ["lost", "untracked", "unpaired", "unmarked", "unended", "folded"] {
+    for loss in ["lost", "missed", "untracked", "unpaired", "unmarked", "unended", "folded"] {
         assert_eq!(said.end[loss], 0, "{loss}: {}", said.end);
     }
+}
+
+/// Whether it saw everything, as it must, but for one case: where the kernel preempts itself, it may leave programs of
+/// `fentry` out. Then what it says of that must add up.
+fn is_complete(variant: &str, said: &Said, double: &Double) -> bool {
+    let mode = std::fs::read_to_string("/sys/kernel/debug/sched/preempt").unwrap();
+    let preempts = mode.contains("(full)") || mode.contains("(lazy)");
+    let [faults, others] = ["missed_faults", "missed"].map(|name| u(&said.end[name]));
+    if variant != "fentry" || !preempts || faults + others == 0 {
+        assert_nothing_lost(said);
+        return true;
+    }
+    let counted = double.counts()["faults"];
+    println!("fentry, preempted: {faults} faults of {counted} and {others} other events missed");
+    assert_eq!(said.end["lost"], faults);
+    let seen: u64 = said.totals.iter().map(|row| u(&row["faults"])).sum();
+    assert_eq!(seen + faults, counted, "{}", said.end);
+    false
 }
 
 /// Runs a fixture under it; checks the row of all against all counts, and gives what was said.
 fn one(variant: &'static str, double: &Double, options: &[&str], words: &[String]) -> Said {
     let said = Said::by(sgx(variant, options).arg("--").args(words));
-    assert_nothing_lost(&said);
+    if is_complete(variant, &said, double) {
+        assert_same(&said.totals[0], &double.counts(), &[]);
+    }
     assert_eq!(said.totals.len(), 1, "{:?}", said.totals);
-    assert_same(&said.totals[0], &double.counts(), &[]);
     said
 }
 
 pub fn one_enclave(variant: &'static str) {
     let double = Double::load(200);
+    if is_refused(variant) {
+        return;
+    }
     let words = touching(variant, &[("pages", 900), ("rounds", 3)]);
     let said = one(variant, &double, &["--by", "enclave"], &words);
     let row = &said.totals[0];
@@ -76,6 +116,9 @@ pub fn one_enclave(variant: &'static str) {
 
 pub fn one_that_grows(variant: &'static str) {
     let double = Double::load(200);
+    if is_refused(variant) {
+        return;
+    }
     let words = touching(variant, &[("pages", 900), ("rounds", 2), ("grows", 1)]);
     let said = one(variant, &double, &[], &words);
     assert_eq!((u(&said.totals[0]["added"]), u(&said.totals[0]["loads"])), (900, 900));
@@ -84,6 +127,9 @@ pub fn one_that_grows(variant: &'static str) {
 
 pub fn three_at_once_at_the_same_addresses(variant: &'static str) {
     let double = Double::load(300);
+    if is_refused(variant) {
+        return;
+    }
     let trapline = Beside::start(sgx(variant, &["--by", "enclave", "-c"]));
     let at = 0x7000_0000_0000;
     let start = |pages: usize| spawn(&touching(variant, &[("pages", pages), ("at", at), ("rounds", 2)]));
@@ -95,7 +141,9 @@ pub fn three_at_once_at_the_same_addresses(variant: &'static str) {
         truths.extend(lines(&output.stdout));
     }
     let said = trapline.interrupt();
-    assert_nothing_lost(&said);
+    if !is_complete(variant, &said, &double) {
+        return;
+    }
     assert_eq!((said.totals.len(), truths.len()), (3, 3), "{:?}", said.totals);
     for truth in &truths {
         let row = said.totals.iter().find(|row| row["pid"] == truth["pid"]).unwrap();
@@ -115,6 +163,9 @@ pub fn three_at_once_at_the_same_addresses(variant: &'static str) {
 
 pub fn far_apart_in_32_gb(variant: &'static str) {
     let double = Double::load(300);
+    if is_refused(variant) {
+        return;
+    }
     let pages = 32 << 18;
     let words = touching(variant, &[("pages", pages), ("stride", 4099), ("rounds", 2)]);
     let said = one(variant, &double, &[], &words);
@@ -123,6 +174,9 @@ pub fn far_apart_in_32_gb(variant: &'static str) {
 
 pub fn threads_on_all_processors(variant: &'static str) {
     let double = Double::load(300);
+    if is_refused(variant) {
+        return;
+    }
     let threads = std::thread::available_parallelism().unwrap().get() * 4;
     let words = touching(variant, &[("pages", 2000), ("threads", threads), ("rounds", 3)]);
     one(variant, &double, &[], &words);
@@ -130,10 +184,14 @@ pub fn threads_on_all_processors(variant: &'static str) {
 
 pub fn one_that_dies(variant: &'static str) {
     let double = Double::load(100);
+    if is_refused(variant) {
+        return;
+    }
     let trapline = Beside::start(sgx(variant, &["--by", "enclave", "-c"]));
     for _ in 0..3 {
+        let before = double.counts()["loads"];
         let mut child = spawn(&touching(variant, &[("pages", 500), ("rounds", 100_000)]));
-        while !double.counts().contains_key("faults") || double.counts()["loads"] < 1000 {
+        while double.counts()["loads"] < before + 1000 {
             std::thread::sleep(Duration::from_millis(10));
         }
         std::thread::sleep(Duration::from_millis(100));
@@ -141,7 +199,9 @@ pub fn one_that_dies(variant: &'static str) {
         child.wait().unwrap();
     }
     let said = trapline.interrupt();
-    assert_nothing_lost(&said);
+    if !is_complete(variant, &said, &double) {
+        return;
+    }
     assert_eq!(said.totals.len(), 3, "one for each: {:?}", said.totals);
     let all = double.counts();
     for name in SAME {
@@ -153,6 +213,9 @@ pub fn one_that_dies(variant: &'static str) {
 /// A driver's structure is used again for the next enclave: it is another enclave all the same.
 pub fn one_after_the_other(variant: &'static str) {
     let double = Double::load(300);
+    if is_refused(variant) {
+        return;
+    }
     let trapline = Beside::start(sgx(variant, &["--by", "enclave", "-c"]));
     for _ in 0..5 {
         assert!(spawn(&touching(variant, &[("pages", 50)])).wait().unwrap().success());
@@ -165,6 +228,9 @@ pub fn one_after_the_other(variant: &'static str) {
 
 pub fn a_guests_memory(variant: &'static str) {
     let double = Double::load(300);
+    if is_refused(variant) {
+        return;
+    }
     let trapline = Beside::start(sgx(variant, &["--by", "enclave", "-c"]));
     let mut words = touching(variant, &[("pages", 120)]);
     let at = words.iter().position(|word| word == device(variant)).unwrap();
@@ -206,6 +272,9 @@ impl Asked {
 
 pub fn who_evicted(variant: &'static str) {
     let double = Double::load(1000);
+    if is_refused(variant) {
+        return;
+    }
     let trapline = Beside::start(sgx(variant, &["-c"]));
     let mut enclave = Asked::start(variant, 400);
     enclave.touch(0, 320);
@@ -222,6 +291,9 @@ pub fn who_evicted(variant: &'static str) {
 pub fn clearing_and_not(variant: &'static str) {
     for cumulative in [false, true] {
         let double = Double::load(1000);
+        if is_refused(variant) {
+            return;
+        }
         let options: &[&str] = if cumulative { &["-i", "500ms", "-c"] } else { &["-i", "500ms"] };
         let trapline = Beside::start(sgx(variant, options));
         let mut enclave = Asked::start(variant, 400);
@@ -257,6 +329,9 @@ pub fn clearing_and_not(variant: &'static str) {
 
 pub fn groups_and_filters(variant: &'static str) {
     let _double = Double::load(1000);
+    if is_refused(variant) {
+        return;
+    }
     let mut enclaves = [Asked::start(variant, 100), Asked::start(variant, 100)];
     let pids = enclaves.each_ref().map(|enclave| enclave.child.id().to_string());
     for group in ["process", "cgroup"] {
@@ -283,6 +358,9 @@ pub fn groups_and_filters(variant: &'static str) {
 /// What the budget cannot hold is counted as such, and nothing else suffers.
 pub fn little_memory(variant: &'static str) {
     let double = Double::load(3000);
+    if is_refused(variant) {
+        return;
+    }
     let stride = 7552;
     let words = touching(variant, &[("pages", 2000 * stride), ("stride", stride)]);
     let said = Said::by(sgx(variant, &["--memory", "1"]).arg("--").args(&words));
@@ -294,13 +372,16 @@ pub fn little_memory(variant: &'static str) {
 
 pub fn a_storm(variant: &'static str) {
     let double = Double::load(512);
+    if is_refused(variant) {
+        return;
+    }
     let threads = std::thread::available_parallelism().unwrap().get() * 2;
-    let words = touching(variant, &[("pages", 4000), ("threads", threads), ("rounds", 6)]);
+    let words = touching(variant, &[("pages", 3000), ("threads", threads), ("rounds", 4)]);
     let said = one(variant, &double, &[], &words);
     let row = &said.totals[0];
     let seconds = u(&said.end["duration_ns"]) as f64 / 1e9;
     println!("{variant}: {:.0} faults a second for {seconds:.1} s", u(&row["faults"]) as f64 / seconds);
-    assert!(u(&row["loads"]) >= 24_000, "{row}");
+    assert!(u(&row["loads"]) + u(&said.end["missed"]) >= 12_000, "{row}");
 }
 
 pub fn the_form_for_people(_: &'static str) {

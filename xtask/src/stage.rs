@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
     /// Seconds after which a kernel has failed
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1500)]
     timeout: u64,
     /// Look for newer packages even when the cache has what is needed
     #[arg(long)]

@@ -3,6 +3,7 @@
 //! Each figure of each tool is declared once, as a [`Field`]; tables, JSON lines, CSV and every other form read that
 //! declaration. A [`Record`] is a schema with its values; an [`Item`] is one step of a stream of them.
 
+pub mod access;
 pub mod doctor;
 pub mod faults;
 mod field;

@@ -156,6 +156,28 @@ mirror! {
 }
 
 mirror! {
+    /// Which processes the access programs follow.
+    AccessConfig = "access_config" {
+        follow: u32,
+        named: u32,
+    }
+}
+
+mirror! {
+    /// A process gets memory of its own, or ends.
+    AccessLife = "access_life" {
+        time_ns: u64,
+        what: u32,
+        pid: u32,
+        tid: u32,
+        cpu: u32,
+        borrows: u32,
+        parent: u32,
+        comm: [u8; COMM_LEN],
+    }
+}
+
+mirror! {
     /// Where the kvm tracepoints have their fields.
     KvmOffsets = "kvm_offsets" {
         reason: u32,
@@ -397,6 +419,7 @@ mod tests {
                 SgxLosses::layout(),
             ],
         );
+        compare(crate::access::OBJECT, &[AccessConfig::layout(), AccessLife::layout()]);
     }
 
     fn compare(object: &[u8], mirrors: &[Layout]) {

@@ -5,6 +5,7 @@ use trapline_model::Header;
 use trapline_model::doctor::{Machine, Program, Refusal, Variant};
 
 use crate::abi::{BY_TID, TrapFilter};
+use crate::access;
 use crate::faults::{Events, FaultsRecipe, MinorLatency};
 use crate::kvm::{self, KvmRecipe};
 use crate::sgx::SgxRecipe;
@@ -27,8 +28,15 @@ pub fn machine() -> Machine {
             .into_iter()
             .filter(|fs| system::is_mounted(fs))
             .collect(),
-        lacks: Driver::find(None).err().map(|lack| ("sgx", lack)).into_iter().collect(),
+        lacks: lacks(),
     }
+}
+
+/// The tools whose subject is not on this machine, and what is missing.
+fn lacks() -> Vec<(&'static str, String)> {
+    let kvm = kvm::check().err().map(|error| ("kvm", error.to_string()));
+    let sgx = Driver::find(None).err().map(|lack| ("sgx", lack));
+    [kvm, sgx].into_iter().flatten().collect()
 }
 
 /// A tool to look at: its name, and all that can be tried.
@@ -47,6 +55,15 @@ const TOOLS: &[Tool] = &[
     },
     Tool { name: "kvm", variants: kvm, programs: || variant::load_each(&KvmRecipe::new(nobody())) },
     Tool { name: "sgx", variants: |tool| tried(tool, &sgx()), programs: || variant::load_each(&sgx()) },
+    Tool {
+        name: "access",
+        // What sees the accesses is the faults tool's; this tool's variants are the engines that reset page tables.
+        variants: |tool| {
+            let engines = access::engines().into_iter();
+            engines.map(|(variant, refusal)| Variant { tool, variant, refusal }).collect()
+        },
+        programs: || variant::load_each(&access::lives()),
+    },
 ];
 
 /// Tries every variant of every tool.

@@ -340,6 +340,7 @@ impl Tool for Faults {
     }
 
     fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
+        let missed = self.attached.missed(|_| true)?;
         self.attached.events.clear();
         self.read(true)?;
         // The threads' ends stay attached until here: a last fault in exit_mm is in one of the two.
@@ -370,6 +371,7 @@ impl Tool for Faults {
                 ("untracked", losses.untracked),
                 ("uncounted", losses.uncounted),
                 ("unpaired", losses.unpaired),
+                ("missed", missed),
                 ("folded", self.ledger.folded()),
             ],
             verbose: self.settings.events == Events::Faults,

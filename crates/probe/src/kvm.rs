@@ -278,7 +278,7 @@ impl Tool for Kvm {
         // In the reverse order of attaching: what follows an exit is there until there are no more exits.
         while self.attached.events.pop().is_some() {}
         std::thread::sleep(LEVEL_SETTLES);
-        let missed = self.attached.missed();
+        let missed = self.attached.missed(|_| true)?;
         self.attached.rest.clear();
         self.detached = true;
         self.drain(events)?;

@@ -4,6 +4,7 @@
 //! ordered list of [`variant`]s; the first that really loads and attaches is used.
 
 mod abi;
+pub mod access;
 mod btf;
 mod cgroup;
 pub mod doctor;

@@ -96,6 +96,10 @@ impl Sgx {
 
     /// Reads all figures. Without `cumulative` the kernel half begins the next interval first, with no page marked.
     fn read(&mut self, cumulative: bool) -> Result<()> {
+        system::undisturbed(|| self.read_now(cumulative))
+    }
+
+    fn read_now(&mut self, cumulative: bool) -> Result<()> {
         let epoch = self.epoch;
         if !cumulative {
             self.epoch += 1;
@@ -165,7 +169,8 @@ impl Tool for Sgx {
     }
 
     fn drain(&mut self, _: &mut Vec<Event>) -> Result<()> {
-        self.fetch_ended(self.epoch)
+        let epoch = self.epoch;
+        system::undisturbed(|| self.fetch_ended(epoch))
     }
 
     fn interval(&mut self, cumulative: bool) -> Result<Block> {
@@ -177,6 +182,8 @@ impl Tool for Sgx {
         self.attached.events.clear();
         self.attached.rest.clear();
         self.read(cumulative)?;
+        let missed_faults = self.attached.missed(recipe::begins_a_fault)?;
+        let missed = self.attached.missed(|name| !recipe::begins_a_fault(name))?;
         let time_ns = system::monotonic_ns();
         let rows = self.ledger.interval(time_ns, cumulative);
         let totals = self.ledger.totals(time_ns);
@@ -189,9 +196,11 @@ impl Tool for Sgx {
             rows,
             totals,
             counted: faults,
-            lost: losses.crowded,
+            lost: losses.crowded + missed_faults,
             sampled: 1,
             losses: vec![
+                ("missed_faults", missed_faults),
+                ("missed", missed),
                 ("untracked", losses.untracked),
                 ("unpaired", losses.unpaired),
                 ("unmarked", losses.unmarked),

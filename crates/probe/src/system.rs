@@ -118,3 +118,33 @@ pub(crate) fn header(
         settings,
     }
 }
+
+/// Does something that no ordinary thread of this processor may interrupt, if we are allowed to ask for that.
+///
+/// While a system call works on a map, the kernel runs no kprobe programs on that processor. On a kernel that preempts
+/// itself, whoever takes the processor away from us in such a call would go unseen.
+#[allow(unsafe_code)]
+pub(crate) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
+    let schedule = |policy, priority| {
+        let how = libc::sched_param { sched_priority: priority };
+        // SAFETY: our own thread, and a valid parameter that outlives the call.
+        unsafe { libc::sched_setscheduler(0, policy, &raw const how) == 0 }
+    };
+    let raised = schedule(libc::SCHED_FIFO, 1);
+    let done = work();
+    if raised {
+        schedule(libc::SCHED_OTHER, 0);
+    }
+    done
+}
+
+/// Whether threads are preempted inside the kernel: `full`, or `lazy` at the latest with the next tick.
+pub(crate) fn preempts_itself() -> bool {
+    let mode = fs::read_to_string("/sys/kernel/debug/sched/preempt").unwrap_or_default();
+    if mode.contains('(') {
+        return mode.contains("(full)") || mode.contains("(lazy)");
+    }
+    // Where debugfs is not to be seen, the kernel's version line tells how it was built.
+    let version = nix::sys::utsname::uname().map(|u| u.version().to_string_lossy().into_owned());
+    version.is_ok_and(|text| text.contains("PREEMPT") && !text.contains("PREEMPT_DYNAMIC"))
+}

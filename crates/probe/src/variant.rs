@@ -48,7 +48,7 @@ pub enum OpenError {
     #[error("{0:#}")]
     Unavailable(anyhow::Error),
     /// Something else went wrong.
-    #[error("{0:#}")]
+    #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
 
@@ -98,6 +98,18 @@ impl Attached {
         Ok(bytes.map_or_else(T::zeroed, |bytes| pod_read_unaligned(&bytes)))
     }
 
+    /// How often the kernel did not run those of our programs: it was busy with the same one, or with a system call that
+    /// keeps programs off, in a thread that was preempted on that processor. Kernels tell since 5.12; of classic
+    /// tracepoints since 6.7.
+    pub(crate) fn missed(&self, which: impl Fn(&str) -> bool) -> anyhow::Result<u64> {
+        let programs = self.object.progs().filter(|program| which(&program.name().to_string_lossy()));
+        // A program that was not loaded has no descriptor, and missed nothing.
+        let ids: Vec<u32> =
+            programs.filter_map(|program| Program::id_from_fd(program.as_fd()).ok()).collect();
+        let infos = ProgInfoIter::default().filter(|info| ids.contains(&info.id));
+        Ok(infos.map(|info| info.recursion_misses).sum())
+    }
+
     /// Adds processes to those that the filter means.
     pub(crate) fn add_pids(&self, pids: impl IntoIterator<Item = u32>) -> anyhow::Result<()> {
         let wanted = self.map("pids")?;
@@ -113,14 +125,6 @@ impl Attached {
         let program = self.object.progs_mut().find(|p| p.name() == name);
         let program = program.ok_or_else(|| anyhow!("the kernel half has no program {name}"))?;
         Ok(program.attach_iter(map.as_fd())?)
-    }
-
-    /// How often a program was not run because another one was running, as far as the kernel tells (5.12; for classic
-    /// tracepoints 6.7).
-    pub(crate) fn missed(&self) -> u64 {
-        let loaded = self.object.progs().filter(Program::autoload);
-        let ids: Vec<u32> = loaded.filter_map(|program| Program::id_from_fd(program.as_fd()).ok()).collect();
-        ProgInfoIter::default().filter(|info| ids.contains(&info.id)).map(|info| info.recursion_misses).sum()
     }
 
     /// An iterator program, ready to be run by opening it.

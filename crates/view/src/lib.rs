@@ -4,6 +4,7 @@
 mod csv;
 mod doctor;
 mod escape;
+mod ftrace;
 mod histogram;
 mod jsonl;
 mod kvm;
@@ -13,6 +14,7 @@ mod table;
 pub use csv::Csv;
 pub use doctor::{doctor, programs};
 pub use escape::visible;
+pub use ftrace::Ftrace;
 pub use jsonl::JsonLines;
 pub use kvm::{KvmForm, KvmTable};
 pub use lines::Lines;

@@ -56,14 +56,14 @@ impl<W: Write> Table<W> {
         let title = format!("[{time}] {}", self.note);
         match self.screen {
             Screen::Paper => {
-                self.block(&title, block, usize::MAX)?;
+                self::block(&mut self.out, &title, block, usize::MAX)?;
                 writeln!(self.out)
             }
             Screen::Terminal { lines } => {
                 // Home, draw, then clear what is left of the picture before: nothing flickers.
                 write!(self.out, "\x1b[H\x1b[J")?;
                 // Title, headings, the sum, a line for what is hidden, and the cursor's own.
-                self.block(&title, block, lines.saturating_sub(5).max(1))
+                self::block(&mut self.out, &title, block, lines.saturating_sub(5).max(1))
             }
         }
     }
@@ -72,26 +72,7 @@ impl<W: Write> Table<W> {
         if matches!(self.screen, Screen::Terminal { .. }) {
             writeln!(self.out)?;
         }
-        self.block(&format!("Totals, {}", self.note), block, usize::MAX)
-    }
-
-    fn block(&mut self, title: &str, block: &Block, most: usize) -> io::Result<()> {
-        writeln!(self.out, "{title}")?;
-        let Some(schema) = block.sum.as_ref().or(block.rows.first()).map(Record::schema) else {
-            return Ok(());
-        };
-        writeln!(self.out, "{}", headings(schema))?;
-        for row in block.rows.iter().take(most) {
-            writeln!(self.out, "{}", line(row))?;
-        }
-        let hidden = block.hidden + block.rows.len().saturating_sub(most);
-        if hidden > 0 {
-            writeln!(self.out, "({hidden} more)")?;
-        }
-        if let Some(sum) = &block.sum {
-            writeln!(self.out, "{}", line(sum))?;
-        }
-        Ok(())
+        self::block(&mut self.out, &format!("Totals, {}", self.note), block, usize::MAX)
     }
 
     fn events(&mut self, events: &[Event]) -> io::Result<()> {
@@ -146,6 +127,26 @@ pub(crate) fn note(header: &Header) -> String {
         Value::Null | Value::Buckets(_) => None,
     });
     format!("trapline {} by {}{}", header.tool, header.variant, settings.collect::<String>())
+}
+
+/// Writes a block under a title: headings, at most so many rows, their sum.
+pub(crate) fn block(out: &mut impl Write, title: &str, block: &Block, most: usize) -> io::Result<()> {
+    writeln!(out, "{title}")?;
+    let Some(schema) = block.sum.as_ref().or(block.rows.first()).map(Record::schema) else {
+        return Ok(());
+    };
+    writeln!(out, "{}", headings(schema))?;
+    for row in block.rows.iter().take(most) {
+        writeln!(out, "{}", line(row))?;
+    }
+    let hidden = block.hidden + block.rows.len().saturating_sub(most);
+    if hidden > 0 {
+        writeln!(out, "({hidden} more)")?;
+    }
+    if let Some(sum) = &block.sum {
+        writeln!(out, "{}", line(sum))?;
+    }
+    Ok(())
 }
 
 fn headings(schema: &Schema) -> String {

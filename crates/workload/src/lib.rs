@@ -1,10 +1,10 @@
 //! Programs that trap on purpose, and know how often they did.
 //!
-//! A monitor of page faults is checked against a program whose faults are known. This crate holds four:
-//! [`data`] makes a file, [`mmap`] reads one through a memory mapping in a chosen order, [`faults`] makes an
-//! exact number of page faults, and [`guest`] is a virtual machine that takes an exact number of exits. Each returns
-//! a report with what it did, the first three with the major and minor faults of each thread by the kernel's own
-//! accounting; [`report`] prints those as text or as JSON lines.
+//! A monitor of page faults is checked against a program whose faults are known. This crate holds five:
+//! [`data`] makes a file, [`mmap`] reads one through a memory mapping in a chosen order, [`faults`] makes an exact
+//! number of page faults, [`touch`] touches given pages at given times, and [`guest`] is a virtual machine that takes
+//! an exact number of exits. Each returns a report with what it did, those that fault with the major and minor faults
+//! of each thread by the kernel's own accounting; [`report`] prints those as text or as JSON lines.
 
 pub mod cache;
 pub mod crew;
@@ -17,6 +17,7 @@ pub mod mmap;
 pub mod pattern;
 mod progress;
 pub mod report;
+pub mod touch;
 pub mod usage;
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use libbpf_rs::{Link, OpenObject, ProgramMut};
 use nix::errno::Errno;
 use trapline_model::sgx::Known;
@@ -11,25 +11,37 @@ use trapline_model::sgx::Known;
 use super::initial;
 use crate::abi::{BY_TREE, SGX_NOWHERE, SgxConfig, SgxControl, SgxLayout, TrapFilter};
 use crate::sgx_driver::Driver;
-use crate::variant::{self, Recipe, Variant};
+use crate::system;
+use crate::variant::{self, Attached, Recipe, Variant};
 
 pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sgx.bpf.o"));
 
 /// The number of the first interval; 0 would be what memory that was never written holds.
 pub(super) const FIRST_EPOCH: u64 = 1;
 
-/// Best first. Each has the programs without which it says nothing of faults, loads or evictions.
-const VARIANTS: &[Variant] = &[
-    Variant { name: "fentry", ways: &[&["fentry_fault", "fentry_faulted", "fentry_eldu", "fentry_ewb"]] },
-    Variant {
-        name: "kprobe",
-        ways: &[&["kprobe_fault", "kprobe_faulted", "kprobe_eldu", "kprobe_loaded", "kprobe_ewb"]],
-    },
-    Variant {
-        name: "legacy",
-        ways: &[&["legacy_fault", "legacy_faulted", "legacy_eldu", "legacy_loaded", "legacy_ewb"]],
-    },
-];
+/// Each has the programs without which it says nothing of faults, loads or evictions.
+const FENTRY: Variant =
+    Variant { name: "fentry", ways: &[&["fentry_fault", "fentry_faulted", "fentry_eldu", "fentry_ewb"]] };
+const KPROBE: Variant = Variant {
+    name: "kprobe",
+    ways: &[&["kprobe_fault", "kprobe_faulted", "kprobe_eldu", "kprobe_loaded", "kprobe_ewb"]],
+};
+const LEGACY: Variant = Variant {
+    name: "legacy",
+    ways: &[&["legacy_fault", "legacy_faulted", "legacy_eldu", "legacy_loaded", "legacy_ewb"]],
+};
+
+/// Best first.
+const VARIANTS: &[Variant] = &[FENTRY, KPROBE, LEGACY];
+
+/// The same where the kernel preempts itself. A thread can lose its processor in a program of `fentry`, and until it
+/// goes on, the kernel leaves that program out for all others there. It cannot in one of `kprobe`.
+const PREEMPTED: &[Variant] = &[KPROBE, FENTRY, LEGACY];
+
+/// Whether it is the program that counts faults.
+pub(super) fn begins_a_fault(program: &str) -> bool {
+    ["fentry_fault", "fentry_vepc", "kprobe_fault", "kprobe_vepc", "legacy_fault"].contains(&program)
+}
 
 /// Each program with the driver's function that it is for.
 const FUNCTIONS: &[(&str, &str)] = &[
@@ -170,7 +182,7 @@ impl Recipe for SgxRecipe {
     }
 
     fn variants(&self) -> &'static [Variant] {
-        VARIANTS
+        if system::preempts_itself() { PREEMPTED } else { VARIANTS }
     }
 
     fn always(&self) -> Vec<&'static str> {
@@ -213,6 +225,22 @@ impl Recipe for SgxRecipe {
         Ok(())
     }
 
+    /// Kernels before 6.4 look a module's function up by its name alone, and may find another of that name.
+    fn prove(&self, attached: &Attached) -> Result<()> {
+        let Some(module) = self.driver.module.as_deref().filter(|_| attached.variant == "fentry") else {
+            return Ok(());
+        };
+        let lists = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+            .map(|place| std::fs::read_to_string(format!("{place}/enabled_functions")));
+        // Where the list cannot be seen, there is nothing to hold against it.
+        let Some(list) = lists.into_iter().find_map(Result::ok) else { return Ok(()) };
+        ensure!(
+            is_enabled(&list, "sgx_vma_fault", module),
+            "the kernel attached it to another function of that name, not to {module}'s"
+        );
+        Ok(())
+    }
+
     fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
         let name = program.name().to_string_lossy().into_owned();
         if self.absent.borrow().contains(name.as_str()) {
@@ -235,9 +263,25 @@ impl Recipe for SgxRecipe {
     }
 }
 
+/// Whether the tracer's list of functions in use has the module's.
+fn is_enabled(list: &str, function: &str, module: &str) -> bool {
+    let module = format!("[{module}]");
+    list.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some(function) && words.next() == Some(&module)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_function_in_use_is_the_modules_own() {
+        let list = "sgx_vma_fault (1) R  D\nvfs_read [isgx] (1)\n";
+        assert!(!is_enabled(list, "sgx_vma_fault", "isgx"));
+        assert!(is_enabled("sgx_vma_fault [isgx] (1) R   D  \ttramp: x\n", "sgx_vma_fault", "isgx"));
+    }
 
     #[test]
     fn every_program_has_a_function_and_a_way() {

@@ -1,0 +1,371 @@
+//! Page accesses: the faults of the processes followed, which the engines in here make happen.
+//!
+//! The faults are seen by the probes of the faults tool; `bpf/access.bpf.c` follows the lives of the processes; a
+//! thread of ours resets page tables in [`rounds`].
+
+mod budget;
+mod engine;
+mod inject;
+mod injector;
+mod lock;
+mod maps;
+mod pages;
+mod probes;
+mod rounds;
+mod space;
+mod stopped;
+mod target;
+mod targets;
+mod uffd;
+
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use trapline_model::access::{Coverage, Step, Tally, What};
+use trapline_model::{Block, Event, Header, Value};
+
+use self::budget::Budget;
+use self::engine::Choice;
+pub use self::engine::{ENGINES, engines};
+use self::injector::Injector;
+use self::lock::Lock;
+use self::maps::Maps;
+#[cfg(test)]
+pub(crate) use self::probes::OBJECT;
+pub(crate) use self::probes::lives;
+use self::probes::{Life, Probes, Seen, Sighting};
+use self::rounds::{Notice, Order, Rounds};
+use self::space::{Engine, Space};
+use self::target::Target;
+pub use self::targets::Targets;
+use crate::launch::Launch;
+use crate::live::{Last, Tool};
+use crate::system;
+use crate::variant::OpenError;
+
+/// Whose accesses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// Of these processes, not of their children.
+    Processes(Vec<u32>),
+    /// Of whatever executes a program of these names, or of one in the list of [`Targets`], and of its children.
+    Named(Vec<String>),
+    /// Of the command that is launched, and of its children.
+    Command,
+}
+
+/// What to trace, and how.
+#[derive(Debug)]
+pub struct Options {
+    /// Whose accesses.
+    pub whose: Whose,
+    /// Only this engine of [`ENGINES`], not the best that works.
+    pub reset: Option<String>,
+    /// The period that is wished for.
+    pub every: Duration,
+    /// Show the first touch of each page too.
+    pub first_touch: bool,
+    /// Only this probe variant, not the first that works.
+    pub variant: Option<String>,
+    /// Size of the ring that holds events until they are read, bytes: a power of two of pages.
+    pub ring_bytes: u32,
+    /// The share of the target's processor time that our faults may take, 0 to 1.
+    pub max_overhead: Option<f64>,
+}
+
+/// What must be done before there are threads or a command.
+#[derive(Debug)]
+pub struct Prepared {
+    lock: Lock,
+    injector: Injector,
+}
+
+impl Prepared {
+    /// Takes the lock, and starts the process that makes system calls in others.
+    ///
+    /// # Errors
+    /// When another tracer is at work, or we may not.
+    pub fn new() -> Result<Self> {
+        // First: what is open when it is forked it holds too, and a tracer that is killed must let go of the lock.
+        let injector = Injector::start()?;
+        let lock = Lock::take()?;
+        targets::restore()?;
+        Ok(Self { lock, injector })
+    }
+}
+
+/// Puts back what a tracer that was killed has left: the names it put into the list of targets. Nothing else of what
+/// a tracer does outlives it. Tells what was put back.
+///
+/// # Errors
+/// When a tracer is at work, or we may not.
+pub fn repair() -> Result<Vec<String>> {
+    let _lock = Lock::take()?;
+    targets::restore()
+}
+
+/// The tool, attached.
+#[derive(Debug)]
+pub struct Access {
+    probes: Probes,
+    rounds: Rounds,
+    engine: Engine,
+    every: Duration,
+    first_touch: bool,
+    /// Of the processes that were there at the start.
+    sight: Option<Coverage>,
+    targets: HashMap<u32, Target>,
+    /// What happened before the first event.
+    steps: Vec<Step>,
+    ended: Vec<(u32, String, Tally)>,
+    budget: Option<Budget>,
+    unseen: u64,
+    refused: u64,
+    names: Option<Targets>,
+    max_overhead: Option<f64>,
+    _lock: Lock,
+}
+
+impl Access {
+    /// Attaches, and takes the processes that are there under control.
+    ///
+    /// # Errors
+    /// [`OpenError`] when no variant or not the engine asked for can be used, or what is to be traced does not exist.
+    pub fn open(options: &Options, prepared: Prepared, launch: Option<&Launch>) -> Result<Self, OpenError> {
+        let engines = Choice::examine().of(options.reset.as_deref())?;
+        let names = match &options.whose {
+            Whose::Named(names) => Some(Targets::with(names)?),
+            _ => None,
+        };
+        let probes = Probes::attach(options, names.as_ref(), launch)?;
+        let Prepared { lock, injector } = prepared;
+        let mut targets = HashMap::new();
+        let mut steps = Vec::new();
+        let (mut sight, mut spaces) = (None, vec![]);
+        let mut engine = engines[0];
+        if let Whose::Processes(pids) = &options.whose {
+            let mut coverage = Coverage::default();
+            let taken;
+            (engine, taken) = take(pids, &engines, &injector)?;
+            for mut space in taken {
+                let maps = Maps::read(space.pid).with_context(|| format!("process {} has ended", space.pid));
+                let maps = maps.map_err(OpenError::Other)?;
+                let of = space.cover(&maps);
+                coverage.seen += of.seen;
+                coverage.writes_only += of.writes_only;
+                of.unseen.iter().for_each(|(name, bytes)| coverage.miss(name, *bytes));
+                let mut target = Target::new(space.pid, maps);
+                space.pages(&target.maps, |addr| {
+                    target.pages.insert(addr);
+                });
+                steps.push(target.step(What::Start, system::monotonic_ns()));
+                targets.insert(space.pid, target);
+                spaces.push((space, of));
+            }
+            sight = Some(coverage);
+        }
+        let rounds = Rounds::start(engine, options.every, injector, spaces)?;
+        let budget = options.max_overhead.map(|share| Budget::new(share, options.every));
+        Ok(Self {
+            probes,
+            rounds,
+            engine,
+            every: options.every,
+            first_touch: options.first_touch,
+            sight,
+            targets,
+            steps,
+            ended: vec![],
+            budget,
+            unseen: 0,
+            refused: 0,
+            names,
+            max_overhead: options.max_overhead,
+            _lock: lock,
+        })
+    }
+
+    fn lives(&mut self, life: &Life) {
+        let Life { time_ns, pid, .. } = *life;
+        match life.what {
+            probes::Begin::Fork => {
+                let parent = self.targets.get(&life.parent);
+                let target = parent.map_or_else(|| Target::new(pid, Maps::default()), |p| p.child(pid));
+                self.targets.insert(pid, target.named(&life.comm));
+                // In its parent's memory it has nothing of its own that could be reset.
+                if !life.borrows {
+                    self.rounds.tell(Order::BeginSoon(pid));
+                }
+            }
+            probes::Begin::Exec => {
+                let mut target = Target::new(pid, Maps::read(pid).unwrap_or_default()).named(&life.comm);
+                if let Some(before) = self.targets.remove(&pid) {
+                    target.tally = before.tally;
+                }
+                self.steps.push(Step {
+                    cpu: Some(life.cpu),
+                    tid: life.tid,
+                    ..target.step(What::Start, time_ns)
+                });
+                self.targets.insert(pid, target);
+                self.rounds.tell(Order::Begin(pid));
+            }
+            probes::Begin::End => {
+                self.rounds.tell(Order::End(pid));
+                if let Some(target) = self.targets.remove(&pid) {
+                    self.steps.push(Step {
+                        cpu: Some(life.cpu),
+                        tid: life.tid,
+                        ..target.step(What::End, time_ns)
+                    });
+                    self.ended.push((pid, target.comm, target.tally));
+                }
+            }
+        }
+    }
+
+    fn notices(&mut self) {
+        while let Ok(notice) = self.rounds.notices.try_recv() {
+            let (pid, note) = match notice {
+                Notice::Began { pid, stopped_ns, coverage } => {
+                    let stood = match stopped_ns {
+                        0 => String::new(),
+                        ns => format!("; stood still for {} us", ns / 1000),
+                    };
+                    (pid, format!("{}: {}{stood}", self.engine.name(), coverage.words()))
+                }
+                Notice::Refused { pid, why } => {
+                    // One that has ended meanwhile has not been refused anything.
+                    if !self.targets.contains_key(&pid) || Maps::read(pid).is_err() {
+                        continue;
+                    }
+                    self.refused += 1;
+                    (pid, format!("none: {why}"))
+                }
+            };
+            if let Some(target) = self.targets.get(&pid) {
+                let step = target.step(What::Engine, system::monotonic_ns());
+                self.steps.push(Step { note: Some(note), ..step });
+            }
+        }
+    }
+
+    fn sighting(&mut self, sighting: &Sighting) {
+        let Some(addr) = sighting.addr else {
+            self.unseen += sighting.count;
+            return;
+        };
+        let Some(target) = self.targets.get_mut(&sighting.pid) else { return };
+        if target.notice(addr, sighting.way) {
+            self.rounds.tell(Order::Look(sighting.pid));
+        }
+        let absent_is_new = !matches!(self.engine, Engine::Rwp(_));
+        let first = target.is_first(addr, sighting.page, absent_is_new);
+        if first && !self.first_touch {
+            return;
+        }
+        target.tally.count(sighting.way, first, sighting.latency_ns);
+        self.steps.push(target.access(sighting, addr, first));
+    }
+}
+
+impl Tool for Access {
+    fn header(&self) -> Header {
+        let settings: Vec<(&'static str, Value)> = vec![
+            ("reset", self.engine.name().into()),
+            ("every_ns", (self.every.as_nanos() as u64).into()),
+            ("max_overhead_percent", self.max_overhead.map(|share| (share * 100.0).round() as u64).into()),
+            ("changed", self.names.as_ref().and_then(Targets::mounted).into()),
+            ("sight", self.sight.as_ref().map(Coverage::words).as_deref().into()),
+        ];
+        system::header("access", self.probes.variant(), settings)
+    }
+
+    fn events_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.probes.fd())
+    }
+
+    fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        for seen in self.probes.drain()? {
+            match seen {
+                Seen::Life(life) => self.lives(&life),
+                Seen::Access(sighting) => self.sighting(&sighting),
+            }
+        }
+        for target in self.targets.values_mut() {
+            if target.catch_up() {
+                self.rounds.tell(Order::Look(target.pid));
+            }
+        }
+        self.notices();
+        if let Some(budget) = &mut self.budget {
+            let cost = self.targets.values().map(|t| (t.pid, t.tally.fault_ns));
+            if let Some(every) = budget.period(cost) {
+                self.rounds.figures.every_ns.store(every.as_nanos() as u64, Ordering::Relaxed);
+            }
+        }
+        events.extend(self.steps.drain(..).map(Step::event));
+        Ok(())
+    }
+
+    fn interval(&mut self, _cumulative: bool) -> Result<Block> {
+        Ok(Block { time_ns: system::monotonic_ns(), rows: vec![], sum: None, hidden: 0 })
+    }
+
+    fn finish(&mut self, _cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
+        self.rounds.stop();
+        self.probes.detach();
+        self.drain(events)?;
+        if self.names.take().is_some() {
+            targets::restore()?;
+        }
+        let time_ns = system::monotonic_ns();
+        let mut sum = Tally::default();
+        let mut rows = Vec::new();
+        let living = self.targets.values().map(|t| (t.pid, t.comm.clone(), t.tally));
+        for (pid, comm, tally) in self.ended.drain(..).chain(living) {
+            sum += tally;
+            rows.push(tally.record(Some(pid), &comm));
+        }
+        let block = |rows| Block { time_ns, rows, sum: None, hidden: 0 };
+        let losses = self.probes.losses()?;
+        let figures = &self.rounds.figures;
+        let reached = figures.reached();
+        Ok(Last {
+            rows: block(vec![]),
+            totals: Block { sum: Some(sum.record(None, "TOTAL")), ..block(rows) },
+            counted: sum.accesses,
+            lost: losses.events,
+            sampled: 1,
+            losses: vec![
+                ("unseen", self.unseen),
+                ("lives_lost", losses.lives),
+                ("refused", self.refused),
+                ("rounds", reached.rounds),
+                ("period_ns", reached.mean_ns),
+                ("period_p99_ns", reached.p99_ns),
+                ("period_max_ns", reached.max_ns),
+                ("reset_ns", figures.busy_ns.load(Ordering::Relaxed)),
+                ("fault_ns", sum.fault_ns),
+                ("out_of_sight_bytes", figures.unseen_bytes.load(Ordering::Relaxed)),
+            ],
+            verbose: false,
+        })
+    }
+}
+
+/// Takes processes under control by the first engine that works for all of them.
+fn take(pids: &[u32], engines: &[Engine], injector: &Injector) -> Result<(Engine, Vec<Space>)> {
+    let mut refusal = None;
+    for &engine in engines {
+        let spaces: Result<Vec<Space>> = pids.iter().map(|&pid| Space::open(pid, engine, injector)).collect();
+        match spaces {
+            Ok(spaces) => return Ok((engine, spaces)),
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| anyhow::anyhow!("no engine works here")))
+}

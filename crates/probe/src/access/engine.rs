@@ -1,0 +1,92 @@
+//! Which engine: the best that works, or the one that was asked for.
+
+use std::fs;
+use std::io;
+
+use trapline_model::doctor::Refusal;
+
+use super::space::Engine;
+use super::uffd::Features;
+use crate::variant::{OpenError, Refused};
+
+/// All engines, best first, as `--reset` knows them.
+pub const ENGINES: &[&str] = &["rwp", "writes", "none"];
+
+/// The engines that work on this kernel, best first, and why the others do not.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    pub(crate) usable: Vec<Engine>,
+    pub(crate) refused: Vec<Refused>,
+}
+
+impl Choice {
+    /// Tries them.
+    pub(crate) fn examine() -> Self {
+        let mut choice = Self { usable: vec![], refused: vec![] };
+        let features = Features::probe();
+        match &features {
+            Ok(features) if features.rwp => choice.usable.push(Engine::Rwp(*features)),
+            other => {
+                choice.refuse("rwp", other, "userfaultfd has no RWP_ASYNC here", "it came with Linux 7.3")
+            }
+        }
+        match &features {
+            Ok(features) if features.wp => {
+                choice.usable.push(Engine::Writes(Features { rwp: false, ..*features }));
+            }
+            _ if has_soft_dirty() => choice.usable.push(Engine::SoftDirty),
+            other => choice.refuse(
+                "writes",
+                other,
+                "userfaultfd has no WP_ASYNC here, and pages have no soft-dirty bit",
+                "it came with Linux 6.7; older kernels need CONFIG_MEM_SOFT_DIRTY",
+            ),
+        }
+        choice.usable.push(Engine::None);
+        choice
+    }
+
+    /// The engines to try: the one asked for, or all that work.
+    ///
+    /// # Errors
+    /// When the one asked for does not work here.
+    pub(crate) fn of(self, wanted: Option<&str>) -> Result<Vec<Engine>, OpenError> {
+        let Some(name) = wanted else { return Ok(self.usable) };
+        let usable: Vec<_> = self.usable.into_iter().filter(|engine| engine.name() == name).collect();
+        if usable.is_empty() {
+            return Err(OpenError::Refused(self.refused.into_iter().filter(|r| r.variant == name).collect()));
+        }
+        Ok(usable)
+    }
+
+    fn refuse(&mut self, variant: &'static str, tried: &io::Result<Features>, lacks: &str, remedy: &str) {
+        let (errno, error) = match tried {
+            Ok(_) => (None, lacks.to_owned()),
+            Err(error) => (
+                error.raw_os_error().map(|e| format!("{:?}", nix::errno::Errno::from_raw(e))),
+                format!("userfaultfd: {error}"),
+            ),
+        };
+        let refusal = Refusal { errno, error, remedy: format!("{remedy}; use another engine") };
+        self.refused.push(Refused { variant, refusal });
+    }
+}
+
+/// Every engine, best first, and why it cannot be used here if it cannot.
+#[must_use]
+pub fn engines() -> Vec<(&'static str, Option<Refusal>)> {
+    let mut refused = Choice::examine().refused;
+    let mut refusal = |name: &str| {
+        let at = refused.iter().position(|r| r.variant == name)?;
+        Some(refused.swap_remove(at).refusal)
+    };
+    ENGINES.iter().map(|&name| (name, refusal(name))).collect()
+}
+
+/// Whether the kernel tracks written pages. Pages that were never cleared are all soft-dirty where it does.
+fn has_soft_dirty() -> bool {
+    // "sd" is among the flags of a mapping only where the kernel has been built with it.
+    fs::read_to_string("/proc/self/smaps").is_ok_and(|smaps| {
+        smaps.lines().any(|l| l.strip_prefix("VmFlags:").is_some_and(|f| f.split(' ').any(|f| f == "sd")))
+    })
+}

@@ -1,0 +1,121 @@
+//! One system call inside another process: how a userfaultfd of that process's memory comes into our hands.
+//!
+//! A thread of the target is stopped between two instructions, is led over a `syscall` instruction that its own
+//! memory holds, and goes on where it was. Nothing is written to its memory.
+
+#![allow(unsafe_code)]
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::time::Instant;
+
+use super::maps::{Mapping, Maps};
+use super::stopped::{Regs, Stopped};
+use super::uffd;
+use crate::system;
+
+/// A userfaultfd that was made in a process, ours now.
+#[derive(Debug)]
+pub(crate) struct Injected {
+    pub(crate) uffd: OwnedFd,
+    /// How long a thread of the process stood still, nanoseconds.
+    pub(crate) stopped_ns: u64,
+}
+
+/// Makes a userfaultfd in the process, takes it over and closes it there.
+///
+/// # Errors
+/// Why not, in words for the user; the process goes on as it was.
+pub(crate) fn userfaultfd_of(pid: u32) -> Result<Injected, String> {
+    let maps = Maps::read(pid).map_err(|_| format!("there is no process {pid} any more"))?;
+    if maps.is_empty() {
+        return Err(format!(
+            "process {pid} has no memory of its own: it is a kernel thread, or has just ended"
+        ));
+    }
+    let process = system::pidfd(pid).map_err(|e| format!("cannot open process {pid}: {e}"))?;
+    let tid = a_thread(pid).ok_or_else(|| format!("no thread of process {pid} can be stopped now"))?;
+
+    let mut thread = Stopped::seize(pid, tid, sandboxed(pid, tid))?;
+    let began = Instant::now();
+    let done = borrow(&mut thread, pid, process);
+    let restored = thread.release();
+    let stopped_ns = began.elapsed().as_nanos() as u64;
+    let uffd = done?;
+    restored?;
+    Ok(Injected { uffd, stopped_ns })
+}
+
+/// The calls, in the stopped thread.
+fn borrow(thread: &mut Stopped, pid: u32, process: OwnedFd) -> Result<OwnedFd, String> {
+    // Only now: until it stood still it could become another program, with its memory elsewhere.
+    let maps = Maps::read(pid).map_err(|e| format!("cannot read process {pid}: {e}"))?;
+    let memory =
+        File::open(format!("/proc/{pid}/mem")).map_err(|e| format!("cannot read process {pid}: {e}"))?;
+    let gadget = maps
+        .iter()
+        .filter(|m| m.name == "[vdso]")
+        .chain(maps.iter().filter(|m| m.inode != 0))
+        .find_map(|m| syscall_instruction(&memory, m))
+        .ok_or("no system call instruction was found in its memory")?;
+    thread.prepare(&memory)?;
+    let fd = thread.call(gadget, libc::SYS_userfaultfd, uffd::FLAGS as u64)?;
+    if fd < 0 {
+        let why = std::io::Error::from_raw_os_error(-fd as i32);
+        return Err(match -fd as i32 {
+            libc::EMFILE => "it has no file descriptor free (its limit of open files is reached)".into(),
+            libc::ENOSYS | libc::EPERM => format!("it may not use userfaultfd: {why}"),
+            _ => format!("its userfaultfd failed: {why}"),
+        });
+    }
+    let taken = uffd::take_over(process.as_fd(), fd as i32);
+    thread.call(gadget, libc::SYS_close, fd as u64)?;
+    taken.map_err(|e| format!("cannot take its descriptor over: {e}"))
+}
+
+/// The address of the bytes 0f 05 in an executable mapping.
+fn syscall_instruction(memory: &File, mapping: &Mapping) -> Option<u64> {
+    if !mapping.executable {
+        return None;
+    }
+    let mut text = vec![0; mapping.len().min(4 << 20) as usize];
+    let read = memory.read_at(&mut text, mapping.start).ok()?;
+    let at = text[..read].windows(2).position(|bytes| bytes == [0x0f, 0x05])?;
+    Some(mapping.start + at as u64)
+}
+
+/// The thread to stop: the first that runs, sleeps or is stopped; else one that waits for a disk, which may take a
+/// while. None that has ended, or that a debugger holds.
+fn a_thread(pid: u32) -> Option<u32> {
+    let mut tids: Vec<u32> = fs::read_dir(format!("/proc/{pid}/task"))
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    tids.sort_unstable_by_key(|&tid| (tid != pid, tid));
+    let state = |tid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+    };
+    let of = |states: &str| tids.iter().copied().find(|&tid| state(tid).is_some_and(|s| states.contains(s)));
+    of("RST").or_else(|| of("D"))
+}
+
+/// Whether the thread's system calls pass a seccomp filter.
+fn sandboxed(pid: u32, tid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("Seccomp:") && !line.ends_with("\t0"))
+}
+
+/// Where the thread goes on instead, if it is inside a restartable sequence: the kernel aborts a sequence that was
+/// interrupted, and would not notice this one, for the thread is elsewhere when it looks.
+pub(super) fn sequence_aborts_at(memory: &File, area: u64, regs: &Regs) -> Option<u64> {
+    let word = |at: u64| {
+        let mut bytes = [0; 8];
+        memory.read_exact_at(&mut bytes, at).ok().map(|()| u64::from_ne_bytes(bytes))
+    };
+    // struct rseq: rseq_cs at 8. struct rseq_cs: start_ip at 8, post_commit_offset at 16, abort_ip at 24.
+    let sequence = word(area + 8).filter(|&at| at != 0)?;
+    let (start, len, abort) = (word(sequence + 8)?, word(sequence + 16)?, word(sequence + 24)?);
+    (regs.rip.wrapping_sub(start) < len).then_some(abort)
+}

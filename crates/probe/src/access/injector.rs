@@ -1,0 +1,152 @@
+//! A process of its own for injections, so that killing the tracer at any moment cannot leave a target half-way.
+//!
+//! For each injection it forks once more: whatever goes wrong there, ending that process detaches from the target.
+
+#![allow(unsafe_code)]
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result, bail};
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::signal::SigSet;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
+    setsockopt, socketpair, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork, setsid};
+
+use super::inject::{Injected, userfaultfd_of};
+
+/// The longest answer: a reason in words.
+const ANSWER: usize = 1024;
+/// Longer than any injection takes.
+const PATIENCE_SECONDS: i64 = 10;
+
+/// The other process, as its client sees it.
+#[derive(Debug)]
+pub(crate) struct Injector {
+    socket: Option<OwnedFd>,
+    process: Pid,
+}
+
+impl Injector {
+    /// Forks it. To be called before there are threads.
+    ///
+    /// # Errors
+    /// When there can be no further process.
+    pub(crate) fn start() -> Result<Self> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .context("cannot make a socket")?;
+        setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))
+            .context("cannot set up a socket")?;
+        // SAFETY: there is only this thread, so that the child may do whatever we may.
+        match unsafe { fork() }.context("cannot fork")? {
+            ForkResult::Parent { child } => Ok(Self { socket: Some(ours), process: child }),
+            ForkResult::Child => {
+                drop(ours);
+                serve(&theirs);
+                // SAFETY: ends the process; nothing of the parent's is to be cleaned up here.
+                unsafe { libc::_exit(0) }
+            }
+        }
+    }
+
+    /// Has a userfaultfd made in a process.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    pub(crate) fn userfaultfd_of(&self, pid: u32) -> Result<Injected> {
+        let socket = self.socket.as_ref().context("the injector has ended")?;
+        sendmsg::<()>(
+            socket.as_raw_fd(),
+            &[IoSlice::new(&pid.to_ne_bytes())],
+            &[],
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )
+        .context("the injector has ended")?;
+        let mut answer = [0; ANSWER];
+        let mut buffer = [IoSliceMut::new(&mut answer)];
+        let mut space = cmsg_space!([i32; 1]);
+        let message =
+            recvmsg::<()>(socket.as_raw_fd(), &mut buffer, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
+                .context("the injector does not answer")?;
+        let len = message.bytes;
+        let fd = message.cmsgs().ok().into_iter().flatten().find_map(|control| match control {
+            // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+            ControlMessageOwned::ScmRights(fds) => fds.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+            _ => None,
+        });
+        match (fd, answer.first_chunk()) {
+            (Some(uffd), Some(&stopped)) if len == 8 => {
+                Ok(Injected { uffd, stopped_ns: u64::from_ne_bytes(stopped) })
+            }
+            _ if len == 0 => bail!("the injector has ended"),
+            _ => bail!("{}", String::from_utf8_lossy(&answer[..len])),
+        }
+    }
+}
+
+impl Drop for Injector {
+    fn drop(&mut self) {
+        drop(self.socket.take());
+        let _ = waitpid(self.process, None);
+    }
+}
+
+/// The injector's life: until the other end is closed.
+fn serve(socket: &OwnedFd) {
+    // Out of reach of Ctrl-C and of whatever else is sent to our group.
+    let _ = setsid();
+    let _ = SigSet::all().thread_block();
+    // SAFETY: a string that ends in NUL, and numbers. The target stands still while we wait for a processor.
+    unsafe {
+        libc::prctl(libc::PR_SET_NAME, c"trapline-inject".as_ptr());
+        libc::setpriority(libc::PRIO_PROCESS, 0, -20);
+    }
+    loop {
+        let mut pid = [0; 4];
+        let mut buffer = [IoSliceMut::new(&mut pid)];
+        let received =
+            recvmsg::<()>(socket.as_raw_fd(), &mut buffer, None, MsgFlags::empty()).map(|m| m.bytes);
+        match received {
+            Err(Errno::EINTR) => continue,
+            Ok(4) => {}
+            _ => return,
+        }
+        // SAFETY: there is only this thread.
+        match unsafe { fork() } {
+            Ok(ForkResult::Child) => {
+                answer(socket, userfaultfd_of(u32::from_ne_bytes(pid)));
+                return;
+            }
+            Ok(ForkResult::Parent { child }) => {
+                let _ = waitpid(child, None);
+            }
+            Err(error) => answer(socket, Err(format!("cannot fork: {error}"))),
+        }
+    }
+}
+
+fn answer(socket: &OwnedFd, result: Result<Injected, String>) {
+    let send = |bytes: &[u8], control: &[ControlMessage<'_>]| {
+        // If nobody listens any more, nobody wants it.
+        let _ =
+            sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None);
+    };
+    match result {
+        Ok(injected) => {
+            let fds = [injected.uffd.as_raw_fd()];
+            send(&injected.stopped_ns.to_ne_bytes(), &[ControlMessage::ScmRights(&fds)]);
+        }
+        Err(why) => {
+            let end = (0..=why.len().min(ANSWER)).rev().find(|&end| why.is_char_boundary(end)).unwrap_or(0);
+            send(&why.as_bytes()[..end], &[]);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What a process has mapped, from /proc/PID/maps.
+
+use std::fs;
+use std::io;
+
+/// One mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    pub(crate) executable: bool,
+    pub(crate) shared: bool,
+    /// Where in the file it begins, bytes.
+    pub(crate) offset: u64,
+    /// The file's inode, 0 if there is no file.
+    pub(crate) inode: u64,
+    /// A path, `[heap]`, or nothing.
+    pub(crate) name: String,
+}
+
+impl Mapping {
+    /// Bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// The name for people: `[anon]` where the kernel has none.
+    pub(crate) fn shown(&self) -> &str {
+        if self.name.is_empty() { "[anon]" } else { &self.name }
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut rest = line;
+        let mut word = || {
+            let (word, after) = rest.trim_start().split_once(' ').unwrap_or((rest.trim_start(), ""));
+            rest = after;
+            word
+        };
+        let (range, perms, offset, _device, inode) = (word(), word().as_bytes(), word(), word(), word());
+        let (start, end) = range.split_once('-')?;
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        let allows = |at: usize, letter| perms.get(at) == Some(&letter);
+        Some(Self {
+            start: hex(start)?,
+            end: hex(end)?,
+            readable: allows(0, b'r'),
+            writable: allows(1, b'w'),
+            executable: allows(2, b'x'),
+            shared: allows(3, b's'),
+            offset: hex(offset)?,
+            inode: inode.parse().ok()?,
+            name: rest.trim_start().to_owned(),
+        })
+    }
+}
+
+/// All mappings of a process, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Maps(Vec<Mapping>);
+
+impl Maps {
+    /// Reads them. A kernel thread, and a process that is about to end, has none.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub(crate) fn read(pid: u32) -> io::Result<Self> {
+        let bytes = fs::read(format!("/proc/{pid}/maps"))?;
+        Ok(Self::parse(&String::from_utf8_lossy(&bytes)))
+    }
+
+    fn parse(text: &str) -> Self {
+        Self(text.lines().filter_map(Mapping::parse).collect())
+    }
+
+    /// The mapping that holds an address.
+    pub(crate) fn find(&self, addr: u64) -> Option<&Mapping> {
+        let after = self.0.partition_point(|m| m.start <= addr);
+        self.0.get(after.checked_sub(1)?).filter(|m| addr < m.end)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Mapping> {
+        self.0.iter()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+55d0c8a00000-55d0c8a02000 r--p 00001000 fe:00 325843                     /usr/bin/a file (deleted)
+55d0ca000000-55d0ca021000 rw-p 00000000 00:00 0                          [heap]
+7f11d1df6000-7f11d1e00000 rw-s 00000000 00:01 1024                       /memfd:x (deleted)
+7ffdcb410000-7ffdcb431000 rw-p 00000000 00:00 0 
+ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]
+";
+
+    #[test]
+    fn lines_are_understood() {
+        let maps = Maps::parse(TEXT);
+        assert_eq!(maps.iter().count(), 5);
+        let file = maps.find(0x55d0_c8a0_1fff).unwrap();
+        assert_eq!(
+            (file.offset, file.inode, file.name.as_str()),
+            (0x1000, 325_843, "/usr/bin/a file (deleted)")
+        );
+        assert!(file.readable && !file.writable && !file.executable && !file.shared);
+        assert!(maps.find(0x7f11_d1df_6000).unwrap().shared);
+        assert_eq!(maps.find(0x7ffd_cb41_0000).unwrap().shown(), "[anon]");
+        assert!(maps.find(0xffff_ffff_ff60_0000).unwrap().executable);
+        assert!(maps.find(0x55d0_c8a0_2000).is_none() && maps.find(0).is_none());
+    }
+
+    #[test]
+    fn ones_own() {
+        let maps = Maps::read(std::process::id()).unwrap();
+        let local = 0;
+        assert!(maps.find((&raw const local) as u64).is_some_and(|m| m.writable && m.len() > 0));
+        assert!(Maps::read(u32::MAX >> 1).is_err());
+    }
+}

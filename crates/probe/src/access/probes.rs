@@ -1,0 +1,316 @@
+//! The kernel half of the access tool: the faults tool's probes for accesses, and its own for the lives of processes.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use anyhow::{Context, Result};
+use bytemuck::bytes_of;
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
+use trapline_model::access::Way;
+
+use super::targets::Targets;
+use super::{Options, Whose};
+use crate::abi::{self, AccessConfig, AccessLife, BY_PID, FaultsEvent, FaultsLosses, TrapFilter};
+use crate::faults::{Events, FaultsRecipe, MinorLatency, VARIANTS};
+use crate::filter::Filter;
+use crate::launch::Launch;
+use crate::ring::Ring;
+use crate::system;
+use crate::variant::{self, Attached, OpenError, Recipe, Variant};
+
+pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/access.bpf.o"));
+
+/// The variants of the faults tool that see addresses.
+pub(crate) const SEEING: &[Variant] = VARIANTS.split_at(3).0;
+
+const LIVES: &[Variant] =
+    &[Variant { name: "lives", ways: &[&["process_born", "process_execed", "process_ends"]] }];
+
+/// How many ended threads are thrown away at once.
+const BATCH: u32 = 256;
+
+/// What the page table held when an access faulted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Nothing that the processor could use.
+    Nothing,
+    /// A page that did not allow the access.
+    Page,
+    /// The variant does not tell.
+    Unknown,
+}
+
+/// A fault.
+#[derive(Debug)]
+pub(crate) struct Sighting {
+    pub(crate) time_ns: u64,
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
+    pub(crate) comm: String,
+    pub(crate) cpu: u32,
+    pub(crate) way: Option<Way>,
+    pub(crate) ip: Option<u64>,
+    /// Nothing if the variant could only count it.
+    pub(crate) addr: Option<u64>,
+    pub(crate) page: Held,
+    pub(crate) latency_ns: u64,
+    /// How many faults it stands for.
+    pub(crate) count: u64,
+}
+
+/// How a process's memory begins or ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    Fork,
+    Exec,
+    End,
+}
+
+/// A process gets memory of its own, or ends.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) time_ns: u64,
+    pub(crate) what: Begin,
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
+    pub(crate) cpu: u32,
+    pub(crate) parent: u32,
+    /// It runs in its parent's memory.
+    pub(crate) borrows: bool,
+    pub(crate) comm: String,
+}
+
+/// One thing that was seen.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    Access(Sighting),
+    Life(Life),
+}
+
+impl Seen {
+    fn time_ns(&self) -> u64 {
+        match self {
+            Self::Access(sighting) => sighting.time_ns,
+            Self::Life(life) => life.time_ns,
+        }
+    }
+}
+
+/// What was lost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Losses {
+    pub(crate) events: u64,
+    pub(crate) lives: u64,
+}
+
+/// Both objects, attached.
+#[derive(Debug)]
+pub(crate) struct Probes {
+    faults: Attached,
+    lives: Attached,
+    retired: MapHandle,
+    sightings: Ring<Seen>,
+    begins: Ring<Seen>,
+}
+
+impl Probes {
+    /// Attaches them for the processes that the options name.
+    pub(crate) fn attach(
+        options: &Options,
+        targets: Option<&Targets>,
+        launch: Option<&Launch>,
+    ) -> Result<Self, OpenError> {
+        let pids: Vec<u32> = match &options.whose {
+            Whose::Processes(pids) => pids.clone(),
+            Whose::Named(_) | Whose::Command => launch.map(Launch::pid).into_iter().collect(),
+        };
+        let named = Filter { pids, ..Filter::default() };
+        let filter = named.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
+        let filter = filter.map_err(anyhow::Error::from)?;
+        let recipe = Sights(FaultsRecipe {
+            // Others join while it runs.
+            filter: TrapFilter { by: BY_PID, ..filter },
+            minor_latency: MinorLatency::Exact,
+            events: Events::Faults,
+            ring_bytes: options.ring_bytes,
+        });
+        let faults = variant::open(&recipe, options.variant.as_deref())?;
+        let lives = Lives {
+            pids: Some(faults.handle("pids")?),
+            targets,
+            follow: !matches!(options.whose, Whose::Processes(_)),
+        };
+        let lives = variant::open(&lives, None)?;
+        faults.add_pids(named.pids)?;
+        let sightings = Ring::new(&faults.handle("events")?, |event: &FaultsEvent| [sighting(event)])?;
+        let begins = Ring::new(&lives.handle("lives")?, |event: &AccessLife| life(event))?;
+        Ok(Self { retired: faults.handle("retired")?, faults, lives, sightings, begins })
+    }
+
+    pub(crate) fn variant(&self) -> &'static str {
+        self.faults.variant
+    }
+
+    /// What was seen since the last call, in order of time.
+    pub(crate) fn drain(&self) -> Result<Vec<Seen>> {
+        let mut seen = Vec::new();
+        // Lives last: whatever a process does comes after its beginning, so that none is without one.
+        self.sightings.drain(&mut seen)?;
+        self.begins.drain(&mut seen)?;
+        seen.sort_by_key(Seen::time_ns);
+        // The faults tool's rows of ended threads are not wanted here.
+        while self
+            .retired
+            .lookup_and_delete_batch(BATCH, MapFlags::ANY, MapFlags::ANY)
+            .context("cannot read the ended threads")?
+            .next()
+            .is_some()
+        {}
+        Ok(seen)
+    }
+
+    /// Lets nothing further be seen.
+    pub(crate) fn detach(&mut self) {
+        self.faults.events.clear();
+        self.lives.events.clear();
+    }
+
+    pub(crate) fn losses(&self) -> Result<Losses> {
+        let events: FaultsLosses = self.faults.read(".bss.losses")?;
+        Ok(Losses { events: events.events, lives: self.lives.read(".bss.lost")? })
+    }
+
+    /// Becomes readable when accesses wait.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.sightings.fd()
+    }
+}
+
+/// The faults tool's recipe, with the variants that see something.
+pub(crate) struct Sights(pub(crate) FaultsRecipe);
+
+impl Recipe for Sights {
+    fn object(&self) -> &'static [u8] {
+        self.0.object()
+    }
+
+    fn variants(&self) -> &'static [Variant] {
+        SEEING
+    }
+
+    fn always(&self) -> Vec<&'static str> {
+        self.0.always()
+    }
+
+    fn optional(&self) -> Vec<&'static str> {
+        self.0.optional()
+    }
+
+    fn configure(&self, object: &mut OpenObject) -> Result<()> {
+        self.0.configure(object)
+    }
+
+    fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
+        self.0.attach(program)
+    }
+}
+
+/// The recipe for the lives of processes, of nobody's.
+pub(crate) fn lives() -> impl Recipe {
+    Lives { pids: None, targets: None, follow: false }
+}
+
+/// The lives of processes; the faults object's map of processes is kept by it.
+struct Lives<'a> {
+    pids: Option<MapHandle>,
+    targets: Option<&'a Targets>,
+    follow: bool,
+}
+
+impl Recipe for Lives<'_> {
+    fn object(&self) -> &'static [u8] {
+        OBJECT
+    }
+
+    fn variants(&self) -> &'static [Variant] {
+        LIVES
+    }
+
+    fn always(&self) -> Vec<&'static str> {
+        vec![]
+    }
+
+    fn optional(&self) -> Vec<&'static str> {
+        vec![]
+    }
+
+    fn configure(&self, object: &mut OpenObject) -> Result<()> {
+        let config = AccessConfig { follow: self.follow.into(), named: self.targets.is_some().into() };
+        for mut map in object.maps_mut() {
+            match map.name().to_str() {
+                Some(".rodata.config") => map.set_initial_value(bytes_of(&config))?,
+                Some("pids") => {
+                    if let Some(pids) = &self.pids {
+                        map.reuse_fd(pids.as_fd())?;
+                    }
+                }
+                Some("targets") => {
+                    if let Some(targets) = self.targets {
+                        map.reuse_fd(targets.fd())?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sighting(event: &FaultsEvent) -> Seen {
+    let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
+    Seen::Access(Sighting {
+        time_ns: event.time_ns,
+        pid: event.pid,
+        tid: event.tid,
+        comm: abi::comm(&event.comm),
+        cpu: event.cpu,
+        way: [Way::Read, Way::Write, Way::Execute].get(event.rw as usize).copied(),
+        ip: known(event.user_ip),
+        addr: known(event.addr),
+        page: match event.page {
+            0 => Held::Nothing,
+            1 => Held::Page,
+            _ => Held::Unknown,
+        },
+        latency_ns: known(event.latency_ns).unwrap_or(0),
+        count: event.count,
+    })
+}
+
+fn life(event: &AccessLife) -> Option<Seen> {
+    Some(Seen::Life(Life {
+        time_ns: event.time_ns,
+        what: match event.what {
+            1 => Begin::Exec,
+            2 => Begin::Fork,
+            3 => Begin::End,
+            _ => return None,
+        },
+        pid: event.pid,
+        tid: event.tid,
+        cpu: event.cpu,
+        parent: event.parent,
+        borrows: event.borrows != 0,
+        comm: abi::comm(&event.comm),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SEEING;
+
+    #[test]
+    fn the_variants_that_see_are_those_with_probes() {
+        assert!(SEEING.iter().all(|variant| variant.ways.iter().all(|way| !way.is_empty())));
+        assert_eq!(SEEING.last().map(|variant| variant.name), Some("tracepoint"));
+    }
+}

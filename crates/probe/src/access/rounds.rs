@@ -1,0 +1,324 @@
+//! The thread that resets page tables, round after round, and takes new processes and mappings under control.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::prctl::set_timerslack;
+use trapline_model::access::Coverage;
+use trapline_model::{BUCKETS, Hist, bucket};
+
+use super::injector::Injector;
+use super::maps::Maps;
+use super::space::{Engine, Reset, Space};
+
+/// Mappings are looked at again at most so often, and for at most a 20th of the time.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// A child that is about to become another program is left alone so long.
+const SETTLE: Duration = Duration::from_millis(2);
+
+/// A process that cannot be taken under control is tried again so often, after so long.
+const TRIES: u32 = 5;
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+
+/// What the thread is told.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// A process has got memory of its own, by exec.
+    Begin(u32),
+    /// The same, by fork: it may become another program at once.
+    BeginSoon(u32),
+    /// A process has mappings that were not seen before.
+    Look(u32),
+    /// A process has ended.
+    End(u32),
+}
+
+/// What it tells.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// A process is under control.
+    Began { pid: u32, stopped_ns: u64, coverage: Coverage },
+    /// It cannot be.
+    Refused { pid: u32, why: String },
+}
+
+/// Figures of the rounds so far.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    /// From the start of a round to the start of the next, nanoseconds, by bucket.
+    periods: [AtomicU64; BUCKETS],
+    count: AtomicU64,
+    sum_ns: AtomicU64,
+    max_ns: AtomicU64,
+    /// Time in the rounds themselves.
+    pub(crate) busy_ns: AtomicU64,
+    /// The period that is aimed at, nanoseconds.
+    pub(crate) every_ns: AtomicU64,
+    pub(crate) unseen_bytes: AtomicU64,
+}
+
+/// The period that was reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    pub(crate) rounds: u64,
+    pub(crate) mean_ns: u64,
+    pub(crate) p99_ns: u64,
+    pub(crate) max_ns: u64,
+}
+
+impl Figures {
+    fn new(every: Duration) -> Self {
+        Self {
+            periods: std::array::from_fn(|_| AtomicU64::new(0)),
+            count: AtomicU64::new(0),
+            sum_ns: AtomicU64::new(0),
+            max_ns: AtomicU64::new(0),
+            busy_ns: AtomicU64::new(0),
+            every_ns: AtomicU64::new(every.as_nanos() as u64),
+            unseen_bytes: AtomicU64::new(0),
+        }
+    }
+
+    fn record(&self, period: Duration) {
+        let ns = period.as_nanos() as u64;
+        self.periods[bucket(ns)].fetch_add(1, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+        self.max_ns.fetch_max(ns, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reached(&self) -> Reached {
+        let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        let (count, max_ns) = (load(&self.count), load(&self.max_ns));
+        let hist = Hist::new(&self.periods.iter().map(load).collect::<Vec<_>>());
+        Reached {
+            rounds: count,
+            mean_ns: load(&self.sum_ns).checked_div(count).unwrap_or(0),
+            p99_ns: hist.quantile(0.99, 0, max_ns).unwrap_or(0),
+            max_ns,
+        }
+    }
+}
+
+/// The thread, as its client sees it.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    orders: Option<Sender<Order>>,
+    pub(crate) notices: Receiver<Notice>,
+    pub(crate) figures: Arc<Figures>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Rounds {
+    /// Starts the thread, with processes that are under control already.
+    ///
+    /// # Errors
+    /// When there can be no further thread.
+    pub(crate) fn start(
+        engine: Engine,
+        every: Duration,
+        injector: Injector,
+        spaces: Vec<(Space, Coverage)>,
+    ) -> Result<Self> {
+        let (orders, receive) = channel();
+        let (notify, notices) = channel();
+        let figures = Arc::new(Figures::new(every));
+        let mut resetter = Resetter {
+            engine,
+            injector,
+            spaces: HashMap::new(),
+            soon: vec![],
+            tries: HashMap::new(),
+            notify,
+            figures: Arc::clone(&figures),
+        };
+        for (space, coverage) in spaces {
+            resetter.spaces.insert(space.pid, Watched::new(space, &coverage));
+        }
+        let thread = std::thread::Builder::new().name("rounds".into()).spawn(move || {
+            // A period of a millisecond wants to be woken on time; if not, it is a little longer.
+            let _ = set_timerslack(1000);
+            resetter.run(&receive);
+        });
+        let thread = thread.context("cannot start the thread that resets page tables")?;
+        Ok(Self { orders: Some(orders), notices, figures, thread: Some(thread) })
+    }
+
+    pub(crate) fn tell(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            // The thread ends only when it is told to.
+            let _ = orders.send(order);
+        }
+    }
+
+    /// Ends the rounds: every page table is as it was when this returns.
+    pub(crate) fn stop(&mut self) {
+        drop(self.orders.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Rounds {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Watched {
+    space: Space,
+    look: bool,
+    looked: Instant,
+    /// How long a look takes.
+    look_takes: Duration,
+    unseen: u64,
+}
+
+impl Watched {
+    fn new(space: Space, coverage: &Coverage) -> Self {
+        let unseen = coverage.unseen_bytes();
+        Self { space, look: false, looked: Instant::now(), look_takes: Duration::ZERO, unseen }
+    }
+}
+
+struct Resetter {
+    engine: Engine,
+    injector: Injector,
+    spaces: HashMap<u32, Watched>,
+    soon: Vec<(Instant, u32)>,
+    /// How often a process has not let itself be taken under control.
+    tries: HashMap<u32, u32>,
+    notify: Sender<Notice>,
+    figures: Arc<Figures>,
+}
+
+impl Resetter {
+    fn run(&mut self, orders: &Receiver<Order>) {
+        let mut last: Option<Instant> = None;
+        let mut next = Instant::now();
+        loop {
+            let idle = self.spaces.is_empty() || !self.engine.has_rounds();
+            let wake = if idle { Instant::now() + Duration::from_millis(100) } else { next };
+            let wake = self.soon.iter().map(|&(at, _)| at).fold(wake, Instant::min);
+            match orders.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+                Ok(order) => {
+                    let waiting = std::iter::once(order).chain(orders.try_iter()).collect();
+                    self.obey(waiting);
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.begin_those_that_settled();
+            self.look();
+            if idle || Instant::now() < next {
+                last = last.filter(|_| !idle);
+                continue;
+            }
+            let began = Instant::now();
+            if let Some(last) = last.replace(began) {
+                self.figures.record(began - last);
+            }
+            self.spaces.retain(|_, watched| match watched.space.reset() {
+                Reset::Gone => false,
+                Reset::Stale => {
+                    watched.look = true;
+                    true
+                }
+                Reset::Done => true,
+            });
+            let busy = began.elapsed();
+            self.figures.busy_ns.fetch_add(busy.as_nanos() as u64, Ordering::Relaxed);
+            let every = Duration::from_nanos(self.figures.every_ns.load(Ordering::Relaxed));
+            // A round that takes longer than the period leaves the target at least a quarter of its own length.
+            next = (next + every).max(Instant::now() + busy / 4).max(began + every / 2);
+        }
+    }
+
+    fn obey(&mut self, orders: Vec<Order>) {
+        let mut begin = Vec::new();
+        for order in orders {
+            match order {
+                Order::Begin(pid) => {
+                    // Only its last program is there to be taken under control.
+                    begin.retain(|&b| b != pid);
+                    begin.push(pid);
+                }
+                Order::BeginSoon(pid) => self.soon.push((Instant::now() + SETTLE, pid)),
+                Order::Look(pid) => {
+                    if let Some(watched) = self.spaces.get_mut(&pid) {
+                        watched.look = true;
+                    }
+                }
+                Order::End(pid) => {
+                    self.spaces.remove(&pid);
+                    self.soon.retain(|&(_, soon)| soon != pid);
+                    self.tries.remove(&pid);
+                    begin.retain(|&b| b != pid);
+                }
+            }
+        }
+        begin.into_iter().for_each(|pid| self.begin(pid));
+    }
+
+    fn begin(&mut self, pid: u32) {
+        self.soon.retain(|&(_, soon)| soon != pid);
+        // Of an exec: what belonged to the old memory is void.
+        self.spaces.remove(&pid);
+        let begun = Space::open(pid, self.engine, &self.injector).and_then(|mut space| {
+            let coverage = space.cover(&Maps::read(pid).context("it has ended")?);
+            Ok((space, coverage))
+        });
+        let notice = match begun {
+            Ok((space, coverage)) => {
+                let stopped_ns = space.stopped_ns;
+                self.spaces.insert(pid, Watched::new(space, &coverage));
+                Notice::Began { pid, stopped_ns, coverage }
+            }
+            Err(error) => {
+                // It may have waited for a disk, or become another program just then.
+                let tries = self.tries.entry(pid).or_insert(0);
+                *tries += 1;
+                if *tries < TRIES {
+                    self.soon.push((Instant::now() + TRY_AGAIN, pid));
+                    return;
+                }
+                Notice::Refused { pid, why: format!("{error:#}") }
+            }
+        };
+        self.tries.remove(&pid);
+        let _ = self.notify.send(notice);
+    }
+
+    fn begin_those_that_settled(&mut self) {
+        let now = Instant::now();
+        let due: Vec<u32> = self.soon.iter().filter(|&&(at, _)| at <= now).map(|&(_, pid)| pid).collect();
+        due.into_iter().for_each(|pid| self.begin(pid));
+    }
+
+    /// Looks at mappings anew where that is wanted, and has not been done just now.
+    fn look(&mut self) {
+        for watched in self.spaces.values_mut().filter(|w| w.look) {
+            if watched.looked.elapsed() < LOOK_EVERY.max(watched.look_takes * 20) {
+                continue;
+            }
+            let began = Instant::now();
+            if let Ok(maps) = Maps::read(watched.space.pid) {
+                watched.unseen = watched.space.cover(&maps).unseen_bytes();
+            }
+            watched.look = false;
+            watched.looked = Instant::now();
+            watched.look_takes = watched.looked - began;
+        }
+        if !self.spaces.is_empty() {
+            let unseen = self.spaces.values().map(|w| w.unseen).sum();
+            self.figures.unseen_bytes.store(unseen, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The memory of one process under an engine: which of its mappings are watched, and how they are reset.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+
+use anyhow::{Context, Result, bail};
+use trapline_model::access::Coverage;
+
+use super::injector::Injector;
+use super::maps::{Mapping, Maps};
+use super::uffd::{self, Features, Mode, Uffd};
+
+/// The end of the part of the address space that programs have.
+const USER_END: u64 = 0x7fff_ffff_f000;
+
+/// How page-table entries are reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// userfaultfd: reads and writes, or where that cannot be only writes.
+    Rwp(Features),
+    /// userfaultfd: writes.
+    Writes(Features),
+    /// `clear_refs`: writes.
+    SoftDirty,
+    /// Not at all: first touches only.
+    None,
+}
+
+impl Engine {
+    /// As it is called on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rwp(_) => "rwp",
+            Self::Writes(_) | Self::SoftDirty => "writes",
+            Self::None => "none",
+        }
+    }
+
+    /// Whether it works in rounds of ours.
+    pub(crate) fn has_rounds(self) -> bool {
+        self != Self::None
+    }
+
+    /// How a mapping can be watched, best first.
+    fn modes(self, mapping: &Mapping) -> &'static [Mode] {
+        match self {
+            Self::Rwp(_) if !mapping.readable && !mapping.writable => &[],
+            Self::Rwp(features) if features.wp && mapping.writable => &[Mode::Rwp, Mode::Wp],
+            Self::Rwp(_) => &[Mode::Rwp],
+            Self::Writes(_) if mapping.writable => &[Mode::Wp],
+            _ => &[],
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Region {
+    start: u64,
+    end: u64,
+    mode: Mode,
+}
+
+/// One process under an engine.
+#[derive(Debug)]
+pub(crate) struct Space {
+    pub(crate) pid: u32,
+    engine: Engine,
+    uffd: Option<Uffd>,
+    pagemap: File,
+    clear_refs: Option<File>,
+    regions: Vec<Region>,
+    /// How long a thread of the process stood still for it, nanoseconds.
+    pub(crate) stopped_ns: u64,
+}
+
+/// What became of a reset.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reset {
+    /// All is reset.
+    Done,
+    /// Mappings have changed: look again.
+    Stale,
+    /// The process has ended, or is another program.
+    Gone,
+}
+
+impl Space {
+    /// Takes a process under control. It is not reset yet.
+    ///
+    /// # Errors
+    /// Why that cannot be, in words.
+    pub(crate) fn open(pid: u32, engine: Engine, injector: &Injector) -> Result<Self> {
+        if Maps::read(pid).is_ok_and(|maps| maps.is_empty()) {
+            bail!("process {pid} has no memory of its own: it is a kernel thread, or has just ended");
+        }
+        let mut uffd = None;
+        let mut stopped_ns = 0;
+        if let Engine::Rwp(features) | Engine::Writes(features) = engine {
+            let injected = injector.userfaultfd_of(pid)?;
+            stopped_ns = injected.stopped_ns;
+            uffd = Some(Uffd::new(injected.uffd, features).context("cannot set up its userfaultfd")?);
+        }
+        let clear_refs = if engine == Engine::SoftDirty {
+            let path = format!("/proc/{pid}/clear_refs");
+            let file = OpenOptions::new().write(true).open(&path);
+            Some(file.with_context(|| format!("cannot open {path}"))?)
+        } else {
+            None
+        };
+        // These files stay with the memory that the process has when they are opened.
+        let pagemap = File::open(format!("/proc/{pid}/pagemap"))
+            .with_context(|| format!("cannot read the page map of process {pid}"))?;
+        Ok(Self { pid, engine, uffd, pagemap, clear_refs, regions: vec![], stopped_ns })
+    }
+
+    /// Takes the mappings under control that can be, and says which cannot.
+    pub(crate) fn cover(&mut self, maps: &Maps) -> Coverage {
+        let mut coverage = Coverage::default();
+        let mut regions = Vec::new();
+        for mapping in maps.iter().filter(|m| m.start < USER_END) {
+            let watched = self.watch(mapping);
+            match (self.engine, watched) {
+                (_, Some(mode)) => {
+                    regions.push(Region { start: mapping.start, end: mapping.end, mode });
+                    // Whoever asks for writes is shown all of them.
+                    match (self.engine, mode) {
+                        (Engine::Rwp(_), Mode::Wp) => coverage.writes_only += mapping.len(),
+                        (Engine::Writes(_), _) => coverage.writes_only += mapping.len(),
+                        _ => coverage.seen += mapping.len(),
+                    }
+                }
+                (Engine::SoftDirty, None) if mapping.writable => coverage.writes_only += mapping.len(),
+                // Nobody can access what allows nothing.
+                (_, None) if !mapping.readable && !mapping.writable && !mapping.executable => {}
+                (_, None) => coverage.miss(mapping.shown(), mapping.len()),
+            }
+        }
+        self.regions = regions;
+        coverage
+    }
+
+    fn watch(&self, mapping: &Mapping) -> Option<Mode> {
+        let uffd = self.uffd.as_ref()?;
+        let modes = self.engine.modes(mapping);
+        modes.iter().copied().find(|&mode| uffd.register(mapping.start, mapping.end, mode).is_ok())
+    }
+
+    /// Makes the next access to each page fault.
+    pub(crate) fn reset(&mut self) -> Reset {
+        let done = match self.engine {
+            Engine::Rwp(_) => self.reset_accesses(),
+            Engine::Writes(_) => uffd::protect_writes(&self.pagemap, 0, USER_END),
+            Engine::SoftDirty => self.clear_refs.as_mut().map_or(Ok(()), |file| file.write_all(b"4")),
+            Engine::None => Ok(()),
+        };
+        match done.map_err(|error| error.raw_os_error()) {
+            Ok(()) => Reset::Done,
+            Err(Some(libc::ESRCH)) => Reset::Gone,
+            Err(_) => Reset::Stale,
+        }
+    }
+
+    fn reset_accesses(&self) -> io::Result<()> {
+        let Some(uffd) = &self.uffd else { return Ok(()) };
+        let mut result = Ok(());
+        for region in self.regions.iter().filter(|region| region.mode == Mode::Rwp) {
+            // One that has changed must not keep the others from being reset.
+            match uffd.protect_accesses(region.start, region.end) {
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(error),
+                Err(error) => result = Err(error),
+                Ok(()) => {}
+            }
+        }
+        if self.regions.iter().any(|region| region.mode == Mode::Wp) {
+            uffd::protect_writes(&self.pagemap, 0, USER_END)?;
+        }
+        result
+    }
+
+    /// Calls `present` with the address of each page that the process has in memory or in swap.
+    pub(crate) fn pages(&self, maps: &Maps, mut present: impl FnMut(u64)) {
+        const PAGE: u64 = 4096;
+        const PRESENT_OR_SWAPPED: u64 = 3 << 62;
+        let mut entries = vec![0u8; 64 << 10];
+        for mapping in maps.iter().filter(|m| m.start < USER_END) {
+            let mut addr = mapping.start;
+            while addr < mapping.end {
+                let most = (((mapping.end - addr) / PAGE * 8) as usize).min(entries.len());
+                let Ok(read @ 8..) = self.pagemap.read_at(&mut entries[..most], addr / PAGE * 8) else {
+                    break;
+                };
+                for entry in entries[..read].as_chunks::<8>().0 {
+                    if u64::from_ne_bytes(*entry) & PRESENT_OR_SWAPPED != 0 {
+                        present(addr);
+                    }
+                    addr += PAGE;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! One process that is traced, as far as user space must know it to make sense of its faults.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use trapline_model::access::{Page, Step, Tally, Way, What};
+
+use super::maps::Maps;
+use super::pages::Pages;
+use super::probes::{Held, Sighting};
+
+/// Mappings are read anew at most so often, for an address that is in none.
+const READ_EVERY: Duration = Duration::from_millis(2);
+/// And after so long if pages were touched for the first time: they may be of something new at an old address.
+const STALE: Duration = Duration::from_millis(100);
+
+/// A process.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) pid: u32,
+    pub(crate) comm: String,
+    pub(crate) maps: Maps,
+    /// Pages that were touched, or were there when it began.
+    pub(crate) pages: Pages,
+    pub(crate) tally: Tally,
+    read: Instant,
+    read_took: Duration,
+    /// An address was accessed that no mapping explains.
+    strange: bool,
+    touched_new: bool,
+}
+
+impl Target {
+    pub(crate) fn new(pid: u32, maps: Maps) -> Self {
+        let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Self {
+            pid,
+            comm: String::from_utf8_lossy(&comm).trim_end_matches('\n').to_owned(),
+            maps,
+            pages: Pages::default(),
+            tally: Tally::default(),
+            read: Instant::now(),
+            read_took: Duration::ZERO,
+            strange: false,
+            touched_new: false,
+        }
+    }
+
+    pub(crate) fn named(self, comm: &str) -> Self {
+        Self { comm: comm.to_owned(), ..self }
+    }
+
+    /// A process that this one forks: it has the same memory, to begin with.
+    pub(crate) fn child(&self, pid: u32) -> Self {
+        Self { maps: self.maps.clone(), pages: self.pages.clone(), ..Self::new(pid, Maps::default()) }
+    }
+
+    /// Sees to it that the mapping of an address that was accessed is known, now or at a later
+    /// [`catch_up`](Self::catch_up). Tells whether there is a mapping that wants taking under control.
+    pub(crate) fn notice(&mut self, addr: u64, way: Option<Way>) -> bool {
+        if self.maps.find(addr).is_some_and(|m| m.writable || way != Some(Way::Write)) {
+            return false;
+        }
+        let told = std::mem::replace(&mut self.strange, true);
+        self.catch_up() || !told
+    }
+
+    /// Reads the mappings anew if something in them is not known, or may be something else by now. Tells whether it
+    /// did.
+    pub(crate) fn catch_up(&mut self) -> bool {
+        let age = self.read.elapsed();
+        let due = self.strange && age > READ_EVERY || self.touched_new && age > STALE;
+        if !due || age < self.read_took * 20 {
+            return false;
+        }
+        let began = Instant::now();
+        if let Ok(maps) = Maps::read(self.pid)
+            && !maps.is_empty()
+        {
+            for old in self.maps.iter() {
+                // One that has grown or changed its protection still holds what it held.
+                if maps.find(old.start).is_none_or(|new| new.inode != old.inode) {
+                    self.pages.forget(old.start, old.end);
+                }
+            }
+            self.maps = maps;
+        }
+        (self.strange, self.touched_new) = (false, false);
+        self.read = Instant::now();
+        self.read_took = self.read - began;
+        true
+    }
+
+    /// Whether an access is the first to its page. Where the engine takes pages away from the processor a page that
+    /// is not there may have been accessed before; else it has not.
+    pub(crate) fn is_first(&mut self, addr: u64, held: Held, absent_is_new: bool) -> bool {
+        let new = self.pages.insert(addr);
+        let first = match held {
+            Held::Page => false,
+            Held::Nothing if absent_is_new => true,
+            Held::Nothing | Held::Unknown => new,
+        };
+        self.touched_new |= first;
+        first
+    }
+
+    pub(crate) fn step(&self, what: What, time_ns: u64) -> Step {
+        Step {
+            time_ns,
+            what,
+            pid: self.pid,
+            tid: self.pid,
+            comm: self.comm.clone(),
+            cpu: None,
+            page: None,
+            note: None,
+        }
+    }
+
+    pub(crate) fn access(&self, sighting: &Sighting, addr: u64, first: bool) -> Step {
+        let mapping = self.maps.find(addr);
+        Step {
+            time_ns: sighting.time_ns,
+            what: What::Access,
+            pid: sighting.pid,
+            tid: sighting.tid,
+            comm: sighting.comm.clone(),
+            cpu: Some(sighting.cpu),
+            page: Some(Page {
+                way: sighting.way,
+                ip: sighting.ip,
+                addr,
+                file: mapping.map(|m| m.name.clone()).filter(|name| !name.is_empty()),
+                offset: mapping.filter(|m| m.inode != 0).map(|m| addr - m.start + m.offset),
+                symbol: None,
+                first,
+            }),
+            note: None,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Page accesses as the kernel's tracer writes its lines, for those who read the output of the page-access patch.
+
+use std::io::{self, Write};
+
+use trapline_model::access::size;
+use trapline_model::{Block, End, Event, Header, Item, Record, Sink, Value};
+
+use crate::escape::visible;
+use crate::table::block;
+
+/// Writes an event a line; what is no event is a comment, a line that begins with `#`.
+#[derive(Debug)]
+pub struct Ftrace<W> {
+    out: W,
+}
+
+impl<W: Write> Ftrace<W> {
+    /// Over a writer, which is flushed after each item.
+    pub fn new(out: W) -> Self {
+        Self { out }
+    }
+
+    fn header(&mut self, header: &Header) -> io::Result<()> {
+        let of = |name: &str| header.settings.iter().find(|(n, _)| *n == name).map(|(_, value)| value);
+        write!(self.out, "# trapline access by {}", header.variant)?;
+        if let Some(Value::Str(reset)) = of("reset") {
+            write!(self.out, ", reset {reset}")?;
+        }
+        if let Some(Value::U64(every)) = of("every_ns") {
+            write!(self.out, ", wished every {} ms", *every as f64 / 1e6)?;
+        }
+        if let Some(Value::U64(percent)) = of("max_overhead_percent") {
+            write!(self.out, ", at most {percent} % of the target's time")?;
+        }
+        if let Some(Value::Str(changed)) = of("changed") {
+            write!(self.out, "; {changed}")?;
+        }
+        if let Some(Value::Str(sight)) = of("sight") {
+            write!(self.out, "; {}", visible(sight))?;
+        }
+        writeln!(self.out)
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        let record = &event.record;
+        let comm = text(record, "comm");
+        let (seconds, micros) = (event.time_ns / 1_000_000_000, event.time_ns / 1000 % 1_000_000);
+        let task = format!("{:>16}-{:<7}", visible(comm), number(record, "tid").unwrap_or(0));
+        match number(record, "cpu") {
+            Some(cpu) => write!(self.out, "{task} [{cpu:03}]")?,
+            None => write!(self.out, "{task} [---]")?,
+        }
+        write!(self.out, " .... {seconds:>5}.{micros:06}: ")?;
+        match text(record, "event") {
+            "start" => writeln!(self.out, "init_page_access_trace: START {}", visible(comm)),
+            "end" => writeln!(self.out, "__reset_page_access_trace: END {}", visible(comm)),
+            "engine" => writeln!(self.out, "page_access_engine: {}", visible(text(record, "note"))),
+            _ => self.access(record),
+        }
+    }
+
+    fn access(&mut self, record: &Record) -> io::Result<()> {
+        let rw = match text(record, "rw") {
+            "" => "-",
+            rw => rw,
+        };
+        write!(self.out, "handle_mm_fault: {} {rw}", number(record, "tid").unwrap_or(0))?;
+        write!(self.out, " {:x}", number(record, "ip").unwrap_or(0))?;
+        write!(self.out, " {:x}", number(record, "addr").unwrap_or(0))?;
+        // Without --symbols there are just the patch's columns, and what it did not have.
+        if record.get("symbol").is_some_and(|symbol| *symbol != Value::Null) {
+            write!(self.out, " {}", visible(text(record, "symbol")))?;
+            match (text(record, "file"), number(record, "offset")) {
+                ("", _) => write!(self.out, " [anon]")?,
+                (file, Some(offset)) => write!(self.out, " {}+{offset:#x}", visible(file))?,
+                (file, None) => write!(self.out, " {}", visible(file))?,
+            }
+        }
+        writeln!(self.out, "{}", if number(record, "first") == Some(1) { " first" } else { "" })
+    }
+
+    fn totals(&mut self, totals: &Block) -> io::Result<()> {
+        let mut table = Vec::new();
+        block(&mut table, "Totals", totals, usize::MAX)?;
+        String::from_utf8_lossy(&table).lines().try_for_each(|line| writeln!(self.out, "# {line}"))
+    }
+
+    fn end(&mut self, end: &End) -> io::Result<()> {
+        let of = |name: &str| end.losses.iter().find(|(n, _)| *n == name).map_or(0, |&(_, n)| n);
+        let ms = |ns: u64| ns as f64 / 1e6;
+        writeln!(
+            self.out,
+            "# {:.3} s, {} events, {} lost, {} unseen, {} lives lost, {} refused, {:.1} ms of our own processor time",
+            end.duration_ns as f64 / 1e9,
+            end.events,
+            end.lost,
+            of("unseen"),
+            of("lives_lost"),
+            of("refused"),
+            ms(end.self_ns)
+        )?;
+        writeln!(
+            self.out,
+            "# {} rounds, one each {:.3} ms (99 % within {:.3} ms, longest {:.3} ms); {:.1} ms in resets, {:.1} ms \
+             in the faults they caused; {} out of sight",
+            of("rounds"),
+            ms(of("period_ns")),
+            ms(of("period_p99_ns")),
+            ms(of("period_max_ns")),
+            ms(of("reset_ns")),
+            ms(of("fault_ns")),
+            size(of("out_of_sight_bytes"))
+        )
+    }
+}
+
+impl<W: Write> Sink for Ftrace<W> {
+    fn take(&mut self, item: &Item) -> io::Result<()> {
+        match item {
+            Item::Header(header) => self.header(header)?,
+            Item::Events(events) => events.iter().try_for_each(|event| self.event(event))?,
+            Item::Rows(_) => {}
+            Item::Totals(block) => self.totals(block)?,
+            Item::End(end) => self.end(end)?,
+        }
+        self.out.flush()
+    }
+}
+
+fn text<'a>(record: &'a Record, name: &str) -> &'a str {
+    match record.get(name) {
+        Some(Value::Str(text)) => text,
+        _ => "",
+    }
+}
+
+fn number(record: &Record, name: &str) -> Option<u64> {
+    match record.get(name) {
+        Some(&Value::U64(n)) => Some(n),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trapline_model::access::{Page, Step, Way, What};
+
+    use super::*;
+
+    fn step(what: What, page: Option<Page>) -> Event {
+        let step = Step {
+            time_ns: 98_467_282_999,
+            what,
+            pid: 1716,
+            tid: 1716,
+            comm: "target-app".into(),
+            cpu: Some(13),
+            page,
+            note: None,
+        };
+        step.event()
+    }
+
+    fn shown(event: Event) -> String {
+        let mut out = Vec::new();
+        Ftrace::new(&mut out).take(&Item::Events(vec![event])).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lines_are_those_of_the_patch() {
+        let page = Page {
+            way: Some(Way::Write),
+            ip: Some(0x40_f395),
+            addr: 0x7fff_ffff_e5b8,
+            file: Some("[stack]".into()),
+            offset: None,
+            symbol: None,
+            first: false,
+        };
+        assert_eq!(
+            shown(step(What::Access, Some(page.clone()))),
+            "      target-app-1716    [013] ....    98.467282: handle_mm_fault: 1716 W 40f395 7fffffffe5b8\n"
+        );
+        assert!(shown(step(What::Start, None)).ends_with(": init_page_access_trace: START target-app\n"));
+        assert!(shown(step(What::End, None)).ends_with(": __reset_page_access_trace: END target-app\n"));
+        let named = Page { symbol: Some("main+0x1b".into()), first: true, ..page };
+        assert!(shown(step(What::Access, Some(named))).ends_with("e5b8 main+0x1b [stack] first\n"));
+    }
+}

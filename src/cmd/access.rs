@@ -1,0 +1,141 @@
+//! `trapline access`: page accesses of programs.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::builder::PossibleValuesParser;
+use trapline_model::Source;
+use trapline_model::access::{EVENT, TOTAL};
+use trapline_probe::Launch;
+use trapline_probe::access::{Access, ENGINES, Options, Prepared, Whose};
+use trapline_probe::live::{Frame, Live};
+use trapline_view::Ftrace;
+
+use crate::cmd::faults::ring_mib;
+use crate::{cli, sink};
+
+/// Which pages a program touches, when, from which instruction, reading or writing.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("whose").required(true))]
+pub(crate) struct Args {
+    /// The processes to trace, without their children (repeatable)
+    #[arg(short, long = "pid", value_name = "PID", group = "whose", value_parser = clap::value_parser!(u32).range(1..))]
+    pid: Vec<u32>,
+
+    /// Trace whatever executes a program of this name, and its children, until Ctrl-C (repeatable; the first 15
+    /// bytes count). `trapline targets` changes the list meanwhile
+    #[arg(long, value_name = "NAME", num_args = 1.., group = "whose")]
+    exec: Vec<String>,
+
+    /// The engine that resets page-table entries: rwp (reads and writes), writes, none (first touches only)
+    /// [default: the best that works]
+    #[arg(long, value_name = "ENGINE", value_parser = PossibleValuesParser::new(ENGINES))]
+    reset: Option<String>,
+
+    /// Reset page-table entries each such time, if the engine can
+    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = every)]
+    every: Duration,
+
+    /// Leave out the first touch of each page, which would have faulted without us
+    #[arg(long)]
+    no_first_touch: bool,
+
+    /// Reset less often when the faults it causes take more than this share of the target's processor time
+    #[arg(long, value_name = "PERCENT", value_parser = share)]
+    max_overhead: Option<f64>,
+
+    /// End after this time [default: at Ctrl-C, or with the command or processes]
+    #[arg(short, long, value_name = "TIME", value_parser = cli::positive_duration)]
+    duration: Option<Duration>,
+
+    /// The form of the output [default: table, lines as the kernel's tracer writes them]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<cli::Format>,
+
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Use this probe variant, not the first that works
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+
+    /// Memory for events that wait to be shown, MiB (a power of two)
+    #[arg(long, value_name = "MB", default_value = "16", value_parser = ring_mib)]
+    ring_size: u32,
+
+    /// Run this command, trace it and its children, exit with its status
+    #[arg(last = true, value_name = "COMMAND", group = "whose")]
+    command: Vec<OsString>,
+}
+
+/// Runs until the end and gives the exit status.
+///
+/// # Errors
+/// When nothing can be attached, the processes cannot be traced, or the output cannot be written.
+pub(crate) fn run(args: &Args) -> Result<u8> {
+    let mut sink =
+        sink::open_with(args.format, args.output.as_deref(), EVENT, |out, _, _| Box::new(Ftrace::new(out)))?;
+    let options = Options {
+        whose: match (args.command.is_empty(), args.exec.is_empty()) {
+            (false, _) => Whose::Command,
+            (_, false) => Whose::Named(args.exec.clone()),
+            _ => Whose::Processes(args.pid.clone()),
+        },
+        reset: args.reset.clone(),
+        every: args.every,
+        first_touch: !args.no_first_touch,
+        variant: args.variant.clone(),
+        ring_bytes: args.ring_size << 20,
+        max_overhead: args.max_overhead,
+    };
+    let prepared = Prepared::new()?;
+    let launch = match args.command.as_slice() {
+        [] => None,
+        command => Some(Launch::prepare(command)?),
+    };
+    let access = Access::open(&options, prepared, launch.as_ref())?;
+    let frame = Frame {
+        duration: args.duration,
+        pids: args.pid.clone(),
+        sort: TOTAL.iter().position(|field| field.name == "accesses").unwrap_or(0),
+        ..Frame::default()
+    };
+    let mut source = Live::new(access, frame, launch)?;
+    while let Some(item) = source.next()? {
+        sink.take(&item)?;
+    }
+    source.into_launch().map_or(Ok(0), |mut launch| launch.wait())
+}
+
+/// The shortest period: the time that a round takes is of this order.
+const SHORTEST: Duration = Duration::from_micros(100);
+
+fn every(text: &str) -> Result<Duration, String> {
+    let time = cli::positive_duration(text)?;
+    if time < SHORTEST { Err(format!("it must be at least {SHORTEST:?}")) } else { Ok(time) }
+}
+
+/// `5%` or `5`, as a share of 1.
+fn share(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('%').unwrap_or(text).parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent / 100.0),
+        _ => Err("give a percentage above 0 and up to 100, as in 5%".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_and_periods() {
+        assert_eq!(share("5%"), Ok(0.05));
+        assert_eq!(share("100"), Ok(1.0));
+        assert!(share("0").is_err() && share("101%").is_err() && share("few").is_err());
+        assert_eq!(every("1"), Ok(Duration::from_millis(1)));
+        assert!(every("99us").is_err());
+    }
+}

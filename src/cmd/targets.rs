@@ -1,0 +1,52 @@
+//! `trapline targets`: the names that a running `access --exec` follows.
+
+use std::io::{self, Write};
+
+use anyhow::{Context, Result};
+use trapline_probe::access::Targets;
+use trapline_view::visible;
+
+/// The names of programs that a running `access --exec` follows.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Follow programs of these names, from their next execution on
+    Add {
+        /// Names without a path; their first 15 bytes count
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Print the names, one a line
+    List,
+    /// Remove these names, or all
+    Clear {
+        /// Names without a path
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
+/// Changes or prints the list.
+///
+/// # Errors
+/// When the list cannot be used, or a name not be added or removed.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let targets = Targets::open()?;
+    if let Some(what) = targets.mounted() {
+        eprintln!("trapline: {what}");
+    }
+    match &args.what {
+        What::Add { names } => names.iter().try_for_each(|name| targets.add(name)),
+        What::Clear { names } => targets.clear(names),
+        What::List => {
+            let mut out = io::stdout().lock();
+            let written = targets.names().iter().try_for_each(|name| writeln!(out, "{}", visible(name)));
+            written.context("cannot write to standard output")
+        }
+    }
+}

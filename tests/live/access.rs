@@ -1,0 +1,311 @@
+//! Page accesses against programs whose touches are known, one by one.
+
+use std::collections::{HashMap, HashSet};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::run::{Place, lines, place, scratch, trapline, u};
+
+const PAGE: u64 = 4096;
+
+/// What a run said, and what is true.
+#[derive(Debug)]
+pub struct Run {
+    pub header: Value,
+    pub events: Vec<Value>,
+    pub totals: Vec<Value>,
+    pub end: Value,
+    /// What the command printed.
+    pub truth: Vec<Value>,
+}
+
+/// `trapline access` by an engine, to a file, as JSON lines.
+pub fn access(engine: &str, arguments: &[&str]) -> (Command, std::path::PathBuf) {
+    static SERIAL: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let serial = SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let file = scratch().join(format!("access-{}-{serial}.jsonl", std::process::id()));
+    let mut command = trapline();
+    command.args(["access", "--format", "jsonl", "-o"]).arg(&file);
+    if engine != "auto" {
+        command.args(["--reset", engine]);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    (command, file)
+}
+
+impl Run {
+    pub fn read(file: &std::path::Path, stdout: &[u8]) -> Self {
+        let mut run = Self {
+            header: Value::Null,
+            events: vec![],
+            totals: vec![],
+            end: Value::Null,
+            truth: lines(stdout),
+        };
+        for line in lines(&std::fs::read(file).unwrap()) {
+            match line["type"].as_str() {
+                Some("header") => run.header = line,
+                Some("event") => run.events.push(line),
+                Some("total") => run.totals.push(line),
+                Some("end") => run.end = line,
+                _ => panic!("unknown line {line}"),
+            }
+        }
+        assert!(!run.end.is_null(), "no end");
+        std::fs::remove_file(file).unwrap();
+        run
+    }
+
+    /// Traces a command to its end, which must be a good one.
+    pub fn of(engine: &str, arguments: &[&str], command: &[&str]) -> Self {
+        let (mut tracer, file) = access(engine, arguments);
+        let output = tracer.arg("--").args(command).output().unwrap();
+        assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        Self::read(&file, &output.stdout)
+    }
+
+    /// Traces `workload touch`, which waits for the engine before it begins.
+    pub fn touch(engine: &str, arguments: &[&str], touch: &[&str]) -> Self {
+        let own = env!("CARGO_BIN_EXE_trapline");
+        let wait = if place() == Place::Vm { "3s" } else { "400ms" };
+        Self::of(engine, arguments, &[&[own, "workload", "touch", "--delay", wait], touch].concat())
+    }
+
+    fn truths(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        self.truth.iter().filter(move |line| line["type"] == kind)
+    }
+
+    /// The longest time between two rounds, nanoseconds.
+    pub fn longest_ns(&self) -> u64 {
+        u(&self.end["period_max_ns"])
+    }
+
+    /// Accesses to the memory that is touched, by the threads that touch.
+    fn accesses(&self) -> Vec<&Value> {
+        let regions: Vec<_> = self.truths("region").collect();
+        let known = |event: &&Value| {
+            let addr = event["addr"].as_u64().unwrap_or(0);
+            event["event"] == "access"
+                && regions.iter().any(|r| {
+                    let start = u(&r["start"]);
+                    event["pid"] == r["pid"] && (start..start + u(&r["bytes"])).contains(&addr)
+                })
+        };
+        self.events.iter().filter(known).collect()
+    }
+}
+
+/// How what was said agrees with what is true.
+#[derive(Debug)]
+pub struct Judged {
+    /// Touches that were seen.
+    pub seen: usize,
+    /// Touches that should have been.
+    pub due: usize,
+    /// Events that are no touch: wrong thread, page, kind, time or instruction.
+    pub wrong: Vec<String>,
+}
+
+/// Compares. `due` says of a touch (its round, whether it writes) whether it must be seen.
+pub fn judge(run: &Run, due: impl Fn(u64, bool) -> bool) -> Judged {
+    let mut touches: HashMap<u64, Vec<&Value>> = HashMap::new();
+    run.truths("touch").for_each(|t| touches.entry(u(&t["tid"])).or_default().push(t));
+    let functions: HashMap<&str, (u64, u64)> = run
+        .truths("function")
+        .map(|f| (f["name"].as_str().unwrap(), (u(&f["start"]), u(&f["end"]))))
+        .collect();
+    let mut seen = HashSet::new();
+    let mut wrong = Vec::new();
+    for event in run.accesses() {
+        // A thread does one thing at a time: the access is its last touch before.
+        let of_thread = touches.get(&u(&event["tid"])).map_or(&[][..], Vec::as_slice);
+        let time = u(&event["time_ns"]);
+        let Some(last) = of_thread.partition_point(|t| u(&t["time_ns"]) <= time).checked_sub(1) else {
+            // Before the rounds the pages are made ready, where that was asked for.
+            if of_thread.is_empty() {
+                wrong.push(format!("{event} by a thread that touches nothing"));
+            }
+            continue;
+        };
+        let touch = of_thread[last];
+        let (start, end) = functions[touch["function"].as_str().unwrap()];
+        let right = u(&touch["addr"]) / PAGE == u(&event["addr"]) / PAGE
+            && touch["rw"] == event["rw"]
+            && (start..end).contains(&u(&event["ip"]));
+        if right {
+            seen.insert((u(&event["tid"]), last));
+        } else {
+            wrong.push(format!("{event} is not {touch} in {start:#x}-{end:#x}"));
+        }
+    }
+    // Of a page that is touched twice in a round, with no pause between, the first time.
+    let mut met = HashSet::new();
+    let wanted: HashSet<(u64, usize)> = touches
+        .iter()
+        .flat_map(|(&tid, of)| of.iter().enumerate().map(move |(i, t)| (tid, i, *t)))
+        .filter(|(_, _, t)| due(u(&t["round"]), t["rw"] == "W"))
+        .filter(|(tid, _, t)| met.insert((*tid, u(&t["addr"]), u(&t["round"]))))
+        .map(|(tid, i, _)| (tid, i))
+        .collect();
+    Judged { seen: wanted.intersection(&seen).count(), due: wanted.len(), wrong }
+}
+
+/// The pause between rounds of touches: many periods, so that a reset lies between.
+fn pause_ms() -> u64 {
+    if place() == Place::Vm { 200 } else { 60 }
+}
+
+/// Runs until no gap between two resets was as long as the pause: a machine that does not let us run for so long
+/// leaves nothing to compare.
+fn undisturbed(run: impl Fn() -> Run) -> Run {
+    for _ in 0..5 {
+        let run = run();
+        if run.longest_ns() < pause_ms() * 800_000 {
+            return run;
+        }
+    }
+    panic!("the machine is too busy: rounds were more than {} ms apart in 5 runs", pause_ms());
+}
+
+/// On every sort of memory, from two threads: each touch with a reset before it is seen, and nothing else is.
+pub fn every_touch_on_every_memory(engine: &'static str) {
+    let pause = format!("{}ms", pause_ms());
+    for on in ["anon", "file", "private", "shared", "stack"] {
+        for order in ["seq", "random"] {
+            let run = undisturbed(|| {
+                Run::touch(
+                    engine,
+                    &[],
+                    &[
+                        "--on",
+                        on,
+                        "--pages",
+                        "64",
+                        "--rounds",
+                        "8",
+                        "--threads",
+                        "2",
+                        "--pattern",
+                        order,
+                        "--access",
+                        "both",
+                        "--pause",
+                        &pause,
+                        "--warm",
+                    ],
+                )
+            });
+            let judged =
+                judge(&run, |_, writes| writes || engine == "rwp" && !matches!(on, "file" | "private"));
+            println!(
+                "{engine} {on} {order}: {} of {} seen, {} wrong",
+                judged.seen,
+                judged.due,
+                judged.wrong.len()
+            );
+            assert!(judged.wrong.is_empty(), "{on}: {:#?}", judged.wrong);
+            assert!(judged.seen == judged.due && judged.due > 300, "{on} {order}: {judged:?}");
+            assert_eq!(run.end["lost"], 0);
+            let accesses = run.accesses();
+            let region = accesses[accesses.len() - 1];
+            match on {
+                "file" | "private" => {
+                    assert!(region["file"].as_str().unwrap().contains("trapline-touch-"), "{region}");
+                    assert!(u(&region["offset"]) < 64 * PAGE, "{region}");
+                }
+                "shared" => assert!(region["file"].as_str().unwrap().contains("/dev/zero"), "{region}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// First touches are seen by every engine, marked as such, and left out on request.
+pub fn first_touches_are_marked(engine: &'static str) {
+    let touch = ["--pages", "100", "--rounds", "3", "--threads", "2", "--pause", "5ms"];
+    let run = Run::touch(engine, &[], &touch);
+    let accesses = run.accesses();
+    let first: Vec<_> = accesses.iter().filter(|e| e["first"] == 1).collect();
+    let pages: HashSet<u64> = first.iter().map(|e| u(&e["addr"]) / PAGE).collect();
+    assert_eq!((first.len(), pages.len()), (200, 200));
+    let judged = judge(&run, |round, _| round == 0);
+    assert_eq!((judged.seen, judged.due), (200, 200));
+    assert!(judged.wrong.is_empty(), "{:#?}", judged.wrong);
+    if engine == "none" {
+        assert_eq!(accesses.len(), 200);
+    }
+    let without = Run::touch(engine, &["--no-first-touch"], &touch);
+    assert!(without.events.iter().all(|e| e["first"] != 1));
+    assert_eq!(
+        u(&without.end["events"]),
+        without.events.iter().filter(|e| e["event"] == "access").count() as u64
+    );
+}
+
+/// A hot megabyte, gone over each half millisecond: each page comes back about once a round.
+pub fn hot_pages_come_back(engine: &'static str) {
+    let touch = ["--pages", "256", "--rounds", "500", "--pause", "0.5", "--warm"];
+    let run = Run::touch(engine, &["--ring-size", "64"], &touch);
+    let judged = judge(&run, |_, _| false);
+    assert!(judged.wrong.is_empty(), "{:#?}", &judged.wrong[..judged.wrong.len().min(9)]);
+    let times: Vec<u64> = run.truths("touch").map(|t| u(&t["time_ns"])).collect();
+    let span = times[times.len() - 1] - times[0];
+    let mut by_page: HashMap<u64, u64> = HashMap::new();
+    for event in run.accesses().iter().filter(|e| u(&e["time_ns"]) >= times[0]) {
+        *by_page.entry(u(&event["addr"]) / PAGE).or_default() += 1;
+    }
+    assert_eq!(by_page.len(), 256);
+    // A target that does not run cannot touch: its own rounds bound what can come back.
+    let (resets, rounds) = (u(&run.end["period_ns"]), span / 500);
+    println!("{engine}: resets each {resets} ns, rounds of touches each {rounds} ns");
+    for (page, times) in by_page {
+        let every = span / times;
+        assert!(every < 2 * resets.max(rounds), "page {page:#x} came back each {every} ns");
+    }
+}
+
+/// A process that is there already, by its id; its children are not traced.
+pub fn a_running_process(engine: &'static str) {
+    let own = env!("CARGO_BIN_EXE_trapline");
+    let pause = format!("{}ms", pause_ms());
+    let arguments = [
+        "workload", "touch", "--pages", "50", "--rounds", "12", "--warm", "--delay", "2s", "--pause", &pause,
+    ];
+    let target = Command::new(own).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
+    let mut tracer = tracer.spawn().unwrap();
+    let truth = target.wait_with_output().unwrap();
+    assert!(truth.status.success() && tracer.wait().unwrap().success());
+    let run = Run::read(&file, &truth.stdout);
+    let judged = judge(&run, |_, writes| writes);
+    assert!(judged.wrong.is_empty(), "{:#?}", judged.wrong);
+    let gap = run.longest_ns() > pause_ms() * 800_000;
+    assert!(judged.seen == judged.due || gap && judged.seen * 2 > judged.due, "{judged:?}");
+    assert!(run.accesses().iter().all(|e| e["first"] == 0), "its pages were there before us");
+    let sight = run.header["sight"].as_str().unwrap();
+    assert!(sight.contains("cannot see") && sight.contains("libc.so"), "{sight}");
+    assert_eq!(run.header["reset"], engine);
+    for (at, event) in [(0, "start"), (run.events.len() - 1, "end")] {
+        assert_eq!(run.events[at]["event"], event);
+    }
+}
+
+/// `--every` is honoured, and said.
+pub fn the_period_is_what_is_wished(engine: &'static str) {
+    let run = Run::touch(
+        engine,
+        &["--every", "20ms"],
+        &["--pages", "16", "--rounds", "400", "--pause", "2ms", "--warm"],
+    );
+    assert_eq!(run.header["every_ns"], 20_000_000);
+    let period = u(&run.end["period_ns"]);
+    assert!((19_900_000..40_000_000).contains(&period), "{period} ns");
+    let judged = judge(&run, |_, _| true);
+    // 400 touches of each page 2 ms apart, a reset each 20 ms: about one in ten.
+    assert!(
+        judged.wrong.is_empty() && judged.seen * 4 < judged.due && judged.seen * 40 > judged.due,
+        "{judged:?}"
+    );
+}
