@@ -46,6 +46,12 @@ fn bad_input_is_refused() {
         "cannot write to /nosuchdir/x.jsonl: No such file or directory",
     );
     refuses(&["faults", "-o", "result.xyz"], 1, "end it in .jsonl, .csv or .txt");
+    refuses(&["access"], 2, "required");
+    refuses(&["access", "-p", "1", "--", "ls"], 2, "cannot be used with");
+    refuses(&["access", "-p", "1", "--every", "1us"], 2, "at least 100");
+    refuses(&["access", "-p", "1", "--max-overhead", "200%"], 2, "a percentage above 0");
+    refuses(&["access", "-p", "1", "--reset", "magic"], 2, "rwp, writes, none");
+    refuses(&["targets", "add"], 2, "required");
     refuses(&["doctor", "--format", "csv"], 1, "table or jsonl");
     refuses(&["kvm"], 2, "Usage");
     refuses(&["kvm", "hist", "HTL"], 2, "trapline: no exit is called `HTL`; did you mean `HLT`?");

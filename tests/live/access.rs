@@ -228,7 +228,9 @@ pub fn first_touches_are_marked(engine: &'static str) {
     let accesses = run.accesses();
     let first: Vec<_> = accesses.iter().filter(|e| e["first"] == 1).collect();
     let pages: HashSet<u64> = first.iter().map(|e| u(&e["addr"]) / PAGE).collect();
-    assert_eq!((first.len(), pages.len()), (200, 200));
+    assert_eq!(pages.len(), 200);
+    // A reset at the very moment of a first touch makes the kernel take a second fault for it.
+    assert!(first.len() <= 204, "{} first touches", first.len());
     let judged = judge(&run, |round, _| round == 0);
     assert_eq!((judged.seen, judged.due), (200, 200));
     assert!(judged.wrong.is_empty(), "{:#?}", judged.wrong);

@@ -168,7 +168,7 @@ pub fn what_cannot_be_is_said(engine: &'static str) {
 
 /// The period is stretched until the faults cost no more than they may, and that is said.
 pub fn a_budget_stretches_the_period(engine: &'static str) {
-    let touch = ["--pages", "1000", "--rounds", "1500", "--pause", "0.2", "--warm"];
+    let touch = ["--pages", "300", "--rounds", "1000", "--pause", "0.2", "--warm"];
     let free = crate::access::Run::touch(engine, &["--ring-size", "64"], &touch);
     let held = crate::access::Run::touch(engine, &["--ring-size", "64", "--max-overhead", "2%"], &touch);
     assert_eq!(held.header["max_overhead_percent"], 2);

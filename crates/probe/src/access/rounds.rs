@@ -18,6 +18,7 @@ use super::space::{Engine, Reset, Space};
 
 /// Mappings are looked at again at most so often, and for at most a 20th of the time.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOK_WITHIN: Duration = Duration::from_millis(200);
 /// A child that is about to become another program is left alone so long.
 const SETTLE: Duration = Duration::from_millis(2);
 
@@ -305,7 +306,7 @@ impl Resetter {
     /// Looks at mappings anew where that is wanted, and has not been done just now.
     fn look(&mut self) {
         for watched in self.spaces.values_mut().filter(|w| w.look) {
-            if watched.looked.elapsed() < LOOK_EVERY.max(watched.look_takes * 20) {
+            if watched.looked.elapsed() < LOOK_EVERY.max((watched.look_takes * 20).min(LOOK_WITHIN)) {
                 continue;
             }
             let began = Instant::now();

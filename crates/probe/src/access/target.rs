@@ -14,6 +14,9 @@ const READ_EVERY: Duration = Duration::from_millis(2);
 /// And after so long if pages were touched for the first time: they may be of something new at an old address.
 const STALE: Duration = Duration::from_millis(100);
 
+/// However long a reading takes, what is strange is not left so for longer.
+const LONGEST: Duration = Duration::from_millis(200);
+
 /// A process.
 #[derive(Debug)]
 pub(crate) struct Target {
@@ -70,7 +73,7 @@ impl Target {
     pub(crate) fn catch_up(&mut self) -> bool {
         let age = self.read.elapsed();
         let due = self.strange && age > READ_EVERY || self.touched_new && age > STALE;
-        if !due || age < self.read_took * 20 {
+        if !due || age < (self.read_took * 20).min(LONGEST) {
             return false;
         }
         let began = Instant::now();
