@@ -48,6 +48,7 @@ const RESETS: &[&str] = &["rwp", "writes"];
 const ENGINES: &[&str] = &["rwp", "writes", "none"];
 
 const ROOT: &[Need] = &[Need::Root];
+const OWN: &[Need] = &[Need::Root, Need::OwnKernel];
 const EXITS: &[Need] = &[Need::Root, Need::Exits];
 const EXITS_AND_PERF: &[Need] = &[Need::Root, Need::Exits, Need::Perf];
 
@@ -120,17 +121,17 @@ const CASES: &[Case] = &[
     Case { name: "sgx::frame::the_form_for_people", needs: SGX, variants: AUTO, test: sgx::the_form_for_people },
     Case { name: "sgx::memory::sixty_four_gigabytes", needs: SGX, variants: AUTO, test: sgx::sixty_four_gigabytes },
     Case { name: "sgx::refuse::the_kernels_own_functions", needs: SGX, variants: AUTO, test: sgx::the_kernels_own_functions },
-    Case { name: "access::every_touch_on_every_memory", needs: ROOT, variants: RESETS, test: access::every_touch_on_every_memory },
-    Case { name: "access::first_touches_are_marked", needs: ROOT, variants: ENGINES, test: access::first_touches_are_marked },
-    Case { name: "access::hot_pages_come_back", needs: ROOT, variants: RESETS, test: access::hot_pages_come_back },
-    Case { name: "access::a_running_process", needs: ROOT, variants: RESETS, test: access::a_running_process },
-    Case { name: "access::the_period_is_what_is_wished", needs: ROOT, variants: RESETS, test: access::the_period_is_what_is_wished },
-    Case { name: "access::unharmed::the_results_are_the_same", needs: ROOT, variants: ENGINES, test: unharmed::the_results_are_the_same },
-    Case { name: "access::unharmed::a_killed_tracer_leaves_nothing", needs: ROOT, variants: RESETS, test: unharmed::a_killed_tracer_leaves_nothing },
-    Case { name: "access::unharmed::waiting_and_stopped_targets", needs: ROOT, variants: RESETS, test: unharmed::waiting_and_stopped_targets },
-    Case { name: "access::unharmed::what_cannot_be_is_said", needs: ROOT, variants: RESETS, test: unharmed::what_cannot_be_is_said },
-    Case { name: "access::unharmed::programs_are_followed_by_name", needs: ROOT, variants: ENGINES, test: unharmed::programs_are_followed_by_name },
-    Case { name: "access::unharmed::a_budget_stretches_the_period", needs: ROOT, variants: RESETS, test: unharmed::a_budget_stretches_the_period },
+    Case { name: "access::every_touch_on_every_memory", needs: OWN, variants: RESETS, test: access::every_touch_on_every_memory },
+    Case { name: "access::first_touches_are_marked", needs: OWN, variants: ENGINES, test: access::first_touches_are_marked },
+    Case { name: "access::hot_pages_come_back", needs: OWN, variants: RESETS, test: access::hot_pages_come_back },
+    Case { name: "access::a_running_process", needs: OWN, variants: RESETS, test: access::a_running_process },
+    Case { name: "access::the_period_is_what_is_wished", needs: OWN, variants: RESETS, test: access::the_period_is_what_is_wished },
+    Case { name: "access::unharmed::the_results_are_the_same", needs: OWN, variants: ENGINES, test: unharmed::the_results_are_the_same },
+    Case { name: "access::unharmed::a_killed_tracer_leaves_nothing", needs: OWN, variants: RESETS, test: unharmed::a_killed_tracer_leaves_nothing },
+    Case { name: "access::unharmed::waiting_and_stopped_targets", needs: OWN, variants: RESETS, test: unharmed::waiting_and_stopped_targets },
+    Case { name: "access::unharmed::what_cannot_be_is_said", needs: OWN, variants: RESETS, test: unharmed::what_cannot_be_is_said },
+    Case { name: "access::unharmed::programs_are_followed_by_name", needs: OWN, variants: ENGINES, test: unharmed::programs_are_followed_by_name },
+    Case { name: "access::unharmed::a_budget_stretches_the_period", needs: OWN, variants: RESETS, test: unharmed::a_budget_stretches_the_period },
 ];
 
 fn main() -> ExitCode {

@@ -29,6 +29,8 @@ pub fn place() -> Place {
 #[derive(Debug, Clone, Copy)]
 pub enum Need {
     Root,
+    /// The machine's own kernel: in the virtual machines the test has not been proven yet.
+    OwnKernel,
     /// A kernel whose function tracer can be switched off.
     FunctionTracer,
     /// A kernel that is locked down.
@@ -46,6 +48,8 @@ impl Need {
     pub fn unmet(self) -> Option<String> {
         match self {
             Self::Root => (!nix::unistd::geteuid().is_root()).then(|| "it needs root".into()),
+            Self::OwnKernel => (place() == Place::Vm)
+                .then(|| "it is not proven in virtual machines yet: emulation is slow".into()),
             Self::FunctionTracer => {
                 // Kernels that live patching relies on do not let it be switched off.
                 let switch = |to| std::fs::write("/proc/sys/kernel/ftrace_enabled", to);
@@ -69,7 +73,7 @@ impl Need {
 
     /// Whether it may be missing even where everything must run: it is about a machine of a special sort.
     pub fn is_special(self) -> bool {
-        matches!(self, Self::Lockdown | Self::FunctionTracer)
+        matches!(self, Self::Lockdown | Self::FunctionTracer | Self::OwnKernel)
     }
 }
 
