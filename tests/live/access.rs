@@ -208,7 +208,11 @@ pub fn every_touch_on_every_memory(engine: &'static str) {
             assert!(judged.seen == judged.due && judged.due > 300, "{on} {order}: {judged:?}");
             assert_eq!(run.end["lost"], 0);
             let accesses = run.accesses();
-            let region = accesses[accesses.len() - 1];
+            // The last ones may come when the target has gone, and with it the list of its mappings.
+            let Some(region) = accesses.iter().rev().find(|access| !access["file"].is_null()) else {
+                assert!(matches!(on, "anon" | "stack"), "no access to {on} has a file");
+                continue;
+            };
             match on {
                 "file" | "private" => {
                     assert!(region["file"].as_str().unwrap().contains("trapline-touch-"), "{region}");
