@@ -50,12 +50,10 @@ impl Need {
             Self::Root => (!nix::unistd::geteuid().is_root()).then(|| "it needs root".into()),
             Self::OwnKernel => (place() == Place::Vm)
                 .then(|| "it is not proven in virtual machines yet: emulation is slow".into()),
-            Self::FunctionTracer => {
-                // Kernels that live patching relies on do not let it be switched off.
-                let switch = |to| std::fs::write("/proc/sys/kernel/ftrace_enabled", to);
-                (switch("0").and_then(|()| switch("1")).is_err())
-                    .then(|| "it needs a kernel whose function tracer can be switched off".into())
-            }
+            // It is left in disorder by that: the machine must be there for nothing else.
+            Self::FunctionTracer => (!std::env::var("TRAPLINE_PLACE")
+                .is_ok_and(|place| place.ends_with("-ftrace")))
+            .then(|| "it needs a machine of its own, whose function tracer it may switch off".into()),
             Self::Lockdown => lockdown()
                 .is_none_or(|mode| mode == "none")
                 .then(|| "it needs a kernel that was booted with lockdown=…".into()),

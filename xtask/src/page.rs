@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::Value;
 
-use crate::kernels::KERNELS;
+use crate::kernels;
 use crate::system;
 use crate::{Args, Task, stage};
 
@@ -44,12 +44,14 @@ pub fn write() -> Result<ExitCode> {
          {0} doctor --programs --format jsonl > $TRAPLINE_RESULTS/programs.jsonl",
         system::quote(&binary.display().to_string())
     );
-    let Task::Vm(args) = Args::parse_from(["xtask", "vm", "--run", &inside]).task else {
+    let names = kernels::distinct().into_iter().map(|kernel| kernel.name);
+    let words = ["xtask", "vm", "--run", &inside].into_iter().chain(names);
+    let Task::Vm(args) = Args::parse_from(words).task else {
         anyhow::bail!("the virtual machines have another name");
     };
     ensure!(stage::run(&args)? == ExitCode::SUCCESS, "a kernel did not answer");
     let mut all = vec![here];
-    for kernel in KERNELS {
+    for kernel in kernels::distinct() {
         let results = system::directory("results")?.join(kernel.name);
         let read = |name: &str| {
             fs::read_to_string(results.join(name)).with_context(|| format!("no {name} from {}", kernel.name))
