@@ -1,7 +1,7 @@
 //! Page accesses: the faults of the processes followed, which the engines in here make happen.
 //!
 //! The faults are seen by the probes of the faults tool; `bpf/access.bpf.c` follows the lives of the processes; a
-//! thread of ours resets page tables in [`rounds`].
+//! thread of ours resets page tables in `rounds`.
 
 mod budget;
 mod engine;
