@@ -25,8 +25,8 @@ fn sum(rows: &[Value], field: &str) -> u64 {
 }
 
 pub fn filters(_: &'static str) {
-    // By name and by process, from outside, beside another guest.
-    let kinds = [ALL_KINDS, &["--nested", "30", "--pause", "2ms"]].concat();
+    // By name and by process, from outside, beside another guest; long enough for their names to be read.
+    let kinds = [ALL_KINDS, &["--nested", "30", "--pause", "30ms"]].concat();
     let by_name = Beside::start(run("count", "auto", &["--vm", "red"]));
     let by_vm = Beside::start(run("count", "auto", &["--by", "vm"]));
     let guests = ["red", "blue"].map(|name| start(&[&kinds[..], &["--name", name]].concat()));

@@ -97,7 +97,7 @@ const CASES: &[Case] = &[
     Case { name: "kvm::slower_shows_what_the_histogram_holds", needs: EXITS, variants: KVM, test: kvm::slower_shows_what_the_histogram_holds },
     Case { name: "kvm::phases_add_up", needs: EXITS, variants: KVM, test: kvm::phases_add_up },
     Case { name: "kvm::subjects", needs: EXITS, variants: KVM, test: kvm::subjects },
-    Case { name: "kvm::filters", needs: &[Need::Root, Need::Exits, Need::OwnKernel], variants: AUTO, test: kvm_cases::filters },
+    Case { name: "kvm::filters", needs: EXITS, variants: AUTO, test: kvm_cases::filters },
     Case { name: "kvm::intervals_add_up", needs: EXITS, variants: AUTO, test: kvm_cases::intervals_add_up },
     Case { name: "kvm::sixty_four_vcpus", needs: EXITS, variants: KVM, test: kvm_cases::sixty_four_vcpus },
     Case { name: "kvm::guests_come_and_go", needs: EXITS, variants: AUTO, test: kvm_cases::guests_come_and_go },
