@@ -1,15 +1,7 @@
 //! Page accesses: events, totals per process, and what a tracer can and cannot see of a process's memory.
 
-use crate::field::{Column, Field, Kind, Record, Schema, Show, Unit, Value};
+use crate::field::{Field, Kind, Record, Schema, Show, Unit, Value, field, shown};
 use crate::item::Event;
-
-const fn field(name: &'static str, unit: Unit, kind: Kind, help: &'static str) -> Field {
-    Field { name, unit, kind, help, column: None }
-}
-
-const fn shown(field: Field, title: &'static str, width: usize, show: Show) -> Field {
-    Field { column: Some(Column { title, width, show }), ..field }
-}
 
 const PID: Field = shown(field("pid", Unit::None, Kind::Key, "process id"), "PID", 8, Show::Integer);
 const COMM: Field = shown(field("comm", Unit::None, Kind::Label, "its name"), "COMM", 15, Show::Text);

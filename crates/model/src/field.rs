@@ -73,6 +73,16 @@ pub struct Field {
     pub column: Option<Column>,
 }
 
+/// A field without a place in a table.
+pub(crate) const fn field(name: &'static str, unit: Unit, kind: Kind, help: &'static str) -> Field {
+    Field { name, unit, kind, help, column: None }
+}
+
+/// The same field with a place in a table.
+pub(crate) const fn shown(field: Field, title: &'static str, width: usize, show: Show) -> Field {
+    Field { column: Some(Column { title, width, show }), ..field }
+}
+
 /// The fields of one sort of record, in order.
 pub type Schema = [Field];
 

@@ -4,7 +4,7 @@ mod ledger;
 mod names;
 mod tables;
 
-use crate::field::{Column, Field, Kind, Record, Schema, Show, Unit, Value};
+use crate::field::{Field, Kind, Record, Schema, Show, Unit, Value, shown};
 use crate::item::Event;
 
 pub use ledger::{Ledger, Level, PHASES, Report, Stats, Vcpu};
@@ -44,10 +44,6 @@ pub struct Layout {
 
 const fn plain(name: &'static str, unit: Unit, kind: Kind, help: &'static str) -> Field {
     Field { name, unit, kind, help, column: None }
-}
-
-const fn shown(field: Field, title: &'static str, width: usize, show: Show) -> Field {
-    Field { column: Some(Column { title, width, show }), ..field }
 }
 
 const fn time(name: &'static str, help: &'static str, title: &'static str, kind: Kind) -> Field {

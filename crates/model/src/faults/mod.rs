@@ -7,21 +7,13 @@ mod step;
 
 use std::rc::Rc;
 
-use crate::field::{Column, Field, Kind, Schema, Show, Unit};
+use crate::field::{Field, Kind, Schema, Show, Unit, field, shown};
 use crate::hist::Hist;
 
 pub use fault::{Access, Fault};
 pub use group::By;
 pub use ledger::Ledger;
 pub use step::{InOrder, Process, Step, StepOf};
-
-const fn field(name: &'static str, unit: Unit, kind: Kind, help: &'static str) -> Field {
-    Field { name, unit, kind, help, column: None }
-}
-
-const fn shown(field: Field, title: &'static str, width: usize, show: Show) -> Field {
-    Field { column: Some(Column { title, width, show }), ..field }
-}
 
 const PID: Field = shown(field("pid", Unit::None, Kind::Key, "process id"), "PID", 8, Show::Integer);
 const TID: Field = shown(field("tid", Unit::None, Kind::Key, "thread id"), "TID", 8, Show::Integer);

@@ -1,15 +1,7 @@
 //! Rows: the figures of everything, of an enclave, a process or a cgroup.
 
 use super::{Figures, Known, PAGE};
-use crate::field::{Column, Field, Kind, Record, Schema, Show, Unit, Value};
-
-const fn field(name: &'static str, unit: Unit, kind: Kind, help: &'static str) -> Field {
-    Field { name, unit, kind, help, column: None }
-}
-
-const fn shown(field: Field, title: &'static str, width: usize, show: Show) -> Field {
-    Field { column: Some(Column { title, width, show }), ..field }
-}
+use crate::field::{Field, Kind, Record, Schema, Show, Unit, Value, field, shown};
 
 const fn counter(name: &'static str, help: &'static str) -> Field {
     field(name, Unit::Count, Kind::Counter, help)
