@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
@@ -87,11 +88,13 @@ pub fn make(directory: &Path) -> Result<()> {
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// A new one for `name`, under `target/vm/run`.
+    /// A new one for `name`, under `target/vm/run`: two of one name are two.
     pub fn new(name: &str) -> Result<Self> {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
         let run = directory("run")?;
         sweep(&run)?;
-        let scratch = Self(run.join(format!("{name}.{}", std::process::id())));
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let scratch = Self(run.join(format!("{name}-{serial}.{}", std::process::id())));
         make(&scratch.0)?;
         Ok(scratch)
     }
@@ -134,6 +137,14 @@ mod tests {
     #[test]
     fn quoted_text_is_one_word() {
         assert_eq!(quote("it's $HOME"), r"'it'\''s $HOME'");
+    }
+
+    #[test]
+    fn two_of_one_name_do_not_share_a_directory() {
+        let (one, other) = (Scratch::new("twice").unwrap(), Scratch::new("twice").unwrap());
+        assert_ne!(one.path(), other.path());
+        drop(one);
+        assert!(other.path().is_dir());
     }
 
     #[test]
