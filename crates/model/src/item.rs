@@ -1,16 +1,21 @@
 //! The stream between a source and a sink: a header, blocks and events, the totals, the end.
 
+use std::borrow::Cow;
+
 use crate::field::{Record, Value};
+
+/// A word of a stream: known when trapline was built, or read from a recording.
+pub type Name = Cow<'static, str>;
 
 /// The first item: what was run, where and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// The command's name: `faults`.
-    pub tool: &'static str,
+    pub tool: Name,
     /// The probe variant in use.
-    pub variant: &'static str,
+    pub variant: Name,
     /// trapline's version.
-    pub version: &'static str,
+    pub version: Name,
     /// The machine's name.
     pub host: String,
     /// The kernel's release.
@@ -20,7 +25,7 @@ pub struct Header {
     /// CLOCK_MONOTONIC at the same moment, nanoseconds.
     pub start_ns: u64,
     /// What else a reader should know, by name: settings of the tool.
-    pub settings: Vec<(&'static str, Value)>,
+    pub settings: Vec<(Name, Value)>,
 }
 
 /// The rows of one interval, or the totals of the run.
@@ -78,7 +83,7 @@ pub struct End {
     /// Processor time that trapline itself took in user and system mode, nanoseconds.
     pub self_ns: u64,
     /// Further losses by name; shown even when they are 0.
-    pub losses: Vec<(&'static str, u64)>,
+    pub losses: Vec<(Name, u64)>,
 }
 
 /// One step of a stream.

@@ -14,4 +14,4 @@ pub mod sgx;
 
 pub use field::{Column, Field, Kind, Record, Schema, Show, Unit, Value};
 pub use hist::{BUCKETS, Hist, bounds, bucket};
-pub use item::{Block, End, Event, Header, Item, Sink, Source};
+pub use item::{Block, End, Event, Header, Item, Name, Sink, Source};

@@ -244,7 +244,7 @@ impl<T: Tool> Live<T> {
             lost: last.lost,
             sampled: last.sampled,
             self_ns: system::own_cpu_ns() - self.began_cpu_ns,
-            losses: last.losses,
+            losses: last.losses.into_iter().map(|(name, n)| (name.into(), n)).collect(),
         }));
         Ok(items)
     }

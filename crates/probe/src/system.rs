@@ -108,14 +108,14 @@ pub(crate) fn header(
         uts.as_ref().map_or_else(|_| String::new(), |u| f(u).to_string_lossy().into_owned())
     };
     Header {
-        tool,
-        variant,
-        version: env!("CARGO_PKG_VERSION"),
+        tool: tool.into(),
+        variant: variant.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
         host: part(|u| u.nodename()),
         kernel: part(|u| u.release()),
         start_unix_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64),
         start_ns: monotonic_ns(),
-        settings,
+        settings: settings.into_iter().map(|(name, value)| (name.into(), value)).collect(),
     }
 }
 

@@ -41,9 +41,9 @@ impl<W: Write> Sink for JsonLines<W> {
             Item::Header(h) => {
                 let start = Timestamp::from_nanosecond(h.start_unix_ns.into()).unwrap_or_default();
                 let mut line = format!("{{\"type\":\"header\",\"schema\":{SCHEMA}");
-                member(&mut line, "tool", &h.tool.into());
-                member(&mut line, "variant", &h.variant.into());
-                member(&mut line, "version", &h.version.into());
+                member(&mut line, "tool", &h.tool.as_ref().into());
+                member(&mut line, "variant", &h.variant.as_ref().into());
+                member(&mut line, "version", &h.version.as_ref().into());
                 member(&mut line, "host", &h.host.as_str().into());
                 member(&mut line, "kernel", &h.kernel.as_str().into());
                 member(&mut line, "start", &start.to_string().as_str().into());
@@ -65,9 +65,11 @@ impl<W: Write> Sink for JsonLines<W> {
                     ("sampled", end.sampled),
                     ("self_ns", end.self_ns),
                 ];
-                for (name, value) in figures.iter().chain(&end.losses) {
-                    member(&mut line, name, &(*value).into());
-                }
+                let losses = end.losses.iter().map(|(name, value)| (name.as_ref(), *value));
+                figures
+                    .into_iter()
+                    .chain(losses)
+                    .for_each(|(name, value)| member(&mut line, name, &value.into()));
                 writeln!(self.out, "{line}}}")?;
             }
         }

@@ -89,11 +89,11 @@ mod tests {
     fn the_lines_are_those_that_the_tools_users_know() {
         let mut out = Vec::new();
         let mut lines = Lines::new(&mut out, TimeZone::UTC);
-        let settings = vec![("memory_mb", Value::U64(16)), ("module", Value::Null)];
+        let settings = vec![("memory_mb".into(), Value::U64(16)), ("module".into(), Value::Null)];
         let header = Header {
-            tool: "sgx",
-            variant: "fentry",
-            version: "0",
+            tool: "sgx".into(),
+            variant: "fentry".into(),
+            version: "0".into(),
             host: "h".into(),
             kernel: "k".into(),
             start_unix_ns: 0,

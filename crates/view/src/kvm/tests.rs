@@ -85,9 +85,9 @@ fn a_slow_exit_is_a_line() {
     let mut out = Vec::new();
     let mut table = KvmTable::new(&mut out, KvmForm::Slower { excludes: vec!["HLT".into()] }, TimeZone::UTC);
     let header = Header {
-        tool: "kvm",
-        variant: "core",
-        version: "0",
+        tool: "kvm".into(),
+        variant: "core".into(),
+        version: "0".into(),
         host: String::new(),
         kernel: String::new(),
         start_unix_ns: 0,
@@ -111,7 +111,7 @@ fn a_slow_exit_is_a_line() {
         lost: 1,
         sampled: 1,
         self_ns: 0,
-        losses: vec![("untimed", 3)],
+        losses: vec![("untimed".into(), 3)],
     };
     table.take(&Item::End(end)).unwrap();
     insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r"
