@@ -7,11 +7,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod watch;
+
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
+
+use crate::watch::{Ready, Watcher, median};
 
 const EXITS: u64 = 20_000;
 const TRAPLINE: &str = env!("CARGO_BIN_EXE_trapline");
@@ -25,20 +28,18 @@ const EQUIVALENT: &str = "tracepoint:kvm:kvm_exit { @s[tid] = nsecs; @r[tid] = a
 const COUNTER: &str = "tracepoint:kvm:kvm_exit { @[args->exit_reason] = count() } \
     tracepoint:kvm:kvm_nested_vmexit { @n[args->exit_reason] = count() }";
 
-struct Method {
-    name: &'static str,
-    command: &'static [&'static str],
-}
+/// Bpftrace and perf do not say when they are attached, and take long where software executes the machine.
+const SOON: Ready = Ready::After(Duration::from_secs(10));
 
 #[rustfmt::skip]
-const METHODS: &[Method] = &[
-    Method { name: "trapline kvm count", command: &[TRAPLINE, "kvm", "count", "--format", "jsonl"] },
-    Method { name: "trapline kvm time", command: &[TRAPLINE, "kvm", "time", "--format", "jsonl"] },
-    Method { name: "trapline kvm time --variant format", command: &[TRAPLINE, "kvm", "time", "--format", "jsonl", "--variant", "format"] },
-    Method { name: "trapline kvm time --split", command: &[TRAPLINE, "kvm", "time", "--format", "jsonl", "--split"] },
-    Method { name: "bpftrace, counts by reason", command: &["bpftrace", "-e", COUNTER] },
-    Method { name: "bpftrace, the same as trapline kvm time", command: &["bpftrace", "-e", EQUIVALENT] },
-    Method { name: "perf kvm stat record", command: &["perf", "kvm", "stat", "record", "-a", "-o", "/dev/null"] },
+const WATCHERS: &[Watcher] = &[
+    Watcher { name: "trapline kvm count", ready: Ready::Line, command: &[TRAPLINE, "kvm", "count", "--format", "jsonl"] },
+    Watcher { name: "trapline kvm time", ready: Ready::Line, command: &[TRAPLINE, "kvm", "time", "--format", "jsonl"] },
+    Watcher { name: "trapline kvm time --variant format", ready: Ready::Line, command: &[TRAPLINE, "kvm", "time", "--format", "jsonl", "--variant", "format"] },
+    Watcher { name: "trapline kvm time --split", ready: Ready::Line, command: &[TRAPLINE, "kvm", "time", "--format", "jsonl", "--split"] },
+    Watcher { name: "bpftrace, counts by reason", ready: SOON, command: &["bpftrace", "-e", COUNTER] },
+    Watcher { name: "bpftrace, the same as trapline kvm time", ready: SOON, command: &["bpftrace", "-e", EQUIVALENT] },
+    Watcher { name: "perf kvm stat record", ready: SOON, command: &["perf", "kvm", "stat", "record", "-a", "-o", "/dev/null"] },
 ];
 
 fn main() {
@@ -47,21 +48,15 @@ fn main() {
     assert!(works > 0.0, "no guest runs here");
     fs::write(STATISTICS, "1").expect("run it as root");
     let mut bare = Vec::new();
-    let mut turns = vec![(Vec::new(), Vec::new()); METHODS.len()];
+    let mut turns = vec![(Vec::new(), Vec::new()); WATCHERS.len()];
     for _ in 0..rounds {
         let base = guest();
         bare.push(base);
-        for (method, (run, wall)) in METHODS.iter().zip(&mut turns) {
-            let Some(mut watcher) = start(method) else { continue };
-            let before = run_time(watcher.id());
+        for (watcher, (run, wall)) in WATCHERS.iter().zip(&mut turns) {
+            let Some(running) = watcher.start() else { continue };
+            let before = run_time(running.0.id());
             wall.push(guest() - base);
-            run.push((run_time(watcher.id()) - before) as f64 / EXITS as f64);
-            // It may have ended by itself.
-            let _ = nix::sys::signal::kill(
-                nix::unistd::Pid::from_raw(watcher.id() as i32),
-                nix::sys::signal::Signal::SIGINT,
-            );
-            watcher.wait().unwrap();
+            run.push((run_time(running.0.id()) - before) as f64 / EXITS as f64);
         }
     }
     fs::write(STATISTICS, "0").unwrap();
@@ -69,12 +64,12 @@ fn main() {
     println!(
         "Kernel {}; an exit and entry takes {:.0} ns when nobody watches.\n",
         kernel.trim(),
-        median(&bare)
+        median(bare)
     );
     println!("| watcher | BPF ns per exit | guest's ns per exit more |\n|---|---:|---:|");
-    for (method, (run, wall)) in METHODS.iter().zip(&turns) {
+    for (watcher, (run, wall)) in WATCHERS.iter().zip(turns) {
         if !run.is_empty() {
-            println!("| {} | {:.0} | {:.0} |", method.name, median(run), median(wall));
+            println!("| {} | {:.0} | {:.0} |", watcher.name, median(run), median(wall));
         }
     }
 }
@@ -91,25 +86,6 @@ fn guest() -> f64 {
     said["wall_ns"].as_u64().unwrap() as f64 / EXITS as f64
 }
 
-/// Starts a watcher, and waits until it is attached; nothing if it is not installed or does not work.
-fn start(method: &Method) -> Option<Child> {
-    let mut command = Command::new(method.command[0]);
-    command.args(&method.command[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().ok()?;
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    if method.command[0] == TRAPLINE {
-        out.read_line(&mut String::new()).unwrap();
-    } else {
-        std::thread::sleep(Duration::from_secs(10));
-    }
-    std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
-    if child.try_wait().unwrap().is_some() {
-        eprintln!("left out: {}: it does not work here", method.name);
-        return None;
-    }
-    Some(child)
-}
-
 /// Nanoseconds that the kernel has spent in the programs that a process holds.
 fn run_time(pid: u32) -> u64 {
     let mut programs = HashMap::new();
@@ -122,10 +98,4 @@ fn run_time(pid: u32) -> u64 {
         }
     }
     programs.values().sum()
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

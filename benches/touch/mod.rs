@@ -1,0 +1,63 @@
+//! A workload that faults once on each page: this executable run again, pinned to one processor, which touches fresh
+//! pages in batches and prints the time per fault of its best and of its median batch.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::process::Command;
+use std::time::Instant;
+
+const PAGE: usize = 4096;
+
+/// Nanoseconds per fault.
+#[derive(Clone, Copy)]
+pub struct Turn {
+    pub best: f64,
+    pub median: f64,
+}
+
+impl Turn {
+    /// What this one took more.
+    pub fn over(self, bare: Self) -> Self {
+        Self { best: self.best - bare.best, median: self.median - bare.median }
+    }
+}
+
+/// Runs this executable with those arguments, which must come to [`touch`].
+pub fn turn(arguments: &[&str]) -> Turn {
+    let own = std::env::current_exe().unwrap();
+    let output = Command::new(own).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap());
+    Turn { best: numbers.next().unwrap(), median: numbers.next().unwrap() }
+}
+
+/// Touches so many fresh pages so many times: of private memory, or of the device.
+pub fn touch(device: Option<BorrowedFd<'_>>, pages: usize, batches: usize) {
+    let mut cpus = nix::sched::CpuSet::new();
+    cpus.set(0).unwrap();
+    nix::sched::sched_setaffinity(nix::unistd::Pid::this(), &cpus).unwrap();
+    let mut times: Vec<f64> = (0..batches).map(|_| batch(device, pages)).collect();
+    times.sort_by(f64::total_cmp);
+    println!("{} {}", times[0], times[batches / 2]);
+}
+
+fn batch(device: Option<BorrowedFd<'_>>, pages: usize) -> f64 {
+    let (len, prot) = (pages * PAGE, libc::PROT_READ | libc::PROT_WRITE);
+    let (flags, fd) = device
+        .map_or((libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1), |file| (libc::MAP_SHARED, file.as_raw_fd()));
+    // SAFETY: a fresh mapping, written to within its bounds and unmapped once.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), len, prot, flags, fd, 0);
+        assert_ne!(at, libc::MAP_FAILED);
+        if device.is_none() {
+            libc::madvise(at, len, libc::MADV_NOHUGEPAGE);
+        }
+        let began = Instant::now();
+        for page in 0..pages {
+            std::ptr::write_volatile(at.cast::<u8>().add(page * PAGE), 1);
+        }
+        let time = began.elapsed();
+        libc::munmap(at, len);
+        time.as_nanos() as f64 / pages as f64
+    }
+}
