@@ -8,7 +8,6 @@ mod engine;
 mod inject;
 mod injector;
 mod lock;
-mod maps;
 mod pages;
 mod probes;
 mod rounds;
@@ -32,7 +31,6 @@ use self::engine::Choice;
 pub use self::engine::{ENGINES, engines};
 use self::injector::Injector;
 use self::lock::Lock;
-use self::maps::Maps;
 #[cfg(test)]
 pub(crate) use self::probes::OBJECT;
 pub(crate) use self::probes::lives;
@@ -43,6 +41,7 @@ use self::target::Target;
 pub use self::targets::Targets;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
+use crate::maps::Maps;
 use crate::system;
 use crate::variant::OpenError;
 

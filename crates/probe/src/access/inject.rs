@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use super::maps::{Mapping, Maps};
 use super::stopped::{Regs, Stopped};
 use super::uffd;
+use crate::maps::{Mapping, Maps};
 use crate::system;
 
 /// A userfaultfd that was made in a process, ours now.

@@ -13,8 +13,8 @@ use trapline_model::access::Coverage;
 use trapline_model::{BUCKETS, Hist, bucket};
 
 use super::injector::Injector;
-use super::maps::Maps;
 use super::space::{Engine, Reset, Space};
+use crate::maps::Maps;
 
 /// Mappings are looked at again at most so often, and for at most a 20th of the time.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

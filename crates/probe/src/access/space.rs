@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use trapline_model::access::Coverage;
 
 use super::injector::Injector;
-use super::maps::{Mapping, Maps};
 use super::uffd::{self, Features, Mode, Uffd};
+use crate::maps::{Mapping, Maps};
 
 /// The end of the part of the address space that programs have.
 const USER_END: u64 = 0x7fff_ffff_f000;

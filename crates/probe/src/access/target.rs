@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use trapline_model::access::{Page, Step, Tally, Way, What};
 
-use super::maps::Maps;
 use super::pages::Pages;
 use super::probes::{Held, Sighting};
+use crate::maps::Maps;
 
 /// Mappings are read anew at most so often, for an address that is in none.
 const READ_EVERY: Duration = Duration::from_millis(2);

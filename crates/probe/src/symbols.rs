@@ -1,0 +1,176 @@
+//! Names of addresses: function, file and line, in processes, in what they have mapped, and in the kernel.
+//!
+//! Processes end before anybody asks what their addresses meant. So what a process has mapped is remembered when it is
+//! first met, and the files are held on to: by themselves, not by their names, which may be gone or mean another file
+//! in the process's own view. What cannot be named is said to be so, never guessed.
+
+mod demangle;
+mod elf;
+mod jit;
+mod kernel;
+mod ranges;
+mod space;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+
+use trapline_model::faults::Process;
+
+use self::elf::Files;
+use self::kernel::Kernel;
+use self::space::Space;
+
+/// Where the kernel's half of the addresses begins, on every 64-bit architecture.
+const KERNEL: u64 = 1 << 63;
+
+/// An address space: a process's, from one exec to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Image {
+    pub(crate) process: Process,
+    /// How often the process has called exec since it was first met.
+    pub(crate) execs: u32,
+}
+
+impl From<Process> for Image {
+    fn from(process: Process) -> Self {
+        Self { process, execs: 0 }
+    }
+}
+
+/// A place in source text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// As the compiler was told: absolute, or relative to who knows what.
+    pub(crate) file: String,
+    /// From 1.
+    pub(crate) line: u32,
+}
+
+/// A function that an instruction belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Function {
+    /// Demangled.
+    pub(crate) name: String,
+    /// Where the instruction is in it, if there is debug information.
+    pub(crate) line: Option<Line>,
+}
+
+/// Why an address has no name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The process ended, or became another program, before it was looked at.
+    Gone,
+    /// We may not see what the process has mapped.
+    Unseen(String),
+    /// Nothing that can be executed is mapped there.
+    Unmapped,
+    /// The file cannot be read, or is no program.
+    Unreadable(String),
+    /// The file has no symbols.
+    Stripped,
+    /// The file has symbols, and none for this.
+    NoSymbol,
+    /// Made at run time, and no perf map says what it is.
+    NoPerfMap,
+    /// The kernel hides its symbols.
+    Hidden,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the process ended before it was looked at",
+            Self::Unseen(error) => return write!(f, "cannot see what the process has mapped: {error}"),
+            Self::Unmapped => "nothing that can be executed is mapped there",
+            Self::Unreadable(error) => return write!(f, "cannot read the file: {error}"),
+            Self::Stripped => "the file has no symbols",
+            Self::NoSymbol => "the file has no symbol for it",
+            Self::NoPerfMap => "made at run time, and not in a perf map",
+            Self::Hidden => "kernel.kptr_restrict hides the kernel's symbols",
+        })
+    }
+}
+
+/// What is known of an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Name {
+    /// The address.
+    pub(crate) addr: u64,
+    /// The function, and those that were inlined into it there: outermost first. Or why there is none.
+    pub(crate) functions: Result<Vec<Function>, Why>,
+    /// The path that the process has mapped it from, `[vdso]`, `[jit]`, `[kernel]`.
+    pub(crate) module: Option<Rc<str>>,
+    /// Where in that file, bytes.
+    pub(crate) offset: Option<u64>,
+}
+
+impl Name {
+    /// The function that the instruction was written in.
+    pub(crate) fn function(&self) -> Option<&Function> {
+        self.functions.as_ref().ok()?.last()
+    }
+}
+
+/// The function; or the module's file name and the offset; or the address.
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(function) = self.function() {
+            return f.write_str(&function.name);
+        }
+        match (&self.module, self.offset) {
+            (Some(module), Some(offset)) => {
+                write!(f, "{}+{offset:#x}", module.rsplit('/').next().unwrap_or(module))
+            }
+            _ => write!(f, "{:#x}", self.addr),
+        }
+    }
+}
+
+/// Names addresses.
+#[derive(Debug, Default)]
+pub(crate) struct Symbols {
+    spaces: HashMap<Image, Space>,
+    files: Files,
+    kernel: Kernel,
+}
+
+impl Symbols {
+    /// Knows nothing yet.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Remembers what a process has mapped, if that is not known yet: it may end before it is asked for.
+    pub(crate) fn know(&mut self, image: Image) {
+        self.spaces.entry(image).or_insert_with(|| Space::read(image.process, &mut self.files));
+    }
+
+    /// The names of addresses in a process, or in the kernel, in their order. Call it while the process lives where
+    /// that can be helped, and [`Symbols::know`] early where it cannot.
+    pub(crate) fn resolve(&mut self, image: Image, addrs: &[u64]) -> Vec<Rc<Name>> {
+        self.know(image);
+        let Some(space) = self.spaces.get_mut(&image) else { return vec![] };
+        let files = &mut self.files;
+        let mut read_again = false;
+        let mut name = |addr: u64| {
+            if addr >= KERNEL {
+                return self.kernel.name(addr);
+            }
+            // Once in a call: what was mapped since it was read.
+            if !space.holds(addr) && !std::mem::replace(&mut read_again, true) {
+                space.read_again(files);
+            }
+            space.name(addr)
+        };
+        addrs.iter().map(|&addr| name(addr)).collect()
+    }
+
+    /// Forgets an address space that will not be asked for any more. Its files stay known.
+    pub(crate) fn forget(&mut self, image: Image) {
+        self.spaces.remove(&image);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! Names as their authors wrote them.
+
+use std::fmt::{self, Write};
+
+use blazesym::symbolize::SrcLang;
+
+/// A mangled name of a few hundred characters can stand for gigabytes: nobody reads more than this.
+const LONGEST: usize = 8 << 10;
+
+struct Limited(String);
+
+impl Write for Limited {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.0.len() + text.len() > LONGEST {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
+/// The name in the words of its language; as it is, if it is not mangled or too long in full.
+pub(super) fn demangle(name: &str, language: SrcLang) -> String {
+    let rust = || {
+        let parsed = rustc_demangle::try_demangle(name).ok()?;
+        let mut out = Limited(String::new());
+        write!(out, "{parsed:#}").ok()?;
+        Some(out.0)
+    };
+    let cpp = || {
+        let parsed = cpp_demangle::Symbol::new(name).ok()?;
+        let mut out = Limited(String::new());
+        parsed.structured_demangle(&mut out, &cpp_demangle::DemangleOptions::default()).ok()?;
+        Some(out.0)
+    };
+    let demangled = if language == SrcLang::Cpp { cpp() } else { rust().or_else(cpp) };
+    demangled.unwrap_or_else(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rust_and_cpp() {
+        for (mangled, name) in [
+            ("_ZN8trapline4main17h0123456789abcdefE", "trapline::main"),
+            ("_RNvC6_123foo3bar", "123foo::bar"),
+            ("_ZN5space3fooEibc", "space::foo(int, bool, char)"),
+            ("main", "main"),
+            ("_Znot", "_Znot"),
+        ] {
+            assert_eq!(demangle(mangled, SrcLang::Unknown), name);
+        }
+        // A legacy Rust name is a C++ name with a hash.
+        assert_eq!(demangle("_ZN5space3fooEibc", SrcLang::Cpp), "space::foo(int, bool, char)");
+    }
+
+    #[test]
+    fn a_name_that_stands_for_a_library_is_left_alone() {
+        // Each substitution doubles the one before.
+        let mut bomb = "_Z1fN1aIiiEE".to_owned();
+        for back in
+            ["S0_", "S1_", "S2_", "S3_", "S4_", "S5_", "S6_", "S7_", "S8_", "S9_", "SA_", "SB_", "SC_"]
+        {
+            bomb.push_str(&format!("1bI{back}{back}E"));
+        }
+        assert!(demangle(&bomb, SrcLang::Cpp).len() <= LONGEST);
+    }
+}
