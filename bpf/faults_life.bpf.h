@@ -6,11 +6,32 @@
 #include "faults_thread.bpf.h"
 #include "faults_step.bpf.h"
 
+/*
+ * The slot of a thread, also of one whose birth was missed: a program is skipped where it interrupts itself, and from
+ * 7.0 tracepoints can be preempted. Its leader or its parent then tells that it belongs to the tree.
+ */
+static __always_inline struct tracked *tracked_with_family(struct task_struct *task)
+{
+	struct tracked *t = tracked_or_new(task), *of;
+
+	if (t || !(filter.by & TRAP_BY_TREE))
+		return t;
+	of = bpf_task_storage_get(&threads, task->group_leader, 0, 0);
+	if (!of || !of->follow)
+		of = bpf_task_storage_get(&threads, task->real_parent, 0, 0);
+	if (!of || !of->follow)
+		return NULL;
+	t = track(task);
+	if (t)
+		now_wanted(t, task, moving_filter_wants(task, task->comm));
+	return t;
+}
+
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(thread_born, struct task_struct *parent, struct task_struct *child)
 {
 	if (filter.by & TRAP_BY_TREE) {
-		struct tracked *t = bpf_task_storage_get(&threads, parent, 0, 0);
+		struct tracked *t = tracked_with_family(parent);
 
 		if (!t || !t->follow)
 			return 0;
@@ -58,9 +79,8 @@ int BPF_PROG(thread_moved, struct cgroup *cgrp, const char *path, struct task_st
 	return 0;
 }
 
-static __always_inline void retire(struct task_struct *task)
+static __always_inline void retire(struct tracked *t, struct task_struct *task)
 {
-	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
 	u64 serial;
 
 	if (!t)
@@ -95,8 +115,8 @@ int BPF_PROG(thread_execed, struct task_struct *task, pid_t old_pid)
 
 	if (old_pid == task->pid)
 		return 0;
-	retire(task);
-	t = bpf_task_storage_get(&threads, task, 0, 0);
+	t = tracked_with_family(task);
+	retire(t, task);
 	if (t)
 		identify(t, task);
 	return 0;
@@ -105,7 +125,7 @@ int BPF_PROG(thread_execed, struct task_struct *task, pid_t old_pid)
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_ends, struct task_struct *task)
 {
-	retire(task);
+	retire(tracked_with_family(task), task);
 	return 0;
 }
 
@@ -113,18 +133,19 @@ int BPF_PROG(thread_ends, struct task_struct *task)
 SEC("?tp_btf/x86_fpu_dropped")
 int BPF_PROG(thread_ended)
 {
-	retire(bpf_get_current_task_btf());
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	retire(bpf_task_storage_get(&threads, task, 0, 0), task);
 	return 0;
 }
 
-/* The last that is heard of a thread, some milliseconds after it was reaped. */
+/* The last that is heard of a thread, some milliseconds after it was reaped: its parent may be gone by now. */
 SEC("?tp_btf/sched_process_free")
 int BPF_PROG(thread_freed, struct task_struct *task)
 {
-	struct tracked *t;
+	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
 
-	retire(task);
-	t = bpf_task_storage_get(&threads, task, 0, 0);
+	retire(t, task);
 	if (t && task->pid == task->tgid)
 		forget_process(t, task);
 	return 0;
@@ -150,7 +171,7 @@ int threads_read(struct bpf_iter__task *ctx)
 
 	if (!task)
 		return 0;
-	t = tracked_or_new(task);
+	t = tracked_with_family(task);
 	if (!t)
 		return 0;
 	if (filter.by & TRAP_BY_CGROUP)

@@ -77,6 +77,7 @@ struct task_struct {
 	unsigned long maj_flt;
 	char comm[16];
 	struct task_struct *group_leader;
+	struct task_struct *real_parent;
 	struct css_set *cgroups;
 	unsigned int flags;
 	unsigned int __state; /* 5.14+, see compat.bpf.h */

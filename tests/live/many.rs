@@ -41,7 +41,7 @@ pub fn short_processes(variant: &'static str) {
     let parent = said.totals.iter().map(|t| u(&t["start_ns"])).min().unwrap();
     let children = |t: &serde_json::Value| u(&t["start_ns"]) > parent;
     let all = sum(&said.totals, children);
-    assert_eq!(all, (u(&truth["major"]), u(&truth["minor"])), "unattributed: {}", said.end["unattributed"]);
+    assert_eq!(all, (u(&truth["major"]), u(&truth["minor"])), "{}", said.end);
     assert_eq!(said.totals.iter().filter(|t| children(t)).count(), n, "a row for each, reused ids apart");
     assert_eq!(said.end["unattributed"], 0);
 }
