@@ -35,6 +35,24 @@ static __always_inline bool task_is_runnable(struct task_struct *task)
 	return BPF_CORE_READ((struct task_struct___pre514 *)task, state) == 0;
 }
 
+#define FMODE_BACKING (1u << 24 | 1u << 25) /* include/linux/fs.h: bit 25 from 6.5, bit 24 from 6.12 */
+
+/*
+ * The path by which a process knows a file that it mapped. overlayfs maps the file beneath it. That one's f_path is the
+ * path that was opened up to 6.6; def3ae83da02 (6.7) made it the path beneath, and put the other into user_path. As the
+ * bit that says so has moved (each means something else elsewhere), what is there must look like a path, too.
+ */
+static __always_inline struct path *path_as_opened(struct file *file)
+{
+	struct path *path = &((struct backing_file *)file)->user_path;
+	struct super_block *of_mount;
+
+	if (!bpf_core_field_exists(struct backing_file, user_path) || !(BPF_CORE_READ(file, f_mode) & FMODE_BACKING))
+		return &file->f_path;
+	of_mount = BPF_CORE_READ(path, mnt, mnt_sb);
+	return of_mount && of_mount == BPF_CORE_READ(path, dentry, d_sb) ? path : &file->f_path;
+}
+
 /*
  * From 6.16 sched_process_exit fires before exit_mm, so a thread's last faults (the kernel clears its tid in user
  * memory there) come after it; 5.x to 6.15 fire it after exit_mm. x86_fpu_dropped comes later still on every x86

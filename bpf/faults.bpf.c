@@ -11,6 +11,7 @@
 #include <bpf/bpf_core_read.h>
 #include "compat.bpf.h"
 #include "faults_thread.bpf.h"
+#include "faults_group.bpf.h"
 #include "faults_step.bpf.h"
 #include "faults_life.bpf.h"
 
@@ -44,39 +45,15 @@ static __always_inline void fault_is(struct tracked *t, u64 ip, u32 rw, u32 page
 
 static __always_inline void fault_ends(struct tracked *t, struct task_struct *task, bool major)
 {
-	struct faults_thread *row = &t->row;
 	u64 ns = bpf_ktime_get_ns() - t->open_ns;
-	u64 epoch = control.epoch;
-	struct faults_extremes *recent = &row->recent[epoch & 1];
-	u32 bucket = hist_bucket(ns);
 
 	t->open_ns = 0;
-	if (major) {
-		row->timed_major++;
-		row->major_ns += ns;
-		row->hist[bucket & (TRAP_BUCKETS - 1)]++;
-	} else {
-		row->timed_minor++;
-		row->minor_ns += ns;
-		row->hist[bucket & (TRAP_BUCKETS - 1)] += config.minor_weight;
-	}
-	if (ns > row->max_ns)
-		row->max_ns = ns;
-	if (ns < row->min_ns)
-		row->min_ns = ns;
-	if (recent->epoch != epoch) {
-		recent->epoch = epoch;
-		recent->max_ns = 0;
-		recent->min_ns = FAULTS_NONE;
-	}
-	if (ns > recent->max_ns)
-		recent->max_ns = ns;
-	if (ns < recent->min_ns)
-		recent->min_ns = ns;
-	if (config.verbose) {
-		send_unseen(t, task, major, !major);
-		send(t, task, 1, major, ns);
-		catch_up(t, task);
+	if (!config.group)
+		stats_time(&t->row.stats, major, ns, config.minor_weight, control.epoch, false);
+	if (each_matters() && unseen(t, task, major, !major)) {
+		if (config.verbose)
+			send(t, task, 1, major, ns);
+		group_fault(t, major, ns);
 	}
 	count_steps(t, task);
 	count_stall(t, task, ns);
@@ -128,10 +105,14 @@ static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool major
 	is_alive(&alive.ends);
 	if (!t || t->unwanted)
 		return 0;
-	if (t->open_ns && t->open_addr == ctx->addr)
+	if (t->open_ns && t->open_addr == ctx->addr) {
+		/* It is still locked, and the pages' area is what it was when the fault was handled. */
+		if (config.group)
+			group_meets(t, task, find_vma(task, ctx->addr), ctx->addr);
 		fault_ends(t, task, major);
-	else
+	} else {
 		add(&losses.unpaired, 1);
+	}
 	return 0;
 }
 
@@ -152,7 +133,7 @@ int tracepoint_minor(struct bpf_perf_event_data *ctx)
 #define FAULT_FLAG_WRITE       0x1 /* include/linux/mm_types.h: values never moved */
 #define FAULT_FLAG_INSTRUCTION 0x100
 
-static __always_inline int handling(unsigned long addr, u32 flags, struct pt_regs *regs)
+static __always_inline int handling(struct vm_area_struct *vma, unsigned long addr, u32 flags, struct pt_regs *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = wanted_thread(task);
@@ -164,15 +145,17 @@ static __always_inline int handling(unsigned long addr, u32 flags, struct pt_reg
 		t->retrying = 0;
 		return 0;
 	}
-	if (config.verbose) {
-		send_unseen(t, task, 0, 0);
+	if (each_matters())
+		unseen(t, task, 0, 0);
+	else
+		catch_up(t, task);
+	if (config.verbose)
 		fault_is(t, regs ? BPF_CORE_READ(regs, ip) : FAULTS_NONE,
 			 flags & FAULT_FLAG_INSTRUCTION ? FAULTS_EXEC
 			 : flags & FAULT_FLAG_WRITE     ? FAULTS_WRITE
 							: FAULTS_READ,
 			 FAULTS_PAGE_UNKNOWN);
-	}
-	catch_up(t, task);
+	group_meets(t, task, vma, addr);
 	fault_begins(t, addr);
 	return 0;
 }
@@ -201,7 +184,7 @@ static __always_inline int handled(u32 ret)
 SEC("?fentry/handle_mm_fault")
 int BPF_PROG(fentry_begin, struct vm_area_struct *vma, unsigned long addr, unsigned int flags, struct pt_regs *regs)
 {
-	return handling(addr, flags, regs);
+	return handling(vma, addr, flags, regs);
 }
 
 SEC("?fexit/handle_mm_fault")
@@ -214,7 +197,7 @@ int BPF_PROG(fentry_end, struct vm_area_struct *vma, unsigned long addr, unsigne
 SEC("?kprobe/handle_mm_fault")
 int BPF_KPROBE(kprobe_begin, struct vm_area_struct *vma, unsigned long addr, unsigned int flags, struct pt_regs *regs)
 {
-	return handling(addr, flags, regs);
+	return handling(vma, addr, flags, regs);
 }
 
 SEC("?kretprobe/handle_mm_fault")
@@ -231,5 +214,6 @@ int kprobe_session(struct pt_regs *ctx)
 {
 	if (bpf_session_is_return())
 		return handled(PT_REGS_RC(ctx));
-	return handling(PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx), (struct pt_regs *)PT_REGS_PARM4(ctx));
+	return handling((struct vm_area_struct *)PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx),
+			(struct pt_regs *)PT_REGS_PARM4(ctx));
 }

@@ -12,8 +12,12 @@ struct faults_config {
 	__u32 minor_weight; /* one timed minor fault stands for so many */
 	__u32 verbose;      /* every fault goes to the ring */
 	__u32 step_of;      /* FAULTS_STEP_* */
-	__u32 pad;
+	__u32 group;        /* FAULTS_GROUP_* */
 };
+
+/* What completed faults are grouped by, beside their thread. */
+#define FAULTS_GROUP_NONE 0u
+#define FAULTS_GROUP_FILE 1u
 
 /* What a step counts. */
 #define FAULTS_STEP_ALL   0u
@@ -37,11 +41,28 @@ struct faults_control {
 	__u64 last;  /* events are detached: what they did not report is reported by the iterator */
 };
 
-/* The longest and the shortest fault of one interval. */
+/* The longest and the shortest fault of one interval, each under the interval's number: see stats_recent(). */
 struct faults_extremes {
-	__u64 epoch;
+	__u64 max;
+	__u64 min; /* what it lacks to the greatest time that there is */
+};
+
+#define FAULTS_TIME_BITS                                                                                               \
+	44 /* nanoseconds of an extreme, 4.8 hours at the most; the interval's number is above them                    \
+	    */
+
+/* Faults and their times. All of it grows, but for the extremes. */
+struct faults_stats {
+	__u64 major; /* completed faults, by the kernel's own accounting */
+	__u64 minor;
+	__u64 timed_major; /* how many of them were timed */
+	__u64 timed_minor;
+	__u64 major_ns; /* time of the timed ones */
+	__u64 minor_ns;
 	__u64 max_ns;
-	__u64 min_ns;
+	struct faults_extremes recent[2]; /* of interval n in recent[n % 2] */
+	__u64 min_ns;                     /* FAULTS_NONE if none was timed */
+	__u64 hist[TRAP_BUCKETS];         /* time of each, see hist_bucket(); a minor one counts minor_weight times */
 };
 
 /* One thread since the trace began (or since it was last retired, see retire()). */
@@ -53,16 +74,44 @@ struct faults_thread {
 	char comm[TRAP_COMM_LEN];
 	__u64 process_start_ns; /* the birth of its process: of the first thread */
 	char process_comm[TRAP_COMM_LEN];
-	__u64 major; /* completed faults, by the kernel's own accounting */
-	__u64 minor;
-	__u64 timed_major; /* how many of them were timed */
-	__u64 timed_minor;
-	__u64 major_ns; /* time of the timed ones */
-	__u64 minor_ns;
-	__u64 max_ns;
-	__u64 min_ns;                     /* FAULTS_NONE if none was timed */
-	struct faults_extremes recent[2]; /* of interval n in recent[n % 2] */
-	__u64 hist[TRAP_BUCKETS];         /* time of each, see hist_bucket(); a minor one counts minor_weight times */
+	struct faults_stats stats;
+};
+
+/* What faults are grouped by: words whose meaning is the kind's. */
+struct faults_group_key {
+	__u64 word[4];
+};
+
+/* The faults of one key. */
+struct faults_group {
+	struct faults_stats stats;
+	__u64 low; /* of what the kind ranges over (offsets in a file) the least; FAULTS_NONE if there is nothing */
+	__u64 high;
+};
+
+/* What is mapped somewhere: the upper half of a key's first word; the lower half is the file system's device number. */
+#define FAULTS_AREA_UNKNOWN 0u
+#define FAULTS_AREA_FILE    1u
+#define FAULTS_AREA_ANON    2u
+#define FAULTS_AREA_HEAP    3u
+#define FAULTS_AREA_STACK   4u
+#define FAULTS_AREA_SHMEM   5u /* on the kernel's own tmpfs: shared anonymous memory, memfd, System V */
+#define FAULTS_AREA_HUGETLB 6u /* on the kernel's own hugetlbfs */
+#define FAULTS_AREA_OBJECT  7u /* on another file system that is mounted nowhere: anon_inode:[perf_event] */
+#define FAULTS_AREA_SPECIAL 8u /* pages of the kernel's, such as the vDSO */
+
+#define FAULTS_NAME_LEN 4096
+
+/* faults_name.flags */
+#define FAULTS_NAME_DELETED 1u
+#define FAULTS_NAME_READY   4u
+#define FAULTS_NAME_CUT     2u /* longer than there is room for: what is nearest to the root is missing */
+
+/* What a mapped file was called where it was first touched, by the process that did. */
+struct faults_name {
+	__u32 flags;
+	__u32 length;               /* of the text */
+	char text[FAULTS_NAME_LEN]; /* the names from the file up to the process's root, each with its NUL */
 };
 
 /* rw of an event */
@@ -115,6 +164,7 @@ struct faults_losses {
 	__u64 untracked; /* threads for which there was no memory at their birth */
 	__u64 uncounted; /* faults of processes for which there was no room to count steps */
 	__u64 unpaired;  /* completions without an entry: counted, not timed */
+	__u64 crowded;   /* faults for whose group there was no room */
 };
 
 #endif

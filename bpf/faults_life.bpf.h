@@ -85,21 +85,21 @@ static __always_inline void retire(struct tracked *t, struct task_struct *task)
 
 	if (!t)
 		return;
-	if (config.verbose && !t->unwanted) {
-		send_unseen(t, task, 0, 0);
-		catch_up(t, task);
-	}
+	if (each_matters() && !t->unwanted)
+		unseen(t, task, 0, 0);
 	count_steps(t, task);
+	if (config.group) /* its faults are in their groups already */
+		return;
 	fill_row(t, task);
-	if (!t->row.major && !t->row.minor)
+	if (!t->row.stats.major && !t->row.stats.minor)
 		return;
 	serial = __sync_fetch_and_add(&retired_serial, 1);
 	if (bpf_map_update_elem(&retired, &serial, &t->row, BPF_NOEXIST)) {
-		add(&losses.unattributed_major, t->row.major);
-		add(&losses.unattributed_minor, t->row.minor);
+		add(&losses.unattributed_major, t->row.stats.major);
+		add(&losses.unattributed_minor, t->row.stats.minor);
 	}
 	/* What it does after this (exit_mm may fault) is retired by a later hook, as a row of its own. */
-	clear_stats(&t->row);
+	clear_stats(&t->row.stats);
 	t->stepped = 0;
 	if (!t->unwanted) {
 		t->base_major = task->maj_flt;
@@ -178,11 +178,11 @@ int threads_read(struct bpf_iter__task *ctx)
 		now_wanted(t, task, moving_filter_wants(task, task->comm));
 	count_steps(t, task);
 	fill_row(t, task);
-	if (config.verbose && control.last && !t->unwanted) {
-		send_unseen(t, task, 0, 0);
-		catch_up(t, task);
-	}
-	if (t->row.major || t->row.minor)
+	if (each_matters() && control.last && !t->unwanted)
+		unseen(t, task, 0, 0);
+	if (config.group)
+		return 0;
+	if (t->row.stats.major || t->row.stats.minor)
 		bpf_seq_write(ctx->meta->seq, &t->row, sizeof(t->row));
 	return 0;
 }

@@ -5,10 +5,13 @@
 
 #include "trap.bpf.h"
 #include "faults.h"
+#include "faults_stats.bpf.h"
 
 const volatile struct faults_config config SEC(".rodata.config") = {};
 volatile struct faults_control control SEC(".data.control") = {};
 struct faults_losses losses SEC(".bss.losses") = {};
+struct faults_stats unattributed SEC(".data.unattributed") = {
+    .min_ns = FAULTS_NONE}; /* grouped: what belongs to no group */
 struct faults_alive alive SEC(".bss.alive") = {};
 
 struct tracked {
@@ -18,13 +21,16 @@ struct tracked {
 	u64 seen_major; /* task->maj_flt at the last event */
 	u64 seen_minor;
 	u32 retrying; /* its handling returned VM_FAULT_RETRY and will be taken up again */
-	u32 unwanted; /* the filter does not want it at the moment; row.major/minor hold what it did while wanted */
+	u32 unwanted; /* the filter does not want it at the moment; row.stats.major/minor hold what it did while wanted
+		       */
 	u32 follow;   /* its children are traced too */
 	u32 open_rw;
 	struct faults_thread row;
 	u64 open_ip;
 	u32 open_page;
-	u32 pad;
+	u32 open_named;
+	struct faults_group_key open_file; /* what is mapped where it faults, see faults_file.bpf.h */
+	u64 open_offset;
 	u64 stepped;    /* how much of the row its process's steps contain */
 	u64 base_major; /* task->maj_flt when counting began */
 	u64 base_minor;
@@ -56,26 +62,6 @@ const struct faults_event *event_type __attribute__((unused));
 
 static u64 retired_serial;
 
-static __always_inline void add(u64 *counter, u64 n)
-{
-	__sync_fetch_and_add(counter, n);
-}
-
-static __always_inline void clear_stats(struct faults_thread *row)
-{
-	row->major = row->minor = 0;
-	row->timed_major = row->timed_minor = 0;
-	row->major_ns = row->minor_ns = 0;
-	row->max_ns = 0;
-	row->min_ns = FAULTS_NONE;
-	__builtin_memset(row->hist, 0, sizeof(row->hist));
-	for (int i = 0; i < 2; i++) {
-		row->recent[i].epoch = FAULTS_NONE;
-		row->recent[i].max_ns = 0;
-		row->recent[i].min_ns = FAULTS_NONE;
-	}
-}
-
 static __always_inline void count_from_here(struct tracked *t, struct task_struct *task)
 {
 	t->base_major = t->seen_major = task->maj_flt;
@@ -97,7 +83,7 @@ static __always_inline struct tracked *track(struct task_struct *task)
 		add(&losses.untracked, 1);
 		return NULL;
 	}
-	clear_stats(&t->row);
+	clear_stats(&t->row.stats);
 	identify(t, task);
 	/* A thread born during the trace is counted from its birth, whenever we come across it. */
 	if (task->start_time < filter.began_ns)
@@ -122,47 +108,6 @@ static __always_inline struct tracked *tracked_or_new(struct task_struct *task)
 		return NULL;
 	}
 	return track(task);
-}
-
-static __always_inline void now_wanted(struct tracked *t, struct task_struct *task, bool wanted)
-{
-	if (wanted && t->unwanted) {
-		t->base_major = task->maj_flt - t->row.major;
-		t->base_minor = task->min_flt - t->row.minor;
-		t->seen_major = task->maj_flt;
-		t->seen_minor = task->min_flt;
-		t->unwanted = 0;
-	} else if (!wanted && !t->unwanted) {
-		t->row.major = task->maj_flt - t->base_major;
-		t->row.minor = task->min_flt - t->base_minor;
-		t->unwanted = 1;
-	}
-}
-
-/* The slot of a thread whose faults are to be timed now, or NULL. */
-static __always_inline struct tracked *wanted_thread(struct task_struct *task)
-{
-	struct tracked *t = tracked_or_new(task);
-
-	if (!t)
-		return NULL;
-	if (filter.by & TRAP_BY_CGROUP)
-		now_wanted(t, task, moving_filter_wants(task, task->comm));
-	return t->unwanted ? NULL : t;
-}
-
-static __always_inline void fill_row(struct tracked *t, struct task_struct *task)
-{
-	if (!t->unwanted) {
-		t->row.major = task->maj_flt - t->base_major;
-		t->row.minor = task->min_flt - t->base_minor;
-	}
-	t->row.cgroup = task_cgroup_id(task);
-	t->row.process_start_ns = BPF_CORE_READ(task, group_leader, start_time);
-	BPF_CORE_READ_INTO(&t->row.process_comm, task, group_leader, comm);
-	/* By name it is wanted under the name that it had. */
-	if (!t->unwanted)
-		__builtin_memcpy(t->row.comm, task->comm, TRAP_COMM_LEN);
 }
 
 /* ---- verbose: one event a fault ---- */
@@ -200,22 +145,92 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	bpf_ringbuf_submit(e, 0);
 }
 
-/* Reports what the kernel counted since the last event and no event showed, so that events and losses add up. */
-static __always_inline void send_unseen(struct tracked *t, struct task_struct *task, u32 major, u32 minor)
+/* Whether every fault has to be accounted for, not only their number. */
+static __always_inline bool each_matters(void)
 {
-	u64 unseen_major = task->maj_flt - t->seen_major - major;
-	u64 unseen_minor = task->min_flt - t->seen_minor - minor;
-
-	if ((s64)unseen_major > 0)
-		send(t, task, unseen_major, 1, FAULTS_NONE);
-	if ((s64)unseen_minor > 0)
-		send(t, task, unseen_minor, 0, FAULTS_NONE);
+	return config.verbose || config.group;
 }
 
 static __always_inline void catch_up(struct tracked *t, struct task_struct *task)
 {
 	t->seen_major = task->maj_flt;
 	t->seen_minor = task->min_flt;
+}
+
+static __always_inline u64 claim(u64 *seen, u64 now)
+{
+	u64 before = *seen;
+
+	return now != before && __sync_val_compare_and_swap(seen, before, now) == before ? now - before : 0;
+}
+
+/*
+ * Accounts for what the kernel counted since the last event and no event showed, so that what is shown, grouped and
+ * lost adds up. Of that, `major` and `minor` are the event's own: false if it has been accounted for already, by
+ * a pass over all threads.
+ */
+static __always_inline bool unseen(struct tracked *t, struct task_struct *task, u64 major, u64 minor)
+{
+	u64 more_major = claim(&t->seen_major, task->maj_flt);
+	u64 more_minor = claim(&t->seen_minor, task->min_flt);
+	bool own = more_major >= major && more_minor >= minor;
+
+	if (own) {
+		more_major -= major;
+		more_minor -= minor;
+	}
+	if (config.verbose && more_major)
+		send(t, task, more_major, 1, FAULTS_NONE);
+	if (config.verbose && more_minor)
+		send(t, task, more_minor, 0, FAULTS_NONE);
+	if (config.group && more_major)
+		add(&unattributed.major, more_major);
+	if (config.group && more_minor)
+		add(&unattributed.minor, more_minor);
+	return own;
+}
+
+static __always_inline void now_wanted(struct tracked *t, struct task_struct *task, bool wanted)
+{
+	if (wanted && t->unwanted) {
+		t->base_major = task->maj_flt - t->row.stats.major;
+		t->base_minor = task->min_flt - t->row.stats.minor;
+		t->seen_major = task->maj_flt;
+		t->seen_minor = task->min_flt;
+		t->unwanted = 0;
+	} else if (!wanted && !t->unwanted) {
+		if (each_matters())
+			unseen(t, task, 0, 0);
+		t->row.stats.major = task->maj_flt - t->base_major;
+		t->row.stats.minor = task->min_flt - t->base_minor;
+		t->unwanted = 1;
+	}
+}
+
+/* The slot of a thread whose faults are to be timed now, or NULL. */
+static __always_inline struct tracked *wanted_thread(struct task_struct *task)
+{
+	struct tracked *t = tracked_or_new(task);
+
+	if (!t)
+		return NULL;
+	if (filter.by & TRAP_BY_CGROUP)
+		now_wanted(t, task, moving_filter_wants(task, task->comm));
+	return t->unwanted ? NULL : t;
+}
+
+static __always_inline void fill_row(struct tracked *t, struct task_struct *task)
+{
+	if (!t->unwanted) {
+		t->row.stats.major = task->maj_flt - t->base_major;
+		t->row.stats.minor = task->min_flt - t->base_minor;
+	}
+	t->row.cgroup = task_cgroup_id(task);
+	t->row.process_start_ns = BPF_CORE_READ(task, group_leader, start_time);
+	BPF_CORE_READ_INTO(&t->row.process_comm, task, group_leader, comm);
+	/* By name it is wanted under the name that it had. */
+	if (!t->unwanted)
+		__builtin_memcpy(t->row.comm, task->comm, TRAP_COMM_LEN);
 }
 
 #endif

@@ -67,7 +67,91 @@ struct signal_struct {
 	atomic_t live; /* threads that have not ended */
 };
 
-struct mm_struct;
+struct maple_tree {
+	void *ma_root;
+};
+
+/* A tree's nodes, 6.1 and later: see vma.bpf.h. */
+struct maple_range_64 {
+	unsigned long pivot[15];
+	void *slot[16];
+};
+
+struct maple_arange_64 {
+	unsigned long pivot[9];
+	void *slot[10];
+};
+
+struct mm_struct {
+	struct maple_tree mm_mt;
+	unsigned long start_brk;
+	unsigned long brk;
+	unsigned long start_stack;
+};
+
+struct file_system_type {
+	const char *name;
+};
+
+struct super_block {
+	u32 s_dev;
+	unsigned long s_flags;
+	unsigned long s_magic;
+	struct file_system_type *s_type;
+};
+
+struct inode {
+	struct super_block *i_sb;
+	unsigned long i_ino;
+	u32 i_generation;
+};
+
+struct hlist_bl_node {
+	struct hlist_bl_node **pprev;
+};
+
+struct qstr {
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct hlist_bl_node d_hash;
+	struct dentry *d_parent;
+	struct qstr d_name;
+	struct inode *d_inode;
+	struct super_block *d_sb;
+};
+
+struct vfsmount {
+	struct dentry *mnt_root;
+	struct super_block *mnt_sb;
+};
+
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+
+struct fs_struct {
+	struct path root;
+};
+
+struct file {
+	struct inode *f_inode;
+	struct path f_path;
+	unsigned int f_mode;
+};
+
+/* A file of a file system that keeps its files in another one: see compat.bpf.h. */
+struct backing_file {
+	struct path user_path;
+};
 
 struct task_struct {
 	pid_t pid;
@@ -83,11 +167,18 @@ struct task_struct {
 	unsigned int __state; /* 5.14+, see compat.bpf.h */
 	struct mm_struct *mm;
 	struct signal_struct *signal;
+	struct fs_struct *fs;
 };
+
+struct vm_operations_struct;
 
 struct vm_area_struct {
 	unsigned long vm_start;
 	unsigned long vm_end;
+	struct mm_struct *vm_mm;
+	const struct vm_operations_struct *vm_ops;
+	unsigned long vm_pgoff;
+	struct file *vm_file;
 	void *vm_private_data;
 };
 

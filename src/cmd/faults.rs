@@ -16,7 +16,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     live: cli::Live,
 
-    /// What a row is one of: thread, process or cgroup
+    /// What a row is one of: thread, process, cgroup or file
     #[arg(long, value_name = "WHAT", default_value = "thread", value_parser = by)]
     by: By,
 
@@ -109,7 +109,8 @@ fn by(text: &str) -> Result<By, String> {
         "thread" => Ok(By::Thread),
         "process" => Ok(By::Process),
         "cgroup" => Ok(By::Cgroup),
-        _ => Err("give thread, process or cgroup".into()),
+        "file" => Ok(By::File),
+        _ => Err("give thread, process, cgroup or file".into()),
     }
 }
 

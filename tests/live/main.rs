@@ -8,6 +8,7 @@
 
 mod access;
 mod exact;
+mod file;
 mod fixture;
 mod frame;
 mod kvm;
@@ -75,6 +76,8 @@ const CASES: &[Case] = &[
     Case { name: "faults::step::one_message_a_multiple", needs: ROOT, variants: ALL, test: step::one_message_a_multiple },
     Case { name: "faults::step::short_processes", needs: ROOT, variants: ALL, test: step::short_processes },
     Case { name: "faults::step::stalls", needs: ROOT, variants: TIMING, test: step::stalls },
+    Case { name: "faults::file::rows_add_up", needs: ROOT, variants: TIMING, test: file::rows_add_up },
+    Case { name: "faults::file::counters_are_refused", needs: ROOT, variants: AUTO, test: file::counters_are_refused },
     Case { name: "faults::frame::intervals_add_up", needs: ROOT, variants: ALL, test: frame::intervals_add_up },
     Case { name: "faults::frame::filters", needs: ROOT, variants: ALL, test: frame::filters },
     Case { name: "faults::frame::a_process_that_ends", needs: ROOT, variants: AUTO, test: frame::a_process_that_ends },

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::frame::as_nobody;
 use crate::run::{faults, lines, trapline};
 
-fn one_line(output: &Output, status: i32, holds: &str) {
+pub fn one_line(output: &Output, status: i32, holds: &str) {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{error}");
     assert!(error.starts_with("trapline: ") && error.trim_end().lines().count() == 1, "{error}");

@@ -16,6 +16,26 @@ pub(crate) const BY_COMM: u32 = 4;
 pub(crate) const BY_CGROUP: u32 = 8;
 pub(crate) const BY_TREE: u32 = 16;
 
+pub(crate) const GROUP_NONE: u32 = 0;
+pub(crate) const GROUP_FILE: u32 = 1;
+
+pub(crate) const AREA_FILE: u32 = 1;
+pub(crate) const AREA_ANON: u32 = 2;
+pub(crate) const AREA_HEAP: u32 = 3;
+pub(crate) const AREA_STACK: u32 = 4;
+pub(crate) const AREA_SHMEM: u32 = 5;
+pub(crate) const AREA_HUGETLB: u32 = 6;
+#[cfg(test)]
+pub(crate) const AREA_OBJECT: u32 = 7;
+pub(crate) const AREA_SPECIAL: u32 = 8;
+
+/// Nanoseconds of an extreme; the number of its interval is above them.
+pub(crate) const TIME_BITS: u32 = 44;
+
+pub(crate) const NAME_DELETED: u32 = 1;
+pub(crate) const NAME_CUT: u32 = 2;
+const NAME_TEXT: usize = 4096;
+
 pub(crate) const STEP_ALL: u32 = 0;
 pub(crate) const STEP_MAJOR: u32 = 1;
 pub(crate) const STEP_STALL: u32 = 2;
@@ -58,7 +78,7 @@ mirror! {
         minor_weight: u32,
         verbose: u32,
         step_of: u32,
-        pad: u32,
+        group: u32,
     }
 }
 
@@ -86,9 +106,24 @@ mirror! {
 mirror! {
     /// The longest and the shortest fault of one interval.
     FaultsExtremes = "faults_extremes" {
-        epoch: u64,
+        max: u64,
+        min: u64,
+    }
+}
+
+mirror! {
+    /// Faults and their times.
+    FaultsStats = "faults_stats" {
+        major: u64,
+        minor: u64,
+        timed_major: u64,
+        timed_minor: u64,
+        major_ns: u64,
+        minor_ns: u64,
         max_ns: u64,
+        recent: [FaultsExtremes; 2],
         min_ns: u64,
+        hist: [u64; BUCKETS],
     }
 }
 
@@ -102,16 +137,32 @@ mirror! {
         comm: [u8; COMM_LEN],
         process_start_ns: u64,
         process_comm: [u8; COMM_LEN],
-        major: u64,
-        minor: u64,
-        timed_major: u64,
-        timed_minor: u64,
-        major_ns: u64,
-        minor_ns: u64,
-        max_ns: u64,
-        min_ns: u64,
-        recent: [FaultsExtremes; 2],
-        hist: [u64; BUCKETS],
+        stats: FaultsStats,
+    }
+}
+
+mirror! {
+    /// What faults are grouped by.
+    FaultsGroupKey = "faults_group_key" {
+        word: [u64; 4],
+    }
+}
+
+mirror! {
+    /// The faults of one key.
+    FaultsGroup = "faults_group" {
+        stats: FaultsStats,
+        low: u64,
+        high: u64,
+    }
+}
+
+mirror! {
+    /// What a mapped file was called.
+    FaultsName = "faults_name" {
+        flags: u32,
+        length: u32,
+        text: [u8; NAME_TEXT],
     }
 }
 
@@ -152,6 +203,7 @@ mirror! {
         untracked: u64,
         uncounted: u64,
         unpaired: u64,
+        crowded: u64,
     }
 }
 
@@ -386,6 +438,10 @@ mod tests {
                 FaultsConfig::layout(),
                 FaultsControl::layout(),
                 FaultsExtremes::layout(),
+                FaultsStats::layout(),
+                FaultsGroupKey::layout(),
+                FaultsGroup::layout(),
+                FaultsName::layout(),
                 FaultsThread::layout(),
                 FaultsEvent::layout(),
                 FaultsStep::layout(),

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use trapline_model::Header;
 use trapline_model::doctor::{Machine, Program, Refusal, Variant};
+use trapline_model::faults::By;
 
 use crate::abi::{BY_TID, TrapFilter};
 use crate::access;
@@ -87,6 +88,7 @@ pub fn programs() -> Result<Vec<Program>> {
 fn faults() -> FaultsRecipe {
     FaultsRecipe {
         filter: nobody(),
+        by: By::Thread,
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
         ring_bytes: 64 << 10,

@@ -1,42 +1,35 @@
 //! Page faults: attaches a variant of `bpf/faults.bpf.c` and reads it.
 
+mod files;
+mod groups;
+mod recipe;
+
 use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 
-use anyhow::{Context, Result, ensure};
-use bytemuck::{bytes_of, pod_read_unaligned};
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
+use anyhow::{Context, Result};
+use bytemuck::pod_read_unaligned;
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
 use trapline_model::faults::{
     Access, By, Extremes, Fault, InOrder, Ledger, Process, Report, Stats, Step, StepOf, Thread, Timing,
 };
 use trapline_model::{Block, Event, Header, Hist, Value};
 
+use self::groups::Groups;
+#[cfg(test)]
+pub(crate) use self::recipe::OBJECT;
+pub(crate) use self::recipe::{FaultsRecipe, SEEING};
 use crate::abi::{
-    self, BY_CGROUP, BY_COMM, BY_PID, FaultsAlive, FaultsConfig, FaultsControl, FaultsEvent, FaultsLosses,
-    FaultsStep, FaultsThread, TrapFilter,
+    self, BY_PID, FaultsControl, FaultsEvent, FaultsLosses, FaultsStats, FaultsStep, FaultsThread,
 };
 use crate::cgroup::Paths;
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
-use crate::perf::{self, Software};
 use crate::ring::Ring;
 use crate::system;
-use crate::variant::{self, Attached, OpenError, Recipe, Variant};
-
-pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
-
-/// Best first.
-pub(crate) const VARIANTS: &[Variant] = &[
-    Variant { name: "fentry", ways: &[&["fentry_begin", "fentry_end"]] },
-    Variant { name: "kprobe", ways: &[&["kprobe_session"], &["kprobe_begin", "kprobe_end"]] },
-    Variant {
-        name: "tracepoint",
-        ways: &[&["tracepoint_user", "tracepoint_kernel", "tracepoint_major", "tracepoint_minor"]],
-    },
-    Variant { name: "counters", ways: &[&[]] },
-];
+use crate::variant::{self, Attached, OpenError};
 
 /// How many ended threads are fetched at once.
 const BATCH: u32 = 256;
@@ -96,6 +89,7 @@ pub struct Faults {
     attached: Attached,
     read: Link,
     retired: MapHandle,
+    groups: Option<Groups>,
     incoming: Incoming,
     ledger: Ledger,
     cgroups: Paths,
@@ -119,93 +113,6 @@ enum Incoming {
     Steps(Ring<Step>, StepOf, InOrder),
 }
 
-/// The recipe that `open` and `doctor` share.
-pub(crate) struct FaultsRecipe {
-    pub(crate) filter: TrapFilter,
-    pub(crate) minor_latency: MinorLatency,
-    pub(crate) events: Events,
-    pub(crate) ring_bytes: u32,
-}
-
-impl Recipe for FaultsRecipe {
-    fn object(&self) -> &'static [u8] {
-        OBJECT
-    }
-
-    fn variants(&self) -> &'static [Variant] {
-        VARIANTS
-    }
-
-    fn always(&self) -> Vec<&'static str> {
-        let mut names = vec![
-            "thread_born",
-            "thread_execed",
-            "thread_ends",
-            "thread_freed",
-            "threads_adopt",
-            "threads_read",
-        ];
-        if self.filter.by & BY_COMM != 0 {
-            names.push("thread_renamed");
-        }
-        if self.filter.by & BY_CGROUP != 0 {
-            names.push("thread_moved");
-        }
-        names
-    }
-
-    fn optional(&self) -> Vec<&'static str> {
-        vec!["thread_ended"]
-    }
-
-    fn configure(&self, object: &mut OpenObject) -> Result<()> {
-        let minor_weight = match self.minor_latency {
-            MinorLatency::Sampled(n) => n,
-            MinorLatency::Exact | MinorLatency::Off => 1,
-        };
-        let (step_of, step) = match self.events {
-            Events::None | Events::Faults => (0, 0),
-            Events::Steps(StepOf::Faults(step)) => (abi::STEP_ALL, step),
-            Events::Steps(StepOf::Major(step)) => (abi::STEP_MAJOR, step),
-            Events::Steps(StepOf::Stall(step)) => (abi::STEP_STALL, step),
-        };
-        let verbose = (self.events == Events::Faults).into();
-        let config = FaultsConfig { step, minor_weight, verbose, step_of, pad: 0 };
-        for mut map in object.maps_mut() {
-            match map.name().to_str() {
-                Some(".rodata.filter") => map.set_initial_value(bytes_of(&self.filter))?,
-                Some(".rodata.config") => map.set_initial_value(bytes_of(&config))?,
-                Some("events") if self.events != Events::None => map.set_max_entries(self.ring_bytes)?,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
-        let (event, period) = match (program.name().to_str(), self.minor_latency) {
-            (Some("threads_adopt" | "threads_read"), _) => return Ok(vec![]),
-            (Some("tracepoint_minor"), MinorLatency::Off) => return Ok(vec![]),
-            (Some("tracepoint_minor"), MinorLatency::Exact) => (Software::MinorFaults, 1),
-            (Some("tracepoint_minor"), MinorLatency::Sampled(n)) => (Software::MinorFaults, n.into()),
-            (Some("tracepoint_major"), _) => (Software::MajorFaults, 1),
-            _ => return Ok(vec![program.attach()?]),
-        };
-        perf::attach(program, perf::open_everywhere(event, period)?)
-    }
-
-    fn prove(&self, attached: &Attached) -> Result<()> {
-        if attached.variant == "counters" {
-            return Ok(());
-        }
-        system::fault_once().context("cannot take a page fault")?;
-        let alive: FaultsAlive = attached.read(".bss.alive")?;
-        let ends = alive.ends != 0 || self.minor_latency != MinorLatency::Exact;
-        ensure!(alive.begins != 0 && ends, "it was attached, and a page fault of our own did not reach it");
-        Ok(())
-    }
-}
-
 impl Faults {
     /// Attaches the first variant that works, or the one asked for, and counts from then on. A launched command and
     /// its descendants are counted from their birth.
@@ -213,11 +120,18 @@ impl Faults {
     /// # Errors
     /// [`OpenError`] when no variant can be attached or the filter names what does not exist.
     pub fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
+        if options.by.each_fault() && options.variant.as_deref() == Some("counters") {
+            return Err(OpenError::Unfit {
+                variant: "counters",
+                why: "it reads the threads' counters and sees no single fault, so it cannot tell what each was for",
+            });
+        }
         let filter = options.filter.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
         let mut recipe = FaultsRecipe {
             filter: filter.map_err(anyhow::Error::from)?,
-            // Every fault has its line or may be the one that counts, so every fault is seen.
-            minor_latency: if options.events == Events::None {
+            by: options.by,
+            // Every fault has its line or its row, or may be the one that counts, so every fault is seen.
+            minor_latency: if options.events == Events::None && !options.by.each_fault() {
                 options.minor_latency
             } else {
                 MinorLatency::Exact
@@ -232,15 +146,10 @@ impl Faults {
             attached = variant::open(&recipe, Some(attached.variant))?;
         }
         let pids = options.filter.pids.iter().copied().chain(launch.map(Launch::pid));
-        Ok(Self::start(attached, &recipe, pids, options.by)?)
+        Ok(Self::start(attached, &recipe, pids)?)
     }
 
-    fn start(
-        attached: Attached,
-        recipe: &FaultsRecipe,
-        pids: impl Iterator<Item = u32>,
-        by: By,
-    ) -> Result<Self> {
+    fn start(attached: Attached, recipe: &FaultsRecipe, pids: impl Iterator<Item = u32>) -> Result<Self> {
         let timing = match (attached.variant, recipe.minor_latency) {
             ("counters", _) => Timing::None,
             (_, MinorLatency::Off) => Timing::Major,
@@ -251,6 +160,7 @@ impl Faults {
             attached.add_pids(pids)?;
         }
         let retired = attached.handle("retired")?;
+        let groups = Groups::open(&attached, recipe.by)?;
         let ring = attached.handle("events")?;
         let incoming = match recipe.events {
             Events::None => Incoming::None,
@@ -266,8 +176,9 @@ impl Faults {
             attached,
             read,
             retired,
+            groups,
             incoming,
-            ledger: Ledger::new(by, timing),
+            ledger: Ledger::new(recipe.by, timing),
             cgroups: Paths::default(),
             settings,
             epoch: 0,
@@ -278,14 +189,27 @@ impl Faults {
     fn read(&mut self, last: bool) -> Result<()> {
         let epoch = self.epoch;
         self.epoch += 1;
+        self.read_threads(epoch, last)?;
+        // After the living: a thread that ended in between is in both, and its end replaces its life.
+        self.fetch_ended(epoch)?;
+        self.read_groups(epoch)
+    }
+
+    fn read_threads(&mut self, epoch: u64, last: bool) -> Result<()> {
         self.attached.write(".data.control", &FaultsControl { epoch: self.epoch, last: last.into() })?;
         let mut bytes = Vec::new();
         Iter::new(&self.read)?.read_to_end(&mut bytes).context("cannot read the threads")?;
         for chunk in bytes.chunks_exact(size_of::<FaultsThread>()) {
             self.ledger.live(report(&pod_read_unaligned(chunk), epoch, &mut self.cgroups));
         }
-        // After the living: a thread that ended in between is in both, and its end replaces its life.
-        self.fetch_ended(epoch)
+        Ok(())
+    }
+
+    fn read_groups(&mut self, epoch: u64) -> Result<()> {
+        match &mut self.groups {
+            None => Ok(()),
+            Some(groups) => groups.read(&self.attached, epoch, &mut self.ledger),
+        }
     }
 
     fn fetch_ended(&mut self, epoch: u64) -> Result<()> {
@@ -331,6 +255,9 @@ impl Tool for Faults {
                 events.extend(order.take(batch).iter().flat_map(|step| step.events(*of)));
             }
         }
+        if let Some(groups) = &mut self.groups {
+            groups.fetch_names()?;
+        }
         self.fetch_ended(self.epoch)
     }
 
@@ -341,11 +268,16 @@ impl Tool for Faults {
 
     fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
         let missed = self.attached.missed(|_| true)?;
+        if self.groups.is_some() {
+            // While faults are still seen: what the variant could not see is what is left then.
+            self.read_threads(self.epoch, true)?;
+        }
         self.attached.events.clear();
         self.read(true)?;
         // The threads' ends stay attached until here: a last fault in exit_mm is in one of the two.
         self.attached.rest.clear();
         self.drain(events)?;
+        self.read_groups(self.epoch - 1)?;
         if let Incoming::Steps(_, of, order) = &mut self.incoming {
             events.extend(order.rest().iter().flat_map(|step| step.events(*of)));
         }
@@ -371,6 +303,7 @@ impl Tool for Faults {
                 ("untracked", losses.untracked),
                 ("uncounted", losses.uncounted),
                 ("unpaired", losses.unpaired),
+                ("crowded", losses.crowded),
                 ("missed", missed),
                 ("folded", self.ledger.folded()),
             ],
@@ -382,28 +315,41 @@ impl Tool for Faults {
 
 /// A thread's figures in the words of the model; `epoch` is the interval that is about to be shown.
 fn report(row: &FaultsThread, epoch: u64, cgroups: &mut Paths) -> Report {
-    let mut recent = Extremes::default();
-    for of in row.recent.iter().filter(|of| of.epoch == epoch) {
-        recent = Extremes { max_ns: of.max_ns, min_ns: of.min_ns };
-    }
+    let (stats, extremes, recent) = figures(&row.stats, epoch);
     Report {
         thread: Thread { pid: row.pid, tid: row.tid, start_ns: row.start_ns },
         comm: abi::comm(&row.comm).into(),
         process: Process { pid: row.pid, start_ns: row.process_start_ns },
         process_comm: abi::comm(&row.process_comm).into(),
         cgroup: cgroups.path(row.cgroup),
-        stats: Stats {
-            major: row.major,
-            minor: row.minor,
-            timed_major: row.timed_major,
-            timed_minor: row.timed_minor,
-            major_ns: row.major_ns,
-            minor_ns: row.minor_ns,
-            hist: Hist::new(&row.hist),
-        },
-        extremes: Extremes { max_ns: row.max_ns, min_ns: row.min_ns },
+        stats,
+        extremes,
         recent,
     }
+}
+
+/// Figures in the words of the model: since the trace began, their extremes, and those of the interval `epoch`.
+fn figures(of: &FaultsStats, epoch: u64) -> (Stats, Extremes, Extremes) {
+    let stats = Stats {
+        major: of.major,
+        minor: of.minor,
+        timed_major: of.timed_major,
+        timed_minor: of.timed_minor,
+        major_ns: of.major_ns,
+        minor_ns: of.minor_ns,
+        hist: Hist::new(&of.hist),
+    };
+    let longest = (1 << abi::TIME_BITS) - 1;
+    // What came between the begin of the next interval and this reading is in the figures, so it is in the extremes too.
+    let is_recent = |word: u64| [epoch, epoch + 1].map(|e| e << abi::TIME_BITS).contains(&(word & !longest));
+    let mut recent = Extremes::default();
+    for of in &of.recent {
+        recent.add(Extremes {
+            max_ns: if is_recent(of.max) { of.max & longest } else { 0 },
+            min_ns: if is_recent(of.min) { longest - (of.min & longest) } else { u64::MAX },
+        });
+    }
+    (stats, Extremes { max_ns: of.max_ns, min_ns: of.min_ns }, recent)
 }
 
 /// An event as it is shown: one for each fault that it stands for.

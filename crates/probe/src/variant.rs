@@ -44,6 +44,14 @@ pub enum OpenError {
         /// The names there are.
         known: Vec<&'static str>,
     },
+    /// A variant that cannot do what is asked for, anywhere.
+    #[error("the variant {variant} cannot be used for this: {why}")]
+    Unfit {
+        /// The variant.
+        variant: &'static str,
+        /// The reason.
+        why: &'static str,
+    },
     /// What the tool watches is not on this machine.
     #[error("{0:#}")]
     Unavailable(anyhow::Error),

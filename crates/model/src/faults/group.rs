@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{COMM, PID, Process, Report, TID, Thread, figures};
+use super::{COMM, Extremes, PID, Process, Report, Stats, TID, Thread, figures};
 use crate::field::{Column, Field, Kind, Schema, Show, Unit, Value};
 
 /// What a row is one of.
@@ -14,6 +14,8 @@ pub enum By {
     Process,
     /// A cgroup: all threads that were last seen in it.
     Cgroup,
+    /// A mapped file, or a sort of memory that is none.
+    File,
 }
 
 /// Which row.
@@ -28,6 +30,36 @@ pub enum Key {
     Process(Process),
     /// A cgroup's.
     Cgroup(Rc<str>),
+    /// A mapped file's.
+    File(Rc<File>),
+    /// Faults that are known to belong to no other row: the variant saw only their number, or there was no room.
+    Rest,
+}
+
+/// What is mapped where a fault was: a file, or memory that has none and only a name such as `[heap]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct File {
+    /// As the process that first touched it saw it.
+    pub path: Rc<str>,
+    /// The device of its file system (major, minor) and its number there.
+    pub inode: Option<(u32, u32, u64)>,
+    /// Tells files apart that had the same number one after the other.
+    pub generation: u32,
+}
+
+/// The faults of one group, as the kernel half reports them: since the trace began.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Which row.
+    pub key: Key,
+    /// Since the trace began.
+    pub stats: Stats,
+    /// Over the same time.
+    pub extremes: Extremes,
+    /// Over the interval that is about to be shown.
+    pub recent: Extremes,
+    /// Where in the group they were: the least and the greatest offset, bytes.
+    pub range: Option<(u64, u64)>,
 }
 
 const BIRTH: Field = Field {
@@ -53,7 +85,31 @@ const CONTAINER: Field =
     text("container", Kind::Label, "CONTAINER", 12, "container id, if the path holds one");
 const POD: Field = Field { column: None, ..text("pod", Kind::Label, "", 0, "pod id, if the path holds one") };
 
+const fn offset(name: &'static str, title: &'static str, help: &'static str) -> Field {
+    let column = Some(Column { title, width: 12, show: Show::Hex });
+    Field { name, unit: Unit::Bytes, kind: Kind::Gauge, help, column }
+}
+
+const FILE: Field = text("file", Kind::Key, "FILE", 40, "path as the process sees it, or a sort of memory");
+const OFFSET: Field = offset("offset", "FROM", "least offset in the file that faulted since the trace began");
+const OFFSET_END: Field = offset("offset_end", "TO", "greatest such offset");
+const DEVICE: Field = Field {
+    column: None,
+    ..text("dev", Kind::Key, "", 0, "device number of its file system, MAJOR:MINOR in decimal")
+};
+const INODE: Field =
+    Field { name: "inode", unit: Unit::None, kind: Kind::Key, help: "its number there", column: None };
+
 impl By {
+    /// Whether every fault is put into its row as it happens; else rows are made of threads.
+    #[must_use]
+    pub fn each_fault(self) -> bool {
+        match self {
+            Self::Thread | Self::Process | Self::Cgroup => false,
+            Self::File => true,
+        }
+    }
+
     /// The fields of a row and a total.
     #[must_use]
     pub fn schema(self) -> &'static Schema {
@@ -61,36 +117,63 @@ impl By {
             Self::Thread => const { &figures::<4, 14>([PID, TID, BIRTH, COMM]) },
             Self::Process => const { &figures::<3, 13>([PID, BIRTH, COMM]) },
             Self::Cgroup => const { &figures::<3, 13>([CGROUP, CONTAINER, POD]) },
+            Self::File => const { &figures::<5, 15>([FILE, OFFSET, OFFSET_END, DEVICE, INODE]) },
         }
     }
 
-    /// The row that a report belongs to, and the name to show.
+    /// The row that a thread's report belongs to, and the name to show.
     pub(super) fn key(self, report: &Report) -> (Key, Rc<str>) {
         match self {
-            Self::Thread => (Key::Thread(report.thread), Rc::clone(&report.comm)),
             Self::Process => (Key::Process(report.process), Rc::clone(&report.process_comm)),
             Self::Cgroup => (Key::Cgroup(Rc::clone(&report.cgroup)), Rc::clone(&report.cgroup)),
+            // Those by each fault have no row for a thread.
+            Self::Thread | Self::File => (Key::Thread(report.thread), Rc::clone(&report.comm)),
         }
     }
 
     /// The values of the fields before the figures.
-    pub(super) fn values(self, key: &Key, comm: &str) -> Vec<Value> {
-        let (thread, process) = match *key {
-            Key::Thread(thread) => (Some(thread), None),
-            Key::Process(process) => (None, Some(process)),
-            Key::None | Key::Cgroup(_) => (None, None),
-        };
+    pub(super) fn values(self, key: &Key, name: &str, range: Option<(u64, u64)>) -> Vec<Value> {
+        let (mut thread, mut process, mut file) = (None, None, None);
+        match key {
+            Key::Thread(key) => thread = Some(key),
+            Key::Process(key) => process = Some(key),
+            Key::File(key) => file = Some(key),
+            Key::None | Key::Cgroup(_) | Key::Rest => {}
+        }
         match self {
             Self::Thread => vec![
                 thread.map(|t| t.pid).into(),
                 thread.map(|t| t.tid).into(),
                 thread.map(|t| t.start_ns).into(),
-                comm.into(),
+                name.into(),
             ],
             Self::Process => {
-                vec![process.map(|p| p.pid).into(), process.map(|p| p.start_ns).into(), comm.into()]
+                vec![process.map(|p| p.pid).into(), process.map(|p| p.start_ns).into(), name.into()]
             }
-            Self::Cgroup => vec![comm.into(), container(comm).into(), pod(comm).as_deref().into()],
+            Self::Cgroup => vec![name.into(), container(name).into(), pod(name).as_deref().into()],
+            Self::File => {
+                let inode = file.and_then(|file| file.inode);
+                let device = inode.map(|(major, minor, _)| format!("{major}:{minor}"));
+                vec![
+                    name.into(),
+                    range.map(|range| range.0).into(),
+                    range.map(|range| range.1).into(),
+                    device.as_deref().into(),
+                    inode.map(|(.., number)| number).into(),
+                ]
+            }
+        }
+    }
+}
+
+impl Key {
+    /// The name to show of a group's.
+    pub(super) fn name(&self) -> Rc<str> {
+        match self {
+            Self::File(file) => Rc::clone(&file.path),
+            Self::None | Self::Thread(_) | Self::Process(_) | Self::Cgroup(_) | Self::Rest => {
+                "(not attributed)".into()
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::group::{By, Key};
+use super::group::{By, Group, Key};
 use super::{Extremes, Report, Stats, Thread, Timing};
 use crate::field::{Record, Value};
 use crate::item::Block;
@@ -23,7 +23,18 @@ struct Entry {
     shown: Stats,
     extremes: Extremes,
     recent: Extremes,
+    range: Range,
     ended: bool,
+}
+
+/// Of a group: where in it the faults were.
+type Range = Option<(u64, u64)>;
+
+fn widen(range: &mut Range, other: Range) {
+    *range = match (*range, other) {
+        (Some((low, high)), Some(other)) => Some((low.min(other.0), high.max(other.1))),
+        (one, other) => one.or(other),
+    };
 }
 
 impl Entry {
@@ -56,6 +67,7 @@ pub struct Ledger {
     by: By,
     timing: Timing,
     threads: HashMap<Thread, Entry>,
+    groups: HashMap<[u64; 4], Entry>,
     ended: usize,
     /// Threads that ended, put together.
     others: Entry,
@@ -66,7 +78,26 @@ impl Ledger {
     /// An empty ledger for figures of which so much is timed; its rows are grouped.
     #[must_use]
     pub fn new(by: By, timing: Timing) -> Self {
-        Self { by, timing, threads: HashMap::new(), ended: 0, others: Entry::default(), folded: 0 }
+        Self {
+            by,
+            timing,
+            threads: HashMap::new(),
+            groups: HashMap::new(),
+            ended: 0,
+            others: Entry::default(),
+            folded: 0,
+        }
+    }
+
+    /// Takes the report of a group, which the kernel half knows by `id`: it replaces the one before.
+    pub fn group(&mut self, id: [u64; 4], report: Group) {
+        let entry = self.groups.entry(id).or_default();
+        entry.comm = report.key.name();
+        entry.key = report.key;
+        entry.live = report.stats;
+        entry.extremes.add(report.extremes);
+        entry.recent.add(report.recent);
+        entry.range = report.range;
     }
 
     /// Takes the report of a living thread: it replaces the one before.
@@ -101,7 +132,7 @@ impl Ledger {
     /// The faults of the interval that ends now; with `cumulative`, those since the beginning.
     pub fn interval(&mut self, time_ns: u64, cumulative: bool) -> Block {
         let mut rows = Rows::default();
-        for entry in self.threads.values_mut().chain([&mut self.others]) {
+        for entry in self.threads.values_mut().chain(self.groups.values_mut()).chain([&mut self.others]) {
             // A thread that ended and was shown has nothing more to show.
             if !entry.ended || cumulative || entry.shown.faults() != entry.closed.faults() {
                 let (stats, extremes) = entry.interval(cumulative);
@@ -115,7 +146,7 @@ impl Ledger {
     #[must_use]
     pub fn totals(&self, time_ns: u64) -> Block {
         let mut rows = Rows::default();
-        for entry in self.threads.values().chain([&self.others]) {
+        for entry in self.threads.values().chain(self.groups.values()).chain([&self.others]) {
             rows.add(entry, &entry.total(), entry.extremes);
         }
         rows.block(self.by, self.timing, time_ns)
@@ -143,7 +174,7 @@ impl Ledger {
 /// Rows in the making: threads of the same key together.
 #[derive(Default)]
 struct Rows {
-    groups: HashMap<Key, (Rc<str>, Stats, Extremes)>,
+    groups: HashMap<Key, (Rc<str>, Stats, Extremes, Range)>,
 }
 
 impl Rows {
@@ -153,25 +184,26 @@ impl Rows {
             group.0 = Rc::clone(&entry.comm);
             group.1.add(stats);
             group.2.add(extremes);
+            widen(&mut group.3, entry.range);
         }
     }
 
     fn block(self, by: By, timing: Timing, time_ns: u64) -> Block {
         let mut sum = (Stats::default(), Extremes::default());
         let mut rows = Vec::with_capacity(self.groups.len());
-        for (key, (comm, stats, extremes)) in self.groups {
-            rows.push(row(by, timing, &key, &comm, &stats, extremes));
+        for (key, (comm, stats, extremes, range)) in self.groups {
+            let keys = by.values(&key, &comm, range);
+            rows.push(row(by, timing, keys, &stats, extremes));
             sum.0.add(&stats);
             sum.1.add(extremes);
         }
-        let sum = row(by, timing, &Key::None, "TOTAL", &sum.0, sum.1);
+        let sum = row(by, timing, by.values(&Key::None, "TOTAL", None), &sum.0, sum.1);
         Block { time_ns, rows, sum: Some(sum), hidden: 0 }
     }
 }
 
-fn row(by: By, timing: Timing, key: &Key, comm: &str, stats: &Stats, extremes: Extremes) -> Record {
+fn row(by: By, timing: Timing, mut values: Vec<Value>, stats: &Stats, extremes: Extremes) -> Record {
     let times = Times::of(timing, stats, extremes);
-    let mut values = by.values(key, comm);
     values.extend::<[Value; 10]>([
         stats.major.into(),
         stats.minor.into(),

@@ -11,7 +11,7 @@ use crate::field::{Field, Kind, Schema, Show, Unit, field, shown};
 use crate::hist::Hist;
 
 pub use fault::{Access, Fault};
-pub use group::By;
+pub use group::{By, File, Group, Key};
 pub use ledger::Ledger;
 pub use step::{InOrder, Process, Step, StepOf};
 
@@ -166,7 +166,8 @@ impl Default for Extremes {
 }
 
 impl Extremes {
-    fn add(&mut self, other: Self) {
+    /// Of both together.
+    pub fn add(&mut self, other: Self) {
         self.max_ns = self.max_ns.max(other.max_ns);
         self.min_ns = self.min_ns.min(other.min_ns);
     }

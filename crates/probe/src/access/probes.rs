@@ -6,11 +6,12 @@ use anyhow::{Context, Result};
 use bytemuck::bytes_of;
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
 use trapline_model::access::Way;
+use trapline_model::faults::By;
 
 use super::targets::Targets;
 use super::{Options, Whose};
 use crate::abi::{self, AccessConfig, AccessLife, BY_PID, FaultsEvent, FaultsLosses, TrapFilter};
-use crate::faults::{Events, FaultsRecipe, MinorLatency, VARIANTS};
+use crate::faults::{Events, FaultsRecipe, MinorLatency, SEEING};
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::ring::Ring;
@@ -18,9 +19,6 @@ use crate::system;
 use crate::variant::{self, Attached, OpenError, Recipe, Variant};
 
 pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/access.bpf.o"));
-
-/// The variants of the faults tool that see addresses.
-pub(crate) const SEEING: &[Variant] = VARIANTS.split_at(3).0;
 
 const LIVES: &[Variant] =
     &[Variant { name: "lives", ways: &[&["process_born", "process_execed", "process_ends"]] }];
@@ -129,6 +127,7 @@ impl Probes {
         let recipe = Sights(FaultsRecipe {
             // Others join while it runs.
             filter: TrapFilter { by: BY_PID, ..filter },
+            by: By::Thread,
             minor_latency: MinorLatency::Exact,
             events: Events::Faults,
             ring_bytes: options.ring_bytes,

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Groups by file: what is mapped where a thread faults, and what it is called. */
+#ifndef TRAPLINE_FAULTS_FILE_BPF_H
+#define TRAPLINE_FAULTS_FILE_BPF_H
+
+#include "faults_thread.bpf.h"
+#include "faults_path.bpf.h"
+
+#define TMPFS_MAGIC     0x01021994 /* include/uapi/linux/magic.h */
+#define HUGETLBFS_MAGIC 0x958458f6
+#define SB_KERNMOUNT    (1u << 22) /* include/linux/fs.h: never moved */
+#define PAGE_SHIFT      12
+
+/* What files are called; user space takes the names out several times a second. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, struct faults_group_key);
+	__type(value, struct faults_name);
+} names SEC(".maps");
+
+/* Of these user space has, or can have, the name. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct faults_group_key);
+	__type(value, u8);
+} named SEC(".maps");
+
+const struct faults_name no_name = {};
+
+/* A file system that the kernel mounted for itself, in no namespace. */
+static __always_inline bool is_internal(struct dentry *dentry)
+{
+	return (BPF_CORE_READ(dentry, d_sb, s_flags) & SB_KERNMOUNT) != 0;
+}
+
+static __always_inline u32 memory_without_file(struct vm_area_struct *vma)
+{
+	unsigned long start = BPF_CORE_READ(vma, vm_start), end = BPF_CORE_READ(vma, vm_end);
+	struct mm_struct *mm = BPF_CORE_READ(vma, vm_mm);
+	unsigned long stack = BPF_CORE_READ(mm, start_stack);
+
+	if (BPF_CORE_READ(vma, vm_ops))
+		return FAULTS_AREA_SPECIAL;
+	if (start <= stack && stack <= end)
+		return FAULTS_AREA_STACK;
+	/* As /proc/PID/maps has it. */
+	if (start < BPF_CORE_READ(mm, brk) && end > BPF_CORE_READ(mm, start_brk))
+		return FAULTS_AREA_HEAP;
+	return FAULTS_AREA_ANON;
+}
+
+/* Memory that is on a file system of the kernel's own. */
+static __always_inline u32 internal_area(u64 magic)
+{
+	if (magic == TMPFS_MAGIC)
+		return FAULTS_AREA_SHMEM;
+	return magic == HUGETLBFS_MAGIC ? FAULTS_AREA_HUGETLB : FAULTS_AREA_OBJECT;
+}
+
+/* The beginning of a name, padded with NULs. */
+struct file_prefix {
+	u64 word[2];
+};
+
+/* Shared memory that was given no name: the kernel's own name for it says nothing. */
+static __always_inline bool is_nameless(u32 area, struct file_prefix *name)
+{
+	return (area == FAULTS_AREA_SHMEM && name->word[0] == 0x6f72657a2f766564) || /* dev/zero */
+	       (area == FAULTS_AREA_HUGETLB && name->word[0] == 0x6775685f6e6f6e61); /* anon_hugepage */
+}
+
+/*
+ * A file is its inode. Numbers of inodes are reused, so there is the generation; on some file systems several inodes
+ * have the same number (btrfs snapshots), so there is the address. The name that is shown is that of the file as it
+ * was opened, so its inode is meant: with overlayfs the overlay's. Gives the path, if it has a name.
+ */
+static __always_inline struct path *file_key(struct vm_area_struct *vma, struct faults_group_key *key)
+{
+	struct file *file = BPF_CORE_READ(vma, vm_file);
+	struct file_prefix name = {};
+	struct dentry *dentry;
+	struct inode *inode;
+	struct path *path;
+	u32 area = FAULTS_AREA_FILE;
+
+	if (!file) {
+		key->word[0] = (u64)memory_without_file(vma) << 32;
+		return NULL;
+	}
+	path = path_as_opened(file);
+	dentry = BPF_CORE_READ(path, dentry);
+	inode = BPF_CORE_READ(dentry, d_inode);
+	if (!inode)
+		inode = BPF_CORE_READ(file, f_inode);
+	if (is_internal(dentry)) {
+		area = internal_area(BPF_CORE_READ(inode, i_sb, s_magic));
+		bpf_probe_read_kernel_str(&name, sizeof(name), BPF_CORE_READ(dentry, d_name.name));
+		if (is_nameless(area, &name)) {
+			key->word[0] = (u64)area << 32;
+			return NULL;
+		}
+	}
+	key->word[0] = (u64)area << 32 | BPF_CORE_READ(inode, i_sb, s_dev);
+	key->word[1] = BPF_CORE_READ(inode, i_ino);
+	key->word[2] = BPF_CORE_READ(inode, i_generation);
+	/* Such objects come and go with one inode for all: those whose names begin alike are one. */
+	key->word[3] = area == FAULTS_AREA_OBJECT ? name.word[0] : (u64)inode;
+	return path;
+}
+
+/* Leaves the name for user space, once. */
+static __always_inline bool file_is_named(struct faults_group_key *key, struct path *path, struct task_struct *task)
+{
+	struct faults_name *name;
+	struct dentry *dentry;
+	u8 yes = 1;
+
+	if (bpf_map_lookup_elem(&named, key))
+		return true;
+	if (bpf_map_update_elem(&named, key, &yes, BPF_NOEXIST))
+		return false;
+	if (bpf_map_update_elem(&names, key, &no_name, BPF_ANY))
+		goto none;
+	name = bpf_map_lookup_elem(&names, key);
+	if (!name)
+		goto none;
+	if (key->word[0] >> 32 == FAULTS_AREA_FILE) {
+		read_path(name, path, task);
+	} else {
+		dentry = BPF_CORE_READ(path, dentry);
+		path_append(name, BPF_CORE_READ(dentry, d_name.name));
+		path_append(name, BPF_CORE_READ(dentry, d_inode, i_sb, s_type, name));
+	}
+	name->flags |= FAULTS_NAME_READY;
+	return true;
+none: /* The next fault on it tries again. */
+	bpf_map_delete_elem(&named, key);
+	return false;
+}
+
+/* The thread faults in this area. */
+static __always_inline void file_meets(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma,
+				       u64 addr)
+{
+	struct faults_group_key key = {};
+	struct path *path = vma ? file_key(vma, &key) : NULL;
+	struct faults_group_key *last = &t->open_file;
+
+	t->open_offset =
+	    path ? addr - BPF_CORE_READ(vma, vm_start) + (BPF_CORE_READ(vma, vm_pgoff) << PAGE_SHIFT) : FAULTS_NONE;
+	if (t->open_named && last->word[0] == key.word[0] && last->word[1] == key.word[1] &&
+	    last->word[2] == key.word[2] && last->word[3] == key.word[3])
+		return;
+	*last = key;
+	t->open_named = !path || file_is_named(&key, path, task);
+}
+
+/* ---- reading ---- */
+
+SEC("?iter/bpf_map_elem")
+int names_read(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct faults_group_key *key = ctx->key, copy;
+	struct faults_name *name = ctx->value;
+
+	if (!key || !name || !(name->flags & FAULTS_NAME_READY))
+		return 0;
+	copy = *key;
+	if (bpf_seq_write(ctx->meta->seq, &copy, sizeof(copy)) || bpf_seq_write(ctx->meta->seq, name, sizeof(*name)))
+		return 0;
+	bpf_map_delete_elem(&names, &copy);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Completed faults by something else than their thread: a table from a key to figures that all threads add to.
+ *
+ * Every fault that the kernel counted is in one group, or in `unattributed`: those that the variant did not see, whose
+ * key could not be found, or for whose group there was no room. So the rows add up to the kernel's own number.
+ *
+ * A kind of key is a constant in faults.h (FAULTS_GROUP_*), a header of its own, and a line in each of the two
+ * functions here that decide by config.group, which is constant when programs are loaded: what does not belong to the
+ * kind in use is not loaded.
+ */
+#ifndef TRAPLINE_FAULTS_GROUP_BPF_H
+#define TRAPLINE_FAULTS_GROUP_BPF_H
+
+#include "faults_thread.bpf.h"
+#include "faults_file.bpf.h"
+#include "vma.bpf.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1); /* user space sets the real size */
+	__type(key, struct faults_group_key);
+	__type(value, struct faults_group);
+} groups SEC(".maps");
+
+const struct faults_group no_faults = {.stats = {.min_ns = FAULTS_NONE}, .low = FAULTS_NONE};
+
+/*
+ * The thread faults in this area of its memory, NULL if that is not known. Called before fault_ends(): at the entry of
+ * handle_mm_fault (fentry, kprobe), or only at its end (tracepoint). Later the area may be gone.
+ */
+static __always_inline void group_meets(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma,
+					u64 addr)
+{
+	if (config.group == FAULTS_GROUP_FILE)
+		file_meets(t, task, vma, addr);
+}
+
+/* The key of a fault that is complete; false if it has none. `at` is where in the group it was, or FAULTS_NONE. */
+static __always_inline bool group_key(struct tracked *t, struct faults_group_key *key, u64 *at)
+{
+	if (config.group == FAULTS_GROUP_FILE) {
+		*key = t->open_file;
+		*at = t->open_offset;
+		return key->word[0] != 0;
+	}
+	return false;
+}
+
+static __always_inline struct faults_group *group_of(struct faults_group_key *key)
+{
+	struct faults_group *group = bpf_map_lookup_elem(&groups, key);
+
+	if (group)
+		return group;
+	bpf_map_update_elem(&groups, key, &no_faults, BPF_NOEXIST);
+	group = bpf_map_lookup_elem(&groups, key);
+	if (!group)
+		add(&losses.crowded, 1);
+	return group;
+}
+
+/* A fault is complete, and `t` has not been given to another yet. */
+static __always_inline void group_fault(struct tracked *t, bool major, u64 ns)
+{
+	struct faults_group_key key = {};
+	struct faults_stats *stats = &unattributed;
+	struct faults_group *group;
+	u64 at = FAULTS_NONE;
+
+	if (!config.group)
+		return;
+	if (group_key(t, &key, &at)) {
+		group = group_of(&key);
+		if (group) {
+			stats = &group->stats;
+			if (at != FAULTS_NONE) {
+				lower(&group->low, at, true);
+				raise(&group->high, at, true);
+			}
+		}
+	}
+	add(major ? &stats->major : &stats->minor, 1);
+	stats_time(stats, major, ns, config.minor_weight, control.epoch, true);
+}
+
+/* ---- reading ---- */
+
+SEC("?iter/bpf_map_elem")
+int groups_read(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct faults_group_key *key = ctx->key;
+	struct faults_group *group = ctx->value;
+
+	if (!key || !group)
+		return 0;
+	bpf_seq_write(ctx->meta->seq, key, sizeof(*key));
+	bpf_seq_write(ctx->meta->seq, group, sizeof(*group));
+	return 0;
+}
+
+#endif

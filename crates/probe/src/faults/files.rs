@@ -1,0 +1,145 @@
+//! What the kernel half calls a mapped file or a sort of memory, in words. See `bpf/faults_file.bpf.h`.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use bytemuck::pod_read_unaligned;
+use libbpf_rs::{Iter, Link};
+use trapline_model::faults::File;
+
+use crate::abi::{self, FaultsGroupKey, FaultsName};
+use crate::variant::Attached;
+
+const RECORD: usize = size_of::<FaultsGroupKey>() + size_of::<FaultsName>();
+
+/// The names of files, as they become known.
+#[derive(Debug)]
+pub(super) struct Files {
+    read: Link,
+    names: HashMap<[u64; 4], Rc<File>>,
+}
+
+impl Files {
+    pub(super) fn open(attached: &Attached) -> Result<Self> {
+        Ok(Self { read: attached.map_iterator("names_read", "names")?, names: HashMap::new() })
+    }
+
+    /// Takes out the names that the kernel half has left.
+    pub(super) fn fetch_names(&mut self) -> Result<()> {
+        let mut bytes = Vec::new();
+        Iter::new(&self.read)?.read_to_end(&mut bytes).context("cannot read the names of files")?;
+        for record in bytes.chunks_exact(RECORD) {
+            let (key, name) = record.split_at(size_of::<FaultsGroupKey>());
+            let key: FaultsGroupKey = pod_read_unaligned(key);
+            let name: FaultsName = pod_read_unaligned(name);
+            let file = file(&key, Some(text(area(&key), &name)));
+            self.names.insert(key.word, Rc::new(file));
+        }
+        Ok(())
+    }
+
+    /// What a key means.
+    pub(super) fn file(&self, key: &FaultsGroupKey) -> Rc<File> {
+        self.names.get(&key.word).map_or_else(|| Rc::new(file(key, None)), Rc::clone)
+    }
+}
+
+/// The sort of memory.
+fn area(key: &FaultsGroupKey) -> u32 {
+    (key.word[0] >> 32) as u32
+}
+
+fn file(key: &FaultsGroupKey, name: Option<String>) -> File {
+    // The kernel's own encoding of a device number.
+    let device = key.word[0] as u32;
+    let (major, minor) = (device >> 20, device & 0xf_ffff);
+    let area = area(key);
+    let is_inode = area == abi::AREA_FILE || key.word[1] != 0;
+    let path = match (area, name) {
+        (abi::AREA_ANON, _) => "[anon]".into(),
+        (abi::AREA_HEAP, _) => "[heap]".into(),
+        (abi::AREA_STACK, _) => "[stack]".into(),
+        (abi::AREA_SPECIAL, _) => "[special]".into(),
+        (abi::AREA_SHMEM, None) if !is_inode => "[shmem]".into(),
+        (abi::AREA_HUGETLB, None) if !is_inode => "[hugetlb]".into(),
+        (_, Some(name)) => name,
+        // There was no room for its name.
+        (_, None) => format!("[inode {major}:{minor} {}]", key.word[1]),
+    };
+    File {
+        path: path.into(),
+        inode: is_inode.then_some((major, minor, key.word[1])),
+        generation: key.word[2] as u32,
+    }
+}
+
+/// A name as it is shown: that of a file is its path, that of memory follows its sort.
+fn text(area: u32, name: &FaultsName) -> String {
+    let text = &name.text[..(name.length as usize).min(name.text.len())];
+    let mut parts: Vec<_> = text.split(|&b| b == 0).map(String::from_utf8_lossy).collect();
+    // Each ends in a NUL, so what follows the last one is nothing.
+    parts.pop();
+    if area != abi::AREA_FILE {
+        let (own, system) = (parts.first().cloned(), parts.get(1).cloned());
+        let (own, system) = (own.unwrap_or_default(), system.unwrap_or_default());
+        return match area {
+            abi::AREA_SHMEM => format!("[shmem] {own}"),
+            abi::AREA_HUGETLB => format!("[hugetlb] {own}"),
+            // As /proc/PID/maps has it.
+            _ if system == "anon_inodefs" => format!("anon_inode:{own}"),
+            _ => format!("{system}:{own}"),
+        };
+    }
+    let mut path = String::from(if name.flags & abi::NAME_CUT != 0 { "…" } else { "" });
+    for part in parts.iter().rev() {
+        path.push('/');
+        path.push_str(part);
+    }
+    if parts.is_empty() {
+        path.push('/');
+    }
+    if name.flags & abi::NAME_DELETED != 0 {
+        path.push_str(" (deleted)");
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable;
+
+    use super::*;
+
+    fn name(parts: &[&[u8]], flags: u32) -> FaultsName {
+        let text: Vec<u8> = parts.iter().flat_map(|part| [part, &b"\0"[..]].concat()).collect();
+        let mut name = FaultsName { flags, length: text.len() as u32, ..FaultsName::zeroed() };
+        name.text[..text.len()].copy_from_slice(&text);
+        name
+    }
+
+    #[test]
+    fn names_become_paths() {
+        let file = |parts: &[&[u8]], flags| text(abi::AREA_FILE, &name(parts, flags));
+        assert_eq!(file(&[b"libc.so.6", b"lib", b"usr"], 0), "/usr/lib/libc.so.6");
+        assert_eq!(file(&[b"a\n\xff", b"tmp"], abi::NAME_DELETED), "/tmp/a\n\u{fffd} (deleted)");
+        assert_eq!(file(&[b"c", b"b"], abi::NAME_CUT), "…/b/c");
+        assert_eq!(file(&[], 0), "/");
+        let memory = |area, parts: &[&[u8]]| text(area, &name(parts, 0));
+        assert_eq!(memory(abi::AREA_SHMEM, &[b"memfd:x y", b"tmpfs"]), "[shmem] memfd:x y");
+        assert_eq!(memory(abi::AREA_OBJECT, &[b"[perf_event]", b"anon_inodefs"]), "anon_inode:[perf_event]");
+        assert_eq!(memory(abi::AREA_OBJECT, &[b"secretmem", b"secretmem"]), "secretmem:secretmem");
+    }
+
+    #[test]
+    fn keys_without_names_are_told_apart() {
+        let key = |area: u32, device: u64, inode| FaultsGroupKey {
+            word: [u64::from(area) << 32 | device, inode, 7, 0],
+        };
+        assert_eq!(&*file(&key(abi::AREA_HEAP, 0, 0), None).path, "[heap]");
+        assert_eq!(file(&key(abi::AREA_SHMEM, 0, 0), None).inode, None);
+        let lost = file(&key(abi::AREA_FILE, 8 << 20 | 3, 42), None);
+        assert_eq!((&*lost.path, lost.inode), ("[inode 8:3 42]", Some((8, 3, 42))));
+    }
+}

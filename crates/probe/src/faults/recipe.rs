@@ -1,0 +1,134 @@
+//! How the faults programs are configured and attached: shared by the tool, by `access` and by `doctor`.
+
+use anyhow::{Context, Result, ensure};
+use bytemuck::bytes_of;
+use libbpf_rs::{Link, OpenObject, ProgramMut};
+use trapline_model::faults::{By, StepOf};
+
+use super::{Events, MinorLatency};
+use crate::abi::{self, BY_CGROUP, BY_COMM, FaultsAlive, FaultsConfig, TrapFilter};
+use crate::perf::{self, Software};
+use crate::system;
+use crate::variant::{Attached, Recipe, Variant};
+
+pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
+
+/// Best first.
+pub(crate) const VARIANTS: &[Variant] = &[
+    Variant { name: "fentry", ways: &[&["fentry_begin", "fentry_end"]] },
+    Variant { name: "kprobe", ways: &[&["kprobe_session"], &["kprobe_begin", "kprobe_end"]] },
+    Variant {
+        name: "tracepoint",
+        ways: &[&["tracepoint_user", "tracepoint_kernel", "tracepoint_major", "tracepoint_minor"]],
+    },
+    Variant { name: "counters", ways: &[&[]] },
+];
+
+/// Those that see each fault.
+pub(crate) const SEEING: &[Variant] = VARIANTS.split_at(3).0;
+
+/// For how many groups there is room at the most; memory is taken only for those that there are, 1.2 KB each.
+const GROUPS: u32 = 32_768;
+
+/// What the kernel half calls it.
+fn group(by: By) -> u32 {
+    match by {
+        By::Thread | By::Process | By::Cgroup => abi::GROUP_NONE,
+        By::File => abi::GROUP_FILE,
+    }
+}
+
+/// The recipe that `open` and `doctor` share.
+pub(crate) struct FaultsRecipe {
+    pub(crate) filter: TrapFilter,
+    pub(crate) by: By,
+    pub(crate) minor_latency: MinorLatency,
+    pub(crate) events: Events,
+    pub(crate) ring_bytes: u32,
+}
+
+impl Recipe for FaultsRecipe {
+    fn object(&self) -> &'static [u8] {
+        OBJECT
+    }
+
+    fn variants(&self) -> &'static [Variant] {
+        if self.by.each_fault() { SEEING } else { VARIANTS }
+    }
+
+    fn always(&self) -> Vec<&'static str> {
+        let mut names = vec![
+            "thread_born",
+            "thread_execed",
+            "thread_ends",
+            "thread_freed",
+            "threads_adopt",
+            "threads_read",
+        ];
+        if self.filter.by & BY_COMM != 0 {
+            names.push("thread_renamed");
+        }
+        if self.filter.by & BY_CGROUP != 0 {
+            names.push("thread_moved");
+        }
+        if self.by.each_fault() {
+            names.push("groups_read");
+        }
+        if self.by == By::File {
+            names.push("names_read");
+        }
+        names
+    }
+
+    fn optional(&self) -> Vec<&'static str> {
+        vec!["thread_ended"]
+    }
+
+    fn configure(&self, object: &mut OpenObject) -> Result<()> {
+        let minor_weight = match self.minor_latency {
+            MinorLatency::Sampled(n) => n,
+            MinorLatency::Exact | MinorLatency::Off => 1,
+        };
+        let (step_of, step) = match self.events {
+            Events::None | Events::Faults => (0, 0),
+            Events::Steps(StepOf::Faults(step)) => (abi::STEP_ALL, step),
+            Events::Steps(StepOf::Major(step)) => (abi::STEP_MAJOR, step),
+            Events::Steps(StepOf::Stall(step)) => (abi::STEP_STALL, step),
+        };
+        let verbose = (self.events == Events::Faults).into();
+        let config = FaultsConfig { step, minor_weight, verbose, step_of, group: group(self.by) };
+        for mut map in object.maps_mut() {
+            match map.name().to_str() {
+                Some(".rodata.filter") => map.set_initial_value(bytes_of(&self.filter))?,
+                Some(".rodata.config") => map.set_initial_value(bytes_of(&config))?,
+                Some("events") if self.events != Events::None => map.set_max_entries(self.ring_bytes)?,
+                Some("groups") if self.by.each_fault() => map.set_max_entries(GROUPS)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
+        let (event, period) = match (program.name().to_str(), self.minor_latency) {
+            (Some("threads_adopt" | "threads_read" | "groups_read" | "names_read"), _) => return Ok(vec![]),
+            (Some("tracepoint_minor"), MinorLatency::Off) => return Ok(vec![]),
+            (Some("tracepoint_minor"), MinorLatency::Exact) => (Software::MinorFaults, 1),
+            (Some("tracepoint_minor"), MinorLatency::Sampled(n)) => (Software::MinorFaults, n.into()),
+            (Some("tracepoint_major"), _) => (Software::MajorFaults, 1),
+            _ => return Ok(vec![program.attach()?]),
+        };
+        perf::attach(program, perf::open_everywhere(event, period)?)
+    }
+
+    fn prove(&self, attached: &Attached) -> Result<()> {
+        if attached.variant == "counters" {
+            return Ok(());
+        }
+        system::fault_once().context("cannot take a page fault")?;
+        let alive: FaultsAlive = attached.read(".bss.alive")?;
+        let ends = alive.ends != 0 || self.minor_latency != MinorLatency::Exact;
+        ensure!(alive.begins != 0 && ends, "it was attached, and a page fault of our own did not reach it");
+        Ok(())
+    }
+}
