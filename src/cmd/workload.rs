@@ -204,6 +204,9 @@ struct Touch {
     /// Wait between rounds: milliseconds, or with a unit
     #[arg(long, value_name = "MS", default_value = "10ms", value_parser = crate::cli::duration)]
     pause: Duration,
+    /// Let each thread begin so much later than the one before it: milliseconds, or with a unit
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
+    stagger: Duration,
     /// Seed of random orders; drawn if not given
     #[arg(long)]
     seed: Option<u64>,
@@ -253,6 +256,7 @@ fn touch_pages(args: &Touch, control: &Control) -> Result<()> {
         warm: args.warm,
         delay: args.delay,
         pause: args.pause,
+        stagger: args.stagger,
         seed: args.seed.unwrap_or_else(drawn_seed),
     };
     touch::run(&options, &mut BufWriter::new(io::stdout()), control)

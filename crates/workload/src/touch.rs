@@ -131,6 +131,8 @@ pub struct Options {
     pub delay: Duration,
     /// Between rounds.
     pub pause: Duration,
+    /// Each thread begins so much later than the one before it.
+    pub stagger: Duration,
     /// Of random orders.
     pub seed: u64,
 }
@@ -245,7 +247,7 @@ fn touch(
         (Err(error), _) => return Err(anyhow!("cannot map {} pages: {error}", options.pages)),
         (Ok(own), common) => own.as_ref().or(common).context("there is no memory to touch")?,
     };
-    thread::sleep(options.delay);
+    thread::sleep(options.delay + options.stagger * index as u32);
     let mut walk = Walk::of_thread(options.pattern, place.pages(), 7, index, options.threads, options.seed);
     let mut made = 0;
     let mut checksum = 0u64;
@@ -323,6 +325,7 @@ mod tests {
                 warm: on == "anon",
                 delay: Duration::ZERO,
                 pause: Duration::from_millis(1),
+                stagger: Duration::from_millis(1),
                 seed: 1,
             };
             let lines = lines(&options);
@@ -354,6 +357,7 @@ mod tests {
             warm: false,
             delay: Duration::ZERO,
             pause: Duration::ZERO,
+            stagger: Duration::ZERO,
             seed: 0,
         };
         assert!(run(&options, &mut Vec::new(), &Control::default()).is_err());
