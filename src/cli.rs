@@ -198,7 +198,7 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
 /// The shortest interval: reading all threads takes a fair part of it on a large machine.
 const SHORTEST: Duration = Duration::from_millis(10);
 
-fn interval(text: &str) -> Result<Duration, String> {
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     let time = positive_duration(text)?;
     if time < SHORTEST { Err(format!("it must be at least {SHORTEST:?}")) } else { Ok(time) }
 }

@@ -33,11 +33,7 @@ pub(crate) fn open_with(
     schema: &'static Schema,
     table: impl FnOnce(Out, Screen, TimeZone) -> Box<dyn Sink>,
 ) -> Result<Named> {
-    let format = match (format, output) {
-        (Some(format), _) => format,
-        (None, Some(path)) => by_extension(path)?,
-        (None, None) => Format::Table,
-    };
+    let format = form(format, output)?;
     let (out, name): (Box<dyn Write>, _) = match output {
         Some(path) => {
             let file = File::create(path).with_context(|| format!("cannot write to {}", path.display()))?;
@@ -59,6 +55,18 @@ pub(crate) fn open_with(
         Format::Csv => Box::new(Csv::new(out, schema).with_context(|| format!("cannot write to {name}"))?),
     };
     Ok(Named { sink, name })
+}
+
+/// The form that is asked for: by name, or by the extension of the file.
+///
+/// # Errors
+/// When the extension says nothing.
+pub(crate) fn form(format: Option<Format>, output: Option<&Path>) -> Result<Format> {
+    match (format, output) {
+        (Some(format), _) => Ok(format),
+        (None, Some(path)) => by_extension(path),
+        (None, None) => Ok(Format::Table),
+    }
 }
 
 /// A sink that can say where it writes.

@@ -51,6 +51,15 @@ fn bad_input_is_refused() {
     refuses(&["access", "-p", "1", "--every", "1us"], 2, "at least 100");
     refuses(&["access", "-p", "1", "--max-overhead", "200%"], 2, "a percentage above 0");
     refuses(&["access", "-p", "1", "--reset", "magic"], 2, "rwp, writes, none");
+    refuses(
+        &["access", "--summary", "what", "-p", "1"],
+        2,
+        "workingset, mappings, pages, rw, sharing, reuse",
+    );
+    refuses(&["access", "--window", "1s", "-p", "1"], 2, "--summary");
+    refuses(&["access", "--summary", "--window", "10us", "-p", "1"], 2, "at least 1ms");
+    refuses(&["access", "--read", "x.jsonl", "-p", "1"], 2, "cannot be used with");
+    refuses(&["access", "--read", "x.jsonl", "-d", "1s"], 2, "cannot be used with");
     refuses(&["targets", "add"], 2, "required");
     refuses(&["doctor", "--format", "csv"], 1, "table or jsonl");
     refuses(&["kvm"], 2, "Usage");
@@ -103,4 +112,54 @@ fn help_names_what_there_is() {
         assert!(text.contains(option), "{option}: {text}");
     }
     assert!(help(&["--version"]).starts_with("trapline 0."));
+}
+
+const RECORDING: &str = r#"{"type":"header","schema":1,"tool":"access","variant":"kprobe","version":"0.1.0","host":"h","kernel":"6.1","start":"2026-01-01T00:00:00Z","start_ns":1000000000,"reset":"writes","every_ns":1000000}
+{"type":"event","time_ns":1001000000,"event":"start","pid":7,"tid":7,"comm":"app"}
+{"type":"event","time_ns":1002000000,"event":"access","pid":7,"tid":7,"comm":"app","cpu":0,"rw":"W","ip":64,"addr":8200,"file":"/data","offset":8,"symbol":null,"first":1,"note":null}
+{"type":"event","time_ns":1104000000,"event":"access","pid":7,"tid":8,"comm":"app","cpu":0,"rw":"W","ip":64,"addr":8192,"file":"/data","offset":0,"symbol":null,"first":0,"note":null}
+{"type":"end","duration_ns":200000000,"events":2,"lost":0,"sampled":1,"self_ns":5,"rounds":150,"period_ns":1300000}
+"#;
+
+#[test]
+fn a_recording_is_read() {
+    let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+    std::fs::write(&file, RECORDING).unwrap();
+    let path = file.path().to_str().unwrap();
+    let said = |arguments: &[&str]| {
+        let output = trapline(&[&["access", "--read", path], arguments].concat());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = said(&["--summary"]);
+    for part in [
+        "Working set over time",
+        "Pages written by several threads",
+        "7:1 8:1",
+        "150 rounds, one each 1.300 ms",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let csv = said(&["--summary", "rw", "--format", "csv"]);
+    let rw = "total,1200000000,rw,7,1001000000,app,2,0,2,0,1,1,0,1,0";
+    assert_eq!(csv.lines().nth(1), Some(rw), "{csv}");
+    assert!(said(&[]).contains("    1.104000: handle_mm_fault: 8 W 40 2000\n"), "{}", said(&[]));
+    refuses(&["access", "--summary", "--read", path, "--format", "csv"], 1, "csv holds one table");
+    refuses(&["access", "--read", path, "-o", path], 1, "would be overwritten");
+    refuses(&["access", "--read", "/nosuch.jsonl"], 1, "cannot read /nosuch.jsonl: No such file");
+    // What came before is shown, but no totals.
+    let stops = |text: &str, line: &str| {
+        std::fs::write(&file, text).unwrap();
+        let output = trapline(&["access", "--summary", "--read", path]);
+        let (out, error) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!((output.status.code(), error.lines().count()), (Some(1), 1), "{error}");
+        assert!(error.contains(line) && !out.contains("Heat"), "{error} {out}");
+    };
+    stops(&RECORDING[..RECORDING.len() - 20], "line 5: the recording is cut off");
+    stops(RECORDING.lines().next().unwrap(), "line 1: the recording stops here");
+    std::fs::write(&file, "").unwrap();
+    refuses(&["access", "--summary", "--read", path], 1, "line 1: it is empty");
+    std::fs::write(&file, RECORDING.replace("\"access\",\"variant", "\"faults\",\"variant")).unwrap();
+    refuses(&["access", "--summary", "--read", path], 1, "line 1: it is a recording of `faults`");
 }

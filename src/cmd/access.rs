@@ -1,17 +1,20 @@
 //! `trapline access`: page accesses of programs.
 
+mod summarize;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
-use trapline_model::Source;
-use trapline_model::access::{EVENT, TOTAL};
+use trapline_model::access::TOTAL;
+use trapline_model::access::summary::{self, Summarized};
+use trapline_model::{Sink, Source};
 use trapline_probe::Launch;
 use trapline_probe::access::{Access, ENGINES, Options, Prepared, Whose};
 use trapline_probe::live::{Frame, Live};
-use trapline_view::Ftrace;
+use trapline_view::{AccessSummary, Ftrace};
 
 use crate::cmd::faults::ring_mib;
 use crate::{cli, sink};
@@ -46,6 +49,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PERCENT", value_parser = share)]
     max_overhead: Option<f64>,
 
+    #[command(flatten)]
+    summarize: summarize::Summarize,
+
     /// End after this time [default: at Ctrl-C, or with the command or processes]
     #[arg(short, long, value_name = "TIME", value_parser = cli::positive_duration)]
     duration: Option<Duration>,
@@ -76,8 +82,17 @@ pub(crate) struct Args {
 /// # Errors
 /// When nothing can be attached, the processes cannot be traced, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
-    let mut sink =
-        sink::open_with(args.format, args.output.as_deref(), EVENT, |out, _, _| Box::new(Ftrace::new(out)))?;
+    let summary = args.summarize.options();
+    if let Some(path) = &args.summarize.read {
+        let recording = summarize::open(path, args.output.as_deref())?;
+        let mut sink = sink(args, summary.as_ref())?;
+        match summary {
+            Some(summary) => pour(&mut Summarized::new(recording, summary), &mut sink)?,
+            None => pour(&mut { recording }, &mut sink)?,
+        }
+        return Ok(0);
+    }
+    let mut sink = sink(args, summary.as_ref())?;
     let options = Options {
         whose: match (args.command.is_empty(), args.exec.is_empty()) {
             (false, _) => Whose::Command,
@@ -99,15 +114,40 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let access = Access::open(&options, prepared, launch.as_ref())?;
     let frame = Frame {
         duration: args.duration,
+        interval: args.summarize.tick(),
         pids: args.pid.clone(),
         sort: TOTAL.iter().position(|field| field.name == "accesses").unwrap_or(0),
         ..Frame::default()
     };
     let mut source = Live::new(access, frame, launch)?;
+    if let Some(summary) = summary {
+        let mut summarized = Summarized::new(source, summary);
+        pour(&mut summarized, &mut sink)?;
+        source = summarized.into_source();
+    } else {
+        pour(&mut source, &mut sink)?;
+    }
+    source.into_launch().map_or(Ok(0), |mut launch| launch.wait())
+}
+
+fn sink(args: &Args, summary: Option<&summary::Options>) -> Result<sink::Named> {
+    let csv = sink::form(args.format, args.output.as_deref())? == cli::Format::Csv;
+    let schema = summarize::schema(summary, csv)?;
+    let summarized = summary.is_some();
+    sink::open_with(args.format, args.output.as_deref(), schema, |out, _, _| -> Box<dyn Sink> {
+        if summarized { Box::new(AccessSummary::new(out)) } else { Box::new(Ftrace::new(out)) }
+    })
+}
+
+/// Everything from a source into a sink.
+fn pour<S: Source>(source: &mut S, sink: &mut sink::Named) -> Result<()>
+where
+    anyhow::Error: From<S::Error>,
+{
     while let Some(item) = source.next()? {
         sink.take(&item)?;
     }
-    source.into_launch().map_or(Ok(0), |mut launch| launch.wait())
+    Ok(())
 }
 
 /// The shortest period: the time that a round takes is of this order.

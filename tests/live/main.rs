@@ -19,6 +19,7 @@ mod run;
 mod sgx;
 mod sgx_driver;
 mod step;
+mod summary;
 mod taken_away;
 mod turmoil;
 mod unharmed;
@@ -129,6 +130,12 @@ const CASES: &[Case] = &[
     Case { name: "access::hot_pages_come_back", needs: OWN, variants: RESETS, test: access::hot_pages_come_back },
     Case { name: "access::a_running_process", needs: OWN, variants: RESETS, test: access::a_running_process },
     Case { name: "access::the_period_is_what_is_wished", needs: OWN, variants: RESETS, test: access::the_period_is_what_is_wished },
+    Case { name: "access::summary::heat_is_what_was_touched", needs: OWN, variants: ENGINES, test: summary::heat_is_what_was_touched },
+    Case { name: "access::summary::sharing_is_what_was_shared", needs: OWN, variants: RESETS, test: summary::sharing_is_what_was_shared },
+    Case { name: "access::summary::distances_are_those_of_a_cycle", needs: OWN, variants: RESETS, test: summary::distances_are_those_of_a_cycle },
+    Case { name: "access::summary::windows_hold_what_was_touched_in_them", needs: OWN, variants: RESETS, test: summary::windows_hold_what_was_touched_in_them },
+    Case { name: "access::summary::a_running_process_in_intervals", needs: OWN, variants: ENGINES, test: summary::a_running_process_in_intervals },
+    Case { name: "access::summary::frames", needs: OWN, variants: &["none"], test: summary::frames },
     Case { name: "access::unharmed::the_results_are_the_same", needs: OWN, variants: ENGINES, test: unharmed::the_results_are_the_same },
     Case { name: "access::unharmed::a_killed_tracer_leaves_nothing", needs: OWN, variants: RESETS, test: unharmed::a_killed_tracer_leaves_nothing },
     Case { name: "access::unharmed::waiting_and_stopped_targets", needs: OWN, variants: RESETS, test: unharmed::waiting_and_stopped_targets },

@@ -1,5 +1,7 @@
 //! Page accesses: events, totals per process, and what a tracer can and cannot see of a process's memory.
 
+pub mod summary;
+
 use crate::field::{Field, Kind, Record, Schema, Show, Unit, Value, field, shown};
 use crate::item::Event;
 
@@ -130,6 +132,16 @@ fn letter(way: Way) -> &'static str {
         Way::Read => "R",
         Way::Write => "W",
         Way::Execute => "X",
+    }
+}
+
+/// The way of a letter.
+fn way(letter: &str) -> Option<Way> {
+    match letter {
+        "R" => Some(Way::Read),
+        "W" => Some(Way::Write),
+        "X" => Some(Way::Execute),
+        _ => None,
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Show {
     Milliseconds(usize),
     /// Nanoseconds as microseconds with so many decimals.
     Microseconds(usize),
+    /// Millionths as per cent with so many decimals.
+    Percent(usize),
     /// Bytes as megabytes (1,048,576 bytes) with so many decimals.
     Megabytes(usize),
 }

@@ -21,24 +21,7 @@ impl<W: Write> Ftrace<W> {
     }
 
     fn header(&mut self, header: &Header) -> io::Result<()> {
-        let of = |name: &str| header.settings.iter().find(|(n, _)| *n == name).map(|(_, value)| value);
-        write!(self.out, "# trapline access by {}", header.variant)?;
-        if let Some(Value::Str(reset)) = of("reset") {
-            write!(self.out, ", reset {reset}")?;
-        }
-        if let Some(Value::U64(every)) = of("every_ns") {
-            write!(self.out, ", wished every {} ms", *every as f64 / 1e6)?;
-        }
-        if let Some(Value::U64(percent)) = of("max_overhead_percent") {
-            write!(self.out, ", at most {percent} % of the target's time")?;
-        }
-        if let Some(Value::Str(changed)) = of("changed") {
-            write!(self.out, "; {changed}")?;
-        }
-        if let Some(Value::Str(sight)) = of("sight") {
-            write!(self.out, "; {}", visible(sight))?;
-        }
-        writeln!(self.out)
+        writeln!(self.out, "# {}", begun(header))
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
@@ -86,11 +69,38 @@ impl<W: Write> Ftrace<W> {
     }
 
     fn end(&mut self, end: &End) -> io::Result<()> {
-        let of = |name: &str| end.losses.iter().find(|(n, _)| *n == name).map_or(0, |&(_, n)| n);
-        let ms = |ns: u64| ns as f64 / 1e6;
-        writeln!(
-            self.out,
-            "# {:.3} s, {} events, {} lost, {} unseen, {} lives lost, {} refused, {:.1} ms of our own processor time",
+        reached(end).iter().try_for_each(|line| writeln!(self.out, "# {line}"))
+    }
+}
+
+/// What traces, and what it cannot see, in words.
+pub(crate) fn begun(header: &Header) -> String {
+    let of = |name: &str| header.settings.iter().find(|(n, _)| *n == name).map(|(_, value)| value);
+    let mut words = format!("trapline access by {}", visible(&header.variant));
+    if let Some(Value::Str(reset)) = of("reset") {
+        words.push_str(&format!(", reset {}", visible(reset)));
+    }
+    if let Some(Value::U64(every)) = of("every_ns") {
+        words.push_str(&format!(", wished every {} ms", *every as f64 / 1e6));
+    }
+    if let Some(Value::U64(percent)) = of("max_overhead_percent") {
+        words.push_str(&format!(", at most {percent} % of the target's time"));
+    }
+    for name in ["changed", "sight"] {
+        if let Some(Value::Str(text)) = of(name) {
+            words.push_str(&format!("; {}", visible(text)));
+        }
+    }
+    words
+}
+
+/// What a trace of accesses saw and lost, and how closely it looked, in words.
+pub(crate) fn reached(end: &End) -> [String; 2] {
+    let of = |name: &str| end.losses.iter().find(|(n, _)| *n == name).map_or(0, |&(_, n)| n);
+    let ms = |ns: u64| ns as f64 / 1e6;
+    [
+        format!(
+            "{:.3} s, {} events, {} lost, {} unseen, {} lives lost, {} refused, {:.1} ms of our own processor time",
             end.duration_ns as f64 / 1e9,
             end.events,
             end.lost,
@@ -98,10 +108,9 @@ impl<W: Write> Ftrace<W> {
             of("lives_lost"),
             of("refused"),
             ms(end.self_ns)
-        )?;
-        writeln!(
-            self.out,
-            "# {} rounds, one each {:.3} ms (99 % within {:.3} ms, longest {:.3} ms); {:.1} ms in resets, {:.1} ms \
+        ),
+        format!(
+            "{} rounds, one each {:.3} ms (99 % within {:.3} ms, longest {:.3} ms); {:.1} ms in resets, {:.1} ms \
              in the faults they caused; {} out of sight",
             of("rounds"),
             ms(of("period_ns")),
@@ -110,8 +119,8 @@ impl<W: Write> Ftrace<W> {
             ms(of("reset_ns")),
             ms(of("fault_ns")),
             size(of("out_of_sight_bytes"))
-        )
-    }
+        ),
+    ]
 }
 
 impl<W: Write> Sink for Ftrace<W> {

@@ -9,6 +9,7 @@ mod histogram;
 mod jsonl;
 mod kvm;
 mod lines;
+mod summary;
 mod table;
 
 pub use csv::Csv;
@@ -18,4 +19,5 @@ pub use ftrace::Ftrace;
 pub use jsonl::JsonLines;
 pub use kvm::{KvmForm, KvmTable};
 pub use lines::Lines;
+pub use summary::AccessSummary;
 pub use table::{Screen, Table};

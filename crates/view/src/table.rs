@@ -126,7 +126,12 @@ pub(crate) fn note(header: &Header) -> String {
         Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
         Value::Null | Value::Buckets(_) => None,
     });
-    format!("trapline {} by {}{}", header.tool, header.variant, settings.collect::<String>())
+    format!(
+        "trapline {} by {}{}",
+        visible(&header.tool),
+        visible(&header.variant),
+        settings.collect::<String>()
+    )
 }
 
 /// Writes a block under a title: headings, at most so many rows, their sum.
@@ -149,12 +154,12 @@ pub(crate) fn block(out: &mut impl Write, title: &str, block: &Block, most: usiz
     Ok(())
 }
 
-fn headings(schema: &Schema) -> String {
+pub(crate) fn headings(schema: &Schema) -> String {
     let cells = schema.iter().filter_map(|field| field.column.map(|c| (field, c.title.to_owned())));
     join(cells)
 }
 
-fn line(record: &Record) -> String {
+pub(crate) fn line(record: &Record) -> String {
     join(record.iter().filter_map(|(field, value)| field.column.map(|c| (field, cell(value, c.show)))))
 }
 
@@ -179,6 +184,7 @@ pub(crate) fn cell(value: &Value, show: Show) -> String {
         (Value::U64(n), Show::Hex) => format!("{n:#x}"),
         (Value::U64(n), Show::Milliseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e6),
         (Value::U64(n), Show::Microseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e3),
+        (Value::U64(n), Show::Percent(decimals)) => format!("{:.decimals$}", *n as f64 / 1e4),
         (Value::U64(n), Show::Megabytes(decimals)) => format!("{:.decimals$}", *n as f64 / 1_048_576.0),
         (Value::U64(n), Show::Integer | Show::Text) => n.to_string(),
     }

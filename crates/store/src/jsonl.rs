@@ -1,0 +1,261 @@
+//! JSON lines, as `trapline-view` writes them.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, Read};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value as Json};
+use trapline_model::{Block, End, Event, Field, Header, Item, Name, Record, Schema, Source, Unit, Value};
+
+/// The version of the form that can be read.
+const SCHEMA: u64 = 1;
+/// Events that are given together.
+const BATCH: usize = 1024;
+/// A longer line is no line of ours, bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// Whose recording it is, and what is in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Tool {
+    /// The command's name.
+    pub name: &'static str,
+    /// The fields of its events.
+    pub event: &'static Schema,
+    /// The fields of its totals.
+    pub total: &'static Schema,
+}
+
+/// Why a recording cannot be read (on).
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    /// The file does not let itself be read.
+    #[error("cannot read {name}")]
+    Io {
+        /// The recording's name.
+        name: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is not what it should be.
+    #[error("cannot read {name}: line {line}: {why}")]
+    Line {
+        /// The recording's name.
+        name: String,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// A recording of one tool, read line by line. Types of lines and fields that are not known are passed over.
+#[derive(Debug)]
+pub struct Recording<R> {
+    lines: Lines<R>,
+    tool: Tool,
+    header: Header,
+    /// What is to be given before anything more is read.
+    ready: VecDeque<Item>,
+    totals: Block,
+    ended: bool,
+}
+
+impl<R: BufRead> Recording<R> {
+    /// Reads the header. `name` is what messages call the recording.
+    ///
+    /// # Errors
+    /// When it is not a recording of this tool.
+    pub fn open(input: R, name: impl Into<String>, tool: Tool) -> Result<Self, RecordingError> {
+        let mut lines = Lines { input, name: name.into(), number: 0 };
+        let Some(first) = lines.next()? else {
+            lines.number = 1;
+            return Err(lines.wrong("it is empty, not a recording"));
+        };
+        let header = header(&first, &tool).map_err(|why| lines.wrong(why))?;
+        let ready = VecDeque::from([Item::Header(header.clone())]);
+        let totals = Block { time_ns: 0, rows: vec![], sum: None, hidden: 0 };
+        Ok(Self { lines, tool, header, ready, totals, ended: false })
+    }
+
+    /// What was run, where and how.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Reads events until there are enough of them, or to the end.
+    fn read(&mut self) -> Result<(), RecordingError> {
+        let mut events = Vec::new();
+        while events.len() < BATCH {
+            let Some(line) = self.lines.next()? else {
+                return Err(self.lines.wrong("the recording stops here, and its end is missing"));
+            };
+            let parsed = match text(&line, "type") {
+                Some("event") => record(&line, self.tool.event)
+                    .map(|(time_ns, record)| events.push(Event { time_ns, record })),
+                Some("total") => record(&line, self.tool.total).map(|(time_ns, record)| {
+                    self.totals.time_ns = time_ns;
+                    self.totals.rows.push(record);
+                }),
+                Some("end") => end(&line).map(|end| self.finish(std::mem::take(&mut events), end)),
+                Some("header") => Err("another recording begins here: one file holds one".into()),
+                Some(_) => Ok(()),
+                None => Err("it has no `type`".into()),
+            };
+            parsed.map_err(|why| self.lines.wrong(why))?;
+            if self.ended {
+                return match self.lines.next()? {
+                    Some(_) => Err(self.lines.wrong("there is more after the recording's end")),
+                    None => Ok(()),
+                };
+            }
+        }
+        self.ready.push_back(Item::Events(events));
+        Ok(())
+    }
+
+    fn finish(&mut self, events: Vec<Event>, end: End) {
+        let mut totals = self.totals.clone();
+        if totals.rows.is_empty() {
+            totals.time_ns = self.header.start_ns.saturating_add(end.duration_ns);
+        }
+        self.ready.extend([Item::Events(events), Item::Totals(totals), Item::End(end)]);
+        self.ended = true;
+    }
+}
+
+impl<R: BufRead> Source for Recording<R> {
+    type Error = RecordingError;
+
+    fn next(&mut self) -> Result<Option<Item>, RecordingError> {
+        while self.ready.is_empty() && !self.ended {
+            self.read()?;
+        }
+        Ok(self.ready.pop_front())
+    }
+}
+
+type Line = Map<String, Json>;
+
+#[derive(Debug)]
+struct Lines<R> {
+    input: R,
+    name: String,
+    number: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The next line, which is an object.
+    fn next(&mut self) -> Result<Option<Line>, RecordingError> {
+        let mut bytes = Vec::new();
+        let read = self.input.by_ref().take(LONGEST).read_until(b'\n', &mut bytes);
+        read.map_err(|source| RecordingError::Io { name: self.name.clone(), source })?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        self.number += 1;
+        let whole = bytes.ends_with(b"\n");
+        match serde_json::from_slice(&bytes) {
+            Ok(Json::Object(line)) => Ok(Some(line)),
+            Err(error) if error.is_eof() && !whole && bytes.first() == Some(&b'{') => {
+                Err(self.wrong("the recording is cut off in this line"))
+            }
+            Ok(_) | Err(_) => Err(self.wrong("it is not a JSON object: this is no recording in JSON lines")),
+        }
+    }
+
+    fn wrong(&self, why: impl Into<String>) -> RecordingError {
+        RecordingError::Line { name: self.name.clone(), line: self.number, why: why.into() }
+    }
+}
+
+fn text<'a>(line: &'a Line, name: &str) -> Option<&'a str> {
+    line.get(name).and_then(Json::as_str)
+}
+
+fn number(line: &Line, name: &str) -> Result<u64, String> {
+    line.get(name)
+        .and_then(Json::as_u64)
+        .ok_or_else(|| format!("its `{name}` is missing, or not a whole number"))
+}
+
+fn header(line: &Line, tool: &Tool) -> Result<Header, String> {
+    if text(line, "type") != Some("header") {
+        return Err("it is not the header of a recording".into());
+    }
+    match number(line, "schema")? {
+        SCHEMA => {}
+        other => return Err(format!("its form has the number {other}, and this trapline reads {SCHEMA}")),
+    }
+    match text(line, "tool") {
+        Some(name) if name == tool.name => {}
+        Some(other) => return Err(format!("it is a recording of `{other}`, not of `{}`", tool.name)),
+        None => return Err("it does not say what tool it is of".into()),
+    }
+    let word = |name| text(line, name).unwrap_or_default().to_owned();
+    let start: Timestamp =
+        word("start").parse().map_err(|_| "its `start` is missing, or not a time".to_owned())?;
+    const OWN: [&str; 9] =
+        ["type", "schema", "tool", "variant", "version", "host", "kernel", "start", "start_ns"];
+    let settings = line.iter().filter(|(name, _)| !OWN.contains(&name.as_str()) && is_name(name));
+    Ok(Header {
+        tool: tool.name.into(),
+        variant: word("variant").into(),
+        version: word("version").into(),
+        host: word("host"),
+        kernel: word("kernel"),
+        start_unix_ns: i64::try_from(start.as_nanosecond()).unwrap_or(0),
+        start_ns: number(line, "start_ns")?,
+        settings: settings
+            .filter_map(|(name, json)| Some((Name::from(name.clone()), value(json)?)))
+            .collect(),
+    })
+}
+
+/// Whether it can be the name of a field.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// A value of a kind that is known.
+fn value(json: &Json) -> Option<Value> {
+    match json {
+        Json::Null => Some(Value::Null),
+        Json::Number(n) => n.as_u64().map(Value::U64),
+        Json::String(s) => Some(Value::Str(s.clone())),
+        Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
+    }
+}
+
+fn record(line: &Line, schema: &'static Schema) -> Result<(u64, Record), String> {
+    let values: Result<Vec<Value>, String> = schema.iter().map(|field| field_of(line, field)).collect();
+    Ok((number(line, "time_ns")?, Record::new(schema, values?)))
+}
+
+/// A field that is not there is not known.
+fn field_of(line: &Line, field: &Field) -> Result<Value, String> {
+    let Some(json) = line.get(field.name) else { return Ok(Value::Null) };
+    match (value(json), field.unit) {
+        (Some(Value::Str(_)) | None, Unit::Count | Unit::Nanoseconds | Unit::Bytes | Unit::Address) => {
+            Err(format!("its `{}` is not a whole number", field.name))
+        }
+        (None, Unit::None) => Err(format!("its `{}` is neither a text nor a whole number", field.name)),
+        (Some(value), _) => Ok(value),
+    }
+}
+
+fn end(line: &Line) -> Result<End, String> {
+    const OWN: [&str; 5] = ["duration_ns", "events", "lost", "sampled", "self_ns"];
+    let [duration_ns, events, lost, sampled, self_ns] = OWN.map(|name| number(line, name));
+    let losses = line.iter().filter(|(name, _)| !OWN.contains(&name.as_str()) && is_name(name));
+    Ok(End {
+        duration_ns: duration_ns?,
+        events: events?,
+        lost: lost?,
+        sampled: sampled?,
+        self_ns: self_ns?,
+        losses: losses.filter_map(|(name, json)| Some((Name::from(name.clone()), json.as_u64()?))).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests;
