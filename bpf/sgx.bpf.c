@@ -256,6 +256,33 @@ static __always_inline int eldu(u64 encl_page, u64 secs_page, u64 ret)
 	return page_loaded(encl_of(encl_page), encl_page, !secs_page, is_error(ret) ? -ret : 0);
 }
 
+/* Where a return does not tell the arguments, they are kept from the entry. */
+static __always_inline int load_begins(u64 loading, u64 owner, u64 loading_for)
+{
+	struct handling *h = this_thread_or_new();
+
+	if (!h) {
+		add(&losses.untracked, 1);
+		return 0;
+	}
+	h->loading = loading;
+	h->owner = owner;
+	h->loading_for = loading_for;
+	return 0;
+}
+
+/* The thread whose load returns, unless the entry was not seen; `loading` is what it was given then. */
+static __always_inline struct handling *load_ends(u64 *loading)
+{
+	struct handling *h = this_thread();
+
+	if (!h || !h->loading)
+		return NULL;
+	*loading = h->loading;
+	h->loading = 0;
+	return h;
+}
+
 static __always_inline int ewb(u64 epc_page)
 {
 	u64 encl_page = read_field(epc_page, layout.epc_owner);

@@ -15,31 +15,19 @@ int BPF_KRETPROBE(kprobe_faulted, u32 ret)
 	return fault_ends(ret & VM_FAULT_ERROR);
 }
 
-/* A return does not tell the arguments: they are kept from the entry. */
 SEC("?kprobe")
 int BPF_KPROBE(kprobe_eldu, u64 encl_page, u64 secs_page)
 {
-	struct handling *h = this_thread_or_new();
-
-	if (h) {
-		h->loading = encl_page;
-		h->loading_for = secs_page;
-	} else {
-		add(&losses.untracked, 1);
-	}
-	return 0;
+	return load_begins(encl_page, 0, secs_page);
 }
 
 SEC("?kretprobe")
 int BPF_KRETPROBE(kprobe_loaded, u64 ret)
 {
-	struct handling *h = this_thread();
-	u64 encl_page = h ? h->loading : 0;
+	u64 encl_page;
+	struct handling *h = load_ends(&encl_page);
 
-	if (!encl_page)
-		return 0;
-	h->loading = 0;
-	return eldu(encl_page, h->loading_for, ret);
+	return h ? eldu(encl_page, h->loading_for, ret) : 0;
 }
 
 SEC("?kprobe")

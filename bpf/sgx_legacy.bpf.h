@@ -22,28 +22,16 @@ int BPF_KRETPROBE(legacy_faulted, u64 ret)
 SEC("?kprobe")
 int BPF_KPROBE(legacy_eldu, u64 encl, u64 encl_page, u64 epc_page, u64 is_secs)
 {
-	struct handling *h = this_thread_or_new();
-
-	if (h) {
-		h->loading = encl;
-		h->owner = encl_page;
-		h->loading_for = is_secs & 0xff;
-	} else {
-		add(&losses.untracked, 1);
-	}
-	return 0;
+	return load_begins(encl, encl_page, is_secs & 0xff);
 }
 
 SEC("?kretprobe")
 int BPF_KRETPROBE(legacy_loaded, int ret)
 {
-	struct handling *h = this_thread();
-	u64 encl = h ? h->loading : 0;
+	u64 encl;
+	struct handling *h = load_ends(&encl);
 
-	if (!encl)
-		return 0;
-	h->loading = 0;
-	return page_loaded(encl, h->owner, h->loading_for, ret < 0 ? -ret : ret);
+	return h ? page_loaded(encl, h->owner, h->loading_for, ret < 0 ? -ret : ret) : 0;
 }
 
 SEC("?kprobe")
