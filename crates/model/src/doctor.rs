@@ -1,34 +1,24 @@
 //! What `doctor` says of each variant of each tool.
 
-use crate::field::{Field, Kind, Record, Schema, Unit, Value};
-
-const fn text(name: &'static str, kind: Kind, help: &'static str) -> Field {
-    Field { name, unit: Unit::None, kind, help, column: None }
-}
+use crate::field::{Kind, Record, Schema, Unit, Value, field};
 
 /// The fields of a variant's row.
 pub const VARIANT: &Schema = &[
-    text("tool", Kind::Key, "the command"),
-    text("variant", Kind::Key, "the probe variant, best first"),
-    text("attaches", Kind::Label, "yes or no: it was loaded and attached, not guessed"),
-    text("errno", Kind::Label, "the kernel's error"),
-    text("error", Kind::Label, "what the kernel refused"),
-    text("remedy", Kind::Label, "what to do about it"),
+    field("tool", Unit::None, Kind::Key, "the command"),
+    field("variant", Unit::None, Kind::Key, "the probe variant, best first"),
+    field("attaches", Unit::None, Kind::Label, "yes or no: it was loaded and attached, not guessed"),
+    field("errno", Unit::None, Kind::Label, "the kernel's error"),
+    field("error", Unit::None, Kind::Label, "what the kernel refused"),
+    field("remedy", Unit::None, Kind::Label, "what to do about it"),
 ];
 
 /// The fields of a program's row.
 pub const PROGRAM: &Schema = &[
-    text("tool", Kind::Key, "the command"),
-    text("program", Kind::Key, "the program, by the name of its function"),
-    Field {
-        name: "insns",
-        unit: Unit::Count,
-        kind: Kind::Gauge,
-        help: "instructions that the verifier went through",
-        column: None,
-    },
-    text("errno", Kind::Label, "the kernel's error, if it was not loaded"),
-    text("error", Kind::Label, "what the kernel refused"),
+    field("tool", Unit::None, Kind::Key, "the command"),
+    field("program", Unit::None, Kind::Key, "the program, by the name of its function"),
+    field("insns", Unit::Count, Kind::Gauge, "instructions that the verifier went through"),
+    field("errno", Unit::None, Kind::Label, "the kernel's error, if it was not loaded"),
+    field("error", Unit::None, Kind::Label, "what the kernel refused"),
 ];
 
 /// The machine, as far as it decides what attaches.
