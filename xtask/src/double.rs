@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::archive::Archive;
 use crate::boot::Files;
@@ -39,7 +39,8 @@ pub fn build(files: &Files, archive: &mut Archive) -> Result<()> {
     make.arg("-C").arg(&headers.objects);
     make.args([format!("M={}", place.display()), format!("PAHOLE={}", headers.pahole.display())]);
     make.args([format!("CC={}", system::program("gcc")?.display()), "CROSS_COMPILE=".to_owned()]);
-    system::output(make.arg("modules")).context("cannot build the SGX stand-in")?;
+    let said = system::output(make.arg("modules")).context("cannot build the SGX stand-in")?;
+    ensure!(module.exists(), "make built no {}: {}", module.display(), said.trim());
     Ok(())
 }
 

@@ -57,6 +57,11 @@ impl Headers {
         let name = format!("linux-headers-{version}");
         let wanted = Wanted { name: &name, packages: packages.iter().map(String::as_str).collect() };
         let place = system::directory("cache")?.join(&name);
+        let pahole = place.join("pahole");
+        if pahole.exists() && !fs::read_to_string(&pahole)?.contains(&tools.display().to_string()) {
+            // The repository has been moved: nothing in there finds the rest of it any more.
+            fs::remove_dir_all(&place)?;
+        }
         let place =
             archive.unpacked(&wanted, |set| Layout { set, place: &place, tools: &tools, files }.arrange())?;
         Ok(Self { objects: place.join("usr/src").join(&name), pahole: place.join("pahole") })
