@@ -18,6 +18,8 @@ mod refuse;
 mod run;
 mod sgx;
 mod sgx_driver;
+mod sgx_exact;
+mod sgx_frame;
 mod step;
 mod summary;
 mod taken_away;
@@ -109,22 +111,23 @@ const CASES: &[Case] = &[
     Case { name: "kvm::a_processor_goes_offline", needs: EXITS, variants: AUTO, test: kvm_cases::a_processor_goes_offline },
     Case { name: "kvm::a_real_vmm_by_its_name", needs: EXITS, variants: AUTO, test: kvm_cases::a_real_vmm_by_its_name },
     Case { name: "kvm::without_kvm", needs: ROOT, variants: AUTO, test: kvm_cases::without_kvm },
-    Case { name: "sgx::exact::one_enclave", needs: SGX, variants: DRIVERS, test: sgx::one_enclave },
-    Case { name: "sgx::exact::one_that_grows", needs: SGX, variants: MAINLINE, test: sgx::one_that_grows },
-    Case { name: "sgx::exact::three_at_once_at_the_same_addresses", needs: SGX, variants: DRIVERS, test: sgx::three_at_once_at_the_same_addresses },
-    Case { name: "sgx::exact::far_apart_in_32_gb", needs: SGX, variants: DRIVERS, test: sgx::far_apart_in_32_gb },
-    Case { name: "sgx::exact::threads_on_all_processors", needs: SGX, variants: DRIVERS, test: sgx::threads_on_all_processors },
-    Case { name: "sgx::exact::one_that_dies", needs: SGX, variants: DRIVERS, test: sgx::one_that_dies },
-    Case { name: "sgx::exact::one_after_the_other", needs: SGX, variants: DRIVERS, test: sgx::one_after_the_other },
-    Case { name: "sgx::exact::a_guests_memory", needs: SGX, variants: MAINLINE, test: sgx::a_guests_memory },
-    Case { name: "sgx::exact::who_evicted", needs: SGX, variants: DRIVERS, test: sgx::who_evicted },
-    Case { name: "sgx::exact::a_storm", needs: SGX, variants: DRIVERS, test: sgx::a_storm },
-    Case { name: "sgx::frame::clearing_and_not", needs: SGX, variants: DRIVERS, test: sgx::clearing_and_not },
-    Case { name: "sgx::frame::groups_and_filters", needs: SGX, variants: DRIVERS, test: sgx::groups_and_filters },
-    Case { name: "sgx::frame::little_memory", needs: SGX, variants: DRIVERS, test: sgx::little_memory },
-    Case { name: "sgx::frame::the_form_for_people", needs: SGX, variants: AUTO, test: sgx::the_form_for_people },
-    Case { name: "sgx::memory::sixty_four_gigabytes", needs: SGX, variants: AUTO, test: sgx::sixty_four_gigabytes },
-    Case { name: "sgx::refuse::the_kernels_own_functions", needs: SGX, variants: AUTO, test: sgx::the_kernels_own_functions },
+    Case { name: "sgx::exact::one_enclave", needs: SGX, variants: DRIVERS, test: sgx_exact::one_enclave },
+    Case { name: "sgx::exact::one_that_grows", needs: SGX, variants: MAINLINE, test: sgx_exact::one_that_grows },
+    Case { name: "sgx::exact::three_at_once_at_the_same_addresses", needs: SGX, variants: DRIVERS, test: sgx_exact::three_at_once_at_the_same_addresses },
+    Case { name: "sgx::exact::far_apart_in_32_gb", needs: SGX, variants: DRIVERS, test: sgx_exact::far_apart_in_32_gb },
+    Case { name: "sgx::exact::threads_on_all_processors", needs: SGX, variants: DRIVERS, test: sgx_exact::threads_on_all_processors },
+    Case { name: "sgx::exact::one_that_dies", needs: SGX, variants: DRIVERS, test: sgx_exact::one_that_dies },
+    Case { name: "sgx::exact::one_after_the_other", needs: SGX, variants: DRIVERS, test: sgx_exact::one_after_the_other },
+    Case { name: "sgx::exact::a_guests_memory", needs: SGX, variants: MAINLINE, test: sgx_exact::a_guests_memory },
+    Case { name: "sgx::exact::who_evicted", needs: SGX, variants: DRIVERS, test: sgx_exact::who_evicted },
+    Case { name: "sgx::exact::a_storm", needs: SGX, variants: DRIVERS, test: sgx_exact::a_storm },
+    Case { name: "sgx::frame::clearing_and_not", needs: SGX, variants: DRIVERS, test: sgx_frame::clearing_and_not },
+    Case { name: "sgx::frame::groups_and_filters", needs: SGX, variants: DRIVERS, test: sgx_frame::groups_and_filters },
+    Case { name: "sgx::frame::little_memory", needs: SGX, variants: DRIVERS, test: sgx_frame::little_memory },
+    Case { name: "sgx::frame::the_form_for_people", needs: SGX, variants: AUTO, test: sgx_frame::the_form_for_people },
+    Case { name: "sgx::memory::sixty_four_gigabytes", needs: SGX, variants: AUTO, test: sgx_frame::sixty_four_gigabytes },
+    Case { name: "sgx::refuse::the_kernels_own_functions", needs: SGX, variants: AUTO, test: sgx_frame::the_kernels_own_functions },
+    Case { name: "sgx::refuse::fentry_on_a_module", needs: SGX, variants: AUTO, test: sgx_frame::fentry_on_a_module },
     Case { name: "access::every_touch_on_every_memory", needs: OWN, variants: RESETS, test: access::every_touch_on_every_memory },
     Case { name: "access::first_touches_are_marked", needs: OWN, variants: ENGINES, test: access::first_touches_are_marked },
     Case { name: "access::hot_pages_come_back", needs: OWN, variants: RESETS, test: access::hot_pages_come_back },

@@ -133,10 +133,14 @@ pub fn missing(name: &str, variant: &str) -> Option<String> {
 
 /// Whether a variant came to Linux after the running kernel, so that it need not be there.
 pub fn is_younger(variant: &str) -> bool {
+    variant == "rwp" && version() < (7, 3)
+}
+
+/// The running kernel's version: its first two numbers.
+pub fn version() -> (u32, u32) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap(), numbers.next().unwrap());
-    variant == "rwp" && version < (7, 3)
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
 /// The objects of JSON lines; lines that are something else (a command's own output) are left out.

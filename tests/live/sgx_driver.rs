@@ -11,7 +11,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::run::fixture;
+use crate::run::{fixture, version};
 
 pub const PAGE: usize = 4096;
 const COUNTS: &str = "/sys/kernel/debug/sgx_double";
@@ -20,12 +20,16 @@ const COUNTS: &str = "/sys/kernel/debug/sgx_double";
 pub struct Double;
 
 impl Double {
-    /// With a pool of so many pages.
-    pub fn load(pages: usize) -> Self {
+    /// With a pool of so many pages, for tests on that variant.
+    pub fn load(variant: &str, pages: usize) -> Self {
         unload();
         let module = std::env::var_os("TRAPLINE_SGX_DOUBLE").unwrap();
-        let loaded = Command::new("insmod").arg(module).arg(format!("epc_pages={pages}")).status().unwrap();
-        assert!(loaded.success());
+        let mut insmod = Command::new("insmod");
+        insmod.arg(module).arg(format!("epc_pages={pages}"));
+        if makes_a_detour(variant) {
+            insmod.arg("detour=1");
+        }
+        assert!(insmod.status().unwrap().success());
         Self
     }
 
@@ -44,6 +48,12 @@ impl Drop for Double {
     fn drop(&mut self) {
         unload();
     }
+}
+
+/// Whether the driver's functions are called by way of the kernel's own: those are what `fentry` can be attached to where
+/// it cannot be attached to a module's functions of the same names. `sgx_frame::fentry_on_a_module` shows where.
+pub fn makes_a_detour(variant: &str) -> bool {
+    variant == "fentry" && version() < (6, 4)
 }
 
 pub fn unload() {
@@ -71,7 +81,7 @@ pub fn device(variant: &str) -> &'static str {
 }
 
 /// The fixture: maps `pages`, `at` an address, in a device; then `threads` of it write and check one word of a page each
-/// `stride` pages, `rounds` times. With `asked`, only what its input says: `FIRST COUNT`, each answered by a line.
+/// `stride` pages, `rounds` times. With `asked`, only what its input says: `FIRST COUNT STRIDE`, each answered by a line.
 pub fn enclave(words: &[String]) {
     let how: Counts = words[1..].iter().flat_map(|word| parse(word)).collect();
     let get = |name: &str, default: usize| how.get(name).map_or(default, |&n| n as usize);
@@ -101,10 +111,9 @@ pub fn enclave(words: &[String]) {
     if how.contains_key("asked") {
         let mut times = BTreeMap::new();
         for line in std::io::stdin().lock().lines() {
-            let line = line.unwrap();
-            let (first, count) = line.split_once(' ').unwrap();
-            let first: usize = first.parse().unwrap();
-            for page in first..first + count.parse::<usize>().unwrap() {
+            let numbers: Vec<usize> = line.unwrap().split(' ').map(|word| word.parse().unwrap()).collect();
+            let [first, count, stride] = numbers[..] else { panic!("asked for {numbers:?}") };
+            for page in (first..first + count).step_by(stride) {
                 let time: &mut u64 = times.entry(page).or_default();
                 touch(page, *time, *time + 1);
                 *time += 1;

@@ -32,7 +32,7 @@ void sgx_page_out(struct sgx_encl_page *entry)
 DRIVER_FUNCTION struct sgx_epc_page *sgx_encl_eldu(struct sgx_encl_page *encl_page, struct sgx_epc_page *secs_page)
 {
 	struct sgx_encl *encl = encl_page->encl;
-	struct sgx_epc_page *epc = sgx_alloc_epc_page(encl_page, false);
+	struct sgx_epc_page *epc = sgx_calls.alloc_epc(encl_page, false);
 
 	if (IS_ERR(epc))
 		return epc;
@@ -51,8 +51,8 @@ DRIVER_FUNCTION void sgx_encl_ewb(struct sgx_epc_page *epc_page, struct sgx_back
 	sgx_count(&encl->counts, entry == &encl->secs ? COUNT_SECS_EVICTIONS : COUNT_EVICTIONS);
 }
 
-DRIVER_FUNCTION static struct sgx_encl_page *sgx_encl_page_alloc(struct sgx_encl *encl, unsigned long offset,
-								 u64 secinfo_flags)
+DRIVER_FUNCTION struct sgx_encl_page *sgx_encl_page_alloc(struct sgx_encl *encl, unsigned long offset,
+							  u64 secinfo_flags)
 {
 	struct sgx_encl_page *entry = kzalloc(sizeof(*entry), GFP_KERNEL);
 
@@ -67,11 +67,11 @@ static struct sgx_epc_page *load_secs(struct sgx_encl *encl)
 {
 	if (encl->secs.epc_page)
 		return encl->secs.epc_page;
-	return sgx_encl_eldu(&encl->secs, NULL);
+	return sgx_calls.eldu(&encl->secs, NULL);
 }
 
 /* Makes the page resident. The enclave's lock is held. */
-DRIVER_FUNCTION static struct sgx_encl_page *__sgx_encl_load_page(struct sgx_encl *encl, struct sgx_encl_page *entry)
+DRIVER_FUNCTION struct sgx_encl_page *__sgx_encl_load_page(struct sgx_encl *encl, struct sgx_encl_page *entry)
 {
 	struct sgx_epc_page *epc;
 
@@ -84,7 +84,7 @@ DRIVER_FUNCTION static struct sgx_encl_page *__sgx_encl_load_page(struct sgx_enc
 	epc = load_secs(encl);
 	if (IS_ERR(epc))
 		return ERR_CAST(epc);
-	epc = sgx_encl_eldu(entry, epc);
+	epc = sgx_calls.eldu(entry, epc);
 	if (IS_ERR(epc))
 		return ERR_CAST(epc);
 	encl->secs_child_cnt++;
@@ -120,7 +120,7 @@ static vm_fault_t insert(struct vm_area_struct *vma, unsigned long addr, struct 
 /* Adds a page where there is none yet. */
 static vm_fault_t sgx_encl_eaug_page(struct vm_area_struct *vma, struct sgx_encl *encl, unsigned long addr)
 {
-	struct sgx_encl_page *entry = sgx_encl_page_alloc(encl, addr - encl->base, 0);
+	struct sgx_encl_page *entry = sgx_calls.page_alloc(encl, addr - encl->base, 0);
 	struct sgx_epc_page *epc;
 	vm_fault_t ret = VM_FAULT_NOPAGE;
 
@@ -129,7 +129,7 @@ static vm_fault_t sgx_encl_eaug_page(struct vm_area_struct *vma, struct sgx_encl
 	mutex_lock(&encl->lock);
 	epc = load_secs(encl);
 	if (!IS_ERR(epc))
-		epc = sgx_alloc_epc_page(entry, false);
+		epc = sgx_calls.alloc_epc(entry, false);
 	if (IS_ERR(epc)) {
 		sgx_count(&encl->counts, COUNT_BUSY);
 		goto drop;
@@ -168,7 +168,7 @@ DRIVER_FUNCTION vm_fault_t sgx_vma_fault(struct vm_fault *vmf)
 	mutex_lock(&encl->lock);
 	entry = sgx_encl_find_or_make(encl, addr);
 	if (!IS_ERR(entry))
-		entry = __sgx_encl_load_page(encl, entry);
+		entry = sgx_calls.load_page(encl, entry);
 	if (entry == ERR_PTR(-EBUSY)) {
 		sgx_count(&encl->counts, COUNT_BUSY);
 		ret = VM_FAULT_NOPAGE;
@@ -192,10 +192,10 @@ static void sgx_vma_close(struct vm_area_struct *vma)
 {
 	struct sgx_encl *encl = vma->vm_private_data;
 
-	kref_put(&encl->refcount, sgx_encl_release);
+	kref_put(&encl->refcount, sgx_calls.release);
 }
 
-const struct vm_operations_struct sgx_vm_ops = {
+struct vm_operations_struct sgx_vm_ops = {
     .open = sgx_vma_open,
     .close = sgx_vma_close,
     .fault = sgx_vma_fault,
@@ -223,7 +223,7 @@ struct sgx_encl *sgx_encl_create(struct vm_area_struct *vma, struct address_spac
 	encl->secs.encl = encl;
 	encl->secs.desc = encl->base;
 	for (;;) {
-		epc = sgx_alloc_epc_page(&encl->secs, true);
+		epc = sgx_calls.alloc_epc(&encl->secs, true);
 		if (!IS_ERR(epc))
 			break;
 		sgx_reclaim_pages();

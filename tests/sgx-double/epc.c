@@ -106,7 +106,7 @@ static void write_out(struct sgx_epc_page *page)
 	if (encl->legacy)
 		sgx_ewb(encl, page);
 	else
-		sgx_encl_ewb(page, NULL);
+		sgx_calls.ewb(page, NULL);
 	if (current->flags & PF_KTHREAD)
 		sgx_count(&encl->counts, COUNT_BY_DAEMON);
 	entry->epc_page = NULL;
@@ -114,12 +114,12 @@ static void write_out(struct sgx_epc_page *page)
 	encl->secs_child_cnt--;
 	/* The control page goes after the last of the others; the out-of-tree driver's stays here. */
 	if (!encl->secs_child_cnt && !encl->legacy && encl->secs.epc_page) {
-		sgx_encl_ewb(encl->secs.epc_page, NULL);
+		sgx_calls.ewb(encl->secs.epc_page, NULL);
 		sgx_free_epc_page(encl->secs.epc_page);
 		encl->secs.epc_page = NULL;
 	}
 	mutex_unlock(&encl->lock);
-	kref_put(&encl->refcount, sgx_encl_release);
+	kref_put(&encl->refcount, sgx_calls.release);
 	sgx_free_epc_page(page);
 }
 

@@ -33,7 +33,7 @@ static struct sgx_encl_page *do_fault(struct sgx_encl *encl, struct vm_area_stru
 			return ERR_PTR(-EBUSY);
 		sgx_count(&encl->counts, COUNT_MAPPED);
 	} else {
-		epc = sgx_alloc_epc_page(entry, false);
+		epc = sgx_calls.alloc_epc(entry, false);
 		if (IS_ERR(epc))
 			return ERR_CAST(epc);
 		err = sgx_eldu(encl, entry, epc, false);

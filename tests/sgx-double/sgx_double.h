@@ -5,7 +5,8 @@
  * and signatures of the drivers'. What happened is counted in debugfs.
  *
  * The types have the drivers' names, and their fields the drivers' names, in another order: whoever reads them must
- * take the offsets from this module's own type information.
+ * take the offsets from this module's own type information. Up to 6.3 the order is that of Linux 6.1's own driver, for
+ * there faults may be led through it: see detour.c.
  */
 #ifndef SGX_DOUBLE_H
 #define SGX_DOUBLE_H
@@ -46,6 +47,8 @@ struct sgx_counts {
 struct sgx_backing;
 struct sgx_encl;
 
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+
 struct sgx_epc_page {
 	struct list_head list;
 	struct page *memory;
@@ -77,6 +80,50 @@ struct sgx_encl {
 	unsigned long base;
 };
 
+#else
+
+struct sgx_epc_page {
+	unsigned int section;
+	u16 flags;
+	u16 poison;
+	void *owner;
+	struct list_head list;
+	struct page *memory;
+};
+
+struct sgx_encl_page {
+	unsigned long desc;
+	unsigned long type;
+	struct sgx_epc_page *epc_page;
+	struct sgx_encl *encl;
+	u64 word;
+};
+
+struct sgx_encl {
+	unsigned long base;
+	unsigned long size;
+	unsigned long flags;
+	unsigned int page_cnt;
+	unsigned int secs_child_cnt;
+	struct mutex lock;
+	struct xarray page_array;
+	struct sgx_encl_page secs;
+	unsigned long attributes;
+	unsigned long attributes_mask;
+	cpumask_t cpumask;
+	struct file *backing;
+	struct kref refcount;
+	unsigned long pgoff;
+	bool legacy;
+	bool dynamic;
+	pid_t pid;
+	struct list_head list;
+	struct address_space *mapping;
+	struct sgx_counts counts;
+};
+
+#endif
+
 struct sgx_vepc {
 	struct mutex lock;
 	struct xarray page_array;
@@ -106,7 +153,7 @@ int sgx_unmark_page_reclaimable(struct sgx_epc_page *page);
 void sgx_reclaim_pages(void);
 
 /* encl.c: the driver in the kernel */
-extern const struct vm_operations_struct sgx_vm_ops;
+extern struct vm_operations_struct sgx_vm_ops;
 extern struct list_head sgx_encl_list;
 extern struct mutex sgx_list_lock;
 struct sgx_encl *sgx_encl_create(struct vm_area_struct *vma, struct address_space *mapping, bool legacy, bool dynamic);
@@ -118,6 +165,9 @@ void sgx_encl_ewb(struct sgx_epc_page *epc_page, struct sgx_backing *backing);
 void sgx_page_in(struct sgx_encl_page *entry, struct sgx_epc_page *epc);
 void sgx_page_out(struct sgx_encl_page *entry);
 
+struct sgx_encl_page *sgx_encl_page_alloc(struct sgx_encl *encl, unsigned long offset, u64 secinfo_flags);
+struct sgx_encl_page *__sgx_encl_load_page(struct sgx_encl *encl, struct sgx_encl_page *entry);
+
 /* legacy.c: the driver outside the kernel */
 extern const struct vm_operations_struct sgx_legacy_vm_ops;
 struct sgx_encl_page *sgx_fault_page(struct vm_area_struct *vma, unsigned long addr, unsigned int flags,
@@ -126,8 +176,24 @@ int sgx_eldu(struct sgx_encl *encl, struct sgx_encl_page *encl_page, struct sgx_
 bool sgx_ewb(struct sgx_encl *encl, struct sgx_epc_page *entry);
 
 /* vepc.c: memory for guests */
+extern struct vm_operations_struct sgx_vepc_vm_ops;
 extern const struct file_operations sgx_vepc_fops;
 vm_fault_t sgx_vepc_fault(struct vm_fault *vmf);
+
+/* detour.c: by which address the functions that probes are attached to are called */
+struct sgx_calls {
+	vm_fault_t (*vma_fault)(struct vm_fault *vmf);
+	vm_fault_t (*vepc_fault)(struct vm_fault *vmf);
+	struct sgx_epc_page *(*eldu)(struct sgx_encl_page *encl_page, struct sgx_epc_page *secs_page);
+	void (*ewb)(struct sgx_epc_page *epc_page, struct sgx_backing *backing);
+	struct sgx_encl_page *(*load_page)(struct sgx_encl *encl, struct sgx_encl_page *entry);
+	struct sgx_encl_page *(*page_alloc)(struct sgx_encl *encl, unsigned long offset, u64 secinfo_flags);
+	struct sgx_epc_page *(*alloc_epc)(void *owner, bool reclaim);
+	void (*release)(struct kref *ref);
+};
+extern struct sgx_calls sgx_calls;
+int sgx_detour_begin(void);
+void sgx_detour_end(void);
 
 /* ioctl.c: what a program can ask for */
 extern const struct file_operations sgx_encl_fops;

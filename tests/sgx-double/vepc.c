@@ -15,7 +15,7 @@ static int sgx_vepc_page(struct sgx_vepc *vepc, struct vm_area_struct *vma, unsi
 	/* A page that is there already: another thread's fault gave it out and mapped it. */
 	if (epc)
 		return 0;
-	epc = sgx_alloc_epc_page(vepc, false);
+	epc = sgx_calls.alloc_epc(vepc, false);
 	if (IS_ERR(epc))
 		return PTR_ERR(epc);
 	err = xa_err(xa_store(&vepc->page_array, PFN_DOWN(addr), epc, GFP_KERNEL));
@@ -47,7 +47,7 @@ DRIVER_FUNCTION vm_fault_t sgx_vepc_fault(struct vm_fault *vmf)
 	return err && err != -EBUSY ? VM_FAULT_SIGBUS : VM_FAULT_NOPAGE;
 }
 
-static const struct vm_operations_struct sgx_vepc_vm_ops = {
+struct vm_operations_struct sgx_vepc_vm_ops = {
     .fault = sgx_vepc_fault,
 };
 
