@@ -10,8 +10,10 @@ mod field;
 mod hist;
 mod item;
 pub mod kvm;
+mod likeness;
 pub mod sgx;
 
 pub use field::{Column, Field, Kind, Record, Schema, Show, Unit, Value};
 pub use hist::{BUCKETS, Hist, bounds, bucket};
 pub use item::{Block, End, Event, Header, Item, Name, Sink, Source};
+pub use likeness::distance;

@@ -4,7 +4,7 @@
 //! first met, and the files are held on to: by themselves, not by their names, which may be gone or mean another file
 //! in the process's own view. What cannot be named is said to be so, never guessed.
 
-mod demangle;
+pub(crate) mod demangle;
 mod elf;
 mod jit;
 mod kernel;

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use blazesym::symbolize::SrcLang;
+use cpp_demangle::DemangleOptions;
 
 /// A mangled name of a few hundred characters can stand for gigabytes: nobody reads more than this.
 const LONGEST: usize = 8 << 10;
@@ -20,21 +21,30 @@ impl Write for Limited {
 }
 
 /// The name in the words of its language; as it is, if it is not mangled or too long in full.
-pub(super) fn demangle(name: &str, language: SrcLang) -> String {
-    let rust = || {
-        let parsed = rustc_demangle::try_demangle(name).ok()?;
-        let mut out = Limited(String::new());
-        write!(out, "{parsed:#}").ok()?;
-        Some(out.0)
-    };
-    let cpp = || {
-        let parsed = cpp_demangle::Symbol::new(name).ok()?;
-        let mut out = Limited(String::new());
-        parsed.structured_demangle(&mut out, &cpp_demangle::DemangleOptions::default()).ok()?;
-        Some(out.0)
-    };
-    let demangled = if language == SrcLang::Cpp { cpp() } else { rust().or_else(cpp) };
+pub(crate) fn demangle(name: &str, language: SrcLang) -> String {
+    let cpp = || cpp(name, &DemangleOptions::default());
+    let demangled = if language == SrcLang::Cpp { cpp() } else { rust(name).or_else(cpp) };
     demangled.unwrap_or_else(|| name.to_owned())
+}
+
+/// The same without the parameters and the return type that C++ puts into a name.
+pub(crate) fn without_parameters(name: &str) -> String {
+    let plain = || cpp(name, &DemangleOptions::default().no_params().no_return_type());
+    rust(name).or_else(plain).unwrap_or_else(|| name.to_owned())
+}
+
+fn rust(name: &str) -> Option<String> {
+    let parsed = rustc_demangle::try_demangle(name).ok()?;
+    let mut out = Limited(String::new());
+    write!(out, "{parsed:#}").ok()?;
+    Some(out.0)
+}
+
+fn cpp(name: &str, options: &DemangleOptions) -> Option<String> {
+    let parsed = cpp_demangle::Symbol::new(name).ok()?;
+    let mut out = Limited(String::new());
+    parsed.structured_demangle(&mut out, options).ok()?;
+    Some(out.0)
 }
 
 #[cfg(test)]
