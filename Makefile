@@ -25,7 +25,7 @@ test: check test-host test-vm ## everything: lints, tests on this kernel, tests 
 
 check: test-deps ## formats, lints, documentation
 	$(CARGO) fmt --all --check
-	clang-format-19 --dry-run --Werror bpf/*.c bpf/*.h
+	clang-format-19 --dry-run --Werror bpf/*.c bpf/*.h include/*.h
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
 
