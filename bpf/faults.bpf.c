@@ -217,3 +217,7 @@ int kprobe_session(struct pt_regs *ctx)
 	return handling((struct vm_area_struct *)PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx),
 			(struct pt_regs *)PT_REGS_PARM4(ctx));
 }
+
+/* Last: programs are loaded in this order, and a variant that the kernel refuses is refused before these are verified.
+ */
+#include "faults_span.bpf.h"

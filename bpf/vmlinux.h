@@ -82,11 +82,21 @@ struct maple_arange_64 {
 	void *slot[10];
 };
 
+/* The page from which a process runs what probes stand in for, and that functions with probes return to. */
+struct xol_area {
+	unsigned long vaddr;
+};
+
+struct uprobes_state {
+	struct xol_area *xol_area;
+};
+
 struct mm_struct {
 	struct maple_tree mm_mt;
 	unsigned long start_brk;
 	unsigned long brk;
 	unsigned long start_stack;
+	struct uprobes_state uprobes_state;
 };
 
 struct file_system_type {

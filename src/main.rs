@@ -51,7 +51,7 @@ fn report(error: &anyhow::Error) -> u8 {
     }
     match error.downcast_ref::<OpenError>() {
         Some(OpenError::Refused(_) | OpenError::Unavailable(_)) => UNAVAILABLE,
-        Some(OpenError::NoSuchVariant { .. } | OpenError::Unfit { .. }) => cli::USAGE,
+        Some(OpenError::NoSuchVariant { .. } | OpenError::Unfit { .. } | OpenError::Span(_)) => cli::USAGE,
         _ => FAILED,
     }
 }

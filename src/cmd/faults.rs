@@ -1,5 +1,6 @@
 //! `trapline faults`: page faults of threads.
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -16,9 +17,17 @@ pub(crate) struct Args {
     #[command(flatten)]
     live: cli::Live,
 
-    /// What a row is one of: thread, process, cgroup or file
-    #[arg(long, value_name = "WHAT", default_value = "thread", value_parser = by)]
-    by: By,
+    /// What a row is one of: thread, process, cgroup, file or span [default: thread; with --span, span]
+    #[arg(long, value_name = "WHAT", value_parser = by, requires_if("span", "span"))]
+    by: Option<By>,
+
+    /// How much of each call of a function, or of each stretch between two marks, was page faults (repeatable)
+    ///
+    /// BINARY is a path, a program in PATH, or a library: with -p, one that the process has mapped. FUNCTION is a symbol
+    /// or a C++ or Rust name, whole or its last parts. A pair of USDT points (NAME__start and NAME__done, or NAME-entry
+    /// and NAME-return) is usdt:BINARY:PROVIDER:NAME.
+    #[arg(long, value_name = "BINARY:FUNCTION")]
+    span: Vec<String>,
 
     /// Show every fault as a line
     #[arg(short, long)]
@@ -48,6 +57,24 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// What a row is one of.
+    fn by(&self) -> By {
+        self.by.unwrap_or(if self.span.is_empty() { By::Thread } else { By::Span })
+    }
+
+    /// What cannot be had together, and clap cannot say.
+    fn check(&self) -> Result<(), clap::Error> {
+        let conflict = |text| Err(cli::command().error(clap::error::ErrorKind::ArgumentConflict, text));
+        match (self.by(), self.minor_latency) {
+            (By::Span, MinorLatency::Sampled(_)) => conflict(
+                "the stall of a call is that of all its faults: with --span, --minor-latency is exact or off",
+            ),
+            (By::Span, _) => Ok(()),
+            _ if self.span.is_empty() => Ok(()),
+            _ => conflict("with --span, a row is a span: leave --by away, or give --by span"),
+        }
+    }
+
     fn events(&self) -> Events {
         match (self.log_step, self.stall) {
             _ if self.verbose => Events::Faults,
@@ -64,10 +91,12 @@ impl Args {
 /// # Errors
 /// When nothing can be attached, the command cannot be run, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
-    let frame = args.live.frame(args.by.schema(), "total_ns", args.events() == Events::None)?;
+    args.check().unwrap_or_else(|error| error.exit());
+    let by = args.by();
+    let frame = args.live.frame(by.schema(), "total_ns", args.events() == Events::None)?;
     let events = args.events();
     let schema = match events {
-        Events::None => args.by.schema(),
+        Events::None => by.schema(),
         Events::Faults => EVENT,
         Events::Steps(StepOf::Stall(_)) => STALL,
         Events::Steps(_) => STEP,
@@ -79,13 +108,18 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     };
     let options = Options {
         filter: args.live.filter(),
-        by: args.by,
+        by,
+        spans: args.span.clone(),
         variant: args.live.variant.clone(),
         minor_latency: args.minor_latency,
         events,
         ring_bytes: args.ring_size << 20,
     };
     let faults = Faults::open(&options, launch.as_ref())?;
+    if let Some(warning) = faults.warning() {
+        // Nobody may be listening.
+        let _ = writeln!(io::stderr(), "trapline: {}", trapline_view::visible(warning));
+    }
     let mut source = Live::new(faults, frame, launch)?;
     while let Some(item) = source.next()? {
         sink.take(&item)?;
@@ -110,7 +144,8 @@ fn by(text: &str) -> Result<By, String> {
         "process" => Ok(By::Process),
         "cgroup" => Ok(By::Cgroup),
         "file" => Ok(By::File),
-        _ => Err("give thread, process, cgroup or file".into()),
+        "span" => Ok(By::Span),
+        _ => Err("give thread, process, cgroup, file or span".into()),
     }
 }
 

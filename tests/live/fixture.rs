@@ -32,6 +32,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "storm" => storm(number(2), number(3)),
         "on-demand" => on_demand(),
         "rename" => rename(),
+        "span" => crate::span::work(),
         "sgx" => crate::sgx_driver::enclave(&words[at + 2..]),
         "touch" => touch(&map(number(2) * PAGE, 0)),
         "turmoil" => crate::turmoil::turmoil(number(2)),
@@ -71,6 +72,25 @@ fn touch(memory: &Memory) {
         // SAFETY: within the mapping, which is writable.
         unsafe { ptr::write_volatile(memory.0.add(offset), 1) };
     }
+}
+
+/// Touches so many pages of new memory.
+pub fn touch_fresh(pages: usize) {
+    if pages > 0 {
+        touch(&map(pages * PAGE, 0));
+    }
+}
+
+/// Brings all that is mapped into memory, so that it does not fault by itself any more.
+pub fn stay_resident() {
+    // SAFETY: a number. It may be refused by a limit; then the test fails.
+    unsafe { libc::mlockall(libc::MCL_CURRENT) };
+    thread_faults();
+}
+
+/// This thread's major and minor faults so far.
+pub fn thread_faults() -> (i64, i64) {
+    rusage(libc::RUSAGE_THREAD)
 }
 
 fn look(memory: &Memory, offset: usize) -> u8 {

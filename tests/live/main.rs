@@ -20,6 +20,7 @@ mod sgx;
 mod sgx_driver;
 mod sgx_exact;
 mod sgx_frame;
+mod span;
 mod step;
 mod summary;
 mod taken_away;
@@ -81,6 +82,14 @@ const CASES: &[Case] = &[
     Case { name: "faults::step::stalls", needs: ROOT, variants: TIMING, test: step::stalls },
     Case { name: "faults::file::rows_add_up", needs: ROOT, variants: TIMING, test: file::rows_add_up },
     Case { name: "faults::file::counters_are_refused", needs: ROOT, variants: AUTO, test: file::counters_are_refused },
+    Case { name: "faults::span::calls_and_faults_are_exact", needs: ROOT, variants: ALL, test: span::calls_and_faults_are_exact },
+    Case { name: "faults::span::recursion", needs: ROOT, variants: ALL, test: span::recursion },
+    Case { name: "faults::span::times", needs: ROOT, variants: TIMING, test: span::times },
+    Case { name: "faults::span::returns_that_never_come", needs: ROOT, variants: ALL, test: span::returns_that_never_come },
+    Case { name: "faults::span::marks", needs: ROOT, variants: ALL, test: span::marks },
+    Case { name: "faults::span::names", needs: ROOT, variants: AUTO, test: span::names },
+    Case { name: "faults::span::a_running_process", needs: ROOT, variants: ALL, test: span::a_running_process },
+    Case { name: "faults::span::what_cannot_be_is_said", needs: ROOT, variants: AUTO, test: span::what_cannot_be_is_said },
     Case { name: "faults::frame::intervals_add_up", needs: ROOT, variants: ALL, test: frame::intervals_add_up },
     Case { name: "faults::frame::filters", needs: ROOT, variants: ALL, test: frame::filters },
     Case { name: "faults::frame::a_process_that_ends", needs: ROOT, variants: AUTO, test: frame::a_process_that_ends },

@@ -56,6 +56,8 @@ pub enum Show {
     Microseconds(usize),
     /// Millionths as per cent with so many decimals.
     Percent(usize),
+    /// Thousandths as ones with so many decimals.
+    Thousandths(usize),
     /// Bytes as megabytes (1,048,576 bytes) with so many decimals.
     Megabytes(usize),
 }

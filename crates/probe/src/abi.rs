@@ -207,6 +207,44 @@ mirror! {
     }
 }
 
+/// SPANS_MAX in `bpf/faults_span.h`.
+pub(crate) const SPANS_MAX: usize = 64;
+
+mirror! {
+    /// Times of single calls.
+    FaultsCallTimes = "faults_call_times" {
+        all: FaultsExtremes,
+        recent: [FaultsExtremes; 2],
+        hist: [u64; BUCKETS],
+    }
+}
+
+mirror! {
+    /// One span.
+    FaultsSpan = "faults_span" {
+        calls: u64,
+        unfinished: u64,
+        major: u64,
+        minor: u64,
+        timed: u64,
+        stall_ns: u64,
+        major_ns: u64,
+        span_ns: u64,
+        stall: FaultsCallTimes,
+        span: FaultsCallTimes,
+    }
+}
+
+mirror! {
+    /// What could not be told of any span.
+    FaultsSpanLosses = "faults_span_losses" {
+        unentered: u64,
+        too_deep: u64,
+        unkept: u64,
+        open: u64,
+    }
+}
+
 mirror! {
     /// Which processes the access programs follow.
     AccessConfig = "access_config" {
@@ -447,6 +485,9 @@ mod tests {
                 FaultsStep::layout(),
                 FaultsAlive::layout(),
                 FaultsLosses::layout(),
+                FaultsCallTimes::layout(),
+                FaultsSpan::layout(),
+                FaultsSpanLosses::layout(),
             ],
         );
         compare(

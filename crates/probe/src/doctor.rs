@@ -7,7 +7,7 @@ use trapline_model::faults::By;
 
 use crate::abi::{BY_TID, TrapFilter};
 use crate::access;
-use crate::faults::{Events, FaultsRecipe, MinorLatency};
+use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency};
 use crate::kvm::{self, KvmRecipe};
 use crate::sgx::SgxRecipe;
 use crate::sgx_driver::Driver;
@@ -89,6 +89,7 @@ fn faults() -> FaultsRecipe {
     FaultsRecipe {
         filter: nobody(),
         by: By::Thread,
+        spans: Kinds::default(),
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
         ring_bytes: 64 << 10,

@@ -3,6 +3,7 @@
 mod files;
 mod groups;
 mod recipe;
+mod span;
 
 use std::fmt;
 use std::io::{self, Read};
@@ -20,8 +21,12 @@ use self::groups::Groups;
 #[cfg(test)]
 pub(crate) use self::recipe::OBJECT;
 pub(crate) use self::recipe::{FaultsRecipe, SEEING};
+pub(crate) use self::span::Kinds;
+pub use self::span::SpanError;
+use self::span::Spans;
 use crate::abi::{
-    self, BY_PID, FaultsControl, FaultsEvent, FaultsLosses, FaultsStats, FaultsStep, FaultsThread,
+    self, BY_PID, FaultsControl, FaultsEvent, FaultsExtremes, FaultsLosses, FaultsStats, FaultsStep,
+    FaultsThread,
 };
 use crate::cgroup::Paths;
 use crate::filter::Filter;
@@ -73,6 +78,8 @@ pub struct Options {
     pub filter: Filter,
     /// What a row is one of.
     pub by: By,
+    /// With [`By::Span`]: `BINARY:FUNCTION` or `usdt:BINARY:PROVIDER:NAME`.
+    pub spans: Vec<String>,
     /// Only this variant, not the first that works.
     pub variant: Option<String>,
     /// Which minor faults are timed.
@@ -90,6 +97,8 @@ pub struct Faults {
     read: Link,
     retired: MapHandle,
     groups: Option<Groups>,
+    spans: Option<Spans>,
+    warning: Option<String>,
     incoming: Incoming,
     ledger: Ledger,
     cgroups: Paths,
@@ -126,10 +135,12 @@ impl Faults {
                 why: "it reads the threads' counters and sees no single fault, so it cannot tell what each was for",
             });
         }
+        let spans = span::find(&options.spans, &options.filter.pids)?;
         let filter = options.filter.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
         let mut recipe = FaultsRecipe {
             filter: filter.map_err(anyhow::Error::from)?,
             by: options.by,
+            spans: span::kinds(&spans),
             // Every fault has its line or its row, or may be the one that counts, so every fault is seen.
             minor_latency: if options.events == Events::None && !options.by.each_fault() {
                 options.minor_latency
@@ -146,7 +157,19 @@ impl Faults {
             attached = variant::open(&recipe, Some(attached.variant))?;
         }
         let pids = options.filter.pids.iter().copied().chain(launch.map(Launch::pid));
-        Ok(Self::start(attached, &recipe, pids)?)
+        let mut faults = Self::start(attached, &recipe, pids)?;
+        if !spans.is_empty() {
+            let timing = faults.settings.timing;
+            faults.warning = span::warning(&spans);
+            faults.spans = Some(Spans::attach(&faults.attached, &spans, &options.filter.pids, timing)?);
+        }
+        Ok(faults)
+    }
+
+    /// What a user has to know beforehand.
+    #[must_use]
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     fn start(attached: Attached, recipe: &FaultsRecipe, pids: impl Iterator<Item = u32>) -> Result<Self> {
@@ -177,8 +200,11 @@ impl Faults {
             read,
             retired,
             groups,
+            spans: None,
+            warning: None,
             incoming,
-            ledger: Ledger::new(recipe.by, timing),
+            // Spans have a ledger of their own; beside it, threads are counted.
+            ledger: Ledger::new(if recipe.by == By::Span { By::Thread } else { recipe.by }, timing),
             cgroups: Paths::default(),
             settings,
             epoch: 0,
@@ -192,7 +218,8 @@ impl Faults {
         self.read_threads(epoch, last)?;
         // After the living: a thread that ended in between is in both, and its end replaces its life.
         self.fetch_ended(epoch)?;
-        self.read_groups(epoch)
+        self.read_groups(epoch)?;
+        self.spans.as_mut().map_or(Ok(()), |spans| spans.read(epoch))
     }
 
     fn read_threads(&mut self, epoch: u64, last: bool) -> Result<()> {
@@ -263,11 +290,18 @@ impl Tool for Faults {
 
     fn interval(&mut self, cumulative: bool) -> Result<Block> {
         self.read(false)?;
-        Ok(self.ledger.interval(system::monotonic_ns(), cumulative))
+        let threads = self.ledger.interval(system::monotonic_ns(), cumulative);
+        Ok(match &mut self.spans {
+            Some(spans) => spans.ledger.interval(threads.time_ns, cumulative),
+            None => threads,
+        })
     }
 
     fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
         let missed = self.attached.missed(|_| true)?;
+        if let Some(spans) = &mut self.spans {
+            spans.detach();
+        }
         if self.groups.is_some() {
             // While faults are still seen: what the variant could not see is what is left then.
             self.read_threads(self.epoch, true)?;
@@ -282,23 +316,29 @@ impl Tool for Faults {
             events.extend(order.rest().iter().flat_map(|step| step.events(*of)));
         }
         let time_ns = system::monotonic_ns();
-        let rows = self.ledger.interval(time_ns, cumulative);
-        let totals = self.ledger.totals(time_ns);
+        let mut rows = self.ledger.interval(time_ns, cumulative);
+        let mut totals = self.ledger.totals(time_ns);
         let losses: FaultsLosses = self.attached.read(".bss.losses")?;
         let unattributed = losses.unattributed_major + losses.unattributed_minor;
         let sum = |name| match totals.sum.as_ref().and_then(|sum| sum.get(name)) {
             Some(&Value::U64(n)) => n,
             _ => 0,
         };
+        let counted = sum("major") + sum("minor") + unattributed;
+        let mut losses_of_spans = Vec::new();
+        if let Some(spans) = &mut self.spans {
+            (rows, totals) = (spans.ledger.interval(time_ns, cumulative), spans.ledger.totals(time_ns));
+            losses_of_spans = spans.losses(&self.attached)?;
+        }
         Ok(Last {
-            counted: sum("major") + sum("minor") + unattributed,
+            counted,
             rows,
             lost: losses.events,
             sampled: match self.settings.timing {
                 Timing::All(weight) => weight.into(),
                 Timing::None | Timing::Major => 1,
             },
-            losses: vec![
+            losses: [
                 ("unattributed", unattributed),
                 ("untracked", losses.untracked),
                 ("uncounted", losses.uncounted),
@@ -306,7 +346,10 @@ impl Tool for Faults {
                 ("crowded", losses.crowded),
                 ("missed", missed),
                 ("folded", self.ledger.folded()),
-            ],
+            ]
+            .into_iter()
+            .chain(losses_of_spans)
+            .collect(),
             verbose: self.settings.events == Events::Faults,
             totals,
         })
@@ -339,17 +382,22 @@ fn figures(of: &FaultsStats, epoch: u64) -> (Stats, Extremes, Extremes) {
         minor_ns: of.minor_ns,
         hist: Hist::new(&of.hist),
     };
+    (stats, Extremes { max_ns: of.max_ns, min_ns: of.min_ns }, recent(&of.recent, epoch))
+}
+
+/// The extremes of the interval `epoch`, out of those that the kernel half keeps.
+fn recent(of: &[FaultsExtremes], epoch: u64) -> Extremes {
     let longest = (1 << abi::TIME_BITS) - 1;
     // What came between the begin of the next interval and this reading is in the figures, so it is in the extremes too.
     let is_recent = |word: u64| [epoch, epoch + 1].map(|e| e << abi::TIME_BITS).contains(&(word & !longest));
     let mut recent = Extremes::default();
-    for of in &of.recent {
+    for of in of {
         recent.add(Extremes {
             max_ns: if is_recent(of.max) { of.max & longest } else { 0 },
             min_ns: if is_recent(of.min) { longest - (of.min & longest) } else { u64::MAX },
         });
     }
-    (stats, Extremes { max_ns: of.max_ns, min_ns: of.min_ns }, recent)
+    recent
 }
 
 /// An event as it is shown: one for each fault that it stands for.

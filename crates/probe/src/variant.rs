@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use thiserror::Error;
 use trapline_model::doctor::Refusal;
 
+use crate::faults::SpanError;
 use crate::system;
 
 /// One way to watch: programs that load and attach together.
@@ -52,6 +53,9 @@ pub enum OpenError {
         /// The reason.
         why: &'static str,
     },
+    /// A span that cannot be watched.
+    #[error(transparent)]
+    Span(#[from] SpanError),
     /// What the tool watches is not on this machine.
     #[error("{0:#}")]
     Unavailable(anyhow::Error),

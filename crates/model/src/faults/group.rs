@@ -16,6 +16,8 @@ pub enum By {
     Cgroup,
     /// A mapped file, or a sort of memory that is none.
     File,
+    /// A span: see [`SpanLedger`](super::SpanLedger), which makes those rows.
+    Span,
 }
 
 /// Which row.
@@ -105,7 +107,7 @@ impl By {
     #[must_use]
     pub fn each_fault(self) -> bool {
         match self {
-            Self::Thread | Self::Process | Self::Cgroup => false,
+            Self::Thread | Self::Process | Self::Cgroup | Self::Span => false,
             Self::File => true,
         }
     }
@@ -117,6 +119,7 @@ impl By {
             Self::Thread => const { &figures::<4, 14>([PID, TID, BIRTH, COMM]) },
             Self::Process => const { &figures::<3, 13>([PID, BIRTH, COMM]) },
             Self::Cgroup => const { &figures::<3, 13>([CGROUP, CONTAINER, POD]) },
+            Self::Span => super::SPAN,
             Self::File => const { &figures::<5, 15>([FILE, OFFSET, OFFSET_END, DEVICE, INODE]) },
         }
     }
@@ -127,7 +130,7 @@ impl By {
             Self::Process => (Key::Process(report.process), Rc::clone(&report.process_comm)),
             Self::Cgroup => (Key::Cgroup(Rc::clone(&report.cgroup)), Rc::clone(&report.cgroup)),
             // Those by each fault have no row for a thread.
-            Self::Thread | Self::File => (Key::Thread(report.thread), Rc::clone(&report.comm)),
+            Self::Thread | Self::File | Self::Span => (Key::Thread(report.thread), Rc::clone(&report.comm)),
         }
     }
 
@@ -141,7 +144,8 @@ impl By {
             Key::None | Key::Cgroup(_) | Key::Rest => {}
         }
         match self {
-            Self::Thread => vec![
+            // Spans have a ledger of their own; beside it, threads are counted.
+            Self::Thread | Self::Span => vec![
                 thread.map(|t| t.pid).into(),
                 thread.map(|t| t.tid).into(),
                 thread.map(|t| t.start_ns).into(),

@@ -3,6 +3,7 @@
 mod fault;
 mod group;
 mod ledger;
+mod span;
 mod step;
 
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use crate::hist::Hist;
 pub use fault::{Access, Fault};
 pub use group::{By, File, Group, Key};
 pub use ledger::Ledger;
+pub use span::{CallTimes, Calls, SPAN, SpanLedger};
 pub use step::{InOrder, Process, Step, StepOf};
 
 const PID: Field = shown(field("pid", Unit::None, Kind::Key, "process id"), "PID", 8, Show::Integer);

@@ -11,7 +11,7 @@ use trapline_model::faults::By;
 use super::targets::Targets;
 use super::{Options, Whose};
 use crate::abi::{self, AccessConfig, AccessLife, BY_PID, FaultsEvent, FaultsLosses, TrapFilter};
-use crate::faults::{Events, FaultsRecipe, MinorLatency, SEEING};
+use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, SEEING};
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::ring::Ring;
@@ -128,6 +128,7 @@ impl Probes {
             // Others join while it runs.
             filter: TrapFilter { by: BY_PID, ..filter },
             by: By::Thread,
+            spans: Kinds::default(),
             minor_latency: MinorLatency::Exact,
             events: Events::Faults,
             ring_bytes: options.ring_bytes,

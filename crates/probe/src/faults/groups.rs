@@ -32,7 +32,7 @@ impl Groups {
     /// The groups that rows of this sort are made of; nothing if they are made of threads.
     pub(super) fn open(attached: &Attached, by: By) -> Result<Option<Self>> {
         let kind = match by {
-            By::Thread | By::Process | By::Cgroup => return Ok(None),
+            By::Thread | By::Process | By::Cgroup | By::Span => return Ok(None),
             By::File => Kind::File(Files::open(attached)?),
         };
         Ok(Some(Self { read: attached.map_iterator("groups_read", "groups")?, kind }))

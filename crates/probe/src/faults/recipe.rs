@@ -5,6 +5,7 @@ use bytemuck::bytes_of;
 use libbpf_rs::{Link, OpenObject, ProgramMut};
 use trapline_model::faults::{By, StepOf};
 
+use super::span::{self, Kinds};
 use super::{Events, MinorLatency};
 use crate::abi::{self, BY_CGROUP, BY_COMM, FaultsAlive, FaultsConfig, TrapFilter};
 use crate::perf::{self, Software};
@@ -33,7 +34,7 @@ const GROUPS: u32 = 32_768;
 /// What the kernel half calls it.
 fn group(by: By) -> u32 {
     match by {
-        By::Thread | By::Process | By::Cgroup => abi::GROUP_NONE,
+        By::Thread | By::Process | By::Cgroup | By::Span => abi::GROUP_NONE,
         By::File => abi::GROUP_FILE,
     }
 }
@@ -42,6 +43,7 @@ fn group(by: By) -> u32 {
 pub(crate) struct FaultsRecipe {
     pub(crate) filter: TrapFilter,
     pub(crate) by: By,
+    pub(crate) spans: Kinds,
     pub(crate) minor_latency: MinorLatency,
     pub(crate) events: Events,
     pub(crate) ring_bytes: u32,
@@ -74,6 +76,7 @@ impl Recipe for FaultsRecipe {
         if self.by.each_fault() {
             names.push("groups_read");
         }
+        names.extend(self.spans.programs());
         if self.by == By::File {
             names.push("names_read");
         }
@@ -102,6 +105,7 @@ impl Recipe for FaultsRecipe {
                 Some(".rodata.filter") => map.set_initial_value(bytes_of(&self.filter))?,
                 Some(".rodata.config") => map.set_initial_value(bytes_of(&config))?,
                 Some("events") if self.events != Events::None => map.set_max_entries(self.ring_bytes)?,
+                Some("span_cells") if self.spans.many > 0 => map.set_max_entries(self.spans.many)?,
                 Some("groups") if self.by.each_fault() => map.set_max_entries(GROUPS)?,
                 _ => {}
             }
@@ -111,7 +115,10 @@ impl Recipe for FaultsRecipe {
 
     fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
         let (event, period) = match (program.name().to_str(), self.minor_latency) {
-            (Some("threads_adopt" | "threads_read" | "groups_read" | "names_read"), _) => return Ok(vec![]),
+            (Some("threads_adopt" | "threads_read" | "groups_read" | "names_read" | "span_remains"), _) => {
+                return Ok(vec![]);
+            }
+            (Some(name), _) if span::is_placed(name) => return Ok(vec![]),
             (Some("tracepoint_minor"), MinorLatency::Off) => return Ok(vec![]),
             (Some("tracepoint_minor"), MinorLatency::Exact) => (Software::MinorFaults, 1),
             (Some("tracepoint_minor"), MinorLatency::Sampled(n)) => (Software::MinorFaults, n.into()),

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Spans: what a thread's figures are at the entry of a function (or at a mark) and at its return, as a difference.
+ * A fault costs nothing more for that. Calls that never return (longjmp, an exception, the end of the thread) are found
+ * by the stack: what lies deeper than the stack is now was left.
+ */
+#ifndef TRAPLINE_FAULTS_SPAN_BPF_H
+#define TRAPLINE_FAULTS_SPAN_BPF_H
+
+#include "faults_thread.bpf.h"
+#include "faults_span.h"
+
+/* A function has taken its return address off the stack when it has returned. */
+#if defined(__TARGET_ARCH_x86)
+#define SPAN_ENTRY_SP(ctx) (PT_REGS_SP(ctx) - 8)
+#else
+#define SPAN_ENTRY_SP(ctx) PT_REGS_SP(ctx)
+#endif
+
+#define SPAN_GONE (~0u) /* a frame in the middle that is no longer one */
+
+/* An open span. */
+struct span_frame {
+	u64 sp;    /* at a function's entry, where its return address is; at a mark, the end of the stack */
+	u64 place; /* of a mark: its instruction; 0: a function's */
+	u64 time_ns;
+	u64 major; /* the thread's figures then */
+	u64 minor;
+	u64 timed;
+	u64 stall_ns;
+	u64 major_ns;
+	u32 span;
+	u32 pad;
+};
+
+/* The open spans of a thread, innermost last. */
+struct span_stack {
+	u32 depth;
+	u32 pad;
+	u8 open[SPANS_MAX]; /* how many of each span */
+	struct span_frame frames[SPANS_DEPTH];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct span_stack);
+} span_stacks SEC(".maps");
+
+/* By span. A program may be preempted by another one on its processor, so even these are changed atomically. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1); /* user space sets how many */
+	__type(key, u32);
+	__type(value, struct faults_span);
+} span_cells SEC(".maps");
+
+struct faults_span_losses span_losses SEC(".bss.spans") = {};
+
+/* Keeps an index within an array in a way that the compiler cannot find needless: the verifier wants to see it. */
+#define SPAN_WITHIN(index, size)                                                                                       \
+	({                                                                                                             \
+		u64 _index = (index);                                                                                  \
+		asm volatile("%0 &= %1" : "+r"(_index) : "i"((size) - 1));                                             \
+		_index;                                                                                                \
+	})
+
+static __always_inline struct span_frame *frame_at(struct span_stack *s, u32 at)
+{
+	return &s->frames[SPAN_WITHIN(at, SPANS_DEPTH)];
+}
+
+static __always_inline u8 *open_of(struct span_stack *s, u32 span)
+{
+	return &s->open[SPAN_WITHIN(span, SPANS_MAX)];
+}
+
+/* Forgets a frame, wherever it is. */
+static __always_inline void close_frame(struct span_stack *s, struct span_frame *f)
+{
+	(*open_of(s, f->span))--;
+	f->span = SPAN_GONE;
+}
+
+static __always_inline void leave(struct span_stack *s, struct span_frame *f)
+{
+	u32 span = f->span;
+	struct faults_span *cell = bpf_map_lookup_elem(&span_cells, &span);
+
+	if (cell)
+		add(&cell->unfinished, 1);
+	close_frame(s, f);
+}
+
+/* Takes away what is no longer a frame from the end. */
+static __always_inline void trim(struct span_stack *s)
+{
+	for (int i = 0; i < SPANS_DEPTH; i++) {
+		if (!s->depth || frame_at(s, s->depth - 1)->span != SPAN_GONE)
+			return;
+		s->depth--;
+	}
+}
+
+static __always_inline void leave_all(struct task_struct *task)
+{
+	struct span_stack *s = bpf_task_storage_get(&span_stacks, task, 0, 0);
+
+	if (!s)
+		return;
+	for (u32 at = 0; at < SPANS_DEPTH; at++) {
+		if (at >= s->depth)
+			break;
+		if (frame_at(s, at)->span != SPAN_GONE)
+			leave(s, frame_at(s, at));
+	}
+	s->depth = 0;
+}
+
+/*
+ * At a function's entry: calls whose return address lies deeper than the stack is now were left. One that lies where
+ * ours does was left too, unless it has jumped here (a tail call): then our return address is already the kernel's
+ * trampoline, which stands in for the one before.
+ */
+static __always_inline void leave_deeper(struct span_stack *s, struct task_struct *task, u64 sp)
+{
+	u64 trampoline = 0, back = 0;
+	u32 depth = s->depth;
+	bool jumped = false;
+
+	if (!depth)
+		return;
+	trampoline = BPF_CORE_READ(task, mm, uprobes_state.xol_area, vaddr);
+	if (trampoline && !bpf_probe_read_user(&back, sizeof(back), (void *)sp))
+		jumped = back == trampoline;
+	for (u32 i = 0; i < SPANS_DEPTH; i++) {
+		struct span_frame *f;
+
+		if (i >= depth)
+			break;
+		f = frame_at(s, depth - 1 - i);
+		if (f->span == SPAN_GONE || f->place)
+			continue;
+		if (f->sp > sp || (f->sp == sp && jumped))
+			break;
+		leave(s, f);
+	}
+	trim(s);
+}
+
+/* At a mark: the same span that began here, no less deep in the stack, was left. */
+static __always_inline void leave_marked(struct span_stack *s, u32 span, u64 place, u64 sp)
+{
+	u32 depth = s->depth;
+
+	if (!*open_of(s, span))
+		return;
+	for (u32 i = 0; i < SPANS_DEPTH; i++) {
+		struct span_frame *f;
+
+		if (i >= depth)
+			break;
+		f = frame_at(s, depth - 1 - i);
+		if (f->span == span && f->place == place && f->sp <= sp)
+			leave(s, f);
+	}
+	trim(s);
+}
+
+static __always_inline int span_begins(struct pt_regs *ctx, bool mark)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct tracked *t = wanted_thread(task);
+	u32 span = bpf_get_attach_cookie(ctx);
+	u64 sp = PT_REGS_SP(ctx), place = mark ? PT_REGS_IP(ctx) : 0;
+	struct faults_stats *stats;
+	struct span_stack *s;
+	struct span_frame *f;
+
+	if (!t || span >= SPANS_MAX)
+		return 0;
+	s = bpf_task_storage_get(&span_stacks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!s) {
+		add(&span_losses.unkept, 1);
+		return 0;
+	}
+	if (mark)
+		leave_marked(s, span, place, sp);
+	else
+		leave_deeper(s, task, sp);
+	if (s->depth >= SPANS_DEPTH) {
+		add(&span_losses.too_deep, 1);
+		return 0;
+	}
+	f = frame_at(s, s->depth);
+	s->depth++;
+	(*open_of(s, span))++;
+	stats = &t->row.stats;
+	f->sp = sp;
+	f->place = place;
+	f->major = task->maj_flt;
+	f->minor = task->min_flt;
+	f->timed = stats->timed_major + stats->timed_minor;
+	f->stall_ns = stats->major_ns + stats->minor_ns;
+	f->major_ns = stats->major_ns;
+	f->span = span;
+	f->pad = 0;
+	f->time_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+static __always_inline void call_took(struct faults_call_times *times, u64 ns)
+{
+	u32 bucket = hist_bucket(ns) & (TRAP_BUCKETS - 1);
+	u64 epoch = control.epoch;
+
+	add(&times->hist[bucket], 1);
+	stats_recent(&times->all, 0, ns, true);
+	stats_recent(&times->recent[epoch & 1], epoch, ns, true);
+}
+
+static __always_inline void span_is(struct span_stack *s, struct span_frame *f, struct tracked *t,
+				    struct task_struct *task, u64 now)
+{
+	struct faults_stats *stats = &t->row.stats;
+	u64 ns = now - f->time_ns, stall = stats->major_ns + stats->minor_ns - f->stall_ns;
+	u32 span = f->span;
+	struct faults_span *cell = bpf_map_lookup_elem(&span_cells, &span);
+
+	close_frame(s, f);
+	if (!cell)
+		return;
+	add(&cell->calls, 1);
+	call_took(&cell->stall, stall);
+	call_took(&cell->span, ns);
+	if (*open_of(s, span))
+		return;
+	add(&cell->major, task->maj_flt - f->major);
+	add(&cell->minor, task->min_flt - f->minor);
+	add(&cell->timed, stats->timed_major + stats->timed_minor - f->timed);
+	add(&cell->stall_ns, stall);
+	add(&cell->major_ns, stats->major_ns - f->major_ns);
+	add(&cell->span_ns, ns);
+}
+
+static __always_inline int span_ends(struct pt_regs *ctx, bool mark)
+{
+	u64 now = bpf_ktime_get_ns();
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
+	struct span_stack *s = bpf_task_storage_get(&span_stacks, task, 0, 0);
+	u32 span = bpf_get_attach_cookie(ctx);
+	u64 sp = SPAN_ENTRY_SP(ctx);
+	bool found = false;
+	u32 depth;
+
+	if (!t)
+		return 0;
+	depth = s ? s->depth : 0;
+	for (u32 i = 0; i < SPANS_DEPTH; i++) {
+		struct span_frame *f;
+
+		if (!s || i >= depth)
+			break;
+		f = frame_at(s, depth - 1 - i);
+		if (f->span == SPAN_GONE || mark != !!f->place)
+			continue;
+		if (!mark && f->sp > sp)
+			break;
+		if (f->span == span && (mark || f->sp == sp)) {
+			found = true;
+			/* What it did since it left the filter is not known. */
+			if (t->unwanted)
+				leave(s, f);
+			else
+				span_is(s, f, t, task, now);
+			break;
+		}
+		if (!mark)
+			leave(s, f);
+	}
+	if (found)
+		trim(s);
+	else if (!t->unwanted)
+		add(&span_losses.unentered, 1);
+	return 0;
+}
+
+SEC("?uprobe")
+int span_enters(struct pt_regs *ctx)
+{
+	return span_begins(ctx, false);
+}
+
+SEC("?uretprobe")
+int span_returns(struct pt_regs *ctx)
+{
+	return span_ends(ctx, false);
+}
+
+SEC("?uprobe")
+int span_starts(struct pt_regs *ctx)
+{
+	return span_begins(ctx, true);
+}
+
+SEC("?uprobe")
+int span_is_done(struct pt_regs *ctx)
+{
+	return span_ends(ctx, true);
+}
+
+SEC("?tp_btf/sched_process_exit")
+int BPF_PROG(span_thread_ends, struct task_struct *task)
+{
+	leave_all(task);
+	return 0;
+}
+
+/* Nothing of the program that it was returns any more. */
+SEC("?tp_btf/sched_process_exec")
+int BPF_PROG(span_thread_execs, struct task_struct *task)
+{
+	leave_all(task);
+	return 0;
+}
+
+/* At the end: what is still open. */
+SEC("?iter/task")
+int span_remains(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct span_stack *s;
+
+	if (!task)
+		return 0;
+	s = bpf_task_storage_get(&span_stacks, task, 0, 0);
+	if (!s)
+		return 0;
+	for (u32 at = 0; at < SPANS_DEPTH; at++) {
+		if (at >= s->depth)
+			break;
+		if (frame_at(s, at)->span != SPAN_GONE)
+			add(&span_losses.open, 1);
+	}
+	return 0;
+}
+
+#endif

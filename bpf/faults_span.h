@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Spans: what the kernel half tells of them. Mirrored in crates/probe/src/abi.rs, compared by a test. */
+#ifndef TRAPLINE_FAULTS_SPAN_H
+#define TRAPLINE_FAULTS_SPAN_H
+
+#include "faults.h"
+
+#define SPANS_MAX   64
+#define SPANS_DEPTH 64 /* open spans of a thread; the kernel waits for as many returns (MAX_URETPROBE_DEPTH) */
+
+/* Times of single calls. */
+struct faults_call_times {
+	struct faults_extremes all;       /* under interval 0: of the whole run */
+	struct faults_extremes recent[2]; /* of interval n in recent[n % 2] */
+	__u64 hist[TRAP_BUCKETS];
+};
+
+/* One span. In the sums, a call within a call of the same span is in the outer one only. */
+struct faults_span {
+	__u64 calls; /* finished ones */
+	__u64 unfinished;
+	__u64 major; /* faults, by the kernel's own accounting */
+	__u64 minor;
+	__u64 timed;
+	__u64 stall_ns; /* time of the timed ones */
+	__u64 major_ns;
+	__u64 span_ns;
+	struct faults_call_times stall;
+	struct faults_call_times span;
+};
+
+/* What could not be told of any span, or not in full. */
+struct faults_span_losses {
+	__u64 unentered; /* returns of calls that began before tracing, or in the parent before a fork */
+	__u64 too_deep;  /* calls in a thread with SPANS_DEPTH open ones */
+	__u64 unkept;    /* calls for which the kernel had no memory */
+	__u64 open;      /* calls that had not returned when tracing ended */
+};
+
+#endif

@@ -1,0 +1,320 @@
+//! Spans: how much of each call was page faults, compared with what the kernel told the caller itself.
+//!
+//! `span/program.c` is the caller; `gcc` makes it when the first test needs it.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::run::{Beside, Said, faults, fixture, runs, scratch, u};
+
+/// A program compiled from C or C++, by the name of its source.
+fn compiled(compiler: &str, source: &str, options: &[&str]) -> PathBuf {
+    let program = scratch().join(format!("span-{}-{}", source.replace('.', "-"), std::process::id()));
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/live/span").join(source);
+    let made = Command::new(compiler).args(options).arg("-o").arg(&program).arg(source).status();
+    assert!(made.unwrap_or_else(|error| panic!("{compiler}: {error}")).success());
+    program
+}
+
+fn program() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let options = ["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-Wl,-z,now"];
+        compiled("gcc", "program.c", &options).to_str().unwrap().to_owned()
+    })
+}
+
+fn command(variant: &str, spans: &[String], options: &[&str], words: &[&str]) -> Command {
+    let mut command = faults(variant, options);
+    spans.iter().for_each(|span| {
+        command.args(["--span", span]);
+    });
+    command.arg("--").args(words);
+    command
+}
+
+/// Runs the program with spans on these functions.
+fn run(variant: &str, functions: &[&str], words: &[&str]) -> Said {
+    let spans: Vec<String> = functions.iter().map(|function| format!("{}:{function}", program())).collect();
+    Said::by(&mut command(variant, &spans, &[], &[&[program()], words].concat()))
+}
+
+fn total<'a>(said: &'a Said, function: &str) -> &'a Value {
+    let is = |total: &&Value| total["span"].as_str().unwrap().ends_with(&format!(":{function}"));
+    said.totals.iter().find(is).unwrap_or_else(|| panic!("no {function} in {:?}", said.totals))
+}
+
+/// Each span's row equals what the caller was told by the kernel.
+fn assert_truth(said: &Said) {
+    assert!(!said.truth.is_empty());
+    for truth in &said.truth {
+        let total = total(said, truth["span"].as_str().unwrap());
+        for figure in ["calls", "major", "minor"] {
+            assert_eq!(total[figure], truth[figure], "{figure} of {truth} in {total}");
+        }
+        let (faults, calls) = (u(&total["major"]) + u(&total["minor"]), u(&total["calls"]));
+        assert_eq!(u(&total["faults_per_1000_calls"]), (faults * 1000 + calls / 2) / calls, "{total}");
+    }
+    assert_lost(said, &[]);
+}
+
+/// Nothing was passed over but this.
+fn assert_lost(said: &Said, but: &[(&str, u64)]) {
+    for name in ["unfinished", "unentered", "open", "too_deep", "unkept", "lost"] {
+        let expected = but.iter().find(|(of, _)| *of == name).map_or(0, |&(_, n)| n);
+        assert_eq!(u(&said.end[name]), expected, "{name} in {}", said.end);
+    }
+}
+
+pub fn calls_and_faults_are_exact(variant: &'static str) {
+    for _ in 0..runs().div_ceil(20) {
+        assert_truth(&run(variant, &["work"], &["plain", "70"]));
+        assert_truth(&run(variant, &["work", "outer"], &["nested", "20"]));
+        assert_truth(&run(variant, &["work", "outer"], &["threads", "8", "50"]));
+        assert_truth(&run(variant, &["tail_first", "tail_last"], &["tails", "20"]));
+    }
+}
+
+pub fn recursion(variant: &'static str) {
+    assert_truth(&run(variant, &["recurse"], &["recursive", "64"]));
+    // The kernel waits for the returns of 64 calls of a thread; those beyond are told.
+    let said = run(variant, &["recurse"], &["recursive", "100"]);
+    assert_eq!(
+        (u(&total(&said, "recurse")["calls"]), &total(&said, "recurse")["minor"]),
+        (64, &said.truth[0]["minor"])
+    );
+    assert_lost(&said, &[("too_deep", 36)]);
+}
+
+/// A cold file: every call waits for the disk once, and is told to have done little else.
+pub fn times(variant: &'static str) {
+    let file = scratch().join("span-cold");
+    std::fs::write(&file, vec![7; 64 * 4096]).unwrap();
+    let said = run(variant, &["reads"], &["cold", "64", file.to_str().unwrap()]);
+    assert_truth(&said);
+    let total = total(&said, "reads");
+    assert_eq!(u(&total["major"]), 64, "{total}");
+    let [stall, major, avg, max, min, p50, p99] =
+        ["total_ns", "major_ns", "avg_ns", "max_ns", "min_ns", "p50_ns", "p99_ns"]
+            .map(|name| u(&total[name]));
+    let [span, span_avg, span_p50, span_p99, span_max] =
+        ["span_ns", "span_avg_ns", "span_p50_ns", "span_p99_ns", "span_max_ns"].map(|name| u(&total[name]));
+    assert_eq!((avg, span_avg), (stall / 64, span / 64), "{total}");
+    assert!(0 < min && min <= p50 && p50 <= p99 && p99 <= max && max <= stall, "{total}");
+    assert!(major <= stall && stall <= span && max <= span_max && span_p50 <= span_p99, "{total}");
+    assert_eq!(u(&total["stall_ppm"]), (stall * 1_000_000 + span / 2) / span, "{total}");
+    // There is nothing in the function but the read.
+    assert!(major * 2 > stall, "{total}");
+    // What is not timed is not known, and counts are none the worse for it.
+    let off = faults(variant, &["--minor-latency", "off", "--span", &format!("{}:work", program()), "--"])
+        .args([program(), "plain", "20"])
+        .output()
+        .unwrap();
+    let off = Said::of(&off);
+    assert_truth(&off);
+    assert!(off.totals[0]["total_ns"].is_null() && off.totals[0]["p50_ns"].is_null());
+    assert_eq!(off.totals[0]["major_ns"], 0);
+}
+
+/// Calls that are left: by longjmp from several depths, by the end of the thread, by exec; and the return of a call that
+/// only the parent of a fork has begun.
+pub fn returns_that_never_come(variant: &'static str) {
+    let said = run(variant, &["jumps", "jumps_from_below"], &["jumping", "40"]);
+    let (jumps, below) = (total(&said, "jumps"), total(&said, "jumps_from_below"));
+    assert_eq!((&jumps["calls"], &jumps["minor"]), (&said.truth[0]["calls"], &said.truth[0]["minor"]));
+    assert_eq!((u(&jumps["calls"]), u(&jumps["unfinished"])), (20, 20), "{jumps}");
+    assert_eq!((u(&below["calls"]), u(&below["unfinished"])), (0, 10), "{below}");
+    assert_lost(&said, &[("unfinished", 30)]);
+
+    let said = run(variant, &["ends"], &["endings", "10"]);
+    assert_eq!((u(&said.totals[0]["calls"]), u(&said.totals[0]["unfinished"])), (0, 10));
+    assert_lost(&said, &[("unfinished", 10)]);
+
+    let said = run(variant, &["execs", "work"], &["exec"]);
+    assert_eq!((u(&total(&said, "execs")["unfinished"]), u(&total(&said, "work")["calls"])), (1, 5));
+    assert_lost(&said, &[("unfinished", 1)]);
+
+    let said = run(variant, &["forks"], &["forking"]);
+    assert_eq!((u(&said.totals[0]["calls"]), &said.totals[0]["minor"]), (1, &said.truth[0]["minor"]));
+    assert_lost(&said, &[("unentered", 1)]);
+}
+
+/// The header's marks in C and C++, and the crate's in Rust: within each other, and left before their end.
+pub fn marks(variant: &'static str) {
+    let span = format!("usdt:{}:trapline:marked", program());
+    let said = Said::by(&mut command(variant, &[span], &[], &[program(), "marking", "50"]));
+    let row = total(&said, "marked");
+    for figure in ["calls", "major", "minor"] {
+        assert_eq!(row[figure], said.truth[0][figure], "{figure} in {row}");
+    }
+    assert_eq!(u(&row["unfinished"]), 10, "{row}");
+    assert_lost(&said, &[("unfinished", 10)]);
+
+    // clang is needed to build trapline, so it is there; what it links needs no C++ library.
+    let block = compiled("clang-19", "block.cc", &["-O1", "-Wall", "-Wextra", "-Werror"]);
+    let block = block.to_str().unwrap();
+    let spans = ["block", "get"].map(|name| format!("usdt:{block}:trapline:{name}"));
+    let said = Said::by(&mut command(variant, &spans, &[], &[block]));
+    assert_eq!((u(&total(&said, "block")["calls"]), u(&total(&said, "get")["calls"])), (30, 20));
+    assert_lost(&said, &[]);
+
+    let own = fixture("span");
+    let span = |name: &str| format!("usdt:{}:trapline:{name}", own[0]);
+    let words: Vec<&str> = own.iter().map(String::as_str).collect();
+    let said = Said::by(&mut command(variant, &[span("live_block"), span("live_pair")], &[], &words));
+    assert_truth(&said);
+}
+
+/// Names as Rust and the linker write them, whole and in part.
+pub fn names(variant: &'static str) {
+    let own = fixture("span");
+    let words: Vec<&str> = own.iter().map(String::as_str).collect();
+    for name in ["live::span::store::Store::query", "Store::query"] {
+        let said = Said::by(&mut command(variant, &[format!("{}:{name}", own[0])], &[], &words));
+        assert_eq!(u(&said.totals[0]["calls"]), 12, "{name}");
+    }
+    // A library that the program uses, and a program in PATH.
+    let said =
+        Said::by(&mut command(variant, &["libc.so.6:getrusage".into()], &[], &[program(), "plain", "5"]));
+    assert_eq!(u(&said.totals[0]["calls"]), 11, "{:?}", said.totals);
+    let span = format!("{}:work", program());
+    let said = Said::by(&mut command(variant, &[span], &["--by", "span"], &[program(), "plain", "5"]));
+    assert_eq!(u(&said.totals[0]["calls"]), 5);
+}
+
+/// A process that runs already: by its id, its library by the beginning of its name, interval by interval.
+pub fn a_running_process(variant: &'static str) {
+    use std::io::{BufRead, BufReader, Write};
+    let mut child = crate::run::spawn(&fixture("on-demand"));
+    let (mut to, mut out) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    let mut ask = |pages: u64| {
+        writeln!(to, "{pages}").unwrap();
+        out.read_line(&mut String::new()).unwrap();
+    };
+    ask(3);
+    let pid = child.id().to_string();
+    // A bystander that calls the same function is not meant.
+    let trapline = Beside::start(faults(variant, &["-p", &pid, "--span", "libc:getrusage", "-i", "200"]));
+    for _ in 0..20 {
+        ask(2);
+        Command::new(program()).args(["plain", "3"]).output().unwrap();
+        // So that there are several intervals.
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    let said = trapline.interrupt();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(u(&said.totals[0]["calls"]), 20, "{:?}", said.totals);
+    let shown: u64 = said.rows.iter().map(|row| u(&row["calls"])).sum();
+    assert_eq!(shown, 20);
+    assert!(said.rows.len() >= 2 && said.rows.iter().all(|row| row["span"] == "libc:getrusage"));
+}
+
+fn refused(output: &Output, holds: &str) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.starts_with("trapline: ") && error.trim_end().lines().count() == 1, "{error}");
+    assert!(error.contains(holds), "{error}");
+}
+
+pub fn what_cannot_be_is_said(_: &'static str) {
+    let stripped = format!("{}-stripped", program());
+    let strip = Command::new("strip").args(["-o", &stripped, program()]).status();
+    assert!(strip.unwrap().success());
+    let own = fixture("span").swap_remove(0);
+    for (span, holds) in [
+        (format!("{}:wrok", program()), "near it are `work`"),
+        (format!("{stripped}:work"), "it is stripped"),
+        (format!("{own}:Twin::query"), "2 functions"),
+        (format!("usdt:{}:trapline:market", program()), "it has `trapline:marked`"),
+        ("usdt:/bin/true:a:b".into(), "has no USDT points"),
+        ("/nowhere:f".into(), "no such file"),
+        ("/etc/passwd:f".into(), "no program of 64 bits"),
+        (format!("{}:0x0", program()), "no code at 0x0"),
+        ("work".into(), "is no span"),
+    ] {
+        refused(&command("auto", &[span], &[], &["true"]).output().unwrap(), holds);
+    }
+    let twice = format!("{}:work", program());
+    refused(&command("auto", &[twice.clone(), twice], &[], &["true"]).output().unwrap(), "the same place");
+    for options in [
+        &["--by", "span"][..],
+        &["--by", "thread", "--span", "a:b"],
+        &["--span", "a:b", "--minor-latency", "1:2"],
+    ] {
+        assert_eq!(faults("auto", options).output().unwrap().status.code(), Some(2), "{options:?}");
+    }
+    // Where the symbols are gone, an address does.
+    let nm = Command::new("nm").arg(program()).output().unwrap();
+    let nm = String::from_utf8(nm.stdout).unwrap();
+    let address = nm.lines().find_map(|line| line.strip_suffix(" T work")).unwrap().trim_start_matches('0');
+    let span = format!("{stripped}:0x{address}");
+    let said = Said::by(&mut command("auto", &[span], &[], &[&stripped, "plain", "9"]));
+    assert_eq!(u(&said.totals[0]["calls"]), 9);
+}
+
+/// Functions of names that are alike.
+mod store {
+    use super::touch;
+
+    pub struct Store;
+    pub struct Twin<T>(pub T);
+
+    impl Store {
+        #[inline(never)]
+        pub fn query(&self, pages: usize) {
+            touch(pages);
+        }
+    }
+
+    impl Twin<u8> {
+        #[inline(never)]
+        pub fn query(&self) {
+            touch(self.0.into());
+        }
+    }
+
+    impl Twin<u16> {
+        #[inline(never)]
+        pub fn query(&self) {
+            touch(self.0.into());
+        }
+    }
+}
+
+fn touch(pages: usize) {
+    crate::fixture::touch_fresh(pages);
+}
+
+/// Calls and marks whose number is known; tells what the kernel counted around the marks.
+pub fn work() {
+    let (mut block, mut pair) = ((0, 0), (0, 0));
+    crate::fixture::stay_resident();
+    for pages in 0..12 {
+        store::Store.query(pages % 3);
+        store::Twin(1_u8).query();
+        store::Twin(1_u16).query();
+        let measured = |sums: &mut (i64, i64), work: &dyn Fn()| {
+            let before = crate::fixture::thread_faults();
+            work();
+            let after = crate::fixture::thread_faults();
+            *sums = (sums.0 + after.0 - before.0, sums.1 + after.1 - before.1);
+        };
+        measured(&mut block, &|| {
+            trapline_mark::span!("live_block");
+            touch(pages);
+        });
+        measured(&mut pair, &|| {
+            trapline_mark::begin!("live_pair");
+            touch(1);
+            trapline_mark::end!("live_pair");
+        });
+    }
+    for (span, (major, minor)) in [("live_block", block), ("live_pair", pair)] {
+        println!(r#"{{"type":"truth","span":"{span}","calls":12,"major":{major},"minor":{minor}}}"#);
+    }
+}
