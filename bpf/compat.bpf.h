@@ -53,6 +53,12 @@ static __always_inline struct path *path_as_opened(struct file *file)
 	return of_mount && of_mount == BPF_CORE_READ(path, dentry, d_sb) ? path : &file->f_path;
 }
 
+/* Somebody looks after this memory by userfaultfd: a kernel option, without which there is nothing in the field. */
+static __always_inline bool vma_is_watched(struct vm_area_struct *vma)
+{
+	return bpf_core_field_exists(vma->vm_userfaultfd_ctx.ctx) && BPF_CORE_READ(vma, vm_userfaultfd_ctx.ctx);
+}
+
 /*
  * From 6.16 sched_process_exit fires before exit_mm, so a thread's last faults (the kernel clears its tid in user
  * memory there) come after it; 5.x to 6.15 fire it after exit_mm. x86_fpu_dropped comes later still on every x86

@@ -46,41 +46,85 @@ static __always_inline void fault_is(struct tracked *t, u64 ip, u32 rw, u32 page
 static __always_inline void fault_ends(struct tracked *t, struct task_struct *task, bool major)
 {
 	u64 ns = bpf_ktime_get_ns() - t->open_ns;
+	u32 facts = config.cause ? cause_facts(t, task, major) : 0;
 
 	t->open_ns = 0;
 	if (!config.group)
 		stats_time(&t->row.stats, major, ns, config.minor_weight, control.epoch, false);
 	if (each_matters() && unseen(t, task, major, !major)) {
 		if (config.verbose)
-			send(t, task, 1, major, ns);
-		group_fault(t, major, ns);
+			send(t, task, 1, major, ns, facts, true);
+		group_fault(t, major, ns, facts);
 	}
 	count_steps(t, task);
 	count_stall(t, task, ns);
 }
 
-/* ---- variant tracepoint: exception to accounting ---- */
-
 #define PF_PROT  (1u << 0) /* arch/x86/include/asm/trap_pf.h */
 #define PF_WRITE (1u << 1)
 #define PF_INSTR (1u << 4)
 
+/* How an exception's error code says that the memory was touched. */
+static __always_inline u32 error_rw(unsigned long error)
+{
+	return error & PF_INSTR ? FAULTS_EXEC : error & PF_WRITE ? FAULTS_WRITE : FAULTS_READ;
+}
+
+/* ---- faults that end in a signal: on every variant ---- */
+
+#define SIGBUS      7
+#define SIGSEGV     11
+#define SI_KERNEL   0x80 /* include/uapi/asm-generic/siginfo.h: not of a page fault */
+#define X86_TRAP_PF 14
+
+/* A signal is made in the thread that it is for: of a fault, if the last exception of that thread was one. */
+SEC("?tp_btf/signal_generate")
+int BPF_PROG(fault_failed, int sig, struct kernel_siginfo *info, struct task_struct *to, int group, int result)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct tracked *t;
+	u32 facts;
+	int code;
+
+	/* Two small numbers stand for signals without a siginfo. */
+	if ((sig != SIGSEGV && sig != SIGBUS) || (u64)info <= 1 || to->pid != task->pid)
+		return 0;
+	code = BPF_CORE_READ(info, si_code);
+	if (code <= 0 || code >= SI_KERNEL || task->thread.trap_nr != X86_TRAP_PF)
+		return 0;
+	t = wanted_thread(task);
+	if (!t)
+		return 0;
+	if (config.verbose && !unseen(t, task, 0, 0))
+		return 0;
+	t->open_ns = 0;
+	t->open_addr = task->thread.cr2;
+	fault_is(t, user_ip(task), error_rw(task->thread.error_code),
+		 task->thread.error_code & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
+	facts = FAULTS_FACTS(0, 0, FAULTS_ALSO_SIGNAL);
+	if (config.verbose)
+		send(t, task, 1, FAULTS_FAILED, FAULTS_NONE, facts, true);
+	group_failed(facts);
+	return 0;
+}
+
+/* ---- variant tracepoint: exception to accounting ---- */
+
 static __always_inline int exception(unsigned long addr, struct pt_regs *regs, unsigned long error)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t;
 
 	is_alive(&alive.begins);
 	if ((s64)addr < 0) /* the kernel's own memory: no page fault in the sense of the accounting */
 		return 0;
-	t = wanted_thread(bpf_get_current_task_btf());
+	t = wanted_thread(task);
 	if (!t)
 		return 0;
+	if (config.cause)
+		cause_begins(t, task, task->mm, addr, error & PF_WRITE);
 	if (config.verbose)
-		fault_is(t, regs->ip,
-			 error & PF_INSTR   ? FAULTS_EXEC
-			 : error & PF_WRITE ? FAULTS_WRITE
-					    : FAULTS_READ,
-			 error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
+		fault_is(t, regs->ip, error_rw(error), error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
 	fault_begins(t, addr);
 	return 0;
 }
@@ -101,14 +145,19 @@ static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool major
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
+	struct vm_area_struct *vma;
 
 	is_alive(&alive.ends);
 	if (!t || t->unwanted)
 		return 0;
 	if (t->open_ns && t->open_addr == ctx->addr) {
 		/* It is still locked, and the pages' area is what it was when the fault was handled. */
-		if (config.group)
-			group_meets(t, task, find_vma(task, ctx->addr), ctx->addr);
+		if (config.group || config.cause) {
+			vma = find_vma(task, ctx->addr);
+			group_meets(t, task, vma, ctx->addr);
+			if (config.cause)
+				cause_meets(t, vma);
+		}
 		fault_ends(t, task, major);
 	} else {
 		add(&losses.unpaired, 1);
@@ -132,6 +181,7 @@ int tracepoint_minor(struct bpf_perf_event_data *ctx)
 
 #define FAULT_FLAG_WRITE       0x1 /* include/linux/mm_types.h: values never moved */
 #define FAULT_FLAG_INSTRUCTION 0x100
+#define FAULT_FLAG_UNSHARE     0x400 /* 6.0+: a reader that needs a copy of its own */
 
 static __always_inline int handling(struct vm_area_struct *vma, unsigned long addr, u32 flags, struct pt_regs *regs)
 {
@@ -156,6 +206,10 @@ static __always_inline int handling(struct vm_area_struct *vma, unsigned long ad
 							: FAULTS_READ,
 			 FAULTS_PAGE_UNKNOWN);
 	group_meets(t, task, vma, addr);
+	if (config.cause) {
+		cause_begins(t, task, BPF_CORE_READ(vma, vm_mm), addr, flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE));
+		cause_meets(t, vma);
+	}
 	fault_begins(t, addr);
 	return 0;
 }

@@ -13,11 +13,14 @@ struct faults_config {
 	__u32 verbose;      /* every fault goes to the ring */
 	__u32 step_of;      /* FAULTS_STEP_* */
 	__u32 group;        /* FAULTS_GROUP_* */
+	__u32 cause;        /* what each fault was for is to be known */
+	__u32 pad;
 };
 
 /* What completed faults are grouped by, beside their thread. */
-#define FAULTS_GROUP_NONE 0u
-#define FAULTS_GROUP_FILE 1u
+#define FAULTS_GROUP_NONE  0u
+#define FAULTS_GROUP_FILE  1u
+#define FAULTS_GROUP_CAUSE 2u
 
 /* What a step counts. */
 #define FAULTS_STEP_ALL   0u
@@ -87,6 +90,7 @@ struct faults_group {
 	struct faults_stats stats;
 	__u64 low; /* of what the kind ranges over (offsets in a file) the least; FAULTS_NONE if there is nothing */
 	__u64 high;
+	__u64 failed; /* faults that ended in a signal: the kernel's accounting, and so the rest, leaves them out */
 };
 
 /* What is mapped somewhere: the upper half of a key's first word; the lower half is the file system's device number. */
@@ -125,6 +129,60 @@ struct faults_name {
 #define FAULTS_PAGE_PRESENT 1u /* a page that did not allow the access */
 #define FAULTS_PAGE_UNKNOWN 2u
 
+/* What is known of a fault beside its time, in a word. What it means is decided by crates/model/src/faults/cause.rs. */
+#define FAULTS_FACTS(memory, before, also) ((memory) | (before) << 8 | (also) << 16)
+
+/* What the memory at the address is. */
+enum faults_memory {
+	FAULTS_MEMORY_UNKNOWN = 0,
+	FAULTS_MEMORY_ANON = 1,
+	FAULTS_MEMORY_FILE = 2,
+	FAULTS_MEMORY_SHMEM = 3,
+	FAULTS_MEMORY_HUGETLB = 4,
+	FAULTS_MEMORY_DEVICE = 5,
+};
+
+/* What the page table held when the fault began. */
+enum faults_before {
+	FAULTS_BEFORE_UNKNOWN = 0,
+	FAULTS_BEFORE_ABSENT = 1,
+	FAULTS_BEFORE_SWAPPED = 2,
+	FAULTS_BEFORE_MOVING = 3,
+	FAULTS_BEFORE_HIDDEN = 4, /* a page that no access is allowed to */
+	FAULTS_BEFORE_READ_ONLY = 5,
+	FAULTS_BEFORE_THERE = 6,
+};
+
+/* What else holds. */
+enum faults_also {
+	FAULTS_ALSO_WRITE = 1,
+	FAULTS_ALSO_SHARED = 2,
+	FAULTS_ALSO_MISSING = 4,  /* a userfaultfd is asked for missing pages */
+	FAULTS_ALSO_WATCHED = 8,  /* a userfaultfd looks after the memory */
+	FAULTS_ALSO_GUARDED = 16, /* the page table's entry says that a userfaultfd protects the page */
+	FAULTS_ALSO_SLEPT = 32,
+	FAULTS_ALSO_HUGE = 64, /* a huge page was put in */
+	FAULTS_ALSO_MAJOR = 128,
+	FAULTS_ALSO_SIGNAL = 256, /* it ended in a signal */
+};
+
+/* How to walk through page tables. */
+struct faults_walk {
+	__u64 base;   /* where the kernel maps physical memory */
+	__u64 mask;   /* the physical address in an entry */
+	__u64 levels; /* of tables: 4 or 5; 0: not known */
+};
+
+/* What is to be found out about that: a page of our own. */
+struct faults_walk_ask {
+	__u64 addr;
+	__u64 frame; /* its physical address, in pages */
+	__u64 mask;
+};
+
+/* major of an event */
+#define FAULTS_FAILED 2u /* neither: it ended in a signal, and the kernel's accounting leaves it out */
+
 /* One fault; or, with count > 1 or addr == FAULTS_NONE, faults that the variant could count but not see. */
 struct faults_event {
 	__u64 time_ns; /* of completion */
@@ -136,10 +194,12 @@ struct faults_event {
 	__u64 count;
 	__u32 pid;
 	__u32 tid;
-	__u32 major;
+	__u32 major; /* or FAULTS_FAILED */
 	__u32 rw;
 	__u32 cpu;
 	__u32 page;
+	__u32 facts; /* FAULTS_FACTS(), if causes are to be known */
+	__u32 pad;
 	char comm[TRAP_COMM_LEN];
 };
 

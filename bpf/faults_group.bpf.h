@@ -13,6 +13,7 @@
 #define TRAPLINE_FAULTS_GROUP_BPF_H
 
 #include "faults_thread.bpf.h"
+#include "faults_cause.bpf.h"
 #include "faults_file.bpf.h"
 #include "vma.bpf.h"
 
@@ -38,8 +39,12 @@ static __always_inline void group_meets(struct tracked *t, struct task_struct *t
 }
 
 /* The key of a fault that is complete; false if it has none. `at` is where in the group it was, or FAULTS_NONE. */
-static __always_inline bool group_key(struct tracked *t, struct faults_group_key *key, u64 *at)
+static __always_inline bool group_key(struct tracked *t, u32 facts, struct faults_group_key *key, u64 *at)
 {
+	if (config.group == FAULTS_GROUP_CAUSE) {
+		key->word[0] = facts;
+		return true;
+	}
 	if (config.group == FAULTS_GROUP_FILE) {
 		*key = t->open_file;
 		*at = t->open_offset;
@@ -62,7 +67,7 @@ static __always_inline struct faults_group *group_of(struct faults_group_key *ke
 }
 
 /* A fault is complete, and `t` has not been given to another yet. */
-static __always_inline void group_fault(struct tracked *t, bool major, u64 ns)
+static __always_inline void group_fault(struct tracked *t, bool major, u64 ns, u32 facts)
 {
 	struct faults_group_key key = {};
 	struct faults_stats *stats = &unattributed;
@@ -71,7 +76,7 @@ static __always_inline void group_fault(struct tracked *t, bool major, u64 ns)
 
 	if (!config.group)
 		return;
-	if (group_key(t, &key, &at)) {
+	if (group_key(t, facts, &key, &at)) {
 		group = group_of(&key);
 		if (group) {
 			stats = &group->stats;
@@ -83,6 +88,20 @@ static __always_inline void group_fault(struct tracked *t, bool major, u64 ns)
 	}
 	add(major ? &stats->major : &stats->minor, 1);
 	stats_time(stats, major, ns, config.minor_weight, control.epoch, true);
+}
+
+/* A fault ended in a signal. It has no place among files. */
+static __always_inline void group_failed(u32 facts)
+{
+	struct faults_group_key key = {};
+	struct faults_group *group;
+
+	if (config.group != FAULTS_GROUP_CAUSE)
+		return;
+	key.word[0] = facts;
+	group = group_of(&key);
+	if (group)
+		add(&group->failed, 1);
 }
 
 /* ---- reading ---- */

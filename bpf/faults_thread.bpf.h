@@ -29,6 +29,10 @@ struct tracked {
 	u64 open_ip;
 	u32 open_page;
 	u32 open_named;
+	u32 open_facts; /* see faults_cause.bpf.h */
+	u32 open_level; /* of the table that had no entry for the page; 0 if it had one */
+	u64 open_table; /* the topmost of the page tables */
+	u64 open_switches;
 	struct faults_group_key open_file; /* what is mapped where it faults, see faults_file.bpf.h */
 	u64 open_offset;
 	u64 stepped;    /* how much of the row its process's steps contain */
@@ -119,10 +123,11 @@ static __always_inline u64 user_ip(struct task_struct *task)
 	return BPF_CORE_READ(regs, ip);
 }
 
-static __always_inline void send(struct tracked *t, struct task_struct *task, u64 count, u32 major, u64 latency)
+/* Of faults that were not seen, only the number is known: latency and facts are FAULTS_NONE and 0. */
+static __always_inline void send(struct tracked *t, struct task_struct *task, u64 count, u32 major, u64 latency,
+				 u32 facts, bool seen)
 {
 	struct faults_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-	bool seen = latency != FAULTS_NONE;
 
 	if (!e) {
 		add(&losses.events, count);
@@ -141,6 +146,8 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	e->pid = t->row.pid;
 	e->tid = t->row.tid;
 	e->major = major;
+	e->facts = facts;
+	e->pad = 0;
 	__builtin_memcpy(e->comm, task->comm, TRAP_COMM_LEN);
 	bpf_ringbuf_submit(e, 0);
 }
@@ -180,9 +187,9 @@ static __always_inline bool unseen(struct tracked *t, struct task_struct *task, 
 		more_minor -= minor;
 	}
 	if (config.verbose && more_major)
-		send(t, task, more_major, 1, FAULTS_NONE);
+		send(t, task, more_major, 1, FAULTS_NONE, 0, false);
 	if (config.verbose && more_minor)
-		send(t, task, more_minor, 0, FAULTS_NONE);
+		send(t, task, more_minor, 0, FAULTS_NONE, 0, false);
 	if (config.group && more_major)
 		add(&unattributed.major, more_major);
 	if (config.group && more_minor)

@@ -91,7 +91,12 @@ struct uprobes_state {
 	struct xol_area *xol_area;
 };
 
+typedef struct {
+	unsigned long pgd;
+} pgd_t;
+
 struct mm_struct {
+	pgd_t *pgd;
 	struct maple_tree mm_mt;
 	unsigned long start_brk;
 	unsigned long brk;
@@ -111,6 +116,7 @@ struct super_block {
 };
 
 struct inode {
+	u16 i_mode;
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	u32 i_generation;
@@ -163,6 +169,18 @@ struct backing_file {
 	struct path user_path;
 };
 
+#if defined(__TARGET_ARCH_x86)
+struct thread_struct {
+	unsigned long cr2; /* of the last exception that a signal was made of */
+	unsigned long trap_nr;
+	unsigned long error_code;
+};
+#endif
+
+struct kernel_siginfo {
+	int si_code;
+};
+
 struct task_struct {
 	pid_t pid;
 	pid_t tgid;
@@ -178,17 +196,26 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct signal_struct *signal;
 	struct fs_struct *fs;
+	unsigned long nvcsw; /* how often it left the processor to wait */
+	struct thread_struct thread;
 };
 
 struct vm_operations_struct;
+struct userfaultfd_ctx;
+
+struct vm_userfaultfd_ctx {
+	struct userfaultfd_ctx *ctx; /* if the kernel has userfaultfd */
+};
 
 struct vm_area_struct {
 	unsigned long vm_start;
 	unsigned long vm_end;
 	struct mm_struct *vm_mm;
 	const struct vm_operations_struct *vm_ops;
+	unsigned long vm_flags;
 	unsigned long vm_pgoff;
 	struct file *vm_file;
+	struct vm_userfaultfd_ctx vm_userfaultfd_ctx;
 	void *vm_private_data;
 };
 

@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     live: cli::Live,
 
-    /// What a row is one of: thread, process, cgroup, file or span [default: thread; with --span, span]
+    /// What a row is one of: thread, process, cgroup, file, cause or span [default: thread; with --span, span]
     #[arg(long, value_name = "WHAT", value_parser = by, requires_if("span", "span"))]
     by: Option<By>,
 
@@ -145,7 +145,8 @@ fn by(text: &str) -> Result<By, String> {
         "cgroup" => Ok(By::Cgroup),
         "file" => Ok(By::File),
         "span" => Ok(By::Span),
-        _ => Err("give thread, process, cgroup, file or span".into()),
+        "cause" => Ok(By::Cause),
+        _ => Err("give thread, process, cgroup, file, cause or span".into()),
     }
 }
 

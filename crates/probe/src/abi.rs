@@ -18,6 +18,10 @@ pub(crate) const BY_TREE: u32 = 16;
 
 pub(crate) const GROUP_NONE: u32 = 0;
 pub(crate) const GROUP_FILE: u32 = 1;
+pub(crate) const GROUP_CAUSE: u32 = 2;
+
+/// In place of whether a fault was major: it ended in a signal.
+pub(crate) const FAILED: u32 = 2;
 
 pub(crate) const AREA_FILE: u32 = 1;
 pub(crate) const AREA_ANON: u32 = 2;
@@ -79,6 +83,8 @@ mirror! {
         verbose: u32,
         step_of: u32,
         group: u32,
+        cause: u32,
+        pad: u32,
     }
 }
 
@@ -154,6 +160,7 @@ mirror! {
         stats: FaultsStats,
         low: u64,
         high: u64,
+        failed: u64,
     }
 }
 
@@ -182,7 +189,34 @@ mirror! {
         rw: u32,
         cpu: u32,
         page: u32,
+        facts: u32,
+        pad: u32,
         comm: [u8; COMM_LEN],
+    }
+}
+
+mirror! {
+    /// How to walk through page tables.
+    FaultsWalk = "faults_walk" {
+        base: u64,
+        mask: u64,
+        levels: u64,
+    }
+}
+
+impl FaultsWalk {
+    /// The longest way that there is, for a look at programs that do not run.
+    pub(crate) fn deepest() -> Self {
+        Self { base: 0, mask: 0, levels: 5 }
+    }
+}
+
+mirror! {
+    /// What is to be found out about that.
+    FaultsWalkAsk = "faults_walk_ask" {
+        addr: u64,
+        frame: u64,
+        mask: u64,
     }
 }
 
@@ -483,6 +517,8 @@ mod tests {
                 FaultsThread::layout(),
                 FaultsEvent::layout(),
                 FaultsStep::layout(),
+                FaultsWalk::layout(),
+                FaultsWalkAsk::layout(),
                 FaultsAlive::layout(),
                 FaultsLosses::layout(),
                 FaultsCallTimes::layout(),

@@ -5,7 +5,7 @@ use trapline_model::Header;
 use trapline_model::doctor::{Machine, Program, Refusal, Variant};
 use trapline_model::faults::By;
 
-use crate::abi::{BY_TID, TrapFilter};
+use crate::abi::{BY_TID, FaultsWalk, TrapFilter};
 use crate::access;
 use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency};
 use crate::kvm::{self, KvmRecipe};
@@ -93,6 +93,7 @@ fn faults() -> FaultsRecipe {
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
         ring_bytes: 64 << 10,
+        causes: Some(FaultsWalk::deepest()),
     }
 }
 

@@ -1,19 +1,22 @@
 //! Page faults: attaches a variant of `bpf/faults.bpf.c` and reads it.
 
+mod causes;
 mod files;
 mod groups;
 mod recipe;
 mod span;
+mod walk;
 
 use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
-use bytemuck::pod_read_unaligned;
+use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
 use trapline_model::faults::{
-    Access, By, Extremes, Fault, InOrder, Ledger, Process, Report, Stats, Step, StepOf, Thread, Timing,
+    Access, By, Cause, Extremes, Fault, InOrder, Ledger, Outcome, Process, Report, Stats, Step, StepOf,
+    Thread, Timing,
 };
 use trapline_model::{Block, Event, Header, Hist, Value};
 
@@ -26,7 +29,7 @@ pub use self::span::SpanError;
 use self::span::Spans;
 use crate::abi::{
     self, BY_PID, FaultsControl, FaultsEvent, FaultsExtremes, FaultsLosses, FaultsStats, FaultsStep,
-    FaultsThread,
+    FaultsThread, FaultsWalk,
 };
 use crate::cgroup::Paths;
 use crate::filter::Filter;
@@ -149,7 +152,14 @@ impl Faults {
             },
             events: options.events,
             ring_bytes: options.ring_bytes,
+            causes: None,
         };
+        if options.by == By::Cause {
+            recipe.causes = Some(walk::find().context("what faults are for cannot be told here")?);
+        } else if options.events == Events::Faults {
+            // Without a way through page tables there is little to tell; each event says so.
+            recipe.causes = Some(walk::find().unwrap_or_else(|_| FaultsWalk::zeroed()));
+        }
         let mut attached = variant::open(&recipe, options.variant.as_deref())?;
         if attached.variant != "tracepoint" && matches!(recipe.minor_latency, MinorLatency::Sampled(_)) {
             // It saves nothing here, and the kernel half has been told to weigh the samples: once more, unsampled.
@@ -381,6 +391,7 @@ fn figures(of: &FaultsStats, epoch: u64) -> (Stats, Extremes, Extremes) {
         major_ns: of.major_ns,
         minor_ns: of.minor_ns,
         hist: Hist::new(&of.hist),
+        failed: 0,
     };
     (stats, Extremes { max_ns: of.max_ns, min_ns: of.min_ns }, recent(&of.recent, epoch))
 }
@@ -407,11 +418,16 @@ fn faults(event: &FaultsEvent) -> impl Iterator<Item = Event> + use<> {
         time_ns: event.time_ns,
         thread: Thread { pid: event.pid, tid: event.tid, start_ns: event.start_ns },
         comm: abi::comm(&event.comm),
-        major: event.major != 0,
+        outcome: match event.major {
+            0 => Outcome::Minor,
+            abi::FAILED => Outcome::Failed,
+            _ => Outcome::Major,
+        },
         addr: known(event.addr),
         ip: known(event.ip),
         access: [Access::Read, Access::Write, Access::Execute].get(event.rw as usize).copied(),
         latency_ns: known(event.latency_ns),
+        cause: (event.facts != 0).then(|| Cause::of(&causes::facts(event.facts))),
     };
     (0..event.count).map(move |_| fault.event())
 }

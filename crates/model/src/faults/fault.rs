@@ -1,6 +1,6 @@
 //! One fault, as a verbose event tells it.
 
-use super::{EVENT, Thread};
+use super::{Cause, EVENT, Thread};
 use crate::field::{Record, Value};
 use crate::item::Event;
 
@@ -15,6 +15,17 @@ pub enum Access {
     Execute,
 }
 
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Completed without waiting for I/O.
+    Minor,
+    /// Completed after waiting for I/O.
+    Major,
+    /// The process got a signal instead, and the kernel's accounting leaves it out.
+    Failed,
+}
+
 /// One fault, as a verbose event tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -24,8 +35,8 @@ pub struct Fault {
     pub thread: Thread,
     /// Its name.
     pub comm: String,
-    /// Whether it waited for I/O.
-    pub major: bool,
+    /// How it ended.
+    pub outcome: Outcome,
     /// The address; not known for a fault that the variant could only count.
     pub addr: Option<u64>,
     /// The instruction; not known for faults taken inside the kernel.
@@ -34,6 +45,8 @@ pub struct Fault {
     pub access: Option<Access>,
     /// From the fault to its completion, nanoseconds.
     pub latency_ns: Option<u64>,
+    /// What it was for; not known for a fault that the variant could only count.
+    pub cause: Option<Cause>,
 }
 
 impl Fault {
@@ -45,15 +58,21 @@ impl Fault {
             Access::Write => "W",
             Access::Execute => "X",
         });
+        let outcome = match self.outcome {
+            Outcome::Minor => "minor",
+            Outcome::Major => "major",
+            Outcome::Failed => "failed",
+        };
         let values: Vec<Value> = vec![
             self.thread.pid.into(),
             self.thread.tid.into(),
             self.comm.as_str().into(),
-            if self.major { "major" } else { "minor" }.into(),
+            outcome.into(),
             self.addr.into(),
             self.ip.into(),
             access.into(),
             self.latency_ns.into(),
+            self.cause.map(Cause::name).into(),
         ];
         Event { time_ns: self.time_ns, record: Record::new(EVENT, values) }
     }

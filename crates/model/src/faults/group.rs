@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{COMM, Extremes, PID, Process, Report, Stats, TID, Thread, figures};
+use super::{COMM, Cause, Extremes, PID, Process, Report, Stats, TID, Thread, figures};
 use crate::field::{Column, Field, Kind, Schema, Show, Unit, Value};
 
 /// What a row is one of.
@@ -18,6 +18,8 @@ pub enum By {
     File,
     /// A span: see [`SpanLedger`](super::SpanLedger), which makes those rows.
     Span,
+    /// What the faults were for.
+    Cause,
 }
 
 /// Which row.
@@ -34,6 +36,8 @@ pub enum Key {
     Cgroup(Rc<str>),
     /// A mapped file's.
     File(Rc<File>),
+    /// That of a cause.
+    Cause(Cause),
     /// Faults that are known to belong to no other row: the variant saw only their number, or there was no room.
     Rest,
 }
@@ -102,13 +106,22 @@ const DEVICE: Field = Field {
 const INODE: Field =
     Field { name: "inode", unit: Unit::None, kind: Kind::Key, help: "its number there", column: None };
 
+const CAUSE: Field = text("cause", Kind::Key, "CAUSE", 14, "what the faults were for");
+const FAILED: Field = Field {
+    name: "failed",
+    unit: Unit::Count,
+    kind: Kind::Counter,
+    help: "faults that ended in a signal; the kernel's accounting, and so the rest, leaves them out",
+    column: Some(Column { title: "FAILED", width: 9, show: Show::Integer }),
+};
+
 impl By {
     /// Whether every fault is put into its row as it happens; else rows are made of threads.
     #[must_use]
     pub fn each_fault(self) -> bool {
         match self {
             Self::Thread | Self::Process | Self::Cgroup | Self::Span => false,
-            Self::File => true,
+            Self::File | Self::Cause => true,
         }
     }
 
@@ -121,6 +134,7 @@ impl By {
             Self::Cgroup => const { &figures::<3, 13>([CGROUP, CONTAINER, POD]) },
             Self::Span => super::SPAN,
             Self::File => const { &figures::<5, 15>([FILE, OFFSET, OFFSET_END, DEVICE, INODE]) },
+            Self::Cause => const { &figures::<2, 12>([CAUSE, FAILED]) },
         }
     }
 
@@ -130,18 +144,26 @@ impl By {
             Self::Process => (Key::Process(report.process), Rc::clone(&report.process_comm)),
             Self::Cgroup => (Key::Cgroup(Rc::clone(&report.cgroup)), Rc::clone(&report.cgroup)),
             // Those by each fault have no row for a thread.
-            Self::Thread | Self::File | Self::Span => (Key::Thread(report.thread), Rc::clone(&report.comm)),
+            Self::Thread | Self::File | Self::Cause | Self::Span => {
+                (Key::Thread(report.thread), Rc::clone(&report.comm))
+            }
         }
     }
 
     /// The values of the fields before the figures.
-    pub(super) fn values(self, key: &Key, name: &str, range: Option<(u64, u64)>) -> Vec<Value> {
+    pub(super) fn values(
+        self,
+        key: &Key,
+        name: &str,
+        range: Option<(u64, u64)>,
+        stats: &Stats,
+    ) -> Vec<Value> {
         let (mut thread, mut process, mut file) = (None, None, None);
         match key {
             Key::Thread(key) => thread = Some(key),
             Key::Process(key) => process = Some(key),
             Key::File(key) => file = Some(key),
-            Key::None | Key::Cgroup(_) | Key::Rest => {}
+            Key::None | Key::Cgroup(_) | Key::Cause(_) | Key::Rest => {}
         }
         match self {
             // Spans have a ledger of their own; beside it, threads are counted.
@@ -154,6 +176,7 @@ impl By {
             Self::Process => {
                 vec![process.map(|p| p.pid).into(), process.map(|p| p.start_ns).into(), name.into()]
             }
+            Self::Cause => vec![name.into(), stats.failed.into()],
             Self::Cgroup => vec![name.into(), container(name).into(), pod(name).as_deref().into()],
             Self::File => {
                 let inode = file.and_then(|file| file.inode);
@@ -175,6 +198,7 @@ impl Key {
     pub(super) fn name(&self) -> Rc<str> {
         match self {
             Self::File(file) => Rc::clone(&file.path),
+            Self::Cause(cause) => cause.name().into(),
             Self::None | Self::Thread(_) | Self::Process(_) | Self::Cgroup(_) | Self::Rest => {
                 "(not attributed)".into()
             }
@@ -206,7 +230,40 @@ fn pod(path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Ledger, Timing};
     use super::*;
+
+    /// Several sorts of facts may be one cause; one that the kernel does not count has a row all the same.
+    #[test]
+    fn facts_of_one_cause_are_one_row() {
+        let mut ledger = Ledger::new(By::Cause, Timing::All(1));
+        let mut report = |id, cause, minor, failed| {
+            let stats =
+                Stats { minor, failed, timed_minor: minor, minor_ns: minor * 1000, ..Stats::default() };
+            let extremes = Extremes { max_ns: 1000, min_ns: if minor > 0 { 1000 } else { u64::MAX } };
+            let group = Group { key: Key::Cause(cause), stats, extremes, recent: extremes, range: None };
+            ledger.group([id, 0, 0, 0], group);
+        };
+        report(1, Cause::ZeroFill, 5, 0);
+        report(2, Cause::ZeroFill, 7, 0);
+        report(3, Cause::BadAddress, 0, 4);
+        report(4, Cause::Unknown, 0, 0);
+        let mut rows = ledger.interval(1, false);
+        rows.sort(0, None);
+        let shown = |rows: &crate::Block| -> Vec<Vec<Value>> {
+            let fields = ["cause", "failed", "major", "minor", "total_ns", "avg_ns"];
+            rows.rows.iter().map(|row| fields.map(|name| row.get(name).unwrap().clone()).to_vec()).collect()
+        };
+        let n = Value::U64;
+        let bad = vec!["bad-address".into(), n(4), n(0), n(0), Value::Null, Value::Null];
+        let zero = vec!["zero-fill".into(), n(0), n(0), n(12), n(12_000), n(1000)];
+        assert_eq!(shown(&rows), [bad.clone(), zero.clone()]);
+        // Nothing more happened, so there is nothing more to show; in the totals it is all there.
+        assert!(ledger.interval(2, false).rows.is_empty());
+        let mut totals = ledger.totals(3);
+        totals.sort(0, None);
+        assert_eq!(shown(&totals), [bad, zero]);
+    }
 
     #[test]
     fn containers_and_pods_by_the_names_of_their_cgroups() {

@@ -179,7 +179,7 @@ struct Rows {
 
 impl Rows {
     fn add(&mut self, entry: &Entry, stats: &Stats, extremes: Extremes) {
-        if stats.faults() > 0 {
+        if stats.faults() + stats.failed > 0 {
             let group = self.groups.entry(entry.key.clone()).or_default();
             group.0 = Rc::clone(&entry.comm);
             group.1.add(stats);
@@ -192,12 +192,13 @@ impl Rows {
         let mut sum = (Stats::default(), Extremes::default());
         let mut rows = Vec::with_capacity(self.groups.len());
         for (key, (comm, stats, extremes, range)) in self.groups {
-            let keys = by.values(&key, &comm, range);
+            let keys = by.values(&key, &comm, range, &stats);
             rows.push(row(by, timing, keys, &stats, extremes));
             sum.0.add(&stats);
             sum.1.add(extremes);
         }
-        let sum = row(by, timing, by.values(&Key::None, "TOTAL", None), &sum.0, sum.1);
+        let keys = by.values(&Key::None, "TOTAL", None, &sum.0);
+        let sum = row(by, timing, keys, &sum.0, sum.1);
         Block { time_ns, rows, sum: Some(sum), hidden: 0 }
     }
 }

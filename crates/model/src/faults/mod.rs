@@ -1,5 +1,6 @@
 //! Page faults: the fields, the figures that the kernel half reports, and what becomes of them.
 
+mod cause;
 mod fault;
 mod group;
 mod ledger;
@@ -11,7 +12,8 @@ use std::rc::Rc;
 use crate::field::{Field, Kind, Schema, Show, Unit, field, shown};
 use crate::hist::Hist;
 
-pub use fault::{Access, Fault};
+pub use cause::{Also, Cause, Facts, Memory, Page};
+pub use fault::{Access, Fault, Outcome};
 pub use group::{By, File, Group, Key};
 pub use ledger::Ledger;
 pub use span::{CallTimes, Calls, SPAN, SpanLedger};
@@ -98,7 +100,12 @@ pub const EVENT: &Schema = &[
     PID,
     TID,
     COMM,
-    shown(field("kind", Unit::None, Kind::Label, "major or minor"), "KIND", 5, Show::Text),
+    shown(
+        field("kind", Unit::None, Kind::Label, "major or minor; failed: it ended in a signal"),
+        "KIND",
+        6,
+        Show::Text,
+    ),
     shown(field("addr", Unit::Address, Kind::Label, "the address that faulted"), "ADDR", 18, Show::Hex),
     shown(field("ip", Unit::Address, Kind::Label, "the instruction that faulted"), "IP", 18, Show::Hex),
     shown(field("rw", Unit::None, Kind::Label, "R read, W write, X execute"), "RW", 2, Show::Text),
@@ -108,6 +115,7 @@ pub const EVENT: &Schema = &[
         10,
         Show::Microseconds(1),
     ),
+    shown(field("cause", Unit::None, Kind::Label, "what it was for"), "CAUSE", 13, Show::Text),
 ];
 
 /// The fields of a message at each step.
@@ -192,6 +200,8 @@ pub struct Stats {
     pub minor_ns: u64,
     /// Times of the timed faults, a sampled one counted as many times as it stands for.
     pub hist: Hist,
+    /// Faults that ended in a signal: the kernel's accounting leaves them out, so none of the above has them.
+    pub failed: u64,
 }
 
 impl Stats {
@@ -203,6 +213,7 @@ impl Stats {
         self.major_ns += other.major_ns;
         self.minor_ns += other.minor_ns;
         self.hist.add(&other.hist);
+        self.failed += other.failed;
     }
 
     fn since(&self, earlier: &Self) -> Self {
@@ -214,6 +225,7 @@ impl Stats {
             major_ns: self.major_ns.saturating_sub(earlier.major_ns),
             minor_ns: self.minor_ns.saturating_sub(earlier.minor_ns),
             hist: self.hist.since(&earlier.hist),
+            failed: self.failed.saturating_sub(earlier.failed),
         }
     }
 

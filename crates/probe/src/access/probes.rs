@@ -132,6 +132,7 @@ impl Probes {
             minor_latency: MinorLatency::Exact,
             events: Events::Faults,
             ring_bytes: options.ring_bytes,
+            causes: None,
         });
         let faults = variant::open(&recipe, options.variant.as_deref())?;
         let lives = Lives {

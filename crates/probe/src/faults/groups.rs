@@ -5,8 +5,9 @@ use std::io::Read;
 use anyhow::{Context, Result};
 use bytemuck::pod_read_unaligned;
 use libbpf_rs::{Iter, Link};
-use trapline_model::faults::{By, Group, Key, Ledger};
+use trapline_model::faults::{By, Cause, Group, Key, Ledger};
 
+use super::causes::facts;
 use super::figures;
 use super::files::Files;
 use crate::abi::{self, FaultsGroup, FaultsGroupKey, FaultsStats};
@@ -14,6 +15,9 @@ use crate::variant::Attached;
 
 /// A group's key and its figures, as the iterator writes them.
 const RECORD: usize = size_of::<FaultsGroupKey>() + size_of::<FaultsGroup>();
+
+/// No group has this key.
+const REST: [u64; 4] = [u64::MAX; 4];
 
 /// The groups of a kind.
 #[derive(Debug)]
@@ -26,6 +30,7 @@ pub(super) struct Groups {
 #[derive(Debug)]
 enum Kind {
     File(Files),
+    Cause,
 }
 
 impl Groups {
@@ -34,6 +39,7 @@ impl Groups {
         let kind = match by {
             By::Thread | By::Process | By::Cgroup | By::Span => return Ok(None),
             By::File => Kind::File(Files::open(attached)?),
+            By::Cause => Kind::Cause,
         };
         Ok(Some(Self { read: attached.map_iterator("groups_read", "groups")?, kind }))
     }
@@ -42,6 +48,7 @@ impl Groups {
     pub(super) fn fetch_names(&mut self) -> Result<()> {
         match &mut self.kind {
             Kind::File(files) => files.fetch_names(),
+            Kind::Cause => Ok(()),
         }
     }
 
@@ -56,16 +63,27 @@ impl Groups {
             let key: FaultsGroupKey = pod_read_unaligned(key);
             let group: FaultsGroup = pod_read_unaligned(group);
             let range = (group.low != abi::NONE).then_some((group.low, group.high));
-            ledger.group(key.word, report(self.key(&key), &group.stats, epoch, range));
+            let mut report = report(self.key(&key), &group.stats, epoch, range);
+            report.stats.failed = group.failed;
+            ledger.group(key.word, report);
         }
         let rest: FaultsStats = attached.read(".data.unattributed")?;
-        ledger.group([0; 4], report(Key::Rest, &rest, epoch, None));
+        ledger.group(REST, report(self.rest(), &rest, epoch, None));
         Ok(())
     }
 
     fn key(&self, key: &FaultsGroupKey) -> Key {
         match &self.kind {
             Kind::File(files) => Key::File(files.file(key)),
+            Kind::Cause => Key::Cause(Cause::of(&facts(key.word[0] as u32))),
+        }
+    }
+
+    /// Of those that belong to no group.
+    fn rest(&self) -> Key {
+        match &self.kind {
+            Kind::File(_) => Key::Rest,
+            Kind::Cause => Key::Cause(Cause::Unknown),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! How the faults programs are configured and attached: shared by the tool, by `access` and by `doctor`.
 
 use anyhow::{Context, Result, ensure};
-use bytemuck::bytes_of;
+use bytemuck::{Zeroable, bytes_of};
 use libbpf_rs::{Link, OpenObject, ProgramMut};
 use trapline_model::faults::{By, StepOf};
 
 use super::span::{self, Kinds};
 use super::{Events, MinorLatency};
-use crate::abi::{self, BY_CGROUP, BY_COMM, FaultsAlive, FaultsConfig, TrapFilter};
+use crate::abi::{self, BY_CGROUP, BY_COMM, FaultsAlive, FaultsConfig, FaultsWalk, TrapFilter};
 use crate::perf::{self, Software};
 use crate::system;
 use crate::variant::{Attached, Recipe, Variant};
@@ -36,6 +36,7 @@ fn group(by: By) -> u32 {
     match by {
         By::Thread | By::Process | By::Cgroup | By::Span => abi::GROUP_NONE,
         By::File => abi::GROUP_FILE,
+        By::Cause => abi::GROUP_CAUSE,
     }
 }
 
@@ -47,6 +48,8 @@ pub(crate) struct FaultsRecipe {
     pub(crate) minor_latency: MinorLatency,
     pub(crate) events: Events,
     pub(crate) ring_bytes: u32,
+    /// What each fault was for is to be known; this is how page tables are walked.
+    pub(crate) causes: Option<FaultsWalk>,
 }
 
 impl Recipe for FaultsRecipe {
@@ -80,6 +83,9 @@ impl Recipe for FaultsRecipe {
         if self.by == By::File {
             names.push("names_read");
         }
+        if self.causes.is_some() {
+            names.push("fault_failed");
+        }
         names
     }
 
@@ -99,11 +105,22 @@ impl Recipe for FaultsRecipe {
             Events::Steps(StepOf::Stall(step)) => (abi::STEP_STALL, step),
         };
         let verbose = (self.events == Events::Faults).into();
-        let config = FaultsConfig { step, minor_weight, verbose, step_of, group: group(self.by) };
+        let config = FaultsConfig {
+            step,
+            minor_weight,
+            verbose,
+            step_of,
+            group: group(self.by),
+            cause: self.causes.is_some().into(),
+            pad: 0,
+        };
         for mut map in object.maps_mut() {
             match map.name().to_str() {
                 Some(".rodata.filter") => map.set_initial_value(bytes_of(&self.filter))?,
                 Some(".rodata.config") => map.set_initial_value(bytes_of(&config))?,
+                Some(".rodata.walk") => {
+                    map.set_initial_value(bytes_of(&self.causes.unwrap_or_else(FaultsWalk::zeroed)))?;
+                }
                 Some("events") if self.events != Events::None => map.set_max_entries(self.ring_bytes)?,
                 Some("span_cells") if self.spans.many > 0 => map.set_max_entries(self.spans.many)?,
                 Some("groups") if self.by.each_fault() => map.set_max_entries(GROUPS)?,

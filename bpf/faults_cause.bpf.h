@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What a fault was for: the facts. What they mean is decided in one place, by the rules in
+ * crates/model/src/faults/cause.rs; here nothing is concluded.
+ */
+#ifndef TRAPLINE_FAULTS_CAUSE_BPF_H
+#define TRAPLINE_FAULTS_CAUSE_BPF_H
+
+#include "faults_thread.bpf.h"
+#include "faults_walk.bpf.h"
+
+#define VM_SHARED       0x00000008 /* include/linux/mm.h: the same from 5.4 to 7.3 */
+#define VM_UFFD_MISSING 0x00000200
+#define VM_PFNMAP       0x00000400
+#define VM_IO           0x00004000
+#define VM_HUGETLB      0x00400000
+
+#define TMPFS_SUPER_MAGIC 0x01021994 /* include/uapi/linux/magic.h, stat.h */
+#define MODE_TYPE         0170000
+#define MODE_REGULAR      0100000
+#define MODE_BLOCK        0060000
+
+/* Names the types, so that the object's BTF holds them. */
+const enum faults_memory *memory_type __attribute__((unused));
+const enum faults_before *before_type __attribute__((unused));
+const enum faults_also *also_type __attribute__((unused));
+
+/*
+ * Entries that are not present (arch/x86/include/asm/pgtable_64.h): the type of a swap device, or one of the types at
+ * the end of their range that stand for something else: a page that is moved or with a device, a poisoned one, or a
+ * marker, which is there for a userfaultfd and holds no page. How many of these types there are depends on version
+ * and configuration, but there never were more than ten (6.1); no system has swap devices near that border.
+ */
+#define SWAP_TYPE(entry)   ((entry) >> 59)
+#define SWAP_OFFSET(entry) (~(entry) << 5 >> 14)
+#define SWAP_TYPES         22
+#define SWAP_MARKERS       8 /* a marker is a few bits where others have the number of a page */
+
+static __always_inline u32 before_of(u64 entry, bool write, u32 *also)
+{
+	if (!(entry & ~ENTRY_ERRATUM))
+		return FAULTS_BEFORE_ABSENT;
+	if (entry & (ENTRY_PRESENT | ENTRY_HIDDEN)) {
+		if (entry & ENTRY_GUARDED)
+			*also |= FAULTS_ALSO_GUARDED;
+		if (!(entry & ENTRY_PRESENT))
+			return FAULTS_BEFORE_HIDDEN;
+		return write && !(entry & ENTRY_WRITABLE) ? FAULTS_BEFORE_READ_ONLY : FAULTS_BEFORE_THERE;
+	}
+	if (entry & ENTRY_LEAF) /* a huge page that is being split */
+		return FAULTS_BEFORE_MOVING;
+	if (SWAP_TYPE(entry) < SWAP_TYPES)
+		return FAULTS_BEFORE_SWAPPED;
+	return SWAP_OFFSET(entry) < SWAP_MARKERS ? FAULTS_BEFORE_ABSENT : FAULTS_BEFORE_MOVING;
+}
+
+/* A fault begins: what does the page table hold? */
+static __always_inline void cause_begins(struct tracked *t, struct task_struct *task, struct mm_struct *mm, u64 addr,
+					 bool write)
+{
+	struct walk_end end;
+	u32 also = 0, before = FAULTS_BEFORE_UNKNOWN;
+
+	t->open_switches = task->nvcsw;
+	t->open_level = 0;
+	if (write)
+		also |= FAULTS_ALSO_WRITE;
+	if (walk.levels) {
+		t->open_table = (u64)BPF_CORE_READ(mm, pgd);
+		end = walk_page(t->open_table, addr);
+		if (end.level)
+			before = before_of(end.entry, write, &also);
+		if (before == FAULTS_BEFORE_ABSENT)
+			t->open_level = end.level;
+	}
+	t->open_facts = FAULTS_FACTS(FAULTS_MEMORY_UNKNOWN, before, also);
+}
+
+static __always_inline u32 memory_of(struct vm_area_struct *vma, u64 flags)
+{
+	struct file *file = BPF_CORE_READ(vma, vm_file);
+	struct inode *inode;
+	u32 type;
+
+	if (flags & VM_HUGETLB)
+		return FAULTS_MEMORY_HUGETLB;
+	if (flags & (VM_PFNMAP | VM_IO))
+		return FAULTS_MEMORY_DEVICE;
+	if (!BPF_CORE_READ(vma, vm_ops))
+		return FAULTS_MEMORY_ANON;
+	inode = BPF_CORE_READ(file, f_inode);
+	if (!inode) /* the kernel's own: [vdso] */
+		return FAULTS_MEMORY_DEVICE;
+	type = BPF_CORE_READ(inode, i_mode) & MODE_TYPE;
+	if (type != MODE_REGULAR && type != MODE_BLOCK)
+		return FAULTS_MEMORY_DEVICE;
+	return BPF_CORE_READ(inode, i_sb, s_magic) == TMPFS_SUPER_MAGIC ? FAULTS_MEMORY_SHMEM : FAULTS_MEMORY_FILE;
+}
+
+/* What memory is it? NULL if that is not known. */
+static __always_inline void cause_meets(struct tracked *t, struct vm_area_struct *vma)
+{
+	u64 flags;
+	u32 also = 0;
+
+	if (!vma)
+		return;
+	flags = BPF_CORE_READ(vma, vm_flags);
+	if (flags & VM_SHARED)
+		also |= FAULTS_ALSO_SHARED;
+	if (flags & VM_UFFD_MISSING)
+		also |= FAULTS_ALSO_MISSING;
+	if (vma_is_watched(vma))
+		also |= FAULTS_ALSO_WATCHED;
+	t->open_facts |= FAULTS_FACTS(memory_of(vma, flags), 0, also);
+}
+
+/* It is complete: what else is known now? */
+static __always_inline u32 cause_facts(struct tracked *t, struct task_struct *task, bool major)
+{
+	u32 also = major ? FAULTS_ALSO_MAJOR : 0;
+	struct walk_end end;
+
+	if (task->nvcsw != t->open_switches)
+		also |= FAULTS_ALSO_SLEPT;
+	/* Where a table was missing there may be a huge page now. */
+	if (walk.levels && t->open_level > 1) {
+		end = walk_page(t->open_table, t->open_addr);
+		if (end.level > 1 && end.entry & ENTRY_PRESENT)
+			also |= FAULTS_ALSO_HUGE;
+	}
+	return t->open_facts | FAULTS_FACTS(0, 0, also);
+}
+
+#endif

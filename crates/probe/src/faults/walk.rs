@@ -1,0 +1,107 @@
+//! How page tables are walked on this machine: found out by walking to a page of our own.
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytemuck::{bytes_of, pod_read_unaligned};
+use libbpf_rs::{Iter, Link, ObjectBuilder};
+
+use super::recipe::OBJECT;
+use crate::abi::{FaultsWalk, FaultsWalkAsk};
+
+const PAGE: usize = 4096;
+
+/// How many places one pass of the program tries, WALK_TRIES in `bpf/faults_walk.bpf.h`.
+const TRIES: u64 = 64;
+
+/// The page may be moved between the two looks at it: how often that is put up with.
+const ATTEMPTS: usize = 3;
+
+/// How to walk.
+///
+/// # Errors
+/// Why it could not be found out: a kernel that does not show where pages are, or keeps its tables elsewhere (Xen).
+pub(super) fn find() -> Result<FaultsWalk> {
+    let mask = address_mask().context("/proc/cpuinfo does not say how wide physical addresses are")?;
+    let memory = vec![1u8; 2 * PAGE];
+    let addr = (memory.as_ptr() as usize).next_multiple_of(PAGE) as u64;
+    for _ in 0..ATTEMPTS {
+        let frame = frame(addr)?;
+        if let Some(walk) = walk_to(FaultsWalkAsk { addr, frame, mask })? {
+            return Ok(walk);
+        }
+        black_box(&memory);
+    }
+    bail!("the way to a page of our own was not found")
+}
+
+/// Tries all places where the kernel may map physical memory.
+fn walk_to(ask: FaultsWalkAsk) -> Result<Option<FaultsWalk>> {
+    let mut object = ObjectBuilder::default().open_memory(OBJECT)?;
+    object.progs_mut().for_each(|mut program| program.set_autoload(program.name() == "walk_find"));
+    for mut map in object.maps_mut().filter(|map| map.name() == ".rodata.walk_ask") {
+        map.set_initial_value(bytes_of(&ask))?;
+    }
+    let object = object.load()?;
+    let program = object.progs_mut().find(|program| program.name() == "walk_find");
+    let link: Link = program.context("the kernel half has no program walk_find")?.attach()?;
+    let mut bytes = Vec::new();
+    for _ in 0..memory_gib().div_ceil(TRIES) {
+        Iter::new(&link)?.read_to_end(&mut bytes).context("cannot walk through page tables")?;
+        if let Some(found) = bytes.get(..size_of::<FaultsWalk>()) {
+            return Ok(Some(pod_read_unaligned(found)));
+        }
+    }
+    Ok(None)
+}
+
+/// The number of the page of physical memory that is mapped at an address of ours.
+fn frame(addr: u64) -> Result<u64> {
+    let mut entry = [0; 8];
+    let pagemap = File::open("/proc/self/pagemap").context("cannot open /proc/self/pagemap")?;
+    pagemap.read_exact_at(&mut entry, addr / PAGE as u64 * 8).context("cannot read /proc/self/pagemap")?;
+    let frame = u64::from_ne_bytes(entry) & ((1 << 55) - 1);
+    ensure!(frame != 0, "/proc/self/pagemap does not say where pages are: that takes CAP_SYS_ADMIN");
+    Ok(frame)
+}
+
+/// The bits of an entry that are a physical address. Those above have other meanings, encrypted memory for example.
+fn address_mask() -> Option<u64> {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = cpuinfo.lines().find(|line| line.starts_with("address sizes"))?;
+    let bits: u32 = line.split_once(':')?.1.split_whitespace().next()?.parse().ok()?;
+    (32..=52).contains(&bits).then(|| ((1u64 << bits) - 1) & !(PAGE as u64 - 1))
+}
+
+/// Where physical memory ends, in GiB, rounded up.
+fn memory_gib() -> u64 {
+    let iomem = fs::read_to_string("/proc/iomem").unwrap_or_default();
+    let ends = iomem
+        .lines()
+        .filter(|line| line.ends_with(": System RAM"))
+        .filter_map(|line| u64::from_str_radix(line.split_once('-')?.1.split_once(' ')?.0, 16).ok());
+    // In a container it may be hidden: then as far as most machines go.
+    match ends.max().unwrap_or(0) {
+        0 => 4096,
+        end => (end >> 30) + 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The walk is right if it ends at the page that the kernel itself names; that is what `find` goes by.
+    #[test]
+    fn the_way_to_a_page_of_our_own_is_found() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let walk = find().unwrap();
+        assert!(walk.levels == 4 || walk.levels == 5);
+        assert_eq!(walk.base & ((1 << 30) - 1), 0);
+    }
+}
