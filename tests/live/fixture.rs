@@ -16,7 +16,7 @@ use libc::{c_int, c_void};
 
 use crate::run::scratch;
 
-const PAGE: usize = 4096;
+pub const PAGE: usize = 4096;
 
 /// If this process was started as a fixture: does it and gives the status.
 pub fn run_if_asked() -> Option<ExitCode> {
@@ -31,6 +31,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "processes" => processes(number(2), number(3)),
         "storm" => storm(number(2), number(3)),
         "on-demand" => on_demand(),
+        "cause" => crate::provoke::provoke(&words[at + 2]),
         "rename" => rename(),
         "span" => crate::span::work(),
         "sgx" => crate::sgx_driver::enclave(&words[at + 2..]),
@@ -43,7 +44,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
 }
 
 /// A private anonymous mapping without huge pages.
-struct Memory(*mut u8, usize);
+pub struct Memory(pub *mut u8, pub usize);
 
 impl Drop for Memory {
     fn drop(&mut self) {
@@ -52,11 +53,11 @@ impl Drop for Memory {
     }
 }
 
-fn map(len: usize, flags: c_int) -> Memory {
+pub fn map(len: usize, flags: c_int) -> Memory {
     map_of(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags, -1, libc::PROT_READ | libc::PROT_WRITE)
 }
 
-fn map_of(len: usize, flags: c_int, fd: c_int, prot: c_int) -> Memory {
+pub fn map_of(len: usize, flags: c_int, fd: c_int, prot: c_int) -> Memory {
     // SAFETY: a new mapping at an address of the kernel's choice.
     let at = unsafe { libc::mmap(ptr::null_mut(), len, prot, flags, fd, 0) };
     assert_ne!(at, libc::MAP_FAILED, "mmap: {}", std::io::Error::last_os_error());
@@ -67,7 +68,7 @@ fn map_of(len: usize, flags: c_int, fd: c_int, prot: c_int) -> Memory {
     Memory(at.cast(), len)
 }
 
-fn touch(memory: &Memory) {
+pub fn touch(memory: &Memory) {
     for offset in (0..memory.1).step_by(PAGE) {
         // SAFETY: within the mapping, which is writable.
         unsafe { ptr::write_volatile(memory.0.add(offset), 1) };
@@ -99,7 +100,13 @@ fn look(memory: &Memory, offset: usize) -> u8 {
     unsafe { ptr::read_volatile(memory.0.add(offset)) }
 }
 
-fn rusage(who: c_int) -> (i64, i64) {
+pub fn read_all(memory: &Memory) {
+    (0..memory.1).step_by(PAGE).for_each(|offset| {
+        look(memory, offset);
+    });
+}
+
+pub fn rusage(who: c_int) -> (i64, i64) {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: usage is a rusage to be filled; all-zero is a valid one.
     let usage = unsafe {
@@ -115,7 +122,7 @@ fn gettid() -> u32 {
 }
 
 /// A file of which nothing is in the page cache.
-fn cold_file(name: &str, pages: usize) -> File {
+pub fn cold_file(name: &str, pages: usize) -> File {
     let path = scratch().join(name);
     if !path.metadata().is_ok_and(|meta| meta.len() == (pages * PAGE) as u64) {
         std::fs::write(&path, vec![7u8; pages * PAGE]).unwrap();

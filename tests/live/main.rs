@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod access;
+mod cause;
 mod exact;
 mod file;
 mod fixture;
@@ -14,6 +15,8 @@ mod frame;
 mod kvm;
 mod kvm_cases;
 mod many;
+mod provoke;
+mod provoke_uffd;
 mod refuse;
 mod run;
 mod sgx;
@@ -74,6 +77,19 @@ const CASES: &[Case] = &[
     Case { name: "faults::exact::times_are_plausible", needs: ROOT, variants: TIMING, test: exact::times_are_plausible },
     Case { name: "faults::exact::sampled_minor_latency", needs: ROOT, variants: TIMING, test: exact::sampled_minor_latency },
     Case { name: "faults::exact::verbose_shows_every_fault", needs: ROOT, variants: ALL, test: exact::verbose_shows_every_fault },
+    Case { name: "faults::cause::zero_fill", needs: ROOT, variants: TIMING, test: cause::zero_fill },
+    Case { name: "faults::cause::copy_on_write", needs: ROOT, variants: TIMING, test: cause::copy_on_write },
+    Case { name: "faults::cause::file_map", needs: ROOT, variants: TIMING, test: cause::file_map },
+    Case { name: "faults::cause::file_read", needs: ROOT, variants: TIMING, test: cause::file_read },
+    Case { name: "faults::cause::swap_in", needs: &[Need::Root, Need::Cause("swap-in")], variants: TIMING, test: cause::swap_in },
+    Case { name: "faults::cause::huge_page", needs: &[Need::Root, Need::Cause("huge-page")], variants: TIMING, test: cause::huge_page },
+    Case { name: "faults::cause::numa_hint", needs: &[Need::Root, Need::OwnMachine, Need::Cause("numa-hint")], variants: TIMING, test: cause::numa_hint },
+    Case { name: "faults::cause::userfaultfd", needs: ROOT, variants: TIMING, test: cause::userfaultfd },
+    Case { name: "faults::cause::shmem", needs: ROOT, variants: TIMING, test: cause::shmem },
+    Case { name: "faults::cause::hugetlb", needs: &[Need::Root, Need::Cause("hugetlb")], variants: TIMING, test: cause::hugetlb },
+    Case { name: "faults::cause::device", needs: ROOT, variants: TIMING, test: cause::device },
+    Case { name: "faults::cause::bad_address", needs: ROOT, variants: TIMING, test: cause::bad_address },
+    Case { name: "faults::cause::write_notify", needs: ROOT, variants: TIMING, test: cause::write_notify },
     Case { name: "faults::many::a_storm_loses_nothing", needs: ROOT, variants: ALL, test: many::a_storm_loses_nothing },
     Case { name: "faults::many::a_storm_overruns_the_ring", needs: ROOT, variants: TIMING, test: many::a_storm_overruns_the_ring },
     Case { name: "faults::many::short_processes", needs: ROOT, variants: ALL, test: many::short_processes },

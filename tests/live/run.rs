@@ -39,6 +39,10 @@ pub enum Need {
     Exits,
     /// The perf tool.
     Perf,
+    /// A kernel that makes faults of this cause.
+    Cause(&'static str),
+    /// A machine that nobody else is on: its scheduler is changed.
+    OwnMachine,
     /// The stand-in for an SGX driver, built for the running kernel: `TRAPLINE_SGX_DOUBLE` says where.
     SgxDouble,
 }
@@ -62,6 +66,9 @@ impl Need {
                 let perf = Command::new("perf").arg("--version").output();
                 (!perf.is_ok_and(|out| out.status.success())).then(|| "perf is not installed".into())
             }
+            Self::Cause(cause) => crate::cause::lacks(cause),
+            Self::OwnMachine => (place() != Place::Vm)
+                .then(|| "it changes the scheduler of the whole machine: it runs in virtual ones".into()),
             Self::SgxDouble => match std::env::var_os("TRAPLINE_SGX_DOUBLE") {
                 Some(module) if Path::new(&module).exists() => None,
                 _ => Some("it needs the module of tests/sgx-double, which `cargo xtask vm` builds".into()),
@@ -71,7 +78,7 @@ impl Need {
 
     /// Whether it may be missing even where everything must run: it is about a machine of a special sort.
     pub fn is_special(self) -> bool {
-        matches!(self, Self::Lockdown | Self::FunctionTracer | Self::OwnKernel)
+        matches!(self, Self::Lockdown | Self::FunctionTracer | Self::OwnKernel | Self::Cause(_))
     }
 }
 
