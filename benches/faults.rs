@@ -36,6 +36,8 @@ const WATCHERS: &[Watcher] = &[
         command: &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "tracepoint", "--minor-latency", "1:64"] },
     Watcher { name: "trapline faults --variant tracepoint --minor-latency off", ready: Ready::Line,
         command: &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "tracepoint", "--minor-latency", "off"] },
+    Watcher { name: "trapline faults --variant tracepoint --by cause", ready: Ready::Line,
+        command: &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "tracepoint", "--by", "cause"] },
     Watcher { name: "trapline faults --variant fentry", ready: Ready::Line,
         command: &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "fentry"] },
     Watcher { name: "trapline faults --variant kprobe", ready: Ready::Line,
