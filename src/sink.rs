@@ -34,14 +34,7 @@ pub(crate) fn open_with(
     table: impl FnOnce(Out, Screen, TimeZone) -> Box<dyn Sink>,
 ) -> Result<Named> {
     let format = form(format, output)?;
-    let (out, name): (Box<dyn Write>, _) = match output {
-        Some(path) => {
-            let file = File::create(path).with_context(|| format!("cannot write to {}", path.display()))?;
-            (Box::new(file), path.display().to_string())
-        }
-        None => (Box::new(io::stdout()), "standard output".into()),
-    };
-    let out = BufWriter::new(out);
+    let (out, name) = destination(output)?;
     let screen = match output {
         None if io::stdout().is_terminal() => {
             let lines = terminal_size().map_or(24, |(_, Height(lines))| lines.into());
@@ -55,6 +48,30 @@ pub(crate) fn open_with(
         Format::Csv => Box::new(Csv::new(out, schema).with_context(|| format!("cannot write to {name}"))?),
     };
     Ok(Named { sink, name })
+}
+
+/// A tool's own form, which is not for people.
+///
+/// # Errors
+/// When the file cannot be made, or there is none and standard output is a terminal.
+pub(crate) fn to(output: Option<&Path>, sink: impl FnOnce(Out) -> Box<dyn Sink>) -> Result<Named> {
+    if output.is_none() && io::stdout().is_terminal() {
+        bail!("this form is not for a terminal: give -o FILE");
+    }
+    let (out, name) = destination(output)?;
+    Ok(Named { sink: sink(out), name })
+}
+
+/// A file, or standard output, and what messages call it.
+fn destination(output: Option<&Path>) -> Result<(Out, String)> {
+    let (out, name): (Box<dyn Write>, _) = match output {
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("cannot write to {}", path.display()))?;
+            (Box::new(file), path.display().to_string())
+        }
+        None => (Box::new(io::stdout()), "standard output".into()),
+    };
+    Ok((BufWriter::new(out), name))
 }
 
 /// The form that is asked for: by name, or by the extension of the file.

@@ -31,6 +31,7 @@ fn bad_input_is_refused() {
     refuses(&["faults", "-i", "1"], 2, "it must be at least 10ms");
     refuses(&["faults", "-i", "soon"], 2, "try 500ms, 2s or 1m");
     refuses(&["faults", "-d", "0s"], 2, "it must be more than 0");
+    refuses(&["faults", "--format", "damo"], 2, "possible values: table, jsonl, csv");
     refuses(&["faults", "--format", "xml"], 2, "possible values: table, jsonl, csv");
     refuses(&["faults", "-p", "abc"], 2, "invalid digit");
     refuses(&["faults", "-p", "-1"], 2, "");
@@ -144,6 +145,10 @@ fn a_recording_is_read() {
     let rw = "total,1200000000,rw,7,1001000000,app,2,0,2,0,1,1,0,1,0";
     assert_eq!(csv.lines().nth(1), Some(rw), "{csv}");
     assert!(said(&[]).contains("    1.104000: handle_mm_fault: 8 W 40 2000\n"), "{}", said(&[]));
+    let damo = trapline(&["access", "--read", path, "--format", "damo"]);
+    // As zlib begins.
+    assert!(damo.status.success() && damo.stdout.starts_with(&[0x78]), "{damo:?}");
+    refuses(&["access", "--summary", "--read", path, "--format", "damo"], 2, "not of a --summary");
     refuses(&["access", "--summary", "--read", path, "--format", "csv"], 1, "csv holds one table");
     refuses(&["access", "--read", path, "-o", path], 1, "would be overwritten");
     refuses(&["access", "--read", "/nosuch.jsonl"], 1, "cannot read /nosuch.jsonl: No such file");

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use trapline_model::access::TOTAL;
 use trapline_model::access::summary::{self, Summarized};
@@ -14,7 +15,7 @@ use trapline_model::{Sink, Source};
 use trapline_probe::Launch;
 use trapline_probe::access::{Access, ENGINES, Options, Prepared, Whose};
 use trapline_probe::live::{Frame, Live};
-use trapline_view::{AccessSummary, Ftrace};
+use trapline_view::{AccessSummary, Damo, Ftrace};
 
 use crate::cmd::faults::ring_mib;
 use crate::{cli, sink};
@@ -45,6 +46,10 @@ pub(crate) struct Args {
     #[arg(long)]
     no_first_touch: bool,
 
+    /// Show the function of each instruction, and what is mapped at each address
+    #[arg(long)]
+    symbols: bool,
+
     /// Reset less often when the faults it causes take more than this share of the target's processor time
     #[arg(long, value_name = "PERCENT", value_parser = share)]
     max_overhead: Option<f64>,
@@ -58,7 +63,7 @@ pub(crate) struct Args {
 
     /// The form of the output [default: table, lines as the kernel's tracer writes them]
     #[arg(long, value_name = "FORMAT")]
-    format: Option<cli::Format>,
+    format: Option<Form>,
 
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
@@ -77,11 +82,37 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
+/// The form of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For people
+    Table,
+    /// One JSON object a line
+    Jsonl,
+    /// One table of comma-separated values
+    Csv,
+    /// A record of accesses for damo, the tool of DAMON's users: compressed JSON, written at the end
+    Damo,
+}
+
+impl Form {
+    /// The form that all tools know.
+    fn common(self) -> Option<cli::Format> {
+        match self {
+            Self::Table => Some(cli::Format::Table),
+            Self::Jsonl => Some(cli::Format::Jsonl),
+            Self::Csv => Some(cli::Format::Csv),
+            Self::Damo => None,
+        }
+    }
+}
+
 /// Runs until the end and gives the exit status.
 ///
 /// # Errors
 /// When nothing can be attached, the processes cannot be traced, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
+    args.summarize.check(args.format == Some(Form::Damo));
     let summary = args.summarize.options();
     if let Some(path) = &args.summarize.read {
         let recording = summarize::open(path, args.output.as_deref())?;
@@ -102,6 +133,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         reset: args.reset.clone(),
         every: args.every,
         first_touch: !args.no_first_touch,
+        symbols: args.symbols,
         variant: args.variant.clone(),
         ring_bytes: args.ring_size << 20,
         max_overhead: args.max_overhead,
@@ -131,10 +163,16 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
 }
 
 fn sink(args: &Args, summary: Option<&summary::Options>) -> Result<sink::Named> {
-    let csv = sink::form(args.format, args.output.as_deref())? == cli::Format::Csv;
+    let output = args.output.as_deref();
+    if args.format == Some(Form::Damo) {
+        let window_ns = args.summarize.window().as_nanos() as u64;
+        return sink::to(output, |out| Box::new(Damo::new(out, window_ns)));
+    }
+    let format = args.format.and_then(Form::common);
+    let csv = sink::form(format, output)? == cli::Format::Csv;
     let schema = summarize::schema(summary, csv)?;
     let summarized = summary.is_some();
-    sink::open_with(args.format, args.output.as_deref(), schema, |out, _, _| -> Box<dyn Sink> {
+    sink::open_with(format, output, schema, |out, _, _| -> Box<dyn Sink> {
         if summarized { Box::new(AccessSummary::new(out)) } else { Box::new(Ftrace::new(out)) }
     })
 }

@@ -26,6 +26,7 @@ mod sgx_frame;
 mod span;
 mod step;
 mod summary;
+mod symbols;
 mod taken_away;
 mod turmoil;
 mod unharmed;
@@ -164,6 +165,8 @@ const CASES: &[Case] = &[
     Case { name: "access::summary::windows_hold_what_was_touched_in_them", needs: OWN, variants: RESETS, test: summary::windows_hold_what_was_touched_in_them },
     Case { name: "access::summary::a_running_process_in_intervals", needs: OWN, variants: ENGINES, test: summary::a_running_process_in_intervals },
     Case { name: "access::summary::frames", needs: OWN, variants: &["none"], test: summary::frames },
+    Case { name: "access::symbols::the_function_of_each_access", needs: OWN, variants: ENGINES, test: symbols::the_function_of_each_access },
+    Case { name: "access::symbols::the_lines_have_them", needs: OWN, variants: &["none"], test: symbols::the_lines_have_them },
     Case { name: "access::unharmed::the_results_are_the_same", needs: OWN, variants: ENGINES, test: unharmed::the_results_are_the_same },
     Case { name: "access::unharmed::a_killed_tracer_leaves_nothing", needs: OWN, variants: RESETS, test: unharmed::a_killed_tracer_leaves_nothing },
     Case { name: "access::unharmed::waiting_and_stopped_targets", needs: OWN, variants: RESETS, test: unharmed::waiting_and_stopped_targets },

@@ -1,5 +1,6 @@
 //! Page accesses: events, totals per process, and what a tracer can and cannot see of a process's memory.
 
+pub mod damon;
 pub mod summary;
 
 use crate::field::{Field, Kind, Record, Schema, Show, Unit, Value, field, shown};
@@ -30,7 +31,12 @@ pub const EVENT: &Schema = &[
     field("addr", Unit::Address, Kind::Label, "the address that was accessed"),
     field("file", Unit::None, Kind::Label, "what is mapped there: a path, [heap], [stack]"),
     field("offset", Unit::Bytes, Kind::Label, "where in that file"),
-    field("symbol", Unit::None, Kind::Label, "the function of the instruction"),
+    field(
+        "symbol",
+        Unit::None,
+        Kind::Label,
+        "the function of the instruction, or its file and where in it (--symbols)",
+    ),
     field(
         "first",
         Unit::None,

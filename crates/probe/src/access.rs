@@ -5,6 +5,7 @@
 
 mod budget;
 mod engine;
+mod functions;
 mod inject;
 mod injector;
 mod lock;
@@ -29,6 +30,7 @@ use trapline_model::{Block, Event, Header, Value};
 use self::budget::Budget;
 use self::engine::Choice;
 pub use self::engine::{ENGINES, engines};
+use self::functions::Functions;
 use self::injector::Injector;
 use self::lock::Lock;
 #[cfg(test)]
@@ -67,6 +69,8 @@ pub struct Options {
     pub every: Duration,
     /// Show the first touch of each page too.
     pub first_touch: bool,
+    /// Name the functions of the instructions.
+    pub symbols: bool,
     /// Only this probe variant, not the first that works.
     pub variant: Option<String>,
     /// Size of the ring that holds events until they are read, bytes: a power of two of pages.
@@ -124,6 +128,7 @@ pub struct Access {
     unseen: u64,
     refused: u64,
     names: Option<Targets>,
+    functions: Option<Functions>,
     max_overhead: Option<f64>,
     _lock: Lock,
 }
@@ -142,6 +147,7 @@ impl Access {
         let probes = Probes::attach(options, names.as_ref(), launch)?;
         let Prepared { lock, injector } = prepared;
         let mut targets = HashMap::new();
+        let mut functions = options.symbols.then(Functions::default);
         let mut steps = Vec::new();
         let (mut sight, mut spaces) = (None, vec![]);
         let mut engine = engines[0];
@@ -162,6 +168,9 @@ impl Access {
                 });
                 steps.push(target.step(What::Start, system::monotonic_ns()));
                 targets.insert(space.pid, target);
+                if let Some(functions) = &mut functions {
+                    functions.begin(space.pid);
+                }
                 spaces.push((space, of));
             }
             sight = Some(coverage);
@@ -182,6 +191,7 @@ impl Access {
             unseen: 0,
             refused: 0,
             names,
+            functions,
             max_overhead: options.max_overhead,
             _lock: lock,
         })
@@ -200,6 +210,9 @@ impl Access {
                 }
             }
             probes::Begin::Exec => {
+                if let Some(functions) = &mut self.functions {
+                    functions.begin(pid);
+                }
                 let mut target = Target::new(pid, Maps::read(pid).unwrap_or_default()).named(&life.comm);
                 if let Some(before) = self.targets.remove(&pid) {
                     target.tally = before.tally;
@@ -214,6 +227,9 @@ impl Access {
             }
             probes::Begin::End => {
                 self.rounds.tell(Order::End(pid));
+                if let Some(functions) = &mut self.functions {
+                    functions.end(pid);
+                }
                 if let Some(target) = self.targets.remove(&pid) {
                     self.steps.push(Step {
                         cpu: Some(life.cpu),
@@ -267,7 +283,11 @@ impl Access {
             return;
         }
         target.tally.count(sighting.way, first, sighting.latency_ns);
-        self.steps.push(target.access(sighting, addr, first));
+        let mut step = target.access(sighting, addr, first);
+        if let (Some(functions), Some(page), Some(ip)) = (&mut self.functions, &mut step.page, sighting.ip) {
+            page.symbol = functions.of(sighting.pid, ip);
+        }
+        self.steps.push(step);
     }
 }
 
@@ -278,6 +298,7 @@ impl Tool for Access {
             ("every_ns", (self.every.as_nanos() as u64).into()),
             ("max_overhead_percent", self.max_overhead.map(|share| (share * 100.0).round() as u64).into()),
             ("changed", self.names.as_ref().and_then(Targets::mounted).into()),
+            ("symbols", self.functions.as_ref().map(|_| 1u64).into()),
             ("sight", self.sight.as_ref().map(Coverage::words).as_deref().into()),
         ];
         system::header("access", self.probes.variant(), settings)

@@ -12,15 +12,17 @@ use crate::table::block;
 #[derive(Debug)]
 pub struct Ftrace<W> {
     out: W,
+    symbols: bool,
 }
 
 impl<W: Write> Ftrace<W> {
     /// Over a writer, which is flushed after each item.
     pub fn new(out: W) -> Self {
-        Self { out }
+        Self { out, symbols: false }
     }
 
     fn header(&mut self, header: &Header) -> io::Result<()> {
+        self.symbols = header.settings.iter().any(|(name, value)| name == "symbols" && *value != Value::Null);
         writeln!(self.out, "# {}", begun(header))
     }
 
@@ -51,8 +53,11 @@ impl<W: Write> Ftrace<W> {
         write!(self.out, " {:x}", number(record, "ip").unwrap_or(0))?;
         write!(self.out, " {:x}", number(record, "addr").unwrap_or(0))?;
         // Without --symbols there are just the patch's columns, and what it did not have.
-        if record.get("symbol").is_some_and(|symbol| *symbol != Value::Null) {
-            write!(self.out, " {}", visible(text(record, "symbol")))?;
+        if self.symbols {
+            match text(record, "symbol") {
+                "" => write!(self.out, " -")?,
+                symbol => write!(self.out, " {}", visible(symbol))?,
+            }
             match (text(record, "file"), number(record, "offset")) {
                 ("", _) => write!(self.out, " [anon]")?,
                 (file, Some(offset)) => write!(self.out, " {}+{offset:#x}", visible(file))?,
@@ -171,9 +176,26 @@ mod tests {
     }
 
     fn shown(event: Event) -> String {
+        told(event, Value::Null)
+    }
+
+    fn told(event: Event, symbols: Value) -> String {
         let mut out = Vec::new();
-        Ftrace::new(&mut out).take(&Item::Events(vec![event])).unwrap();
-        String::from_utf8(out).unwrap()
+        let header = Header {
+            tool: "access".into(),
+            variant: "kprobe".into(),
+            version: "0".into(),
+            host: String::new(),
+            kernel: String::new(),
+            start_unix_ns: 0,
+            start_ns: 0,
+            settings: vec![("symbols".into(), symbols)],
+        };
+        let mut sink = Ftrace::new(&mut out);
+        sink.take(&Item::Header(header)).unwrap();
+        sink.take(&Item::Events(vec![event])).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        text.split_once('\n').unwrap().1.to_owned()
     }
 
     #[test]
@@ -193,7 +215,11 @@ mod tests {
         );
         assert!(shown(step(What::Start, None)).ends_with(": init_page_access_trace: START target-app\n"));
         assert!(shown(step(What::End, None)).ends_with(": __reset_page_access_trace: END target-app\n"));
-        let named = Page { symbol: Some("main+0x1b".into()), first: true, ..page };
-        assert!(shown(step(What::Access, Some(named))).ends_with("e5b8 main+0x1b [stack] first\n"));
+        let named = Page { symbol: Some("a\nb".into()), first: true, ..page.clone() };
+        let told = |page| told(step(What::Access, Some(page)), Value::U64(1));
+        assert!(told(named).ends_with("e5b8 a\\x0ab [stack] first\n"));
+        let in_file = Page { file: Some("/a".into()), offset: Some(0x5b8), ..page.clone() };
+        assert!(told(in_file).ends_with("e5b8 - /a+0x5b8\n"));
+        assert!(told(Page { file: None, ..page }).ends_with("e5b8 - [anon]\n"));
     }
 }

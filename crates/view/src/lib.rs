@@ -2,6 +2,7 @@
 //! writes follows from the items it is given and from nothing else.
 
 mod csv;
+mod damo;
 mod doctor;
 mod escape;
 mod ftrace;
@@ -13,6 +14,7 @@ mod summary;
 mod table;
 
 pub use csv::Csv;
+pub use damo::Damo;
 pub use doctor::{doctor, programs};
 pub use escape::visible;
 pub use ftrace::Ftrace;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
 use trapline_model::Schema;
 use trapline_model::access::summary::{Options, View};
 use trapline_model::access::{EVENT, TOTAL};
@@ -16,8 +17,17 @@ use trapline_store::{Recording, Tool};
 use crate::cli;
 
 /// What can only be said of a trace that is made now.
-const LIVE: [&str; 8] =
-    ["interval", "duration", "reset", "every", "no_first_touch", "max_overhead", "variant", "ring_size"];
+const LIVE: [&str; 9] = [
+    "symbols",
+    "interval",
+    "duration",
+    "reset",
+    "every",
+    "no_first_touch",
+    "max_overhead",
+    "variant",
+    "ring_size",
+];
 
 /// Summaries and recordings.
 #[derive(Debug, clap::Args)]
@@ -29,9 +39,9 @@ pub(super) struct Summarize {
           value_parser = views())]
     summary: Option<Vec<View>>,
 
-    /// Length of a window of the working set
-    #[arg(long, value_name = "TIME", default_value = "100ms", requires = "summary", value_parser = window)]
-    window: Duration,
+    /// Length of a window of the working set, or with `--format damo` of a snapshot [default: 100ms]
+    #[arg(long, value_name = "TIME", value_parser = window)]
+    window: Option<Duration>,
 
     /// Rows of tables that have one for each process, mapping or page
     #[arg(long, value_name = "N", default_value = "20", requires = "summary",
@@ -65,7 +75,7 @@ impl Summarize {
         views.dedup();
         Some(Options {
             views,
-            window_ns: self.window.as_nanos() as u64,
+            window_ns: self.window().as_nanos() as u64,
             top: self.top as usize,
             intervals: self.interval.is_some(),
             cumulative: self.cumulative,
@@ -73,10 +83,29 @@ impl Summarize {
         })
     }
 
+    /// Ends with a message if options do not go together.
+    pub(super) fn check(&self, damo: bool) {
+        let (kind, why) = match (damo, self.summary.is_some(), self.window.is_some()) {
+            (true, true, _) => {
+                (ErrorKind::ArgumentConflict, "--format damo is of accesses, not of a --summary of them")
+            }
+            (false, false, true) => {
+                (ErrorKind::MissingRequiredArgument, "--window is for --summary and --format damo")
+            }
+            _ => return,
+        };
+        cli::command().error(kind, why).exit()
+    }
+
+    /// Length of a window.
+    pub(super) fn window(&self) -> Duration {
+        self.window.unwrap_or(WINDOW)
+    }
+
     /// When the source is to tell what time it is: without rows of its own, for windows to end in which nothing happens.
     pub(super) fn tick(&self) -> Option<Duration> {
         self.summary.as_ref()?;
-        Some(self.interval.unwrap_or(self.window.max(Duration::from_millis(100))))
+        Some(self.interval.unwrap_or(self.window().max(Duration::from_millis(100))))
     }
 }
 
@@ -122,6 +151,8 @@ pub(super) fn open(path: &Path, output: Option<&Path>) -> Result<Recording<Box<d
     Ok(recording)
 }
 
+/// A window, if nobody says how long.
+const WINDOW: Duration = Duration::from_millis(100);
 /// The shortest window.
 const SHORTEST: Duration = Duration::from_millis(1);
 

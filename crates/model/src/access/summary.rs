@@ -8,7 +8,7 @@ mod distance;
 mod pages;
 mod schema;
 mod tables;
-mod trace;
+pub(super) mod trace;
 mod window;
 
 use std::collections::VecDeque;

@@ -12,40 +12,42 @@ const PAGE_SHIFT: u32 = 12;
 /// Bytes of a page.
 pub const PAGE: u64 = 1 << PAGE_SHIFT;
 /// An event that comes later than this after a younger one is not put in order any more.
-pub(super) const GRACE_NS: u64 = 50_000_000;
+pub(in crate::access) const GRACE_NS: u64 = 50_000_000;
 /// Mappings that are told apart at most.
 const MOST_MAPPINGS: usize = 1 << 20;
 
 /// An access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Access {
-    pub(super) time_ns: u64,
+pub(in crate::access) struct Access {
+    pub(in crate::access) time_ns: u64,
     /// Index of the program.
-    pub(super) space: u32,
-    pub(super) tid: u32,
-    pub(super) addr: u64,
+    pub(in crate::access) space: u32,
+    pub(in crate::access) tid: u32,
+    pub(in crate::access) addr: u64,
     /// The instruction, 0 if it is not known.
-    pub(super) ip: u64,
+    pub(in crate::access) ip: u64,
     /// Index of the mapping.
-    pub(super) mapping: u32,
-    pub(super) way: Option<Way>,
-    pub(super) first: bool,
+    pub(in crate::access) mapping: u32,
+    pub(in crate::access) way: Option<Way>,
+    pub(in crate::access) first: bool,
 }
 
 impl Access {
     /// Its address divided by [`PAGE`].
-    pub(super) fn page(&self) -> u64 {
+    pub(in crate::access) fn page(&self) -> u64 {
         self.addr >> PAGE_SHIFT
     }
 }
 
 /// A program in a process: an exec makes another one, in which no page is that of before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Space {
-    pub(super) pid: u32,
+pub(in crate::access) struct Space {
+    pub(in crate::access) pid: u32,
     /// When it was first seen, CLOCK_MONOTONIC nanoseconds.
-    pub(super) from_ns: u64,
-    pub(super) comm: String,
+    pub(in crate::access) from_ns: u64,
+    /// When it was over, the same; `u64::MAX` if it is not.
+    until_ns: u64,
+    pub(in crate::access) comm: String,
 }
 
 /// What is mapped: a file and where, or a name.
@@ -58,7 +60,7 @@ struct Mapping {
 
 /// Names of what occurs in a trace, which accesses refer to by number.
 #[derive(Debug, Default)]
-pub(super) struct Words {
+pub(in crate::access) struct Words {
     spaces: Vec<Space>,
     /// The program that each process runs now.
     running: HashMap<u32, u32>,
@@ -77,13 +79,13 @@ const OTHERS: &str = "[others]";
 
 impl Words {
     /// The access that an event tells of; nothing if it tells of none, an error if it does not say where.
-    pub(super) fn read(&mut self, event: &Event) -> Result<Option<Access>, Nowhere> {
+    pub(in crate::access) fn read(&mut self, event: &Event) -> Result<Option<Access>, Nowhere> {
         let seen = Seen::of(&event.record);
         let is_access = seen.event == "access";
         let Some(pid) = seen.pid else { return if is_access { Err(Nowhere) } else { Ok(None) } };
         match seen.event {
             "start" => {
-                self.running.remove(&pid);
+                self.over(pid, event.time_ns);
                 self.told.insert(pid, (event.time_ns, seen.comm.to_owned()));
                 Ok(None)
             }
@@ -98,7 +100,7 @@ impl Words {
                 Ok(None)
             }
             "end" => {
-                self.running.remove(&pid);
+                self.over(pid, event.time_ns);
                 self.told.remove(&pid);
                 Ok(None)
             }
@@ -122,7 +124,7 @@ impl Words {
     fn space(&mut self, pid: u32, time_ns: u64, comm: &str) -> u32 {
         *self.running.entry(pid).or_insert_with(|| {
             let (from_ns, comm) = self.told.remove(&pid).unwrap_or_else(|| (time_ns, comm.to_owned()));
-            self.spaces.push(Space { pid, from_ns, comm });
+            self.spaces.push(Space { pid, from_ns, until_ns: u64::MAX, comm });
             (self.spaces.len() - 1) as u32
         })
     }
@@ -145,29 +147,41 @@ impl Words {
         })
     }
 
-    pub(super) fn of(&self, space: u32) -> &Space {
+    pub(in crate::access) fn of(&self, space: u32) -> &Space {
         &self.spaces[space as usize]
     }
 
+    /// Whether a program was over at a time.
+    pub(in crate::access) fn is_over(&self, space: u32, time_ns: u64) -> bool {
+        self.spaces.get(space as usize).is_some_and(|space| space.until_ns <= time_ns)
+    }
+
+    /// The program that a process runs is over.
+    fn over(&mut self, pid: u32, time_ns: u64) {
+        if let Some(space) = self.running.remove(&pid) {
+            self.spaces[space as usize].until_ns = time_ns;
+        }
+    }
+
     /// What is mapped.
-    pub(super) fn file(&self, mapping: u32) -> &str {
+    pub(in crate::access) fn file(&self, mapping: u32) -> &str {
         &self.names[self.all[mapping as usize].file as usize]
     }
 
     /// Whether it is memory without a name, of which it may only not be known yet what it is.
-    pub(super) fn is_anon(&self, mapping: u32) -> bool {
+    pub(in crate::access) fn is_anon(&self, mapping: u32) -> bool {
         self.file(mapping) == ANON
     }
 
     /// Where in the file a page is, if it is in a file.
-    pub(super) fn offset(&self, mapping: u32, page: u64) -> Option<u64> {
+    pub(in crate::access) fn offset(&self, mapping: u32, page: u64) -> Option<u64> {
         self.all[mapping as usize].shift.map(|shift| (page << PAGE_SHIFT).wrapping_add(shift))
     }
 }
 
 /// An access that does not say of whom or where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Nowhere;
+pub(in crate::access) struct Nowhere;
 
 /// The fields of an event that matter here.
 #[derive(Debug, Default)]
@@ -208,7 +222,7 @@ impl<'a> Seen<'a> {
 
 /// Holds accesses back for a moment, to give them in order: processors tell independently of each other.
 #[derive(Debug, Default)]
-pub(super) struct Order {
+pub(in crate::access) struct Order {
     waiting: BinaryHeap<Reverse<Waiting>>,
     serial: u64,
     latest_ns: u64,
@@ -244,30 +258,30 @@ impl Ord for Waiting {
 }
 
 impl Order {
-    pub(super) fn push(&mut self, access: Access) {
+    pub(in crate::access) fn push(&mut self, access: Access) {
         self.latest_ns = self.latest_ns.max(access.time_ns);
         self.waiting.push(Reverse(Waiting(access, self.serial)));
         self.serial += 1;
     }
 
     /// It is this time by now.
-    pub(super) fn advance(&mut self, time_ns: u64) {
+    pub(in crate::access) fn advance(&mut self, time_ns: u64) {
         self.latest_ns = self.latest_ns.max(time_ns);
     }
 
     /// Up to when all is known.
-    pub(super) fn settled_ns(&self) -> u64 {
+    pub(in crate::access) fn settled_ns(&self) -> u64 {
         self.latest_ns.saturating_sub(GRACE_NS)
     }
 
     /// The next access that no older one is expected before.
-    pub(super) fn settled(&mut self) -> Option<Access> {
+    pub(in crate::access) fn settled(&mut self) -> Option<Access> {
         let due = self.waiting.peek().is_some_and(|w| w.0.0.time_ns <= self.settled_ns());
         if due { self.pop() } else { None }
     }
 
     /// The next access.
-    pub(super) fn pop(&mut self) -> Option<Access> {
+    pub(in crate::access) fn pop(&mut self) -> Option<Access> {
         self.waiting.pop().map(|Reverse(Waiting(access, _))| access)
     }
 }
@@ -278,21 +292,21 @@ const MOST_THREADS: usize = 1 << 16;
 /// Knows what is no access of its own. One write may take several faults: one that brings the page, one that lets it
 /// be written to, one in which a file system is told.
 #[derive(Debug)]
-pub(super) struct Twice {
+pub(in crate::access) struct Twice {
     last: HashMap<u32, Access>,
     within_ns: u64,
-    pub(super) merged: u64,
+    pub(in crate::access) merged: u64,
 }
 
 impl Twice {
     /// For such a period: two rounds are at least half of it apart.
-    pub(super) fn new(period_ns: u64) -> Self {
+    pub(in crate::access) fn new(period_ns: u64) -> Self {
         Self { last: HashMap::new(), within_ns: period_ns / 2, merged: 0 }
     }
 
     /// Whether an access is another fault of the one before: of the same instruction at the same address, next in its
     /// thread, and too soon for a round to lie between.
-    pub(super) fn is(&mut self, access: &Access) -> bool {
+    pub(in crate::access) fn is(&mut self, access: &Access) -> bool {
         if self.last.len() >= MOST_THREADS {
             self.last.clear();
         }
