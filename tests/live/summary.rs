@@ -14,7 +14,7 @@ const MS: u64 = 1_000_000;
 
 /// Between rounds of touches: many periods, so that a reset lies between.
 fn pause_ms() -> u64 {
-    if place() == Place::Vm { 200 } else { 60 }
+    if place() == Place::Vm { 200 } else { 90 }
 }
 
 /// A recording and what is true.
@@ -29,7 +29,7 @@ impl Recorded {
     fn touch(engine: &str, touch: &[&str]) -> Self {
         let delay = if place() == Place::Vm { "3s" } else { "400ms" };
         let pause = format!("{}ms", pause_ms());
-        for _ in 0..5 {
+        for _ in 0..10 {
             let (mut tracer, file) = access(engine, &[]);
             let own = env!("CARGO_BIN_EXE_trapline");
             tracer.args(["--", own, "workload", "touch", "--delay", delay, "--pause", &pause]).args(touch);
@@ -38,12 +38,16 @@ impl Recorded {
             let recorded = Self { file, truth: lines(&output.stdout) };
             let end = recorded.lines().pop().unwrap();
             assert_eq!(end["lost"], 0);
-            if engine == "none" || u(&end["period_max_ns"]) < pause_ms() * MS / 3 {
+            let apart = u(&end["period_max_ns"]) / MS;
+            if engine != "none" && apart >= pause_ms() / 3 {
+                println!("rounds were {apart} ms apart: once more");
+            } else if recorded.is_torn() {
+                println!("a touch had a round in the middle of it: once more");
+            } else {
                 return recorded;
             }
-            println!("rounds were {} ms apart: once more", u(&end["period_max_ns"]) / MS);
         }
-        panic!("the machine is too busy: rounds were more than {} ms apart in 5 runs", pause_ms() / 3);
+        panic!("the machine is too busy: rounds were more than {} ms apart in 10 runs", pause_ms() / 3);
     }
 
     fn lines(&self) -> Vec<Value> {
@@ -54,10 +58,33 @@ impl Recorded {
         self.truth.iter().filter(|line| line["type"] == kind).collect()
     }
 
+    /// Whether a thread was taken off its processor between two faults of one touch, for so long that a reset lies
+    /// between: then its page was accessed in two rounds, though it was touched once.
+    fn is_torn(&self) -> bool {
+        let mut left: HashMap<(u64, u64), u64> = HashMap::new();
+        for touch in self.truths("touch") {
+            *left.entry((u(&touch["tid"]), u(&touch["addr"]) / PAGE)).or_default() += 1;
+        }
+        let exceeds = |&(_, page, tid, _): &(u64, u64, u64, bool)| match left.get_mut(&(tid, page)) {
+            Some(0) => true,
+            Some(touches) => {
+                *touches -= 1;
+                false
+            }
+            None => false,
+        };
+        self.accesses().iter().any(exceeds)
+    }
+
+    /// Where the memory that is touched begins and ends.
+    fn regions(&self) -> Vec<(u64, u64)> {
+        let bounds = |r: &&Value| (u(&r["start"]), u(&r["start"]) + u(&r["bytes"]));
+        self.truths("region").iter().map(bounds).collect()
+    }
+
     /// The same without accesses to anything but the memory that is touched.
     fn only_regions(self) -> Self {
-        let regions: Vec<(u64, u64)> =
-            self.truths("region").iter().map(|r| (u(&r["start"]), u(&r["start"]) + u(&r["bytes"]))).collect();
+        let regions = self.regions();
         let elsewhere = |line: &Value| {
             line["event"] == "access" && {
                 let addr = u(&line["addr"]);
@@ -316,7 +343,8 @@ pub fn a_running_process_in_intervals(engine: &'static str) {
     let end = summary.0.last().unwrap();
     assert_eq!(u(&end["events"]), total + u(&end["merged"]) + u(&end["untracked"]), "{end}");
     if engine != "none" {
-        assert!(total >= 32 * 19, "{total}");
+        // Once a round of touches, at the least in those between which a reset was.
+        assert!(total >= 32 * 10, "{total}");
     }
     assert!(summary.of("row", "reuse").len() >= 3);
 }
