@@ -278,7 +278,7 @@ impl Access {
             self.rounds.tell(Order::Look(sighting.pid));
         }
         let absent_is_new = !matches!(self.engine, Engine::Rwp(_));
-        let first = target.is_first(addr, sighting.page, absent_is_new);
+        let first = target.is_first(sighting, addr, absent_is_new);
         if first && !self.first_touch {
             return;
         }

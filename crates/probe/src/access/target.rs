@@ -8,6 +8,7 @@ use trapline_model::access::{Page, Step, Tally, Way, What};
 use super::pages::Pages;
 use super::probes::{Held, Sighting};
 use crate::maps::Maps;
+use crate::system;
 
 /// Mappings are read anew at most so often, for an address that is in none.
 const READ_EVERY: Duration = Duration::from_millis(2);
@@ -23,6 +24,12 @@ pub(crate) struct Target {
     pub(crate) pid: u32,
     pub(crate) comm: String,
     pub(crate) maps: Maps,
+    /// Those of the reading before: events come late, and may be of a mapping that is gone by now.
+    maps_before: Maps,
+    /// When the mappings were read, CLOCK_MONOTONIC nanoseconds.
+    read_ns: u64,
+    /// What was gone then: of events from then on the pages are new.
+    gone: Vec<(u64, u64)>,
     /// Pages that were touched, or were there when it began.
     pub(crate) pages: Pages,
     pub(crate) tally: Tally,
@@ -40,6 +47,9 @@ impl Target {
             pid,
             comm: String::from_utf8_lossy(&comm).trim_end_matches('\n').to_owned(),
             maps,
+            maps_before: Maps::default(),
+            read_ns: 0,
+            gone: vec![],
             pages: Pages::default(),
             tally: Tally::default(),
             read: Instant::now(),
@@ -80,13 +90,12 @@ impl Target {
         if let Ok(maps) = Maps::read(self.pid)
             && !maps.is_empty()
         {
-            for old in self.maps.iter() {
-                // One that has grown or changed its protection still holds what it held.
-                if maps.find(old.start).is_none_or(|new| new.inode != old.inode) {
-                    self.pages.forget(old.start, old.end);
-                }
-            }
-            self.maps = maps;
+            // One that has grown or changed its protection still holds what it held.
+            let gone =
+                self.maps.iter().filter(|old| maps.find(old.start).is_none_or(|new| new.inode != old.inode));
+            self.gone.extend(gone.map(|old| (old.start, old.end)));
+            self.maps_before = std::mem::replace(&mut self.maps, maps);
+            self.read_ns = system::monotonic_ns();
         }
         (self.strange, self.touched_new) = (false, false);
         self.read = Instant::now();
@@ -96,9 +105,12 @@ impl Target {
 
     /// Whether an access is the first to its page. Where the engine takes pages away from the processor a page that
     /// is not there may have been accessed before; else it has not.
-    pub(crate) fn is_first(&mut self, addr: u64, held: Held, absent_is_new: bool) -> bool {
+    pub(crate) fn is_first(&mut self, sighting: &Sighting, addr: u64, absent_is_new: bool) -> bool {
+        if sighting.time_ns > self.read_ns {
+            self.gone.drain(..).for_each(|(start, end)| self.pages.forget(start, end));
+        }
         let new = self.pages.insert(addr);
-        let first = match held {
+        let first = match sighting.page {
             Held::Page => false,
             Held::Nothing if absent_is_new => true,
             Held::Nothing | Held::Unknown => new,
@@ -121,7 +133,9 @@ impl Target {
     }
 
     pub(crate) fn access(&self, sighting: &Sighting, addr: u64, first: bool) -> Step {
-        let mapping = self.maps.find(addr);
+        let late = sighting.time_ns < self.read_ns;
+        let before = if late { self.maps_before.find(addr) } else { None };
+        let mapping = before.or_else(|| self.maps.find(addr));
         Step {
             time_ns: sighting.time_ns,
             what: What::Access,
