@@ -207,6 +207,9 @@ struct Touch {
     /// Let each thread begin so much later than the one before it: milliseconds, or with a unit
     #[arg(long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
     stagger: Duration,
+    /// Compute instead of sleeping: some ways of tracing follow a program's processor time
+    #[arg(long)]
+    busy: bool,
     /// Seed of random orders; drawn if not given
     #[arg(long)]
     seed: Option<u64>,
@@ -257,6 +260,7 @@ fn touch_pages(args: &Touch, control: &Control) -> Result<()> {
         delay: args.delay,
         pause: args.pause,
         stagger: args.stagger,
+        busy: args.busy,
         seed: args.seed.unwrap_or_else(drawn_seed),
     };
     touch::run(&options, &mut BufWriter::new(io::stdout()), control)

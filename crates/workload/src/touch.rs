@@ -133,6 +133,8 @@ pub struct Options {
     pub pause: Duration,
     /// Each thread begins so much later than the one before it.
     pub stagger: Duration,
+    /// Waiting is computing, not sleeping.
+    pub busy: bool,
     /// Of random orders.
     pub seed: u64,
 }
@@ -247,13 +249,13 @@ fn touch(
         (Err(error), _) => return Err(anyhow!("cannot map {} pages: {error}", options.pages)),
         (Ok(own), common) => own.as_ref().or(common).context("there is no memory to touch")?,
     };
-    thread::sleep(options.delay + options.stagger * index as u32);
+    wait(options.delay + options.stagger * index as u32, options.busy);
     let mut walk = Walk::of_thread(options.pattern, place.pages(), 7, index, options.threads, options.seed);
     let mut made = 0;
     let mut checksum = 0u64;
     for round in 0..options.rounds {
         if round > 0 {
-            thread::sleep(options.pause);
+            wait(options.pause, options.busy);
         }
         if control.stopped() {
             break;
@@ -268,6 +270,16 @@ fn touch(
     }
     notes.truncate(made);
     Ok(Told { thread: index, tid, start, notes, checksum })
+}
+
+fn wait(time: Duration, busy: bool) {
+    if !busy {
+        return thread::sleep(time);
+    }
+    let until = now_ns() + time.as_nanos() as u64;
+    while now_ns() < until {
+        std::hint::spin_loop();
+    }
 }
 
 fn now_ns() -> u64 {
@@ -326,6 +338,7 @@ mod tests {
                 delay: Duration::ZERO,
                 pause: Duration::from_millis(1),
                 stagger: Duration::from_millis(1),
+                busy: on == "file",
                 seed: 1,
             };
             let lines = lines(&options);
@@ -358,6 +371,7 @@ mod tests {
             delay: Duration::ZERO,
             pause: Duration::ZERO,
             stagger: Duration::ZERO,
+            busy: false,
             seed: 0,
         };
         assert!(run(&options, &mut Vec::new(), &Control::default()).is_err());
