@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", num_args = 1.., group = "whose")]
     exec: Vec<String>,
 
-    /// The engine that resets page-table entries: rwp (reads and writes), writes, none (first touches only)
+    /// The engine that resets page-table entries: rwp, numa (reads and writes), writes, none (first touches only)
     /// [default: the best that works]
     #[arg(long, value_name = "ENGINE", value_parser = PossibleValuesParser::new(ENGINES))]
     reset: Option<String>,
@@ -138,7 +138,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         ring_bytes: args.ring_size << 20,
         max_overhead: args.max_overhead,
     };
-    let prepared = Prepared::new()?;
+    let prepared = Prepared::new(&options)?;
     let launch = match args.command.as_slice() {
         [] => None,
         command => Some(Launch::prepare(command)?),

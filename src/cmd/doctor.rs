@@ -58,13 +58,13 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
 }
 
 fn repair() -> Result<u8> {
-    let names = trapline_probe::access::repair()?;
+    let restored = trapline_probe::access::repair()?;
     let mut out = io::stdout().lock();
-    let written = match names.as_slice() {
+    let written = match restored.as_slice() {
         [] => writeln!(out, "nothing was left behind"),
-        names => names
-            .iter()
-            .try_for_each(|name| writeln!(out, "removed {} from the list of targets", view::visible(name))),
+        restored => {
+            restored.iter().try_for_each(|what| writeln!(out, "{}", view::visible(&what.to_string())))
+        }
     };
     written.context("cannot write to standard output")?;
     Ok(0)

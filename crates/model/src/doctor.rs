@@ -40,6 +40,8 @@ pub struct Machine {
     pub mounted: Vec<&'static str>,
     /// Tools about something that this machine does not have, and what it lacks.
     pub lacks: Vec<(&'static str, String)>,
+    /// Settings that a tracer, running or killed, has changed: names, and what they were.
+    pub changed: Vec<(&'static str, u64)>,
 }
 
 impl Machine {
@@ -55,7 +57,17 @@ impl Machine {
             ("mounted", self.mounted.join(" ").as_str().into()),
         ];
         settings.extend(self.lacks.iter().map(|(tool, lack)| (*tool, lack.as_str().into())));
+        if !self.changed.is_empty() {
+            settings.push(("changed", self.changed_words().as_str().into()));
+        }
         settings
+    }
+
+    /// The settings that are changed, in words.
+    #[must_use]
+    pub fn changed_words(&self) -> String {
+        let words: Vec<String> = self.changed.iter().map(|(name, was)| format!("{name} was {was}")).collect();
+        words.join(", ")
     }
 }
 

@@ -6,9 +6,12 @@
 mod budget;
 mod engine;
 mod functions;
+mod hold;
 mod inject;
 mod injector;
+mod knobs;
 mod lock;
+mod numa;
 mod pages;
 mod probes;
 mod rounds;
@@ -24,6 +27,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::prctl::set_thp_disable;
 use trapline_model::access::{Coverage, Step, Tally, What};
 use trapline_model::{Block, Event, Header, Value};
 
@@ -33,6 +37,7 @@ pub use self::engine::{ENGINES, engines};
 use self::functions::Functions;
 use self::injector::Injector;
 use self::lock::Lock;
+use self::numa::Balance;
 #[cfg(test)]
 pub(crate) use self::probes::OBJECT;
 pub(crate) use self::probes::lives;
@@ -84,30 +89,75 @@ pub struct Options {
 pub struct Prepared {
     lock: Lock,
     injector: Injector,
+    engines: Vec<Engine>,
+    balance: Option<Balance>,
+    changed: Vec<String>,
 }
 
 impl Prepared {
-    /// Takes the lock, and starts the process that makes system calls in others.
+    /// Takes the lock, puts back what a killed tracer has left, and starts the process that makes system calls in
+    /// others. What a command must be born with is there when this returns.
     ///
     /// # Errors
-    /// When another tracer is at work, or we may not.
-    pub fn new() -> Result<Self> {
+    /// [`OpenError`] when not the engine asked for can be used, another tracer is at work, or we may not.
+    pub fn new(options: &Options) -> Result<Self, OpenError> {
         // First: what is open when it is forked it holds too, and a tracer that is killed must let go of the lock.
         let injector = Injector::start()?;
         let lock = Lock::take()?;
-        targets::restore()?;
-        Ok(Self { lock, injector })
+        let mut changed: Vec<String> =
+            restore()?.iter().map(|left| format!("put back what a killed tracer left: {left}")).collect();
+        let engines = Choice::examine().of(options.reset.as_deref())?;
+        let mut balance = None;
+        if engines[0] == Engine::Numa && !matches!(options.whose, Whose::Processes(_)) {
+            balance = Some(Balance::begin(options.every)?);
+            // A child has it from us, and keeps it as it becomes a program; where it fails a page is a large one.
+            if options.whose == Whose::Command && set_thp_disable(true).is_ok() {
+                changed.push("no huge pages for the command".into());
+            }
+        }
+        Ok(Self { lock, injector, engines, balance, changed })
     }
 }
 
-/// Puts back what a tracer that was killed has left: the names it put into the list of targets. Nothing else of what
-/// a tracer does outlives it. Tells what was put back.
+/// Something that a killed tracer had changed, and that is as it was again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restored {
+    /// A name that it put into the list of targets.
+    Target(String),
+    /// A setting of the kernel's, and its value.
+    Setting(&'static str, u64),
+}
+
+impl std::fmt::Display for Restored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Target(name) => write!(f, "removed {name} from the list of targets"),
+            Self::Setting(name, value) => write!(f, "set {name} back to {value}"),
+        }
+    }
+}
+
+fn restore() -> Result<Vec<Restored>> {
+    let mut restored: Vec<_> = targets::restore()?.into_iter().map(Restored::Target).collect();
+    restored.extend(knobs::restore()?.into_iter().map(|(name, value)| Restored::Setting(name, value)));
+    Ok(restored)
+}
+
+/// Settings of the kernel's that a tracer has changed and not put back yet: one that runs, or one that was killed.
+/// Names, and what they were.
+#[must_use]
+pub fn changed_settings() -> Vec<(&'static str, u64)> {
+    knobs::left()
+}
+
+/// Puts back what a tracer that was killed has left: the names it put into the list of targets, and the settings of
+/// the kernel's balancing. Nothing else of what a tracer does outlives it. Tells what was put back.
 ///
 /// # Errors
 /// When a tracer is at work, or we may not.
-pub fn repair() -> Result<Vec<String>> {
+pub fn repair() -> Result<Vec<Restored>> {
     let _lock = Lock::take()?;
-    targets::restore()
+    restore()
 }
 
 /// The tool, attached.
@@ -130,6 +180,10 @@ pub struct Access {
     names: Option<Targets>,
     functions: Option<Functions>,
     max_overhead: Option<f64>,
+    /// What is changed on the machine, in words.
+    changed: Vec<String>,
+    /// Why it cannot go on.
+    broken: Option<anyhow::Error>,
     _lock: Lock,
 }
 
@@ -139,13 +193,16 @@ impl Access {
     /// # Errors
     /// [`OpenError`] when no variant or not the engine asked for can be used, or what is to be traced does not exist.
     pub fn open(options: &Options, prepared: Prepared, launch: Option<&Launch>) -> Result<Self, OpenError> {
-        let engines = Choice::examine().of(options.reset.as_deref())?;
         let names = match &options.whose {
             Whose::Named(names) => Some(Targets::with(names)?),
             _ => None,
         };
         let probes = Probes::attach(options, names.as_ref(), launch)?;
-        let Prepared { lock, injector } = prepared;
+        let Prepared { lock, injector, engines, mut balance, mut changed } = prepared;
+        if launch.is_some() {
+            // Only the command was meant.
+            let _ = set_thp_disable(false);
+        }
         let mut targets = HashMap::new();
         let mut functions = options.symbols.then(Functions::default);
         let mut steps = Vec::new();
@@ -174,8 +231,15 @@ impl Access {
                 spaces.push((space, of));
             }
             sight = Some(coverage);
+            if engine == Engine::Numa {
+                let mut begun = Balance::begin(options.every)?;
+                begun.follow(spaces.iter().filter_map(|(space, _)| space.scanned.as_ref()), options.every)?;
+                balance = Some(begun);
+            }
         }
-        let rounds = Rounds::start(engine, options.every, injector, spaces)?;
+        changed.extend(names.as_ref().and_then(Targets::mounted).map(str::to_owned));
+        changed.extend(balance.as_ref().map(Balance::words));
+        let rounds = Rounds::start(engine, options.every, injector, spaces, balance)?;
         let budget = options.max_overhead.map(|share| Budget::new(share, options.every));
         Ok(Self {
             probes,
@@ -193,6 +257,8 @@ impl Access {
             names,
             functions,
             max_overhead: options.max_overhead,
+            changed,
+            broken: None,
             _lock: lock,
         })
     }
@@ -260,6 +326,10 @@ impl Access {
                     self.refused += 1;
                     (pid, format!("none: {why}"))
                 }
+                Notice::Balance(error) => {
+                    self.broken = Some(error);
+                    continue;
+                }
             };
             if let Some(target) = self.targets.get(&pid) {
                 let step = target.step(What::Engine, system::monotonic_ns());
@@ -277,7 +347,7 @@ impl Access {
         if target.notice(addr, sighting.way) {
             self.rounds.tell(Order::Look(sighting.pid));
         }
-        let absent_is_new = !matches!(self.engine, Engine::Rwp(_));
+        let absent_is_new = !self.engine.hides_pages();
         let first = target.is_first(sighting, addr, absent_is_new);
         if first && !self.first_touch {
             return;
@@ -299,6 +369,7 @@ impl Tool for Access {
             ("max_overhead_percent", self.max_overhead.map(|share| (share * 100.0).round() as u64).into()),
             ("changed", self.names.as_ref().and_then(Targets::mounted).into()),
             ("symbols", self.functions.as_ref().map(|_| 1u64).into()),
+            ("changed", Some(self.changed.join("; ")).filter(|words| !words.is_empty()).as_deref().into()),
             ("sight", self.sight.as_ref().map(Coverage::words).as_deref().into()),
         ];
         system::header("access", self.probes.variant(), settings)
@@ -321,6 +392,9 @@ impl Tool for Access {
             }
         }
         self.notices();
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
         if let Some(budget) = &mut self.budget {
             let cost = self.targets.values().map(|t| (t.pid, t.tally.fault_ns));
             if let Some(every) = budget.period(cost) {

@@ -30,6 +30,7 @@ pub fn machine() -> Machine {
             .filter(|fs| system::is_mounted(fs))
             .collect(),
         lacks: lacks(),
+        changed: access::changed_settings(),
     }
 }
 

@@ -70,7 +70,7 @@ impl Maps {
         Ok(Self::parse(&String::from_utf8_lossy(&bytes)))
     }
 
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         Self(text.lines().filter_map(Mapping::parse).collect())
     }
 

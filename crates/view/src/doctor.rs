@@ -24,6 +24,13 @@ pub fn doctor(out: &mut impl Write, machine: &Machine, variants: &[Variant]) -> 
     for (tool, lack) in &machine.lacks {
         writeln!(out, "{tool:<13} {}", visible(lack))?;
     }
+    if !machine.changed.is_empty() {
+        writeln!(out, "changed       {}", machine.changed_words())?;
+        writeln!(
+            out,
+            "              by trapline access; if it does not run any more: trapline doctor --repair"
+        )?;
+    }
     let mut used = Vec::new();
     for of in variants {
         let verdict = match &of.refusal {

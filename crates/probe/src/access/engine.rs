@@ -5,12 +5,13 @@ use std::io;
 
 use trapline_model::doctor::Refusal;
 
+use super::numa;
 use super::space::Engine;
 use super::uffd::Features;
 use crate::variant::{OpenError, Refused};
 
 /// All engines, best first, as `--reset` knows them.
-pub const ENGINES: &[&str] = &["rwp", "writes", "none"];
+pub const ENGINES: &[&str] = &["rwp", "numa", "writes", "none"];
 
 /// The engines that work on this kernel, best first, and why the others do not.
 #[derive(Debug)]
@@ -30,6 +31,10 @@ impl Choice {
                 choice.refuse("rwp", other, "userfaultfd has no RWP_ASYNC here", "it came with Linux 7.3")
             }
         }
+        let numa = numa::examine();
+        if let Ok(true) = numa {
+            choice.usable.push(Engine::Numa);
+        }
         match &features {
             Ok(features) if features.wp => {
                 choice.usable.push(Engine::Writes(Features { rwp: false, ..*features }));
@@ -41,6 +46,12 @@ impl Choice {
                 "userfaultfd has no WP_ASYNC here, and pages have no soft-dirty bit",
                 "it came with Linux 6.7; older kernels need CONFIG_MEM_SOFT_DIRTY",
             ),
+        }
+        match numa {
+            Ok(true) => {}
+            // Where its period is a second or more, it is for those who ask for it.
+            Ok(false) => choice.usable.push(Engine::Numa),
+            Err(refusal) => choice.refused.push(Refused { variant: "numa", refusal }),
         }
         choice.usable.push(Engine::None);
         choice
@@ -72,15 +83,22 @@ impl Choice {
     }
 }
 
-/// Every engine, best first, and why it cannot be used here if it cannot.
+/// Every engine, in the order in which they are tried here, and why it cannot be used if it cannot.
 #[must_use]
 pub fn engines() -> Vec<(&'static str, Option<Refusal>)> {
-    let mut refused = Choice::examine().refused;
+    let Choice { usable, mut refused } = Choice::examine();
     let mut refusal = |name: &str| {
         let at = refused.iter().position(|r| r.variant == name)?;
         Some(refused.swap_remove(at).refusal)
     };
-    ENGINES.iter().map(|&name| (name, refusal(name))).collect()
+    let at = |name: &str| usable.iter().position(|engine| engine.name() == name);
+    let mut names = ENGINES.to_vec();
+    if let (Some(numa), Some(writes)) = (at("numa"), at("writes"))
+        && writes < numa
+    {
+        names.swap(1, 2);
+    }
+    names.into_iter().map(|name| (name, refusal(name))).collect()
 }
 
 /// Whether the kernel tracks written pages. Pages that were never cleared are all soft-dirty where it does.

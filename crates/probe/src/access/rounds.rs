@@ -13,6 +13,7 @@ use trapline_model::access::Coverage;
 use trapline_model::{BUCKETS, Hist, bucket};
 
 use super::injector::Injector;
+use super::numa::{self, Balance};
 use super::space::{Engine, Reset, Space};
 use crate::maps::Maps;
 
@@ -46,6 +47,8 @@ pub(crate) enum Notice {
     Began { pid: u32, stopped_ns: u64, coverage: Coverage },
     /// It cannot be.
     Refused { pid: u32, why: String },
+    /// The settings of the kernel's balancing cannot be changed any more, or not be put back.
+    Balance(anyhow::Error),
 }
 
 /// Figures of the rounds so far.
@@ -87,9 +90,14 @@ impl Figures {
 
     fn record(&self, period: Duration) {
         let ns = period.as_nanos() as u64;
-        self.periods[bucket(ns)].fetch_add(1, Ordering::Relaxed);
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+        self.record_some(ns, 1);
+    }
+
+    /// So many rounds, each so long.
+    fn record_some(&self, ns: u64, rounds: u64) {
+        self.periods[bucket(ns)].fetch_add(rounds, Ordering::Relaxed);
+        self.count.fetch_add(rounds, Ordering::Relaxed);
+        self.sum_ns.fetch_add(ns * rounds, Ordering::Relaxed);
         self.max_ns.fetch_max(ns, Ordering::Relaxed);
     }
 
@@ -125,6 +133,7 @@ impl Rounds {
         every: Duration,
         injector: Injector,
         spaces: Vec<(Space, Coverage)>,
+        balance: Option<Balance>,
     ) -> Result<Self> {
         let (orders, receive) = channel();
         let (notify, notices) = channel();
@@ -132,6 +141,7 @@ impl Rounds {
         let mut resetter = Resetter {
             engine,
             injector,
+            balance,
             spaces: HashMap::new(),
             soon: vec![],
             tries: HashMap::new(),
@@ -145,6 +155,9 @@ impl Rounds {
             // A period of a millisecond wants to be woken on time; if not, it is a little longer.
             let _ = set_timerslack(1000);
             resetter.run(&receive);
+            if let Some(Err(error)) = resetter.balance.take().map(Balance::end) {
+                let _ = resetter.notify.send(Notice::Balance(error));
+            }
         });
         let thread = thread.context("cannot start the thread that resets page tables")?;
         Ok(Self { orders: Some(orders), notices, figures, thread: Some(thread) })
@@ -191,6 +204,7 @@ impl Watched {
 struct Resetter {
     engine: Engine,
     injector: Injector,
+    balance: Option<Balance>,
     spaces: HashMap<u32, Watched>,
     soon: Vec<(Instant, u32)>,
     /// How often a process has not let itself be taken under control.
@@ -223,20 +237,36 @@ impl Resetter {
                 continue;
             }
             let began = Instant::now();
-            if let Some(last) = last.replace(began) {
+            if let Some(last) = last.replace(began)
+                && self.engine != Engine::Numa
+            {
                 self.figures.record(began - last);
             }
+            let figures = &self.figures;
             self.spaces.retain(|_, watched| match watched.space.reset() {
                 Reset::Gone => false,
                 Reset::Stale => {
                     watched.look = true;
                     true
                 }
-                Reset::Done => true,
+                Reset::Passed(times, time) => {
+                    figures.record_some((time.as_nanos() as u64).checked_div(times).unwrap_or(0), times);
+                    true
+                }
+                Reset::Done | Reset::Waiting => true,
             });
             let busy = began.elapsed();
             self.figures.busy_ns.fetch_add(busy.as_nanos() as u64, Ordering::Relaxed);
-            let every = Duration::from_nanos(self.figures.every_ns.load(Ordering::Relaxed));
+            let mut every = Duration::from_nanos(self.figures.every_ns.load(Ordering::Relaxed));
+            if let Some(balance) = &mut self.balance {
+                let processes = self.spaces.values().filter_map(|watched| watched.space.scanned.as_ref());
+                if let Err(error) = balance.follow(processes, every) {
+                    let _ = self.notify.send(Notice::Balance(error));
+                    self.balance = None;
+                }
+                // It is the kernel that resets; we look.
+                every = numa::LOOK_EVERY;
+            }
             // A round that takes longer than the period leaves the target at least a quarter of its own length.
             next = (next + every).max(Instant::now() + busy / 4).max(began + every / 2);
         }

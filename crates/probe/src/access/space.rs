@@ -3,11 +3,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use trapline_model::access::Coverage;
 
 use super::injector::Injector;
+use super::numa::{self, Scanned};
 use super::uffd::{self, Features, Mode, Uffd};
 use crate::maps::{Mapping, Maps};
 
@@ -19,6 +21,8 @@ const USER_END: u64 = 0x7fff_ffff_f000;
 pub(crate) enum Engine {
     /// userfaultfd: reads and writes, or where that cannot be only writes.
     Rwp(Features),
+    /// The kernel's NUMA balancing: reads and writes.
+    Numa,
     /// userfaultfd: writes.
     Writes(Features),
     /// `clear_refs`: writes.
@@ -32,14 +36,20 @@ impl Engine {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rwp(_) => "rwp",
+            Self::Numa => "numa",
             Self::Writes(_) | Self::SoftDirty => "writes",
             Self::None => "none",
         }
     }
 
-    /// Whether it works in rounds of ours.
+    /// Whether page tables are reset at all.
     pub(crate) fn has_rounds(self) -> bool {
         self != Self::None
+    }
+
+    /// Whether a page that was accessed before may look to the processor as if it were not there.
+    pub(crate) fn hides_pages(self) -> bool {
+        matches!(self, Self::Rwp(_) | Self::Numa)
     }
 
     /// How a mapping can be watched, best first.
@@ -67,6 +77,7 @@ pub(crate) struct Space {
     pub(crate) pid: u32,
     engine: Engine,
     uffd: Option<Uffd>,
+    pub(crate) scanned: Option<Scanned>,
     pagemap: File,
     clear_refs: Option<File>,
     regions: Vec<Region>,
@@ -79,6 +90,10 @@ pub(crate) struct Space {
 pub(crate) enum Reset {
     /// All is reset.
     Done,
+    /// The kernel has reset all, so many times in that time since it was last asked.
+    Passed(u64, Duration),
+    /// It has not.
+    Waiting,
     /// Mappings have changed: look again.
     Stale,
     /// The process has ended, or is another program.
@@ -91,7 +106,8 @@ impl Space {
     /// # Errors
     /// Why that cannot be, in words.
     pub(crate) fn open(pid: u32, engine: Engine, injector: &Injector) -> Result<Self> {
-        if Maps::read(pid).is_ok_and(|maps| maps.is_empty()) {
+        let maps = Maps::read(pid).map_err(|_| anyhow!("there is no process {pid}"))?;
+        if maps.is_empty() {
             bail!("process {pid} has no memory of its own: it is a kernel thread, or has just ended");
         }
         let mut uffd = None;
@@ -101,6 +117,7 @@ impl Space {
             stopped_ns = injected.stopped_ns;
             uffd = Some(Uffd::new(injected.uffd, features).context("cannot set up its userfaultfd")?);
         }
+        let scanned = if engine == Engine::Numa { Some(Scanned::open(pid, &maps)?) } else { None };
         let clear_refs = if engine == Engine::SoftDirty {
             let path = format!("/proc/{pid}/clear_refs");
             let file = OpenOptions::new().write(true).open(&path);
@@ -111,12 +128,15 @@ impl Space {
         // These files stay with the memory that the process has when they are opened.
         let pagemap = File::open(format!("/proc/{pid}/pagemap"))
             .with_context(|| format!("cannot read the page map of process {pid}"))?;
-        Ok(Self { pid, engine, uffd, pagemap, clear_refs, regions: vec![], stopped_ns })
+        Ok(Self { pid, engine, uffd, scanned, pagemap, clear_refs, regions: vec![], stopped_ns })
     }
 
     /// Takes the mappings under control that can be, and says which cannot.
     pub(crate) fn cover(&mut self, maps: &Maps) -> Coverage {
         let mut coverage = Coverage::default();
+        if let Some(scanned) = &mut self.scanned {
+            scanned.cover(maps);
+        }
         let mut regions = Vec::new();
         for mapping in maps.iter().filter(|m| m.start < USER_END) {
             let watched = self.watch(mapping);
@@ -130,6 +150,7 @@ impl Space {
                         _ => coverage.seen += mapping.len(),
                     }
                 }
+                (Engine::Numa, None) if numa::sees(mapping) => coverage.seen += mapping.len(),
                 (Engine::SoftDirty, None) if mapping.writable => coverage.writes_only += mapping.len(),
                 // Nobody can access what allows nothing.
                 (_, None) if !mapping.readable && !mapping.writable && !mapping.executable => {}
@@ -148,11 +169,18 @@ impl Space {
 
     /// Makes the next access to each page fault.
     pub(crate) fn reset(&mut self) -> Reset {
+        if let Some(scanned) = &mut self.scanned {
+            return match scanned.passed() {
+                Ok(Some((times, time))) => Reset::Passed(times, time),
+                Ok(None) => Reset::Waiting,
+                Err(_) => Reset::Gone,
+            };
+        }
         let done = match self.engine {
             Engine::Rwp(_) => self.reset_accesses(),
             Engine::Writes(_) => uffd::protect_writes(&self.pagemap, 0, USER_END),
             Engine::SoftDirty => self.clear_refs.as_mut().map_or(Ok(()), |file| file.write_all(b"4")),
-            Engine::None => Ok(()),
+            Engine::Numa | Engine::None => Ok(()),
         };
         match done.map_err(|error| error.raw_os_error()) {
             Ok(()) => Reset::Done,

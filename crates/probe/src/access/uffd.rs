@@ -179,6 +179,22 @@ fn ioctl<T>(fd: &impl AsRawFd, request: u64, argument: &mut T) -> io::Result<()>
     Ok(())
 }
 
+/// A userfaultfd of this process that keeps whoever touches a range waiting, the kernel included, until it is closed.
+///
+/// # Errors
+/// When we may not have one for the kernel's accesses (CAP_SYS_PTRACE).
+pub(crate) fn for_missing(start: u64, end: u64) -> io::Result<OwnedFd> {
+    const MISSING: u64 = 1;
+    // SAFETY: the argument is a number.
+    let fd =
+        Errno::result(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    ioctl(&fd, UFFDIO_API, &mut ApiArgument { api: API, features: 0, ioctls: 0 })?;
+    ioctl(&fd, UFFDIO_REGISTER, &mut Register { start, len: end - start, mode: MISSING, ioctls: 0 })?;
+    Ok(fd)
+}
+
 /// Takes descriptor number `fd` of a process over: a copy of it in this process.
 ///
 /// # Errors
