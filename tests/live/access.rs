@@ -68,11 +68,11 @@ impl Run {
     /// Traces `workload touch`, which waits for the engine before it begins.
     pub fn touch(engine: &str, arguments: &[&str], touch: &[&str]) -> Self {
         let own = env!("CARGO_BIN_EXE_trapline");
-        let wait = if place() == Place::Vm { "3s" } else { "400ms" };
+        let wait = if place() == Place::Vm { "2s" } else { "400ms" };
         Self::of(engine, arguments, &[&[own, "workload", "touch", "--delay", wait], touch].concat())
     }
 
-    fn truths(&self, kind: &str) -> impl Iterator<Item = &Value> {
+    pub fn truths(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.truth.iter().filter(move |line| line["type"] == kind)
     }
 
@@ -103,6 +103,8 @@ pub struct Judged {
     pub seen: usize,
     /// Touches that should have been.
     pub due: usize,
+    /// Which touches were seen, by their place in the truth.
+    pub touches: HashSet<usize>,
     /// Events that are no touch: wrong thread, page, kind, time or instruction.
     pub wrong: Vec<String>,
 }
@@ -110,7 +112,11 @@ pub struct Judged {
 /// Compares. `due` says of a touch (its round, whether it writes) whether it must be seen.
 pub fn judge(run: &Run, due: impl Fn(u64, bool) -> bool) -> Judged {
     let mut touches: HashMap<u64, Vec<&Value>> = HashMap::new();
-    run.truths("touch").for_each(|t| touches.entry(u(&t["tid"])).or_default().push(t));
+    let mut places: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (at, touch) in run.truths("touch").enumerate() {
+        touches.entry(u(&touch["tid"])).or_default().push(touch);
+        places.entry(u(&touch["tid"])).or_default().push(at);
+    }
     let functions: HashMap<&str, (u64, u64)> = run
         .truths("function")
         .map(|f| (f["name"].as_str().unwrap(), (u(&f["start"]), u(&f["end"]))))
@@ -148,52 +154,47 @@ pub fn judge(run: &Run, due: impl Fn(u64, bool) -> bool) -> Judged {
         .filter(|(tid, _, t)| met.insert((*tid, u(&t["addr"]), u(&t["round"]))))
         .map(|(tid, i, _)| (tid, i))
         .collect();
-    Judged { seen: wanted.intersection(&seen).count(), due: wanted.len(), wrong }
+    let seen_at = seen.iter().map(|(tid, at)| places[tid][*at]).collect();
+    Judged { seen: wanted.intersection(&seen).count(), due: wanted.len(), touches: seen_at, wrong }
 }
 
-/// The pause between rounds of touches: many periods, so that a reset lies between.
+/// The pause between rounds of touches: many periods, so that a reset lies between. An emulated machine that others
+/// keep busy may need longer ones.
 fn pause_ms() -> u64 {
     if place() == Place::Vm { 200 } else { 60 }
 }
 
-/// Runs until no gap between two resets was as long as the pause: a machine that does not let us run for so long
-/// leaves nothing to compare.
-fn undisturbed(run: impl Fn() -> Run) -> Run {
-    for _ in 0..5 {
-        let run = run();
-        if run.longest_ns() < pause_ms() * 800_000 {
+/// Runs with pauses that are longer, each time, than the longest gap between two resets was before, until none is as
+/// long as the pause: a machine that does not let us run for seconds leaves nothing to compare.
+fn undisturbed(run: impl Fn(&str) -> Run) -> Run {
+    let mut pause = pause_ms();
+    for _ in 0..6 {
+        let run = run(&format!("{pause}ms"));
+        let longest = run.longest_ns() / 1_000_000;
+        if longest * 5 < pause * 4 {
             return run;
         }
+        pause = (longest * 2).max(pause).min(4000);
     }
-    panic!("the machine is too busy: rounds were more than {} ms apart in 5 runs", pause_ms());
+    panic!("the machine is too busy: resets were seconds apart");
 }
 
 /// On every sort of memory, from two threads: each touch with a reset before it is seen, and nothing else is.
 pub fn every_touch_on_every_memory(engine: &'static str) {
-    let pause = format!("{}ms", pause_ms());
-    for on in ["anon", "file", "private", "shared", "stack"] {
-        for order in ["seq", "random"] {
-            let run = undisturbed(|| {
+    for (at, on) in ["anon", "file", "private", "shared", "stack"].into_iter().enumerate() {
+        for (other, order) in ["seq", "random"].into_iter().enumerate() {
+            // Emulation is slow: there each memory is touched in one order.
+            if place() == Place::Vm && at % 2 != other {
+                continue;
+            }
+            let run = undisturbed(|pause| {
+                let rounds = if place() == Place::Vm { "5" } else { "8" };
+                let memory =
+                    ["--on", on, "--pages", "64", "--rounds", rounds, "--threads", "2", "--pattern", order];
                 Run::touch(
                     engine,
                     &[],
-                    &[
-                        "--on",
-                        on,
-                        "--pages",
-                        "64",
-                        "--rounds",
-                        "8",
-                        "--threads",
-                        "2",
-                        "--pattern",
-                        order,
-                        "--access",
-                        "both",
-                        "--pause",
-                        &pause,
-                        "--warm",
-                    ],
+                    &[&memory, &["--access", "both", "--pause", pause, "--warm"][..]].concat(),
                 )
             });
             let judged =
@@ -205,7 +206,7 @@ pub fn every_touch_on_every_memory(engine: &'static str) {
                 judged.wrong.len()
             );
             assert!(judged.wrong.is_empty(), "{on}: {:#?}", judged.wrong);
-            assert!(judged.seen == judged.due && judged.due > 300, "{on} {order}: {judged:?}");
+            assert!(judged.seen == judged.due && judged.due > 150, "{on} {order}: {judged:?}");
             assert_eq!(run.end["lost"], 0);
             let accesses = run.accesses();
             // The last ones may come when the target has gone, and with it the list of its mappings.
@@ -236,8 +237,8 @@ pub fn first_touches_are_marked(engine: &'static str) {
     // A reset at the very moment of a first touch makes the kernel take a second fault for it.
     assert!(first.len() <= 204, "{} first touches", first.len());
     let judged = judge(&run, |round, _| round == 0);
-    assert_eq!((judged.seen, judged.due), (200, 200));
     assert!(judged.wrong.is_empty(), "{:#?}", judged.wrong);
+    assert_eq!((judged.seen, judged.due), (200, 200), "{}", run.end);
     if engine == "none" {
         assert_eq!(accesses.len(), 200);
     }
@@ -251,7 +252,8 @@ pub fn first_touches_are_marked(engine: &'static str) {
 
 /// A hot megabyte, gone over each half millisecond: each page comes back about once a round.
 pub fn hot_pages_come_back(engine: &'static str) {
-    let touch = ["--pages", "256", "--rounds", "500", "--pause", "0.5", "--warm"];
+    let rounds = if place() == Place::Vm { 100 } else { 500 };
+    let touch = ["--pages", "256", "--rounds", &rounds.to_string(), "--pause", "0.5", "--warm"];
     let run = Run::touch(engine, &["--ring-size", "64"], &touch);
     let judged = judge(&run, |_, _| false);
     assert!(judged.wrong.is_empty(), "{:#?}", &judged.wrong[..judged.wrong.len().min(9)]);
@@ -263,7 +265,7 @@ pub fn hot_pages_come_back(engine: &'static str) {
     }
     assert_eq!(by_page.len(), 256);
     // A target that does not run cannot touch: its own rounds bound what can come back.
-    let (resets, rounds) = (u(&run.end["period_ns"]), span / 500);
+    let (resets, rounds) = (u(&run.end["period_ns"]), span / rounds);
     println!("{engine}: resets each {resets} ns, rounds of touches each {rounds} ns");
     for (page, times) in by_page {
         let every = span / times;

@@ -37,6 +37,8 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "sgx" => crate::sgx_driver::enclave(&words[at + 2..]),
         "touch" => touch(&map(number(2) * PAGE, 0)),
         "turmoil" => crate::turmoil::turmoil(number(2)),
+        "sandboxed" => crate::reach::sandboxed(number(2)),
+        "vast" => crate::reach::vast(number(2)),
         "steady" => crate::turmoil::steady(number(2)),
         name => panic!("no fixture {name}"),
     }
@@ -45,6 +47,12 @@ pub fn run_if_asked() -> Option<ExitCode> {
 
 /// A private anonymous mapping without huge pages.
 pub struct Memory(pub *mut u8, pub usize);
+
+impl Memory {
+    pub fn len(&self) -> usize {
+        self.1
+    }
+}
 
 impl Drop for Memory {
     fn drop(&mut self) {
@@ -94,7 +102,7 @@ pub fn thread_faults() -> (i64, i64) {
     rusage(libc::RUSAGE_THREAD)
 }
 
-fn look(memory: &Memory, offset: usize) -> u8 {
+pub fn look(memory: &Memory, offset: usize) -> u8 {
     assert!(offset < memory.1);
     // SAFETY: within the mapping, which is readable.
     unsafe { ptr::read_volatile(memory.0.add(offset)) }

@@ -15,8 +15,10 @@ mod frame;
 mod kvm;
 mod kvm_cases;
 mod many;
+mod numa;
 mod provoke;
 mod provoke_uffd;
+mod reach;
 mod refuse;
 mod run;
 mod sgx;
@@ -53,8 +55,12 @@ const KVM: &[&str] = &["core", "format"];
 const AUTO: &[&str] = &["auto"];
 
 /// Engines of the access tool that reset something, and all of them.
-const RESETS: &[&str] = &["rwp", "writes"];
-const ENGINES: &[&str] = &["rwp", "writes", "none"];
+const RESETS: &[&str] = &["rwp", "numa", "writes"];
+const ENGINES: &[&str] = &["rwp", "numa", "writes", "none"];
+/// Those whose rounds are ours.
+const ROUNDS: &[&str] = &["rwp", "writes"];
+const ROUNDS_OR_NONE: &[&str] = &["rwp", "writes", "none"];
+const NUMA: &[&str] = &["numa"];
 
 const ROOT: &[Need] = &[Need::Root];
 const OWN: &[Need] = &[Need::Root, Need::OwnKernel];
@@ -154,25 +160,34 @@ const CASES: &[Case] = &[
     Case { name: "sgx::memory::sixty_four_gigabytes", needs: SGX, variants: AUTO, test: sgx_frame::sixty_four_gigabytes },
     Case { name: "sgx::refuse::the_kernels_own_functions", needs: SGX, variants: AUTO, test: sgx_frame::the_kernels_own_functions },
     Case { name: "sgx::refuse::fentry_on_a_module", needs: SGX, variants: AUTO, test: sgx_frame::fentry_on_a_module },
-    Case { name: "access::every_touch_on_every_memory", needs: OWN, variants: RESETS, test: access::every_touch_on_every_memory },
-    Case { name: "access::first_touches_are_marked", needs: OWN, variants: ENGINES, test: access::first_touches_are_marked },
-    Case { name: "access::hot_pages_come_back", needs: OWN, variants: RESETS, test: access::hot_pages_come_back },
-    Case { name: "access::a_running_process", needs: OWN, variants: RESETS, test: access::a_running_process },
-    Case { name: "access::the_period_is_what_is_wished", needs: OWN, variants: RESETS, test: access::the_period_is_what_is_wished },
-    Case { name: "access::summary::heat_is_what_was_touched", needs: OWN, variants: ENGINES, test: summary::heat_is_what_was_touched },
-    Case { name: "access::summary::sharing_is_what_was_shared", needs: OWN, variants: RESETS, test: summary::sharing_is_what_was_shared },
-    Case { name: "access::summary::distances_are_those_of_a_cycle", needs: OWN, variants: RESETS, test: summary::distances_are_those_of_a_cycle },
-    Case { name: "access::summary::windows_hold_what_was_touched_in_them", needs: OWN, variants: RESETS, test: summary::windows_hold_what_was_touched_in_them },
-    Case { name: "access::summary::a_running_process_in_intervals", needs: OWN, variants: ENGINES, test: summary::a_running_process_in_intervals },
+    Case { name: "access::every_touch_on_every_memory", needs: ROOT, variants: ROUNDS, test: access::every_touch_on_every_memory },
+    Case { name: "access::first_touches_are_marked", needs: ROOT, variants: ENGINES, test: access::first_touches_are_marked },
+    Case { name: "access::hot_pages_come_back", needs: ROOT, variants: ROUNDS, test: access::hot_pages_come_back },
+    Case { name: "access::a_running_process", needs: ROOT, variants: ROUNDS, test: access::a_running_process },
+    Case { name: "access::the_period_is_what_is_wished", needs: ROOT, variants: ROUNDS, test: access::the_period_is_what_is_wished },
+    Case { name: "access::summary::heat_is_what_was_touched", needs: OWN, variants: ROUNDS_OR_NONE, test: summary::heat_is_what_was_touched },
+    Case { name: "access::summary::sharing_is_what_was_shared", needs: OWN, variants: ROUNDS, test: summary::sharing_is_what_was_shared },
+    Case { name: "access::summary::distances_are_those_of_a_cycle", needs: OWN, variants: ROUNDS, test: summary::distances_are_those_of_a_cycle },
+    Case { name: "access::summary::windows_hold_what_was_touched_in_them", needs: OWN, variants: ROUNDS, test: summary::windows_hold_what_was_touched_in_them },
+    Case { name: "access::summary::a_running_process_in_intervals", needs: OWN, variants: ROUNDS_OR_NONE, test: summary::a_running_process_in_intervals },
     Case { name: "access::summary::frames", needs: OWN, variants: &["none"], test: summary::frames },
-    Case { name: "access::symbols::the_function_of_each_access", needs: OWN, variants: ENGINES, test: symbols::the_function_of_each_access },
+    Case { name: "access::symbols::the_function_of_each_access", needs: OWN, variants: ROUNDS_OR_NONE, test: symbols::the_function_of_each_access },
     Case { name: "access::symbols::the_lines_have_them", needs: OWN, variants: &["none"], test: symbols::the_lines_have_them },
-    Case { name: "access::unharmed::the_results_are_the_same", needs: OWN, variants: ENGINES, test: unharmed::the_results_are_the_same },
-    Case { name: "access::unharmed::a_killed_tracer_leaves_nothing", needs: OWN, variants: RESETS, test: unharmed::a_killed_tracer_leaves_nothing },
-    Case { name: "access::unharmed::waiting_and_stopped_targets", needs: OWN, variants: RESETS, test: unharmed::waiting_and_stopped_targets },
-    Case { name: "access::unharmed::what_cannot_be_is_said", needs: OWN, variants: RESETS, test: unharmed::what_cannot_be_is_said },
-    Case { name: "access::unharmed::programs_are_followed_by_name", needs: OWN, variants: ENGINES, test: unharmed::programs_are_followed_by_name },
-    Case { name: "access::unharmed::a_budget_stretches_the_period", needs: OWN, variants: RESETS, test: unharmed::a_budget_stretches_the_period },
+    Case { name: "access::unharmed::the_results_are_the_same", needs: ROOT, variants: ENGINES, test: unharmed::the_results_are_the_same },
+    Case { name: "access::unharmed::a_killed_tracer_leaves_nothing", needs: ROOT, variants: ROUNDS, test: unharmed::a_killed_tracer_leaves_nothing },
+    Case { name: "access::unharmed::waiting_and_stopped_targets", needs: ROOT, variants: RESETS, test: unharmed::waiting_and_stopped_targets },
+    Case { name: "access::unharmed::what_cannot_be_is_said", needs: ROOT, variants: RESETS, test: unharmed::what_cannot_be_is_said },
+    Case { name: "access::unharmed::programs_are_followed_by_name", needs: ROOT, variants: ENGINES, test: unharmed::programs_are_followed_by_name },
+    Case { name: "access::unharmed::a_budget_stretches_the_period", needs: ROOT, variants: ROUNDS, test: unharmed::a_budget_stretches_the_period },
+    Case { name: "access::numa::a_round_is_seen_whole_or_not_at_all", needs: ROOT, variants: NUMA, test: numa::a_round_is_seen_whole_or_not_at_all },
+    Case { name: "access::numa::the_settings_are_put_back", needs: ROOT, variants: NUMA, test: numa::the_settings_are_put_back },
+    Case { name: "access::numa::one_at_a_time", needs: ROOT, variants: NUMA, test: numa::one_at_a_time },
+    Case { name: "access::numa::cpusets", needs: ROOT, variants: NUMA, test: numa::cpusets },
+    Case { name: "access::reach::a_sandboxed_program", needs: ROOT, variants: RESETS, test: reach::a_sandboxed_program },
+    Case { name: "access::reach::another_users", needs: ROOT, variants: RESETS, test: reach::another_users },
+    Case { name: "access::reach::in_a_container", needs: ROOT, variants: RESETS, test: reach::in_a_container },
+    Case { name: "access::reach::one_that_execs_and_is_killed", needs: ROOT, variants: RESETS, test: reach::one_that_execs_and_is_killed },
+    Case { name: "access::reach::a_large_program", needs: ROOT, variants: RESETS, test: reach::a_large_program },
 ];
 
 fn main() -> ExitCode {

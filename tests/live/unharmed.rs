@@ -54,7 +54,12 @@ pub fn the_results_are_the_same(engine: &'static str) {
         );
         let count = |kind: &str| said.iter().filter(|line| line["event"] == kind).count();
         assert!(count("access") > 200 && count("start") > 0 && count("end") > 0, "{program:?}");
-        assert!(engine == "none" || u(&said.last().unwrap()["rounds"]) > 20, "{}", said.last().unwrap());
+        // The kernel comes by when it thinks that it is time.
+        assert!(
+            matches!(engine, "none" | "numa") || u(&said.last().unwrap()["rounds"]) > 20,
+            "{}",
+            said.last().unwrap()
+        );
     }
 }
 

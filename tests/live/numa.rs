@@ -1,0 +1,242 @@
+//! The engine that has the kernel's own NUMA balancing reset page tables: what it sees, and that its settings, which
+//! are the machine's, are put back whatever happens.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::access::{Run, access, judge};
+use crate::run::{Place, lines, place, trapline, u};
+
+const SWITCH: &str = "/proc/sys/kernel/numa_balancing";
+
+/// All settings that can be read here.
+fn settings() -> Vec<(PathBuf, String)> {
+    let dir = Path::new("/sys/kernel/debug/sched/numa_balancing");
+    let names = ["scan_delay_ms", "scan_period_max_ms", "scan_period_min_ms", "scan_size_mb"];
+    let paths = names.iter().map(|name| dir.join(name)).chain([PathBuf::from(SWITCH)]);
+    paths.filter_map(|path| Some((path.clone(), std::fs::read_to_string(path).ok()?))).collect()
+}
+
+/// The kernel comes by when it thinks that it is time, and then takes all of a small mapping away at once. So of a round
+/// of touches either none is seen, or all from some touch on, and of a round with a visit in the pause before it all.
+pub fn a_round_is_seen_whole_or_not_at_all(engine: &'static str) {
+    // Here the settings are locked, and the kernel comes by each second or more.
+    let locked = settings().len() == 1;
+    let (pause, rounds) = if locked { ("2500ms", "4") } else { ("300ms", "10") };
+    for on in if locked { vec!["anon"] } else { vec!["anon", "private", "shared", "stack", "file"] } {
+        let touch =
+            ["--busy", "--on", on, "--pages", "64", "--rounds", rounds, "--access", "both", "--pause", pause];
+        let run = Run::touch(engine, &[], &[&touch, &["--warm"][..]].concat());
+        let judged = judge(&run, |_, _| true);
+        println!(
+            "{engine} {on}: {} of {} seen; resets each {} ms",
+            judged.seen,
+            judged.due,
+            u(&run.end["period_ns"]) / 1_000_000
+        );
+        assert!(judged.wrong.is_empty(), "{on}: {:#?}", judged.wrong);
+        assert_eq!(run.end["lost"], 0);
+        if on == "file" {
+            // Its pages are to be written to the disk: the kernel leaves them where they are, and that is said.
+            let note = run.events.iter().rfind(|e| e["event"] == "engine").unwrap()["note"].as_str().unwrap();
+            assert!(note.contains("cannot see"), "{note}");
+            continue;
+        }
+        // Seen or not, by round, in the order of the touches.
+        let mut by_round: BTreeMap<u64, Vec<bool>> = BTreeMap::new();
+        for (at, touch) in run.truths("touch").enumerate() {
+            by_round.entry(u(&touch["round"])).or_default().push(judged.touches.contains(&at));
+        }
+        let whole = by_round.values().filter(|of| of.iter().all(|seen| *seen)).count();
+        for (round, of) in &by_round {
+            let first = of.iter().position(|seen| *seen).unwrap_or(of.len());
+            assert!(of[first..].iter().all(|seen| *seen), "{on}, round {round}: {of:?}");
+        }
+        assert!(whole >= if locked { 1 } else { 2 }, "{on}: {whole} rounds of {rounds} were seen");
+    }
+}
+
+/// A process that computes until it is killed, in 64 pages.
+fn busy() -> Child {
+    let arguments =
+        ["workload", "touch", "--busy", "--pages", "64", "--rounds", "100000", "--pause", "5ms", "--warm"];
+    trapline().args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+}
+
+fn end(mut child: Child) {
+    assert_eq!(child.try_wait().unwrap(), None, "the target has ended");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn until_it_has_begun(file: &Path) {
+    let began = Instant::now();
+    while !std::fs::read(file).is_ok_and(|text| !text.is_empty()) {
+        assert!(began.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn header(file: &Path) -> serde_json::Value {
+    lines(&std::fs::read(file).unwrap()).remove(0)
+}
+
+/// What is changed is said, and put back: at the end, by the doctor after `kill -9` at any moment, and by the next start.
+pub fn the_settings_are_put_back(engine: &'static str) {
+    let before = settings();
+    let target = busy();
+    let pid = target.id().to_string();
+    let start = |engine: &str| {
+        let (mut tracer, file) = access(engine, &["-p", &pid]);
+        (tracer.stderr(Stdio::inherit()).spawn().unwrap(), file)
+    };
+    let doctor = || {
+        let output = trapline().args(["doctor", "--repair"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+
+    // A good end.
+    let (mut tracer, file) = start(engine);
+    until_it_has_begun(&file);
+    assert_ne!(std::fs::read_to_string(SWITCH).unwrap().trim(), "0");
+    kill(Pid::from_raw(tracer.id() as i32), Signal::SIGINT).unwrap();
+    assert!(tracer.wait().unwrap().success());
+    assert_eq!(settings(), before);
+    let said = header(&file);
+    let changed = said["changed"].as_str().unwrap();
+    for (path, value) in &before {
+        // One that was as it is wanted is not changed.
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let already = name == "numa_balancing" && value.trim() != "0";
+        assert!(already || changed.contains(name), "{name} is not in {changed}");
+    }
+    std::fs::remove_file(file).unwrap();
+    assert_eq!(doctor(), "nothing was left behind\n");
+
+    // Killed, at the start and well into it.
+    let step = if place() == Place::Vm { 200 } else { 20 };
+    for i in 0..8 {
+        let (mut tracer, file) = start(engine);
+        std::thread::sleep(Duration::from_millis(step * i));
+        tracer.kill().unwrap();
+        tracer.wait().unwrap();
+        let _ = std::fs::remove_file(file);
+        // It may have been killed before it changed anything, or after.
+        let changed = settings() != before;
+        assert_eq!(doctor().contains("back to"), changed);
+        assert_eq!(settings(), before);
+    }
+
+    // And by the next start, of whatever engine.
+    let (mut tracer, file) = start(engine);
+    until_it_has_begun(&file);
+    tracer.kill().unwrap();
+    tracer.wait().unwrap();
+    std::fs::remove_file(file).unwrap();
+    assert_ne!(settings(), before);
+    let plain = trapline().args(["doctor"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&plain.stdout).contains("doctor --repair"), "{plain:?}");
+    let (mut next, file) = start("none");
+    until_it_has_begun(&file);
+    assert_eq!(settings(), before);
+    assert!(header(&file)["changed"].as_str().unwrap().contains("kernel.numa_balancing back to"));
+    kill(Pid::from_raw(next.id() as i32), Signal::SIGINT).unwrap();
+    assert!(next.wait().unwrap().success());
+    std::fs::remove_file(file).unwrap();
+    end(target);
+}
+
+/// A second tracer says no and leaves the first one's settings alone; the doctor repairs nothing meanwhile.
+pub fn one_at_a_time(engine: &'static str) {
+    let before = settings();
+    let target = busy();
+    let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
+    let mut tracer = tracer.spawn().unwrap();
+    until_it_has_begun(&file);
+    for words in [&["access", "-p", "1", "-d", "1s"][..], &["doctor", "--repair"]] {
+        let output = trapline().args(words).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains("already, by process"), "{error}");
+        assert_ne!(std::fs::read_to_string(SWITCH).unwrap().trim(), "0");
+    }
+    kill(Pid::from_raw(tracer.id() as i32), Signal::SIGINT).unwrap();
+    assert!(tracer.wait().unwrap().success());
+    assert_eq!(settings(), before);
+    std::fs::remove_file(file).unwrap();
+    end(target);
+}
+
+/// Where the kernel would go over nothing because the machine is divided into cpusets, that is said.
+pub fn cpusets(engine: &'static str) {
+    let event = "events/sched/sched_skip_cpuset_numa";
+    let tracing = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"].map(Path::new);
+    let has_rule = tracing.iter().any(|dir| dir.join(event).exists());
+    let Some(set) = Cpuset::make() else {
+        println!("no cpuset can be made here");
+        return;
+    };
+    let target = busy();
+    let (mut tracer, file) = access(engine, &["-p", &target.id().to_string(), "-d", "300ms"]);
+    let output = tracer.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.success(), !has_rule, "{error}");
+    if has_rule {
+        assert!(error.contains("cpusets") && error.trim_end().lines().count() == 1, "{error}");
+    }
+    let _ = std::fs::remove_file(file);
+    drop(set);
+    end(target);
+}
+
+/// A child of the root cpuset, removed when dropped.
+struct Cpuset {
+    dir: PathBuf,
+    mounted: Option<PathBuf>,
+}
+
+impl Cpuset {
+    fn make() -> Option<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let of: HashMap<&str, &str> = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>())
+            .filter(|words| words[2] == "cgroup2" || words[2] == "cgroup" && words[3].contains("cpuset"))
+            .map(|words| (words[2], words[1]))
+            .collect();
+        let (root, mounted) = match (of.get("cgroup"), of.get("cgroup2")) {
+            (Some(root), _) => (PathBuf::from(root), None),
+            (None, Some(root)) => (PathBuf::from(root), None),
+            (None, None) => {
+                let root = crate::run::scratch().join("cgroups");
+                std::fs::create_dir_all(&root).unwrap();
+                let mount = Command::new("mount").args(["-t", "cgroup2", "none"]).arg(&root).status();
+                mount.unwrap().success().then_some(())?;
+                (root.clone(), Some(root))
+            }
+        };
+        let dir = root.join("trapline-test");
+        let set = Self { dir, mounted };
+        // The unified hierarchy must be told.
+        if root.join("cgroup.subtree_control").exists() {
+            std::fs::write(root.join("cgroup.subtree_control"), "+cpuset").ok()?;
+        }
+        std::fs::create_dir(&set.dir).ok()?;
+        Some(set)
+    }
+}
+
+impl Drop for Cpuset {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.dir);
+        if let Some(root) = &self.mounted {
+            let _ = std::fs::write(root.join("cgroup.subtree_control"), "-cpuset");
+            let _ = Command::new("umount").arg(root).status();
+        }
+    }
+}
