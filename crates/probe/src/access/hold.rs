@@ -24,8 +24,9 @@ use crate::maps::Maps;
 const PAGE: usize = 4096;
 /// The thread does nothing but wait in one system call, bytes.
 const STACK: usize = 64 << 10;
-/// How long it may take to get there, ms.
+/// How long it may take to get there, and how often it is looked whether it has given up, ms.
 const PATIENCE_MS: u16 = 2000;
+const LOOK_EVERY_MS: u16 = 5;
 
 /// Holds as long as it lives.
 #[derive(Debug)]
@@ -62,14 +63,19 @@ impl Hold {
             // What it reads, and whether, is of no interest.
             let _ = memory.read_at(byte, from);
         });
-        hold.thread = Some(thread?);
-        // It has come to the page when the descriptor has something to tell.
-        let waited =
-            poll(&mut [PollFd::new(uffd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(PATIENCE_MS));
-        if waited.map_err(io::Error::from)? == 0 {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "its memory cannot be read"));
+        let thread = hold.thread.insert(thread?);
+        for _ in 0..PATIENCE_MS / LOOK_EVERY_MS {
+            // It has come to the page when the descriptor has something to tell.
+            let waited =
+                poll(&mut [PollFd::new(uffd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(LOOK_EVERY_MS));
+            if waited.map_err(io::Error::from)? > 0 {
+                return Ok(hold);
+            }
+            if thread.is_finished() {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "there is nothing to be read of it"));
+            }
         }
-        Ok(hold)
+        Err(io::Error::new(io::ErrorKind::TimedOut, "its memory cannot be read"))
     }
 }
 
