@@ -252,7 +252,7 @@ pub fn first_touches_are_marked(engine: &'static str) {
 
 /// A hot megabyte, gone over each half millisecond: each page comes back about once a round.
 pub fn hot_pages_come_back(engine: &'static str) {
-    let rounds = if place() == Place::Vm { 100 } else { 500 };
+    let rounds = if place() == Place::Vm { 50 } else { 500 };
     let touch = ["--pages", "256", "--rounds", &rounds.to_string(), "--pause", "0.5", "--warm"];
     let run = Run::touch(engine, &["--ring-size", "64"], &touch);
     let judged = judge(&run, |_, _| false);
