@@ -207,7 +207,7 @@ struct Touch {
     /// Let each thread begin so much later than the one before it: milliseconds, or with a unit
     #[arg(long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
     stagger: Duration,
-    /// Compute instead of sleeping: some ways of tracing follow a program's processor time
+    /// Compute for so much processor time instead of sleeping: some ways of tracing follow that
     #[arg(long)]
     busy: bool,
     /// Seed of random orders; drawn if not given

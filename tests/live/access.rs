@@ -276,21 +276,30 @@ pub fn hot_pages_come_back(engine: &'static str) {
 /// A process that is there already, by its id; its children are not traced.
 pub fn a_running_process(engine: &'static str) {
     let own = env!("CARGO_BIN_EXE_trapline");
-    let pause = format!("{}ms", pause_ms());
-    let arguments = [
-        "workload", "touch", "--pages", "50", "--rounds", "12", "--warm", "--delay", "2s", "--pause", &pause,
-    ];
-    let target = Command::new(own).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
-    let mut tracer = tracer.spawn().unwrap();
-    let truth = target.wait_with_output().unwrap();
-    assert!(truth.status.success() && tracer.wait().unwrap().success());
-    let run = Run::read(&file, &truth.stdout);
+    let delay = std::cell::Cell::new(2);
+    let run = undisturbed(|pause| {
+        loop {
+            let mut target = Command::new(own);
+            target.args(["workload", "touch", "--pages", "50", "--rounds", "12", "--warm", "--pause", pause]);
+            target.args(["--delay", &format!("{}s", delay.get())]);
+            let target = target.stdout(Stdio::piped()).spawn().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
+            let mut tracer = tracer.spawn().unwrap();
+            let truth = target.wait_with_output().unwrap();
+            assert!(truth.status.success() && tracer.wait().unwrap().success());
+            let run = Run::read(&file, &truth.stdout);
+            // On a machine that is busy the tracer may have come when the touches had begun.
+            let first = run.truths("touch").map(|touch| u(&touch["time_ns"])).min().unwrap();
+            if u(&run.header["start_ns"]) < first || delay.get() > 30 {
+                return run;
+            }
+            delay.set(delay.get() * 2);
+        }
+    });
     let judged = judge(&run, |_, writes| writes);
     assert!(judged.wrong.is_empty(), "{:#?}", judged.wrong);
-    let gap = run.longest_ns() > pause_ms() * 800_000;
-    assert!(judged.seen == judged.due || gap && judged.seen * 2 > judged.due, "{judged:?}");
+    assert_eq!((judged.seen, judged.due), (600, 600), "{}", run.end);
     assert!(run.accesses().iter().all(|e| e["first"] == 0), "its pages were there before us");
     let sight = run.header["sight"].as_str().unwrap();
     assert!(sight.contains("cannot see") && sight.contains("libc.so"), "{sight}");

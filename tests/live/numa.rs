@@ -27,7 +27,7 @@ fn settings() -> Vec<(PathBuf, String)> {
 pub fn a_round_is_seen_whole_or_not_at_all(engine: &'static str) {
     // Here the settings are locked, and the kernel comes by each second or more.
     let locked = settings().len() == 1;
-    let (pause, rounds) = if locked { ("2500ms", "4") } else { ("300ms", "10") };
+    let (pause, rounds) = if locked { ("4s", "3") } else { ("300ms", "10") };
     for on in if locked { vec!["anon"] } else { vec!["anon", "private", "shared", "stack", "file"] } {
         let touch =
             ["--busy", "--on", on, "--pages", "64", "--rounds", rounds, "--access", "both", "--pause", pause];
