@@ -265,7 +265,9 @@ pub fn hot_pages_come_back(engine: &'static str) {
     }
     assert_eq!(by_page.len(), 256);
     // A target that does not run cannot touch: its own rounds bound what can come back.
-    let (resets, rounds) = (u(&run.end["period_ns"]), span / rounds);
+    // Under emulation resets come slower while pages are touched than in the wait before: the mean is of both.
+    let period = if place() == Place::Vm { "period_p99_ns" } else { "period_ns" };
+    let (resets, rounds) = (u(&run.end[period]), span / rounds);
     println!("{engine}: resets each {resets} ns, rounds of touches each {rounds} ns");
     for (page, times) in by_page {
         let every = span / times;
