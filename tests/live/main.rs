@@ -65,6 +65,7 @@ const NUMA: &[&str] = &["numa"];
 const ROOT: &[Need] = &[Need::Root];
 const OWN: &[Need] = &[Need::Root, Need::OwnKernel];
 const EXITS: &[Need] = &[Need::Root, Need::Exits];
+const APART: &[Need] = &[Need::Root, Need::Exits, Need::Disposable];
 const EXITS_AND_PERF: &[Need] = &[Need::Root, Need::Exits, Need::Perf];
 
 /// The variants of `sgx`.
@@ -140,9 +141,9 @@ const CASES: &[Case] = &[
     Case { name: "kvm::sixty_four_vcpus", needs: EXITS, variants: KVM, test: kvm_cases::sixty_four_vcpus },
     Case { name: "kvm::guests_come_and_go", needs: EXITS, variants: AUTO, test: kvm_cases::guests_come_and_go },
     Case { name: "kvm::a_vcpu_dies_in_its_exit", needs: EXITS, variants: AUTO, test: kvm_cases::a_vcpu_dies_in_its_exit },
-    Case { name: "kvm::a_processor_goes_offline", needs: EXITS, variants: AUTO, test: kvm_cases::a_processor_goes_offline },
+    Case { name: "kvm::a_processor_goes_offline", needs: APART, variants: AUTO, test: kvm_cases::a_processor_goes_offline },
     Case { name: "kvm::a_real_vmm_by_its_name", needs: EXITS, variants: AUTO, test: kvm_cases::a_real_vmm_by_its_name },
-    Case { name: "kvm::without_kvm", needs: ROOT, variants: AUTO, test: kvm_cases::without_kvm },
+    Case { name: "kvm::without_kvm", needs: APART, variants: AUTO, test: kvm_cases::without_kvm },
     Case { name: "sgx::exact::one_enclave", needs: SGX, variants: DRIVERS, test: sgx_exact::one_enclave },
     Case { name: "sgx::exact::one_that_grows", needs: SGX, variants: MAINLINE, test: sgx_exact::one_that_grows },
     Case { name: "sgx::exact::three_at_once_at_the_same_addresses", needs: SGX, variants: DRIVERS, test: sgx_exact::three_at_once_at_the_same_addresses },

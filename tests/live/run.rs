@@ -37,6 +37,8 @@ pub enum Need {
     Lockdown,
     /// A machine on which guests make real exits.
     Exits,
+    /// A machine that is there for nothing else: the test takes a part of it away.
+    Disposable,
     /// The perf tool.
     Perf,
     /// A kernel that makes faults of this cause.
@@ -62,6 +64,9 @@ impl Need {
                 .is_none_or(|mode| mode == "none")
                 .then(|| "it needs a kernel that was booted with lockdown=…".into()),
             Self::Exits => crate::kvm::no_exits(),
+            Self::Disposable => {
+                (place() != Place::Vm).then(|| "it takes a part of the machine away for a while".into())
+            }
             Self::Perf => {
                 let perf = Command::new("perf").arg("--version").output();
                 (!perf.is_ok_and(|out| out.status.success())).then(|| "perf is not installed".into())
