@@ -7,7 +7,7 @@ DEMO  := target/demo
 
 BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config gcc libc6-dev
 TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf
-BENCH_PACKAGES := $(BUILD_PACKAGES) bpftrace linux-perf
+BENCH_PACKAGES := $(TEST_PACKAGES) bpftrace
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-host test-vm check kernels bench install build build-deps test-deps bench-deps rust
@@ -38,8 +38,8 @@ test-vm: test-deps ## tests on the kernels of xtask/src/kernels.rs, in virtual m
 kernels: test-deps ## what attaches on each kernel; writes docs/kernels.md
 	$(CARGO) xtask kernels
 
-bench: build bench-deps ## what a fault costs under trapline and its peers; writes docs/overhead.md
-	$(CARGO) bench --locked --bench faults
+bench: bench-deps ## what a fault, an exit and an SGX fault cost under trapline and its peers; writes docs/overhead.md
+	$(CARGO) xtask overhead
 
 install: build ## install to $(DESTDIR)/usr/local/bin
 	$(SUDO) install -D -m 755 $(BIN) $(DESTDIR)/usr/local/bin/trapline

@@ -1,7 +1,8 @@
 //! What one 4 KiB anonymous page fault costs more while somebody watches: trapline beside its peers.
 //!
 //! Every watcher takes its turn in each round, so that a machine whose speed drifts is the same to all. What is compared
-//! is the difference to the turn without a watcher of the same round. Results go to docs/overhead.md.
+//! is the difference to the turn without a watcher of the same round. The result goes to standard
+//! output.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unsafe_code)]
 
@@ -69,9 +70,7 @@ fn main() {
         }
         eprintln!("round {} of {rounds}", round + 1);
     }
-    let page = page(rounds, &bare, &watchers, &extra);
-    print!("{page}");
-    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/overhead.md"), page).unwrap();
+    print!("{}", page(rounds, &bare, &watchers, &extra));
 }
 
 fn page(rounds: usize, bare: &[Turn], watchers: &[&Watcher], extra: &[Vec<Turn>]) -> String {
@@ -86,8 +85,7 @@ fn page(rounds: usize, bare: &[Turn], watchers: &[&Watcher], extra: &[Vec<Turn>]
     let cpu =
         cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown").to_owned();
     let mut page = format!(
-        "# What watching costs\n\n\
-         Written by `make bench`, which anyone can repeat. Kernel {}, {cpu}.\n\n\
+        "Kernel {}, {cpu}.\n\n\
          One 4 KiB anonymous fault takes {:.0} ns here when nobody watches (best batch; median batch {:.0} ns). The \
          table has what it takes *more* under each watcher, in ns. Each watcher takes its turn in each of {rounds} \
          rounds; a turn is {BATCHES} batches of {PAGES} faults on one processor, and the difference is to the turn \

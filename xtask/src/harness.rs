@@ -78,7 +78,7 @@ pub fn build(names: &[String], release: bool) -> Result<Built> {
 }
 
 /// The executables among cargo's messages, one a line.
-fn executables_in(messages: &str) -> Vec<Executable> {
+pub fn executables_in(messages: &str) -> Vec<Executable> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let executables = messages.filter_map(|message| {
         let target = message.get("target")?;

@@ -1,6 +1,7 @@
 //! `cargo xtask TASK`: the tasks of the repository that are too much for the Makefile.
 //!
-//! `vm` boots the kernels of `kernels.rs` and runs the tests there; `kernels` writes down what they say.
+//! `vm` boots the kernels of `kernels.rs` and runs the tests there; `kernels` writes down what they say, and `overhead`
+//! what watching costs.
 
 mod archive;
 mod boot;
@@ -10,6 +11,7 @@ mod harness;
 mod headers;
 mod initramfs;
 mod kernels;
+mod overhead;
 mod page;
 mod stage;
 mod system;
@@ -31,12 +33,15 @@ enum Task {
     Vm(stage::Args),
     /// Ask each kernel what attaches there, and write docs/kernels.md
     Kernels,
+    /// Run the benchmarks, each where it can be, and write docs/overhead.md
+    Overhead(overhead::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Args::parse().task {
         Task::Vm(args) => stage::run(&args),
         Task::Kernels => page::write(),
+        Task::Overhead(args) => overhead::write(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
