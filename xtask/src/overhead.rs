@@ -34,6 +34,7 @@ struct Bench {
 /// In the order of the page.
 const BENCHES: &[Bench] = &[
     Bench { name: "faults", section: "Page faults", kernel: None, before: "" },
+    Bench { name: "span", section: "Calls that are spans", kernel: None, before: "" },
     Bench {
         name: "kvm",
         section: "Exits of virtual machines",
