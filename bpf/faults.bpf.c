@@ -43,7 +43,7 @@ static __always_inline void fault_is(struct tracked *t, u64 ip, u32 rw, u32 page
 	t->open_page = page;
 }
 
-static __always_inline void fault_ends(struct tracked *t, struct task_struct *task, bool major)
+static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task_struct *task, bool major)
 {
 	u64 ns = bpf_ktime_get_ns() - t->open_ns;
 	u32 facts = config.cause ? cause_facts(t, task, major) : 0;
@@ -54,7 +54,7 @@ static __always_inline void fault_ends(struct tracked *t, struct task_struct *ta
 	if (each_matters() && unseen(t, task, major, !major)) {
 		if (config.verbose)
 			send(t, task, 1, major, ns, facts, true);
-		group_fault(t, major, ns, facts);
+		group_fault(ctx, t, task, major, ns, facts);
 	}
 	count_steps(t, task);
 	count_stall(t, task, ns);
@@ -110,7 +110,7 @@ int BPF_PROG(fault_failed, int sig, struct kernel_siginfo *info, struct task_str
 
 /* ---- variant tracepoint: exception to accounting ---- */
 
-static __always_inline int exception(unsigned long addr, struct pt_regs *regs, unsigned long error)
+static __always_inline int exception(unsigned long addr, struct pt_regs *regs, unsigned long error, bool in_kernel)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t;
@@ -125,6 +125,7 @@ static __always_inline int exception(unsigned long addr, struct pt_regs *regs, u
 		cause_begins(t, task, task->mm, addr, error & PF_WRITE);
 	if (config.verbose)
 		fault_is(t, regs->ip, error_rw(error), error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
+	t->open_in_kernel = in_kernel;
 	fault_begins(t, addr);
 	return 0;
 }
@@ -132,13 +133,13 @@ static __always_inline int exception(unsigned long addr, struct pt_regs *regs, u
 SEC("?tp_btf/page_fault_user")
 int BPF_PROG(tracepoint_user, unsigned long addr, struct pt_regs *regs, unsigned long error)
 {
-	return exception(addr, regs, error);
+	return exception(addr, regs, error, false);
 }
 
 SEC("?tp_btf/page_fault_kernel")
 int BPF_PROG(tracepoint_kernel, unsigned long addr, struct pt_regs *regs, unsigned long error)
 {
-	return exception(addr, regs, error);
+	return exception(addr, regs, error, true);
 }
 
 static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool major)
@@ -158,7 +159,7 @@ static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool major
 			if (config.cause)
 				cause_meets(t, vma);
 		}
-		fault_ends(t, task, major);
+		fault_ends(ctx, t, task, major);
 	} else {
 		add(&losses.unpaired, 1);
 	}
@@ -210,11 +211,13 @@ static __always_inline int handling(struct vm_area_struct *vma, unsigned long ad
 		cause_begins(t, task, BPF_CORE_READ(vma, vm_mm), addr, flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE));
 		cause_meets(t, vma);
 	}
+	if (config.group == FAULTS_GROUP_STACK)
+		t->open_in_kernel = !regs || !(BPF_CORE_READ(regs, cs) & 3);
 	fault_begins(t, addr);
 	return 0;
 }
 
-static __always_inline int handled(u32 ret)
+static __always_inline int handled(void *ctx, u32 ret)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
@@ -228,9 +231,9 @@ static __always_inline int handled(u32 ret)
 	}
 	/* The kernel has done its accounting by now: the counter that moved says what the fault was. */
 	if (task->maj_flt != t->seen_major)
-		fault_ends(t, task, true);
+		fault_ends(ctx, t, task, true);
 	else if (task->min_flt != t->seen_minor)
-		fault_ends(t, task, false);
+		fault_ends(ctx, t, task, false);
 	t->open_ns = 0;
 	return 0;
 }
@@ -245,7 +248,7 @@ SEC("?fexit/handle_mm_fault")
 int BPF_PROG(fentry_end, struct vm_area_struct *vma, unsigned long addr, unsigned int flags, struct pt_regs *regs,
 	     u32 ret)
 {
-	return handled(ret);
+	return handled(ctx, ret);
 }
 
 SEC("?kprobe/handle_mm_fault")
@@ -257,7 +260,7 @@ int BPF_KPROBE(kprobe_begin, struct vm_area_struct *vma, unsigned long addr, uns
 SEC("?kretprobe/handle_mm_fault")
 int BPF_KRETPROBE(kprobe_end, u32 ret)
 {
-	return handled(ret);
+	return handled(ctx, ret);
 }
 
 /* One program for both ends, where the kernel has sessions (6.10). */
@@ -267,7 +270,7 @@ SEC("?kprobe.session/handle_mm_fault")
 int kprobe_session(struct pt_regs *ctx)
 {
 	if (bpf_session_is_return())
-		return handled(PT_REGS_RC(ctx));
+		return handled(ctx, PT_REGS_RC(ctx));
 	return handling((struct vm_area_struct *)PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx),
 			(struct pt_regs *)PT_REGS_PARM4(ctx));
 }

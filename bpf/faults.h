@@ -14,13 +14,14 @@ struct faults_config {
 	__u32 step_of;      /* FAULTS_STEP_* */
 	__u32 group;        /* FAULTS_GROUP_* */
 	__u32 cause;        /* what each fault was for is to be known */
-	__u32 pad;
+	__u32 stack_every;  /* FAULTS_GROUP_STACK: of one fault in so many; 0: of major ones */
 };
 
 /* What completed faults are grouped by, beside their thread. */
 #define FAULTS_GROUP_NONE  0u
 #define FAULTS_GROUP_FILE  1u
 #define FAULTS_GROUP_CAUSE 2u
+#define FAULTS_GROUP_STACK 3u
 
 /* What a step counts. */
 #define FAULTS_STEP_ALL   0u
@@ -116,6 +117,18 @@ struct faults_name {
 	__u32 flags;
 	__u32 length;               /* of the text */
 	char text[FAULTS_NAME_LEN]; /* the names from the file up to the process's root, each with its NUL */
+};
+
+/* A stack's key: process, a moment at which it had this memory, the chain in user mode, the chain in the kernel. */
+#define FAULTS_STACK_UNTAKEN (~0ULL) /* instead of a process: faults whose stack was not asked for */
+#define FAULTS_CHAIN_NONE    0ULL    /* there is no chain of this sort */
+#define FAULTS_CHAIN_LOST    1ULL    /* there was no room for it */
+#define FAULTS_CHAIN_LEN     128     /* the kernel walks 127, unless kernel.perf_event_max_stack was changed */
+
+/* Where calls return to, innermost first; the first is where the fault was. */
+struct faults_chain {
+	__u64 count;
+	__u64 ip[FAULTS_CHAIN_LEN];
 };
 
 /* rw of an event */

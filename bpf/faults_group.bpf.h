@@ -15,6 +15,7 @@
 #include "faults_thread.bpf.h"
 #include "faults_cause.bpf.h"
 #include "faults_file.bpf.h"
+#include "faults_stack.bpf.h"
 #include "vma.bpf.h"
 
 struct {
@@ -39,7 +40,8 @@ static __always_inline void group_meets(struct tracked *t, struct task_struct *t
 }
 
 /* The key of a fault that is complete; false if it has none. `at` is where in the group it was, or FAULTS_NONE. */
-static __always_inline bool group_key(struct tracked *t, u32 facts, struct faults_group_key *key, u64 *at)
+static __always_inline bool group_key(void *ctx, struct tracked *t, struct task_struct *task, bool major, u32 facts,
+				      struct faults_group_key *key, u64 *at)
 {
 	if (config.group == FAULTS_GROUP_CAUSE) {
 		key->word[0] = facts;
@@ -49,6 +51,10 @@ static __always_inline bool group_key(struct tracked *t, u32 facts, struct fault
 		*key = t->open_file;
 		*at = t->open_offset;
 		return key->word[0] != 0;
+	}
+	if (config.group == FAULTS_GROUP_STACK) {
+		stack_key(ctx, t, task, major, key);
+		return true;
 	}
 	return false;
 }
@@ -67,7 +73,8 @@ static __always_inline struct faults_group *group_of(struct faults_group_key *ke
 }
 
 /* A fault is complete, and `t` has not been given to another yet. */
-static __always_inline void group_fault(struct tracked *t, bool major, u64 ns, u32 facts)
+static __always_inline void group_fault(void *ctx, struct tracked *t, struct task_struct *task, bool major, u64 ns,
+					u32 facts)
 {
 	struct faults_group_key key = {};
 	struct faults_stats *stats = &unattributed;
@@ -76,7 +83,7 @@ static __always_inline void group_fault(struct tracked *t, bool major, u64 ns, u
 
 	if (!config.group)
 		return;
-	if (group_key(t, facts, &key, &at)) {
+	if (group_key(ctx, t, task, major, facts, &key, &at)) {
 		group = group_of(&key);
 		if (group) {
 			stats = &group->stats;

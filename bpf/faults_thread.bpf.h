@@ -35,6 +35,10 @@ struct tracked {
 	u64 open_switches;
 	struct faults_group_key open_file; /* what is mapped where it faults, see faults_file.bpf.h */
 	u64 open_offset;
+	u64 image_ns;       /* of a leader: a moment after its last exec, before any fault with a stack since then */
+	u64 image_exec;     /* how many execs there had been then */
+	u32 open_in_kernel; /* the fault is not one of user mode */
+	u32 pad;
 	u64 stepped;    /* how much of the row its process's steps contain */
 	u64 base_major; /* task->maj_flt when counting began */
 	u64 base_minor;

@@ -42,6 +42,7 @@ enum {
 };
 enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
+enum { BPF_F_USER_STACK = 256 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -198,6 +199,7 @@ struct task_struct {
 	struct fs_struct *fs;
 	unsigned long nvcsw; /* how often it left the processor to wait */
 	struct thread_struct thread;
+	u64 self_exec_id;
 };
 
 struct vm_operations_struct;

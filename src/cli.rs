@@ -177,6 +177,19 @@ pub(crate) enum Format {
     Jsonl,
     /// One table of comma-separated values
     Csv,
+    /// Stacks for flame graphs: `frame;frame N` a line (faults --by stack)
+    Folded,
+    /// A flame graph (faults --by stack)
+    Svg,
+}
+
+/// What makes a frame wide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Weight {
+    /// Faults
+    Count,
+    /// Time in faults
+    Time,
 }
 
 /// A time: a bare number is milliseconds, units are accepted (`500ms`, `2s`, `1m`).

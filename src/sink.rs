@@ -8,19 +8,26 @@ use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
 use terminal_size::{Height, terminal_size};
 use trapline_model::{Item, Schema, Sink};
-use trapline_view::{Csv, JsonLines, Screen, Table};
+use trapline_view::{Csv, Flame, FlameForm, JsonLines, Screen, Table};
 
-use crate::cli::Format;
+use crate::cli::{Format, Weight};
 
 /// Where a sink writes.
 pub(crate) type Out = BufWriter<Box<dyn Write>>;
 
-/// Opens the output: a file, whose extension tells the form if nothing else does, or standard output.
+/// Opens the output: a file, whose extension tells the form if nothing else does, or standard output. If rows are of
+/// stacks, it may be a flame graph, whose frames are as wide as `weight` says.
 ///
 /// # Errors
 /// When the file cannot be made, or its extension says nothing.
-pub(crate) fn open(format: Option<Format>, output: Option<&Path>, schema: &'static Schema) -> Result<Named> {
-    open_with(format, output, schema, |out, screen, zone| Box::new(Table::new(out, screen, zone)))
+pub(crate) fn open(
+    format: Option<Format>,
+    output: Option<&Path>,
+    schema: &'static Schema,
+    weight: Weight,
+) -> Result<Named> {
+    let table = |out, screen, zone| -> Box<dyn Sink> { Box::new(Table::new(out, screen, zone)) };
+    open_any(format, output, schema, weight, table)
 }
 
 /// The same, with a tool's own table.
@@ -33,7 +40,25 @@ pub(crate) fn open_with(
     schema: &'static Schema,
     table: impl FnOnce(Out, Screen, TimeZone) -> Box<dyn Sink>,
 ) -> Result<Named> {
+    open_any(format, output, schema, Weight::Count, table)
+}
+
+fn open_any(
+    format: Option<Format>,
+    output: Option<&Path>,
+    schema: &'static Schema,
+    weight: Weight,
+    table: impl FnOnce(Out, Screen, TimeZone) -> Box<dyn Sink>,
+) -> Result<Named> {
     let format = form(format, output)?;
+    let is_flame = matches!(format, Format::Folded | Format::Svg);
+    if is_flame && !schema.iter().any(|field| field.name == "stack") {
+        bail!("a flame graph is made of stacks, and there are none here: use `trapline faults --by stack`");
+    }
+    let weight = match weight {
+        Weight::Count => trapline_view::Weight::Count,
+        Weight::Time => trapline_view::Weight::Time,
+    };
     let (out, name) = destination(output)?;
     let screen = match output {
         None if io::stdout().is_terminal() => {
@@ -45,6 +70,8 @@ pub(crate) fn open_with(
     let sink: Box<dyn Sink> = match format {
         Format::Table => table(out, screen, TimeZone::system()),
         Format::Jsonl => Box::new(JsonLines::new(out)),
+        Format::Folded => Box::new(Flame::new(out, FlameForm::Folded, weight)),
+        Format::Svg => Box::new(Flame::new(out, FlameForm::Svg, weight)),
         Format::Csv => Box::new(Csv::new(out, schema).with_context(|| format!("cannot write to {name}"))?),
     };
     Ok(Named { sink, name })
@@ -107,8 +134,10 @@ fn by_extension(path: &Path) -> Result<Format> {
         Some("jsonl") => Ok(Format::Jsonl),
         Some("csv") => Ok(Format::Csv),
         Some("txt") => Ok(Format::Table),
+        Some("folded") => Ok(Format::Folded),
+        Some("svg") => Ok(Format::Svg),
         _ => bail!(
-            "the name {} does not tell the form: end it in .jsonl, .csv or .txt, or give --format",
+            "the name {} does not tell the form: end it in .jsonl, .csv, .txt, .folded or .svg, or give --format",
             path.display()
         ),
     }

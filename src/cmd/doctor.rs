@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         Format::Jsonl => {
             jsonl(&mut JsonLines::new(out), header(&machine)).context("cannot write to standard output")?
         }
-        Format::Csv => bail!("the doctor reports as table or jsonl"),
+        Format::Csv | Format::Folded | Format::Svg => bail!("the doctor reports as table or jsonl"),
     };
     let works = |tool| {
         machine.lacks.iter().any(|(lacking, _)| *lacking == tool)
@@ -82,7 +82,7 @@ fn each_program(format: Format) -> Result<u8> {
             sink.take(&Item::Header(header))
                 .and_then(|()| sink.take(&Item::Rows(Block { time_ns, rows, sum: None, hidden: 0 })))
         }
-        Format::Csv => bail!("the doctor reports as table or jsonl"),
+        Format::Csv | Format::Folded | Format::Svg => bail!("the doctor reports as table or jsonl"),
     }
     .context("cannot write to standard output")?;
     Ok(0)

@@ -7,9 +7,10 @@ use anyhow::Result;
 use trapline_model::Source;
 use trapline_model::faults::{By, EVENT, STALL, STEP, StepOf};
 use trapline_probe::Launch;
-use trapline_probe::faults::{Events, Faults, MinorLatency, Options};
+use trapline_probe::faults::{Events, Faults, MinorLatency, Options, Stacks};
 use trapline_probe::live::Live;
 
+use crate::cli::Weight;
 use crate::{cli, sink};
 
 #[derive(Debug, clap::Args)]
@@ -17,7 +18,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     live: cli::Live,
 
-    /// What a row is one of: thread, process, cgroup, file, cause or span [default: thread; with --span, span]
+    /// What a row is one of: thread, process, cgroup, file, cause, stack or span [default: thread; with --span, span]
     #[arg(long, value_name = "WHAT", value_parser = by, requires_if("span", "span"))]
     by: Option<By>,
 
@@ -28,6 +29,14 @@ pub(crate) struct Args {
     /// and NAME-return) is usdt:BINARY:PROVIDER:NAME.
     #[arg(long, value_name = "BINARY:FUNCTION")]
     span: Vec<String>,
+
+    /// With --by stack: of which faults the stack is taken: all, major, or 1:N; counts are exact in any case
+    #[arg(long, value_name = "WHICH", default_value = "all", value_parser = stacks)]
+    stacks: Stacks,
+
+    /// What makes a frame of a flame graph (.folded, .svg) wide
+    #[arg(long, value_name = "WHAT", default_value = "count")]
+    weight: Weight,
 
     /// Show every fault as a line
     #[arg(short, long)]
@@ -101,7 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         Events::Steps(StepOf::Stall(_)) => STALL,
         Events::Steps(_) => STEP,
     };
-    let mut sink = sink::open(args.live.format, args.live.output.as_deref(), schema)?;
+    let mut sink = sink::open(args.live.format, args.live.output.as_deref(), schema, args.weight)?;
     let launch = match args.live.command.as_slice() {
         [] => None,
         command => Some(Launch::prepare(command)?),
@@ -110,6 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         filter: args.live.filter(),
         by,
         spans: args.span.clone(),
+        stacks: args.stacks,
         variant: args.live.variant.clone(),
         minor_latency: args.minor_latency,
         events,
@@ -146,7 +156,19 @@ fn by(text: &str) -> Result<By, String> {
         "file" => Ok(By::File),
         "span" => Ok(By::Span),
         "cause" => Ok(By::Cause),
-        _ => Err("give thread, process, cgroup, file, cause or span".into()),
+        "stack" => Ok(By::Stack),
+        _ => Err("give thread, process, cgroup, file, cause, stack or span".into()),
+    }
+}
+
+fn stacks(text: &str) -> Result<Stacks, String> {
+    match text {
+        "all" | "1:1" => Ok(Stacks::All),
+        "major" => Ok(Stacks::Major),
+        _ => match text.strip_prefix("1:").map(str::parse) {
+            Some(Ok(n @ 2..=1_000_000)) => Ok(Stacks::Sampled(n)),
+            _ => Err("give all, major, or 1:N with N from 2 to 1000000".into()),
+        },
     }
 }
 

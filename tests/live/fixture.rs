@@ -32,6 +32,8 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "storm" => storm(number(2), number(3)),
         "on-demand" => on_demand(),
         "cause" => crate::provoke::provoke(&words[at + 2]),
+        "chains" => crate::chains::once(),
+        "chains-on-demand" => crate::chains::on_demand(),
         "rename" => rename(),
         "span" => crate::span::work(),
         "sgx" => crate::sgx_driver::enclave(&words[at + 2..]),

@@ -8,6 +8,7 @@
 
 mod access;
 mod cause;
+mod chains;
 mod exact;
 mod file;
 mod fixture;
@@ -26,6 +27,7 @@ mod sgx_driver;
 mod sgx_exact;
 mod sgx_frame;
 mod span;
+mod stack;
 mod step;
 mod summary;
 mod symbols;
@@ -105,6 +107,11 @@ const CASES: &[Case] = &[
     Case { name: "faults::step::short_processes", needs: ROOT, variants: ALL, test: step::short_processes },
     Case { name: "faults::step::stalls", needs: ROOT, variants: TIMING, test: step::stalls },
     Case { name: "faults::file::rows_add_up", needs: ROOT, variants: TIMING, test: file::rows_add_up },
+    Case { name: "faults::stack::a_command", needs: ROOT, variants: TIMING, test: stack::a_command },
+    Case { name: "faults::stack::a_running_process", needs: ROOT, variants: TIMING, test: stack::a_running_process },
+    Case { name: "faults::stack::a_part_of_them", needs: ROOT, variants: TIMING, test: stack::a_part_of_them },
+    Case { name: "faults::stack::flame_graphs", needs: ROOT, variants: TIMING, test: stack::flame_graphs },
+    Case { name: "faults::stack::refusals", needs: ROOT, variants: AUTO, test: stack::refusals },
     Case { name: "faults::file::counters_are_refused", needs: ROOT, variants: AUTO, test: file::counters_are_refused },
     Case { name: "faults::span::calls_and_faults_are_exact", needs: ROOT, variants: ALL, test: span::calls_and_faults_are_exact },
     Case { name: "faults::span::recursion", needs: ROOT, variants: ALL, test: span::recursion },

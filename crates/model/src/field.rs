@@ -46,6 +46,9 @@ pub struct Column {
 pub enum Show {
     /// As it is, left-aligned.
     Text,
+    /// Frames with `;` between them, outermost first: below the row, innermost first, each with its part of the next
+    /// field.
+    Stack,
     /// An integer, right-aligned.
     Integer,
     /// An address in hexadecimal.

@@ -22,6 +22,13 @@ pub(crate) const GROUP_CAUSE: u32 = 2;
 
 /// In place of whether a fault was major: it ended in a signal.
 pub(crate) const FAILED: u32 = 2;
+pub(crate) const GROUP_STACK: u32 = 3;
+/// Instead of a process: faults whose stack was not asked for.
+pub(crate) const STACK_UNTAKEN: u64 = u64::MAX;
+/// There is no chain of this sort.
+pub(crate) const CHAIN_NONE: u64 = 0;
+/// Frames of a chain at most.
+pub(crate) const CHAIN_LEN: usize = 128;
 
 pub(crate) const AREA_FILE: u32 = 1;
 pub(crate) const AREA_ANON: u32 = 2;
@@ -84,7 +91,15 @@ mirror! {
         step_of: u32,
         group: u32,
         cause: u32,
-        pad: u32,
+        stack_every: u32,
+    }
+}
+
+mirror! {
+    /// Where calls return to, innermost first.
+    FaultsChain = "faults_chain" {
+        count: u64,
+        ip: [u64; CHAIN_LEN],
     }
 }
 
@@ -514,6 +529,7 @@ mod tests {
                 FaultsGroupKey::layout(),
                 FaultsGroup::layout(),
                 FaultsName::layout(),
+                FaultsChain::layout(),
                 FaultsThread::layout(),
                 FaultsEvent::layout(),
                 FaultsStep::layout(),

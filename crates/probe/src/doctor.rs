@@ -7,7 +7,7 @@ use trapline_model::faults::By;
 
 use crate::abi::{BY_TID, FaultsWalk, TrapFilter};
 use crate::access;
-use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency};
+use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, Stacks};
 use crate::kvm::{self, KvmRecipe};
 use crate::sgx::SgxRecipe;
 use crate::sgx_driver::Driver;
@@ -91,6 +91,7 @@ fn faults() -> FaultsRecipe {
         filter: nobody(),
         by: By::Thread,
         spans: Kinds::default(),
+        stacks: Stacks::All,
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
         ring_bytes: 64 << 10,

@@ -5,8 +5,10 @@ mod files;
 mod groups;
 mod recipe;
 mod span;
+mod stacks;
 mod walk;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
@@ -36,6 +38,7 @@ use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
 use crate::ring::Ring;
+use crate::symbols::Whose;
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
 
@@ -63,6 +66,27 @@ impl fmt::Display for MinorLatency {
     }
 }
 
+/// Of which faults the stack is taken, where rows are of stacks. Counts are exact in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stacks {
+    /// All of them.
+    All,
+    /// One in so many, by chance.
+    Sampled(u32),
+    /// Major ones.
+    Major,
+}
+
+impl fmt::Display for Stacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Sampled(n) => write!(f, "1:{n}"),
+            Self::Major => f.write_str("major"),
+        }
+    }
+}
+
 /// Of what there is an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Events {
@@ -83,6 +107,8 @@ pub struct Options {
     pub by: By,
     /// With [`By::Span`]: `BINARY:FUNCTION` or `usdt:BINARY:PROVIDER:NAME`.
     pub spans: Vec<String>,
+    /// Of which faults the stack is taken.
+    pub stacks: Stacks,
     /// Only this variant, not the first that works.
     pub variant: Option<String>,
     /// Which minor faults are timed.
@@ -114,6 +140,7 @@ pub struct Faults {
 struct Settings {
     timing: Timing,
     minor_latency: MinorLatency,
+    stacks: Option<Stacks>,
     events: Events,
 }
 
@@ -144,6 +171,7 @@ impl Faults {
             filter: filter.map_err(anyhow::Error::from)?,
             by: options.by,
             spans: span::kinds(&spans),
+            stacks: options.stacks,
             // Every fault has its line or its row, or may be the one that counts, so every fault is seen.
             minor_latency: if options.events == Events::None && !options.by.each_fault() {
                 options.minor_latency
@@ -166,8 +194,7 @@ impl Faults {
             recipe.minor_latency = MinorLatency::Exact;
             attached = variant::open(&recipe, Some(attached.variant))?;
         }
-        let pids = options.filter.pids.iter().copied().chain(launch.map(Launch::pid));
-        let mut faults = Self::start(attached, &recipe, pids)?;
+        let mut faults = Self::start(attached, &recipe, &options.filter, launch)?;
         if !spans.is_empty() {
             let timing = faults.settings.timing;
             faults.warning = span::warning(&spans);
@@ -182,7 +209,13 @@ impl Faults {
         self.warning.as_deref()
     }
 
-    fn start(attached: Attached, recipe: &FaultsRecipe, pids: impl Iterator<Item = u32>) -> Result<Self> {
+    fn start(
+        attached: Attached,
+        recipe: &FaultsRecipe,
+        filter: &Filter,
+        launch: Option<&Launch>,
+    ) -> Result<Self> {
+        let pids = filter.pids.iter().copied().chain(launch.map(Launch::pid));
         let timing = match (attached.variant, recipe.minor_latency) {
             ("counters", _) => Timing::None,
             (_, MinorLatency::Off) => Timing::Major,
@@ -193,7 +226,7 @@ impl Faults {
             attached.add_pids(pids)?;
         }
         let retired = attached.handle("retired")?;
-        let groups = Groups::open(&attached, recipe.by)?;
+        let groups = Groups::open(&attached, recipe.by, whose(filter, launch))?;
         let ring = attached.handle("events")?;
         let incoming = match recipe.events {
             Events::None => Incoming::None,
@@ -204,7 +237,9 @@ impl Faults {
         let adopt = attached.iterator("threads_adopt")?;
         io::copy(&mut Iter::new(&adopt)?, &mut io::sink()).context("cannot go through the threads")?;
         let read = attached.iterator("threads_read")?;
-        let settings = Settings { timing, minor_latency: recipe.minor_latency, events: recipe.events };
+        let stacks = (recipe.by == By::Stack).then_some(recipe.stacks);
+        let settings =
+            Settings { timing, minor_latency: recipe.minor_latency, stacks, events: recipe.events };
         Ok(Self {
             attached,
             read,
@@ -271,7 +306,9 @@ impl Tool for Faults {
             Timing::None => Value::Null,
             _ => self.settings.minor_latency.to_string().as_str().into(),
         };
-        system::header("faults", self.attached.variant, vec![("minor_latency", minor_latency)])
+        let mut settings = vec![("minor_latency", minor_latency)];
+        settings.extend(self.settings.stacks.map(|stacks| ("stacks", stacks.to_string().as_str().into())));
+        system::header("faults", self.attached.variant, settings)
     }
 
     fn events_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -294,6 +331,9 @@ impl Tool for Faults {
         }
         if let Some(groups) = &mut self.groups {
             groups.fetch_names()?;
+            if groups.want_reading() {
+                self.read_groups(self.epoch)?;
+            }
         }
         self.fetch_ended(self.epoch)
     }
@@ -340,6 +380,17 @@ impl Tool for Faults {
             (rows, totals) = (spans.ledger.interval(time_ns, cumulative), spans.ledger.totals(time_ns));
             losses_of_spans = spans.losses(&self.attached)?;
         }
+        let mut losses_named = vec![
+            ("unattributed", unattributed),
+            ("untracked", losses.untracked),
+            ("uncounted", losses.uncounted),
+            ("unpaired", losses.unpaired),
+            ("crowded", losses.crowded),
+            ("missed", missed),
+            ("folded", self.ledger.folded()),
+        ];
+        losses_named.extend(losses_of_spans);
+        losses_named.extend(self.groups.iter().flat_map(Groups::losses));
         Ok(Last {
             counted,
             rows,
@@ -348,21 +399,21 @@ impl Tool for Faults {
                 Timing::All(weight) => weight.into(),
                 Timing::None | Timing::Major => 1,
             },
-            losses: [
-                ("unattributed", unattributed),
-                ("untracked", losses.untracked),
-                ("uncounted", losses.uncounted),
-                ("unpaired", losses.unpaired),
-                ("crowded", losses.crowded),
-                ("missed", missed),
-                ("folded", self.ledger.folded()),
-            ]
-            .into_iter()
-            .chain(losses_of_spans)
-            .collect(),
+            losses: losses_named,
             verbose: self.settings.events == Events::Faults,
             totals,
         })
+    }
+}
+
+/// Whose address spaces are to be known.
+fn whose(filter: &Filter, launch: Option<&Launch>) -> Whose {
+    let tid = filter.tid.and_then(system::process_of);
+    let pids = filter.pids.iter().copied().chain(tid).collect::<HashSet<_>>();
+    match launch {
+        Some(launch) => Whose::Tree([launch.pid()].into()),
+        None if pids.is_empty() => Whose::All,
+        None => Whose::These(pids),
     }
 }
 

@@ -19,7 +19,6 @@ mod ring;
 pub mod sgx;
 mod sgx_driver;
 mod signals;
-#[allow(dead_code)] // its first users are on their way
 mod symbols;
 mod system;
 mod variant;

@@ -159,9 +159,11 @@ impl<T: Tool> Live<T> {
             if end.is_some_and(|end| now >= end) {
                 return Ok(Wake::End);
             }
-            if next.is_some_and(|next| now >= next) {
-                self.intervals += 1;
-                return Ok(Wake::Interval);
+            if let (Some(interval), Some(_)) = (self.frame.interval, next.filter(|next| now >= *next)) {
+                // Where showing them takes longer than they are, some are put together: the end is not to be missed.
+                let passed = (now - self.began).as_nanos() / interval.as_nanos().max(1);
+                self.intervals = passed as u32;
+                return Ok(if self.poll(Duration::ZERO)? { Wake::End } else { Wake::Interval });
             }
             let until = [end, next].into_iter().flatten().min().map_or(DRAIN_EVERY, |at| at - now);
             if self.poll(until.min(DRAIN_EVERY))? {

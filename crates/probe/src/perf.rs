@@ -2,16 +2,34 @@
 
 #![allow(unsafe_code)]
 
+mod buffer;
+mod record;
+
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use anyhow::Context;
 
+pub(crate) use self::buffer::Buffer;
+use self::record::SAMPLE_TYPE;
+pub(crate) use self::record::{Record, What};
+
 const PERF_TYPE_SOFTWARE: u32 = 1;
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
-/// `perf_event_attr` up to its first published size (PERF_ATTR_SIZE_VER0, include/uapi/linux/perf_event.h).
-const ATTR_SIZE: u32 = 64;
+/// `perf_event_attr` up to sample_max_stack (PERF_ATTR_SIZE_VER5, include/uapi/linux/perf_event.h, 4.8).
+const ATTR_SIZE: u32 = 112;
+
+/// perf_event_attr's bits.
+const MMAP: u64 = 1 << 8;
+const COMM: u64 = 1 << 9;
+const TASK: u64 = 1 << 13;
+const SAMPLE_ID_ALL: u64 = 1 << 18;
+const MMAP2: u64 = 1 << 23;
+const COMM_EXEC: u64 = 1 << 24;
+const USE_CLOCKID: u64 = 1 << 25;
+/// Births, names, ends, and what is mapped to be executed, each with its time on a clock of our choice.
+const LIVES: u64 = MMAP | COMM | TASK | SAMPLE_ID_ALL | MMAP2 | COMM_EXEC | USE_CLOCKID;
 
 /// A software event.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +39,8 @@ pub(crate) enum Software {
     MinorFaults = 5,
     /// PERF_COUNT_SW_PAGE_FAULTS_MAJ
     MajorFaults = 6,
+    /// PERF_COUNT_SW_DUMMY
+    Nothing = 9,
 }
 
 #[repr(C)]
@@ -36,32 +56,62 @@ struct Attr {
     wakeup_events: u32,
     bp_type: u32,
     config1: u64,
+    config2: u64,
+    branch_sample_type: u64,
+    sample_regs_user: u64,
+    sample_stack_user: u32,
+    clockid: i32,
+    sample_regs_intr: u64,
+    aux_watermark: u32,
+    sample_max_stack: u16,
+    pad: u16,
+}
+
+/// The processors that are online.
+fn online() -> anyhow::Result<Vec<i32>> {
+    let online =
+        fs::read_to_string("/sys/devices/system/cpu/online").context("cannot read the list of processors")?;
+    Ok(parse_list(&online))
 }
 
 /// Opens the event on every processor that is online, for all tasks: it fires at each `period`-th occurrence there.
 pub(crate) fn open_everywhere(event: Software, period: u64) -> anyhow::Result<Vec<OwnedFd>> {
-    let online =
-        fs::read_to_string("/sys/devices/system/cpu/online").context("cannot read the list of processors")?;
-    parse_list(&online)
-        .into_iter()
-        .map(|cpu| {
-            open(event, period, cpu).with_context(|| format!("perf_event_open({event:?}) on CPU {cpu}"))
-        })
-        .collect()
+    let open_on = |cpu| {
+        let attr = Attr { sample_period: period, ..Attr::of(event) };
+        open(&attr, -1, cpu).with_context(|| format!("perf_event_open({event:?}) on CPU {cpu}"))
+    };
+    online()?.into_iter().map(open_on).collect()
 }
 
-fn open(event: Software, period: u64, cpu: i32) -> io::Result<OwnedFd> {
-    const { assert!(size_of::<Attr>() == ATTR_SIZE as usize) };
-    let attr = Attr {
-        kind: PERF_TYPE_SOFTWARE,
-        size: ATTR_SIZE,
-        config: event as u64,
-        sample_period: period,
-        ..Attr::default()
+/// Opens a buffer for each processor, in which all processes' births, names, ends and mappings are recorded.
+pub(crate) fn watch_lives(bytes_each: usize) -> anyhow::Result<Vec<Buffer>> {
+    let attr = Attr { flags: LIVES, ..Attr::recording(Software::Nothing) };
+    let open_on = |cpu| {
+        open(&attr, -1, cpu)
+            .and_then(|event| Buffer::new(event, bytes_each))
+            .with_context(|| format!("cannot watch what processes map on CPU {cpu}"))
     };
+    online()?.into_iter().map(open_on).collect()
+}
+
+impl Attr {
+    fn of(event: Software) -> Self {
+        const { assert!(size_of::<Self>() == ATTR_SIZE as usize) };
+        Self { kind: PERF_TYPE_SOFTWARE, size: ATTR_SIZE, config: event as u64, ..Self::default() }
+    }
+
+    /// Times are of the same clock as everywhere in trapline.
+    fn recording(event: Software) -> Self {
+        let clockid = libc::CLOCK_MONOTONIC;
+        Self { sample_type: SAMPLE_TYPE, flags: SAMPLE_ID_ALL | USE_CLOCKID, clockid, ..Self::of(event) }
+    }
+}
+
+/// For one process and one processor, or all of either: -1.
+fn open(attr: &Attr, pid: i32, cpu: i32) -> io::Result<OwnedFd> {
     // SAFETY: attr is a perf_event_attr of the size it states and outlives the call; the other arguments are numbers.
     let fd = unsafe {
-        libc::syscall(libc::SYS_perf_event_open, &raw const attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC)
+        libc::syscall(libc::SYS_perf_event_open, std::ptr::from_ref(attr), pid, cpu, -1, PERF_FLAG_FD_CLOEXEC)
     };
     if fd < 0 {
         return Err(io::Error::last_os_error());

@@ -8,6 +8,7 @@ pub(crate) mod demangle;
 mod elf;
 mod jit;
 mod kernel;
+mod lives;
 mod ranges;
 mod space;
 
@@ -19,10 +20,12 @@ use trapline_model::faults::Process;
 
 use self::elf::Files;
 use self::kernel::Kernel;
+pub(crate) use self::lives::{Lives, Whose};
 use self::space::Space;
+use crate::maps::Mapping;
 
 /// Where the kernel's half of the addresses begins, on every 64-bit architecture.
-const KERNEL: u64 = 1 << 63;
+pub(crate) const KERNEL: u64 = 1 << 63;
 
 /// An address space: a process's, from one exec to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -164,6 +167,33 @@ impl Symbols {
             space.name(addr)
         };
         addrs.iter().map(|&addr| name(addr)).collect()
+    }
+
+    /// A process became another program, of which nothing is known yet but that it will be told.
+    fn begin(&mut self, image: Image) {
+        self.spaces.insert(image, Space::empty(image.process));
+    }
+
+    /// A process was born with what its parent has mapped.
+    fn inherit(&mut self, image: Image, parent: Image) {
+        self.know(parent);
+        if let Some(space) = self.spaces.get(&parent).map(|space| space.inherited(image.process)) {
+            self.spaces.insert(image, space);
+        }
+    }
+
+    /// A process mapped something to execute.
+    fn add(&mut self, image: Image, mapping: &Mapping) {
+        if let Some(space) = self.spaces.get_mut(&image) {
+            space.add(mapping, &mut self.files);
+        }
+    }
+
+    /// A process ended, or became another program: nothing more can be learnt from it.
+    fn close(&mut self, image: Image) {
+        if let Some(space) = self.spaces.get_mut(&image) {
+            space.close();
+        }
     }
 
     /// Forgets an address space that will not be asked for any more. Its files stay known.

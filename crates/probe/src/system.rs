@@ -71,6 +71,12 @@ pub(crate) fn lockdown() -> Option<String> {
     text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']').map(str::to_owned))
 }
 
+/// The process that a thread belongs to.
+pub(crate) fn process_of(tid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
 /// A descriptor that becomes readable when the process ends.
 #[allow(unsafe_code)]
 pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {

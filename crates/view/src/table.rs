@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use jiff::{Timestamp, tz::TimeZone};
-use trapline_model::{Block, End, Event, Field, Header, Item, Record, Schema, Show, Sink, Value};
+use trapline_model::{Block, Column, End, Event, Field, Header, Item, Record, Schema, Show, Sink, Value};
 use unicode_width::UnicodeWidthStr;
 
 use crate::escape::visible;
@@ -141,26 +141,62 @@ pub(crate) fn block(out: &mut impl Write, title: &str, block: &Block, most: usiz
         return Ok(());
     };
     writeln!(out, "{}", headings(schema))?;
-    for row in block.rows.iter().take(most) {
+    let (mut shown, mut lines) = (0, 0);
+    for row in &block.rows {
+        let frames = frames(row);
+        lines += 1 + frames.len();
+        if lines > most && shown > 0 || lines.min(1) > most {
+            break;
+        }
         writeln!(out, "{}", line(row))?;
+        frames.iter().try_for_each(|frame| writeln!(out, "{frame}"))?;
+        shown += 1;
     }
-    let hidden = block.hidden + block.rows.len().saturating_sub(most);
+    let hidden = block.hidden + block.rows.len() - shown;
     if hidden > 0 {
         writeln!(out, "({hidden} more)")?;
     }
     if let Some(sum) = &block.sum {
         writeln!(out, "{}", line(sum))?;
+        frames(sum).iter().try_for_each(|frame| writeln!(out, "{frame}"))?;
     }
     Ok(())
 }
 
+/// A row's stack, a frame a line, innermost first.
+fn frames(row: &Record) -> Vec<String> {
+    let mut fields = row.iter();
+    let Some((_, stack)) = fields.find(|(field, _)| field.column.is_some_and(|c| c.show == Show::Stack))
+    else {
+        return vec![];
+    };
+    let Value::Str(stack) = stack else { return vec!["    (no stack taken)".into()] };
+    let lines = match fields.next() {
+        Some((_, Value::Str(lines))) => lines.as_str(),
+        _ => "",
+    };
+    let lines = lines.split(';').map(visible).chain(std::iter::repeat(String::new()));
+    let frames = stack.split(';').zip(lines).map(|(frame, line)| {
+        let frame = visible(frame);
+        if line.is_empty() { format!("    {frame}") } else { format!("    {frame}  {line}") }
+    });
+    let mut frames: Vec<String> = frames.collect();
+    frames.reverse();
+    frames
+}
+
+/// The column of a field, if it has one in the row itself.
+fn column(field: &Field) -> Option<Column> {
+    field.column.filter(|column| column.show != Show::Stack)
+}
+
 pub(crate) fn headings(schema: &Schema) -> String {
-    let cells = schema.iter().filter_map(|field| field.column.map(|c| (field, c.title.to_owned())));
+    let cells = schema.iter().filter_map(|field| column(field).map(|c| (field, c.title.to_owned())));
     join(cells)
 }
 
 pub(crate) fn line(record: &Record) -> String {
-    join(record.iter().filter_map(|(field, value)| field.column.map(|c| (field, cell(value, c.show)))))
+    join(record.iter().filter_map(|(field, value)| column(field).map(|c| (field, cell(value, c.show)))))
 }
 
 fn join<'a>(cells: impl Iterator<Item = (&'a Field, String)>) -> String {
@@ -187,6 +223,6 @@ pub(crate) fn cell(value: &Value, show: Show) -> String {
         (Value::U64(n), Show::Percent(decimals)) => format!("{:.decimals$}", *n as f64 / 1e4),
         (Value::U64(n), Show::Thousandths(decimals)) => format!("{:.decimals$}", *n as f64 / 1e3),
         (Value::U64(n), Show::Megabytes(decimals)) => format!("{:.decimals$}", *n as f64 / 1_048_576.0),
-        (Value::U64(n), Show::Integer | Show::Text) => n.to_string(),
+        (Value::U64(n), Show::Integer | Show::Text | Show::Stack) => n.to_string(),
     }
 }

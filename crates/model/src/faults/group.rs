@@ -20,6 +20,8 @@ pub enum By {
     Span,
     /// What the faults were for.
     Cause,
+    /// A chain of calls.
+    Stack,
 }
 
 /// Which row.
@@ -38,6 +40,10 @@ pub enum Key {
     File(Rc<File>),
     /// That of a cause.
     Cause(Cause),
+    /// A chain of calls'.
+    Stack(Rc<Stack>),
+    /// Faults whose stack was not asked for.
+    Untaken,
     /// Faults that are known to belong to no other row: the variant saw only their number, or there was no room.
     Rest,
 }
@@ -51,6 +57,28 @@ pub struct File {
     pub inode: Option<(u32, u32, u64)>,
     /// Tells files apart that had the same number one after the other.
     pub generation: u32,
+}
+
+/// A chain of calls that ends in a fault.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Stack {
+    /// The process's name and the functions, outermost first, `;` between them; one of the kernel ends in `_[k]`.
+    pub frames: String,
+    /// Of each of them the place in source text, or in brackets why it has no name; `;` between them.
+    pub lines: String,
+}
+
+impl Stack {
+    /// Adds a frame within those that there are.
+    pub fn push(&mut self, name: &str, line: &str) {
+        if !self.frames.is_empty() {
+            self.frames.push(';');
+            self.lines.push(';');
+        }
+        // What is between frames cannot be in one: not in a name that a process chose, nor in `[u8; 4]`.
+        self.frames.extend(name.chars().map(|c| if c == ';' { ':' } else { c }));
+        self.lines.extend(line.chars().map(|c| if c == ';' { ':' } else { c }));
+    }
 }
 
 /// The faults of one group, as the kernel half reports them: since the trace began.
@@ -114,6 +142,17 @@ const FAILED: Field = Field {
     help: "faults that ended in a signal; the kernel's accounting, and so the rest, leaves them out",
     column: Some(Column { title: "FAILED", width: 9, show: Show::Integer }),
 };
+const STACK: Field = Field {
+    name: "stack",
+    unit: Unit::None,
+    kind: Kind::Key,
+    help: "the process's name and its functions, outermost first, `;` between; the kernel's end in _[k]",
+    column: Some(Column { title: "STACK", width: 5, show: Show::Stack }),
+};
+const LINES: Field = Field {
+    column: None,
+    ..text("lines", Kind::Key, "", 0, "of each its place in source text, or in brackets why it has no name")
+};
 
 impl By {
     /// Whether every fault is put into its row as it happens; else rows are made of threads.
@@ -121,7 +160,7 @@ impl By {
     pub fn each_fault(self) -> bool {
         match self {
             Self::Thread | Self::Process | Self::Cgroup | Self::Span => false,
-            Self::File | Self::Cause => true,
+            Self::File | Self::Cause | Self::Stack => true,
         }
     }
 
@@ -133,6 +172,7 @@ impl By {
             Self::Process => const { &figures::<3, 13>([PID, BIRTH, COMM]) },
             Self::Cgroup => const { &figures::<3, 13>([CGROUP, CONTAINER, POD]) },
             Self::Span => super::SPAN,
+            Self::Stack => const { &figures::<2, 12>([STACK, LINES]) },
             Self::File => const { &figures::<5, 15>([FILE, OFFSET, OFFSET_END, DEVICE, INODE]) },
             Self::Cause => const { &figures::<2, 12>([CAUSE, FAILED]) },
         }
@@ -144,7 +184,7 @@ impl By {
             Self::Process => (Key::Process(report.process), Rc::clone(&report.process_comm)),
             Self::Cgroup => (Key::Cgroup(Rc::clone(&report.cgroup)), Rc::clone(&report.cgroup)),
             // Those by each fault have no row for a thread.
-            Self::Thread | Self::File | Self::Cause | Self::Span => {
+            Self::Thread | Self::File | Self::Cause | Self::Span | Self::Stack => {
                 (Key::Thread(report.thread), Rc::clone(&report.comm))
             }
         }
@@ -158,12 +198,13 @@ impl By {
         range: Option<(u64, u64)>,
         stats: &Stats,
     ) -> Vec<Value> {
-        let (mut thread, mut process, mut file) = (None, None, None);
+        let (mut thread, mut process, mut file, mut stack) = (None, None, None, None);
         match key {
             Key::Thread(key) => thread = Some(key),
             Key::Process(key) => process = Some(key),
             Key::File(key) => file = Some(key),
-            Key::None | Key::Cgroup(_) | Key::Cause(_) | Key::Rest => {}
+            Key::Stack(key) => stack = Some(key),
+            Key::None | Key::Cgroup(_) | Key::Cause(_) | Key::Untaken | Key::Rest => {}
         }
         match self {
             // Spans have a ledger of their own; beside it, threads are counted.
@@ -178,6 +219,12 @@ impl By {
             }
             Self::Cause => vec![name.into(), stats.failed.into()],
             Self::Cgroup => vec![name.into(), container(name).into(), pod(name).as_deref().into()],
+            // What is no stack has none.
+            Self::Stack => {
+                let frames = stack.map_or(name, |stack| &stack.frames);
+                let lines = stack.map(|stack| stack.lines.as_str());
+                vec![Some(frames).filter(|_| *key != Key::Untaken).into(), lines.into()]
+            }
             Self::File => {
                 let inode = file.and_then(|file| file.inode);
                 let device = inode.map(|(major, minor, _)| format!("{major}:{minor}"));
@@ -199,6 +246,7 @@ impl Key {
         match self {
             Self::File(file) => Rc::clone(&file.path),
             Self::Cause(cause) => cause.name().into(),
+            Self::Stack(_) | Self::Untaken => "".into(),
             Self::None | Self::Thread(_) | Self::Process(_) | Self::Cgroup(_) | Self::Rest => {
                 "(not attributed)".into()
             }

@@ -68,6 +68,8 @@ pub struct Ledger {
     timing: Timing,
     threads: HashMap<Thread, Entry>,
     groups: HashMap<[u64; 4], Entry>,
+    /// Groups of which nothing more will come, put together by their rows.
+    closed: HashMap<Key, Entry>,
     ended: usize,
     /// Threads that ended, put together.
     others: Entry,
@@ -83,6 +85,7 @@ impl Ledger {
             timing,
             threads: HashMap::new(),
             groups: HashMap::new(),
+            closed: HashMap::new(),
             ended: 0,
             others: Entry::default(),
             folded: 0,
@@ -98,6 +101,18 @@ impl Ledger {
         entry.extremes.add(report.extremes);
         entry.recent.add(report.recent);
         entry.range = report.range;
+    }
+
+    /// Nothing more will be reported of a group.
+    pub fn close_group(&mut self, id: &[u64; 4]) {
+        let Some(entry) = self.groups.remove(id) else { return };
+        let into = self.closed.entry(entry.key.clone()).or_default();
+        into.closed.add(&entry.total());
+        into.shown.add(&entry.shown);
+        into.extremes.add(entry.extremes);
+        into.recent.add(entry.recent);
+        widen(&mut into.range, entry.range);
+        (into.key, into.comm) = (entry.key, entry.comm);
     }
 
     /// Takes the report of a living thread: it replaces the one before.
@@ -132,7 +147,8 @@ impl Ledger {
     /// The faults of the interval that ends now; with `cumulative`, those since the beginning.
     pub fn interval(&mut self, time_ns: u64, cumulative: bool) -> Block {
         let mut rows = Rows::default();
-        for entry in self.threads.values_mut().chain(self.groups.values_mut()).chain([&mut self.others]) {
+        let groups = self.groups.values_mut().chain(self.closed.values_mut());
+        for entry in self.threads.values_mut().chain(groups).chain([&mut self.others]) {
             // A thread that ended and was shown has nothing more to show.
             if !entry.ended || cumulative || entry.shown.faults() != entry.closed.faults() {
                 let (stats, extremes) = entry.interval(cumulative);
@@ -146,7 +162,13 @@ impl Ledger {
     #[must_use]
     pub fn totals(&self, time_ns: u64) -> Block {
         let mut rows = Rows::default();
-        for entry in self.threads.values().chain(self.groups.values()).chain([&self.others]) {
+        for entry in self
+            .threads
+            .values()
+            .chain(self.groups.values())
+            .chain(self.closed.values())
+            .chain([&self.others])
+        {
             rows.add(entry, &entry.total(), entry.extremes);
         }
         rows.block(self.by, self.timing, time_ns)

@@ -14,7 +14,7 @@ use crate::hist::Hist;
 
 pub use cause::{Also, Cause, Facts, Memory, Page};
 pub use fault::{Access, Fault, Outcome};
-pub use group::{By, File, Group, Key};
+pub use group::{By, File, Group, Key, Stack};
 pub use ledger::Ledger;
 pub use span::{CallTimes, Calls, SPAN, SpanLedger};
 pub use step::{InOrder, Process, Step, StepOf};

@@ -11,7 +11,7 @@ use trapline_model::faults::By;
 use super::targets::Targets;
 use super::{Options, Whose};
 use crate::abi::{self, AccessConfig, AccessLife, BY_PID, FaultsEvent, FaultsLosses, TrapFilter};
-use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, SEEING};
+use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, SEEING, Stacks};
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::ring::Ring;
@@ -129,6 +129,7 @@ impl Probes {
             filter: TrapFilter { by: BY_PID, ..filter },
             by: By::Thread,
             spans: Kinds::default(),
+            stacks: Stacks::All,
             minor_latency: MinorLatency::Exact,
             events: Events::Faults,
             ring_bytes: options.ring_bytes,

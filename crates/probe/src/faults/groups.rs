@@ -10,7 +10,9 @@ use trapline_model::faults::{By, Cause, Group, Key, Ledger};
 use super::causes::facts;
 use super::figures;
 use super::files::Files;
+use super::stacks::Chains;
 use crate::abi::{self, FaultsGroup, FaultsGroupKey, FaultsStats};
+use crate::symbols::Whose;
 use crate::variant::Attached;
 
 /// A group's key and its figures, as the iterator writes them.
@@ -31,15 +33,17 @@ pub(super) struct Groups {
 enum Kind {
     File(Files),
     Cause,
+    Stack(Box<Chains>),
 }
 
 impl Groups {
     /// The groups that rows of this sort are made of; nothing if they are made of threads.
-    pub(super) fn open(attached: &Attached, by: By) -> Result<Option<Self>> {
+    pub(super) fn open(attached: &Attached, by: By, whose: Whose) -> Result<Option<Self>> {
         let kind = match by {
             By::Thread | By::Process | By::Cgroup | By::Span => return Ok(None),
             By::File => Kind::File(Files::open(attached)?),
             By::Cause => Kind::Cause,
+            By::Stack => Kind::Stack(Box::new(Chains::open(attached, whose)?)),
         };
         Ok(Some(Self { read: attached.map_iterator("groups_read", "groups")?, kind }))
     }
@@ -49,11 +53,26 @@ impl Groups {
         match &mut self.kind {
             Kind::File(files) => files.fetch_names(),
             Kind::Cause => Ok(()),
+            Kind::Stack(chains) => {
+                chains.follow();
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether they should be read although no interval has ended: to make room.
+    pub(super) fn want_reading(&self) -> bool {
+        match &self.kind {
+            Kind::Stack(chains) => chains.is_full_of_ended(),
+            Kind::File(_) | Kind::Cause => false,
         }
     }
 
     /// Reports every group to the ledger; `epoch` is the interval that is about to be shown.
     pub(super) fn read(&mut self, attached: &Attached, epoch: u64, ledger: &mut Ledger) -> Result<()> {
+        if let Kind::Stack(chains) = &mut self.kind {
+            chains.settle();
+        }
         let mut bytes = Vec::new();
         Iter::new(&self.read)?.read_to_end(&mut bytes).context("cannot read the groups")?;
         // After the groups: a group's key has been told before there is a fault in it.
@@ -63,27 +82,42 @@ impl Groups {
             let key: FaultsGroupKey = pod_read_unaligned(key);
             let group: FaultsGroup = pod_read_unaligned(group);
             let range = (group.low != abi::NONE).then_some((group.low, group.high));
-            let mut report = report(self.key(&key), &group.stats, epoch, range);
+            let mut report = report(self.key(&key, &group)?, &group.stats, epoch, range);
             report.stats.failed = group.failed;
             ledger.group(key.word, report);
+        }
+        if let Kind::Stack(chains) = &mut self.kind {
+            chains.forget(ledger);
         }
         let rest: FaultsStats = attached.read(".data.unattributed")?;
         ledger.group(REST, report(self.rest(), &rest, epoch, None));
         Ok(())
     }
 
-    fn key(&self, key: &FaultsGroupKey) -> Key {
-        match &self.kind {
+    fn key(&mut self, key: &FaultsGroupKey, group: &FaultsGroup) -> Result<Key> {
+        Ok(match &mut self.kind {
             Kind::File(files) => Key::File(files.file(key)),
             Kind::Cause => Key::Cause(Cause::of(&facts(key.word[0] as u32))),
-        }
+            Kind::Stack(chains) => {
+                let faults = group.stats.major + group.stats.minor;
+                chains.stack(key, faults)?.map_or(Key::Untaken, Key::Stack)
+            }
+        })
     }
 
     /// Of those that belong to no group.
     fn rest(&self) -> Key {
         match &self.kind {
-            Kind::File(_) => Key::Rest,
+            Kind::File(_) | Kind::Stack(_) => Key::Rest,
             Kind::Cause => Key::Cause(Cause::Unknown),
+        }
+    }
+
+    /// What is to be said at the end of what could not be told of keys.
+    pub(super) fn losses(&self) -> Vec<(&'static str, u64)> {
+        match &self.kind {
+            Kind::File(_) | Kind::Cause => vec![],
+            Kind::Stack(chains) => chains.losses(),
         }
     }
 }

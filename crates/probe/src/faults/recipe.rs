@@ -6,7 +6,7 @@ use libbpf_rs::{Link, OpenObject, ProgramMut};
 use trapline_model::faults::{By, StepOf};
 
 use super::span::{self, Kinds};
-use super::{Events, MinorLatency};
+use super::{Events, MinorLatency, Stacks};
 use crate::abi::{self, BY_CGROUP, BY_COMM, FaultsAlive, FaultsConfig, FaultsWalk, TrapFilter};
 use crate::perf::{self, Software};
 use crate::system;
@@ -31,12 +31,17 @@ pub(crate) const SEEING: &[Variant] = VARIANTS.split_at(3).0;
 /// For how many groups there is room at the most; memory is taken only for those that there are, 1.2 KB each.
 const GROUPS: u32 = 32_768;
 
+/// For how many stacks and chains of calls there is room, 1.2 and 1 KB each. Their memory is there beforehand: a program
+/// that begins meets new ones faster than the kernel gives memory out in a fault.
+const STACKS: u32 = 16_384;
+
 /// What the kernel half calls it.
 fn group(by: By) -> u32 {
     match by {
         By::Thread | By::Process | By::Cgroup | By::Span => abi::GROUP_NONE,
         By::File => abi::GROUP_FILE,
         By::Cause => abi::GROUP_CAUSE,
+        By::Stack => abi::GROUP_STACK,
     }
 }
 
@@ -45,6 +50,7 @@ pub(crate) struct FaultsRecipe {
     pub(crate) filter: TrapFilter,
     pub(crate) by: By,
     pub(crate) spans: Kinds,
+    pub(crate) stacks: Stacks,
     pub(crate) minor_latency: MinorLatency,
     pub(crate) events: Events,
     pub(crate) ring_bytes: u32,
@@ -105,6 +111,11 @@ impl Recipe for FaultsRecipe {
             Events::Steps(StepOf::Stall(step)) => (abi::STEP_STALL, step),
         };
         let verbose = (self.events == Events::Faults).into();
+        let stack_every = match self.stacks {
+            Stacks::All => 1,
+            Stacks::Sampled(n) => n,
+            Stacks::Major => 0,
+        };
         let config = FaultsConfig {
             step,
             minor_weight,
@@ -112,7 +123,7 @@ impl Recipe for FaultsRecipe {
             step_of,
             group: group(self.by),
             cause: self.causes.is_some().into(),
-            pad: 0,
+            stack_every,
         };
         for mut map in object.maps_mut() {
             match map.name().to_str() {
@@ -123,6 +134,10 @@ impl Recipe for FaultsRecipe {
                 }
                 Some("events") if self.events != Events::None => map.set_max_entries(self.ring_bytes)?,
                 Some("span_cells") if self.spans.many > 0 => map.set_max_entries(self.spans.many)?,
+                Some("groups" | "chains") if self.by == By::Stack => {
+                    map.set_max_entries(STACKS)?;
+                    map.set_map_flags(0)?;
+                }
                 Some("groups") if self.by.each_fault() => map.set_max_entries(GROUPS)?,
                 _ => {}
             }

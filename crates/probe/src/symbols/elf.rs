@@ -9,10 +9,13 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use blazesym::helper::ElfResolver;
 use blazesym::symbolize::{CodeInfo, FindSymOpts, Reason, Symbolize, TranslateFileOffset};
 use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 
 use super::demangle::demangle;
 use super::jit::open_inside;
@@ -26,10 +29,18 @@ const PINNED: usize = 256;
 type Identity = (u64, u64, u64, i64, i64);
 
 /// All files that were met.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Files {
     known: HashMap<Identity, Rc<Elf>>,
     pinned: usize,
+    /// When we began to look at files.
+    since: SystemTime,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self { known: HashMap::new(), pinned: 0, since: SystemTime::now() }
+    }
 }
 
 /// A file.
@@ -45,7 +56,8 @@ enum State {
 impl Files {
     /// The file that a process has mapped.
     pub(super) fn open(&mut self, pid: u32, mapping: &Mapping) -> Result<Rc<Elf>, Why> {
-        let (file, meta) = pin(pid, mapping).map_err(|error| Why::Unreadable(error.to_string()))?;
+        let (file, meta) =
+            pin(pid, mapping, self.since).map_err(|error| Why::Unreadable(error.to_string()))?;
         let identity = (meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
         let (known, pinned) = (&mut self.known, &mut self.pinned);
         let elf = known.entry(identity).or_insert_with(|| {
@@ -61,23 +73,38 @@ impl Files {
 }
 
 /// Opens what is mapped, without reading it: it may be a device.
-fn pin(pid: u32, mapping: &Mapping) -> io::Result<(File, fs::Metadata)> {
+fn pin(pid: u32, mapping: &Mapping, since: SystemTime) -> io::Result<(File, fs::Metadata)> {
+    let by_path = |path: &str| -> io::Result<(File, fs::Metadata)> {
+        let file = File::from(nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?);
+        let meta = file.metadata()?;
+        Ok((file, meta))
+    };
     // The kernel's own link to it: also to a deleted file, or one in another mount namespace. Root's only.
     let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-    let by_link =
-        nix::fcntl::open(link.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty());
-    let file = match by_link {
-        Ok(file) => File::from(file),
-        Err(_) => open_inside(pid, mapping.name.as_ref(), OFlag::O_PATH)?,
-    };
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+    let found = by_path(&link).or_else(|_| {
+        let inside = open_inside(pid, mapping.name.as_ref(), OFlag::O_PATH);
+        let (file, meta) = match inside.and_then(|file| file.metadata().map(|meta| (file, meta))) {
+            Ok(found) => found,
+            // The process may have ended: what it called so is often what we call so.
+            Err(_) => by_path(&mapping.name)?,
+        };
+        if is_the_one(&file, &meta, mapping, since) {
+            Ok((file, meta))
+        } else {
+            Err(io::Error::other("another file has its name now"))
+        }
+    })?;
+    if found.1.is_file() { Ok(found) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// Whether a file found by its name is the one that was mapped.
+fn is_the_one(file: &File, meta: &fs::Metadata, mapping: &Mapping, since: SystemTime) -> bool {
+    if meta.ino() == mapping.inode {
+        return true;
     }
-    if meta.ino() != mapping.inode {
-        return Err(io::Error::other("another file has its name now"));
-    }
-    Ok((file, meta))
+    // What overlayfs maps is the file beneath, which has another number. Whatever takes a name is changed by that.
+    let changed = UNIX_EPOCH + Duration::new(meta.ctime().max(0) as u64, meta.ctime_nsec() as u32);
+    fstatfs(file).is_ok_and(|fs| fs.filesystem_type() == OVERLAYFS_SUPER_MAGIC) && changed < since
 }
 
 impl State {

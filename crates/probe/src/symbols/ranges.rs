@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Ranges<T>(BTreeMap<u64, (u64, T)>);
 
 impl<T> Default for Ranges<T> {
@@ -29,6 +29,15 @@ impl<T: Clone> Ranges<T> {
             }
         }
         self.0.insert(start, (end, what));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.values().map(|(_, what)| what)
     }
 
     pub(super) fn find(&self, addr: u64) -> Option<&T> {

@@ -53,10 +53,24 @@ enum Code {
 impl Space {
     /// What the process has mapped now.
     pub(super) fn read(process: Process, files: &mut Files) -> Self {
-        let mut space =
-            Self { process, regions: Ranges::default(), perf_map: None, names: HashMap::new(), blind: None };
+        let mut space = Self::empty(process);
         space.read_again(files);
         space
+    }
+
+    /// Nothing, yet.
+    pub(super) fn empty(process: Process) -> Self {
+        Self { process, regions: Ranges::default(), perf_map: None, names: HashMap::new(), blind: None }
+    }
+
+    /// What a child of the process begins with.
+    pub(super) fn inherited(&self, process: Process) -> Self {
+        Self { regions: self.regions.clone(), ..Self::empty(process) }
+    }
+
+    /// Nothing more can be learnt from the process: it ended, or is another program.
+    pub(super) fn close(&mut self) {
+        self.blind.get_or_insert(Why::Gone);
     }
 
     /// Adds what was mapped since; what was unmapped stays known as long as nothing else is there.
@@ -85,7 +99,8 @@ impl Space {
         }
     }
 
-    fn add(&mut self, mapping: &Mapping, files: &mut Files) {
+    /// Adds one mapping that can be executed.
+    pub(super) fn add(&mut self, mapping: &Mapping, files: &mut Files) {
         let code = match mapping.name.as_str() {
             // Ours stands for that of any process: but for one of another word size.
             VDSO if mapping.start >> 32 != 0 => Code::Vdso,
@@ -95,6 +110,12 @@ impl Space {
         let region =
             Region { start: mapping.start, offset: mapping.offset, module: mapping.shown().into(), code };
         self.regions.insert(mapping.start, mapping.end, region);
+    }
+
+    /// The names of everything that is mapped.
+    #[cfg(test)]
+    pub(super) fn modules(&self) -> Vec<Rc<str>> {
+        self.regions.iter().map(|region| Rc::clone(&region.module)).collect()
     }
 
     /// Whether an address is in something that is known.
@@ -117,7 +138,8 @@ impl Space {
 
     fn find(&mut self, addr: u64) -> Name {
         let Some(region) = self.regions.find(addr) else {
-            let why = self.blind.clone().unwrap_or(Why::Unmapped);
+            // What was mapped when it was looked at is known, also of a process that has ended.
+            let why = self.blind.clone().filter(|_| self.regions.is_empty()).unwrap_or(Why::Unmapped);
             return Name { addr, functions: Err(why), module: None, offset: None };
         };
         let (at, module) = (addr - region.start, Rc::clone(&region.module));

@@ -1,0 +1,142 @@
+//! Records of perf events: stable ABI (include/uapi/linux/perf_event.h).
+
+/// Of a record's head, bytes.
+pub(super) const HEADER: usize = 8;
+
+const LOST: u32 = 2;
+const COMM: u32 = 3;
+const EXIT: u32 = 4;
+const FORK: u32 = 7;
+const MMAP2: u32 = 10;
+
+const MISC_COMM_EXEC: u16 = 1 << 13;
+
+const SAMPLE_TID: u64 = 1 << 1;
+const SAMPLE_TIME: u64 = 1 << 2;
+const SAMPLE_IDENTIFIER: u64 = 1 << 16;
+
+/// What stands behind every record: thread, time, and the event's own number.
+pub(super) const SAMPLE_TYPE: u64 = SAMPLE_TID | SAMPLE_TIME | SAMPLE_IDENTIFIER;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// CLOCK_MONOTONIC nanoseconds.
+    pub(crate) time_ns: u64,
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
+    pub(crate) what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The process has something to execute.
+    Mapped { start: u64, len: u64, offset: u64, inode: u64, name: String },
+    /// The thread has this name; it has become another program, if `exec`.
+    Named { comm: String, exec: bool },
+    /// The process, or the thread, was born.
+    Forked { parent: u32 },
+    /// The thread has ended.
+    Ended,
+    /// So many records had no room.
+    Lost(u64),
+}
+
+/// Reads numbers off the front.
+struct Words<'a>(&'a [u8]);
+
+impl<'a> Words<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_ne_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_ne_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    /// A text that ends in NUL, and then in as many more as fill a word.
+    fn text(&self) -> String {
+        let end = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
+        String::from_utf8_lossy(self.0.get(..end).unwrap_or_default()).into_owned()
+    }
+}
+
+/// Understands one record; nothing if it says nothing to us.
+pub(super) fn parse(bytes: &[u8]) -> Option<Record> {
+    let mut words = Words(bytes);
+    let kind = words.u32()?;
+    let misc = words.u32()? as u16;
+    let (body, id) = words.0.split_at_checked(words.0.len().checked_sub(24)?)?;
+    let mut id = Words(id);
+    let (pid, tid, time_ns) = (id.u32()?, id.u32()?, id.u64()?);
+    let mut words = Words(body);
+    let of = |pid, tid, what| Some(Record { time_ns, pid, tid, what });
+    match kind {
+        MMAP2 => {
+            let (pid, tid) = (words.u32()?, words.u32()?);
+            let (start, len, offset) = (words.u64()?, words.u64()?, words.u64()?);
+            let _device = words.u64()?;
+            let inode = words.u64()?;
+            let _generation_prot_flags = words.take(16)?;
+            of(pid, tid, What::Mapped { start, len, offset, inode, name: words.text() })
+        }
+        COMM => {
+            let (pid, tid) = (words.u32()?, words.u32()?);
+            of(pid, tid, What::Named { comm: words.text(), exec: misc & MISC_COMM_EXEC != 0 })
+        }
+        FORK | EXIT => {
+            let (pid, parent, tid) = (words.u32()?, words.u32()?, words.u32()?);
+            of(pid, tid, if kind == FORK { What::Forked { parent } } else { What::Ended })
+        }
+        LOST => {
+            let _event = words.u64()?;
+            of(pid, tid, What::Lost(words.u64()?))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: u32, misc: u16, body: &[u64]) -> Vec<u8> {
+        let mut bytes = kind.to_ne_bytes().to_vec();
+        bytes.extend(misc.to_ne_bytes());
+        bytes.extend((8 + body.len() as u16 * 8).to_ne_bytes());
+        bytes.extend(body.iter().flat_map(|word| word.to_ne_bytes()));
+        bytes
+    }
+
+    const THREAD: u64 = 8 << 32 | 7;
+
+    #[test]
+    fn what_processes_do() {
+        let name = u64::from_ne_bytes(*b"a name\0\0");
+        let comm = record(COMM, MISC_COMM_EXEC, &[THREAD, name, THREAD, 99, 5]);
+        let what = What::Named { comm: "a name".into(), exec: true };
+        assert_eq!(parse(&comm), Some(Record { time_ns: 99, pid: 7, tid: 8, what }));
+
+        let map =
+            record(MMAP2, 2, &[THREAD, 0x1000, 0x2000, 0x3000, 1 << 32 | 8, 44, 0, 5, name, THREAD, 98, 5]);
+        let what =
+            What::Mapped { start: 0x1000, len: 0x2000, offset: 0x3000, inode: 44, name: "a name".into() };
+        assert_eq!(parse(&map), Some(Record { time_ns: 98, pid: 7, tid: 8, what }));
+
+        let fork = record(FORK, 0, &[6 << 32 | 7, 6 << 32 | 8, 97, 6 << 32 | 6, 97, 5]);
+        let what = What::Forked { parent: 6 };
+        assert_eq!(parse(&fork), Some(Record { time_ns: 97, pid: 7, tid: 8, what }));
+
+        let lost = record(LOST, 0, &[5, 12, THREAD, 96, 5]);
+        assert_eq!(parse(&lost).map(|r| r.what), Some(What::Lost(12)));
+        assert_eq!(parse(&record(77, 0, &[0, 0, 0, 0])), None);
+        assert_eq!(parse(&record(COMM, 0, &[1])), None);
+    }
+}

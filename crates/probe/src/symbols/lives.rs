@@ -1,0 +1,321 @@
+//! What processes do while they are watched: births, programs, mappings, ends. Without it nobody could say what an
+//! address meant in a process that has ended.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use trapline_model::faults::Process;
+
+use super::{Image, Symbols};
+use crate::maps::Mapping;
+use crate::perf::{self, Buffer, Record, What};
+use crate::system;
+
+/// For the records of a quarter of a second of one processor, bytes: a thousand programs begun in that time.
+const BUFFER: usize = 1 << 20;
+
+/// Whose lives matter.
+#[derive(Debug)]
+pub(crate) enum Whose {
+    /// Everybody's.
+    All,
+    /// These processes'.
+    These(HashSet<u32>),
+    /// These, and their descendants'.
+    Tree(HashSet<u32>),
+}
+
+/// One process, from one exec to the next.
+#[derive(Debug)]
+struct Life {
+    since_ns: u64,
+    image: Image,
+    comm: String,
+    ended: bool,
+    /// Nothing of it is to come any more.
+    over: bool,
+}
+
+/// Follows processes.
+#[derive(Debug)]
+pub(crate) struct Lives {
+    whose: Whose,
+    buffers: Vec<Buffer>,
+    /// Records that may not be the next: another processor's may come that are older.
+    waiting: Vec<Record>,
+    /// Of each process, oldest first.
+    lives: HashMap<u32, Vec<Life>>,
+    lost: u64,
+}
+
+impl Lives {
+    /// Nobody is followed; records are to be given one by one.
+    pub(crate) fn told(whose: Whose) -> Self {
+        Self { whose, buffers: vec![], waiting: vec![], lives: HashMap::new(), lost: 0 }
+    }
+
+    /// Follows processes from now on.
+    ///
+    /// # Errors
+    /// When that is not allowed.
+    pub(crate) fn watch(whose: Whose) -> Result<Self> {
+        Ok(Self { buffers: perf::watch_lives(BUFFER)?, ..Self::told(whose) })
+    }
+
+    /// Looks at the processes that are there already: before any of them can end.
+    pub(crate) fn adopt(&mut self, symbols: &mut Symbols) {
+        let pids: Vec<u32> = match &self.whose {
+            Whose::These(pids) | Whose::Tree(pids) => pids.iter().copied().collect(),
+            Whose::All => {
+                let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+                entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+            }
+        };
+        for pid in pids {
+            let image = Image::from(Process { pid, start_ns: 0 });
+            let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let comm = String::from_utf8_lossy(&comm).trim_end_matches('\n').to_owned();
+            symbols.know(image);
+            self.lives
+                .entry(pid)
+                .or_insert_with(|| vec![Life { since_ns: 0, image, comm, ended: false, over: false }]);
+        }
+    }
+
+    /// Takes what has happened up to now.
+    pub(crate) fn drain(&mut self, symbols: &mut Symbols) {
+        let now = system::monotonic_ns();
+        for buffer in &self.buffers {
+            buffer.drain(&mut self.waiting);
+        }
+        self.waiting.sort_by_key(|record| record.time_ns);
+        let ready = self.waiting.partition_point(|record| record.time_ns <= now);
+        for record in self.waiting.drain(..ready).collect::<Vec<_>>() {
+            self.take(&record, symbols);
+        }
+    }
+
+    /// Takes one record: not older than the one before.
+    pub(crate) fn take(&mut self, record: &Record, symbols: &mut Symbols) {
+        if let What::Lost(n) = record.what {
+            self.lost += n;
+        }
+        if !self.matters(record) {
+            return;
+        }
+        let (pid, leads) = (record.pid, record.pid == record.tid);
+        match &record.what {
+            What::Forked { parent } if *parent != pid => self.born(pid, *parent, record.time_ns, symbols),
+            What::Named { comm, exec: true } => {
+                let (process, execs) = self.last(pid).map_or_else(
+                    || (Process { pid, start_ns: 0 }, 0),
+                    |life| (life.image.process, life.image.execs),
+                );
+                if let Some(life) = self.last(pid) {
+                    life.ended = true;
+                    symbols.close(life.image);
+                }
+                let image = Image { process, execs: execs + 1 };
+                symbols.begin(image);
+                let life =
+                    Life { since_ns: record.time_ns, image, comm: comm.clone(), ended: false, over: false };
+                self.lives.entry(pid).or_default().push(life);
+            }
+            What::Named { comm, exec: false } if leads => {
+                if let Some(life) = self.last(pid) {
+                    life.comm.clone_from(comm);
+                }
+            }
+            What::Mapped { start, len, offset, inode, name } => {
+                let mapping = Mapping {
+                    start: *start,
+                    end: start.saturating_add(*len),
+                    readable: true,
+                    writable: false,
+                    executable: true,
+                    shared: false,
+                    offset: *offset,
+                    inode: *inode,
+                    // What perf calls so has no name in /proc.
+                    name: if name == "//anon" { String::new() } else { name.clone() },
+                };
+                if let Some(life) = self.last(pid) {
+                    symbols.add(life.image, &mapping);
+                }
+            }
+            What::Ended if leads => {
+                if let Some(life) = self.last(pid) {
+                    life.ended = true;
+                }
+            }
+            What::Forked { .. } | What::Named { .. } | What::Ended | What::Lost(_) => {}
+        }
+    }
+
+    fn matters(&mut self, record: &Record) -> bool {
+        match &mut self.whose {
+            Whose::All => true,
+            Whose::These(pids) => pids.contains(&record.pid),
+            Whose::Tree(pids) => {
+                if let What::Forked { parent } = record.what
+                    && pids.contains(&parent)
+                {
+                    pids.insert(record.pid);
+                }
+                pids.contains(&record.pid)
+            }
+        }
+    }
+
+    fn born(&mut self, pid: u32, parent: u32, time_ns: u64, symbols: &mut Symbols) {
+        let image = Image::from(Process { pid, start_ns: time_ns });
+        let comm = match self.last(parent) {
+            Some(parent) => {
+                symbols.inherit(image, parent.image);
+                parent.comm.clone()
+            }
+            None => {
+                symbols.know(image);
+                String::new()
+            }
+        };
+        let lives = self.lives.entry(pid).or_default();
+        if let Some(life) = lives.last_mut() {
+            // Another process had that number.
+            life.ended = true;
+            symbols.close(life.image);
+        }
+        lives.push(Life { since_ns: time_ns, image, comm, ended: false, over: false });
+    }
+
+    fn last(&mut self, pid: u32) -> Option<&mut Life> {
+        self.lives.get_mut(&pid)?.last_mut()
+    }
+
+    /// What a process was at a moment: its address space, and its name.
+    pub(crate) fn at(&self, pid: u32, time_ns: u64) -> Option<(Image, &str)> {
+        let life = self.find(pid, time_ns)?;
+        Some((life.image, &life.comm))
+    }
+
+    fn find(&self, pid: u32, time_ns: u64) -> Option<&Life> {
+        let lives = self.lives.get(&pid)?;
+        let after = lives.partition_point(|life| life.since_ns <= time_ns);
+        lives.get(after.checked_sub(1)?)
+    }
+
+    /// How many lives have ended, and are not forgotten.
+    pub(crate) fn ended(&self) -> usize {
+        self.lives.values().flatten().filter(|life| life.ended).count()
+    }
+
+    /// Settles which lives are over: what they did has all been counted by now.
+    pub(crate) fn settle(&mut self) {
+        for (pid, lives) in &mut self.lives {
+            // A process whose first thread has ended may go on.
+            let goes_on = lives.last().is_some_and(|life| life.ended)
+                && Path::new("/proc").join(pid.to_string()).exists();
+            let last = lives.len().saturating_sub(1);
+            for (index, life) in lives.iter_mut().enumerate() {
+                life.over = life.ended && !(index == last && goes_on);
+            }
+        }
+    }
+
+    /// Whether what a process was at a moment was over when that was settled.
+    pub(crate) fn is_over(&self, pid: u32, time_ns: u64) -> bool {
+        self.find(pid, time_ns).is_some_and(|life| life.over)
+    }
+
+    /// Forgets what is over: nothing is to be asked about it any more.
+    pub(crate) fn forget(&mut self, symbols: &mut Symbols) {
+        self.lives.retain(|_, lives| {
+            lives.iter().filter(|life| life.over).for_each(|life| symbols.forget(life.image));
+            lives.retain(|life| !life.over);
+            !lives.is_empty()
+        });
+    }
+
+    /// How many records had no room: programs and mappings that may be missing.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn record(time_ns: u64, pid: u32, what: What) -> Record {
+        Record { time_ns, pid, tid: pid, what }
+    }
+
+    fn names(lives: &Lives, pid: u32, times: &[u64]) -> Vec<Option<String>> {
+        times.iter().map(|&at| lives.at(pid, at).map(|(_, comm)| comm.to_owned())).collect()
+    }
+
+    #[test]
+    fn births_programs_ends_and_numbers_used_again() {
+        let mut symbols = Symbols::new();
+        let mut lives = Lives::told(Whose::Tree([7].into()));
+        let exec = |comm: &str| What::Named { comm: comm.into(), exec: true };
+        // Beyond any number that a process can have.
+        let (root, child) = (7, u32::MAX >> 2);
+        for record in [
+            record(10, root, exec("shell")),
+            record(20, child, What::Forked { parent: root }),
+            record(30, child, exec("tool")),
+            record(35, child, What::Named { comm: "renamed".into(), exec: false }),
+            record(40, child, What::Ended),
+            record(50, child, What::Forked { parent: root }),
+            record(60, child + 1, What::Forked { parent: 1 }),
+            record(70, root, What::Lost(3)),
+        ] {
+            lives.take(&record, &mut symbols);
+        }
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            names(&lives, child, &[19, 20, 29, 30, 49, 50, 99]),
+            [
+                None,
+                some("shell"),
+                some("shell"),
+                some("renamed"),
+                some("renamed"),
+                some("shell"),
+                some("shell")
+            ]
+        );
+        assert_eq!(lives.at(child + 1, 99), None, "it is not of the tree");
+        assert_eq!(lives.lost(), 3);
+        assert!(!lives.is_over(child, 45));
+        lives.settle();
+        assert!(lives.is_over(child, 45) && !lives.is_over(child, 50));
+        lives.forget(&mut symbols);
+        assert_eq!(names(&lives, child, &[45, 99]), [None, some("shell")]);
+    }
+
+    /// What a short process mapped is known when it has long ended.
+    #[test]
+    fn a_process_that_came_and_went() {
+        let own = std::process::id();
+        // Without privilege nothing can be watched on all processors.
+        let Ok(mut lives) = Lives::watch(Whose::Tree([own].into())) else { return };
+        let mut symbols = Symbols::new();
+        lives.adopt(&mut symbols);
+        let mut child = Command::new("/bin/true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        lives.drain(&mut symbols);
+        let (image, comm) = lives.at(pid, system::monotonic_ns()).expect("it was seen");
+        assert_eq!((comm, image.execs), ("true", 1));
+        let mapped = symbols.spaces[&image].modules();
+        assert!(mapped.iter().any(|name| name.ends_with("/true")), "{mapped:?}");
+        assert!(mapped.iter().any(|name| name.contains("libc")), "{mapped:?}");
+        assert_eq!(lives.lost(), 0);
+    }
+}

@@ -1,0 +1,248 @@
+//! Stacks for flame graphs: folded lines, as other tools know them, or the picture itself.
+
+use std::io::{self, Write};
+
+use inferno::flamegraph::color::{MultiPalette, Palette};
+use inferno::flamegraph::{self, Options};
+use trapline_model::{Block, End, Item, Record, Sink, Value};
+
+use crate::escape::visible;
+use crate::table::{end_line, note};
+
+/// What faults have no stack of are under this name.
+const NONE: &str = "[no stack taken]";
+
+/// What makes a frame wide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// Faults.
+    Count,
+    /// Time in faults.
+    Time,
+}
+
+/// The form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlameForm {
+    /// `frame;frame;frame N` a line; time in nanoseconds.
+    Folded,
+    /// An SVG.
+    Svg,
+}
+
+/// Writes the totals of the run, when it ends.
+#[derive(Debug)]
+pub struct Flame<W> {
+    out: W,
+    form: FlameForm,
+    weight: Weight,
+    note: String,
+    /// Stacks with their weight.
+    stacks: Vec<(String, u64)>,
+    /// The weight of faults that have none.
+    without: u64,
+    /// Faults that nobody timed.
+    untimed: u64,
+    /// Rows that were left out.
+    hidden: usize,
+}
+
+impl<W: Write> Flame<W> {
+    /// Over a writer, for rows that have a `stack`.
+    pub fn new(out: W, form: FlameForm, weight: Weight) -> Self {
+        Self { out, form, weight, note: String::new(), stacks: vec![], without: 0, untimed: 0, hidden: 0 }
+    }
+
+    fn totals(&mut self, block: &Block) -> io::Result<()> {
+        self.hidden = block.hidden;
+        for row in &block.rows {
+            let Some(weight) = weight_of(row, self.weight) else {
+                self.untimed += weight_of(row, Weight::Count).unwrap_or(0);
+                continue;
+            };
+            match row.get("stack") {
+                Some(Value::Str(stack)) => self.stacks.push((line(stack), weight)),
+                _ => self.without += weight,
+            }
+        }
+        if self.untimed > 0 && self.stacks.is_empty() {
+            return Err(io::Error::other("no fault was timed here: use --weight count"));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, end: &End) -> io::Result<()> {
+        let lines = self.stacks.iter().map(|(stack, weight)| format!("{stack} {weight}"));
+        match self.form {
+            FlameForm::Folded => {
+                let without = (self.without > 0).then(|| format!("{NONE} {}", self.without));
+                lines.chain(without).try_for_each(|line| writeln!(self.out, "{line}"))
+            }
+            FlameForm::Svg => {
+                // A picture of nothing is an error to inferno.
+                let nothing = self.stacks.is_empty().then(|| format!("{NONE} {}", self.without.max(1)));
+                let lines: Vec<String> = lines.chain(nothing).collect();
+                let mut options = self.options(end);
+                flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut self.out)
+            }
+        }
+    }
+
+    fn options(&self, end: &End) -> Options<'static> {
+        let mut options = Options::default();
+        let (title, unit, factor) = match self.weight {
+            Weight::Count => ("Page faults", "faults", 1.0),
+            Weight::Time => ("Time in page faults", "µs", 1e-3),
+        };
+        options.title = format!("{title}: {}", self.note);
+        options.count_name = unit.to_owned();
+        options.factor = factor;
+        // As long as it fits above the picture; all of it is in the file's notes.
+        let mut said = format!("{} faults, {} lost, sampled 1:{}", end.events, end.lost, end.sampled);
+        for (name, n) in end.losses.iter().filter(|(_, n)| *n > 0) {
+            said.push_str(&format!(", {n} {name}"));
+        }
+        options.notes = end_line(end);
+        if self.without > 0 {
+            said.push_str(&format!(
+                "; {} {unit} without a stack are not shown",
+                self.without as f64 * factor
+            ));
+        }
+        if self.untimed > 0 {
+            said.push_str(&format!("; {} faults that were not timed are not shown", self.untimed));
+        }
+        if self.hidden > 0 {
+            said.push_str(&format!("; {} stacks left out", self.hidden));
+        }
+        options.subtitle = Some(said);
+        // Frames of the kernel, which end in `_[k]`, have a colour of their own.
+        options.colors = Palette::Multi(MultiPalette::Java);
+        // The same stacks give the same picture.
+        options.hash = true;
+        options.deterministic = true;
+        options
+    }
+}
+
+impl<W: Write> Sink for Flame<W> {
+    fn take(&mut self, item: &Item) -> io::Result<()> {
+        match item {
+            Item::Header(header) => self.note = note(header),
+            Item::Events(_) | Item::Rows(_) => {}
+            Item::Totals(block) => self.totals(block)?,
+            Item::End(end) => self.end(end)?,
+        }
+        self.out.flush()
+    }
+}
+
+/// What a row weighs, if that is known.
+fn weight_of(row: &Record, weight: Weight) -> Option<u64> {
+    let value = |name| match row.get(name) {
+        Some(&Value::U64(n)) => Some(n),
+        _ => None,
+    };
+    match weight {
+        Weight::Count => Some(value("major")? + value("minor")?),
+        Weight::Time => value("total_ns"),
+    }
+}
+
+/// A stack as the part of a line before the number: nothing in it may be taken for the number.
+fn line(stack: &str) -> String {
+    let stack = visible(stack).trim().to_owned();
+    match stack.rsplit_once(' ') {
+        Some((before, last)) if last.bytes().all(|b| b.is_ascii_digit() || b == b'.') => {
+            format!("{before}_{last}")
+        }
+        _ => stack,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trapline_model::{Field, Header, Kind, Unit};
+
+    const fn field(name: &'static str, unit: Unit) -> Field {
+        Field { name, unit, kind: Kind::Counter, help: "", column: None }
+    }
+
+    const SCHEMA: &[Field] = &[
+        field("stack", Unit::None),
+        field("major", Unit::Count),
+        field("minor", Unit::Count),
+        field("total_ns", Unit::Nanoseconds),
+    ];
+
+    fn written(form: FlameForm, weight: Weight, time: Value) -> io::Result<String> {
+        let mut out = Vec::new();
+        let mut flame = Flame::new(&mut out, form, weight);
+        let row = |stack: Value, major: u64, minor: u64| {
+            Record::new(SCHEMA, vec![stack, major.into(), minor.into(), time.clone()])
+        };
+        let rows = vec![
+            row("sh;main;copy(int, 3".into(), 1, 2),
+            row("sh;main;read 7".into(), 0, 4),
+            row("sh;main;<script>alert(1)</script>\x1b[2J\n;do_read_[k]".into(), 5, 0),
+            row(Value::Null, 0, 100),
+        ];
+        let header = Header {
+            tool: "faults".into(),
+            variant: "x".into(),
+            version: "0".into(),
+            host: String::new(),
+            kernel: String::new(),
+            start_unix_ns: 0,
+            start_ns: 0,
+            settings: vec![],
+        };
+        let end = End {
+            duration_ns: 1,
+            events: 112,
+            lost: 3,
+            sampled: 1,
+            self_ns: 1,
+            losses: vec![("deep".into(), 7), ("missed".into(), 0)],
+        };
+        flame.take(&Item::Header(header))?;
+        flame.take(&Item::Totals(Block { time_ns: 1, rows, sum: None, hidden: 0 }))?;
+        flame.take(&Item::End(end))?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn folded_lines() {
+        let hostile = r"sh;main;<script>alert(1)</script>\x1b[2J\x0a;do_read_[k]";
+        assert_eq!(
+            written(FlameForm::Folded, Weight::Count, 9u64.into()).unwrap(),
+            format!("sh;main;copy(int,_3 3\nsh;main;read_7 4\n{hostile} 5\n[no stack taken] 100\n")
+        );
+        assert_eq!(
+            written(FlameForm::Folded, Weight::Time, 9u64.into()).unwrap(),
+            format!("sh;main;copy(int,_3 9\nsh;main;read_7 9\n{hostile} 9\n[no stack taken] 9\n")
+        );
+        let untimed = written(FlameForm::Folded, Weight::Time, Value::Null).unwrap_err();
+        assert_eq!(untimed.to_string(), "no fault was timed here: use --weight count");
+    }
+
+    #[test]
+    fn a_picture_that_says_what_it_lacks() {
+        let svg = written(FlameForm::Svg, Weight::Count, 9u64.into()).unwrap();
+        for text in [
+            "Page faults: trapline faults by x",
+            "112 faults, 3 lost, sampled 1:1, 7 deep",
+            "0 missed",
+            "100 faults without a stack are not shown",
+            "read_7 (4 faults",
+            "main (12 faults, 100.00%)",
+        ] {
+            assert!(svg.contains(text), "{text} in {svg}");
+        }
+        // The picture's own script is the only one.
+        assert!(!svg.contains("<script>alert") && svg.contains("&lt;script&gt;alert"));
+        assert!(!svg.contains('\x1b'));
+        assert!(written(FlameForm::Svg, Weight::Time, 9000u64.into()).unwrap().contains("main (27 µs"));
+    }
+}

@@ -1,0 +1,150 @@
+//! `--by stack`: every fault goes to the chain of calls that it came from.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::refuse::one_line;
+use crate::run::{Beside, Said, faults, fixture, runs, scratch, spawn, sum, u};
+
+/// The rows whose stack has these user functions innermost.
+fn of_chain(records: &[Value], chain: &str) -> (u64, u64) {
+    sum(records, |record| {
+        let frames = record["stack"].as_str().unwrap_or_default().split(';');
+        let user: Vec<&str> = frames.filter(|frame| !frame.ends_with("_[k]")).collect();
+        user.join(";").ends_with(chain)
+    })
+}
+
+fn chains(truth: &[Value]) -> Vec<(String, (u64, u64), u64)> {
+    let told = truth.iter().filter(|truth| truth["what"] == "chain");
+    told.map(|t| (t["chain"].as_str().unwrap().to_owned(), (u(&t["major"]), u(&t["minor"])), u(&t["pages"])))
+        .collect()
+}
+
+/// Every fault is where it was caused, and nothing is anywhere else.
+fn assert_truth(said: &Said, truth: &[Value]) {
+    let truth = chains(truth);
+    assert_eq!(truth.len(), 5);
+    for (chain, faults, pages) in &truth {
+        assert_eq!(of_chain(&said.totals, chain), *faults, "{chain} in {:#?}", said.totals);
+        assert_eq!(faults.0 + faults.1, *pages, "{chain}");
+    }
+    // Those of the chain that reads are the kernel's, and say so.
+    let reads = of_chain(&said.totals, "chain_reads");
+    let in_kernel =
+        sum(&said.totals, |row| row["stack"].as_str().unwrap_or_default().contains("chain_reads;"));
+    assert_eq!(reads, in_kernel, "{:#?}", said.totals);
+    let kernel = said.totals.iter().filter_map(|row| row["stack"].as_str()?.split_once("chain_reads;"));
+    for (_, frames) in kernel {
+        assert!(frames.split(';').all(|frame| frame.ends_with("_[k]")), "{frames}");
+        assert!(
+            frames.contains("sys") && !frames.contains("page_fault") && !frames.contains("bpf_"),
+            "{frames}"
+        );
+    }
+    assert_eq!((&said.end["crowded"], &said.end["chainless"]), (&0.into(), &0.into()));
+    // What is deeper than the kernel walks is said to be so.
+    assert!(u(&said.end["deep"]) >= 44, "{}", said.end);
+    let is_cut = |stack: &str| stack.contains(";[deeper];chain_deep;") && stack.ends_with("chain_leaf");
+    assert_eq!(sum(&said.totals, |row| row["stack"].as_str().is_some_and(is_cut)).1, 44);
+}
+
+/// A command that has ended when its stacks are named.
+pub fn a_command(variant: &'static str) {
+    for _ in 0..runs().div_ceil(10) {
+        let mut command = faults(variant, &["--by", "stack"]);
+        let said = Said::by(command.arg("--").args(fixture("chains")));
+        assert_truth(&said, &said.truth);
+        let all = sum(&said.totals, |_| true);
+        assert_eq!(u(&said.end["events"]), all.0 + all.1);
+        // The name comes first.
+        assert!(said.totals.iter().filter_map(|t| t["stack"].as_str()).all(|s| !s.starts_with("chain")));
+    }
+}
+
+/// A process that was there before: all rows together are what getrusage counted.
+pub fn a_running_process(variant: &'static str) {
+    let mut child = spawn(&fixture("chains-on-demand"));
+    let (mut to, mut out) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    let mut ask = || {
+        writeln!(to).unwrap();
+        let lines = out.by_ref().lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        lines.take(6).collect::<Vec<_>>()
+    };
+    ask();
+    let before = ask();
+    let options = ["--by", "stack", "-i", "50ms", "-p", &child.id().to_string()];
+    let trapline = Beside::start(faults(variant, &options));
+    let after = ask();
+    std::thread::sleep(std::time::Duration::from_millis(120));
+    let said = trapline.interrupt();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let did = |truth: &[Value]| (u(&truth[5]["major"]), u(&truth[5]["minor"]));
+    let (before, now) = (did(&before), did(&after));
+    assert_eq!(sum(&said.totals, |_| true), (now.0 - before.0, now.1 - before.1));
+    assert_eq!(sum(&said.rows, |_| true), sum(&said.totals, |_| true));
+    assert_truth(&said, &after);
+}
+
+/// Counts are exact whichever stacks are taken.
+pub fn a_part_of_them(variant: &'static str) {
+    for stacks in ["major", "1:4"] {
+        let mut command = faults(variant, &["--by", "stack", "--stacks", stacks]);
+        let said = Said::by(command.arg("--").args(fixture("chains")));
+        assert_eq!(said.header["stacks"], stacks);
+        let all = sum(&said.totals, |_| true);
+        assert_eq!(u(&said.end["events"]), all.0 + all.1);
+        let untaken = sum(&said.totals, |row| row["stack"].is_null());
+        let unseen = sum(&said.totals, |row| row["stack"] == "(not attributed)");
+        let minor_taken = all.1 - untaken.1 - unseen.1;
+        if stacks == "major" {
+            assert_eq!((untaken.0, minor_taken), (0, 0));
+        } else {
+            // By chance, of more than 700: the bounds are ten standard deviations away.
+            assert!(
+                all.1 > 700 && (all.1 / 12..all.1 / 2).contains(&minor_taken),
+                "{minor_taken} of {all:?}"
+            );
+        }
+    }
+}
+
+/// Flame graphs hold every fault, and are written for their tools.
+pub fn flame_graphs(variant: &'static str) {
+    let written = |name: &str, options: &[&str]| {
+        let path = scratch().join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
+        command.args(["faults", "--by", "stack", "--variant", variant, "-o", path.to_str().unwrap()]);
+        let output = command.args(options).arg("--").args(fixture("chains")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let truth = String::from_utf8(output.stdout).unwrap();
+        (std::fs::read_to_string(path).unwrap(), truth)
+    };
+    let (folded, truth) = written("chains.folded", &[]);
+    let truth: Vec<Value> = truth.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (chain, faults, _) in chains(&truth).into_iter().filter(|(chain, ..)| !chain.ends_with("reads")) {
+        let lines = folded.lines().filter_map(|line| line.rsplit_once(' '));
+        let n: u64 = lines.filter(|(s, _)| s.ends_with(&chain)).map(|(_, n)| n.parse::<u64>().unwrap()).sum();
+        assert_eq!(n, faults.1, "{chain} in {folded}");
+    }
+    let (svg, _) = written("chains.svg", &["--weight", "time"]);
+    for text in ["Time in page faults", "chain_middle (", "do_syscall_64 ("] {
+        assert!(svg.contains(text), "{text} in {svg}");
+    }
+}
+
+/// What cannot be is said in one line.
+pub fn refusals(_: &'static str) {
+    let said = |options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
+        command.args(["faults", "-d", "100ms"]).args(options).output().unwrap()
+    };
+    let path = scratch().join("refused.svg");
+    one_line(&said(&["-o", path.to_str().unwrap()]), 1, "--by stack");
+    assert!(!path.exists());
+    assert_eq!(said(&["--by", "stack", "--stacks", "minor"]).status.code(), Some(2));
+    one_line(&said(&["--by", "stack", "--variant", "counters"]), 2, "sees no single fault");
+}
