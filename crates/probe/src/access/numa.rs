@@ -183,7 +183,8 @@ impl Scanned {
             return Ok(None);
         }
         self.passes = Some((count, now));
-        let passes = count.wrapping_sub(before) & u64::from(u32::MAX);
+        // A program that has just been executed has memory of its own, which was never gone over.
+        let Some(passes) = count.checked_sub(before) else { return Ok(None) };
         self.young = self.young.saturating_sub(passes);
         Ok(Some((passes, now - when)))
     }
