@@ -25,7 +25,8 @@ pub struct Kernel {
 /// Faults, SGX and KVM have machines of their own, for what one test loads or switches off is not there for the next;
 /// so has the test that switches the function tracer off: what it leaves behind, kernels before 7.3 attach no probe to
 /// a module's functions any more. All of kvm runs on 6.12, and on the others what compares its counts with those of
-/// guests and of perf, on each variant.
+/// guests and of perf, on each variant. Of access there is on each kernel the engine that is best there against programs
+/// whose touches are known: `cargo xtask vm 6.12 -- access::` runs all of it, which takes a quarter of an hour.
 pub const KERNELS: &[Kernel] = &[
     Kernel { name: "6.1", packages: DEBIAN_6_1, append: "", tests: "faults::" },
     Kernel { name: "6.12", packages: DEBIAN_6_12, append: "", tests: "faults::" },
@@ -36,6 +37,9 @@ pub const KERNELS: &[Kernel] = &[
     Kernel { name: "6.1-sgx", packages: DEBIAN_6_1, append: "", tests: "sgx::" },
     Kernel { name: "6.1-kvm", packages: DEBIAN_6_1, append: "", tests: "kvm::counts" },
     Kernel { name: "7.3-kvm", packages: SPLIT_7_3, append: "", tests: "kvm::counts" },
+    Kernel { name: "6.1-access", packages: DEBIAN_6_1, append: "", tests: "access::numa" },
+    Kernel { name: "6.12-access", packages: DEBIAN_6_12, append: "", tests: "access::numa" },
+    Kernel { name: "7.3-access", packages: SPLIT_7_3, append: "", tests: "access::every_touch" },
     Kernel { name: "6.12-ftrace", packages: DEBIAN_6_12, append: "", tests: "the_function_tracer" },
     Kernel { name: "6.12-integrity", packages: DEBIAN_6_12, append: "lockdown=integrity", tests: LOCKDOWN },
     Kernel {
