@@ -15,6 +15,8 @@ struct faults_config {
 	__u32 group;        /* FAULTS_GROUP_* */
 	__u32 cause;        /* what each fault was for is to be known */
 	__u32 stack_every;  /* FAULTS_GROUP_STACK: of one fault in so many; 0: of major ones */
+	__u32 files;        /* what is mapped where a thread faults is to be known */
+	__u32 pad;
 };
 
 /* What completed faults are grouped by, beside their thread. */
@@ -205,6 +207,8 @@ struct faults_event {
 	__u64 user_ip; /* where the thread was in user mode: the system call that faulted, if one did */
 	__u64 latency_ns;
 	__u64 count;
+	struct faults_group_key file; /* what is mapped there, 0 if that is not known */
+	__u64 offset;                 /* in it */
 	__u32 pid;
 	__u32 tid;
 	__u32 major; /* or FAULTS_FAILED */

@@ -45,7 +45,8 @@ static __always_inline u32 memory_without_file(struct vm_area_struct *vma)
 
 	if (BPF_CORE_READ(vma, vm_ops))
 		return FAULTS_AREA_SPECIAL;
-	if (start <= stack && stack <= end)
+	/* While exec prepares the arguments of a program, they are all that its memory has, and it has no stack yet. */
+	if (!stack || (start <= stack && stack <= end))
 		return FAULTS_AREA_STACK;
 	/* As /proc/PID/maps has it. */
 	if (start < BPF_CORE_READ(mm, brk) && end > BPF_CORE_READ(mm, start_brk))

@@ -35,7 +35,7 @@ const struct faults_group no_faults = {.stats = {.min_ns = FAULTS_NONE}, .low = 
 static __always_inline void group_meets(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma,
 					u64 addr)
 {
-	if (config.group == FAULTS_GROUP_FILE)
+	if (config.files)
 		file_meets(t, task, vma, addr);
 }
 

@@ -144,6 +144,11 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	e->user_ip = seen ? user_ip(task) : FAULTS_NONE;
 	e->rw = seen ? t->open_rw : FAULTS_RW_UNKNOWN;
 	e->page = seen ? t->open_page : FAULTS_PAGE_UNKNOWN;
+	if (seen && config.files)
+		e->file = t->open_file;
+	else
+		__builtin_memset(&e->file, 0, sizeof(e->file));
+	e->offset = seen && config.files ? t->open_offset : FAULTS_NONE;
 	e->cpu = bpf_get_smp_processor_id();
 	e->latency_ns = latency;
 	e->count = count;

@@ -36,6 +36,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "chains-on-demand" => crate::chains::on_demand(),
         "rename" => rename(),
         "span" => crate::span::work(),
+        "files" => crate::fixture_files::files(),
         "sgx" => crate::sgx_driver::enclave(&words[at + 2..]),
         "touch" => touch(&map(number(2) * PAGE, 0)),
         "turmoil" => crate::turmoil::turmoil(number(2)),
@@ -188,7 +189,7 @@ extern "C" fn thread_main(job: *mut c_void) -> *mut c_void {
 }
 
 /// Does the work in so many threads at once and gives what each of them did, from its birth to its end.
-fn in_threads(n: usize, work: fn(usize)) -> Vec<(u32, i64, i64)> {
+pub fn in_threads(n: usize, work: fn(usize)) -> Vec<(u32, i64, i64)> {
     let mut jobs: Vec<Job> = (0..n).map(|seed| Job { work, seed, tid: 0, faults: (0, 0) }).collect();
     let threads: Vec<libc::pthread_t> = jobs
         .iter_mut()
@@ -227,7 +228,7 @@ fn kinds(n: usize) {
 }
 
 /// Runs something in a child and gives what wait4 says of it.
-fn in_child(work: impl FnOnce()) -> (i32, (i64, i64)) {
+pub fn in_child(work: impl FnOnce()) -> (i32, (i64, i64)) {
     std::io::stdout().flush().unwrap();
     // SAFETY: this process has one thread at this point, so the child may do what it likes.
     let child = unsafe { libc::fork() };

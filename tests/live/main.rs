@@ -12,6 +12,7 @@ mod chains;
 mod exact;
 mod file;
 mod fixture;
+mod fixture_files;
 mod frame;
 mod kvm;
 mod kvm_cases;
@@ -112,6 +113,9 @@ const CASES: &[Case] = &[
     Case { name: "faults::stack::a_part_of_them", needs: ROOT, variants: TIMING, test: stack::a_part_of_them },
     Case { name: "faults::stack::flame_graphs", needs: ROOT, variants: TIMING, test: stack::flame_graphs },
     Case { name: "faults::stack::refusals", needs: ROOT, variants: AUTO, test: stack::refusals },
+    Case { name: "faults::file::every_fault_has_its_file", needs: ROOT, variants: TIMING, test: file::every_fault_has_its_file },
+    Case { name: "faults::file::every_row_has_its_faults", needs: ROOT, variants: TIMING, test: file::every_row_has_its_faults },
+    Case { name: "faults::file::hostile_names", needs: ROOT, variants: AUTO, test: file::hostile_names },
     Case { name: "faults::file::counters_are_refused", needs: ROOT, variants: AUTO, test: file::counters_are_refused },
     Case { name: "faults::span::calls_and_faults_are_exact", needs: ROOT, variants: ALL, test: span::calls_and_faults_are_exact },
     Case { name: "faults::span::recursion", needs: ROOT, variants: ALL, test: span::recursion },

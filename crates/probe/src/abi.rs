@@ -92,6 +92,8 @@ mirror! {
         group: u32,
         cause: u32,
         stack_every: u32,
+        files: u32,
+        pad: u32,
     }
 }
 
@@ -198,6 +200,8 @@ mirror! {
         user_ip: u64,
         latency_ns: u64,
         count: u64,
+        file: FaultsGroupKey,
+        offset: u64,
         pid: u32,
         tid: u32,
         major: u32,

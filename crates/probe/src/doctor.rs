@@ -92,6 +92,7 @@ fn faults() -> FaultsRecipe {
         by: By::Thread,
         spans: Kinds::default(),
         stacks: Stacks::All,
+        files: true,
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
         ring_bytes: 64 << 10,

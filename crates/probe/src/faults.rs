@@ -12,16 +12,18 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
+use libbpf_rs::{Iter, Link};
 use trapline_model::faults::{
     Access, By, Cause, Extremes, Fault, InOrder, Ledger, Outcome, Process, Report, Stats, Step, StepOf,
     Thread, Timing,
 };
 use trapline_model::{Block, Event, Header, Hist, Value};
 
+use self::files::Files;
 use self::groups::Groups;
 #[cfg(test)]
 pub(crate) use self::recipe::OBJECT;
@@ -41,9 +43,6 @@ use crate::ring::Ring;
 use crate::symbols::Whose;
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
-
-/// How many ended threads are fetched at once.
-const BATCH: u32 = 256;
 
 /// Which minor faults are timed. Counts are exact in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,10 +123,11 @@ pub struct Options {
 pub struct Faults {
     attached: Attached,
     read: Link,
-    retired: MapHandle,
+    retired: Link,
     groups: Option<Groups>,
     spans: Option<Spans>,
     warning: Option<String>,
+    files: Option<Files>,
     incoming: Incoming,
     ledger: Ledger,
     cgroups: Paths,
@@ -148,7 +148,7 @@ struct Settings {
 #[derive(Debug)]
 enum Incoming {
     None,
-    Faults(Ring<Event>),
+    Faults(Ring<FaultsEvent>),
     Steps(Ring<Step>, StepOf, InOrder),
 }
 
@@ -172,6 +172,7 @@ impl Faults {
             by: options.by,
             spans: span::kinds(&spans),
             stacks: options.stacks,
+            files: options.events == Events::Faults || options.by == By::File,
             // Every fault has its line or its row, or may be the one that counts, so every fault is seen.
             minor_latency: if options.events == Events::None && !options.by.each_fault() {
                 options.minor_latency
@@ -225,12 +226,13 @@ impl Faults {
         if recipe.filter.by & BY_PID != 0 {
             attached.add_pids(pids)?;
         }
-        let retired = attached.handle("retired")?;
+        let retired = attached.map_iterator("retired_read", "retired")?;
         let groups = Groups::open(&attached, recipe.by, whose(filter, launch))?;
+        let files = if recipe.files { Some(Files::open(&attached)?) } else { None };
         let ring = attached.handle("events")?;
         let incoming = match recipe.events {
             Events::None => Incoming::None,
-            Events::Faults => Incoming::Faults(Ring::new(&ring, faults)?),
+            Events::Faults => Incoming::Faults(Ring::new(&ring, |&event: &FaultsEvent| [event])?),
             Events::Steps(of) => Incoming::Steps(Ring::new(&ring, step)?, of, InOrder::default()),
         };
         // Threads that were here before: counted from now on.
@@ -247,6 +249,7 @@ impl Faults {
             groups,
             spans: None,
             warning: None,
+            files,
             incoming,
             // Spans have a ledger of their own; beside it, threads are counted.
             ledger: Ledger::new(if recipe.by == By::Span { By::Thread } else { recipe.by }, timing),
@@ -280,22 +283,26 @@ impl Faults {
     fn read_groups(&mut self, epoch: u64) -> Result<()> {
         match &mut self.groups {
             None => Ok(()),
-            Some(groups) => groups.read(&self.attached, epoch, &mut self.ledger),
+            Some(groups) => groups.read(&self.attached, self.files.as_mut(), epoch, &mut self.ledger),
         }
     }
 
     fn fetch_ended(&mut self, epoch: u64) -> Result<()> {
-        loop {
-            // A batch may be cut short where a hash bucket does not fit in: only an empty one is the last.
-            let batch = self.retired.lookup_and_delete_batch(BATCH, MapFlags::ANY, MapFlags::ANY);
-            let mut last = true;
-            for (_, value) in batch.context("cannot read the ended threads")? {
-                self.ledger.ended(report(&pod_read_unaligned(&value), epoch, &mut self.cgroups));
-                last = false;
-            }
-            if last {
-                return Ok(());
-            }
+        take_all(&self.retired, size_of::<FaultsThread>(), |row| {
+            self.ledger.ended(report(&pod_read_unaligned(row), epoch, &mut self.cgroups));
+        })
+        .context("cannot read the ended threads")
+    }
+}
+
+/// Runs an iterator that takes records out of a map until nothing is left: one that deletes may pass over some.
+fn take_all(link: &Link, size: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
+    loop {
+        let mut bytes = Vec::new();
+        Iter::new(link)?.read_to_end(&mut bytes)?;
+        bytes.chunks_exact(size).for_each(&mut take);
+        if bytes.is_empty() {
+            return Ok(());
         }
     }
 }
@@ -322,15 +329,25 @@ impl Tool for Faults {
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
         match &mut self.incoming {
             Incoming::None => {}
-            Incoming::Faults(ring) => ring.drain(events)?,
+            Incoming::Faults(ring) => {
+                let mut batch = Vec::new();
+                ring.drain(&mut batch)?;
+                for event in &batch {
+                    let fault = fault(event, self.files.as_mut())?;
+                    events.extend(std::iter::repeat_n(fault.event(), event.count as usize));
+                }
+            }
             Incoming::Steps(ring, of, order) => {
                 let mut batch = Vec::new();
                 ring.drain(&mut batch)?;
                 events.extend(order.take(batch).iter().flat_map(|step| step.events(*of)));
             }
         }
+        if let Some(files) = &mut self.files {
+            files.fetch_names()?;
+        }
         if let Some(groups) = &mut self.groups {
-            groups.fetch_names()?;
+            groups.follow();
             if groups.want_reading() {
                 self.read_groups(self.epoch)?;
             }
@@ -462,10 +479,17 @@ fn recent(of: &[FaultsExtremes], epoch: u64) -> Extremes {
     recent
 }
 
-/// An event as it is shown: one for each fault that it stands for.
-fn faults(event: &FaultsEvent) -> impl Iterator<Item = Event> + use<> {
+/// A fault in the words of the model.
+fn fault(event: &FaultsEvent, files: Option<&mut Files>) -> Result<Fault> {
     let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
-    let fault = Fault {
+    let file = match files.filter(|_| event.file.word[0] != 0) {
+        None => None,
+        Some(files) => {
+            files.fetch_name_of(&event.file)?;
+            Some(Rc::clone(&files.file(&event.file).path))
+        }
+    };
+    Ok(Fault {
         time_ns: event.time_ns,
         thread: Thread { pid: event.pid, tid: event.tid, start_ns: event.start_ns },
         comm: abi::comm(&event.comm),
@@ -479,8 +503,9 @@ fn faults(event: &FaultsEvent) -> impl Iterator<Item = Event> + use<> {
         access: [Access::Read, Access::Write, Access::Execute].get(event.rw as usize).copied(),
         latency_ns: known(event.latency_ns),
         cause: (event.facts != 0).then(|| Cause::of(&causes::facts(event.facts))),
-    };
-    (0..event.count).map(move |_| fault.event())
+        file,
+        offset: known(event.offset),
+    })
 }
 
 /// A process's step in the words of the model.

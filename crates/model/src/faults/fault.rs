@@ -1,5 +1,7 @@
 //! One fault, as a verbose event tells it.
 
+use std::rc::Rc;
+
 use super::{Cause, EVENT, Thread};
 use crate::field::{Record, Value};
 use crate::item::Event;
@@ -47,6 +49,10 @@ pub struct Fault {
     pub latency_ns: Option<u64>,
     /// What it was for; not known for a fault that the variant could only count.
     pub cause: Option<Cause>,
+    /// What is mapped there: a path, or a sort of memory.
+    pub file: Option<Rc<str>>,
+    /// Where in the file, bytes.
+    pub offset: Option<u64>,
 }
 
 impl Fault {
@@ -73,6 +79,8 @@ impl Fault {
             access.into(),
             self.latency_ns.into(),
             self.cause.map(Cause::name).into(),
+            self.file.as_deref().into(),
+            self.offset.into(),
         ];
         Event { time_ns: self.time_ns, record: Record::new(EVENT, values) }
     }

@@ -124,7 +124,7 @@ const fn offset(name: &'static str, title: &'static str, help: &'static str) -> 
     Field { name, unit: Unit::Bytes, kind: Kind::Gauge, help, column }
 }
 
-const FILE: Field = text("file", Kind::Key, "FILE", 40, "path as the process sees it, or a sort of memory");
+const FILE: Field = text("file", Kind::Key, "FILE", 48, "path as the process sees it, or a sort of memory");
 const OFFSET: Field = offset("offset", "FROM", "least offset in the file that faulted since the trace began");
 const OFFSET_END: Field = offset("offset_end", "TO", "greatest such offset");
 const DEVICE: Field = Field {

@@ -116,6 +116,13 @@ pub const EVENT: &Schema = &[
         Show::Microseconds(1),
     ),
     shown(field("cause", Unit::None, Kind::Label, "what it was for"), "CAUSE", 13, Show::Text),
+    shown(
+        field("file", Unit::None, Kind::Label, "the path that is mapped there, or the sort of memory"),
+        "FILE",
+        48,
+        Show::Text,
+    ),
+    shown(field("offset", Unit::Bytes, Kind::Label, "where in the file"), "OFFSET", 12, Show::Hex),
 ];
 
 /// The fields of a message at each step.

@@ -130,6 +130,7 @@ impl Probes {
             by: By::Thread,
             spans: Kinds::default(),
             stacks: Stacks::All,
+            files: false,
             minor_latency: MinorLatency::Exact,
             events: Events::Faults,
             ring_bytes: options.ring_bytes,

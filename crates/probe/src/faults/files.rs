@@ -1,14 +1,14 @@
 //! What the kernel half calls a mapped file or a sort of memory, in words. See `bpf/faults_file.bpf.h`.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use bytemuck::pod_read_unaligned;
-use libbpf_rs::{Iter, Link};
+use libbpf_rs::Link;
 use trapline_model::faults::File;
 
+use super::take_all;
 use crate::abi::{self, FaultsGroupKey, FaultsName};
 use crate::variant::Attached;
 
@@ -28,16 +28,19 @@ impl Files {
 
     /// Takes out the names that the kernel half has left.
     pub(super) fn fetch_names(&mut self) -> Result<()> {
-        let mut bytes = Vec::new();
-        Iter::new(&self.read)?.read_to_end(&mut bytes).context("cannot read the names of files")?;
-        for record in bytes.chunks_exact(RECORD) {
+        take_all(&self.read, RECORD, |record| {
             let (key, name) = record.split_at(size_of::<FaultsGroupKey>());
             let key: FaultsGroupKey = pod_read_unaligned(key);
             let name: FaultsName = pod_read_unaligned(name);
             let file = file(&key, Some(text(area(&key), &name)));
             self.names.insert(key.word, Rc::new(file));
-        }
-        Ok(())
+        })
+        .context("cannot read the names of files")
+    }
+
+    /// Takes out the names that the kernel half has left, if this key's may be among them.
+    pub(super) fn fetch_name_of(&mut self, key: &FaultsGroupKey) -> Result<()> {
+        if key.word[1] == 0 || self.names.contains_key(&key.word) { Ok(()) } else { self.fetch_names() }
     }
 
     /// What a key means.

@@ -31,7 +31,7 @@ pub(super) struct Groups {
 /// What turns a key into the words of the model.
 #[derive(Debug)]
 enum Kind {
-    File(Files),
+    File,
     Cause,
     Stack(Box<Chains>),
 }
@@ -41,22 +41,18 @@ impl Groups {
     pub(super) fn open(attached: &Attached, by: By, whose: Whose) -> Result<Option<Self>> {
         let kind = match by {
             By::Thread | By::Process | By::Cgroup | By::Span => return Ok(None),
-            By::File => Kind::File(Files::open(attached)?),
+            By::File => Kind::File,
             By::Cause => Kind::Cause,
             By::Stack => Kind::Stack(Box::new(Chains::open(attached, whose)?)),
         };
         Ok(Some(Self { read: attached.map_iterator("groups_read", "groups")?, kind }))
     }
 
-    /// Takes out what the kernel half has to tell of keys, and has little room for.
-    pub(super) fn fetch_names(&mut self) -> Result<()> {
+    /// Looks after what the kernel half tells of keys.
+    pub(super) fn follow(&mut self) {
         match &mut self.kind {
-            Kind::File(files) => files.fetch_names(),
-            Kind::Cause => Ok(()),
-            Kind::Stack(chains) => {
-                chains.follow();
-                Ok(())
-            }
+            Kind::File | Kind::Cause => {}
+            Kind::Stack(chains) => chains.follow(),
         }
     }
 
@@ -64,25 +60,34 @@ impl Groups {
     pub(super) fn want_reading(&self) -> bool {
         match &self.kind {
             Kind::Stack(chains) => chains.is_full_of_ended(),
-            Kind::File(_) | Kind::Cause => false,
+            Kind::File | Kind::Cause => false,
         }
     }
 
     /// Reports every group to the ledger; `epoch` is the interval that is about to be shown.
-    pub(super) fn read(&mut self, attached: &Attached, epoch: u64, ledger: &mut Ledger) -> Result<()> {
+    pub(super) fn read(
+        &mut self,
+        attached: &Attached,
+        files: Option<&mut Files>,
+        epoch: u64,
+        ledger: &mut Ledger,
+    ) -> Result<()> {
         if let Kind::Stack(chains) = &mut self.kind {
             chains.settle();
         }
         let mut bytes = Vec::new();
         Iter::new(&self.read)?.read_to_end(&mut bytes).context("cannot read the groups")?;
         // After the groups: a group's key has been told before there is a fault in it.
-        self.fetch_names()?;
+        let mut files = files;
+        if let Some(files) = &mut files {
+            files.fetch_names()?;
+        }
         for record in bytes.chunks_exact(RECORD) {
             let (key, group) = record.split_at(size_of::<FaultsGroupKey>());
             let key: FaultsGroupKey = pod_read_unaligned(key);
             let group: FaultsGroup = pod_read_unaligned(group);
             let range = (group.low != abi::NONE).then_some((group.low, group.high));
-            let mut report = report(self.key(&key, &group)?, &group.stats, epoch, range);
+            let mut report = report(self.key(&key, &group, files.as_deref())?, &group.stats, epoch, range);
             report.stats.failed = group.failed;
             ledger.group(key.word, report);
         }
@@ -94,9 +99,9 @@ impl Groups {
         Ok(())
     }
 
-    fn key(&mut self, key: &FaultsGroupKey, group: &FaultsGroup) -> Result<Key> {
+    fn key(&mut self, key: &FaultsGroupKey, group: &FaultsGroup, files: Option<&Files>) -> Result<Key> {
         Ok(match &mut self.kind {
-            Kind::File(files) => Key::File(files.file(key)),
+            Kind::File => files.map_or(Key::Rest, |files| Key::File(files.file(key))),
             Kind::Cause => Key::Cause(Cause::of(&facts(key.word[0] as u32))),
             Kind::Stack(chains) => {
                 let faults = group.stats.major + group.stats.minor;
@@ -108,7 +113,7 @@ impl Groups {
     /// Of those that belong to no group.
     fn rest(&self) -> Key {
         match &self.kind {
-            Kind::File(_) | Kind::Stack(_) => Key::Rest,
+            Kind::File | Kind::Stack(_) => Key::Rest,
             Kind::Cause => Key::Cause(Cause::Unknown),
         }
     }
@@ -116,7 +121,7 @@ impl Groups {
     /// What is to be said at the end of what could not be told of keys.
     pub(super) fn losses(&self) -> Vec<(&'static str, u64)> {
         match &self.kind {
-            Kind::File(_) | Kind::Cause => vec![],
+            Kind::File | Kind::Cause => vec![],
             Kind::Stack(chains) => chains.losses(),
         }
     }

@@ -51,6 +51,8 @@ pub(crate) struct FaultsRecipe {
     pub(crate) by: By,
     pub(crate) spans: Kinds,
     pub(crate) stacks: Stacks,
+    /// What is mapped where a thread faults is to be known.
+    pub(crate) files: bool,
     pub(crate) minor_latency: MinorLatency,
     pub(crate) events: Events,
     pub(crate) ring_bytes: u32,
@@ -75,6 +77,7 @@ impl Recipe for FaultsRecipe {
             "thread_freed",
             "threads_adopt",
             "threads_read",
+            "retired_read",
         ];
         if self.filter.by & BY_COMM != 0 {
             names.push("thread_renamed");
@@ -86,7 +89,7 @@ impl Recipe for FaultsRecipe {
             names.push("groups_read");
         }
         names.extend(self.spans.programs());
-        if self.by == By::File {
+        if self.files {
             names.push("names_read");
         }
         if self.causes.is_some() {
@@ -124,6 +127,8 @@ impl Recipe for FaultsRecipe {
             group: group(self.by),
             cause: self.causes.is_some().into(),
             stack_every,
+            files: self.files.into(),
+            pad: 0,
         };
         for mut map in object.maps_mut() {
             match map.name().to_str() {
@@ -147,9 +152,13 @@ impl Recipe for FaultsRecipe {
 
     fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
         let (event, period) = match (program.name().to_str(), self.minor_latency) {
-            (Some("threads_adopt" | "threads_read" | "groups_read" | "names_read" | "span_remains"), _) => {
-                return Ok(vec![]);
-            }
+            (
+                Some(
+                    "threads_adopt" | "threads_read" | "retired_read" | "groups_read" | "names_read"
+                    | "span_remains",
+                ),
+                _,
+            ) => return Ok(vec![]),
             (Some(name), _) if span::is_placed(name) => return Ok(vec![]),
             (Some("tracepoint_minor"), MinorLatency::Off) => return Ok(vec![]),
             (Some("tracepoint_minor"), MinorLatency::Exact) => (Software::MinorFaults, 1),
