@@ -46,12 +46,13 @@ fn bad_input_is_refused() {
         1,
         "cannot write to /nosuchdir/x.jsonl: No such file or directory",
     );
-    refuses(&["faults", "-o", "result.xyz"], 1, "end it in .jsonl, .csv or .txt");
+    refuses(&["faults", "-o", "result.xyz"], 1, "end it in .jsonl, .csv, .txt, .folded or .svg");
+    refuses(&["faults", "-o", "result.svg"], 1, "use `trapline faults --by stack`");
     refuses(&["access"], 2, "required");
     refuses(&["access", "-p", "1", "--", "ls"], 2, "cannot be used with");
     refuses(&["access", "-p", "1", "--every", "1us"], 2, "at least 100");
     refuses(&["access", "-p", "1", "--max-overhead", "200%"], 2, "a percentage above 0");
-    refuses(&["access", "-p", "1", "--reset", "magic"], 2, "rwp, writes, none");
+    refuses(&["access", "-p", "1", "--reset", "magic"], 2, "rwp, numa, writes, none");
     refuses(
         &["access", "--summary", "what", "-p", "1"],
         2,
