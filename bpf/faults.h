@@ -10,7 +10,7 @@
 struct faults_config {
 	__u64 step;         /* a message each time a process has this many more; 0: none */
 	__u32 minor_weight; /* one timed minor fault stands for so many */
-	__u32 verbose;      /* every fault goes to the ring */
+	__u32 verbose;      /* every fault goes to the ring; with a step: to be told with the message */
 	__u32 step_of;      /* FAULTS_STEP_* */
 	__u32 group;        /* FAULTS_GROUP_* */
 	__u32 cause;        /* what each fault was for is to be known */
@@ -206,6 +206,7 @@ struct faults_event {
 	__u64 ip;
 	__u64 user_ip; /* where the thread was in user mode: the system call that faulted, if one did */
 	__u64 latency_ns;
+	__u64 process_start_ns; /* the birth of its process */
 	__u64 count;
 	struct faults_group_key file; /* what is mapped there, 0 if that is not known */
 	__u64 offset;                 /* in it */
@@ -242,6 +243,7 @@ struct faults_losses {
 	__u64 uncounted; /* faults of processes for which there was no room to count steps */
 	__u64 unpaired;  /* completions without an entry: counted, not timed */
 	__u64 crowded;   /* faults for whose group there was no room */
+	__u64 untold;    /* faults that no message of steps could take into account: the ring was full */
 };
 
 #endif

@@ -41,7 +41,8 @@ static __always_inline void send_step(struct faults_process *process, struct tas
 	e->pid = process->pid;
 	e->pad = 0;
 	BPF_CORE_READ_INTO(&e->comm, task, group_leader, comm);
-	bpf_ringbuf_submit(e, 0);
+	/* By itself the ring wakes its reader only if nothing older waits in it. */
+	bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
 }
 
 static __always_inline void process_did(struct tracked *t, struct task_struct *task, u64 more)

@@ -134,11 +134,12 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	struct faults_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
 	if (!e) {
-		add(&losses.events, count);
+		add(config.step ? &losses.untold : &losses.events, count);
 		return;
 	}
 	e->time_ns = bpf_ktime_get_ns();
 	e->start_ns = t->row.start_ns;
+	e->process_start_ns = BPF_CORE_READ(task, group_leader, start_time);
 	e->addr = seen ? t->open_addr : FAULTS_NONE;
 	e->ip = seen ? t->open_ip : FAULTS_NONE;
 	e->user_ip = seen ? user_ip(task) : FAULTS_NONE;
@@ -158,7 +159,8 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	e->facts = facts;
 	e->pad = 0;
 	__builtin_memcpy(e->comm, task->comm, TRAP_COMM_LEN);
-	bpf_ringbuf_submit(e, 0);
+	/* Nobody wakes up between messages of steps. */
+	bpf_ringbuf_submit(e, config.step ? BPF_RB_NO_WAKEUP : 0);
 }
 
 /* Whether every fault has to be accounted for, not only their number. */

@@ -38,6 +38,8 @@ enum bpf_map_type {
 enum {
 	BPF_ANY = 0,
 	BPF_NOEXIST = 1,
+	BPF_RB_NO_WAKEUP = 1,
+	BPF_RB_FORCE_WAKEUP = 2,
 	BPF_EXIST = 2,
 };
 enum { BPF_F_NO_PREALLOC = 1 };

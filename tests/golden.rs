@@ -47,6 +47,11 @@ fn bad_input_is_refused() {
         "cannot write to /nosuchdir/x.jsonl: No such file or directory",
     );
     refuses(&["faults", "-o", "result.xyz"], 1, "end it in .jsonl, .csv, .txt, .folded or .svg");
+    refuses(
+        &["faults", "--log-step", "-v", "--variant", "counters"],
+        2,
+        "it reads the threads' counters and sees no single fault",
+    );
     refuses(&["faults", "-o", "result.svg"], 1, "use `trapline faults --by stack`");
     refuses(&["access"], 2, "required");
     refuses(&["access", "-p", "1", "--", "ls"], 2, "cannot be used with");

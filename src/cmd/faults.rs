@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use trapline_model::Source;
-use trapline_model::faults::{By, EVENT, STALL, STEP, StepOf};
+use trapline_model::faults::{By, EVENT, StepOf};
 use trapline_probe::Launch;
 use trapline_probe::faults::{Events, Faults, MinorLatency, Options, Stacks};
 use trapline_probe::live::Live;
@@ -38,14 +38,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHAT", default_value = "count")]
     weight: Weight,
 
-    /// Show every fault as a line
+    /// Show every fault as a line; with --log-step or --stall: which file and code caused most since the last message
     #[arg(short, long)]
     verbose: bool,
 
     /// A message each time a process's count of faults passes a multiple of N [N if it is not given: 50]
     #[arg(long, visible_alias = "threshold", alias = "log_step", value_name = "N", num_args = 0..=1,
           default_missing_value = "50", value_parser = clap::value_parser!(u64).range(1..),
-          conflicts_with_all = ["verbose", "stall"])]
+          conflicts_with = "stall")]
     log_step: Option<u64>,
 
     /// With --log-step: count major faults only
@@ -53,7 +53,7 @@ pub(crate) struct Args {
     major: bool,
 
     /// A message each time a process has spent another so long in faults
-    #[arg(long, value_name = "TIME", value_parser = cli::positive_duration, conflicts_with = "verbose")]
+    #[arg(long, value_name = "TIME", value_parser = cli::positive_duration)]
     stall: Option<Duration>,
 
     /// Which minor faults are timed: exact (all), 1:N or off; counts are exact in any case
@@ -85,11 +85,12 @@ impl Args {
     }
 
     fn events(&self) -> Events {
+        let steps = |of| Events::Steps { of, most: self.verbose };
         match (self.log_step, self.stall) {
-            _ if self.verbose => Events::Faults,
-            (Some(step), _) if self.major => Events::Steps(StepOf::Major(step)),
-            (Some(step), _) => Events::Steps(StepOf::Faults(step)),
-            (None, Some(step)) => Events::Steps(StepOf::Stall(step.as_nanos() as u64)),
+            (Some(step), _) if self.major => steps(StepOf::Major(step)),
+            (Some(step), _) => steps(StepOf::Faults(step)),
+            (None, Some(step)) => steps(StepOf::Stall(step.as_nanos() as u64)),
+            (None, None) if self.verbose => Events::Faults,
             (None, None) => Events::None,
         }
     }
@@ -107,8 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let schema = match events {
         Events::None => by.schema(),
         Events::Faults => EVENT,
-        Events::Steps(StepOf::Stall(_)) => STALL,
-        Events::Steps(_) => STEP,
+        Events::Steps { of, most } => of.schema(most),
     };
     let mut sink = sink::open(args.live.format, args.live.output.as_deref(), schema, args.weight)?;
     let launch = match args.live.command.as_slice() {

@@ -107,6 +107,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::step::one_message_a_multiple", needs: ROOT, variants: ALL, test: step::one_message_a_multiple },
     Case { name: "faults::step::short_processes", needs: ROOT, variants: ALL, test: step::short_processes },
     Case { name: "faults::step::stalls", needs: ROOT, variants: TIMING, test: step::stalls },
+    Case { name: "faults::step::what_caused_most", needs: ROOT, variants: TIMING, test: step::what_caused_most },
     Case { name: "faults::file::rows_add_up", needs: ROOT, variants: TIMING, test: file::rows_add_up },
     Case { name: "faults::stack::a_command", needs: ROOT, variants: TIMING, test: stack::a_command },
     Case { name: "faults::stack::a_running_process", needs: ROOT, variants: TIMING, test: stack::a_running_process },

@@ -68,3 +68,26 @@ pub fn stalls(variant: &'static str) {
     assert_eq!(stalls, expected);
     assert!(!stalls.is_empty());
 }
+
+/// With a message for each fault, what caused most is what that fault was; with fewer, it is one of those.
+pub fn what_caused_most(variant: &'static str) {
+    let said = run(variant, &["--log-step", "1", "-v"], &["chains"]);
+    assert_steps(&said, 1, all);
+    let told = |said: &Said, code: &str| {
+        said.events.iter().filter(|e| e["code"] == code && e["file"] == "[anon]").count() as u64
+    };
+    for code in ["chain_leaf", "chain_reads"] {
+        let made =
+            said.truth.iter().filter(|t| t["chain"].as_str().is_some_and(|chain| chain.ends_with(code)));
+        let expected: u64 = made.map(|t| u(&t["pages"])).sum();
+        assert!(expected > 0);
+        assert_eq!(told(&said, code), expected, "{code}");
+    }
+    assert_eq!(said.end["untold"], 0);
+    let said = run(variant, &["--log-step", "20", "-v"], &["chains"]);
+    assert_steps(&said, 20, all);
+    assert!(told(&said, "chain_leaf") > told(&said, "chain_reads"));
+    assert!(told(&said, "chain_reads") > 0, "{:#?}", said.events);
+    let stalls = run(variant, &["--stall", "20us", "-v"], &["chains"]);
+    assert!(stalls.events.iter().any(|e| e["code"] == "chain_leaf"), "{:#?}", stalls.events);
+}

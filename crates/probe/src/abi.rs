@@ -199,6 +199,7 @@ mirror! {
         ip: u64,
         user_ip: u64,
         latency_ns: u64,
+        process_start_ns: u64,
         count: u64,
         file: FaultsGroupKey,
         offset: u64,
@@ -257,6 +258,7 @@ mirror! {
         uncounted: u64,
         unpaired: u64,
         crowded: u64,
+        untold: u64,
     }
 }
 

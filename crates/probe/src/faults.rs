@@ -3,38 +3,36 @@
 mod causes;
 mod files;
 mod groups;
+mod options;
 mod recipe;
 mod span;
 mod stacks;
+mod steps;
 mod walk;
+mod words;
 
 use std::collections::HashSet;
-use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
-use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{Iter, Link};
-use trapline_model::faults::{
-    Access, By, Cause, Extremes, Fault, InOrder, Ledger, Outcome, Process, Report, Stats, Step, StepOf,
-    Thread, Timing,
-};
-use trapline_model::{Block, Event, Header, Hist, Value};
+use trapline_model::faults::{By, Ledger, Timing};
+use trapline_model::{Block, Event, Header, Value};
 
 use self::files::Files;
 use self::groups::Groups;
+pub use self::options::{Events, MinorLatency, Options, Stacks};
 #[cfg(test)]
 pub(crate) use self::recipe::OBJECT;
 pub(crate) use self::recipe::{FaultsRecipe, SEEING};
 pub(crate) use self::span::Kinds;
 pub use self::span::SpanError;
 use self::span::Spans;
-use crate::abi::{
-    self, BY_PID, FaultsControl, FaultsEvent, FaultsExtremes, FaultsLosses, FaultsStats, FaultsStep,
-    FaultsThread, FaultsWalk,
-};
+use self::steps::Steps;
+use self::words::{fault, figures, report};
+use crate::abi::{BY_PID, FaultsControl, FaultsEvent, FaultsLosses, FaultsThread, FaultsWalk};
 use crate::cgroup::Paths;
 use crate::filter::Filter;
 use crate::launch::Launch;
@@ -43,80 +41,6 @@ use crate::ring::Ring;
 use crate::symbols::Whose;
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
-
-/// Which minor faults are timed. Counts are exact in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MinorLatency {
-    /// All of them.
-    Exact,
-    /// One in so many, where that saves something: on the tracepoint variant.
-    Sampled(u32),
-    /// None.
-    Off,
-}
-
-impl fmt::Display for MinorLatency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact => f.write_str("exact"),
-            Self::Sampled(n) => write!(f, "1:{n}"),
-            Self::Off => f.write_str("off"),
-        }
-    }
-}
-
-/// Of which faults the stack is taken, where rows are of stacks. Counts are exact in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stacks {
-    /// All of them.
-    All,
-    /// One in so many, by chance.
-    Sampled(u32),
-    /// Major ones.
-    Major,
-}
-
-impl fmt::Display for Stacks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::Sampled(n) => write!(f, "1:{n}"),
-            Self::Major => f.write_str("major"),
-        }
-    }
-}
-
-/// Of what there is an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Events {
-    /// Nothing.
-    None,
-    /// Each fault.
-    Faults,
-    /// Each time a process passes a multiple of a step.
-    Steps(StepOf),
-}
-
-/// What to trace, and how.
-#[derive(Debug)]
-pub struct Options {
-    /// Whose faults.
-    pub filter: Filter,
-    /// What a row is one of.
-    pub by: By,
-    /// With [`By::Span`]: `BINARY:FUNCTION` or `usdt:BINARY:PROVIDER:NAME`.
-    pub spans: Vec<String>,
-    /// Of which faults the stack is taken.
-    pub stacks: Stacks,
-    /// Only this variant, not the first that works.
-    pub variant: Option<String>,
-    /// Which minor faults are timed.
-    pub minor_latency: MinorLatency,
-    /// Events, if there are to be any.
-    pub events: Events,
-    /// Size of the ring that holds events until they are read, bytes: a power of two of pages.
-    pub ring_bytes: u32,
-}
 
 /// The tool, attached.
 #[derive(Debug)]
@@ -149,7 +73,7 @@ struct Settings {
 enum Incoming {
     None,
     Faults(Ring<FaultsEvent>),
-    Steps(Ring<Step>, StepOf, InOrder),
+    Steps(Box<Steps>),
 }
 
 impl Faults {
@@ -159,7 +83,8 @@ impl Faults {
     /// # Errors
     /// [`OpenError`] when no variant can be attached or the filter names what does not exist.
     pub fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
-        if options.by.each_fault() && options.variant.as_deref() == Some("counters") {
+        let tells_most = matches!(options.events, Events::Steps { most: true, .. });
+        if (options.by.each_fault() || tells_most) && options.variant.as_deref() == Some("counters") {
             return Err(OpenError::Unfit {
                 variant: "counters",
                 why: "it reads the threads' counters and sees no single fault, so it cannot tell what each was for",
@@ -172,7 +97,7 @@ impl Faults {
             by: options.by,
             spans: span::kinds(&spans),
             stacks: options.stacks,
-            files: options.events == Events::Faults || options.by == By::File,
+            files: options.events == Events::Faults || options.by == By::File || tells_most,
             // Every fault has its line or its row, or may be the one that counts, so every fault is seen.
             minor_latency: if options.events == Events::None && !options.by.each_fault() {
                 options.minor_latency
@@ -233,7 +158,9 @@ impl Faults {
         let incoming = match recipe.events {
             Events::None => Incoming::None,
             Events::Faults => Incoming::Faults(Ring::new(&ring, |&event: &FaultsEvent| [event])?),
-            Events::Steps(of) => Incoming::Steps(Ring::new(&ring, step)?, of, InOrder::default()),
+            Events::Steps { of, most } => {
+                Incoming::Steps(Box::new(Steps::open(&ring, of, most.then(|| whose(filter, launch)))?))
+            }
         };
         // Threads that were here before: counted from now on.
         let adopt = attached.iterator("threads_adopt")?;
@@ -322,7 +249,7 @@ impl Tool for Faults {
         match &self.incoming {
             Incoming::None => None,
             Incoming::Faults(ring) => Some(ring.fd()),
-            Incoming::Steps(ring, ..) => Some(ring.fd()),
+            Incoming::Steps(steps) => Some(steps.fd()),
         }
     }
 
@@ -337,11 +264,7 @@ impl Tool for Faults {
                     events.extend(std::iter::repeat_n(fault.event(), event.count as usize));
                 }
             }
-            Incoming::Steps(ring, of, order) => {
-                let mut batch = Vec::new();
-                ring.drain(&mut batch)?;
-                events.extend(order.take(batch).iter().flat_map(|step| step.events(*of)));
-            }
+            Incoming::Steps(steps) => steps.drain(self.files.as_mut(), events)?,
         }
         if let Some(files) = &mut self.files {
             files.fetch_names()?;
@@ -379,8 +302,8 @@ impl Tool for Faults {
         self.attached.rest.clear();
         self.drain(events)?;
         self.read_groups(self.epoch - 1)?;
-        if let Incoming::Steps(_, of, order) = &mut self.incoming {
-            events.extend(order.rest().iter().flat_map(|step| step.events(*of)));
+        if let Incoming::Steps(steps) = &mut self.incoming {
+            steps.rest(events);
         }
         let time_ns = system::monotonic_ns();
         let mut rows = self.ledger.interval(time_ns, cumulative);
@@ -403,6 +326,7 @@ impl Tool for Faults {
             ("uncounted", losses.uncounted),
             ("unpaired", losses.unpaired),
             ("crowded", losses.crowded),
+            ("untold", losses.untold),
             ("missed", missed),
             ("folded", self.ledger.folded()),
         ];
@@ -432,89 +356,4 @@ fn whose(filter: &Filter, launch: Option<&Launch>) -> Whose {
         None if pids.is_empty() => Whose::All,
         None => Whose::These(pids),
     }
-}
-
-/// A thread's figures in the words of the model; `epoch` is the interval that is about to be shown.
-fn report(row: &FaultsThread, epoch: u64, cgroups: &mut Paths) -> Report {
-    let (stats, extremes, recent) = figures(&row.stats, epoch);
-    Report {
-        thread: Thread { pid: row.pid, tid: row.tid, start_ns: row.start_ns },
-        comm: abi::comm(&row.comm).into(),
-        process: Process { pid: row.pid, start_ns: row.process_start_ns },
-        process_comm: abi::comm(&row.process_comm).into(),
-        cgroup: cgroups.path(row.cgroup),
-        stats,
-        extremes,
-        recent,
-    }
-}
-
-/// Figures in the words of the model: since the trace began, their extremes, and those of the interval `epoch`.
-fn figures(of: &FaultsStats, epoch: u64) -> (Stats, Extremes, Extremes) {
-    let stats = Stats {
-        major: of.major,
-        minor: of.minor,
-        timed_major: of.timed_major,
-        timed_minor: of.timed_minor,
-        major_ns: of.major_ns,
-        minor_ns: of.minor_ns,
-        hist: Hist::new(&of.hist),
-        failed: 0,
-    };
-    (stats, Extremes { max_ns: of.max_ns, min_ns: of.min_ns }, recent(&of.recent, epoch))
-}
-
-/// The extremes of the interval `epoch`, out of those that the kernel half keeps.
-fn recent(of: &[FaultsExtremes], epoch: u64) -> Extremes {
-    let longest = (1 << abi::TIME_BITS) - 1;
-    // What came between the begin of the next interval and this reading is in the figures, so it is in the extremes too.
-    let is_recent = |word: u64| [epoch, epoch + 1].map(|e| e << abi::TIME_BITS).contains(&(word & !longest));
-    let mut recent = Extremes::default();
-    for of in of {
-        recent.add(Extremes {
-            max_ns: if is_recent(of.max) { of.max & longest } else { 0 },
-            min_ns: if is_recent(of.min) { longest - (of.min & longest) } else { u64::MAX },
-        });
-    }
-    recent
-}
-
-/// A fault in the words of the model.
-fn fault(event: &FaultsEvent, files: Option<&mut Files>) -> Result<Fault> {
-    let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
-    let file = match files.filter(|_| event.file.word[0] != 0) {
-        None => None,
-        Some(files) => {
-            files.fetch_name_of(&event.file)?;
-            Some(Rc::clone(&files.file(&event.file).path))
-        }
-    };
-    Ok(Fault {
-        time_ns: event.time_ns,
-        thread: Thread { pid: event.pid, tid: event.tid, start_ns: event.start_ns },
-        comm: abi::comm(&event.comm),
-        outcome: match event.major {
-            0 => Outcome::Minor,
-            abi::FAILED => Outcome::Failed,
-            _ => Outcome::Major,
-        },
-        addr: known(event.addr),
-        ip: known(event.ip),
-        access: [Access::Read, Access::Write, Access::Execute].get(event.rw as usize).copied(),
-        latency_ns: known(event.latency_ns),
-        cause: (event.facts != 0).then(|| Cause::of(&causes::facts(event.facts))),
-        file,
-        offset: known(event.offset),
-    })
-}
-
-/// A process's step in the words of the model.
-fn step(step: &FaultsStep) -> Option<Step> {
-    Some(Step {
-        time_ns: step.time_ns,
-        process: Process { pid: step.pid, start_ns: step.start_ns },
-        comm: abi::comm(&step.comm),
-        first: step.first,
-        last: step.last,
-    })
 }

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use bytemuck::AnyBitPattern;
+use bytemuck::{AnyBitPattern, pod_read_unaligned};
 use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
 
 /// Events of the kernel half, each turned into any number of `E` as it is read.
@@ -22,14 +22,21 @@ impl<E: 'static> Ring<E> {
         T: AnyBitPattern,
         I: IntoIterator<Item = E>,
     {
+        // Records are T; shorter ones there are not.
+        let read = move |bytes: &[u8]| bytes.get(..size_of::<T>()).map(|b| turn(&pod_read_unaligned(b)));
+        Self::of_many(map, move |bytes| read(bytes).into_iter().flatten())
+    }
+
+    /// Over a ring buffer map whose records are of several sorts: their lengths tell which.
+    pub(crate) fn of_many<I>(map: &MapHandle, turn: impl Fn(&[u8]) -> I + 'static) -> Result<Self>
+    where
+        I: IntoIterator<Item = E>,
+    {
         let read = Rc::new(RefCell::new(Vec::new()));
         let into = Rc::clone(&read);
         let mut builder = RingBufferBuilder::new();
         builder.add(map, move |bytes| {
-            // Records are longer than T by the padding of the ring at most; shorter ones there are not.
-            if let Some(bytes) = bytes.get(..size_of::<T>()) {
-                into.borrow_mut().extend(turn(&bytemuck::pod_read_unaligned(bytes)));
-            }
+            into.borrow_mut().extend(turn(bytes));
             0
         })?;
         Ok(Self { buffer: builder.build().context("cannot map the ring")?, read })

@@ -17,7 +17,7 @@ pub use fault::{Access, Fault, Outcome};
 pub use group::{By, File, Group, Key, Stack};
 pub use ledger::Ledger;
 pub use span::{CallTimes, Calls, SPAN, SpanLedger};
-pub use step::{InOrder, Process, Step, StepOf};
+pub use step::{InOrder, Most, Process, Step, StepOf};
 
 const PID: Field = shown(field("pid", Unit::None, Kind::Key, "process id"), "PID", 8, Show::Integer);
 const TID: Field = shown(field("tid", Unit::None, Kind::Key, "thread id"), "TID", 8, Show::Integer);
@@ -138,6 +138,27 @@ pub const STEP: &Schema = &[
     field("step", Unit::Count, Kind::Label, "faults from one message to the next"),
 ];
 
+/// The same, with what caused most.
+pub const STEP_MOST: &Schema = &[STEP[0], STEP[1], STEP[2], STEP[3], MOST_FILE, MOST_CODE];
+
+const MOST_FILE: Field = shown(
+    field(
+        "file",
+        Unit::None,
+        Kind::Label,
+        "the file or memory in which most of it was since the last message",
+    ),
+    "FILE",
+    40,
+    Show::Text,
+);
+const MOST_CODE: Field = shown(
+    field("code", Unit::None, Kind::Label, "the function that caused most of it since the last message"),
+    "CODE",
+    30,
+    Show::Text,
+);
+
 /// The fields of a message at each step of time.
 pub const STALL: &Schema = &[
     PID,
@@ -155,6 +176,9 @@ pub const STALL: &Schema = &[
     ),
     field("step_ns", Unit::Nanoseconds, Kind::Label, "time from one message to the next"),
 ];
+
+/// The same, with what caused most.
+pub const STALL_MOST: &Schema = &[STALL[0], STALL[1], STALL[2], STALL[3], MOST_FILE, MOST_CODE];
 
 /// Which thread: ids are reused, so its birth is part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

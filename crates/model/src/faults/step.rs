@@ -1,9 +1,10 @@
 //! Messages each time a process's count passes a multiple of a step.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
-use super::{STALL, STEP};
-use crate::field::{Record, Value};
+use super::{STALL, STALL_MOST, STEP, STEP_MOST};
+use crate::field::{Record, Schema, Value};
 use crate::item::Event;
 
 /// Which process: ids are reused, so its birth is part of it.
@@ -26,6 +27,28 @@ pub enum StepOf {
     Stall(u64),
 }
 
+impl StepOf {
+    /// The fields of a message, which may tell what caused most.
+    #[must_use]
+    pub fn schema(self, most: bool) -> &'static Schema {
+        match (self, most) {
+            (Self::Stall(_), false) => STALL,
+            (Self::Stall(_), true) => STALL_MOST,
+            (_, false) => STEP,
+            (_, true) => STEP_MOST,
+        }
+    }
+}
+
+/// What caused most of what a message is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Most {
+    /// The file or sort of memory that it was in, if that is known of any.
+    pub file: Option<Rc<str>>,
+    /// The function that did it, if that is known of any.
+    pub code: Option<Rc<str>>,
+}
+
 /// A process passed multiples of the step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
@@ -39,18 +62,21 @@ pub struct Step {
     pub first: u64,
     /// The greatest.
     pub last: u64,
+    /// What caused most since the last message, if that was asked for.
+    pub most: Option<Most>,
 }
 
 impl Step {
     /// One event for each multiple.
     pub fn events(&self, of: StepOf) -> impl Iterator<Item = Event> {
-        let (schema, step) = match of {
-            StepOf::Faults(step) | StepOf::Major(step) => (STEP, step),
-            StepOf::Stall(step) => (STALL, step),
-        };
+        let (StepOf::Faults(step) | StepOf::Major(step) | StepOf::Stall(step)) = of;
+        let schema = of.schema(self.most.is_some());
         (self.first..=self.last).map(move |n| {
-            let values: Vec<Value> =
+            let mut values: Vec<Value> =
                 vec![self.process.pid.into(), self.comm.as_str().into(), (n * step).into(), step.into()];
+            if let Some(most) = &self.most {
+                values.extend([most.file.as_deref().into(), most.code.as_deref().into()]);
+            }
             Event { time_ns: self.time_ns, record: Record::new(schema, values) }
         })
     }
@@ -107,7 +133,14 @@ mod tests {
     use super::*;
 
     fn step(pid: u32, first: u64, last: u64) -> Step {
-        Step { time_ns: 0, process: Process { pid, start_ns: 0 }, comm: String::new(), first, last }
+        Step {
+            time_ns: 0,
+            process: Process { pid, start_ns: 0 },
+            comm: String::new(),
+            first,
+            last,
+            most: None,
+        }
     }
 
     fn shown(steps: &[Step]) -> Vec<(u32, u64)> {
@@ -132,6 +165,17 @@ mod tests {
         assert_eq!(shown(&order.take(vec![])), [(1, 3)]);
         assert_eq!(shown(&order.take(vec![step(1, 9, 9), step(1, 8, 8)])), []);
         assert_eq!(shown(&order.rest()), [(1, 8), (1, 9)]);
+    }
+
+    #[test]
+    fn a_message_may_tell_what_caused_most() {
+        let most = Most { file: Some("/a".into()), code: None };
+        let told = Step { most: Some(most), ..step(7, 1, 1) };
+        for of in [StepOf::Major(5), StepOf::Stall(5)] {
+            let event = told.events(of).next().unwrap();
+            assert_eq!(event.record.get("file"), Some(&Value::from("/a")));
+            assert_eq!(event.record.get("code"), Some(&Value::Null));
+        }
     }
 
     #[test]

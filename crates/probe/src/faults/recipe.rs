@@ -66,7 +66,11 @@ impl Recipe for FaultsRecipe {
     }
 
     fn variants(&self) -> &'static [Variant] {
-        if self.by.each_fault() { SEEING } else { VARIANTS }
+        if self.by.each_fault() || matches!(self.events, Events::Steps { most: true, .. }) {
+            SEEING
+        } else {
+            VARIANTS
+        }
     }
 
     fn always(&self) -> Vec<&'static str> {
@@ -109,11 +113,11 @@ impl Recipe for FaultsRecipe {
         };
         let (step_of, step) = match self.events {
             Events::None | Events::Faults => (0, 0),
-            Events::Steps(StepOf::Faults(step)) => (abi::STEP_ALL, step),
-            Events::Steps(StepOf::Major(step)) => (abi::STEP_MAJOR, step),
-            Events::Steps(StepOf::Stall(step)) => (abi::STEP_STALL, step),
+            Events::Steps { of: StepOf::Faults(step), .. } => (abi::STEP_ALL, step),
+            Events::Steps { of: StepOf::Major(step), .. } => (abi::STEP_MAJOR, step),
+            Events::Steps { of: StepOf::Stall(step), .. } => (abi::STEP_STALL, step),
         };
-        let verbose = (self.events == Events::Faults).into();
+        let verbose = matches!(self.events, Events::Faults | Events::Steps { most: true, .. }).into();
         let stack_every = match self.stacks {
             Stacks::All => 1,
             Stacks::Sampled(n) => n,

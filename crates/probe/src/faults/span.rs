@@ -20,7 +20,7 @@ use trapline_model::Hist;
 use trapline_model::faults::{CallTimes, Calls, SpanLedger, Timing};
 
 use self::place::{Place, Places};
-use super::recent;
+use super::words::recent;
 use crate::abi::{self, FaultsCallTimes, FaultsSpan, FaultsSpanLosses};
 use crate::variant::{Attached, OpenError};
 

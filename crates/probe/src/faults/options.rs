@@ -1,0 +1,86 @@
+//! What to trace, and how.
+
+use std::fmt;
+
+use trapline_model::faults::{By, StepOf};
+
+use crate::filter::Filter;
+
+/// Which minor faults are timed. Counts are exact in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinorLatency {
+    /// All of them.
+    Exact,
+    /// One in so many, where that saves something: on the tracepoint variant.
+    Sampled(u32),
+    /// None.
+    Off,
+}
+
+impl fmt::Display for MinorLatency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact => f.write_str("exact"),
+            Self::Sampled(n) => write!(f, "1:{n}"),
+            Self::Off => f.write_str("off"),
+        }
+    }
+}
+
+/// Of which faults the stack is taken, where rows are of stacks. Counts are exact in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stacks {
+    /// All of them.
+    All,
+    /// One in so many, by chance.
+    Sampled(u32),
+    /// Major ones.
+    Major,
+}
+
+impl fmt::Display for Stacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Sampled(n) => write!(f, "1:{n}"),
+            Self::Major => f.write_str("major"),
+        }
+    }
+}
+
+/// Of what there is an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Events {
+    /// Nothing.
+    None,
+    /// Each fault.
+    Faults,
+    /// Each time a process passes a multiple of a step.
+    Steps {
+        /// What is counted.
+        of: StepOf,
+        /// Each also tells what caused most of it.
+        most: bool,
+    },
+}
+
+/// What to trace, and how.
+#[derive(Debug)]
+pub struct Options {
+    /// Whose faults.
+    pub filter: Filter,
+    /// What a row is one of.
+    pub by: By,
+    /// With [`By::Span`]: `BINARY:FUNCTION` or `usdt:BINARY:PROVIDER:NAME`.
+    pub spans: Vec<String>,
+    /// Of which faults the stack is taken.
+    pub stacks: Stacks,
+    /// Only this variant, not the first that works.
+    pub variant: Option<String>,
+    /// Which minor faults are timed.
+    pub minor_latency: MinorLatency,
+    /// Events, if there are to be any.
+    pub events: Events,
+    /// Size of the ring that holds events until they are read, bytes: a power of two of pages.
+    pub ring_bytes: u32,
+}

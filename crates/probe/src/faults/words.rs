@@ -1,0 +1,98 @@
+//! What the kernel half reports, in the words of the model.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+use trapline_model::Hist;
+use trapline_model::faults::{Access, Cause, Extremes, Fault, Outcome, Process, Report, Stats, Step, Thread};
+
+use super::causes;
+use super::files::Files;
+use crate::abi::{self, FaultsEvent, FaultsExtremes, FaultsStats, FaultsStep, FaultsThread};
+use crate::cgroup::Paths;
+
+/// A thread's figures in the words of the model; `epoch` is the interval that is about to be shown.
+pub(super) fn report(row: &FaultsThread, epoch: u64, cgroups: &mut Paths) -> Report {
+    let (stats, extremes, recent) = figures(&row.stats, epoch);
+    Report {
+        thread: Thread { pid: row.pid, tid: row.tid, start_ns: row.start_ns },
+        comm: abi::comm(&row.comm).into(),
+        process: Process { pid: row.pid, start_ns: row.process_start_ns },
+        process_comm: abi::comm(&row.process_comm).into(),
+        cgroup: cgroups.path(row.cgroup),
+        stats,
+        extremes,
+        recent,
+    }
+}
+
+/// Figures in the words of the model: since the trace began, their extremes, and those of the interval `epoch`.
+pub(super) fn figures(of: &FaultsStats, epoch: u64) -> (Stats, Extremes, Extremes) {
+    let stats = Stats {
+        major: of.major,
+        minor: of.minor,
+        timed_major: of.timed_major,
+        timed_minor: of.timed_minor,
+        major_ns: of.major_ns,
+        minor_ns: of.minor_ns,
+        hist: Hist::new(&of.hist),
+        failed: 0,
+    };
+    (stats, Extremes { max_ns: of.max_ns, min_ns: of.min_ns }, recent(&of.recent, epoch))
+}
+
+/// The extremes of the interval `epoch`, out of those that the kernel half keeps.
+pub(super) fn recent(of: &[FaultsExtremes], epoch: u64) -> Extremes {
+    let longest = (1 << abi::TIME_BITS) - 1;
+    // What came between the begin of the next interval and this reading is in the figures, so it is in the extremes too.
+    let is_recent = |word: u64| [epoch, epoch + 1].map(|e| e << abi::TIME_BITS).contains(&(word & !longest));
+    let mut recent = Extremes::default();
+    for of in of {
+        recent.add(Extremes {
+            max_ns: if is_recent(of.max) { of.max & longest } else { 0 },
+            min_ns: if is_recent(of.min) { longest - (of.min & longest) } else { u64::MAX },
+        });
+    }
+    recent
+}
+
+/// A fault in the words of the model.
+pub(super) fn fault(event: &FaultsEvent, files: Option<&mut Files>) -> Result<Fault> {
+    let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
+    let file = match files.filter(|_| event.file.word[0] != 0) {
+        None => None,
+        Some(files) => {
+            files.fetch_name_of(&event.file)?;
+            Some(Rc::clone(&files.file(&event.file).path))
+        }
+    };
+    Ok(Fault {
+        time_ns: event.time_ns,
+        thread: Thread { pid: event.pid, tid: event.tid, start_ns: event.start_ns },
+        comm: abi::comm(&event.comm),
+        outcome: match event.major {
+            0 => Outcome::Minor,
+            abi::FAILED => Outcome::Failed,
+            _ => Outcome::Major,
+        },
+        addr: known(event.addr),
+        ip: known(event.ip),
+        access: [Access::Read, Access::Write, Access::Execute].get(event.rw as usize).copied(),
+        latency_ns: known(event.latency_ns),
+        cause: (event.facts != 0).then(|| Cause::of(&causes::facts(event.facts))),
+        file,
+        offset: known(event.offset),
+    })
+}
+
+/// A process's step in the words of the model.
+pub(super) fn step(step: &FaultsStep) -> Step {
+    Step {
+        time_ns: step.time_ns,
+        process: Process { pid: step.pid, start_ns: step.start_ns },
+        comm: abi::comm(&step.comm),
+        first: step.first,
+        last: step.last,
+        most: None,
+    }
+}
