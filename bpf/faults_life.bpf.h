@@ -129,6 +129,17 @@ int BPF_PROG(thread_ends, struct task_struct *task)
 	return 0;
 }
 
+/*
+ * Once more, as a program of its own: one that interrupts itself is skipped (see tracked_with_family()), and of a thread
+ * whose end was skipped nothing is heard before it is freed, which may be after the trace.
+ */
+SEC("?tp_btf/sched_process_exit")
+int BPF_PROG(thread_ends_too, struct task_struct *task)
+{
+	retire(tracked_with_family(task), task);
+	return 0;
+}
+
 /* See compat.bpf.h: later than thread_ends, where the kernel has it and the thread passes it. */
 SEC("?tp_btf/x86_fpu_dropped")
 int BPF_PROG(thread_ended)

@@ -41,7 +41,21 @@ pub fn short_processes(variant: &'static str) {
     let parent = said.totals.iter().map(|t| u(&t["start_ns"])).min().unwrap();
     let children = |t: &serde_json::Value| u(&t["start_ns"]) > parent;
     let all = sum(&said.totals, children);
-    assert_eq!(all, (u(&truth["major"]), u(&truth["minor"])), "{}", said.end);
-    assert_eq!(said.totals.iter().filter(|t| children(t)).count(), n, "a row for each, reused ids apart");
+    let rows = said.totals.iter().filter(|t| children(t)).count();
+    let lacking = (n - rows) as u64;
+    if lacking > 0 && place() == Place::Vm {
+        // Where the kernel preempts programs (7.0 on), a process whose birth or end was skipped each time may have no
+        // row; then it is said, and all that have rows are exact: each did the same.
+        assert!(lacking <= u(&said.end["missed"]), "{lacking} lack, {}", said.end);
+        let each = (u(&truth["major"]) + u(&truth["minor"])) as f64 / n as f64;
+        let expected = u(&truth["major"]) + u(&truth["minor"]) - all.0 - all.1;
+        assert!(
+            (expected as f64 - lacking as f64 * each).abs() <= lacking as f64 * 2.0,
+            "{expected} of {lacking}"
+        );
+    } else {
+        assert_eq!(all, (u(&truth["major"]), u(&truth["minor"])), "{}", said.end);
+        assert_eq!(rows, n, "a row for each, reused ids apart");
+    }
     assert_eq!(said.end["unattributed"], 0);
 }

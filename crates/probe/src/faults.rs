@@ -14,6 +14,7 @@ mod words;
 use std::collections::HashSet;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
@@ -41,6 +42,9 @@ use crate::ring::Ring;
 use crate::symbols::Whose;
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
+
+/// How long the kernel may take to free a thread that has ended, on a busy machine.
+const FREED_WITHIN: Duration = Duration::from_millis(200);
 
 /// The tool, attached.
 #[derive(Debug)]
@@ -298,6 +302,10 @@ impl Tool for Faults {
         }
         self.attached.events.clear();
         self.read(true)?;
+        if self.attached.missed(|name| name.starts_with("thread_end"))? > 0 {
+            // A thread whose end was skipped is heard of once more when the kernel frees it, some milliseconds later.
+            std::thread::sleep(FREED_WITHIN);
+        }
         // The threads' ends stay attached until here: a last fault in exit_mm is in one of the two.
         self.attached.rest.clear();
         self.drain(events)?;

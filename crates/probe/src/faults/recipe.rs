@@ -78,6 +78,7 @@ impl Recipe for FaultsRecipe {
             "thread_born",
             "thread_execed",
             "thread_ends",
+            "thread_ends_too",
             "thread_freed",
             "threads_adopt",
             "threads_read",
