@@ -4,6 +4,7 @@ mod causes;
 mod files;
 mod groups;
 mod recipe;
+mod rootless;
 mod span;
 mod stacks;
 mod walk;
@@ -28,6 +29,7 @@ use self::groups::Groups;
 #[cfg(test)]
 pub(crate) use self::recipe::OBJECT;
 pub(crate) use self::recipe::{FaultsRecipe, SEEING};
+pub use self::rootless::open;
 pub(crate) use self::span::Kinds;
 pub use self::span::SpanError;
 use self::span::Spans;
