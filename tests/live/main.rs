@@ -138,6 +138,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::rootless::a_command_equals_wait4", needs: ROOT, variants: ROOTLESS, test: rootless::a_command_equals_wait4 },
     Case { name: "faults::rootless::threads_are_exact", needs: ROOT, variants: ROOTLESS, test: rootless::threads_are_exact },
     Case { name: "faults::rootless::every_fault_has_a_line", needs: ROOT, variants: ROOTLESS, test: rootless::every_fault_has_a_line },
+    Case { name: "faults::rootless::a_storm_overruns_the_ring", needs: ROOT, variants: ROOTLESS, test: rootless::a_storm_overruns_the_ring },
     Case { name: "faults::rootless::a_running_process", needs: ROOT, variants: ROOTLESS, test: rootless::a_running_process },
     Case { name: "faults::rootless::what_cannot_be_is_said", needs: ROOT, variants: ROOTLESS, test: rootless::what_cannot_be_is_said },
     Case { name: "faults::refuse::without_privileges", needs: ROOT, variants: AUTO, test: refuse::without_privileges },

@@ -16,7 +16,10 @@ const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 
 /// The kernel's own level of what users may have (2), as long as it is there: Debian's kernels begin with a level of
 /// their own that lets users have nothing.
-struct Level(String, MutexGuard<'static, ()>);
+struct Level {
+    before: String,
+    _alone: MutexGuard<'static, ()>,
+}
 
 impl Level {
     fn of(level: &str) -> Self {
@@ -26,13 +29,13 @@ impl Level {
         if before.trim() != level {
             fs::write(PARANOID, level).unwrap();
         }
-        Self(before, guard)
+        Self { before, _alone: guard }
     }
 }
 
 impl Drop for Level {
     fn drop(&mut self) {
-        let _ = fs::write(PARANOID, self.0.trim());
+        let _ = fs::write(PARANOID, self.before.trim());
     }
 }
 
@@ -58,7 +61,7 @@ pub fn a_command_equals_wait4(variant: &'static str) {
     let _level = Level::of("2");
     make_files();
     let sh = ["sh", "-c", "for i in 1 2 3; do ls -l /usr/bin | sort | wc -l >&2; done"].map(String::from);
-    for command in [fixture("wait4"), [fixture("wait4"), sh.to_vec()].concat()] {
+    for command in [fixture("wait4"), fixture("exec-in-thread"), [fixture("wait4"), sh.to_vec()].concat()] {
         for by in ["thread", "process", "file"] {
             for _ in 0..runs().div_ceil(20) {
                 let privileged = Said::by(faults(variant, &["--by", by]).arg("--").args(&command));
@@ -124,6 +127,27 @@ pub fn every_fault_has_a_line(_: &'static str) {
             assert_eq!(pages, (0..8).map(|page| page * 4096).collect(), "{name}");
             assert!(lines.iter().all(|e| u(&e["addr"]) % 4096 == 0 && u(&e["ip"]) > 0));
         }
+    }
+}
+
+/// What a small ring cannot hold is counted, and lines and lost ones are all.
+pub fn a_storm_overruns_the_ring(variant: &'static str) {
+    let storm = [fixture("storm"), vec!["4".into(), "1".into()]].concat();
+    let options = ["-v", "--ring-size", "1"];
+    let _level = Level::of("2");
+    for said in [nobody(&options, &storm), Said::by(faults(variant, &options).arg("--").args(&storm))] {
+        let all = sum(&said.totals, |_| true);
+        assert_eq!(said.events.len() as u64 + u(&said.end["lost"]), all.0 + all.1);
+        // No thread has more than it says itself; what is not in its row is in the one without a thread.
+        let (mut told, mut counted) = (0, 0);
+        for truth in &said.truth {
+            let row = sum(&said.totals, |t| t["tid"] == truth["tid"]);
+            assert!(row.0 <= u(&truth["major"]) && row.1 <= u(&truth["minor"]), "{truth}: {row:?}");
+            told += u(&truth["major"]) + u(&truth["minor"]);
+            counted += row.0 + row.1;
+        }
+        let rest = sum(&said.totals, |t| t["pid"].is_null());
+        assert_eq!(counted + rest.0 + rest.1, told);
     }
 }
 
