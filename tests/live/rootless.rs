@@ -125,7 +125,7 @@ pub fn every_fault_has_a_line(_: &'static str) {
             let lines: Vec<_> = said.events.iter().filter(there).collect();
             let pages: BTreeSet<u64> = lines.iter().map(|e| u(&e["offset"])).collect();
             assert_eq!(pages, (0..8).map(|page| page * 4096).collect(), "{name}");
-            assert!(lines.iter().all(|e| u(&e["addr"]) % 4096 == 0 && u(&e["ip"]) > 0));
+            assert!(lines.iter().all(|e| u(&e["addr"]).is_multiple_of(4096) && u(&e["ip"]) > 0));
         }
     }
 }

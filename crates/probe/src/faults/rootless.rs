@@ -5,6 +5,7 @@
 //! thread as long as it lives, of a process until it is waited for, and then in what its parent has waited for.
 
 mod census;
+mod member;
 mod place;
 mod task;
 

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use trapline_model::faults::{
-    Access, By, Extremes, Fault, File, Group, Key, Ledger, Outcome, Process, Report, Thread,
+    Access, By, Extremes, Fault, File, Group, Key, Ledger, Outcome, Process, Thread,
 };
 
+use super::member::{Family, Member, Missing, report};
 use super::place::Places;
 use super::task::{Counts, Task};
 use crate::perf::{Record, What};
@@ -15,74 +16,23 @@ use crate::perf::{Record, What};
 /// How far the two clocks of a birth may be apart: two of the ticks by which the kernel tells one of them.
 const BIRTH_NS: u64 = 20_000_000;
 
-#[derive(Debug)]
-struct Member {
-    thread: Thread,
-    comm: Rc<str>,
-    /// What it had before it was watched.
-    base: Counts,
-    since_ns: u64,
-    /// Recorded.
-    seen: Counts,
-    /// What the kernel's counter had beyond those when it was last read.
-    unseen: Counts,
-    ended: bool,
-}
-
-impl Member {
-    fn faults(&self) -> Counts {
-        self.seen + self.unseen
-    }
-
-    fn missing(&self) -> Option<Missing> {
-        let missing = Missing { thread: self.thread, comm: Rc::clone(&self.comm), faults: self.unseen };
-        (self.unseen.all() > 0).then_some(missing)
-    }
-}
-
-#[derive(Debug)]
-struct Family {
-    process: Process,
-    comm: Rc<str>,
-    base: Counts,
-    waited_base: Counts,
-    /// By the kernel's counters, when they were last read.
-    faults: Counts,
-    waited: Counts,
-    /// Another thread than the first has called exec, and goes on under the first one's id: what the kernel says of
-    /// that thread is no longer of one.
-    mixed: bool,
-    places: Places,
-    members: HashMap<u32, Member>,
-    /// Faults of the threads that are no longer in `members`.
-    past: Counts,
-}
-
-impl Family {
-    fn of_members(&self) -> Counts {
-        self.members.values().fold(self.past, |sum, member| sum + member.faults())
-    }
-
-    /// What no thread has.
-    fn rest(&self) -> Counts {
-        self.faults.beyond(self.of_members())
-    }
-}
-
-/// A fault that has no line.
-#[derive(Debug)]
-struct Missing {
-    thread: Thread,
-    comm: Rc<str>,
-    faults: Counts,
-}
-
 /// What the kernel's counters had.
 #[derive(Debug)]
 pub(super) struct Counters {
     threads: Vec<(Thread, Counts)>,
     /// Processes that are gone.
     left: Vec<u32>,
+}
+
+/// The faults of a file, or of a sort of memory.
+#[derive(Debug)]
+struct InFile {
+    /// By which the ledger knows it.
+    number: u64,
+    key: Key,
+    faults: Counts,
+    /// The least and the greatest offset, bytes.
+    range: Option<(u64, u64)>,
 }
 
 /// All that are watched.
@@ -95,8 +45,7 @@ pub(super) struct Census {
     /// Of processes that are gone: all their faults, and those of them that no thread had.
     gone: Counts,
     gone_rest: Counts,
-    /// A number for each, its row, and where in it the faults were.
-    files: HashMap<Rc<str>, (u64, Key, Counts, Option<(u64, u64)>)>,
+    files: HashMap<Rc<str>, InFile>,
     /// Faults with a line are wanted, and those without are kept.
     verbose: bool,
     missing: Vec<Missing>,
@@ -255,12 +204,12 @@ impl Census {
                 Some(_) => Key::File(Rc::new(File { path, inode: None, generation: 0 })),
                 None => Key::Rest,
             };
-            (number, key, Counts::default(), None)
+            InFile { number, key, faults: Counts::default(), range: None }
         });
-        entry.2 += Counts::of(major);
+        entry.faults += Counts::of(major);
         if let Some(offset) = fault.offset {
-            let (low, high) = entry.3.unwrap_or((offset, offset));
-            entry.3 = Some((low.min(offset), high.max(offset)));
+            let (low, high) = entry.range.unwrap_or((offset, offset));
+            entry.range = Some((low.min(offset), high.max(offset)));
         }
     }
 
@@ -371,7 +320,7 @@ impl Census {
         }
         if self.by == By::File {
             let all = self.families.values().fold(self.gone, |sum, f| sum + f.of_members() + f.rest());
-            let placed = self.files.values().fold(Counts::default(), |sum, (.., faults, _)| sum + *faults);
+            let placed = self.files.values().fold(Counts::default(), |sum, file| sum + file.faults);
             rest += all.beyond(placed);
         }
         let group = |key, faults: Counts, range| Group {
@@ -382,8 +331,8 @@ impl Census {
             range,
         };
         ledger.group([0; 4], group(Key::Rest, rest, None));
-        for (number, key, faults, range) in self.files.values() {
-            ledger.group([*number, 0, 0, 0], group(key.clone(), *faults, *range));
+        for file in self.files.values() {
+            ledger.group([file.number, 0, 0, 0], group(file.key.clone(), file.faults, file.range));
         }
     }
 
@@ -424,43 +373,5 @@ impl Census {
     /// Mappings may be read anew.
     pub(super) fn age(&mut self) {
         self.families.values_mut().for_each(|family| family.places.age());
-    }
-}
-
-impl Member {
-    fn new(thread: Thread, comm: Rc<str>) -> Self {
-        let none = Counts::default();
-        Self { thread, comm, base: none, since_ns: 0, seen: none, unseen: none, ended: false }
-    }
-}
-
-impl Family {
-    fn new(process: Process, comm: Rc<str>) -> Self {
-        let none = Counts::default();
-        Self {
-            process,
-            comm,
-            base: none,
-            waited_base: none,
-            faults: none,
-            waited: none,
-            mixed: false,
-            places: Places::default(),
-            members: HashMap::new(),
-            past: none,
-        }
-    }
-}
-
-fn report(family: &Family, thread: Thread, faults: Counts) -> Report {
-    Report {
-        thread,
-        comm: Rc::clone(&family.comm),
-        process: family.process,
-        process_comm: Rc::clone(&family.comm),
-        cgroup: "".into(),
-        stats: faults.stats(),
-        extremes: Extremes::default(),
-        recent: Extremes::default(),
     }
 }
