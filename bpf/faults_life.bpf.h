@@ -130,8 +130,8 @@ int BPF_PROG(thread_ends, struct task_struct *task)
 }
 
 /*
- * Once more, as a program of its own: one that interrupts itself is skipped (see tracked_with_family()), and of a thread
- * whose end was skipped nothing is heard before it is freed, which may be after the trace.
+ * Once more, as a program of its own: one that interrupts itself is skipped (see tracked_with_family()), and of a
+ * thread whose end was skipped nothing is heard before it is freed, which may be after the trace.
  */
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_ends_too, struct task_struct *task)

@@ -7,7 +7,7 @@ use anyhow::Result;
 use trapline_model::Source;
 use trapline_model::faults::{By, EVENT, StepOf};
 use trapline_probe::Launch;
-use trapline_probe::faults::{Events, Faults, MinorLatency, Options, Stacks};
+use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
 use trapline_probe::live::Live;
 
 use crate::cli::Weight;
@@ -125,10 +125,10 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         events,
         ring_bytes: args.ring_size << 20,
     };
-    let faults = Faults::open(&options, launch.as_ref())?;
-    if let Some(warning) = faults.warning() {
+    let (faults, warning) = faults::open(&options, launch.as_ref())?;
+    if let Some(warning) = warning {
         // Nobody may be listening.
-        let _ = writeln!(io::stderr(), "trapline: {}", trapline_view::visible(warning));
+        let _ = writeln!(io::stderr(), "trapline: {}", trapline_view::visible(&warning));
     }
     let mut source = Live::new(faults, frame, launch)?;
     while let Some(item) = source.next()? {

@@ -22,6 +22,7 @@ mod provoke;
 mod provoke_uffd;
 mod reach;
 mod refuse;
+mod rootless;
 mod run;
 mod sgx;
 mod sgx_driver;
@@ -53,6 +54,8 @@ struct Case {
 
 const ALL: &[&str] = &["fentry", "kprobe", "tracepoint", "counters"];
 const TIMING: &[&str] = &["fentry", "kprobe", "tracepoint"];
+/// Without privilege.
+const ROOTLESS: &[&str] = &["rootless"];
 const KVM: &[&str] = &["core", "format"];
 /// Not about a variant: run on whichever is chosen.
 const AUTO: &[&str] = &["auto"];
@@ -133,6 +136,12 @@ const CASES: &[Case] = &[
     Case { name: "faults::frame::the_status_is_the_commands", needs: ROOT, variants: AUTO, test: frame::the_status_is_the_commands },
     Case { name: "faults::frame::hostile_names", needs: ROOT, variants: AUTO, test: frame::hostile_names },
     Case { name: "faults::frame::it_is_small_and_quick", needs: ROOT, variants: AUTO, test: frame::it_is_small_and_quick },
+    Case { name: "faults::rootless::a_command_equals_wait4", needs: ROOT, variants: ROOTLESS, test: rootless::a_command_equals_wait4 },
+    Case { name: "faults::rootless::threads_are_exact", needs: ROOT, variants: ROOTLESS, test: rootless::threads_are_exact },
+    Case { name: "faults::rootless::every_fault_has_a_line", needs: ROOT, variants: ROOTLESS, test: rootless::every_fault_has_a_line },
+    Case { name: "faults::rootless::a_storm_overruns_the_ring", needs: ROOT, variants: ROOTLESS, test: rootless::a_storm_overruns_the_ring },
+    Case { name: "faults::rootless::a_running_process", needs: ROOT, variants: ROOTLESS, test: rootless::a_running_process },
+    Case { name: "faults::rootless::what_cannot_be_is_said", needs: ROOT, variants: ROOTLESS, test: rootless::what_cannot_be_is_said },
     Case { name: "faults::refuse::without_privileges", needs: ROOT, variants: AUTO, test: refuse::without_privileges },
     Case { name: "faults::refuse::a_full_disk", needs: ROOT, variants: AUTO, test: refuse::a_full_disk },
     Case { name: "faults::refuse::a_closed_pipe", needs: ROOT, variants: AUTO, test: refuse::a_closed_pipe },

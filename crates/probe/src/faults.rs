@@ -5,6 +5,7 @@ mod files;
 mod groups;
 mod options;
 mod recipe;
+mod rootless;
 mod span;
 mod stacks;
 mod steps;
@@ -28,6 +29,7 @@ pub use self::options::{Events, MinorLatency, Options, Stacks};
 #[cfg(test)]
 pub(crate) use self::recipe::OBJECT;
 pub(crate) use self::recipe::{FaultsRecipe, SEEING};
+pub use self::rootless::open;
 pub(crate) use self::span::Kinds;
 pub use self::span::SpanError;
 use self::span::Spans;

@@ -40,6 +40,28 @@ pub trait Tool {
     fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last>;
 }
 
+impl<T: Tool + ?Sized> Tool for Box<T> {
+    fn header(&self) -> Header {
+        (**self).header()
+    }
+
+    fn events_fd(&self) -> Option<BorrowedFd<'_>> {
+        (**self).events_fd()
+    }
+
+    fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        (**self).drain(events)
+    }
+
+    fn interval(&mut self, cumulative: bool) -> Result<Block> {
+        (**self).interval(cumulative)
+    }
+
+    fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
+        (**self).finish(cumulative, events)
+    }
+}
+
 /// The end of a tool's run.
 #[derive(Debug)]
 pub struct Last {

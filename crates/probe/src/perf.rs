@@ -4,6 +4,7 @@
 
 mod buffer;
 mod record;
+mod sampler;
 
 use std::fs;
 use std::io;
@@ -12,8 +13,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use anyhow::Context;
 
 pub(crate) use self::buffer::Buffer;
-use self::record::SAMPLE_TYPE;
 pub(crate) use self::record::{Record, What};
+use self::record::{SAMPLE_OF_FAULT, SAMPLE_TYPE};
+pub(crate) use self::sampler::{Sampler, is_refusal};
 
 const PERF_TYPE_SOFTWARE: u32 = 1;
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
@@ -21,13 +23,19 @@ const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 const ATTR_SIZE: u32 = 112;
 
 /// perf_event_attr's bits.
+const INHERIT: u64 = 1 << 1;
+const EXCLUDE_KERNEL: u64 = 1 << 5;
 const MMAP: u64 = 1 << 8;
 const COMM: u64 = 1 << 9;
 const TASK: u64 = 1 << 13;
+const WATERMARK: u64 = 1 << 14;
+const MMAP_DATA: u64 = 1 << 17;
 const SAMPLE_ID_ALL: u64 = 1 << 18;
 const MMAP2: u64 = 1 << 23;
 const COMM_EXEC: u64 = 1 << 24;
 const USE_CLOCKID: u64 = 1 << 25;
+/// Linux 5.13+.
+const INHERIT_THREAD: u64 = 1 << 35;
 /// Births, names, ends, and what is mapped to be executed, each with its time on a clock of our choice.
 const LIVES: u64 = MMAP | COMM | TASK | SAMPLE_ID_ALL | MMAP2 | COMM_EXEC | USE_CLOCKID;
 

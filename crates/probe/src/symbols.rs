@@ -21,6 +21,7 @@ use trapline_model::faults::Process;
 use self::elf::Files;
 use self::kernel::Kernel;
 pub(crate) use self::lives::{Lives, Whose};
+pub(crate) use self::ranges::Ranges;
 use self::space::Space;
 use crate::maps::Mapping;
 

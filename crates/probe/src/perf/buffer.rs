@@ -4,7 +4,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,7 +21,6 @@ const DATA_TAIL: usize = 1032;
 #[derive(Debug)]
 pub(crate) struct Buffer {
     /// Records come as long as it is open.
-    #[allow(dead_code)]
     event: OwnedFd,
     at: NonNull<u8>,
     /// Of the ring, bytes: a power of two.
@@ -37,6 +36,11 @@ impl Buffer {
             mmap(None, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &event, 0)?
         };
         Ok(Self { event, at: at.cast(), size })
+    }
+
+    /// The event that it is over.
+    pub(crate) fn event(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
     }
 
     fn position(&self, at: usize) -> &AtomicU64 {

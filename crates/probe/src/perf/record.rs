@@ -7,16 +7,26 @@ const LOST: u32 = 2;
 const COMM: u32 = 3;
 const EXIT: u32 = 4;
 const FORK: u32 = 7;
+const SAMPLE: u32 = 9;
 const MMAP2: u32 = 10;
+
+/// Which of a record's `misc` bits tell where the processor was, and what they are in user mode.
+const MISC_MODE: u16 = 7;
+const MISC_USER: u16 = 2;
 
 const MISC_COMM_EXEC: u16 = 1 << 13;
 
+const SAMPLE_IP: u64 = 1;
 const SAMPLE_TID: u64 = 1 << 1;
 const SAMPLE_TIME: u64 = 1 << 2;
+const SAMPLE_ADDR: u64 = 1 << 3;
 const SAMPLE_IDENTIFIER: u64 = 1 << 16;
 
 /// What stands behind every record: thread, time, and the event's own number.
 pub(super) const SAMPLE_TYPE: u64 = SAMPLE_TID | SAMPLE_TIME | SAMPLE_IDENTIFIER;
+
+/// What an event that is sampled tells beside that: the instruction, and the address that it was about.
+pub(super) const SAMPLE_OF_FAULT: u64 = SAMPLE_TYPE | SAMPLE_IP | SAMPLE_ADDR;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +49,9 @@ pub(crate) enum What {
     Forked { parent: u32 },
     /// The thread has ended.
     Ended,
+    /// The thread took a fault: at this address, from this instruction if it was in user mode. `event` is the number of
+    /// the event that was sampled.
+    Faulted { event: u64, addr: u64, ip: Option<u64> },
     /// So many records had no room.
     Lost(u64),
 }
@@ -73,6 +86,12 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Record> {
     let mut words = Words(bytes);
     let kind = words.u32()?;
     let misc = words.u32()? as u16;
+    if kind == SAMPLE {
+        let (event, ip) = (words.u64()?, words.u64()?);
+        let (pid, tid, time_ns, addr) = (words.u32()?, words.u32()?, words.u64()?, words.u64()?);
+        let ip = Some(ip).filter(|_| misc & MISC_MODE == MISC_USER);
+        return Some(Record { time_ns, pid, tid, what: What::Faulted { event, addr, ip } });
+    }
     let (body, id) = words.0.split_at_checked(words.0.len().checked_sub(24)?)?;
     let mut id = Words(id);
     let (pid, tid, time_ns) = (id.u32()?, id.u32()?, id.u64()?);
@@ -136,6 +155,10 @@ mod tests {
 
         let lost = record(LOST, 0, &[5, 12, THREAD, 96, 5]);
         assert_eq!(parse(&lost).map(|r| r.what), Some(What::Lost(12)));
+        let fault = |misc| parse(&record(SAMPLE, misc, &[5, 0x400, THREAD, 95, 0x1234])).unwrap();
+        let what = |ip| What::Faulted { event: 5, addr: 0x1234, ip };
+        assert_eq!(fault(MISC_USER), Record { time_ns: 95, pid: 7, tid: 8, what: what(Some(0x400)) });
+        assert_eq!(fault(1).what, what(None), "that one was in the kernel");
         assert_eq!(parse(&record(77, 0, &[0, 0, 0, 0])), None);
         assert_eq!(parse(&record(COMM, 0, &[1])), None);
     }

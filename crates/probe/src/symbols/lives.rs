@@ -150,7 +150,8 @@ impl Lives {
                     life.ended = true;
                 }
             }
-            What::Forked { .. } | What::Named { .. } | What::Ended | What::Lost(_) => {}
+            What::Forked { .. } | What::Named { .. } | What::Ended | What::Faulted { .. } | What::Lost(_) => {
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone)]
-pub(super) struct Ranges<T>(BTreeMap<u64, (u64, T)>);
+pub(crate) struct Ranges<T>(BTreeMap<u64, (u64, T)>);
 
 impl<T> Default for Ranges<T> {
     fn default() -> Self {
@@ -13,7 +13,7 @@ impl<T> Default for Ranges<T> {
 
 impl<T: Clone> Ranges<T> {
     /// From `start` up to, not including, `end`.
-    pub(super) fn insert(&mut self, start: u64, end: u64, what: T) {
+    pub(crate) fn insert(&mut self, start: u64, end: u64, what: T) {
         if start >= end {
             return;
         }
@@ -31,16 +31,16 @@ impl<T: Clone> Ranges<T> {
         self.0.insert(start, (end, what));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     #[cfg(test)]
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.values().map(|(_, what)| what)
     }
 
-    pub(super) fn find(&self, addr: u64) -> Option<&T> {
+    pub(crate) fn find(&self, addr: u64) -> Option<&T> {
         let (_, (end, what)) = self.0.range(..=addr).next_back()?;
         (addr < *end).then_some(what)
     }

@@ -1,0 +1,263 @@
+//! The variant without privilege: perf software events of one's own threads, and what the kernel says in /proc.
+//!
+//! The events see a fault's address and instruction, and not the faults that the kernel takes on a thread's behalf;
+//! where a user may not look into the kernel, none taken in kernel mode. The kernel's counters have all of them, of a
+//! thread as long as it lives, of a process until it is waited for, and then in what its parent has waited for.
+
+mod census;
+mod member;
+mod place;
+mod task;
+
+use std::fs;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::{Context, Result, anyhow};
+use nix::unistd::geteuid;
+use trapline_model::doctor::Refusal;
+use trapline_model::faults::{By, Ledger, Timing};
+use trapline_model::{Block, Event, Header, Value};
+
+use self::census::Census;
+use super::{Events, Faults, Options};
+use crate::launch::Launch;
+use crate::live::{Last, Tool};
+use crate::perf::{Record, Sampler, What, is_refusal};
+use crate::system;
+use crate::variant::{OpenError, Refused};
+
+/// The variant's name.
+const NAME: &str = "rootless";
+
+/// The tool, without a kernel half.
+#[derive(Debug)]
+struct Rootless {
+    sampler: Sampler,
+    census: Census,
+    ledger: Ledger,
+    /// Records that may not be the next: another processor's may come that are older.
+    waiting: Vec<Record>,
+    /// Faults that wait to be shown.
+    events: Vec<Event>,
+    /// Records of all kinds for which there was no room.
+    dropped: u64,
+    verbose: bool,
+}
+
+/// Attaches the first variant that works, or the one asked for: the last of them needs no privilege. Gives what a user
+/// has to know beforehand, too.
+///
+/// # Errors
+/// [`OpenError`] when no variant can be attached or the filter names what does not exist.
+pub fn open(
+    options: &Options,
+    launch: Option<&Launch>,
+) -> Result<(Box<dyn Tool>, Option<String>), OpenError> {
+    if options.variant.as_deref() == Some(NAME) {
+        return Ok((Box::new(Rootless::open(options, launch)?), None));
+    }
+    let mut refused = match Faults::open(options, launch) {
+        Ok(faults) => {
+            let warning = faults.warning().map(str::to_owned);
+            return Ok((Box::new(faults), warning));
+        }
+        Err(OpenError::Refused(refused)) if options.variant.is_none() => refused,
+        Err(OpenError::NoSuchVariant { name, mut known }) => {
+            known.push(NAME);
+            return Err(OpenError::NoSuchVariant { name, known });
+        }
+        Err(error) => return Err(error),
+    };
+    match Rootless::open(options, launch) {
+        Ok(rootless) => return Ok((Box::new(rootless), None)),
+        // What to do about the others would do for this one, too.
+        Err(OpenError::Refused(own)) => {
+            let remedy = refused.first().map(|r| r.refusal.remedy.clone()).unwrap_or_default();
+            let text = |own: &Refused| format!("{} ({})", own.refusal.error, own.refusal.remedy);
+            refused.extend(own.iter().map(|own| refusal(None, text(own), remedy.clone())));
+        }
+        Err(OpenError::Unfit { why, .. }) => {
+            let remedy = refused.first().map(|r| r.refusal.remedy.clone()).unwrap_or_default();
+            refused.push(refusal(None, why.into(), remedy));
+        }
+        Err(error) => return Err(error),
+    }
+    Err(OpenError::Refused(refused))
+}
+
+fn refusal(errno: Option<String>, error: String, remedy: String) -> Refused {
+    Refused { variant: NAME, refusal: Refusal { errno, error, remedy } }
+}
+
+/// What it cannot do anywhere, if that was asked for.
+fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
+    let filter = &options.filter;
+    match (options.by, options.events) {
+        (By::Cgroup, _) => {
+            Some("it does not know the cgroup of a thread that has ended: thread, process and file it can")
+        }
+        (By::Cause, _) => {
+            Some("it does not see what a fault is for: thread, process and file it can tell apart")
+        }
+        (By::Stack, _) => Some("it does not take stacks: thread, process and file it can tell apart"),
+        (By::Span, _) => {
+            Some("it cannot put probes into functions: thread, process and file it can tell apart")
+        }
+        (_, Events::Steps(_)) => Some("it cannot count in the kernel, and so would send messages late"),
+        _ if filter.tid.is_some() || filter.comm.is_some() || filter.cgroup.is_some() => {
+            Some("it takes whole processes: -p PID, or -- COMMAND, without other filters")
+        }
+        _ if filter.pids.is_empty() && !launched => {
+            Some("it sees one's own processes only, and they have to be named: -p PID, or -- COMMAND")
+        }
+        _ => None,
+    }
+}
+
+impl Rootless {
+    fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
+        if let Some(why) = unfit(options, launch.is_some()) {
+            return Err(OpenError::Unfit { variant: NAME, why });
+        }
+        options.filter.resolve(0).map_err(anyhow::Error::from)?;
+        let sampler = Sampler::new(options.ring_bytes as usize).map_err(|error| explain(error, None))?;
+        let verbose = options.events == Events::Faults;
+        let mut tool = Self {
+            sampler,
+            census: Census::new(options.by, launch.is_some(), verbose),
+            ledger: Ledger::new(options.by, Timing::None),
+            waiting: vec![],
+            events: vec![],
+            dropped: 0,
+            verbose,
+        };
+        match launch {
+            Some(launch) => tool.watch(launch.pid(), true)?,
+            None => options.filter.pids.iter().try_for_each(|&pid| tool.watch(pid, false))?,
+        }
+        Ok(tool)
+    }
+
+    /// Follows all threads of a process. A `new` one has done nothing yet, and its children are followed, too.
+    fn watch(&mut self, pid: u32, new: bool) -> Result<(), OpenError> {
+        self.census.adopt(pid, new).with_context(|| format!("process {pid} has ended"))?;
+        loop {
+            let tids = task::threads(pid);
+            // Those that were made by one that is followed already are followed, and have a record.
+            self.take(u64::MAX);
+            let strangers: Vec<u32> = tids.into_iter().filter(|&tid| !self.census.knows(pid, tid)).collect();
+            if strangers.is_empty() {
+                return Ok(());
+            }
+            for tid in strangers {
+                match self.sampler.follow(tid as i32, new) {
+                    Ok(()) => self.census.adopt_thread(pid, tid, new, system::monotonic_ns()),
+                    // It has ended meanwhile; the process may have others.
+                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) && tid != pid => {}
+                    Err(error) => return Err(explain(error.into(), Some(pid))),
+                }
+            }
+        }
+    }
+
+    /// Takes what was recorded before a moment.
+    fn take(&mut self, until_ns: u64) {
+        self.sampler.drain(&mut self.waiting);
+        self.waiting.sort_by_key(|record| record.time_ns);
+        let ready = self.waiting.partition_point(|record| record.time_ns <= until_ns);
+        self.census.age();
+        for record in self.waiting.drain(..ready) {
+            if let What::Lost(n) = record.what {
+                self.dropped += n;
+            }
+            let fault = self.census.take(&record, |event| self.sampler.is_major(event));
+            self.events.extend(fault.map(|fault| fault.event()));
+        }
+    }
+
+    /// Reads the counters, and after them what was recorded.
+    fn read(&mut self) {
+        let counters = self.census.read();
+        self.take(u64::MAX);
+        self.census.settle(counters);
+        self.census.report(&mut self.ledger);
+    }
+}
+
+impl Tool for Rootless {
+    fn header(&self) -> Header {
+        let seen = if self.sampler.sees_kernel() { "seen" } else { "counted only" };
+        let settings = vec![("minor_latency", Value::Null), ("kernel_mode", seen.into())];
+        system::header("faults", NAME, settings)
+    }
+
+    fn events_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.sampler.fd())
+    }
+
+    fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        self.take(system::monotonic_ns());
+        events.append(&mut self.events);
+        Ok(())
+    }
+
+    fn interval(&mut self, cumulative: bool) -> Result<Block> {
+        self.read();
+        Ok(self.ledger.interval(system::monotonic_ns(), cumulative))
+    }
+
+    fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
+        self.sampler.stop();
+        self.read();
+        events.append(&mut self.events);
+        let time_ns = system::monotonic_ns();
+        let counted = self.sampler.count().context("cannot read the events")?;
+        let lost = counted.saturating_sub(self.census.recorded);
+        if self.verbose {
+            self.census.missing(time_ns, lost, |fault| events.push(fault.event()));
+        }
+        let rows = self.ledger.interval(time_ns, cumulative);
+        let totals = self.ledger.totals(time_ns);
+        let sum = |name| match totals.sum.as_ref().and_then(|sum| sum.get(name)) {
+            Some(&Value::U64(n)) => n,
+            _ => 0,
+        };
+        let counted = sum("major") + sum("minor");
+        let losses = vec![("dropped", self.dropped), ("folded", self.ledger.folded())];
+        Ok(Last { rows, counted, lost, sampled: 1, losses, verbose: self.verbose, totals })
+    }
+}
+
+/// Turns the kernel's refusal into words that help.
+fn explain(error: anyhow::Error, pid: Option<u32>) -> OpenError {
+    let Some(io) = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()) else {
+        return OpenError::Other(error);
+    };
+    let errno = io.raw_os_error().map(|n| format!("{:?}", nix::errno::Errno::from_raw(n)));
+    let text = format!("{error:#}");
+    if io.raw_os_error() == Some(libc::EMFILE) {
+        let why = "too many threads for the descriptors that one may have";
+        return OpenError::Other(anyhow!("{why}: raise the limit (ulimit -n), or name fewer processes"));
+    }
+    if !is_refusal(io) {
+        return OpenError::Other(error);
+    }
+    let owner = pid.and_then(|pid| fs::metadata(format!("/proc/{pid}")).ok()).map(|meta| meta.uid());
+    if let (Some(pid), Some(owner)) = (pid, owner)
+        && owner != geteuid().as_raw()
+    {
+        let why = format!("process {pid} belongs to another user (uid {owner}), and one sees one's own only");
+        let remedy = "run as that user, or as root".into();
+        return OpenError::Refused(vec![refusal(errno, why, remedy)]);
+    }
+    let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+    let remedy = match paranoid.trim().parse::<i32>() {
+        Ok(level @ 3..) => format!(
+            "kernel.perf_event_paranoid is {level}, which keeps perf events from users: \
+             `sysctl kernel.perf_event_paranoid=2` allows them, or run as root"
+        ),
+        _ => "a container's seccomp profile or a security module forbids it: run outside, or as root".into(),
+    };
+    OpenError::Refused(vec![refusal(errno, text, remedy)])
+}

@@ -1,0 +1,377 @@
+//! Who is watched without privilege, and how many faults each has: those that were recorded, and those that only the
+//! kernel's counters have.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use trapline_model::faults::{
+    Access, By, Extremes, Fault, File, Group, Key, Ledger, Outcome, Process, Thread,
+};
+
+use super::member::{Family, Member, Missing, report};
+use super::place::Places;
+use super::task::{Counts, Task};
+use crate::perf::{Record, What};
+
+/// How far the two clocks of a birth may be apart: two of the ticks by which the kernel tells one of them.
+const BIRTH_NS: u64 = 20_000_000;
+
+/// What the kernel's counters had.
+#[derive(Debug)]
+pub(super) struct Counters {
+    threads: Vec<(Thread, Counts)>,
+    /// Processes that are gone.
+    left: Vec<u32>,
+}
+
+/// The faults of a file, or of a sort of memory.
+#[derive(Debug)]
+struct InFile {
+    /// By which the ledger knows it.
+    number: u64,
+    key: Key,
+    faults: Counts,
+    /// The least and the greatest offset, bytes.
+    range: Option<(u64, u64)>,
+}
+
+/// All that are watched.
+#[derive(Debug)]
+pub(super) struct Census {
+    by: By,
+    /// Children are watched, too.
+    tree: bool,
+    families: HashMap<u32, Family>,
+    /// Of processes that are gone: all their faults, and those of them that no thread had.
+    gone: Counts,
+    gone_rest: Counts,
+    files: HashMap<Rc<str>, InFile>,
+    /// Faults with a line are wanted, and those without are kept.
+    verbose: bool,
+    missing: Vec<Missing>,
+    pub(super) recorded: u64,
+}
+
+impl Census {
+    pub(super) fn new(by: By, tree: bool, verbose: bool) -> Self {
+        Self {
+            by,
+            tree,
+            families: HashMap::new(),
+            gone: Counts::default(),
+            gone_rest: Counts::default(),
+            files: HashMap::new(),
+            verbose,
+            missing: vec![],
+            recorded: 0,
+        }
+    }
+
+    /// A process that is there: counted from now on, or if it is `new` from its birth.
+    pub(super) fn adopt(&mut self, pid: u32, new: bool) -> Option<()> {
+        let task = Task::process(pid)?;
+        let (base, waited_base) = if new { Default::default() } else { (task.faults, task.waited) };
+        let process = Process { pid, start_ns: task.start_ns() };
+        let mut family = Family::new(process, task.comm.as_str().into());
+        (family.base, family.waited_base) = (base, waited_base);
+        family.places.read(pid);
+        self.families.insert(pid, family);
+        Some(())
+    }
+
+    /// A thread that is there, of a process that is known.
+    pub(super) fn adopt_thread(&mut self, pid: u32, tid: u32, new: bool, now_ns: u64) {
+        let Some(family) = self.families.get_mut(&pid) else { return };
+        let Some(task) = Task::thread(pid, tid) else { return };
+        let start_ns = if tid == pid { family.process.start_ns } else { task.start_ns() };
+        let mut member = Member::new(Thread { pid, tid, start_ns }, task.comm.as_str().into());
+        if !new {
+            (member.base, member.since_ns) = (task.faults, now_ns);
+        }
+        family.members.insert(tid, member);
+    }
+
+    pub(super) fn knows(&self, pid: u32, tid: u32) -> bool {
+        self.families.get(&pid).is_some_and(|family| family.members.contains_key(&tid))
+    }
+
+    /// Takes what happened; gives the fault, if it was one.
+    pub(super) fn take(&mut self, record: &Record, is_major: impl Fn(u64) -> bool) -> Option<Fault> {
+        let (pid, tid) = (record.pid, record.tid);
+        if let What::Forked { parent } = record.what {
+            self.born(record, parent);
+            return None;
+        }
+        if let What::Faulted { .. } = record.what {
+            self.recorded += 1;
+        }
+        let family = self.families.get_mut(&pid)?;
+        match &record.what {
+            What::Named { comm, exec } => {
+                let comm: Rc<str> = comm.as_str().into();
+                if *exec {
+                    let alive = |member: &Member| !member.ended;
+                    family.mixed |= family.members.values().any(|m| alive(m) && m.thread.tid != pid)
+                        || !family.members.get(&pid).is_some_and(alive);
+                    family.members.values_mut().for_each(|member| member.ended = member.thread.tid != pid);
+                    family.places = Places::default();
+                }
+                if tid == pid {
+                    family.comm = Rc::clone(&comm);
+                }
+                if let Some(member) = family.members.get_mut(&tid) {
+                    member.comm = comm;
+                    member.ended &= !exec;
+                }
+            }
+            What::Mapped { start, len, offset, name, .. } => {
+                family.places.add(*start, *len, *offset, name);
+            }
+            What::Ended => {
+                if let Some(member) = family.members.get_mut(&tid) {
+                    member.ended = true;
+                }
+            }
+            &What::Faulted { event, addr, ip } => {
+                let start_ns = if tid == pid { family.process.start_ns } else { record.time_ns };
+                let comm = Rc::clone(&family.comm);
+                // One whose birth had no room in the ring is met here first.
+                let member = family
+                    .members
+                    .entry(tid)
+                    .or_insert_with(|| Member::new(Thread { pid, tid, start_ns }, comm));
+                if record.time_ns < member.since_ns {
+                    return None;
+                }
+                let major = is_major(event);
+                member.seen += Counts::of(major);
+                if !self.verbose && self.by != By::File {
+                    return None;
+                }
+                let (file, offset) = family.places.find(pid, addr).unzip();
+                let fault = Fault {
+                    time_ns: record.time_ns,
+                    thread: member.thread,
+                    comm: member.comm.to_string(),
+                    outcome: if major { Outcome::Major } else { Outcome::Minor },
+                    addr: Some(addr),
+                    ip,
+                    access: None::<Access>,
+                    latency_ns: None,
+                    cause: None,
+                    file,
+                    offset: offset.flatten(),
+                };
+                self.put(&fault, major);
+                return Some(fault).filter(|_| self.verbose);
+            }
+            What::Forked { .. } | What::Lost(_) => {}
+        }
+        None
+    }
+
+    fn born(&mut self, record: &Record, parent: u32) {
+        let (pid, tid) = (record.pid, record.tid);
+        let Some(from) = self.families.get(&parent) else { return };
+        let thread = Thread { pid, tid, start_ns: record.time_ns };
+        let member = Member::new(thread, Rc::clone(&from.comm));
+        if parent != pid {
+            if !self.tree {
+                return;
+            }
+            let mut family = Family::new(Process { pid, start_ns: record.time_ns }, Rc::clone(&from.comm));
+            family.places = from.places.clone();
+            if let Some(old) = self.families.insert(pid, family) {
+                self.bury(&old);
+            }
+        }
+        if let Some(family) = self.families.get_mut(&pid)
+            && let Some(old) = family.members.insert(tid, member)
+        {
+            family.past += old.faults();
+            self.missing.extend(old.missing().filter(|_| self.verbose));
+        }
+    }
+
+    fn put(&mut self, fault: &Fault, major: bool) {
+        if self.by != By::File {
+            return;
+        }
+        let path = fault.file.clone().unwrap_or_else(|| "(not attributed)".into());
+        let number = self.files.len() as u64 + 1;
+        let entry = self.files.entry(Rc::clone(&path)).or_insert_with(|| {
+            let key = match fault.file {
+                Some(_) => Key::File(Rc::new(File { path, inode: None, generation: 0 })),
+                None => Key::Rest,
+            };
+            InFile { number, key, faults: Counts::default(), range: None }
+        });
+        entry.faults += Counts::of(major);
+        if let Some(offset) = fault.offset {
+            let (low, high) = entry.range.unwrap_or((offset, offset));
+            entry.range = Some((low.min(offset), high.max(offset)));
+        }
+    }
+
+    /// Reads the kernel's counters. What was recorded up to then is to be taken before they are settled.
+    pub(super) fn read(&mut self) -> Counters {
+        let mut threads = Vec::new();
+        let mut left = Vec::new();
+        for (&pid, family) in &mut self.families {
+            let near = |task: &Task| task.start_ns().abs_diff(family.process.start_ns) <= BIRTH_NS;
+            let Some(task) = Task::process(pid).filter(near) else {
+                left.push(pid);
+                continue;
+            };
+            family.faults = task.faults.beyond(family.base);
+            family.waited = task.waited.beyond(family.waited_base);
+            for member in family.members.values() {
+                let tid = member.thread.tid;
+                // The first thread can be asked until its process has been waited for.
+                if (!member.ended || tid == pid)
+                    && !family.mixed
+                    && let Some(task) = Task::thread(pid, tid)
+                {
+                    threads.push((member.thread, task.faults.beyond(member.base)));
+                }
+            }
+        }
+        Counters { threads, left }
+    }
+
+    /// What the counters of the threads have beyond what was recorded.
+    pub(super) fn settle(&mut self, counters: Counters) {
+        for (thread, faults) in counters.threads {
+            let member = self.families.get_mut(&thread.pid).and_then(|f| f.members.get_mut(&thread.tid));
+            if let Some(member) = member.filter(|member| member.thread == thread) {
+                member.unseen = faults.beyond(member.seen);
+            }
+        }
+        // A process that is gone has no record left that was not there before.
+        for pid in counters.left {
+            let Some(family) = self.families.get_mut(&pid) else { continue };
+            family.members.values_mut().for_each(|member| member.ended = true);
+        }
+    }
+
+    /// Puts everybody into the ledger, and lets go of those who have ended.
+    pub(super) fn report(&mut self, ledger: &mut Ledger) {
+        let (by, verbose) = (self.by, self.verbose);
+        let mut gone = Vec::new();
+        for (&pid, family) in &mut self.families {
+            let over = family.members.values().all(|member| member.ended) && Task::process(pid).is_none();
+            if by == By::Process {
+                let all = family.of_members() + family.rest();
+                let report = report(family, Thread { pid, tid: pid, start_ns: family.process.start_ns }, all);
+                if over { ledger.ended(report) } else { ledger.live(report) }
+            }
+            let mut past = Vec::new();
+            for (&tid, member) in &family.members {
+                let ended = member.ended && (over || tid != pid);
+                if by == By::Thread {
+                    let mut report = report(family, member.thread, member.faults());
+                    report.comm = Rc::clone(&member.comm);
+                    if ended { ledger.ended(report) } else { ledger.live(report) }
+                }
+                if ended {
+                    past.push(tid);
+                }
+            }
+            for member in past.iter().filter_map(|tid| family.members.remove(tid)).collect::<Vec<_>>() {
+                family.past += member.faults();
+                self.missing.extend(member.missing().filter(|_| verbose));
+            }
+            if over {
+                gone.push(pid);
+            }
+        }
+        for pid in gone {
+            if let Some(family) = self.families.remove(&pid) {
+                self.bury(&family);
+            }
+        }
+        self.report_groups(ledger);
+    }
+
+    /// A process that is no longer to be asked.
+    fn bury(&mut self, family: &Family) {
+        self.gone += family.of_members() + family.rest();
+        self.gone_rest += family.rest();
+        if self.verbose {
+            self.missing.extend(family.members.values().filter_map(Member::missing));
+        }
+        if self.verbose && family.rest().all() > 0 {
+            let Process { pid, start_ns } = family.process;
+            let thread = Thread { pid, tid: pid, start_ns };
+            self.missing.push(Missing { thread, comm: Rc::clone(&family.comm), faults: family.rest() });
+        }
+    }
+
+    /// Faults that the parents of those who are gone were told of, and nobody here.
+    fn unheard(&self) -> Counts {
+        let waited = self.families.values().fold(Counts::default(), |sum, family| sum + family.waited);
+        if self.tree { waited.beyond(self.gone) } else { Counts::default() }
+    }
+
+    fn report_groups(&self, ledger: &mut Ledger) {
+        let mut rest = self.unheard();
+        if self.by == By::Thread {
+            rest += self.families.values().fold(self.gone_rest, |sum, family| sum + family.rest());
+        }
+        if self.by == By::File {
+            let all = self.families.values().fold(self.gone, |sum, f| sum + f.of_members() + f.rest());
+            let placed = self.files.values().fold(Counts::default(), |sum, file| sum + file.faults);
+            rest += all.beyond(placed);
+        }
+        let group = |key, faults: Counts, range| Group {
+            key,
+            stats: faults.stats(),
+            extremes: Extremes::default(),
+            recent: Extremes::default(),
+            range,
+        };
+        ledger.group([0; 4], group(Key::Rest, rest, None));
+        for file in self.files.values() {
+            ledger.group([file.number, 0, 0, 0], group(file.key.clone(), file.faults, file.range));
+        }
+    }
+
+    /// At the end: the faults that have no line, but for those that were recorded and lost.
+    pub(super) fn missing(&mut self, time_ns: u64, mut lost: u64, mut show: impl FnMut(&Fault)) {
+        let mut missing = std::mem::take(&mut self.missing);
+        for family in self.families.values() {
+            let Process { pid, start_ns } = family.process;
+            missing.extend(family.members.values().filter_map(Member::missing));
+            let (thread, comm) = (Thread { pid, tid: pid, start_ns }, Rc::clone(&family.comm));
+            missing.push(Missing { thread, comm, faults: family.rest() });
+        }
+        let thread = Thread { pid: 0, tid: 0, start_ns: 0 };
+        missing.push(Missing { thread, comm: "(not attributed)".into(), faults: self.unheard() });
+        for Missing { thread, comm, faults } in missing {
+            let kinds = [(Outcome::Major, faults.major), (Outcome::Minor, faults.minor)];
+            for (outcome, many) in kinds {
+                let left_out = many.min(lost);
+                lost -= left_out;
+                let fault = Fault {
+                    time_ns,
+                    thread,
+                    comm: comm.to_string(),
+                    outcome,
+                    addr: None,
+                    ip: None,
+                    access: None,
+                    latency_ns: None,
+                    cause: None,
+                    file: None,
+                    offset: None,
+                };
+                (left_out..many).for_each(|_| show(&fault));
+            }
+        }
+    }
+
+    /// Mappings may be read anew.
+    pub(super) fn age(&mut self) {
+        self.families.values_mut().for_each(|family| family.places.age());
+    }
+}

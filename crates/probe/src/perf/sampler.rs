@@ -1,0 +1,177 @@
+//! The faults of one's own threads, each as a record: what the kernel shows to whoever owns them, without any privilege.
+
+#![allow(unsafe_code)]
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::{
+    Attr, Buffer, EXCLUDE_KERNEL, INHERIT, INHERIT_THREAD, LIVES, MMAP_DATA, Record, SAMPLE_OF_FAULT,
+    Software, WATERMARK, online, open,
+};
+
+/// include/uapi/linux/perf_event.h
+const IOC_DISABLE: libc::c_ulong = 0x2401;
+const IOC_SET_OUTPUT: libc::c_ulong = 0x2405;
+const IOC_ID: libc::c_ulong = 0x8008_2407;
+
+/// The least that a ring can be, bytes.
+const LEAST: usize = 32 << 10;
+
+/// A ring for each processor, and the events that write to it.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    rings: Vec<(i32, Buffer)>,
+    wake: OwnedFd,
+    events: Vec<File>,
+    majors: HashSet<u64>,
+    /// Faults taken in kernel mode are seen, too.
+    kernel: bool,
+}
+
+impl Sampler {
+    /// Rings of so many bytes in all, or as many as a user may lock.
+    ///
+    /// # Errors
+    /// When the kernel allows no event at all, or memory for none.
+    pub(crate) fn new(bytes: usize) -> Result<Self> {
+        // A thread takes two descriptors for each processor.
+        if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+        }
+        let processors = online()?;
+        let mut each = (bytes / processors.len().max(1)).next_power_of_two().max(LEAST);
+        let rings = loop {
+            match rings(&processors, each) {
+                Ok(rings) => break rings,
+                // That much memory a user may not lock.
+                Err(Errno::EPERM | Errno::ENOMEM | Errno::EAGAIN) if each > LEAST => each /= 2,
+                Err(error) => return Err(io::Error::from(error)).context("cannot record page faults"),
+            }
+        };
+        // SAFETY: a number, and a descriptor that nobody else has.
+        let wake = unsafe {
+            let fd = libc::epoll_create1(libc::EPOLL_CLOEXEC);
+            Errno::result(fd).map_err(io::Error::from)?;
+            OwnedFd::from_raw_fd(fd)
+        };
+        for (_, ring) in &rings {
+            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+            let (epoll, fd) = (wake.as_raw_fd(), ring.event().as_raw_fd());
+            // SAFETY: two open descriptors and an event that outlives the call.
+            let added = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+            Errno::result(added).map_err(io::Error::from)?;
+        }
+        Ok(Self { rings, wake, events: vec![], majors: HashSet::new(), kernel: true })
+    }
+
+    /// Records the faults of a thread from now on, those of the threads that it will make, and with `tree` of the
+    /// processes.
+    ///
+    /// # Errors
+    /// The kernel's, when the thread is not ours or there are too many events.
+    pub(crate) fn follow(&mut self, tid: i32, tree: bool) -> io::Result<()> {
+        for event in [Software::MinorFaults, Software::MajorFaults] {
+            for index in 0..self.rings.len() {
+                let opened = match self.open(event, tid, tree, index) {
+                    // What happens in the kernel is not for everybody (kernel.perf_event_paranoid).
+                    Err(error) if self.kernel && self.events.is_empty() && is_refusal(&error) => {
+                        self.kernel = false;
+                        self.open(event, tid, tree, index)?
+                    }
+                    opened => opened?,
+                };
+                self.events.push(opened);
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, event: Software, tid: i32, tree: bool, ring: usize) -> io::Result<File> {
+        let (cpu, ring) = &self.rings[ring];
+        let mut attr = Attr { sample_period: 1, sample_type: SAMPLE_OF_FAULT, ..Attr::recording(event) };
+        attr.flags |= INHERIT;
+        attr.flags |= if tree { 0 } else { INHERIT_THREAD };
+        attr.flags |= if self.kernel { 0 } else { EXCLUDE_KERNEL };
+        if let Software::MinorFaults = event {
+            attr.flags |= LIVES | MMAP_DATA;
+        }
+        let event_fd = open(&attr, tid, *cpu)?;
+        let (fd, to) = (event_fd.as_raw_fd(), ring.event().as_raw_fd());
+        let mut id = 0u64;
+        // SAFETY: open descriptors, and a number to be filled.
+        unsafe {
+            Errno::result(libc::ioctl(fd, IOC_SET_OUTPUT, to))?;
+            Errno::result(libc::ioctl(fd, IOC_ID, &raw mut id))?;
+        }
+        if let Software::MajorFaults = event {
+            self.majors.insert(id);
+        }
+        Ok(File::from(event_fd))
+    }
+
+    /// Whether an event is of major faults.
+    pub(crate) fn is_major(&self, event: u64) -> bool {
+        self.majors.contains(&event)
+    }
+
+    /// Whether faults are seen that a thread takes in kernel mode.
+    pub(crate) fn sees_kernel(&self) -> bool {
+        self.kernel
+    }
+
+    /// Becomes readable when a ring is filled to a quarter.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// Takes all records that are there.
+    pub(crate) fn drain(&self, records: &mut Vec<Record>) {
+        self.rings.iter().for_each(|(_, ring)| ring.drain(records));
+    }
+
+    /// Records nothing more.
+    pub(crate) fn stop(&self) {
+        for event in &self.events {
+            // SAFETY: an open descriptor. What cannot be stopped ends with it.
+            unsafe { libc::ioctl(event.as_raw_fd(), IOC_DISABLE, 0) };
+        }
+    }
+
+    /// How many faults there were, recorded or not.
+    ///
+    /// # Errors
+    /// When an event cannot be read.
+    pub(crate) fn count(&self) -> io::Result<u64> {
+        let mut sum = 0;
+        for mut event in &self.events {
+            let mut bytes = [0; 8];
+            event.read_exact(&mut bytes)?;
+            sum += u64::from_ne_bytes(bytes);
+        }
+        Ok(sum)
+    }
+}
+
+/// Whether it is permission that lacks.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM))
+}
+
+/// The rings belong to events of our own on which nothing happens: they outlive whatever thread is followed.
+fn rings(processors: &[i32], bytes: usize) -> Result<Vec<(i32, Buffer)>, Errno> {
+    let mut attr = Attr::recording(Software::Nothing);
+    attr.flags |= EXCLUDE_KERNEL | WATERMARK;
+    attr.wakeup_events = (bytes / 4) as u32;
+    let ring = |&cpu: &i32| {
+        let buffer = open(&attr, 0, cpu).and_then(|event| Buffer::new(event, bytes));
+        Ok((cpu, buffer.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?))
+    };
+    processors.iter().map(ring).collect()
+}

@@ -1,0 +1,221 @@
+//! Without any privilege: one's own processes, by perf software events and what the kernel tells everybody.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::fixture::cold_file;
+use crate::frame::as_nobody;
+use crate::refuse::one_line;
+use crate::run::{Beside, Place, Said, faults, fixture, place, runs, spawn, sum, u};
+
+const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
+
+/// The kernel's own level of what users may have (2), as long as it is there: Debian's kernels begin with a level of
+/// their own that lets users have nothing.
+struct Level {
+    before: String,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Level {
+    fn of(level: &str) -> Self {
+        static ONE: Mutex<()> = Mutex::new(());
+        let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = fs::read_to_string(PARANOID).unwrap();
+        if before.trim() != level {
+            fs::write(PARANOID, level).unwrap();
+        }
+        Self { before, _alone: guard }
+    }
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        let _ = fs::write(PARANOID, self.before.trim());
+    }
+}
+
+/// The files that nobody could not make.
+fn make_files() {
+    (0..3).for_each(|seed| drop(cold_file(&format!("kinds-{seed}"), 8)));
+}
+
+fn nobody(options: &[&str], fixture: &[String]) -> Said {
+    // No variant is named: it is the one that works.
+    let output = as_nobody(faults("auto", options).arg("--").args(fixture));
+    assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    let said = Said::of(&output);
+    assert_eq!(
+        (&said.header["variant"], &said.header["kernel_mode"]),
+        (&"rootless".into(), &"counted only".into())
+    );
+    said
+}
+
+/// Rows with what could not be put into one add up to what wait4 says, though threads and processes came and went.
+pub fn a_command_equals_wait4(variant: &'static str) {
+    let _level = Level::of("2");
+    make_files();
+    let sh = ["sh", "-c", "for i in 1 2 3; do ls -l /usr/bin | sort | wc -l >&2; done"].map(String::from);
+    for command in [fixture("wait4"), fixture("exec-in-thread"), [fixture("wait4"), sh.to_vec()].concat()] {
+        for by in ["thread", "process", "file"] {
+            for _ in 0..runs().div_ceil(20) {
+                let privileged = Said::by(faults(variant, &["--by", by]).arg("--").args(&command));
+                assert_eq!(privileged.header["kernel_mode"], "seen");
+                for said in [nobody(&["--by", by], &command), privileged] {
+                    let truth = said.truth.iter().find(|t| t["what"] == "wait4").unwrap();
+                    let told = (u(&truth["major"]), u(&truth["minor"]));
+                    assert_eq!(u(&said.end["events"]), {
+                        let all = sum(&said.totals, |_| true);
+                        all.0 + all.1
+                    });
+                    assert!(said.totals.iter().all(|t| t["total_ns"].is_null() && t["max_ns"].is_null()));
+                    if by == "file" {
+                        // The command's own faults are in those rows, too.
+                        let all = sum(&said.totals, |_| true);
+                        assert!(all.0 >= told.0 && all.1 > told.1, "{truth}: {all:?}");
+                        continue;
+                    }
+                    // All but the process that waited, which is the parent of all.
+                    let counted =
+                        sum(&said.totals, |t| t["pid"].is_null() || u(&t["pid"]) >= u(&truth["pid"]));
+                    assert_eq!(counted, told, "{truth} in {:#?}", said.totals);
+                }
+            }
+        }
+    }
+}
+
+/// Where the kernel lets us see what is taken in kernel mode, a thread that ended has all its faults: these take none
+/// on their behalf.
+pub fn threads_are_exact(variant: &'static str) {
+    let mut cold = fixture("cold");
+    cold.push("8".into());
+    for _ in 0..runs().div_ceil(10) {
+        let said = Said::by(faults(variant, &[]).arg("--").args(&cold));
+        assert_eq!(said.end["lost"], 0);
+        let threads = || said.truth.iter().filter(|t| t["what"] == "thread");
+        assert_eq!(threads().count(), 8);
+        for truth in threads() {
+            let counted = sum(&said.totals, |t| t["tid"] == truth["tid"]);
+            assert_eq!(counted, (u(&truth["major"]), u(&truth["minor"])), "{truth}");
+        }
+    }
+}
+
+/// Lines and counts agree; a file read page by page has a line for each of its pages.
+pub fn every_fault_has_a_line(_: &'static str) {
+    let _level = Level::of("2");
+    make_files();
+    let mut kinds = fixture("kinds");
+    kinds.push("3".into());
+    for _ in 0..runs().div_ceil(20) {
+        let said = nobody(&["-v"], &kinds);
+        let of = |kind: &str| said.events.iter().filter(|e| e["kind"] == kind).count() as u64;
+        assert_eq!((of("major"), of("minor")), sum(&said.totals, |_| true));
+        assert_eq!((u(&said.end["events"]), &said.end["lost"]), (said.events.len() as u64, &0.into()));
+        assert!(said.events.iter().all(|e| e["latency_ns"].is_null() && e["cause"].is_null()));
+        for seed in 0..3 {
+            let name = format!("/kinds-{seed}");
+            let there = |e: &&serde_json::Value| e["file"].as_str().is_some_and(|f| f.ends_with(&name));
+            let lines: Vec<_> = said.events.iter().filter(there).collect();
+            let pages: BTreeSet<u64> = lines.iter().map(|e| u(&e["offset"])).collect();
+            assert_eq!(pages, (0..8).map(|page| page * 4096).collect(), "{name}");
+            assert!(lines.iter().all(|e| u(&e["addr"]).is_multiple_of(4096) && u(&e["ip"]) > 0));
+        }
+    }
+}
+
+/// What a small ring cannot hold is counted, and lines and lost ones are all.
+pub fn a_storm_overruns_the_ring(variant: &'static str) {
+    let storm = [fixture("storm"), vec!["4".into(), "1".into()]].concat();
+    let options = ["-v", "--ring-size", "1"];
+    let _level = Level::of("2");
+    for said in [nobody(&options, &storm), Said::by(faults(variant, &options).arg("--").args(&storm))] {
+        let all = sum(&said.totals, |_| true);
+        assert_eq!(said.events.len() as u64 + u(&said.end["lost"]), all.0 + all.1);
+        // No thread has more than it says itself; what is not in its row is in the one without a thread.
+        let (mut told, mut counted) = (0, 0);
+        for truth in &said.truth {
+            let row = sum(&said.totals, |t| t["tid"] == truth["tid"]);
+            assert!(row.0 <= u(&truth["major"]) && row.1 <= u(&truth["minor"]), "{truth}: {row:?}");
+            told += u(&truth["major"]) + u(&truth["minor"]);
+            counted += row.0 + row.1;
+        }
+        let rest = sum(&said.totals, |t| t["pid"].is_null());
+        assert_eq!(counted + rest.0 + rest.1, told);
+    }
+}
+
+/// Only what it does meanwhile is counted.
+pub fn a_running_process(_: &'static str) {
+    let _level = Level::of("2");
+    for by in ["thread", "process"] {
+        let words = fixture("on-demand");
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
+            .uid(65534)
+            .gid(65534)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut to, mut out) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut ask = |pages: u64| {
+            writeln!(to, "{pages}").unwrap();
+            let mut line = String::new();
+            out.read_line(&mut line).unwrap();
+            let mut words = line.split_whitespace().map(|word| word.parse::<u64>().unwrap());
+            (words.next().unwrap(), words.next().unwrap())
+        };
+        ask(10);
+        let before = ask(1000);
+        let mut command = faults("auto", &["--by", by, "-i", "50", "-p", &child.id().to_string()]);
+        command.uid(65534).gid(65534);
+        let trapline = Beside::start(command);
+        ask(300);
+        let after = ask(4000);
+        let said = trapline.interrupt();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(said.header["variant"], "rootless");
+        assert_eq!(sum(&said.totals, |_| true), (after.0 - before.0, after.1 - before.1));
+        assert_eq!(sum(&said.rows, |_| true), sum(&said.totals, |_| true));
+        assert_eq!((said.totals.len(), u(&said.totals[0]["pid"])), (1, u64::from(child.id())));
+    }
+}
+
+pub fn what_cannot_be_is_said(_: &'static str) {
+    let level = Level::of("2");
+    one_line(&as_nobody(&mut faults("auto", &["-d", "100"])), 3, "they have to be named");
+    let mut other = spawn(&fixture("on-demand"));
+    let pid = other.id().to_string();
+    for variant in ["auto", "rootless"] {
+        let why = "belongs to another user (uid 0)";
+        one_line(&as_nobody(&mut faults(variant, &["-d", "100", "-p", &pid])), 3, why);
+    }
+    other.kill().unwrap();
+    other.wait().unwrap();
+    for (options, why) in [
+        (&["-d", "100"][..], "one's own processes only"),
+        (&["--by", "stack", "--", "true"], "does not take stacks"),
+        (&["--by", "cause", "--", "true"], "does not see what a fault is for"),
+        (&["--log-step", "5", "--", "true"], "cannot count in the kernel"),
+        (&["--comm", "true", "--", "true"], "without other filters"),
+    ] {
+        one_line(&faults("rootless", options).output().unwrap(), 2, why);
+    }
+    drop(level);
+    if place() == Place::Vm {
+        // Debian's own level. A kernel that does not have it goes on as with 2.
+        let _level = Level::of("3");
+        let output = as_nobody(faults("auto", &["-d", "100"]).args(["--", "true"]));
+        if !output.status.success() {
+            one_line(&output, 3, "kernel.perf_event_paranoid is 3");
+        }
+    }
+}
