@@ -104,7 +104,7 @@ fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
         (By::Span, _) => {
             Some("it cannot put probes into functions: thread, process and file it can tell apart")
         }
-        (_, Events::Steps(_)) => Some("it cannot count in the kernel, and so would send messages late"),
+        (_, Events::Steps { .. }) => Some("it cannot count in the kernel, and so would send messages late"),
         _ if filter.tid.is_some() || filter.comm.is_some() || filter.cgroup.is_some() => {
             Some("it takes whole processes: -p PID, or -- COMMAND, without other filters")
         }
