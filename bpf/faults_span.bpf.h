@@ -168,6 +168,25 @@ static __always_inline void leave_marked(struct span_stack *s, u32 span, u64 pla
 	trim(s);
 }
 
+/* Empty. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} nowhere SEC(".maps");
+
+/*
+ * From 6.13 on the kernel gives a program of this type a stack of the processor's, and trusts that the program cannot
+ * run there twice at once. That does not hold for uprobes on kernels that preempt them (seen on 7.3: figures of another
+ * thread, and a crash). A program that has a tail call anywhere keeps the thread's own stack; this one never happens.
+ */
+#define SPAN_OWN_STACK(ctx)                                                                                            \
+	do {                                                                                                           \
+		if (config.group == ~0u)                                                                               \
+			bpf_tail_call(ctx, &nowhere, 0);                                                               \
+	} while (0)
+
 static __always_inline int span_begins(struct pt_regs *ctx, bool mark)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -178,6 +197,7 @@ static __always_inline int span_begins(struct pt_regs *ctx, bool mark)
 	struct span_stack *s;
 	struct span_frame *f;
 
+	SPAN_OWN_STACK(ctx);
 	if (!t || span >= SPANS_MAX)
 		return 0;
 	s = bpf_task_storage_get(&span_stacks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -255,6 +275,7 @@ static __always_inline int span_ends(struct pt_regs *ctx, bool mark)
 	bool found = false;
 	u32 depth;
 
+	SPAN_OWN_STACK(ctx);
 	if (!t)
 		return 0;
 	depth = s ? s->depth : 0;

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
-use crate::run::{Place, lines, place, scratch, trapline, u};
+use crate::run::{MISSED, Place, lines, place, scratch, trapline, u};
 
 const PAGE: u64 = 4096;
 
@@ -23,7 +24,7 @@ pub struct Run {
 /// `trapline access` by an engine, to a file, as JSON lines.
 pub fn access(engine: &str, arguments: &[&str]) -> (Command, std::path::PathBuf) {
     static SERIAL: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let serial = SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
     let file = scratch().join(format!("access-{}-{serial}.jsonl", std::process::id()));
     let mut command = trapline();
     command.args(["access", "--format", "jsonl", "-o"]).arg(&file);
@@ -53,6 +54,7 @@ impl Run {
             }
         }
         assert!(!run.end.is_null(), "no end");
+        MISSED.fetch_add(u(&run.end["missed"]), Ordering::Relaxed);
         std::fs::remove_file(file).unwrap();
         run
     }
@@ -206,7 +208,13 @@ pub fn every_touch_on_every_memory(engine: &'static str) {
                 judged.wrong.len()
             );
             assert!(judged.wrong.is_empty(), "{on}: {:#?}", judged.wrong);
-            assert!(judged.seen == judged.due && judged.due > 150, "{on} {order}: {judged:?}");
+            // Kernels that preempt programs skip one that would interrupt itself, and an access with it.
+            let missed = (judged.due - judged.seen) as u64;
+            assert!(
+                missed <= u(&run.end["missed"]) && judged.due > 150,
+                "{on} {order}: {judged:?} {}",
+                run.end
+            );
             assert_eq!(run.end["lost"], 0);
             let accesses = run.accesses();
             // The last ones may come when the target has gone, and with it the list of its mappings.

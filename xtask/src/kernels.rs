@@ -38,7 +38,7 @@ pub const KERNELS: &[Kernel] = &[
     Kernel { name: "6.1-kvm", packages: DEBIAN_6_1, append: "", tests: "kvm::counts" },
     Kernel { name: "7.3-kvm", packages: SPLIT_7_3, append: "", tests: "kvm::counts" },
     Kernel { name: "6.1-access", packages: DEBIAN_6_1, append: "", tests: "access::numa" },
-    Kernel { name: "6.12-access", packages: DEBIAN_6_12, append: "", tests: "access::numa" },
+    Kernel { name: "6.12-access", packages: DEBIAN_6_12, append: "", tests: "access::numa::the_settings" },
     Kernel { name: "7.3-access", packages: SPLIT_7_3, append: "", tests: "access::every_touch" },
     Kernel { name: "6.12-ftrace", packages: DEBIAN_6_12, append: "", tests: "the_function_tracer" },
     Kernel { name: "6.12-integrity", packages: DEBIAN_6_12, append: "lockdown=integrity", tests: LOCKDOWN },

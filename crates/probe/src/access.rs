@@ -362,6 +362,7 @@ impl Tool for Access {
             losses: vec![
                 ("unseen", self.unseen),
                 ("lives_lost", losses.lives),
+                ("missed", losses.missed),
                 ("refused", self.refused),
                 ("rounds", reached.rounds),
                 ("period_ns", reached.mean_ns),

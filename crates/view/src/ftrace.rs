@@ -105,12 +105,13 @@ pub(crate) fn reached(end: &End) -> [String; 2] {
     let ms = |ns: u64| ns as f64 / 1e6;
     [
         format!(
-            "{:.3} s, {} events, {} lost, {} unseen, {} lives lost, {} refused, {:.1} ms of our own processor time",
+            "{:.3} s, {} events, {} lost, {} unseen, {} lives lost, {} missed, {} refused, {:.1} ms of our own processor time",
             end.duration_ns as f64 / 1e9,
             end.events,
             end.lost,
             of("unseen"),
             of("lives_lost"),
+            of("missed"),
             of("refused"),
             ms(end.self_ns)
         ),

@@ -98,6 +98,8 @@ impl Seen {
 pub(crate) struct Losses {
     pub(crate) events: u64,
     pub(crate) lives: u64,
+    /// How often the kernel skipped a program that would have interrupted itself.
+    pub(crate) missed: u64,
 }
 
 /// Both objects, attached.
@@ -179,7 +181,8 @@ impl Probes {
 
     pub(crate) fn losses(&self) -> Result<Losses> {
         let events: FaultsLosses = self.faults.read(".bss.losses")?;
-        Ok(Losses { events: events.events, lives: self.lives.read(".bss.lost")? })
+        let missed = self.faults.missed(|_| true)? + self.lives.missed(|_| true)?;
+        Ok(Losses { events: events.events, lives: self.lives.read(".bss.lost")?, missed })
     }
 
     /// Becomes readable when accesses wait.
