@@ -183,6 +183,36 @@ impl Said {
     pub fn is_but_for_missed(&self, count: u64, expected: u64, each: u64) -> bool {
         count <= expected && expected - count <= each * u(&self.end["missed"])
     }
+
+    pub fn of(output: &Output) -> Self {
+        Self::parse(&output.stdout, &String::from_utf8_lossy(&output.stderr))
+    }
+
+    pub fn parse(stdout: &[u8], stderr: &str) -> Self {
+        let (mut header, mut end) = (Value::Null, Value::Null);
+        let (mut rows, mut events, mut totals, mut truth) = (vec![], vec![], vec![], vec![]);
+        for line in lines(stdout) {
+            match line["type"].as_str() {
+                Some("header") => header = line,
+                Some("row") => rows.push(line),
+                Some("event") => events.push(line),
+                Some("total") => totals.push(line),
+                Some("end") => end = line,
+                Some("truth") => truth.push(line),
+                _ => panic!("unknown line {line}"),
+            }
+        }
+        assert!(!end.is_null(), "no end; standard error: {stderr}");
+        MISSED.fetch_add(end["missed"].as_u64().unwrap_or(0), Ordering::Relaxed);
+        Self { header, rows, events, totals, end, truth }
+    }
+
+    /// Runs a command to its end, which must be a good one.
+    pub fn by(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        Self::of(&output)
+    }
 }
 
 /// The sum of (major, minor) over records that satisfy a condition.
