@@ -227,7 +227,7 @@ mod tests {
                2      0.01          6          5    83.33
                3      0.01          6          3    50.00
 
-        0.120 s, 6 events, 0 lost, 0 unseen, 0 lives lost, 0 refused, 1.0 ms of our own processor time
+        0.120 s, 6 events, 0 lost, 0 unseen, 0 lives lost, 0 missed, 0 refused, 1.0 ms of our own processor time
         100 rounds, one each 1.200 ms (99 % within 0.000 ms, longest 0.000 ms); 0.0 ms in resets, 0.0 ms in the faults they caused; 0 B out of sight
         a page counts once between two rounds; 0 further faults of the same access left out, 0 accesses untracked, 0 shown in a later window
         ");
@@ -254,7 +254,7 @@ mod tests {
 
         Reuse distance, in different pages between two accesses to a page: none
 
-        0.120 s, 0 events, 0 lost, 0 unseen, 0 lives lost, 0 refused, 1.0 ms of our own processor time
+        0.120 s, 0 events, 0 lost, 0 unseen, 0 lives lost, 0 missed, 0 refused, 1.0 ms of our own processor time
         100 rounds, one each 1.200 ms (99 % within 0.000 ms, longest 0.000 ms); 0.0 ms in resets, 0.0 ms in the faults they caused; 0 B out of sight
         a page counts once between two rounds; 0 further faults of the same access left out, 0 accesses untracked, 0 shown in a later window
         ");
