@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
 use terminal_size::{Height, terminal_size};
 use trapline_model::{Item, Schema, Sink};
-use trapline_view::{Csv, Flame, FlameForm, JsonLines, Screen, Table};
+use trapline_view::{Csv, Flame, FlameForm, JsonLines, Screen, Table, end_line};
 
 use crate::cli::{Format, Weight};
 
@@ -74,7 +74,9 @@ fn open_any(
         Format::Svg => Box::new(Flame::new(out, FlameForm::Svg, weight)),
         Format::Csv => Box::new(Csv::new(out, schema).with_context(|| format!("cannot write to {name}"))?),
     };
-    Ok(Named { sink, name })
+    // Its lines have no place for what was lost: readers of that form know stacks only.
+    let tells_end = format == Format::Folded;
+    Ok(Named { sink, name, tells_end })
 }
 
 /// A tool's own form, which is not for people.
@@ -86,7 +88,7 @@ pub(crate) fn to(output: Option<&Path>, sink: impl FnOnce(Out) -> Box<dyn Sink>)
         bail!("this form is not for a terminal: give -o FILE");
     }
     let (out, name) = destination(output)?;
-    Ok(Named { sink: sink(out), name })
+    Ok(Named { sink: sink(out), name, tells_end: false })
 }
 
 /// A file, or standard output, and what messages call it.
@@ -117,6 +119,8 @@ pub(crate) fn form(format: Option<Format>, output: Option<&Path>) -> Result<Form
 pub(crate) struct Named {
     sink: Box<dyn Sink>,
     name: String,
+    /// Standard error gets what a run saw and lost.
+    tells_end: bool,
 }
 
 impl Named {
@@ -125,7 +129,14 @@ impl Named {
     /// # Errors
     /// When it cannot be written; the message names the file.
     pub(crate) fn take(&mut self, item: &Item) -> Result<()> {
-        self.sink.take(item).with_context(|| format!("cannot write to {}", self.name))
+        self.sink.take(item).with_context(|| format!("cannot write to {}", self.name))?;
+        if let Item::End(end) = item
+            && self.tells_end
+        {
+            // Nobody may be listening.
+            let _ = writeln!(io::stderr(), "trapline: {}", end_line(end));
+        }
+        Ok(())
     }
 }
 

@@ -328,10 +328,13 @@ pub fn the_period_is_what_is_wished(engine: &'static str) {
     );
     assert_eq!(run.header["every_ns"], 20_000_000);
     let period = u(&run.end["period_ns"]);
-    // Never shorter; how much longer is the machine's to say, when others keep it busy.
-    assert!((19_900_000..400_000_000).contains(&period), "{period} ns");
+    let rounds = u(&run.end["rounds"]);
+    // Not shorter, but for a first round that was late by less than a period; how much longer is the machine's to say,
+    // when others keep it busy.
+    assert!(rounds > 1 && (period + 1) * rounds >= 20_000_000 * (rounds - 1), "{period} ns, {rounds} rounds");
+    assert!(period < 400_000_000, "{period} ns");
     let judged = judge(&run, |_, _| true);
     // 400 touches of each page, 2 ms apart or more: each reset shows each page once at most.
-    let resets = u(&run.end["rounds"]) as usize + 1;
+    let resets = rounds as usize + 1;
     assert!(judged.wrong.is_empty() && judged.seen > 16 && judged.seen <= 16 * resets, "{judged:?}");
 }

@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Command;
+use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
 use crate::refuse::one_line;
-use crate::run::{Beside, Said, faults, fixture, runs, scratch, spawn, sum, u};
+use crate::run::{Beside, MISSED, Said, faults, fixture, runs, scratch, spawn, sum, u};
 
 /// The rows whose stack has these user functions innermost.
 fn of_chain(records: &[Value], chain: &str) -> (u64, u64) {
@@ -119,18 +120,33 @@ pub fn flame_graphs(variant: &'static str) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
         command.args(["faults", "--by", "stack", "--variant", variant, "-o", path.to_str().unwrap()]);
         let output = command.args(options).arg("--").args(fixture("chains")).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
         let truth = String::from_utf8(output.stdout).unwrap();
-        (std::fs::read_to_string(path).unwrap(), truth)
+        (std::fs::read_to_string(path).unwrap(), truth, said)
     };
-    let (folded, truth) = written("chains.folded", &[]);
+    let (folded, truth, said) = written("chains.folded", &[]);
+    // The form has no place for what was lost, so standard error says it.
+    let of = |name: &str| -> u64 {
+        let figures = said.strip_prefix("trapline: ").unwrap_or_else(|| panic!("{said}")).split(", ");
+        figures
+            .filter_map(|figure| figure.trim().split_once(' '))
+            .find(|(_, n)| *n == name)
+            .unwrap()
+            .0
+            .parse()
+            .unwrap()
+    };
+    MISSED.fetch_add(of("missed"), Ordering::Relaxed);
+    let weights = folded.lines().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap());
+    assert_eq!(weights.sum::<u64>(), of("events"));
     let truth: Vec<Value> = truth.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for (chain, faults, _) in chains(&truth).into_iter().filter(|(chain, ..)| !chain.ends_with("reads")) {
         let lines = folded.lines().filter_map(|line| line.rsplit_once(' '));
         let n: u64 = lines.filter(|(s, _)| s.ends_with(&chain)).map(|(_, n)| n.parse::<u64>().unwrap()).sum();
         assert_eq!(n, faults.1, "{chain} in {folded}");
     }
-    let (svg, _) = written("chains.svg", &["--weight", "time"]);
+    let (svg, ..) = written("chains.svg", &["--weight", "time"]);
     for text in ["Time in page faults", "chain_middle (", "do_syscall_64 ("] {
         assert!(svg.contains(text), "{text} in {svg}");
     }

@@ -24,4 +24,4 @@ pub use jsonl::JsonLines;
 pub use kvm::{KvmForm, KvmTable};
 pub use lines::Lines;
 pub use summary::AccessSummary;
-pub use table::{Screen, Table};
+pub use table::{Screen, Table, end_line};

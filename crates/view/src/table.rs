@@ -88,7 +88,7 @@ impl<W: Write> Table<W> {
 }
 
 /// What a run saw and lost, in words.
-pub(crate) fn end_line(end: &End) -> String {
+pub fn end_line(end: &End) -> String {
     let mut text = format!(
         "{:.3} s, {} events, {} lost, sampled 1:{}, {:.1} ms of our own processor time",
         end.duration_ns as f64 / 1e9,

@@ -267,8 +267,10 @@ impl Resetter {
                 // It is the kernel that resets; we look.
                 every = numa::LOOK_EVERY;
             }
+            // What is late by less than a period is caught up with; what is later begins a new row of rounds.
+            let due = if began >= next + every { began } else { next };
             // A round that takes longer than the period leaves the target at least a quarter of its own length.
-            next = (next + every).max(Instant::now() + busy / 4).max(began + every / 2);
+            next = (due + every).max(Instant::now() + busy / 4).max(began + every / 2);
         }
     }
 
