@@ -29,7 +29,7 @@ pub const EVENT: &Schema = &[
         "the instruction, in user mode, that accessed or called the kernel",
     ),
     field("addr", Unit::Address, Kind::Label, "the address that was accessed"),
-    field("file", Unit::None, Kind::Label, "what is mapped there: a path, [heap], [stack]"),
+    field("file", Unit::None, Kind::Label, "what is mapped there: a path, or in brackets a sort of memory"),
     field("offset", Unit::Bytes, Kind::Label, "where in that file"),
     field(
         "symbol",
@@ -122,7 +122,7 @@ pub struct Page {
     pub ip: Option<u64>,
     /// The address.
     pub addr: u64,
-    /// What is mapped there.
+    /// What is mapped there: a path, or in brackets a sort of memory; nothing if that is not known.
     pub file: Option<String>,
     /// Where in the file, bytes.
     pub offset: Option<u64>,

@@ -292,7 +292,6 @@ impl Tool for Access {
             ("reset", self.engine.name().into()),
             ("every_ns", (self.every.as_nanos() as u64).into()),
             ("max_overhead_percent", self.max_overhead.map(|share| (share * 100.0).round() as u64).into()),
-            ("changed", self.names.as_ref().and_then(Targets::mounted).into()),
             ("symbols", self.functions.as_ref().map(|_| 1u64).into()),
             ("changed", Some(self.changed.join("; ")).filter(|words| !words.is_empty()).as_deref().into()),
             ("sight", self.sight.as_ref().map(Coverage::words).as_deref().into()),

@@ -59,7 +59,7 @@ impl<W: Write> Ftrace<W> {
                 symbol => write!(self.out, " {}", visible(symbol))?,
             }
             match (text(record, "file"), number(record, "offset")) {
-                ("", _) => write!(self.out, " [anon]")?,
+                ("", _) => write!(self.out, " [unknown]")?,
                 (file, Some(offset)) => write!(self.out, " {}+{offset:#x}", visible(file))?,
                 (file, None) => write!(self.out, " {}", visible(file))?,
             }
@@ -221,6 +221,6 @@ mod tests {
         assert!(told(named).ends_with("e5b8 a\\x0ab [stack] first\n"));
         let in_file = Page { file: Some("/a".into()), offset: Some(0x5b8), ..page.clone() };
         assert!(told(in_file).ends_with("e5b8 - /a+0x5b8\n"));
-        assert!(told(Page { file: None, ..page }).ends_with("e5b8 - [anon]\n"));
+        assert!(told(Page { file: None, ..page }).ends_with("e5b8 - [unknown]\n"));
     }
 }

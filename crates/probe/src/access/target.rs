@@ -147,7 +147,7 @@ impl Target {
                 way: sighting.way,
                 ip: sighting.ip,
                 addr,
-                file: mapping.map(|m| m.name.clone()).filter(|name| !name.is_empty()),
+                file: mapping.map(|m| m.shown().to_owned()),
                 offset: mapping.filter(|m| m.inode != 0).map(|m| addr - m.start + m.offset),
                 symbol: None,
                 first,

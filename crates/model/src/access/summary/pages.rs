@@ -75,7 +75,7 @@ impl Pages {
         if let Some(&number) = self.numbers.get(&(access.space, access.page())) {
             let page = &mut self.all[number as usize];
             // A mapping without a name may be one that the tracer had not looked up yet.
-            if page.mapping != access.mapping && !words.is_anon(access.mapping) {
+            if page.mapping != access.mapping && !words.is_unknown(access.mapping) {
                 page.mapping = access.mapping;
             }
             return Some((number, false));

@@ -28,7 +28,12 @@ const ADDR: Field = shown(field("addr", Unit::Address, Kind::Key, "the page"), "
 const OFFSET: Field =
     shown(field("offset", Unit::Bytes, Kind::Label, "where in the file it begins"), "OFFSET", 10, Show::Hex);
 const FILE: Field = shown(
-    field("file", Unit::None, Kind::Label, "what is mapped there: a path, [heap], [stack], [anon]"),
+    field(
+        "file",
+        Unit::None,
+        Kind::Label,
+        "what is mapped there: a path, [heap], [stack], [anon]; [unknown] if it was gone before we could look",
+    ),
     "FILE",
     6,
     Show::Text,

@@ -208,10 +208,10 @@ fn mappings_by_hand() {
         shown,
         [
             ("/lib/a.so", Value::U64(at(3)), [3, 2, 1, 1, 1, at(1000), at(1002)]),
-            ("[anon]", Value::Null, [2, 2, 1, 1, 0, at(2000), at(2257)]),
+            ("[unknown]", Value::Null, [2, 2, 1, 1, 0, at(2000), at(2257)]),
             ("[heap]", Value::U64(0), [2, 1, 0, 2, 0, at(5000), at(5001)]),
             ("/lib/a.so", Value::U64(0), [1, 1, 1, 0, 0, at(1002), at(1003)]),
-            ("[anon]", Value::Null, [1, 1, 0, 1, 0, at(2513), at(2514)]),
+            ("[unknown]", Value::Null, [1, 1, 0, 1, 0, at(2513), at(2514)]),
         ]
     );
     assert!(rows.iter().all(|row| text(row, "comm") == "prog" && number(row, "from_ns") == START));

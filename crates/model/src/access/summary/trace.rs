@@ -72,8 +72,8 @@ pub(in crate::access) struct Words {
     all: Vec<Mapping>,
 }
 
-/// A mapping without a name.
-const ANON: &str = "[anon]";
+/// Memory whose mapping was not known: it was not read yet, or not any more.
+const UNKNOWN: &str = "[unknown]";
 /// What did not get a number any more.
 const OTHERS: &str = "[others]";
 
@@ -131,7 +131,7 @@ impl Words {
 
     fn mapping(&mut self, file: Option<&str>, shift: Option<u64>) -> u32 {
         let (name, shift) =
-            if self.all.len() < MOST_MAPPINGS { (file.unwrap_or(ANON), shift) } else { (OTHERS, None) };
+            if self.all.len() < MOST_MAPPINGS { (file.unwrap_or(UNKNOWN), shift) } else { (OTHERS, None) };
         let file = match self.files.get(name) {
             Some(&file) => file,
             None => {
@@ -168,9 +168,9 @@ impl Words {
         &self.names[self.all[mapping as usize].file as usize]
     }
 
-    /// Whether it is memory without a name, of which it may only not be known yet what it is.
-    pub(in crate::access) fn is_anon(&self, mapping: u32) -> bool {
-        self.file(mapping) == ANON
+    /// Whether it was not known what is mapped.
+    pub(in crate::access) fn is_unknown(&self, mapping: u32) -> bool {
+        self.file(mapping) == UNKNOWN
     }
 
     /// Where in the file a page is, if it is in a file.
