@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use crate::fixture::{Memory, PAGE, map, map_of, read_all, touch};
 use crate::provoke::{Means, Provoked, each_page};
@@ -30,6 +31,15 @@ fn ioctl<const N: usize>(fd: &OwnedFd, request: u64, mut words: [u64; N]) {
     assert_eq!(done, 0, "{request:#x}: {}", std::io::Error::last_os_error());
 }
 
+/// Waits until the first thread, which takes the faults, sleeps: a fault of shared memory is known by that, and on a busy
+/// machine the answer could come before it.
+fn wait_for_sleep() {
+    let place = format!("/proc/self/task/{}/wchan", std::process::id());
+    while std::fs::read_to_string(&place).unwrap() == "0" {
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
 /// Answers each fault until the descriptor has no memory left to look after, which is when the process ends.
 fn serve(fd: &OwnedFd) {
     let page = [7u64; PAGE / 8];
@@ -40,6 +50,7 @@ fn serve(fd: &OwnedFd) {
         assert_eq!(n, 32);
         let [event, flags, addr, _] = message;
         assert_eq!(event as u8, EVENT_PAGEFAULT);
+        wait_for_sleep();
         let addr = addr & !(PAGE as u64 - 1);
         if flags & FLAG_WP != 0 {
             ioctl(fd, WRITEPROTECT, [addr, PAGE as u64, 0]);

@@ -34,6 +34,9 @@ fn command(variant: &str, spans: &[String], options: &[&str], words: &[&str]) ->
         command.args(["--span", span]);
     });
     command.arg("--").args(words);
+    // After a fork the kernel's next write to a thread's rseq area is a fault, whenever a preemption makes it write: now
+    // within a span, now between its end and our look at getrusage.
+    command.env("GLIBC_TUNABLES", "glibc.pthread.rseq=0");
     command
 }
 
