@@ -16,13 +16,13 @@ const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 
 /// The kernel's own level of what users may have (2), as long as it is there: Debian's kernels begin with a level of
 /// their own that lets users have nothing.
-struct Level {
+pub struct Level {
     before: String,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Level {
-    fn of(level: &str) -> Self {
+    pub fn of(level: &str) -> Self {
         static ONE: Mutex<()> = Mutex::new(());
         let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let before = fs::read_to_string(PARANOID).unwrap();
@@ -40,11 +40,11 @@ impl Drop for Level {
 }
 
 /// The files that nobody could not make.
-fn make_files() {
+pub fn make_files() {
     (0..3).for_each(|seed| drop(cold_file(&format!("kinds-{seed}"), 8)));
 }
 
-fn nobody(options: &[&str], fixture: &[String]) -> Said {
+pub fn nobody(options: &[&str], fixture: &[String]) -> Said {
     // No variant is named: it is the one that works.
     let output = as_nobody(faults("auto", options).arg("--").args(fixture));
     assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
@@ -202,13 +202,16 @@ pub fn what_cannot_be_is_said(_: &'static str) {
     other.wait().unwrap();
     for (options, why) in [
         (&["-d", "100"][..], "one's own processes only"),
-        (&["--by", "stack", "--", "true"], "does not take stacks"),
+        (&["--by", "stack", "--weight", "time", "--", "true"], "--weight count"),
+        (&["--by", "stack", "--stacks", "1:4", "-v", "--", "true"], "records every fault"),
         (&["--by", "cause", "--", "true"], "does not see what a fault is for"),
         (&["--log-step", "5", "--", "true"], "cannot count in the kernel"),
         (&["--comm", "true", "--", "true"], "without other filters"),
     ] {
         one_line(&faults("rootless", options).output().unwrap(), 2, why);
     }
+    let weighed = as_nobody(&mut faults("auto", &["--by", "stack", "--weight", "time", "--", "true"]));
+    one_line(&weighed, 3, "--weight count");
     drop(level);
     if place() == Place::Vm {
         // Debian's own level. A kernel that does not have it goes on as with 2.

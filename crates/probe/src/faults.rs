@@ -1,6 +1,7 @@
 //! Page faults: attaches a variant of `bpf/faults.bpf.c` and reads it.
 
 mod causes;
+mod chains;
 mod files;
 mod groups;
 mod options;
