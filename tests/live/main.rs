@@ -150,6 +150,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::rootless::stack::many_short_ones", needs: OWN, variants: ROOTLESS, test: rootless_stack::many_short_ones },
     Case { name: "faults::rootless::stack::a_part_of_them", needs: OWN, variants: ROOTLESS, test: rootless_stack::a_part_of_them },
     Case { name: "faults::rootless::stack::flame_graphs", needs: OWN, variants: ROOTLESS, test: rootless_stack::flame_graphs },
+    Case { name: "faults::rootless::the_doctor_has_tried_it", needs: OWN, variants: ROOTLESS, test: rootless::the_doctor_has_tried_it },
     Case { name: "faults::refuse::without_privileges", needs: ROOT, variants: AUTO, test: refuse::without_privileges },
     Case { name: "faults::refuse::a_full_disk", needs: ROOT, variants: AUTO, test: refuse::a_full_disk },
     Case { name: "faults::refuse::a_closed_pipe", needs: ROOT, variants: AUTO, test: refuse::a_closed_pipe },

@@ -6,7 +6,7 @@ mod files;
 mod groups;
 mod options;
 mod recipe;
-mod rootless;
+pub(crate) mod rootless;
 mod span;
 mod stacks;
 mod steps;

@@ -10,6 +10,7 @@ mod member;
 mod place;
 mod stacked;
 mod task;
+mod trial;
 
 use std::collections::HashMap;
 use std::fs;
@@ -26,6 +27,7 @@ use self::census::Census;
 use self::groups::Groups;
 use self::stacked::Stacked;
 use self::task::Counts;
+pub(crate) use self::trial::refusal as tried;
 use super::{Events, Faults, Options, Stacks, whose};
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
@@ -34,7 +36,7 @@ use crate::system;
 use crate::variant::{OpenError, Refused};
 
 /// The variant's name.
-const NAME: &str = "rootless";
+pub(crate) const NAME: &str = "rootless";
 
 /// The tool, without a kernel half.
 #[derive(Debug)]
@@ -285,6 +287,10 @@ fn explain(error: anyhow::Error, pid: Option<u32>) -> OpenError {
     if io.raw_os_error() == Some(libc::EMFILE) {
         let why = "too many threads for the descriptors that one may have";
         return OpenError::Other(anyhow!("{why}: raise the limit (ulimit -n), or name fewer processes"));
+    }
+    if io.raw_os_error() == Some(libc::ENOSYS) {
+        let remedy = "this kernel has no perf events, or a container hides them: run outside, or as root";
+        return OpenError::Refused(vec![refusal(errno, text, remedy.into())]);
     }
     if !is_refusal(io) {
         return OpenError::Other(error);
