@@ -188,7 +188,7 @@ pub(crate) enum Format {
 pub(crate) enum Weight {
     /// Faults
     Count,
-    /// Time in faults
+    /// Time in faults; not with the variant rootless, which times nothing
     Time,
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Args {
     repair: bool,
 }
 
-/// Reports, and gives the exit status: 0 if every tool has a variant that works. A tool about something that this machine
+/// Reports, and gives the exit status: 0 if every tool has a variant that works, for any process. A tool about something that this machine
 /// does not have does not count.
 ///
 /// # Errors
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     };
     let works = |tool| {
         machine.lacks.iter().any(|(lacking, _)| *lacking == tool)
-            || variants.iter().any(|of| of.tool == tool && of.refusal.is_none())
+            || variants.iter().any(|of| of.tool == tool && of.refusal.is_none() && !of.own_only)
     };
     Ok(if variants.iter().all(|of| works(of.tool)) { 0 } else { UNAVAILABLE })
 }

@@ -120,6 +120,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         by,
         spans: args.span.clone(),
         stacks: args.stacks,
+        needs_times: args.weight == Weight::Time,
         variant: args.live.variant.clone(),
         minor_latency: args.minor_latency,
         events,

@@ -23,6 +23,7 @@ mod provoke_uffd;
 mod reach;
 mod refuse;
 mod rootless;
+mod rootless_stack;
 mod run;
 mod sgx;
 mod sgx_driver;
@@ -144,6 +145,12 @@ const CASES: &[Case] = &[
     Case { name: "faults::rootless::a_storm_overruns_the_ring", needs: OWN, variants: ROOTLESS, test: rootless::a_storm_overruns_the_ring },
     Case { name: "faults::rootless::a_running_process", needs: OWN, variants: ROOTLESS, test: rootless::a_running_process },
     Case { name: "faults::rootless::what_cannot_be_is_said", needs: OWN, variants: ROOTLESS, test: rootless::what_cannot_be_is_said },
+    Case { name: "faults::rootless::stack::a_command", needs: OWN, variants: ROOTLESS, test: rootless_stack::a_command },
+    Case { name: "faults::rootless::stack::a_running_process", needs: OWN, variants: ROOTLESS, test: rootless_stack::a_running_process },
+    Case { name: "faults::rootless::stack::many_short_ones", needs: OWN, variants: ROOTLESS, test: rootless_stack::many_short_ones },
+    Case { name: "faults::rootless::stack::a_part_of_them", needs: OWN, variants: ROOTLESS, test: rootless_stack::a_part_of_them },
+    Case { name: "faults::rootless::stack::flame_graphs", needs: OWN, variants: ROOTLESS, test: rootless_stack::flame_graphs },
+    Case { name: "faults::rootless::the_doctor_has_tried_it", needs: OWN, variants: ROOTLESS, test: rootless::the_doctor_has_tried_it },
     Case { name: "faults::refuse::without_privileges", needs: ROOT, variants: AUTO, test: refuse::without_privileges },
     Case { name: "faults::refuse::a_full_disk", needs: ROOT, variants: AUTO, test: refuse::a_full_disk },
     Case { name: "faults::refuse::a_closed_pipe", needs: ROOT, variants: AUTO, test: refuse::a_closed_pipe },

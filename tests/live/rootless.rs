@@ -1,28 +1,30 @@
 //! Without any privilege: one's own processes, by perf software events and what the kernel tells everybody.
 
+#![allow(unsafe_code)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::fixture::cold_file;
 use crate::frame::as_nobody;
 use crate::refuse::one_line;
-use crate::run::{Beside, Place, Said, faults, fixture, place, runs, spawn, sum, u};
+use crate::run::{Beside, Place, Said, faults, fixture, lines, place, runs, spawn, sum, trapline, u};
 
 const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 
 /// The kernel's own level of what users may have (2), as long as it is there: Debian's kernels begin with a level of
 /// their own that lets users have nothing.
-struct Level {
+pub struct Level {
     before: String,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Level {
-    fn of(level: &str) -> Self {
+    pub fn of(level: &str) -> Self {
         static ONE: Mutex<()> = Mutex::new(());
         let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let before = fs::read_to_string(PARANOID).unwrap();
@@ -40,11 +42,11 @@ impl Drop for Level {
 }
 
 /// The files that nobody could not make.
-fn make_files() {
+pub fn make_files() {
     (0..3).for_each(|seed| drop(cold_file(&format!("kinds-{seed}"), 8)));
 }
 
-fn nobody(options: &[&str], fixture: &[String]) -> Said {
+pub fn nobody(options: &[&str], fixture: &[String]) -> Said {
     // No variant is named: it is the one that works.
     let output = as_nobody(faults("auto", options).arg("--").args(fixture));
     assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
@@ -202,13 +204,16 @@ pub fn what_cannot_be_is_said(_: &'static str) {
     other.wait().unwrap();
     for (options, why) in [
         (&["-d", "100"][..], "one's own processes only"),
-        (&["--by", "stack", "--", "true"], "does not take stacks"),
+        (&["--by", "stack", "--weight", "time", "--", "true"], "--weight count"),
+        (&["--by", "stack", "--stacks", "1:4", "-v", "--", "true"], "records every fault"),
         (&["--by", "cause", "--", "true"], "does not see what a fault is for"),
         (&["--log-step", "5", "--", "true"], "cannot count in the kernel"),
         (&["--comm", "true", "--", "true"], "without other filters"),
     ] {
         one_line(&faults("rootless", options).output().unwrap(), 2, why);
     }
+    let weighed = as_nobody(&mut faults("auto", &["--by", "stack", "--weight", "time", "--", "true"]));
+    one_line(&weighed, 3, "--weight count");
     drop(level);
     if place() == Place::Vm {
         // Debian's own level. A kernel that does not have it goes on as with 2.
@@ -218,4 +223,61 @@ pub fn what_cannot_be_is_said(_: &'static str) {
             one_line(&output, 3, "kernel.perf_event_paranoid is 3");
         }
     }
+}
+
+/// What the doctor says of it is what happens: as anybody, and where something forbids perf's events.
+pub fn the_doctor_has_tried_it(variant: &'static str) {
+    let _level = Level::of("2");
+    let row = |output: &Output| {
+        let is = |row: &serde_json::Value| row["tool"] == "faults" && row["variant"] == variant;
+        lines(&output.stdout).into_iter().find(is).unwrap()
+    };
+    let asked = || {
+        let mut command = trapline();
+        command.args(["doctor", "--format", "jsonl"]);
+        command
+    };
+    for output in [asked().output().unwrap(), as_nobody(&mut asked())] {
+        assert_eq!(row(&output)["attaches"], "yes");
+    }
+    // Where nothing else attaches it is used, and the tool does not work for all processes.
+    let table = as_nobody(trapline().arg("doctor"));
+    assert_eq!(table.status.code(), Some(3));
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains("faults   rootless     yes, and is used for one's own processes\n"), "{table}");
+    for (errno, name, remedy) in
+        [(libc::EPERM, "EPERM", "seccomp profile"), (libc::ENOSYS, "ENOSYS", "a container hides them")]
+    {
+        let row = row(&as_nobody(without_perf(&mut asked(), errno)));
+        assert_eq!((&row["attaches"], &row["errno"]), (&"no".into(), &name.into()), "{row}");
+        assert!(row["remedy"].as_str().unwrap().contains(remedy), "{row}");
+        let mut command = faults(variant, &["--", "true"]);
+        one_line(&as_nobody(without_perf(&mut command, errno)), 3, row["error"].as_str().unwrap());
+        let table = as_nobody(without_perf(trapline().arg("doctor"), errno));
+        let table = String::from_utf8(table.stdout).unwrap();
+        assert!(table.contains(&format!("faults   rootless     no   {name}\n")), "{table}");
+    }
+}
+
+/// As a container does it that keeps perf's events from what runs in it.
+fn without_perf(command: &mut Command, errno: i32) -> &mut Command {
+    let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let program = [
+        op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_perf_event_open as u32),
+        op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let forbid = move || {
+        let filter = program.as_ptr().cast_mut();
+        let program = libc::sock_fprog { len: program.len() as u16, filter };
+        let allowed = |n: libc::c_int| if n == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+        // SAFETY: numbers, and a program that outlives the call.
+        unsafe {
+            allowed(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+            allowed(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program))
+        }
+    };
+    // SAFETY: it makes system calls only, and takes no memory.
+    unsafe { command.pre_exec(forbid) }
 }

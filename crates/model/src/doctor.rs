@@ -80,6 +80,8 @@ pub struct Variant {
     pub variant: &'static str,
     /// Why it cannot be used here; nothing if it attaches.
     pub refusal: Option<Refusal>,
+    /// What it sees of one's own processes is all that it sees: where nothing else attaches, the tool works in part.
+    pub own_only: bool,
 }
 
 /// One program of one tool, loaded for itself.

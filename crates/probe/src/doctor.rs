@@ -7,7 +7,7 @@ use trapline_model::faults::By;
 
 use crate::abi::{BY_TID, FaultsWalk, TrapFilter};
 use crate::access;
-use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, Stacks};
+use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, Stacks, rootless};
 use crate::kvm::{self, KvmRecipe};
 use crate::sgx::SgxRecipe;
 use crate::sgx_driver::Driver;
@@ -52,7 +52,12 @@ struct Tool {
 const TOOLS: &[Tool] = &[
     Tool {
         name: "faults",
-        variants: |tool| tried(tool, &faults()),
+        variants: |tool| {
+            let mut all = tried(tool, &faults());
+            // It has no kernel half.
+            all.push(Variant { tool, variant: rootless::NAME, refusal: rootless::tried(), own_only: true });
+            all
+        },
         programs: || variant::load_each(&faults()),
     },
     Tool { name: "kvm", variants: kvm, programs: || variant::load_each(&KvmRecipe::new(nobody())) },
@@ -62,7 +67,7 @@ const TOOLS: &[Tool] = &[
         // What sees the accesses is the faults tool's; this tool's variants are the engines that reset page tables.
         variants: |tool| {
             let engines = access::engines().into_iter();
-            engines.map(|(variant, refusal)| Variant { tool, variant, refusal }).collect()
+            engines.map(|(variant, refusal)| Variant { tool, variant, refusal, own_only: false }).collect()
         },
         programs: || variant::load_each(&access::lives()),
     },
@@ -115,14 +120,17 @@ fn kvm(tool: &'static str) -> Vec<Variant> {
         remedy: "load KVM on a machine that has it: modprobe kvm_intel, or modprobe kvm_amd".into(),
     };
     let all = recipe.variants().iter();
-    all.map(|of| Variant { tool, variant: of.name, refusal: Some(missing()) }).collect()
+    all.map(|of| Variant { tool, variant: of.name, refusal: Some(missing()), own_only: false }).collect()
 }
 
 /// Attaches each variant for a moment.
 fn tried(tool: &'static str, recipe: &impl Recipe) -> Vec<Variant> {
     let all = recipe.variants().iter();
-    all.map(|of| Variant { tool, variant: of.name, refusal: variant::try_variant(recipe, of).err() })
-        .collect()
+    all.map(|of| {
+        let refusal = variant::try_variant(recipe, of).err();
+        Variant { tool, variant: of.name, refusal, own_only: false }
+    })
+    .collect()
 }
 
 /// A thread that there never is, so that nothing is counted meanwhile.

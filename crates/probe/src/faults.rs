@@ -1,11 +1,12 @@
 //! Page faults: attaches a variant of `bpf/faults.bpf.c` and reads it.
 
 mod causes;
+mod chains;
 mod files;
 mod groups;
 mod options;
 mod recipe;
-mod rootless;
+pub(crate) mod rootless;
 mod span;
 mod stacks;
 mod steps;

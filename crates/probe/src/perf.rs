@@ -13,9 +13,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use anyhow::Context;
 
 pub(crate) use self::buffer::Buffer;
-pub(crate) use self::record::{Record, What};
-use self::record::{SAMPLE_OF_FAULT, SAMPLE_TYPE};
-pub(crate) use self::sampler::{Sampler, is_refusal};
+pub(crate) use self::record::{Calls, Record, What};
+use self::record::{SAMPLE_CALLCHAIN, SAMPLE_OF_FAULT, SAMPLE_TYPE};
+pub(crate) use self::sampler::{Recording, Sampler, is_refusal};
 
 const PERF_TYPE_SOFTWARE: u32 = 1;
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
@@ -31,6 +31,7 @@ const TASK: u64 = 1 << 13;
 const WATERMARK: u64 = 1 << 14;
 const MMAP_DATA: u64 = 1 << 17;
 const SAMPLE_ID_ALL: u64 = 1 << 18;
+const EXCLUDE_CALLCHAIN_KERNEL: u64 = 1 << 21;
 const MMAP2: u64 = 1 << 23;
 const COMM_EXEC: u64 = 1 << 24;
 const USE_CLOCKID: u64 = 1 << 25;

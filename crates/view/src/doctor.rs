@@ -35,6 +35,8 @@ pub fn doctor(out: &mut impl Write, machine: &Machine, variants: &[Variant]) -> 
     for of in variants {
         let verdict = match &of.refusal {
             Some(refusal) => format!("no   {}", refusal.errno.as_deref().unwrap_or("")),
+            None if of.own_only && used.contains(&of.tool) => "yes, for one's own processes".into(),
+            None if of.own_only => "yes, and is used for one's own processes".into(),
             None if used.contains(&of.tool) => "yes".into(),
             None if machine.lacks.iter().any(|(tool, _)| *tool == of.tool) => {
                 "yes, and would see nothing".into()

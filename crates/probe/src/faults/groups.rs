@@ -8,9 +8,9 @@ use libbpf_rs::{Iter, Link};
 use trapline_model::faults::{By, Cause, Group, Key, Ledger};
 
 use super::causes::facts;
+use super::chains::Chains;
 use super::figures;
 use super::files::Files;
-use super::stacks::Chains;
 use crate::abi::{self, FaultsGroup, FaultsGroupKey, FaultsStats};
 use crate::symbols::Whose;
 use crate::variant::Attached;

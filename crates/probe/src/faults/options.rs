@@ -75,6 +75,8 @@ pub struct Options {
     pub spans: Vec<String>,
     /// Of which faults the stack is taken.
     pub stacks: Stacks,
+    /// Figures are wanted that nobody has without times.
+    pub needs_times: bool,
     /// Only this variant, not the first that works.
     pub variant: Option<String>,
     /// Which minor faults are timed.

@@ -5,10 +5,14 @@
 //! thread as long as it lives, of a process until it is waited for, and then in what its parent has waited for.
 
 mod census;
+mod groups;
 mod member;
 mod place;
+mod stacked;
 mod task;
+mod trial;
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
@@ -20,15 +24,19 @@ use trapline_model::faults::{By, Ledger, Timing};
 use trapline_model::{Block, Event, Header, Value};
 
 use self::census::Census;
-use super::{Events, Faults, Options};
+use self::groups::Groups;
+use self::stacked::Stacked;
+use self::task::Counts;
+pub(crate) use self::trial::refusal as tried;
+use super::{Events, Faults, Options, Stacks, whose};
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
-use crate::perf::{Record, Sampler, What, is_refusal};
+use crate::perf::{Record, Recording, Sampler, What, is_refusal};
 use crate::system;
 use crate::variant::{OpenError, Refused};
 
 /// The variant's name.
-const NAME: &str = "rootless";
+pub(crate) const NAME: &str = "rootless";
 
 /// The tool, without a kernel half.
 #[derive(Debug)]
@@ -43,6 +51,8 @@ struct Rootless {
     /// Records of all kinds for which there was no room.
     dropped: u64,
     verbose: bool,
+    /// Of which faults the stack is taken, if rows are of stacks.
+    stacks: Option<Stacks>,
 }
 
 /// Attaches the first variant that works, or the one asked for: the last of them needs no privilege. Gives what a user
@@ -94,15 +104,20 @@ fn refusal(errno: Option<String>, error: String, remedy: String) -> Refused {
 fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
     let filter = &options.filter;
     match (options.by, options.events) {
-        (By::Cgroup, _) => {
-            Some("it does not know the cgroup of a thread that has ended: thread, process and file it can")
-        }
+        (By::Cgroup, _) => Some(
+            "it does not know the cgroup of a thread that has ended: thread, process, file and stack it can",
+        ),
         (By::Cause, _) => {
-            Some("it does not see what a fault is for: thread, process and file it can tell apart")
+            Some("it does not see what a fault is for: thread, process, file and stack it can tell apart")
         }
-        (By::Stack, _) => Some("it does not take stacks: thread, process and file it can tell apart"),
         (By::Span, _) => {
-            Some("it cannot put probes into functions: thread, process and file it can tell apart")
+            Some("it cannot put probes into functions: thread, process, file and stack it can tell apart")
+        }
+        (By::Stack, _) if options.needs_times => {
+            Some("it does not time faults, so frames cannot be as wide as their time: --weight count")
+        }
+        (By::Stack, Events::Faults) if matches!(options.stacks, Stacks::Sampled(_)) => {
+            Some("with -v it records every fault: without -v, or with --stacks all")
         }
         (_, Events::Steps { .. }) => Some("it cannot count in the kernel, and so would send messages late"),
         _ if filter.tid.is_some() || filter.comm.is_some() || filter.cgroup.is_some() => {
@@ -121,16 +136,30 @@ impl Rootless {
             return Err(OpenError::Unfit { variant: NAME, why });
         }
         options.filter.resolve(0).map_err(anyhow::Error::from)?;
-        let sampler = Sampler::new(options.ring_bytes as usize).map_err(|error| explain(error, None))?;
         let verbose = options.events == Events::Faults;
+        let stacks = (options.by == By::Stack).then_some(options.stacks);
+        let (mut minor, major) = stacks.map_or((Recording::EACH, Recording::EACH), stacked::recorded);
+        if verbose && minor.period == 0 {
+            minor = Recording::EACH;
+        }
+        let sampler = Sampler::new(options.ring_bytes as usize, minor, major);
+        let groups = match options.by {
+            By::File => Groups::Files(HashMap::new()),
+            By::Stack => {
+                let whose = whose(&options.filter, launch);
+                Groups::Stacks(Box::new(Stacked::new(whose, options.stacks)))
+            }
+            _ => Groups::None,
+        };
         let mut tool = Self {
-            sampler,
-            census: Census::new(options.by, launch.is_some(), verbose),
+            sampler: sampler.map_err(|error| explain(error, None))?,
+            census: Census::new(options.by, groups, launch.is_some(), verbose),
             ledger: Ledger::new(options.by, Timing::None),
             waiting: vec![],
             events: vec![],
             dropped: 0,
             verbose,
+            stacks,
         };
         match launch {
             Some(launch) => tool.watch(launch.pid(), true)?,
@@ -171,24 +200,34 @@ impl Rootless {
             if let What::Lost(n) = record.what {
                 self.dropped += n;
             }
-            let fault = self.census.take(&record, |event| self.sampler.is_major(event));
+            let fault = self.census.take(record, |event| self.sampler.is_major(event));
             self.events.extend(fault.map(|fault| fault.event()));
         }
     }
 
     /// Reads the counters, and after them what was recorded.
-    fn read(&mut self) {
+    fn read(&mut self) -> Result<()> {
         let counters = self.census.read();
+        if let Groups::Stacks(stacks) = &mut self.census.groups {
+            stacks.settle();
+            if stacks.want_count() {
+                let (minor, major) = self.sampler.count().context("cannot read the events")?;
+                stacks.count(Counts { major, minor });
+            }
+        }
         self.take(u64::MAX);
         self.census.settle(counters);
-        self.census.report(&mut self.ledger);
+        // Names take time, in which a user's small rings would overflow.
+        self.census.report(&mut self.ledger, || self.sampler.drain(&mut self.waiting));
+        Ok(())
     }
 }
 
 impl Tool for Rootless {
     fn header(&self) -> Header {
         let seen = if self.sampler.sees_kernel() { "seen" } else { "counted only" };
-        let settings = vec![("minor_latency", Value::Null), ("kernel_mode", seen.into())];
+        let mut settings = vec![("minor_latency", Value::Null), ("kernel_mode", seen.into())];
+        settings.extend(self.stacks.map(|stacks| ("stacks", stacks.to_string().as_str().into())));
         system::header("faults", NAME, settings)
     }
 
@@ -199,21 +238,27 @@ impl Tool for Rootless {
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
         self.take(system::monotonic_ns());
         events.append(&mut self.events);
+        if let Groups::Stacks(stacks) = &self.census.groups
+            && stacks.is_full_of_ended()
+        {
+            self.read()?;
+        }
         Ok(())
     }
 
     fn interval(&mut self, cumulative: bool) -> Result<Block> {
-        self.read();
+        self.read()?;
         Ok(self.ledger.interval(system::monotonic_ns(), cumulative))
     }
 
     fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
         self.sampler.stop();
-        self.read();
+        self.read()?;
         events.append(&mut self.events);
         let time_ns = system::monotonic_ns();
-        let counted = self.sampler.count().context("cannot read the events")?;
-        let lost = counted.saturating_sub(self.census.recorded);
+        let (minor, major) = self.sampler.count().context("cannot read the events")?;
+        let recorded = if self.sampler.records_each() { self.census.recorded } else { minor + major };
+        let lost = (minor + major).saturating_sub(recorded);
         if self.verbose {
             self.census.missing(time_ns, lost, |fault| events.push(fault.event()));
         }
@@ -224,7 +269,10 @@ impl Tool for Rootless {
             _ => 0,
         };
         let counted = sum("major") + sum("minor");
-        let losses = vec![("dropped", self.dropped), ("folded", self.ledger.folded())];
+        let mut losses = vec![("dropped", self.dropped), ("folded", self.ledger.folded())];
+        if let Groups::Stacks(stacks) = &self.census.groups {
+            losses.extend(stacks.losses());
+        }
         Ok(Last { rows, counted, lost, sampled: 1, losses, verbose: self.verbose, totals })
     }
 }
@@ -239,6 +287,10 @@ fn explain(error: anyhow::Error, pid: Option<u32>) -> OpenError {
     if io.raw_os_error() == Some(libc::EMFILE) {
         let why = "too many threads for the descriptors that one may have";
         return OpenError::Other(anyhow!("{why}: raise the limit (ulimit -n), or name fewer processes"));
+    }
+    if io.raw_os_error() == Some(libc::ENOSYS) {
+        let remedy = "this kernel has no perf events, or a container hides them: run outside, or as root";
+        return OpenError::Refused(vec![refusal(errno, text, remedy.into())]);
     }
     if !is_refusal(io) {
         return OpenError::Other(error);

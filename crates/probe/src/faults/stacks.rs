@@ -1,17 +1,13 @@
-//! What the kernel half calls a chain of calls, in words. See `bpf/faults_stack.bpf.h`.
+//! Chains of calls in words, whoever took them: the kernel half (`chains.rs`) or perf (`rootless/stacked.rs`).
 
-use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
-use bytemuck::{bytes_of, pod_read_unaligned};
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use trapline_model::faults::{Ledger, Stack};
+use anyhow::Result;
+use trapline_model::faults::{Process, Stack};
 
-use crate::abi::{self, FaultsChain, FaultsGroupKey};
+use crate::perf::Record;
 use crate::symbols::{Image, KERNEL, Lives, Name, Symbols, Whose, Why};
-use crate::variant::Attached;
 
 /// The kernel's own way from a fault to where it is handled: what lies within says nothing about who caused it.
 const ENTRIES: &[&str] = &["asm_exc_page_fault", "handle_mm_fault"];
@@ -19,68 +15,96 @@ const ENTRIES: &[&str] = &["asm_exc_page_fault", "handle_mm_fault"];
 const PROBES: &[&str] =
     &["bpf_", "arch_rethook", "kretprobe", "rethook", "ftrace_", "trace_call_bpf", "kprobe_"];
 
-/// Chains of calls, and the names of what is in them.
+/// The frames that the kernel walks, unless kernel.perf_event_max_stack was changed.
+const DEEPEST: usize = 127;
+
+/// Where calls were, in one of the two modes.
 #[derive(Debug)]
-pub(super) struct Chains {
-    map: MapHandle,
-    lives: Lives,
-    symbols: Symbols,
-    /// More frames than so many the kernel does not walk.
-    deepest: usize,
-    known: HashMap<[u64; 4], Known>,
-    groups: MapHandle,
-    /// Of processes that are forgotten.
-    past: Losses,
+pub(super) enum Chain {
+    /// In this mode there was none.
+    None,
+    /// There was no room for it.
+    Lost,
+    Taken {
+        /// Innermost first.
+        ips: Vec<u64>,
+        /// There were more.
+        deep: bool,
+    },
 }
 
-/// How many faults have a stack that is not whole.
-#[derive(Debug, Clone, Copy, Default)]
-struct Losses {
-    deep: u64,
-    unnamed: u64,
-    lost: u64,
-}
-
-impl Losses {
-    fn add(&mut self, known: &Known) {
-        for (sum, is) in
-            [(&mut self.deep, known.deep), (&mut self.unnamed, known.unnamed), (&mut self.lost, known.lost)]
-        {
-            *sum += if is { known.faults } else { 0 };
-        }
+impl Chain {
+    /// Of where the processor was, and where the calls return to: what comes after a call may be another function's.
+    pub(super) fn taken(ips: &[u64], deep: bool) -> Self {
+        let calls = ips.iter().enumerate();
+        Self::Taken { ips: calls.map(|(i, &ip)| ip.saturating_sub(u64::from(i > 0))).collect(), deep }
     }
 }
 
-/// What a key turned out to be.
-#[derive(Debug)]
-struct Known {
-    stack: Rc<Stack>,
+/// A chain that has its names.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    pub(super) stack: Rc<Stack>,
     /// Its outermost frames are missing.
     deep: bool,
     /// A frame has no name.
     unnamed: bool,
     /// There was no room for a chain.
     lost: bool,
-    /// How many faults there are of it.
-    faults: u64,
 }
 
-impl Chains {
-    pub(super) fn open(attached: &Attached, whose: Whose) -> Result<Self> {
+/// How many faults have a stack that is not whole.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Losses {
+    deep: u64,
+    unnamed: u64,
+    lost: u64,
+}
+
+impl Losses {
+    /// So many faults have this one.
+    pub(super) fn add(&mut self, named: &Named, faults: u64) {
+        for (sum, is) in
+            [(&mut self.deep, named.deep), (&mut self.unnamed, named.unnamed), (&mut self.lost, named.lost)]
+        {
+            *sum += if is { faults } else { 0 };
+        }
+    }
+
+    /// By the names under which they are told.
+    pub(super) fn named(self) -> Vec<(&'static str, u64)> {
+        vec![("deep", self.deep), ("unnamed", self.unnamed), ("chainless", self.lost)]
+    }
+}
+
+/// Names what is in chains, also of processes that have ended.
+#[derive(Debug)]
+pub(super) struct Naming {
+    lives: Lives,
+    symbols: Symbols,
+    /// More frames than so many the kernel does not walk.
+    pub(super) deepest: usize,
+}
+
+impl Naming {
+    /// Follows processes by itself.
+    ///
+    /// # Errors
+    /// When that is not allowed.
+    pub(super) fn watch(whose: Whose) -> Result<Self> {
+        Ok(Self::new(Lives::watch(whose)?))
+    }
+
+    /// Is told what processes do.
+    pub(super) fn told(whose: Whose) -> Self {
+        Self::new(Lives::told(whose))
+    }
+
+    fn new(mut lives: Lives) -> Self {
         let mut symbols = Symbols::new();
-        let mut lives = Lives::watch(whose)?;
         lives.adopt(&mut symbols);
         let limit = fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").unwrap_or_default();
-        let deepest = limit.trim().parse().unwrap_or(abi::CHAIN_LEN).min(abi::CHAIN_LEN);
-        Ok(Self {
-            map: attached.handle("chains")?,
-            groups: attached.handle("groups")?,
-            lives,
-            symbols,
-            deepest,
-            known: HashMap::new(),
-            past: Losses::default(),
-        })
+        Self { lives, symbols, deepest: limit.trim().parse().unwrap_or(DEEPEST) }
     }
 
     /// Learns what processes have done.
@@ -88,127 +112,86 @@ impl Chains {
         self.lives.drain(&mut self.symbols);
     }
 
+    /// Learns one thing that a process has done: not older than the one before.
+    pub(super) fn take(&mut self, record: &Record) {
+        self.lives.take(record, &mut self.symbols);
+    }
+
+    /// The address space that a process had at a moment, if its birth was seen.
+    pub(super) fn image(&self, pid: u32, time_ns: u64) -> Option<Image> {
+        self.lives.at(pid, time_ns).map(|(image, _)| image)
+    }
+
     /// Whether so many processes have ended that the room which theirs take is needed.
     pub(super) fn is_full_of_ended(&self) -> bool {
         self.lives.ended() >= 32
     }
 
-    /// Before the groups are read: whose faults are all in them by now.
+    /// Before what was counted is read: the faults of whoever is over are all in it by then.
     pub(super) fn settle(&mut self) {
-        self.follow();
         self.lives.settle();
     }
 
-    /// Makes room: forgets processes that were settled to be over, and has the kernel half forget them.
-    pub(super) fn forget(&mut self, ledger: &mut Ledger) {
-        let over = |key: &[u64; 4]| key[0] != abi::STACK_UNTAKEN && self.lives.is_over(key[0] as u32, key[1]);
-        let (over, known): (HashMap<_, _>, HashMap<_, _>) =
-            self.known.drain().partition(|(key, _)| over(key));
-        self.known = known;
+    /// Whether what a process was at a moment was over when that was settled.
+    pub(super) fn is_over(&self, pid: u32, time_ns: u64) -> bool {
+        self.lives.is_over(pid, time_ns)
+    }
+
+    /// Forgets who is over.
+    pub(super) fn forget(&mut self) {
         self.lives.forget(&mut self.symbols);
-        if over.is_empty() {
-            return;
-        }
-        let used: HashSet<u64> = self.known.keys().flat_map(|&[.., user, kernel]| [user, kernel]).collect();
-        for (key, known) in over {
-            self.past.add(&known);
-            ledger.close_group(&key);
-            // What stays, only takes room.
-            let _ = self.groups.delete(bytes_of(&key));
-            for chain in key.iter().skip(2).filter(|chain| !used.contains(chain)) {
-                let _ = self.map.delete(&chain.to_ne_bytes());
-            }
-        }
     }
 
-    /// What a key means, of which there are so many faults; nothing if their stack was not asked for.
-    pub(super) fn stack(&mut self, key: &FaultsGroupKey, faults: u64) -> Result<Option<Rc<Stack>>> {
-        if key.word[0] == abi::STACK_UNTAKEN {
-            return Ok(None);
-        }
-        if !self.known.contains_key(&key.word) {
-            let known = self.name(key)?;
-            self.known.insert(key.word, known);
-        }
-        Ok(self.known.get_mut(&key.word).map(|known| {
-            known.faults = faults;
-            Rc::clone(&known.stack)
-        }))
+    /// How many records of what processes did had no room.
+    pub(super) fn unmapped(&self) -> u64 {
+        self.lives.lost()
     }
 
-    /// Of how many faults the stack is not whole.
-    pub(super) fn losses(&self) -> Vec<(&'static str, u64)> {
-        let mut all = self.past;
-        self.known.values().for_each(|known| all.add(known));
-        vec![
-            ("deep", all.deep),
-            ("unnamed", all.unnamed),
-            ("chainless", all.lost),
-            ("unmapped", self.lives.lost()),
-        ]
-    }
-
-    fn name(&mut self, key: &FaultsGroupKey) -> Result<Known> {
-        let [pid, image_ns, user, kernel] = key.word;
-        let pid = pid as u32;
-        let (image, comm) = match self.lives.at(pid, image_ns) {
+    /// The chains of a process, at a moment at which it had the memory that they are in.
+    pub(super) fn name(&mut self, process: Process, at_ns: u64, user: &Chain, kernel: &Chain) -> Named {
+        let (image, comm) = match self.lives.at(process.pid, at_ns) {
             Some((image, comm)) => (image, comm.to_owned()),
             // Its birth was not seen: it may still be there to be asked.
-            None => {
-                let process = trapline_model::faults::Process { pid, start_ns: image_ns };
-                (Image::from(process), format!("[{pid}]"))
-            }
+            None => (Image::from(process), format!("[{}]", process.pid)),
         };
-        let mut known = Known { stack: Rc::default(), deep: false, unnamed: false, lost: false, faults: 0 };
+        let mut named = Named::default();
         let mut stack = Stack::default();
         stack.push(&comm, "");
         for (chain, in_kernel) in [(user, false), (kernel, true)] {
-            if chain == abi::CHAIN_NONE {
-                continue;
-            }
-            // The key that means a lost one is no chain's.
-            let Some(ips) = self.chain(chain)? else {
-                stack.push(
-                    if in_kernel { "[lost]_[k]" } else { "[lost]" },
-                    "[there was no room for the chain]",
-                );
-                known.lost = true;
-                continue;
+            let (ips, deep) = match chain {
+                Chain::None => continue,
+                Chain::Lost => {
+                    let name = if in_kernel { "[lost]_[k]" } else { "[lost]" };
+                    stack.push(name, "[there was no room for the chain]");
+                    named.lost = true;
+                    continue;
+                }
+                Chain::Taken { ips, deep } => (ips, *deep),
             };
-            if ips.len() >= self.deepest {
+            if deep {
                 stack.push("[deeper]", "[the kernel walks no more frames]");
-                known.deep = true;
+                named.deep = true;
             }
+            let mut names = self.symbols.resolve(image, ips);
             if in_kernel {
-                let mut names = self.symbols.resolve(image, &ips);
                 trim(&mut names);
-                names.iter().rev().for_each(|name| known.unnamed |= push(&mut stack, name, true));
+                names.iter().rev().for_each(|name| named.unnamed |= push(&mut stack, name, true));
                 continue;
             }
             // What is called from nowhere was not called from there: a function without a frame pointer used the
             // register for something else, and all that lies beyond means nothing.
-            let names = self.symbols.resolve(image, &ips);
             let nowhere = |name: &Rc<Name>| name.addr >= KERNEL || name.functions == Err(Why::Unmapped);
             let end = names.iter().position(nowhere);
             if end.is_some() {
                 stack.push("[unknown]", "[nothing that can be executed is mapped there]");
-                known.unnamed = true;
+                named.unnamed = true;
             }
             for name in names.iter().take(end.unwrap_or(names.len())).rev() {
-                known.unnamed |= push(&mut stack, name, false);
+                named.unnamed |= push(&mut stack, name, false);
             }
         }
-        known.stack = Rc::new(stack);
-        Ok(known)
-    }
-
-    /// Where the calls of a chain are, innermost first. A call returns to what comes after it, which may be another's.
-    fn chain(&self, key: u64) -> Result<Option<Vec<u64>>> {
-        let bytes = self.map.lookup(&key.to_ne_bytes(), MapFlags::ANY).context("cannot read the stacks")?;
-        let Some(bytes) = bytes else { return Ok(None) };
-        let chain: FaultsChain = pod_read_unaligned(&bytes);
-        let ips = chain.ip.iter().take(chain.count as usize).enumerate();
-        Ok(Some(ips.map(|(i, &ip)| ip.saturating_sub(u64::from(i > 0))).collect()))
+        named.stack = Rc::new(stack);
+        named
     }
 }
 

@@ -14,13 +14,22 @@ const MMAP2: u32 = 10;
 const MISC_MODE: u16 = 7;
 const MISC_USER: u16 = 2;
 
+/// The same bit means one thing of a name, and another of a mapping.
 const MISC_COMM_EXEC: u16 = 1 << 13;
+const MISC_MMAP_DATA: u16 = 1 << 13;
 
 const SAMPLE_IP: u64 = 1;
 const SAMPLE_TID: u64 = 1 << 1;
 const SAMPLE_TIME: u64 = 1 << 2;
 const SAMPLE_ADDR: u64 = 1 << 3;
+pub(super) const SAMPLE_CALLCHAIN: u64 = 1 << 5;
 const SAMPLE_IDENTIFIER: u64 = 1 << 16;
+
+/// Between the addresses of a chain of calls: the next ones are the kernel's, or the process's. All marks are from the
+/// least on; those that came later than these two lead what we have not asked for.
+const CONTEXT_KERNEL: u64 = -128i64 as u64;
+const CONTEXT_USER: u64 = -512i64 as u64;
+const CONTEXT_LEAST: u64 = -4095i64 as u64;
 
 /// What stands behind every record: thread, time, and the event's own number.
 pub(super) const SAMPLE_TYPE: u64 = SAMPLE_TID | SAMPLE_TIME | SAMPLE_IDENTIFIER;
@@ -41,19 +50,48 @@ pub(crate) struct Record {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
-    /// The process has something to execute.
-    Mapped { start: u64, len: u64, offset: u64, inode: u64, name: String },
+    /// The process has something mapped: to execute, or to read and write.
+    Mapped { start: u64, len: u64, offset: u64, inode: u64, executable: bool, name: String },
     /// The thread has this name; it has become another program, if `exec`.
     Named { comm: String, exec: bool },
     /// The process, or the thread, was born.
     Forked { parent: u32 },
     /// The thread has ended.
     Ended,
-    /// The thread took a fault: at this address, from this instruction if it was in user mode. `event` is the number of
-    /// the event that was sampled.
-    Faulted { event: u64, addr: u64, ip: Option<u64> },
+    /// The thread took a fault: at this address, from this instruction if it was in user mode, and called so if that was
+    /// asked for. `event` is the number of the event that was sampled.
+    Faulted { event: u64, addr: u64, ip: Option<u64>, calls: Option<Calls> },
     /// So many records had no room.
     Lost(u64),
+}
+
+/// A chain of calls, innermost first: where the processor was, and then where each call returns to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Calls {
+    pub(crate) kernel: Vec<u64>,
+    pub(crate) user: Vec<u64>,
+}
+
+impl Calls {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.kernel.len() + self.user.len()
+    }
+
+    /// From what stands at the end of a record: how many words there are, and those.
+    fn parse(words: &mut Words<'_>) -> Option<Self> {
+        let mut calls = Self::default();
+        let mut context = None;
+        for _ in 0..words.u64()? {
+            match (words.u64()?, context) {
+                (mark @ CONTEXT_LEAST.., _) => context = Some(mark),
+                (ip, Some(CONTEXT_KERNEL)) => calls.kernel.push(ip),
+                (ip, Some(CONTEXT_USER)) => calls.user.push(ip),
+                (_, _) => {}
+            }
+        }
+        Some(calls)
+    }
 }
 
 /// Reads numbers off the front.
@@ -90,7 +128,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Record> {
         let (event, ip) = (words.u64()?, words.u64()?);
         let (pid, tid, time_ns, addr) = (words.u32()?, words.u32()?, words.u64()?, words.u64()?);
         let ip = Some(ip).filter(|_| misc & MISC_MODE == MISC_USER);
-        return Some(Record { time_ns, pid, tid, what: What::Faulted { event, addr, ip } });
+        let calls = Calls::parse(&mut words);
+        return Some(Record { time_ns, pid, tid, what: What::Faulted { event, addr, ip, calls } });
     }
     let (body, id) = words.0.split_at_checked(words.0.len().checked_sub(24)?)?;
     let mut id = Words(id);
@@ -104,7 +143,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Record> {
             let _device = words.u64()?;
             let inode = words.u64()?;
             let _generation_prot_flags = words.take(16)?;
-            of(pid, tid, What::Mapped { start, len, offset, inode, name: words.text() })
+            let executable = misc & MISC_MMAP_DATA == 0;
+            of(pid, tid, What::Mapped { start, len, offset, inode, executable, name: words.text() })
         }
         COMM => {
             let (pid, tid) = (words.u32()?, words.u32()?);
@@ -143,11 +183,19 @@ mod tests {
         let what = What::Named { comm: "a name".into(), exec: true };
         assert_eq!(parse(&comm), Some(Record { time_ns: 99, pid: 7, tid: 8, what }));
 
-        let map =
-            record(MMAP2, 2, &[THREAD, 0x1000, 0x2000, 0x3000, 1 << 32 | 8, 44, 0, 5, name, THREAD, 98, 5]);
-        let what =
-            What::Mapped { start: 0x1000, len: 0x2000, offset: 0x3000, inode: 44, name: "a name".into() };
-        assert_eq!(parse(&map), Some(Record { time_ns: 98, pid: 7, tid: 8, what }));
+        let words = [THREAD, 0x1000, 0x2000, 0x3000, 1 << 32 | 8, 44, 0, 5, name, THREAD, 98, 5];
+        let map = record(MMAP2, 2, &words);
+        let mapped = |executable| What::Mapped {
+            start: 0x1000,
+            len: 0x2000,
+            offset: 0x3000,
+            inode: 44,
+            executable,
+            name: "a name".into(),
+        };
+        assert_eq!(parse(&map), Some(Record { time_ns: 98, pid: 7, tid: 8, what: mapped(true) }));
+        let data = record(MMAP2, 2 | MISC_MMAP_DATA, &words);
+        assert_eq!(parse(&data).map(|r| r.what), Some(mapped(false)));
 
         let fork = record(FORK, 0, &[6 << 32 | 7, 6 << 32 | 8, 97, 6 << 32 | 6, 97, 5]);
         let what = What::Forked { parent: 6 };
@@ -156,10 +204,32 @@ mod tests {
         let lost = record(LOST, 0, &[5, 12, THREAD, 96, 5]);
         assert_eq!(parse(&lost).map(|r| r.what), Some(What::Lost(12)));
         let fault = |misc| parse(&record(SAMPLE, misc, &[5, 0x400, THREAD, 95, 0x1234])).unwrap();
-        let what = |ip| What::Faulted { event: 5, addr: 0x1234, ip };
+        let what = |ip| What::Faulted { event: 5, addr: 0x1234, ip, calls: None };
         assert_eq!(fault(MISC_USER), Record { time_ns: 95, pid: 7, tid: 8, what: what(Some(0x400)) });
         assert_eq!(fault(1).what, what(None), "that one was in the kernel");
         assert_eq!(parse(&record(77, 0, &[0, 0, 0, 0])), None);
         assert_eq!(parse(&record(COMM, 0, &[1])), None);
+    }
+    #[test]
+    fn chains_of_calls() {
+        let chain = |words: &[u64]| {
+            let head = [5, 0x400, THREAD, 95, 0x1234, words.len() as u64];
+            match parse(&record(SAMPLE, MISC_USER, &[&head, words].concat()))?.what {
+                What::Faulted { calls, .. } => calls,
+                _ => None,
+            }
+        };
+        let calls = |kernel: &[u64], user: &[u64]| Calls { kernel: kernel.to_vec(), user: user.to_vec() };
+        assert_eq!(chain(&[CONTEXT_USER, 0x400, 0x500]), Some(calls(&[], &[0x400, 0x500])));
+        let kernel = 0xffff_ffff_8100_0000;
+        let both = chain(&[CONTEXT_KERNEL, kernel, kernel + 8, CONTEXT_USER, 0x400]).unwrap();
+        assert_eq!((&both, both.len()), (&calls(&[kernel, kernel + 8], &[0x400]), 3));
+        // The kernel had no memory for it; what came later is not ours; a thread of the kernel's has only those.
+        assert_eq!(chain(&[]), Some(Calls::default()));
+        assert_eq!(chain(&[CONTEXT_USER, 0x400, -640i64 as u64, 7]), Some(calls(&[], &[0x400])));
+        assert_eq!(chain(&[CONTEXT_KERNEL, kernel]), Some(calls(&[kernel], &[])));
+        // A record that is cut short has no chain.
+        let short = record(SAMPLE, MISC_USER, &[5, 0x400, THREAD, 95, 0x1234, 3, CONTEXT_USER, 0x400]);
+        assert!(matches!(parse(&short).unwrap().what, What::Faulted { calls: None, .. }));
     }
 }

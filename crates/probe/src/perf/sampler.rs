@@ -12,8 +12,8 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
-    Attr, Buffer, EXCLUDE_KERNEL, INHERIT, INHERIT_THREAD, LIVES, MMAP_DATA, Record, SAMPLE_OF_FAULT,
-    Software, WATERMARK, online, open,
+    Attr, Buffer, EXCLUDE_CALLCHAIN_KERNEL, EXCLUDE_KERNEL, INHERIT, INHERIT_THREAD, LIVES, MMAP_DATA,
+    Record, SAMPLE_CALLCHAIN, SAMPLE_OF_FAULT, Software, WATERMARK, online, open,
 };
 
 /// include/uapi/linux/perf_event.h
@@ -24,12 +24,30 @@ const IOC_ID: libc::c_ulong = 0x8008_2407;
 /// The least that a ring can be, bytes.
 const LEAST: usize = 32 << 10;
 
+/// What is recorded of the faults of a kind. All of them are counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recording {
+    /// One in so many, of each thread on each processor; none: 0.
+    pub(crate) period: u64,
+    /// With the chain of calls.
+    pub(crate) calls: bool,
+}
+
+impl Recording {
+    /// All of them.
+    pub(crate) const EACH: Self = Self { period: 1, calls: false };
+    /// None.
+    pub(crate) const NONE: Self = Self { period: 0, calls: false };
+}
+
 /// A ring for each processor, and the events that write to it.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     rings: Vec<(i32, Buffer)>,
     wake: OwnedFd,
-    events: Vec<File>,
+    minor: Recording,
+    major: Recording,
+    events: Vec<(Software, File)>,
     majors: HashSet<u64>,
     /// Faults taken in kernel mode are seen, too.
     kernel: bool,
@@ -40,7 +58,7 @@ impl Sampler {
     ///
     /// # Errors
     /// When the kernel allows no event at all, or memory for none.
-    pub(crate) fn new(bytes: usize) -> Result<Self> {
+    pub(crate) fn new(bytes: usize, minor: Recording, major: Recording) -> Result<Self> {
         // A thread takes two descriptors for each processor.
         if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
             let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
@@ -68,7 +86,7 @@ impl Sampler {
             let added = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event) };
             Errno::result(added).map_err(io::Error::from)?;
         }
-        Ok(Self { rings, wake, events: vec![], majors: HashSet::new(), kernel: true })
+        Ok(Self { rings, wake, minor, major, events: vec![], majors: HashSet::new(), kernel: true })
     }
 
     /// Records the faults of a thread from now on, those of the threads that it will make, and with `tree` of the
@@ -87,7 +105,7 @@ impl Sampler {
                     }
                     opened => opened?,
                 };
-                self.events.push(opened);
+                self.events.push((event, opened));
             }
         }
         Ok(())
@@ -95,10 +113,12 @@ impl Sampler {
 
     fn open(&mut self, event: Software, tid: i32, tree: bool, ring: usize) -> io::Result<File> {
         let (cpu, ring) = &self.rings[ring];
-        let mut attr = Attr { sample_period: 1, sample_type: SAMPLE_OF_FAULT, ..Attr::recording(event) };
+        let recording = if let Software::MajorFaults = event { self.major } else { self.minor };
+        let mut attr = Attr { sample_period: recording.period, ..Attr::recording(event) };
+        attr.sample_type = SAMPLE_OF_FAULT | if recording.calls { SAMPLE_CALLCHAIN } else { 0 };
         attr.flags |= INHERIT;
         attr.flags |= if tree { 0 } else { INHERIT_THREAD };
-        attr.flags |= if self.kernel { 0 } else { EXCLUDE_KERNEL };
+        attr.flags |= if self.kernel { 0 } else { EXCLUDE_KERNEL | EXCLUDE_CALLCHAIN_KERNEL };
         if let Software::MinorFaults = event {
             attr.flags |= LIVES | MMAP_DATA;
         }
@@ -121,6 +141,11 @@ impl Sampler {
         self.majors.contains(&event)
     }
 
+    /// Whether each fault is to be recorded, not only counted.
+    pub(crate) fn records_each(&self) -> bool {
+        self.minor.period == 1 && self.major.period == 1
+    }
+
     /// Whether faults are seen that a thread takes in kernel mode.
     pub(crate) fn sees_kernel(&self) -> bool {
         self.kernel
@@ -138,24 +163,25 @@ impl Sampler {
 
     /// Records nothing more.
     pub(crate) fn stop(&self) {
-        for event in &self.events {
+        for (_, event) in &self.events {
             // SAFETY: an open descriptor. What cannot be stopped ends with it.
             unsafe { libc::ioctl(event.as_raw_fd(), IOC_DISABLE, 0) };
         }
     }
 
-    /// How many faults there were, recorded or not.
+    /// How many faults there were, recorded or not: minor, and major ones.
     ///
     /// # Errors
     /// When an event cannot be read.
-    pub(crate) fn count(&self) -> io::Result<u64> {
-        let mut sum = 0;
-        for mut event in &self.events {
-            let mut bytes = [0; 8];
+    pub(crate) fn count(&self) -> io::Result<(u64, u64)> {
+        let (mut minor, mut major) = (0, 0);
+        for (of, event) in &self.events {
+            let (mut event, mut bytes): (&File, _) = (event, [0; 8]);
             event.read_exact(&mut bytes)?;
-            sum += u64::from_ne_bytes(bytes);
+            let sum = if let Software::MajorFaults = of { &mut major } else { &mut minor };
+            *sum += u64::from_ne_bytes(bytes);
         }
-        Ok(sum)
+        Ok((minor, major))
     }
 }
 

@@ -128,7 +128,7 @@ impl Lives {
                     life.comm.clone_from(comm);
                 }
             }
-            What::Mapped { start, len, offset, inode, name } => {
+            What::Mapped { start, len, offset, inode, executable: true, name } => {
                 let mapping = Mapping {
                     start: *start,
                     end: start.saturating_add(*len),
@@ -150,8 +150,12 @@ impl Lives {
                     life.ended = true;
                 }
             }
-            What::Forked { .. } | What::Named { .. } | What::Ended | What::Faulted { .. } | What::Lost(_) => {
-            }
+            What::Mapped { .. }
+            | What::Forked { .. }
+            | What::Named { .. }
+            | What::Ended
+            | What::Faulted { .. }
+            | What::Lost(_) => {}
         }
     }
 

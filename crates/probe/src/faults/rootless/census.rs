@@ -4,10 +4,9 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use trapline_model::faults::{
-    Access, By, Extremes, Fault, File, Group, Key, Ledger, Outcome, Process, Thread,
-};
+use trapline_model::faults::{Access, By, Fault, Key, Ledger, Outcome, Process, Thread};
 
+use super::groups::{Groups, group, id};
 use super::member::{Family, Member, Missing, report};
 use super::place::Places;
 use super::task::{Counts, Task};
@@ -24,17 +23,6 @@ pub(super) struct Counters {
     left: Vec<u32>,
 }
 
-/// The faults of a file, or of a sort of memory.
-#[derive(Debug)]
-struct InFile {
-    /// By which the ledger knows it.
-    number: u64,
-    key: Key,
-    faults: Counts,
-    /// The least and the greatest offset, bytes.
-    range: Option<(u64, u64)>,
-}
-
 /// All that are watched.
 #[derive(Debug)]
 pub(super) struct Census {
@@ -45,7 +33,7 @@ pub(super) struct Census {
     /// Of processes that are gone: all their faults, and those of them that no thread had.
     gone: Counts,
     gone_rest: Counts,
-    files: HashMap<Rc<str>, InFile>,
+    pub(super) groups: Groups,
     /// Faults with a line are wanted, and those without are kept.
     verbose: bool,
     missing: Vec<Missing>,
@@ -53,14 +41,14 @@ pub(super) struct Census {
 }
 
 impl Census {
-    pub(super) fn new(by: By, tree: bool, verbose: bool) -> Self {
+    pub(super) fn new(by: By, groups: Groups, tree: bool, verbose: bool) -> Self {
         Self {
             by,
             tree,
             families: HashMap::new(),
             gone: Counts::default(),
             gone_rest: Counts::default(),
-            files: HashMap::new(),
+            groups,
             verbose,
             missing: vec![],
             recorded: 0,
@@ -96,20 +84,23 @@ impl Census {
     }
 
     /// Takes what happened; gives the fault, if it was one.
-    pub(super) fn take(&mut self, record: &Record, is_major: impl Fn(u64) -> bool) -> Option<Fault> {
+    pub(super) fn take(&mut self, record: Record, is_major: impl Fn(u64) -> bool) -> Option<Fault> {
         let (pid, tid) = (record.pid, record.tid);
+        if let Groups::Stacks(stacks) = &mut self.groups {
+            stacks.learn(&record);
+        }
         if let What::Forked { parent } = record.what {
-            self.born(record, parent);
+            self.born(&record, parent);
             return None;
         }
         if let What::Faulted { .. } = record.what {
             self.recorded += 1;
         }
         let family = self.families.get_mut(&pid)?;
-        match &record.what {
+        match record.what {
             What::Named { comm, exec } => {
-                let comm: Rc<str> = comm.as_str().into();
-                if *exec {
+                let comm: Rc<str> = comm.into();
+                if exec {
                     let alive = |member: &Member| !member.ended;
                     family.mixed |= family.members.values().any(|m| alive(m) && m.thread.tid != pid)
                         || !family.members.get(&pid).is_some_and(alive);
@@ -125,14 +116,14 @@ impl Census {
                 }
             }
             What::Mapped { start, len, offset, name, .. } => {
-                family.places.add(*start, *len, *offset, name);
+                family.places.add(start, len, offset, &name);
             }
             What::Ended => {
                 if let Some(member) = family.members.get_mut(&tid) {
                     member.ended = true;
                 }
             }
-            &What::Faulted { event, addr, ip } => {
+            What::Faulted { event, addr, ip, calls } => {
                 let start_ns = if tid == pid { family.process.start_ns } else { record.time_ns };
                 let comm = Rc::clone(&family.comm);
                 // One whose birth had no room in the ring is met here first.
@@ -145,7 +136,10 @@ impl Census {
                 }
                 let major = is_major(event);
                 member.seen += Counts::of(major);
-                if !self.verbose && self.by != By::File {
+                if let (Groups::Stacks(stacks), Some(calls)) = (&mut self.groups, calls) {
+                    stacks.put(family.process, record.time_ns, calls, Counts::of(major));
+                }
+                if !self.verbose && !self.groups.are_of_files() {
                     return None;
                 }
                 let (file, offset) = family.places.find(pid, addr).unzip();
@@ -162,7 +156,7 @@ impl Census {
                     file,
                     offset: offset.flatten(),
                 };
-                self.put(&fault, major);
+                self.groups.put(&fault, Counts::of(major));
                 return Some(fault).filter(|_| self.verbose);
             }
             What::Forked { .. } | What::Lost(_) => {}
@@ -190,26 +184,6 @@ impl Census {
         {
             family.past += old.faults();
             self.missing.extend(old.missing().filter(|_| self.verbose));
-        }
-    }
-
-    fn put(&mut self, fault: &Fault, major: bool) {
-        if self.by != By::File {
-            return;
-        }
-        let path = fault.file.clone().unwrap_or_else(|| "(not attributed)".into());
-        let number = self.files.len() as u64 + 1;
-        let entry = self.files.entry(Rc::clone(&path)).or_insert_with(|| {
-            let key = match fault.file {
-                Some(_) => Key::File(Rc::new(File { path, inode: None, generation: 0 })),
-                None => Key::Rest,
-            };
-            InFile { number, key, faults: Counts::default(), range: None }
-        });
-        entry.faults += Counts::of(major);
-        if let Some(offset) = fault.offset {
-            let (low, high) = entry.range.unwrap_or((offset, offset));
-            entry.range = Some((low.min(offset), high.max(offset)));
         }
     }
 
@@ -254,8 +228,8 @@ impl Census {
         }
     }
 
-    /// Puts everybody into the ledger, and lets go of those who have ended.
-    pub(super) fn report(&mut self, ledger: &mut Ledger) {
+    /// Puts everybody into the ledger, and lets go of those who have ended; `meanwhile` is done again and again.
+    pub(super) fn report(&mut self, ledger: &mut Ledger, meanwhile: impl FnMut()) {
         let (by, verbose) = (self.by, self.verbose);
         let mut gone = Vec::new();
         for (&pid, family) in &mut self.families {
@@ -290,7 +264,7 @@ impl Census {
                 self.bury(&family);
             }
         }
-        self.report_groups(ledger);
+        self.report_groups(ledger, meanwhile);
     }
 
     /// A process that is no longer to be asked.
@@ -313,27 +287,16 @@ impl Census {
         if self.tree { waited.beyond(self.gone) } else { Counts::default() }
     }
 
-    fn report_groups(&self, ledger: &mut Ledger) {
+    fn report_groups(&mut self, ledger: &mut Ledger, meanwhile: impl FnMut()) {
         let mut rest = self.unheard();
         if self.by == By::Thread {
             rest += self.families.values().fold(self.gone_rest, |sum, family| sum + family.rest());
         }
-        if self.by == By::File {
-            let all = self.families.values().fold(self.gone, |sum, f| sum + f.of_members() + f.rest());
-            let placed = self.files.values().fold(Counts::default(), |sum, file| sum + file.faults);
-            rest += all.beyond(placed);
+        if self.by.each_fault() {
+            rest += self.families.values().fold(self.gone, |sum, f| sum + f.of_members() + f.rest());
+            rest = rest.beyond(self.groups.report(rest, ledger, meanwhile));
         }
-        let group = |key, faults: Counts, range| Group {
-            key,
-            stats: faults.stats(),
-            extremes: Extremes::default(),
-            recent: Extremes::default(),
-            range,
-        };
-        ledger.group([0; 4], group(Key::Rest, rest, None));
-        for file in self.files.values() {
-            ledger.group([file.number, 0, 0, 0], group(file.key.clone(), file.faults, file.range));
-        }
+        ledger.group(id(0), group(Key::Rest, rest, None));
     }
 
     /// At the end: the faults that have no line, but for those that were recorded and lost.

@@ -23,6 +23,11 @@ impl Counts {
         Self { major: self.major.saturating_sub(other.major), minor: self.minor.saturating_sub(other.minor) }
     }
 
+    /// Of each kind no more than the other has.
+    pub(super) fn at_most(self, other: Self) -> Self {
+        Self { major: self.major.min(other.major), minor: self.minor.min(other.minor) }
+    }
+
     pub(super) fn all(self) -> u64 {
         self.major + self.minor
     }

@@ -1,0 +1,249 @@
+//! Faults by the chain of calls that perf has recorded with them.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use trapline_model::faults::{Key, Ledger, Process};
+
+use super::groups::{group, id};
+use super::task::Counts;
+use crate::faults::Stacks;
+use crate::faults::stacks::{Chain, Losses, Named, Naming};
+use crate::perf::{Calls, Record, Recording};
+use crate::symbols::{Image, Whose};
+
+/// So many are kept of processes that are not forgotten: as many as the kernel half of other variants has room for.
+const ROOM: usize = 16_384;
+
+/// The group of the faults whose stack was not taken.
+const UNTAKEN: u64 = 1;
+
+/// The faults of a chain of calls.
+#[derive(Debug)]
+struct InStack {
+    number: u64,
+    process: Process,
+    /// When the first of them was.
+    at_ns: u64,
+    named: Option<Named>,
+    faults: Counts,
+}
+
+/// Faults by their stacks.
+#[derive(Debug)]
+pub(super) struct Stacked {
+    naming: Naming,
+    groups: HashMap<(Image, Calls), InStack>,
+    /// The number of the newest group.
+    newest: u64,
+    /// All there were, if not all of them have a record.
+    counted: Option<Counts>,
+    /// Of processes that are forgotten.
+    past: Counts,
+    losses: Losses,
+    /// There was no room for their stack.
+    crowded: Counts,
+}
+
+/// What is to be recorded of minor faults and of major ones.
+pub(super) fn recorded(stacks: Stacks) -> (Recording, Recording) {
+    let with = |period| Recording { period, calls: true };
+    match stacks {
+        Stacks::All => (with(1), with(1)),
+        Stacks::Sampled(n) => (with(n.into()), with(n.into())),
+        Stacks::Major => (Recording::NONE, with(1)),
+    }
+}
+
+impl Stacked {
+    pub(super) fn new(whose: Whose, stacks: Stacks) -> Self {
+        Self {
+            naming: Naming::told(whose),
+            groups: HashMap::new(),
+            newest: UNTAKEN,
+            counted: (stacks != Stacks::All).then(Counts::default),
+            past: Counts::default(),
+            losses: Losses::default(),
+            crowded: Counts::default(),
+        }
+    }
+
+    /// Learns what processes do.
+    pub(super) fn learn(&mut self, record: &Record) {
+        self.naming.take(record);
+    }
+
+    /// Whether it has to be known how many faults there were.
+    pub(super) fn want_count(&self) -> bool {
+        self.counted.is_some()
+    }
+
+    /// So many faults there were up to now, recorded or not.
+    pub(super) fn count(&mut self, counted: Counts) {
+        self.counted = Some(counted);
+    }
+
+    /// Whether so many processes have ended that their stacks should be named, and forgotten.
+    pub(super) fn is_full_of_ended(&self) -> bool {
+        self.naming.is_full_of_ended()
+    }
+
+    /// Before the last records of whoever has ended are taken.
+    pub(super) fn settle(&mut self) {
+        self.naming.settle();
+    }
+
+    /// Puts one under its chain of calls.
+    pub(super) fn put(&mut self, process: Process, at_ns: u64, calls: Calls, faults: Counts) {
+        let image = self.naming.image(process.pid, at_ns).unwrap_or(Image::from(process));
+        let full = self.groups.len() >= ROOM;
+        let key = (image, calls);
+        if let Some(known) = self.groups.get_mut(&key) {
+            known.faults += faults;
+        } else if full {
+            self.crowded += faults;
+        } else {
+            self.newest += 1;
+            self.groups.insert(key, InStack { number: self.newest, process, at_ns, named: None, faults });
+        }
+    }
+
+    /// Names them and puts them into the ledger; gives how many of all faults have a row.
+    pub(super) fn report(&mut self, all: Counts, ledger: &mut Ledger, mut meanwhile: impl FnMut()) -> Counts {
+        let mut sum = self.past;
+        for ((_, calls), known) in &mut self.groups {
+            let naming = &mut self.naming;
+            let named = known.named.get_or_insert_with(|| {
+                meanwhile();
+                let [user, kernel] = chains(calls, naming.deepest);
+                naming.name(known.process, known.at_ns, &user, &kernel)
+            });
+            ledger.group(id(known.number), group(Key::Stack(Rc::clone(&named.stack)), known.faults, None));
+            sum += known.faults;
+        }
+        if let Some(counted) = self.counted {
+            // What was counted before the processes' own counters were read is not in those.
+            let untaken = counted.beyond(sum + self.crowded).at_most(all.beyond(sum));
+            ledger.group(id(UNTAKEN), group(Key::Untaken, untaken, None));
+            sum += untaken;
+        }
+        self.forget(ledger);
+        sum
+    }
+
+    /// Forgets the processes that were over before their last records were taken.
+    fn forget(&mut self, ledger: &mut Ledger) {
+        let (naming, past, losses) = (&self.naming, &mut self.past, &mut self.losses);
+        self.groups.retain(|_, known| {
+            let over = naming.is_over(known.process.pid, known.at_ns);
+            if over {
+                *past += known.faults;
+                known.named.iter().for_each(|named| losses.add(named, known.faults.all()));
+                ledger.close_group(&id(known.number));
+            }
+            !over
+        });
+        self.naming.forget();
+    }
+
+    /// Of how many faults the stack is not whole, or not there.
+    pub(super) fn losses(&self) -> Vec<(&'static str, u64)> {
+        let mut all = self.losses;
+        for known in self.groups.values() {
+            known.named.iter().for_each(|named| all.add(named, known.faults.all()));
+        }
+        let mut losses = vec![("crowded", self.crowded.all())];
+        losses.extend(all.named());
+        losses
+    }
+}
+
+/// The two halves of a chain. The kernel walks its own first, and then as much of the other as is left.
+fn chains(calls: &Calls, deepest: usize) -> [Chain; 2] {
+    if calls.len() == 0 {
+        return [Chain::Lost, Chain::None];
+    }
+    let kernel = if calls.kernel.is_empty() { Chain::None } else { Chain::taken(&calls.kernel, false) };
+    [Chain::taken(&calls.user, calls.len() >= deepest), kernel]
+}
+
+#[cfg(test)]
+mod tests {
+    use trapline_model::Value;
+    use trapline_model::faults::{By, Timing};
+
+    use super::*;
+
+    fn counts(major: u64, minor: u64) -> Counts {
+        Counts { major, minor }
+    }
+
+    /// Rows by their stacks: how many of each kind.
+    fn rows(stacks: &mut Stacked, all: Counts) -> (Vec<(String, u64, u64)>, Counts) {
+        let mut ledger = Ledger::new(By::Stack, Timing::None);
+        let placed = stacks.report(all, &mut ledger, || {});
+        let number = |row: &trapline_model::Record, name| match row.get(name) {
+            Some(&Value::U64(n)) => n,
+            _ => panic!("no {name}"),
+        };
+        let mut rows: Vec<_> = ledger
+            .totals(1)
+            .rows
+            .iter()
+            .map(|row| {
+                let stack = match row.get("stack") {
+                    Some(Value::Str(stack)) => stack.to_string(),
+                    _ => "none".into(),
+                };
+                (stack, number(row, "major"), number(row, "minor"))
+            })
+            .collect();
+        rows.sort();
+        (rows, placed)
+    }
+
+    /// A process that there never is: its addresses have no names, and are told apart all the same.
+    const NOBODY: Process = Process { pid: u32::MAX >> 2, start_ns: 5 };
+
+    fn calls(user: &[u64]) -> Calls {
+        Calls { kernel: vec![], user: user.to_vec() }
+    }
+
+    #[test]
+    fn what_has_no_record_was_not_taken() {
+        let mut stacks = Stacked::new(Whose::These([].into()), Stacks::Major);
+        stacks.put(NOBODY, 10, calls(&[1]), counts(1, 0));
+        stacks.put(NOBODY, 11, calls(&[1]), counts(1, 0));
+        stacks.put(NOBODY, 12, calls(&[]), counts(1, 0));
+        stacks.count(counts(3, 100));
+        let stack = |frame: &str| format!("[{}];{frame}", NOBODY.pid);
+        let (told, placed) = rows(&mut stacks, counts(3, 120));
+        assert_eq!(told, [(stack("0x1"), 2, 0), (stack("[lost]"), 1, 0), ("none".into(), 0, 100)]);
+        // The others were seen by the kernel's counters only.
+        assert_eq!(placed, counts(3, 100));
+        // Never more than there were: the events have counted from a little earlier on.
+        assert_eq!(rows(&mut stacks, counts(3, 90)).1, counts(3, 90));
+        assert_eq!(stacks.losses(), [("crowded", 0), ("deep", 0), ("unnamed", 2), ("chainless", 1)]);
+    }
+
+    #[test]
+    fn room_for_so_many() {
+        let mut stacks = Stacked::new(Whose::These([].into()), Stacks::All);
+        for n in 0..ROOM as u64 + 3 {
+            stacks.put(NOBODY, 10, calls(&[n]), counts(0, 1));
+        }
+        stacks.put(NOBODY, 10, calls(&[0]), counts(0, 1));
+        assert_eq!(rows(&mut stacks, counts(0, 20_000)).1, counts(0, ROOM as u64 + 1));
+        assert_eq!(stacks.losses()[0], ("crowded", 3));
+    }
+
+    #[test]
+    fn the_kernels_calls_take_a_part_of_the_room() {
+        let both = Calls { kernel: vec![9, 8], user: vec![3, 2] };
+        let [user, kernel] = chains(&both, 4);
+        assert!(matches!(user, Chain::Taken { ips, deep: true } if ips == [3, 1]));
+        assert!(matches!(kernel, Chain::Taken { ips, deep: false } if ips == [9, 7]));
+        assert!(matches!(chains(&both, 5)[0], Chain::Taken { deep: false, .. }));
+        assert!(matches!(chains(&calls(&[3]), 4), [Chain::Taken { .. }, Chain::None]));
+    }
+}
