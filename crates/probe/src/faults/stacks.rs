@@ -70,14 +70,12 @@ impl Chains {
         let mut symbols = Symbols::new();
         let mut lives = Lives::watch(whose)?;
         lives.adopt(&mut symbols);
-        let limit = fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").unwrap_or_default();
-        let deepest = limit.trim().parse().unwrap_or(abi::CHAIN_LEN).min(abi::CHAIN_LEN);
         Ok(Self {
             map: attached.handle("chains")?,
             groups: attached.handle("groups")?,
             lives,
             symbols,
-            deepest,
+            deepest: deepest(),
             known: HashMap::new(),
             past: Losses::default(),
         })
@@ -210,6 +208,12 @@ impl Chains {
         let ips = chain.ip.iter().take(chain.count as usize).enumerate();
         Ok(Some(ips.map(|(i, &ip)| ip.saturating_sub(u64::from(i > 0))).collect()))
     }
+}
+
+/// How many frames a chain has at the most.
+pub(super) fn deepest() -> usize {
+    let limit = fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").unwrap_or_default();
+    limit.trim().parse().unwrap_or(abi::CHAIN_LEN).min(abi::CHAIN_LEN)
 }
 
 /// Leaves out what the kernel does once a fault has happened.
