@@ -35,6 +35,12 @@ static __always_inline bool task_is_runnable(struct task_struct *task)
 	return BPF_CORE_READ((struct task_struct___pre514 *)task, state) == 0;
 }
 
+/* The thread has met a uprobe: its return addresses may have been replaced. A kernel option. */
+static __always_inline bool has_uprobes(struct task_struct *task)
+{
+	return bpf_core_field_exists(task->utask) && task->utask;
+}
+
 #define FMODE_BACKING (1u << 24 | 1u << 25) /* include/linux/fs.h: bit 25 from 6.5, bit 24 from 6.12 */
 
 /*

@@ -153,7 +153,7 @@ static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool major
 		return 0;
 	if (t->open_ns && t->open_addr == ctx->addr) {
 		/* It is still locked, and the pages' area is what it was when the fault was handled. */
-		if (config.group || config.cause || config.files) {
+		if (config.cause || config.files) {
 			vma = find_vma(task, ctx->addr);
 			group_meets(t, task, vma, ctx->addr);
 			if (config.cause)

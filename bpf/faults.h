@@ -8,15 +8,15 @@
 #define FAULTS_NONE (~0ULL) /* a minimum of nothing; an address that is not known */
 
 struct faults_config {
-	__u64 step;         /* a message each time a process has this many more; 0: none */
-	__u32 minor_weight; /* one timed minor fault stands for so many */
-	__u32 verbose;      /* every fault goes to the ring; with a step: to be told with the message */
-	__u32 step_of;      /* FAULTS_STEP_* */
-	__u32 group;        /* FAULTS_GROUP_* */
-	__u32 cause;        /* what each fault was for is to be known */
-	__u32 stack_every;  /* FAULTS_GROUP_STACK: of one fault in so many; 0: of major ones */
-	__u32 files;        /* what is mapped where a thread faults is to be known */
-	__u32 pad;
+	__u64 step;          /* a message each time a process has this many more; 0: none */
+	__u32 minor_weight;  /* one timed minor fault stands for so many */
+	__u32 verbose;       /* every fault goes to the ring; with a step: to be told with the message */
+	__u32 step_of;       /* FAULTS_STEP_* */
+	__u32 group;         /* FAULTS_GROUP_* */
+	__u32 cause;         /* what each fault was for is to be known */
+	__u32 stack_every;   /* FAULTS_GROUP_STACK: of one fault in so many; 0: of major ones */
+	__u32 files;         /* what is mapped where a thread faults is to be known */
+	__u32 stack_deepest; /* kernel.perf_event_max_stack: no chain has more frames */
 };
 
 /* What completed faults are grouped by, beside their thread. */

@@ -28,26 +28,15 @@ struct {
 
 #define STACK_PRIME 0x9e3779b97f4a7c15ULL /* 2^64 over the golden ratio: odd, and its bits look like chance */
 
-/* The key of the chain that leads here; FAULTS_CHAIN_NONE if there is none, FAULTS_CHAIN_LOST if there is no room. */
-static __always_inline u64 chain_here(void *ctx, u64 flags)
+static __always_inline u64 mix(u64 hash, u64 ip)
 {
-	u32 zero = 0;
-	u64 hash = flags + 1;
-	long bytes;
-	struct faults_chain *chain = bpf_map_lookup_elem(&walked, &zero);
+	hash = (hash ^ ip) * STACK_PRIME;
+	return hash ^ hash >> 29;
+}
 
-	if (!chain)
-		return FAULTS_CHAIN_LOST;
-	bytes = bpf_get_stack(ctx, chain->ip, sizeof(chain->ip), flags);
-	if (bytes <= 0)
-		return FAULTS_CHAIN_NONE;
-	chain->count = bytes / sizeof(u64);
-	for (u32 i = 0; i < FAULTS_CHAIN_LEN; i++) {
-		if (i >= chain->count)
-			break;
-		hash = (hash ^ chain->ip[i]) * STACK_PRIME;
-		hash ^= hash >> 29;
-	}
+/* The key of what was walked; FAULTS_CHAIN_LOST if there is no room for it. */
+static __always_inline u64 keep(struct faults_chain *chain, u64 hash)
+{
 	if (hash <= FAULTS_CHAIN_LOST)
 		hash += FAULTS_CHAIN_LOST + 1;
 	if (bpf_map_lookup_elem(&chains, &hash))
@@ -55,6 +44,59 @@ static __always_inline u64 chain_here(void *ctx, u64 flags)
 	bpf_map_update_elem(&chains, &hash, chain, BPF_NOEXIST);
 	/* Another processor may have been first. */
 	return bpf_map_lookup_elem(&chains, &hash) ? hash : FAULTS_CHAIN_LOST;
+}
+
+/* The kernel's own walk. The key, or FAULTS_CHAIN_NONE. */
+static __always_inline u64 chain_asked(void *ctx, struct faults_chain *chain, u64 flags)
+{
+	u64 hash = flags + 1;
+	long bytes = bpf_get_stack(ctx, chain->ip, sizeof(chain->ip), flags);
+
+	if (bytes <= 0)
+		return FAULTS_CHAIN_NONE;
+	chain->count = bytes / sizeof(u64);
+	for (u32 i = 0; i < FAULTS_CHAIN_LEN; i++) {
+		if (i >= chain->count)
+			break;
+		hash = mix(hash, chain->ip[i]);
+	}
+	return keep(chain, hash);
+}
+
+#define USER_CS     0x33   /* arch/x86/include/asm/segment.h: 64-bit code */
+#define LEAST_FRAME 0x1000 /* nothing is mapped in page 0 */
+
+/*
+ * The same in user mode. The kernel's walk ends where a frame cannot be read, which is, in a program whose outermost
+ * function has 0 or 1 for a frame pointer, always by an exception: it costs as much as the rest of the walk. So 64-bit
+ * code is walked here, by the same rules, and the end is told by looking. Where return addresses on the stack were
+ * replaced by uprobes only the kernel knows them.
+ */
+static __always_inline u64 chain_of_user(void *ctx, struct task_struct *task, struct faults_chain *chain)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	struct {
+		u64 next, back;
+	} frame;
+	u64 hash = BPF_F_USER_STACK + 1, at;
+	u32 n;
+
+	if (regs->cs != USER_CS || has_uprobes(task))
+		return chain_asked(ctx, chain, BPF_F_USER_STACK);
+	chain->ip[0] = regs->ip;
+	hash = mix(hash, regs->ip);
+	at = regs->bp;
+	for (n = 1; n < FAULTS_CHAIN_LEN; n++) {
+		if (n >= config.stack_deepest || at < LEAST_FRAME)
+			break;
+		if (bpf_probe_read_user(&frame, sizeof(frame), (void *)at))
+			break;
+		chain->ip[n] = frame.back;
+		hash = mix(hash, frame.back);
+		at = frame.next;
+	}
+	chain->count = n;
+	return keep(chain, hash);
 }
 
 /* Whether this fault's chain is to be walked: it costs more than all the rest. */
@@ -87,14 +129,21 @@ static __always_inline u64 image_of(struct tracked *t, struct task_struct *task)
 static __always_inline void stack_key(void *ctx, struct tracked *t, struct task_struct *task, bool major,
 				      struct faults_group_key *key)
 {
-	if (!stack_is_wanted(major)) {
-		key->word[0] = FAULTS_STACK_UNTAKEN;
+	/* Before a walk: one that ends in an exception is another fault of this thread to us. */
+	bool in_kernel = t->open_in_kernel;
+	struct faults_chain *chain;
+	u32 zero = 0;
+
+	key->word[0] = FAULTS_STACK_UNTAKEN;
+	if (!stack_is_wanted(major))
 		return;
-	}
+	chain = bpf_map_lookup_elem(&walked, &zero);
+	if (!chain)
+		return;
 	key->word[0] = t->row.pid;
 	key->word[1] = image_of(t, task);
-	key->word[2] = chain_here(ctx, BPF_F_USER_STACK);
-	key->word[3] = t->open_in_kernel ? chain_here(ctx, 0) : FAULTS_CHAIN_NONE;
+	key->word[2] = chain_of_user(ctx, task, chain);
+	key->word[3] = in_kernel ? chain_asked(ctx, chain, 0) : FAULTS_CHAIN_NONE;
 }
 
 #endif

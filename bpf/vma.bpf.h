@@ -27,15 +27,14 @@ static long maple_step(u64 i, struct maple_walk *walk)
 	u64 slots = is_arange ? bpf_core_field_offset(struct maple_arange_64, slot)
 			      : bpf_core_field_offset(struct maple_range_64, slot);
 	u32 n = is_arange ? 9 : 15, slot;
-	unsigned long pivot;
+	unsigned long pivot[15];
 
+	/* All at once: each read costs more than what is read. Of a node with fewer it is its slots that follow. */
+	if (bpf_probe_read_kernel(pivot, sizeof(pivot), (void *)(node + pivots)))
+		return 1;
 	/* A slot holds what lies up to its pivot; the last one in use may have 0 for it, the last of all has none. */
 	for (slot = 0; slot < 15; slot++) {
-		if (slot >= n)
-			break;
-		if (bpf_probe_read_kernel(&pivot, sizeof(pivot), (void *)(node + pivots + slot * sizeof(pivot))))
-			return 1;
-		if (pivot >= walk->at || (slot && !pivot))
+		if (slot >= n || pivot[slot] >= walk->at || (slot && !pivot[slot]))
 			break;
 	}
 	if (bpf_probe_read_kernel(&walk->next, sizeof(walk->next), (void *)(node + slots + slot * sizeof(void *))))

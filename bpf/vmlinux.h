@@ -185,6 +185,8 @@ struct kernel_siginfo {
 	int si_code;
 };
 
+struct uprobe_task;
+
 struct task_struct {
 	pid_t pid;
 	pid_t tgid;
@@ -203,6 +205,7 @@ struct task_struct {
 	unsigned long nvcsw; /* how often it left the processor to wait */
 	struct thread_struct thread;
 	u64 self_exec_id;
+	struct uprobe_task *utask; /* if the kernel has uprobes */
 };
 
 struct vm_operations_struct;

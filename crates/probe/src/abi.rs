@@ -93,7 +93,7 @@ mirror! {
         cause: u32,
         stack_every: u32,
         files: u32,
-        pad: u32,
+        stack_deepest: u32,
     }
 }
 

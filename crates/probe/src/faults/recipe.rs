@@ -6,7 +6,7 @@ use libbpf_rs::{Link, OpenObject, ProgramMut};
 use trapline_model::faults::{By, StepOf};
 
 use super::span::{self, Kinds};
-use super::{Events, MinorLatency, Stacks};
+use super::{Events, MinorLatency, Stacks, stacks};
 use crate::abi::{self, BY_CGROUP, BY_COMM, FaultsAlive, FaultsConfig, FaultsWalk, TrapFilter};
 use crate::perf::{self, Software};
 use crate::system;
@@ -133,7 +133,7 @@ impl Recipe for FaultsRecipe {
             cause: self.causes.is_some().into(),
             stack_every,
             files: self.files.into(),
-            pad: 0,
+            stack_deepest: stacks::deepest() as u32,
         };
         for mut map in object.maps_mut() {
             match map.name().to_str() {

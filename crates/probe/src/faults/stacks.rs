@@ -103,8 +103,7 @@ impl Naming {
     fn new(mut lives: Lives) -> Self {
         let mut symbols = Symbols::new();
         lives.adopt(&mut symbols);
-        let limit = fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").unwrap_or_default();
-        Self { lives, symbols, deepest: limit.trim().parse().unwrap_or(DEEPEST) }
+        Self { lives, symbols, deepest: deepest() }
     }
 
     /// Learns what processes have done.
@@ -193,6 +192,12 @@ impl Naming {
         named.stack = Rc::new(stack);
         named
     }
+}
+
+/// How many frames the kernel walks.
+pub(super) fn deepest() -> usize {
+    let limit = fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").unwrap_or_default();
+    limit.trim().parse().unwrap_or(DEEPEST)
 }
 
 /// Leaves out what the kernel does once a fault has happened.
