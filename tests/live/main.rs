@@ -234,8 +234,8 @@ fn run_whole(test: impl Fn()) {
     }
 }
 
-/// How often a test is run whose programs the kernel skips.
-const ATTEMPTS: u32 = 5;
+/// How often a test is run whose programs the kernel skips: on an emulated 7.3 one in two runs can be so.
+const ATTEMPTS: u32 = 20;
 
 fn main() -> ExitCode {
     if let Some(status) = fixture::run_if_asked() {

@@ -40,7 +40,7 @@ impl Files {
 
     /// Takes out the names that the kernel half has left, if this key's may be among them.
     pub(super) fn fetch_name_of(&mut self, key: &FaultsGroupKey) -> Result<()> {
-        if key.word[1] == 0 || self.names.contains_key(&key.word) { Ok(()) } else { self.fetch_names() }
+        if !has_inode(key) || self.names.contains_key(&key.word) { Ok(()) } else { self.fetch_names() }
     }
 
     /// What a key means.
@@ -54,12 +54,17 @@ fn area(key: &FaultsGroupKey) -> u32 {
     (key.word[0] >> 32) as u32
 }
 
+/// Told by the inode's address: its number may be 0, as that of the first System V segment is.
+fn has_inode(key: &FaultsGroupKey) -> bool {
+    key.word[3] != 0
+}
+
 fn file(key: &FaultsGroupKey, name: Option<String>) -> File {
     // The kernel's own encoding of a device number.
     let device = key.word[0] as u32;
     let (major, minor) = (device >> 20, device & 0xf_ffff);
     let area = area(key);
-    let is_inode = area == abi::AREA_FILE || key.word[1] != 0;
+    let is_inode = has_inode(key);
     let path = match (area, name) {
         (abi::AREA_ANON, _) => "[anon]".into(),
         (abi::AREA_HEAP, _) => "[heap]".into(),
@@ -137,12 +142,15 @@ mod tests {
 
     #[test]
     fn keys_without_names_are_told_apart() {
-        let key = |area: u32, device: u64, inode| FaultsGroupKey {
-            word: [u64::from(area) << 32 | device, inode, 7, 0],
+        let key = |area: u32, device: u64, inode, address| FaultsGroupKey {
+            word: [u64::from(area) << 32 | device, inode, 7, address],
         };
-        assert_eq!(&*file(&key(abi::AREA_HEAP, 0, 0), None).path, "[heap]");
-        assert_eq!(file(&key(abi::AREA_SHMEM, 0, 0), None).inode, None);
-        let lost = file(&key(abi::AREA_FILE, 8 << 20 | 3, 42), None);
+        assert_eq!(&*file(&key(abi::AREA_HEAP, 0, 0, 0), None).path, "[heap]");
+        assert_eq!(file(&key(abi::AREA_SHMEM, 0, 0, 0), None).inode, None);
+        let lost = file(&key(abi::AREA_FILE, 8 << 20 | 3, 42, 0xffff_8880), None);
         assert_eq!((&*lost.path, lost.inode), ("[inode 8:3 42]", Some((8, 3, 42))));
+        // The first System V segment's number is 0.
+        let first = file(&key(abi::AREA_SHMEM, 1, 0, 0xffff_8880), Some("[shmem] SYSV00000000".into()));
+        assert_eq!((&*first.path, first.inode), ("[shmem] SYSV00000000", Some((0, 1, 0))));
     }
 }
