@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 
-use crate::run::{Beside, Said, faults, fixture, runs, spawn, sum, u};
+use crate::run::{Beside, Said, faults, fixture, parent_of_all, runs, spawn, sum, u};
 
 fn command(variant: &str, options: &[&str], fixture: &[String]) -> Said {
     let mut command = faults(variant, options);
@@ -21,8 +21,8 @@ fn assert_truth_of(said: &Said, what: &[&str]) {
         let counted = match truth["what"].as_str() {
             Some("thread") => sum(&said.totals, |t| t["tid"] == truth["tid"]),
             Some("process") => sum(&said.totals, |t| t["pid"] == truth["pid"]),
-            // With its children: all but the process that waited, which is the parent of all.
-            Some("wait4") => sum(&said.totals, |t| u(&t["pid"]) >= u(&truth["pid"])),
+            // With its children: all but the process that waited.
+            Some("wait4") => sum(&said.totals, |t| t["pid"] != *parent_of_all(&said.totals)),
             _ => continue,
         };
         assert_eq!(counted, told, "{truth} in {:#?}", said.totals);

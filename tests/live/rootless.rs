@@ -12,7 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::fixture::cold_file;
 use crate::frame::as_nobody;
 use crate::refuse::one_line;
-use crate::run::{Beside, Place, Said, faults, fixture, lines, place, runs, spawn, sum, trapline, u};
+use crate::run::{
+    Beside, Place, Said, faults, fixture, lines, parent_of_all, place, runs, spawn, sum, trapline, u,
+};
 
 const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 
@@ -82,9 +84,9 @@ pub fn a_command_equals_wait4(variant: &'static str) {
                         assert!(all.0 >= told.0 && all.1 > told.1, "{truth}: {all:?}");
                         continue;
                     }
-                    // All but the process that waited, which is the parent of all.
-                    let counted =
-                        sum(&said.totals, |t| t["pid"].is_null() || u(&t["pid"]) >= u(&truth["pid"]));
+                    // All but the process that waited.
+                    let parent = parent_of_all(&said.totals);
+                    let counted = sum(&said.totals, |t| t["pid"] != *parent);
                     assert_eq!(counted, told, "{truth} in {:#?}", said.totals);
                 }
             }

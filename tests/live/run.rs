@@ -222,6 +222,12 @@ pub fn sum(records: &[Value], which: impl Fn(&Value) -> bool) -> (u64, u64) {
     })
 }
 
+/// The process that was born first: the parent of all others of a command. Not told by its number: those begin anew.
+pub fn parent_of_all(records: &[Value]) -> &Value {
+    let born = records.iter().filter_map(|record| Some((record["start_ns"].as_u64()?, &record["pid"])));
+    born.min_by_key(|&(start_ns, _)| start_ns).unwrap().1
+}
+
 pub fn u(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
 }

@@ -147,7 +147,9 @@ pub fn returns_that_never_come(variant: &'static str) {
     assert_lost(&said, &[("unfinished", 1)]);
 
     let said = run(variant, &["forks"], &["forking"]);
-    assert_eq!((u(&said.totals[0]["calls"]), &said.totals[0]["minor"]), (1, &said.truth[0]["minor"]));
+    let [around, inside] = [0, 1].map(|at| u(&said.truth[at]["minor"]));
+    assert_eq!(u(&said.totals[0]["calls"]), 1);
+    assert!(inside >= 3 && (inside..=around).contains(&u(&said.totals[0]["minor"])), "{said:?}");
     assert_lost(&said, &[("unentered", 1)]);
 }
 

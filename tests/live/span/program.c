@@ -29,6 +29,7 @@ struct sums {
 
 static struct sums works = {"work", 0, 0, 0}, outers = {"outer", 0, 0, 0}, marks = {"marked", 0, 0, 0};
 static jmp_buf back;
+static long minor_inside;
 
 static void usage(long *major, long *minor)
 {
@@ -121,11 +122,19 @@ SPAN execs(const char *own)
 
 static volatile int child;
 
+/* After a fork pages are written for the first time once more, some whenever the kernel likes: so what is within the
+ * call is told beside what is around it.
+ */
 SPAN forks(void)
 {
+	long major, minor, minor_after;
+
+	usage(&major, &minor);
 	touch(1);
 	child = fork();
 	touch(1);
+	usage(&major, &minor_after);
+	minor_inside = minor_after - minor;
 }
 
 SPAN tail_last(int pages)
@@ -231,6 +240,7 @@ static void forking(void)
 		_exit(0);
 	waitpid(child, NULL, 0);
 	tell(&sums);
+	printf("{\"type\":\"truth\",\"span\":\"inside forks\",\"minor\":%ld}\n", minor_inside);
 }
 
 static void tails(int n)
