@@ -327,11 +327,12 @@ pub fn the_period_is_what_is_wished(engine: &'static str) {
         &["--pages", "16", "--rounds", "400", "--pause", "2ms", "--warm"],
     );
     assert_eq!(run.header["every_ns"], 20_000_000);
-    let period = u(&run.end["period_ns"]);
-    // Never shorter; how much longer is the machine's to say, when others keep it busy.
-    assert!((19_900_000..400_000_000).contains(&period), "{period} ns");
+    let (period, rounds) = (u(&run.end["period_ns"]), u(&run.end["rounds"]));
+    // They keep to the clock: all together are short by as much as the first came late, which is less than a period. How
+    // much longer they are is the machine's to say, when others keep it busy.
+    assert!((rounds + 1) * period >= rounds * 20_000_000 && period < 400_000_000, "{rounds} of {period} ns");
     let judged = judge(&run, |_, _| true);
     // 400 touches of each page, 2 ms apart or more: each reset shows each page once at most.
-    let resets = u(&run.end["rounds"]) as usize + 1;
+    let resets = rounds as usize + 1;
     assert!(judged.wrong.is_empty() && judged.seen > 16 && judged.seen <= 16 * resets, "{judged:?}");
 }
