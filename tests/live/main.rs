@@ -211,6 +211,7 @@ const CASES: &[Case] = &[
     Case { name: "access::unharmed::programs_are_followed_by_name", needs: ROOT, variants: RESETS, test: unharmed::programs_are_followed_by_name },
     Case { name: "access::unharmed::a_budget_stretches_the_period", needs: ROOT, variants: ROUNDS, test: unharmed::a_budget_stretches_the_period },
     Case { name: "access::numa::a_round_is_seen_whole_or_not_at_all", needs: ROOT, variants: NUMA, test: numa::a_round_is_seen_whole_or_not_at_all },
+    Case { name: "access::numa::shared_memory_is_seen_or_said_to_be_out_of_sight", needs: ROOT, variants: NUMA, test: numa::shared_memory_is_seen_or_said_to_be_out_of_sight },
     Case { name: "access::numa::the_settings_are_put_back", needs: ROOT, variants: NUMA, test: numa::the_settings_are_put_back },
     Case { name: "access::numa::one_at_a_time", needs: ROOT, variants: NUMA, test: numa::one_at_a_time },
     Case { name: "access::numa::cpusets", needs: ROOT, variants: NUMA, test: numa::cpusets },

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::access::{Run, access, judge};
-use crate::run::{Place, lines, place, scratch, trapline, u, version};
+use crate::access::{Judged, Run, access, judge};
+use crate::run::{Place, lines, place, scratch, trapline, u};
 
 const SWITCH: &str = "/proc/sys/kernel/numa_balancing";
 
@@ -28,12 +28,9 @@ pub fn a_round_is_seen_whole_or_not_at_all(engine: &'static str) {
     // Here the settings are locked, and the kernel comes by each second or more.
     let locked = settings().len() == 1;
     let (pause, rounds) = if locked { ("4s", "3") } else { ("300ms", "10") };
-    // Kernels before 6.7 (seen on 6.1) leave shared memory and files in memory alone: the files are on a disk then.
-    let shared = (version() >= (6, 7)).then_some("shared");
     let disk = format!("TMPDIR={}", scratch().display());
     let own = ["env", &disk, env!("CARGO_BIN_EXE_trapline"), "workload", "touch", "--delay", "1s", "--warm"];
-    let all = ["anon", "private", "stack", "file"].into_iter().chain(shared);
-    for on in all.take(if locked { 1 } else { 5 }) {
+    for on in ["anon", "private", "stack", "file"].into_iter().take(if locked { 1 } else { 4 }) {
         let touch =
             ["--busy", "--on", on, "--pages", "64", "--rounds", rounds, "--access", "both", "--pause", pause];
         let run = Run::of(engine, &[], &[&own[..], &touch].concat());
@@ -52,17 +49,62 @@ pub fn a_round_is_seen_whole_or_not_at_all(engine: &'static str) {
             assert!(note.contains("cannot see"), "{note}");
             continue;
         }
-        // Seen or not, by round, in the order of the touches.
-        let mut by_round: BTreeMap<u64, Vec<bool>> = BTreeMap::new();
-        for (at, touch) in run.truths("touch").enumerate() {
-            by_round.entry(u(&touch["round"])).or_default().push(judged.touches.contains(&at));
-        }
-        let whole = by_round.values().filter(|of| of.iter().all(|seen| *seen)).count();
-        for (round, of) in &by_round {
-            let first = of.iter().position(|seen| *seen).unwrap_or(of.len());
-            assert!(of[first..].iter().all(|seen| *seen), "{on}, round {round}: {of:?}");
-        }
+        let whole = whole_rounds(on, &run, &judged);
         assert!(whole >= if locked { 1 } else { 2 }, "{on}: {whole} rounds of {rounds} were seen");
+    }
+}
+
+/// How many rounds were seen whole; the others were seen from some touch on.
+fn whole_rounds(on: &str, run: &Run, judged: &Judged) -> usize {
+    // Seen or not, by round, in the order of the touches.
+    let mut by_round: BTreeMap<u64, Vec<bool>> = BTreeMap::new();
+    for (at, touch) in run.truths("touch").enumerate() {
+        by_round.entry(u(&touch["round"])).or_default().push(judged.touches.contains(&at));
+    }
+    for (round, of) in &by_round {
+        let first = of.iter().position(|seen| *seen).unwrap_or(of.len());
+        assert!(of[first..].iter().all(|seen| *seen), "{on}, round {round}: {of:?}");
+    }
+    by_round.values().filter(|of| of.iter().all(|seen| *seen)).count()
+}
+
+/// Memory that can be shared is seen on some kernels and not on others: the header says which, by name and size, and it is so.
+pub fn shared_memory_is_seen_or_said_to_be_out_of_sight(engine: &'static str) {
+    const BYTES: u64 = 1 << 20;
+    let locked = settings().len() == 1;
+    // A file in memory, mapped for the process alone, has the same rules.
+    for (on, named) in [("shared", "/dev/zero (deleted)"), ("private", "/dev/shm/trapline-touch-")] {
+        let mut target = Command::new("env");
+        target.args([
+            "TMPDIR=/dev/shm",
+            env!("CARGO_BIN_EXE_trapline"),
+            "workload",
+            "touch",
+            "--warm",
+            "--busy",
+        ]);
+        target.args(["--on", on, "--pages", "256", "--rounds", "10", "--pause", "300ms", "--delay", "2s"]);
+        let target = target.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(if place() == Place::Vm { 1500 } else { 300 }));
+        let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
+        let mut tracer = tracer.spawn().unwrap();
+        let truth = target.wait_with_output().unwrap();
+        assert!(truth.status.success() && tracer.wait().unwrap().success());
+        let run = Run::read(&file, &truth.stdout);
+        let (judged, sight) = (judge(&run, |_, _| true), run.header["sight"].as_str().unwrap());
+        println!("{engine} {on}: {} of {} seen; it {sight}", judged.seen, judged.due);
+        assert!(judged.wrong.is_empty(), "{on}: {:#?}", judged.wrong);
+        let (sees, misses) = sight.split_once("cannot see").unwrap();
+        let is_missed = misses.split(", ").any(|one| one.contains(named) && one.ends_with(" 1.0 MB"));
+        if locked {
+            assert!(sees.contains("may or may not see 1.0 MB") && !is_missed, "{sight}");
+        } else if is_missed {
+            assert_eq!(judged.seen, 0, "{on}: {sight}");
+            assert!(u(&run.end["out_of_sight_bytes"]) >= BYTES && u(&run.end["rounds"]) > 3, "{}", run.end);
+        } else {
+            let whole = whole_rounds(on, &run, &judged);
+            assert!(!misses.contains(named) && whole >= 2, "{on}: {whole} rounds were seen; it {sight}");
+        }
     }
 }
 

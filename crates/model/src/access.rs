@@ -260,6 +260,8 @@ pub struct Coverage {
     pub seen: u64,
     /// Bytes of mappings of which writes are seen and reads are not.
     pub writes_only: u64,
+    /// Bytes of mappings of which it could not be found out whether they are seen.
+    pub unsure: u64,
     /// Names and bytes of mappings that are not seen but for the first touch of each page.
     pub unseen: Vec<(String, u64)>,
 }
@@ -288,6 +290,9 @@ impl Coverage {
         }
         if self.writes_only > 0 {
             words.push(format!("sees writes to {}", size(self.writes_only)));
+        }
+        if self.unsure > 0 {
+            words.push(format!("may or may not see {} of memory that can be shared", size(self.unsure)));
         }
         let mut unseen: Vec<_> = self.unseen.iter().collect();
         unseen.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -344,5 +349,7 @@ mod tests {
         coverage.miss("/lib/c.so", 100 << 10);
         coverage.miss("/lib/c.so", 100 << 10);
         assert_eq!(coverage.words(), "sees 2.0 MB; cannot see 208 kB of /lib/c.so 200 kB, [vdso] 8 kB");
+        let unsure = Coverage { unsure: 3 << 20, ..Coverage::default() };
+        assert!(unsure.words().starts_with("may or may not see 3.0 MB of memory that can be shared; "));
     }
 }

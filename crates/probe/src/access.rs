@@ -16,10 +16,12 @@ mod pages;
 mod prepared;
 mod probes;
 mod rounds;
+mod sight;
 mod space;
 mod stopped;
 mod target;
 mod targets;
+mod trial;
 mod uffd;
 
 use std::collections::HashMap;
@@ -137,12 +139,19 @@ impl Access {
             let mut coverage = Coverage::default();
             let taken;
             (engine, taken) = take(pids, &engines, &injector)?;
+            if engine == Engine::Numa {
+                balance = Some(Balance::begin(options.every)?);
+            }
             for mut space in taken {
+                if let (Some(scanned), Some(balance)) = (&mut space.scanned, &balance) {
+                    scanned.learn(balance);
+                }
                 let maps = Maps::read(space.pid).with_context(|| format!("process {} has ended", space.pid));
                 let maps = maps.map_err(OpenError::Other)?;
                 let of = space.cover(&maps);
                 coverage.seen += of.seen;
                 coverage.writes_only += of.writes_only;
+                coverage.unsure += of.unsure;
                 of.unseen.iter().for_each(|(name, bytes)| coverage.miss(name, *bytes));
                 let mut target = Target::new(space.pid, maps);
                 space.pages(&target.maps, |addr| {
@@ -156,10 +165,9 @@ impl Access {
                 spaces.push((space, of));
             }
             sight = Some(coverage);
-            if engine == Engine::Numa {
-                let mut begun = Balance::begin(options.every)?;
-                begun.follow(spaces.iter().filter_map(|(space, _)| space.scanned.as_ref()), options.every)?;
-                balance = Some(begun);
+            if let Some(balance) = &mut balance {
+                balance
+                    .follow(spaces.iter().filter_map(|(space, _)| space.scanned.as_ref()), options.every)?;
             }
         }
         changed.extend(names.as_ref().and_then(Targets::mounted).map(str::to_owned));

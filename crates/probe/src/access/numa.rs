@@ -14,6 +14,8 @@ use trapline_model::doctor::Refusal;
 
 use super::hold::Hold;
 use super::knobs::{self, Knob, Knobs};
+use super::sight::{self, Sight};
+use super::trial;
 use crate::maps::{Mapping, Maps};
 use crate::system;
 
@@ -107,21 +109,13 @@ fn has_cpusets() -> bool {
     }
 }
 
-/// Whether the kernel goes over a mapping: not over text and other files that are only read, nor over pages of a file
-/// that are to be written back, which are those that a program writes to a shared one.
-pub(crate) fn sees(mapping: &Mapping) -> bool {
-    let has_file = mapping.inode != 0;
-    let in_memory =
-        ["/dev/zero", "/dev/shm/", "/memfd:", "/SYSV"].iter().any(|name| mapping.name.starts_with(name));
-    let special = mapping.name.starts_with("[v") || mapping.name.starts_with("/anon_hugepage");
-    !special
-        && (mapping.writable && (!has_file || !mapping.shared || in_memory) || mapping.readable && !has_file)
-}
-
 /// A process that is gone over.
 #[derive(Debug)]
 pub(crate) struct Scanned {
+    pid: u32,
     _hold: Hold,
+    /// Whether files in memory are gone over, if that is known.
+    shared: Option<bool>,
     sched: File,
     status: File,
     /// How often the kernel had gone over it, and when that was seen.
@@ -148,7 +142,9 @@ impl Scanned {
         };
         let hold = Hold::of(pid, maps).with_context(|| format!("cannot hold the memory of process {pid}"))?;
         Ok(Self {
+            pid,
             _hold: hold,
+            shared: None,
             sched: open("sched")?,
             status: open("status")?,
             passes: None,
@@ -158,14 +154,23 @@ impl Scanned {
         })
     }
 
-    /// Takes note of the mappings.
-    pub(crate) fn cover(&mut self, maps: &Maps) {
-        let seen = || maps.iter().filter(|m| sees(m)).map(Mapping::len);
-        let before = std::mem::replace(&mut self.all, seen().sum());
+    /// Learns what was found out of the kernel.
+    pub(crate) fn learn(&mut self, balance: &Balance) {
+        self.shared = balance.shared;
+    }
+
+    /// Whether a mapping is gone over.
+    pub(crate) fn sees(&self, mapping: &Mapping) -> Sight {
+        sight::of(self.pid, mapping, self.shared)
+    }
+
+    /// Takes note of the sizes of the mappings that are, or may be.
+    pub(crate) fn cover(&mut self, sizes: &[u64]) {
+        let before = std::mem::replace(&mut self.all, sizes.iter().sum());
         if self.all != before {
             self.young = YOUNG_PASSES;
         }
-        self.small = seen().filter(|&len| len <= SMALL).sum();
+        self.small = sizes.iter().filter(|&&len| len <= SMALL).sum();
     }
 
     /// How often the kernel has gone over it since the last call, and in what time.
@@ -203,7 +208,7 @@ fn size_mb(small: u64, all: u64, there: u64) -> u64 {
 }
 
 /// A number that follows a name in one of the files that /proc has of a process.
-fn number(file: &File, name: &str) -> io::Result<Option<u64>> {
+pub(super) fn number(file: &File, name: &str) -> io::Result<Option<u64>> {
     let mut bytes = [0; 8192];
     let len = file.read_at(&mut bytes, 0)?;
     let text = String::from_utf8_lossy(&bytes[..len]);
@@ -216,6 +221,8 @@ fn number(file: &File, name: &str) -> io::Result<Option<u64>> {
 pub(crate) struct Balance {
     knobs: Knobs,
     fast: bool,
+    /// Whether files in memory are gone over, if that could be tried.
+    shared: Option<bool>,
     sized: Option<Instant>,
     /// What of the processes is in memory, bytes.
     there: u64,
@@ -238,7 +245,9 @@ impl Balance {
             (Knob::Balancing, 1),
         ];
         let knobs = Knobs::take(if fast { &values } else { &values[4..] }, mounted)?;
-        Ok(Self { knobs, fast, sized: None, there: 0 })
+        // Where the settings are locked it would take seconds.
+        let shared = fast.then(trial::goes_over_shared).flatten();
+        Ok(Self { knobs, fast, shared, sized: None, there: 0 })
     }
 
     /// Settings for these processes and this period, as often as that is of use.
@@ -320,19 +329,6 @@ mod tests {
         assert_eq!(size_mb(0, 64 << 30, 1 << 30), LARGEST);
         assert_eq!(size_mb(2 * MB, 1 << 30, 40 * MB), 129);
         assert_eq!(size_mb(0, 0, 0), 1);
-    }
-
-    #[test]
-    fn what_is_gone_over() {
-        let of = |line: &str| sees(Maps::parse(line).iter().next().unwrap());
-        assert!(of("10000-20000 rw-p 00000000 00:00 0 "));
-        assert!(of("10000-20000 rw-p 00000000 00:00 0                          [stack]"));
-        assert!(of("10000-20000 rw-p 00001000 fe:00 325843                     /usr/bin/a"));
-        assert!(of("10000-20000 rw-s 00000000 00:01 1024                       /dev/zero (deleted)"));
-        assert!(!of("10000-20000 rw-s 00001000 fe:00 325843                     /var/tmp/a"));
-        assert!(!of("10000-20000 r--p 00001000 fe:00 325843                     /usr/bin/a"));
-        assert!(!of("10000-20000 ---p 00000000 00:00 0 "));
-        assert!(!of("10000-20000 r--p 00000000 00:00 0                          [vvar]"));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use trapline_model::access::Coverage;
 
 use super::injector::Injector;
-use super::numa::{self, Scanned};
+use super::numa::Scanned;
+use super::sight::Sight;
 use super::uffd::{self, Features, Mode, Uffd};
 use crate::maps::{Mapping, Maps};
 
@@ -134,12 +135,14 @@ impl Space {
     /// Takes the mappings under control that can be, and says which cannot.
     pub(crate) fn cover(&mut self, maps: &Maps) -> Coverage {
         let mut coverage = Coverage::default();
-        if let Some(scanned) = &mut self.scanned {
-            scanned.cover(maps);
-        }
         let mut regions = Vec::new();
+        let mut scanned = Vec::new();
         for mapping in maps.iter().filter(|m| m.start < USER_END) {
             let watched = self.watch(mapping);
+            let sight = self.scanned.as_ref().map(|scanned| scanned.sees(mapping));
+            if matches!(sight, Some(Sight::Seen | Sight::Unknown)) {
+                scanned.push(mapping.len());
+            }
             match (self.engine, watched) {
                 (_, Some(mode)) => {
                     regions.push(Region { start: mapping.start, end: mapping.end, mode });
@@ -150,7 +153,8 @@ impl Space {
                         _ => coverage.seen += mapping.len(),
                     }
                 }
-                (Engine::Numa, None) if numa::sees(mapping) => coverage.seen += mapping.len(),
+                (Engine::Numa, None) if sight == Some(Sight::Seen) => coverage.seen += mapping.len(),
+                (Engine::Numa, None) if sight == Some(Sight::Unknown) => coverage.unsure += mapping.len(),
                 (Engine::SoftDirty, None) if mapping.writable => coverage.writes_only += mapping.len(),
                 // Nobody can access what allows nothing.
                 (_, None) if !mapping.readable && !mapping.writable && !mapping.executable => {}
@@ -158,6 +162,9 @@ impl Space {
             }
         }
         self.regions = regions;
+        if let Some(of) = &mut self.scanned {
+            of.cover(&scanned);
+        }
         coverage
     }
 
