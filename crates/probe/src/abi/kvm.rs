@@ -1,0 +1,119 @@
+//! `bpf/kvm.h`, mirrored.
+
+use bytemuck::{Pod, Zeroable};
+use trapline_model::BUCKETS;
+use trapline_model::kvm::PHASES;
+
+mirror! {
+    /// Where the kvm tracepoints have their fields.
+    KvmOffsets = "kvm_offsets" {
+        reason: u32,
+        isa: u32,
+        vcpu: u32,
+        rip: u32,
+        sub: u32,
+        write: u32,
+    }
+}
+
+mirror! {
+    /// How the kvm programs work.
+    KvmConfig = "kvm_config" {
+        slow_ns: u64,
+        timed: u32,
+        split: u32,
+        vcpu: u32,
+        sub: u32,
+        choice: u32,
+        pad: u32,
+        at: KvmOffsets,
+    }
+}
+
+mirror! {
+    /// What exits are counted under.
+    KvmKey = "kvm_key" {
+        sub: u64,
+        thread: u32,
+        vcpu: u32,
+        reason: u32,
+        write: u32,
+    }
+}
+
+mirror! {
+    /// Exits of one level.
+    KvmLevel = "kvm_level" {
+        timed: u64,
+        ns: u64,
+        max_ns: u64,
+        recent: [u64; 2],
+        epoch: [u64; 2],
+        reflected: u64,
+        to_vmm: u64,
+        phase_ns: [u64; PHASES],
+        faults_major: u64,
+        faults_minor: u64,
+        hist: [u64; BUCKETS],
+    }
+}
+
+mirror! {
+    /// Exits of one key.
+    KvmExits = "kvm_exits" {
+        count: u64,
+        undecided: u64,
+        l2_count: u64,
+        level: [KvmLevel; 2],
+    }
+}
+
+mirror! {
+    /// A thread that runs a vCPU.
+    KvmThread = "kvm_thread" {
+        start_ns: u64,
+        process_start_ns: u64,
+        pid: u32,
+        tid: u32,
+        isa: u32,
+        ended: u32,
+    }
+}
+
+mirror! {
+    /// One slow exit.
+    KvmEvent = "kvm_event" {
+        time_ns: u64,
+        latency_ns: u64,
+        rip: u64,
+        pid: u32,
+        tid: u32,
+        vcpu: u32,
+        isa: u32,
+        reason: u32,
+        level: u32,
+    }
+}
+
+mirror! {
+    /// What was lost.
+    KvmLosses = "kvm_losses" {
+        events: u64,
+        uncounted: u64,
+        untracked: u64,
+    }
+}
+
+#[cfg(test)]
+pub(super) fn kvm_layouts() -> Vec<super::Layout> {
+    vec![
+        KvmOffsets::layout(),
+        KvmConfig::layout(),
+        KvmKey::layout(),
+        KvmLevel::layout(),
+        KvmExits::layout(),
+        KvmThread::layout(),
+        KvmEvent::layout(),
+        KvmLosses::layout(),
+    ]
+}

@@ -1,0 +1,101 @@
+//! `bpf/sgx.h`, mirrored.
+
+use bytemuck::{Pod, Zeroable};
+use trapline_model::BUCKETS;
+
+use super::COMM_LEN;
+
+/// An offset that is not known.
+pub(crate) const SGX_NOWHERE: u32 = u32::MAX;
+
+mirror! {
+    /// Where an SGX driver's types have their fields, bytes.
+    SgxLayout = "sgx_layout" {
+        encl_base: u32,
+        encl_size: u32,
+        encl_refcount: u32,
+        encl_secs: u32,
+        page_encl: u32,
+        page_desc: u32,
+        epc_owner: u32,
+        pad: u32,
+    }
+}
+
+mirror! {
+    /// How the sgx programs work.
+    SgxConfig = "sgx_config" {
+        release_is_seen: u32,
+        pad: u32,
+    }
+}
+
+mirror! {
+    /// What changes while they run.
+    SgxControl = "sgx_control" {
+        epoch: u64,
+    }
+}
+
+mirror! {
+    /// Which pages of which enclave, in which interval.
+    SgxChunkKey = "sgx_chunk_key" {
+        index: u64,
+        serial: u32,
+        epoch: u32,
+    }
+}
+
+mirror! {
+    /// One enclave.
+    SgxEnclave = "sgx_enclave" {
+        serial: u64,
+        start_ns: u64,
+        cgroup: u64,
+        base: u64,
+        size: u64,
+        pid: u32,
+        guest: u32,
+        pages: u64,
+        unaccounted: u64,
+        faults: u64,
+        loads: u64,
+        added: u64,
+        mapped: u64,
+        busy: u64,
+        failed: u64,
+        evictions: u64,
+        by_daemon: u64,
+        caused: u64,
+        refaults: u64,
+        secs_loads: u64,
+        secs_evictions: u64,
+        load_ns: u64,
+        longest: [u64; 2],
+        hist: [u64; BUCKETS],
+        comm: [u8; COMM_LEN],
+    }
+}
+
+mirror! {
+    /// What the sgx programs lost.
+    SgxLosses = "sgx_losses" {
+        untracked: u64,
+        unpaired: u64,
+        crowded: u64,
+        unmarked: u64,
+        unended: u64,
+    }
+}
+
+#[cfg(test)]
+pub(super) fn sgx_layouts() -> Vec<super::Layout> {
+    vec![
+        SgxLayout::layout(),
+        SgxConfig::layout(),
+        SgxControl::layout(),
+        SgxChunkKey::layout(),
+        SgxEnclave::layout(),
+        SgxLosses::layout(),
+    ]
+}
