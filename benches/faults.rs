@@ -25,34 +25,69 @@ const HISTOGRAM: &str = "software:page-faults:1 { @s[tid] = nsecs } \
     software:minor-faults:1 /@s[tid]/ { @minor[pid] = hist(nsecs - @s[tid]); delete(@s[tid]) } \
     software:major-faults:1 /@s[tid]/ { @major[pid] = hist(nsecs - @s[tid]); delete(@s[tid]) }";
 const COUNT: &str = "tracepoint:exceptions:page_fault_user { @[pid] = count() }";
-const PEER: &str = "bpftrace, latency histogram by pid";
+const USTACK: &str = "software:page-faults:1 { @[ustack] = count() }";
+/// The line of `--log-step`; processors that count the same process at once may lose a fault.
+const EVERY_50: &str = "software:page-faults:1 { @n[pid]++; if (@n[pid] % 50 == 0) { \
+    printf(\"%s %d %s %d\\n\", strftime(\"%H:%M:%S\", nsecs), pid, comm, @n[pid]) } }";
+const EVERY_1000: &str = "software:page-faults:1 { @n[pid]++; if (@n[pid] % 1000 == 0) { \
+    printf(\"%s %d %s %d\\n\", strftime(\"%H:%M:%S\", nsecs), pid, comm, @n[pid]) } }";
+
+/// What is asked, and who answers: first the nearest peer, which the others are compared with.
+type Question = (&'static str, &'static [Watcher]);
+
+const fn trapline(name: &'static str, command: &'static [&'static str]) -> Watcher {
+    Watcher { name, ready: Ready::Line, command }
+}
+
+const fn peer(name: &'static str, command: &'static [&'static str]) -> Watcher {
+    Watcher { name, ready: SOON, command }
+}
 
 #[rustfmt::skip]
-const WATCHERS: &[Watcher] = &[
-    Watcher { name: "trapline faults --variant counters", ready: Ready::Line,
-        command: &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "counters"] },
-    Watcher { name: "trapline faults --variant tracepoint", ready: Ready::Line,
-        command: &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "tracepoint"] },
-    Watcher { name: "trapline faults --variant tracepoint --minor-latency 1:64", ready: Ready::Line,
-        command: &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "tracepoint", "--minor-latency", "1:64"] },
-    Watcher { name: "trapline faults --variant tracepoint --minor-latency off", ready: Ready::Line,
-        command: &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "tracepoint", "--minor-latency", "off"] },
-    Watcher { name: "trapline faults --variant tracepoint --by cause", ready: Ready::Line,
-        command: &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "tracepoint", "--by", "cause"] },
-    Watcher { name: "trapline faults --variant fentry", ready: Ready::Line,
-        command: &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "fentry"] },
-    Watcher { name: "trapline faults --variant kprobe", ready: Ready::Line,
-        command: &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "kprobe"] },
-    Watcher { name: "trapline faults --by file --variant tracepoint", ready: Ready::Line,
-        command: &[TRAPLINE, "faults", "--by", "file", "--format", "jsonl", "--variant", "tracepoint"] },
-    Watcher { name: "perf record -d, every fault with its address", ready: SOON,
-        command: &["perf", "record", "-a", "-q", "-d", "-o", "/dev/null", "-e", "page-faults", "-c", "1"] },
-    Watcher { name: "bpftrace, count by pid", ready: SOON, command: &["bpftrace", "-e", COUNT] },
-    Watcher { name: PEER, ready: SOON, command: &["bpftrace", "-e", HISTOGRAM] },
-    Watcher { name: "perf record, three events, every fault", ready: SOON,
-        command: &["perf", "record", "-a", "-q", "-o", "/dev/null", "-e", "page-faults,minor-faults,major-faults", "-c", "1"] },
-    Watcher { name: "perf trace -F all", ready: SOON,
-        command: &["perf", "trace", "-a", "-F", "all", "--no-syscalls", "-o", "/dev/null"] },
+const QUESTIONS: &[Question] = &[
+    ("who, and how long", &[
+        peer("bpftrace, latency histogram by pid", &["bpftrace", "-e", HISTOGRAM]),
+        trapline("trapline faults --variant counters",
+            &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "counters"]),
+        trapline("trapline faults --variant tracepoint",
+            &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "tracepoint"]),
+        trapline("trapline faults --variant tracepoint --minor-latency 1:64",
+            &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "tracepoint", "--minor-latency", "1:64"]),
+        trapline("trapline faults --variant tracepoint --minor-latency off",
+            &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "tracepoint", "--minor-latency", "off"]),
+        trapline("trapline faults --variant fentry",
+            &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "fentry"]),
+        trapline("trapline faults --variant kprobe",
+            &[TRAPLINE, "faults", "--format", "jsonl", "--variant", "kprobe"]),
+        peer("bpftrace, count by pid", &["bpftrace", "-e", COUNT]),
+        peer("perf record, three events, every fault",
+            &["perf", "record", "-a", "-q", "-o", "/dev/null", "-e", "page-faults,minor-faults,major-faults", "-c", "1"]),
+        peer("perf trace -F all", &["perf", "trace", "-a", "-F", "all", "--no-syscalls", "-o", "/dev/null"]),
+    ]),
+    ("which file, which cause", &[
+        peer("perf record -d, every fault with its address",
+            &["perf", "record", "-a", "-q", "-d", "-o", "/dev/null", "-e", "page-faults", "-c", "1"]),
+        trapline("trapline faults --by file", &[TRAPLINE, "faults", "--format", "jsonl", "--by", "file"]),
+        trapline("trapline faults --by cause", &[TRAPLINE, "faults", "--format", "jsonl", "--by", "cause"]),
+    ]),
+    ("which code", &[
+        peer("perf record -g -d, every fault with its stack",
+            &["perf", "record", "-a", "-q", "-g", "-d", "-o", "/dev/null", "-e", "page-faults", "-c", "1"]),
+        trapline("trapline faults --by stack", &[TRAPLINE, "faults", "--format", "jsonl", "--by", "stack"]),
+        trapline("trapline faults --by stack --stacks 1:64",
+            &[TRAPLINE, "faults", "--format", "jsonl", "--by", "stack", "--stacks", "1:64"]),
+        trapline("trapline faults --by stack --stacks major",
+            &[TRAPLINE, "faults", "--format", "jsonl", "--by", "stack", "--stacks", "major"]),
+        peer("bpftrace, count by ustack", &["bpftrace", "-e", USTACK]),
+    ]),
+    ("a line every 50 faults of a process", &[
+        peer("bpftrace, count by pid and printf", &["bpftrace", "-e", EVERY_50]),
+        trapline("trapline faults --log-step 50", &[TRAPLINE, "faults", "--format", "jsonl", "--log-step", "50"]),
+    ]),
+    ("a line every 1000 faults of a process", &[
+        peer("bpftrace, count by pid and printf", &["bpftrace", "-e", EVERY_1000]),
+        trapline("trapline faults --log-step 1000", &[TRAPLINE, "faults", "--format", "jsonl", "--log-step", "1000"]),
+    ]),
 ];
 
 fn main() {
@@ -62,56 +97,72 @@ fn main() {
     }
     let rounds = words.iter().find_map(|w| w.strip_prefix("--rounds=")).map_or(7, |n| n.parse().unwrap());
     assert!(nix::unistd::geteuid().is_root(), "run it as root");
-    let watchers: Vec<&Watcher> = WATCHERS.iter().filter(|watcher| watcher.start().is_some()).collect();
+    // Of each question those that work here.
+    let questions: Vec<Vec<&Watcher>> = QUESTIONS
+        .iter()
+        .map(|(_, watchers)| watchers.iter().filter(|watcher| watcher.start().is_some()).collect())
+        .collect();
     let mut bare = Vec::new();
-    let mut extra = vec![Vec::new(); watchers.len()];
+    let mut extra: Vec<Vec<Vec<Turn>>> =
+        questions.iter().map(|watchers| vec![Vec::new(); watchers.len()]).collect();
     for round in 0..rounds {
         let base = touch::turn(&["--workload"]);
         bare.push(base);
-        for (watcher, extra) in watchers.iter().zip(&mut extra) {
+        for (watcher, extra) in questions.iter().flatten().zip(extra.iter_mut().flatten()) {
             let _running = watcher.start().unwrap();
             extra.push(touch::turn(&["--workload"]).over(base));
         }
         eprintln!("round {} of {rounds}", round + 1);
     }
-    print!("{}", page(rounds, &bare, &watchers, &extra));
+    let mut page = introduction(rounds, &bare);
+    let base = median(bare.iter().map(|turn| turn.best));
+    for (((asked, all), watchers), extra) in QUESTIONS.iter().zip(&questions).zip(&extra) {
+        page += &rows(asked, all[0].name, base, watchers, extra);
+    }
+    print!("{page}");
 }
 
-fn page(rounds: usize, bare: &[Turn], watchers: &[&Watcher], extra: &[Vec<Turn>]) -> String {
-    let ns = |turns: &[Turn]| {
-        let best = turns.iter().map(|turn| turn.best).fold(f64::INFINITY, f64::min);
-        (best, median(turns.iter().map(|turn| turn.best)), median(turns.iter().map(|turn| turn.median)))
-    };
-    let base = ns(bare);
-    let peer = watchers.iter().position(|watcher| watcher.name == PEER).map(|at| &extra[at]);
+fn least(turns: &[Turn]) -> f64 {
+    turns.iter().map(|turn| turn.best).fold(f64::INFINITY, f64::min)
+}
+
+fn introduction(rounds: usize, bare: &[Turn]) -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let cpu = read("/proc/cpuinfo");
-    let cpu =
-        cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown").to_owned();
-    let mut page = format!(
+    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown");
+    format!(
         "Kernel {}, {cpu}.\n\n\
          One 4 KiB anonymous fault takes {:.0} ns here when nobody watches (best batch; median batch {:.0} ns). The \
          table has what it takes *more* under each watcher, in ns. Each watcher takes its turn in each of {rounds} \
          rounds; a turn is {BATCHES} batches of {PAGES} faults on one processor, and the difference is to the turn \
          without a watcher of the same round. *min* is the least of the rounds' best batches, *best* their median, \
-         *median* the median of the rounds' median batches. *ratio* is the median, over the rounds, of the watcher's \
-         best to that of bpftrace's latency histogram by process.\n\n\
+         *median* the median of the rounds' median batches. Watchers that answer the same question stand together, the \
+         nearest peer of trapline first: *ratio* is the median, over the rounds, of a watcher's best to that peer's. \
+         Where no variant is named, trapline takes the first that works here.\n\n\
          | watcher | min | best | median | share of a fault | ratio |\n|---|---:|---:|---:|---:|---:|\n",
         read("/proc/sys/kernel/osrelease"),
-        base.0,
-        base.2,
-    );
+        least(bare),
+        median(bare.iter().map(|turn| turn.median)),
+    )
+}
+
+/// The lines of a question.
+fn rows(asked: &str, peer: &str, base: f64, watchers: &[&Watcher], extra: &[Vec<Turn>]) -> String {
+    let peer = watchers.iter().position(|watcher| watcher.name == peer).map(|at| &extra[at]);
+    let mut rows = format!("| **{asked}** | | | | | |\n");
     for (watcher, turns) in watchers.iter().zip(extra) {
-        let (min, best, middle) = ns(turns);
+        let best = median(turns.iter().map(|turn| turn.best));
         let ratio = peer.map(|peer| median(turns.iter().zip(peer).map(|(own, peer)| own.best / peer.best)));
-        let ratio = ratio.map_or("-".into(), |ratio| format!("{ratio:.2}"));
         writeln!(
-            page,
-            "| {} | {min:.0} | {best:.0} | {middle:.0} | {:.1} % | {ratio} |",
+            rows,
+            "| {} | {:.0} | {best:.0} | {:.0} | {:.1} % | {} |",
             watcher.name,
-            best / base.1 * 100.0
+            least(turns),
+            median(turns.iter().map(|turn| turn.median)),
+            best / base * 100.0,
+            ratio.map_or("-".into(), |ratio| format!("{ratio:.2}")),
         )
         .unwrap();
     }
-    page
+    rows
 }
