@@ -275,6 +275,14 @@ impl Coverage {
         }
     }
 
+    /// Adds what another process's is.
+    pub fn add(&mut self, other: &Self) {
+        self.seen += other.seen;
+        self.writes_only += other.writes_only;
+        self.unsure += other.unsure;
+        other.unseen.iter().for_each(|(name, bytes)| self.miss(name, *bytes));
+    }
+
     /// Bytes that are not seen.
     #[must_use]
     pub fn unseen_bytes(&self) -> u64 {

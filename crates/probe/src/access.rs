@@ -143,16 +143,11 @@ impl Access {
                 balance = Some(Balance::begin(options.every)?);
             }
             for mut space in taken {
-                if let (Some(scanned), Some(balance)) = (&mut space.scanned, &balance) {
-                    scanned.learn(balance);
-                }
+                space.learn(balance.as_ref());
                 let maps = Maps::read(space.pid).with_context(|| format!("process {} has ended", space.pid));
                 let maps = maps.map_err(OpenError::Other)?;
                 let of = space.cover(&maps);
-                coverage.seen += of.seen;
-                coverage.writes_only += of.writes_only;
-                coverage.unsure += of.unsure;
-                of.unseen.iter().for_each(|(name, bytes)| coverage.miss(name, *bytes));
+                coverage.add(&of);
                 let mut target = Target::new(space.pid, maps);
                 space.pages(&target.maps, |addr| {
                     target.pages.insert(addr);

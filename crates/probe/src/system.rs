@@ -89,9 +89,9 @@ pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Takes one page fault: touches memory that is there for the first time, and gives it back.
+/// Takes one page fault: touches memory that is there for the first time, and gives it back. Tells where it was.
 #[allow(unsafe_code)]
-pub(crate) fn fault_once() -> Result<(), Errno> {
+pub(crate) fn fault_once() -> Result<u64, Errno> {
     let page = NonZeroUsize::MIN;
     // SAFETY: a new mapping at an address of the kernel's choice; it is written to within its first byte, and nobody
     // else knows of it when it is unmapped.
@@ -99,7 +99,8 @@ pub(crate) fn fault_once() -> Result<(), Errno> {
         let at =
             mmap_anonymous(None, page, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE)?;
         at.cast::<u8>().write_volatile(1);
-        munmap(at, page.get())
+        munmap(at, page.get())?;
+        Ok(at.as_ptr() as u64)
     }
 }
 

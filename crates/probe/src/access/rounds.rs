@@ -305,9 +305,7 @@ impl Resetter {
         // Of an exec: what belonged to the old memory is void.
         self.spaces.remove(&pid);
         let begun = Space::open(pid, self.engine, &self.injector).and_then(|mut space| {
-            if let (Some(scanned), Some(balance)) = (&mut space.scanned, &self.balance) {
-                scanned.learn(balance);
-            }
+            space.learn(self.balance.as_ref());
             let coverage = space.cover(&Maps::read(pid).context("it has ended")?);
             Ok((space, coverage))
         });

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use trapline_model::access::Coverage;
 
 use super::injector::Injector;
-use super::numa::Scanned;
+use super::numa::{Balance, Scanned};
 use super::sight::Sight;
 use super::uffd::{self, Features, Mode, Uffd};
 use crate::maps::{Mapping, Maps};
@@ -130,6 +130,13 @@ impl Space {
         let pagemap = File::open(format!("/proc/{pid}/pagemap"))
             .with_context(|| format!("cannot read the page map of process {pid}"))?;
         Ok(Self { pid, engine, uffd, scanned, pagemap, clear_refs, regions: vec![], stopped_ns })
+    }
+
+    /// Learns what was found out of the kernel's balancing, if that is what resets.
+    pub(crate) fn learn(&mut self, balance: Option<&Balance>) {
+        if let (Some(scanned), Some(balance)) = (&mut self.scanned, balance) {
+            scanned.learn(balance);
+        }
     }
 
     /// Takes the mappings under control that can be, and says which cannot.

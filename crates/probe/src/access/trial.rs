@@ -6,12 +6,12 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -72,13 +72,9 @@ fn touch(pages: NonNull<libc::c_void>) -> ! {
 
 /// Of this thread, so far.
 fn faults_and_seconds() -> (i64, i64) {
-    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: all-zero is a valid value, which the kernel fills.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    (usage.ru_minflt, usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)
+    getrusage(UsageWho::RUSAGE_THREAD).map_or((0, 0), |usage| {
+        (usage.minor_page_faults(), usage.user_time().tv_sec() + usage.system_time().tv_sec())
+    })
 }
 
 /// Waits until the child has seen them taken away, or must have.
