@@ -209,8 +209,8 @@ impl Stage<'_> {
         for test in built.tests() {
             work += &format!("echo; echo {}\n", quote(&format!("tests of {}", test.name)));
             let mut words = vec![test.place.display().to_string()];
-            if self.args.test_args.is_empty() && !kernel.tests.is_empty() {
-                words.push(kernel.tests.to_owned());
+            if self.args.test_args.is_empty() {
+                words.extend(kernel.tests.iter().map(|word| (*word).to_owned()));
             }
             words.extend(self.args.test_args.iter().cloned());
             work += &boot::step(&words);

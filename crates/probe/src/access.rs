@@ -140,7 +140,7 @@ impl Access {
             let taken;
             (engine, taken) = take(pids, &engines, &injector)?;
             if engine == Engine::Numa {
-                balance = Some(Balance::begin(options.every)?);
+                balance = Some(Balance::begin(options.every, &injector)?);
             }
             for mut space in taken {
                 space.learn(balance.as_ref());

@@ -20,11 +20,15 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, setsid};
 
 use super::inject::{Injected, userfaultfd_of};
+use super::trial;
 
 /// The longest answer: a reason in words.
 const ANSWER: usize = 1024;
 /// Longer than any injection takes.
 const PATIENCE_SECONDS: i64 = 10;
+
+/// Instead of a process: see [`Injector::goes_over_shared`].
+const TRIAL: u32 = 0;
 
 /// The other process, as its client sees it.
 #[derive(Debug)]
@@ -56,20 +60,33 @@ impl Injector {
         }
     }
 
+    /// Whether the kernel's balancing, which is on, goes over files in memory; nothing if that is not known. It is tried in
+    /// a child of that process's, which does not hold what we have open.
+    pub(crate) fn goes_over_shared(&self) -> Option<bool> {
+        let socket = self.ask(TRIAL).ok()?;
+        let mut answer = [0; ANSWER];
+        let mut buffer = [IoSliceMut::new(&mut answer)];
+        let received = recvmsg::<()>(socket.as_raw_fd(), &mut buffer, None, MsgFlags::empty());
+        let len = received.ok()?.bytes;
+        [Some(false), Some(true), None]
+            .into_iter()
+            .find(|seen| words_of(*seen).as_bytes() == &answer[..len])?
+    }
+
+    fn ask(&self, pid: u32) -> Result<&OwnedFd> {
+        let socket = self.socket.as_ref().context("the injector has ended")?;
+        let question = pid.to_ne_bytes();
+        sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&question)], &[], MsgFlags::MSG_NOSIGNAL, None)
+            .context("the injector has ended")?;
+        Ok(socket)
+    }
+
     /// Has a userfaultfd made in a process.
     ///
     /// # Errors
     /// Why it cannot be had.
     pub(crate) fn userfaultfd_of(&self, pid: u32) -> Result<Injected> {
-        let socket = self.socket.as_ref().context("the injector has ended")?;
-        sendmsg::<()>(
-            socket.as_raw_fd(),
-            &[IoSlice::new(&pid.to_ne_bytes())],
-            &[],
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        )
-        .context("the injector has ended")?;
+        let socket = self.ask(pid)?;
         let mut answer = [0; ANSWER];
         let mut buffer = [IoSliceMut::new(&mut answer)];
         let mut space = cmsg_space!([i32; 1]);
@@ -122,7 +139,13 @@ fn serve(socket: &OwnedFd) {
         // SAFETY: there is only this thread.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
-                answer(socket, userfaultfd_of(u32::from_ne_bytes(pid)));
+                answer(
+                    socket,
+                    match u32::from_ne_bytes(pid) {
+                        TRIAL => Err(words_of(trial::goes_over_shared()).to_owned()),
+                        pid => userfaultfd_of(pid),
+                    },
+                );
                 return;
             }
             Ok(ForkResult::Parent { child }) => {
@@ -130,6 +153,15 @@ fn serve(socket: &OwnedFd) {
             }
             Err(error) => answer(socket, Err(format!("cannot fork: {error}"))),
         }
+    }
+}
+
+/// What came of the trial, as it is told.
+fn words_of(seen: Option<bool>) -> &'static str {
+    match seen {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "not known",
     }
 }
 

@@ -13,9 +13,9 @@ use anyhow::{Context, Result};
 use trapline_model::doctor::Refusal;
 
 use super::hold::Hold;
+use super::injector::Injector;
 use super::knobs::{self, Knob, Knobs};
 use super::sight::{self, Sight};
-use super::trial;
 use crate::maps::{Mapping, Maps};
 use crate::system;
 
@@ -233,7 +233,7 @@ impl Balance {
     ///
     /// # Errors
     /// When the settings cannot be changed.
-    pub(crate) fn begin(every: Duration) -> Result<Self> {
+    pub(crate) fn begin(every: Duration, injector: &Injector) -> Result<Self> {
         let mounted = knobs::mount_debugfs();
         let fast = are_open();
         let period = period_ms(every);
@@ -246,7 +246,7 @@ impl Balance {
         ];
         let knobs = Knobs::take(if fast { &values } else { &values[4..] }, mounted)?;
         // Where the settings are locked it would take seconds.
-        let shared = fast.then(trial::goes_over_shared).flatten();
+        let shared = fast.then(|| injector.goes_over_shared()).flatten();
         Ok(Self { knobs, fast, shared, sized: None, there: 0 })
     }
 

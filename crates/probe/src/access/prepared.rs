@@ -38,7 +38,7 @@ impl Prepared {
         let engines = Choice::examine().of(options.reset.as_deref())?;
         let mut balance = None;
         if engines[0] == Engine::Numa && !matches!(options.whose, Whose::Processes(_)) {
-            balance = Some(Balance::begin(options.every)?);
+            balance = Some(Balance::begin(options.every, &injector)?);
             // A child has it from us, and keeps it as it becomes a program; where it fails a page is a large one.
             if options.whose == Whose::Command && set_thp_disable(true).is_ok() {
                 changed.push("no huge pages for the command".into());
