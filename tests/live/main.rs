@@ -38,9 +38,7 @@ mod taken_away;
 mod turmoil;
 mod unharmed;
 
-use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -222,22 +220,6 @@ const CASES: &[Case] = &[
     Case { name: "access::reach::a_large_program", needs: ROOT, variants: RESETS, test: reach::a_large_program },
 ];
 
-/// Runs a test; once more if it failed on what was not whole, and said so: see [`run::MISSED`].
-fn run_whole(test: impl Fn()) {
-    for attempt in 1.. {
-        let before = run::MISSED.load(Ordering::Relaxed);
-        let Err(failure) = panic::catch_unwind(AssertUnwindSafe(&test)) else { return };
-        let missed = run::MISSED.load(Ordering::Relaxed) - before;
-        if missed == 0 || attempt == ATTEMPTS {
-            panic::resume_unwind(failure);
-        }
-        print!("the kernel skipped {missed} programs: once more ");
-    }
-}
-
-/// How often a test is run whose programs the kernel skips: on an emulated 7.3 one in two runs can be so.
-const ATTEMPTS: u32 = 20;
-
 fn main() -> ExitCode {
     if let Some(status) = fixture::run_if_asked() {
         return status;
@@ -253,7 +235,7 @@ fn main() -> ExitCode {
             let trial = match missing {
                 None => Trial::test(name, move || {
                     let began = Instant::now();
-                    run_whole(|| test(variant));
+                    test(variant);
                     print!("({:.1} s) ", began.elapsed().as_secs_f64());
                     Ok(())
                 }),

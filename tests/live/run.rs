@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
@@ -173,13 +172,10 @@ pub struct Said {
     pub truth: Vec<Value>,
 }
 
-/// How often, in all that was said so far, the kernel skipped one of our programs. Kernels that preempt programs (7.0
-/// on) do so where one would interrupt itself, and under emulation that is often: what was said then is not whole, and
-/// says so.
-pub static MISSED: AtomicU64 = AtomicU64::new(0);
-
 impl Said {
-    /// Whether a count is what it should be, but for what programs that were skipped would have counted: `each` at most.
+    /// Whether a count is what it should be, but for what programs that the kernel skipped would have counted: `each` at
+    /// most. Kernels that preempt programs (7.0 on) skip those of fentry that would interrupt themselves, and under
+    /// emulation that is often. What was said then is not whole, and says so.
     pub fn is_but_for_missed(&self, count: u64, expected: u64, each: u64) -> bool {
         count <= expected && expected - count <= each * u(&self.end["missed"])
     }
@@ -203,7 +199,6 @@ impl Said {
             }
         }
         assert!(!end.is_null(), "no end; standard error: {stderr}");
-        MISSED.fetch_add(end["missed"].as_u64().unwrap_or(0), Ordering::Relaxed);
         Self { header, rows, events, totals, end, truth }
     }
 

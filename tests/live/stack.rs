@@ -2,12 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Command;
-use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
 use crate::refuse::one_line;
-use crate::run::{Beside, MISSED, Said, faults, fixture, runs, scratch, spawn, sum, u};
+use crate::run::{Beside, Said, faults, fixture, runs, scratch, spawn, sum, u};
 
 /// The rows whose stack has these user functions innermost.
 pub fn of_chain(records: &[Value], chain: &str) -> (u64, u64) {
@@ -31,7 +30,9 @@ pub fn assert_truth(said: &Said, truth: &[Value], sees_kernel: bool) {
     assert_eq!(truth.len(), 5);
     for (chain, faults, pages) in &truth {
         let seen = if sees_kernel || !chain.ends_with("chain_reads") { *faults } else { (0, 0) };
-        assert_eq!(of_chain(&said.totals, chain), seen, "{chain} in {:#?}", said.totals);
+        let found = of_chain(&said.totals, chain);
+        let is_whole = found.0 == seen.0 && said.is_but_for_missed(found.1, seen.1, 1);
+        assert!(is_whole, "{chain}: {found:?} of {seen:?} in {:#?} {}", said.totals, said.end);
         assert_eq!(faults.0 + faults.1, *pages, "{chain}");
         if seen != *faults {
             let rest = sum(&said.totals, |row| row["stack"] == "(not attributed)");
@@ -53,9 +54,10 @@ pub fn assert_truth(said: &Said, truth: &[Value], sees_kernel: bool) {
     }
     assert_eq!((&said.end["crowded"], &said.end["chainless"]), (&0.into(), &0.into()));
     // What is deeper than the kernel walks is said to be so.
-    assert!(u(&said.end["deep"]) >= 44, "{}", said.end);
+    assert!(said.is_but_for_missed(u(&said.end["deep"]).min(44), 44, 1), "{}", said.end);
     let is_cut = |stack: &str| stack.contains(";[deeper];chain_deep;") && stack.ends_with("chain_leaf");
-    assert_eq!(sum(&said.totals, |row| row["stack"].as_str().is_some_and(is_cut)).1, 44);
+    let cut = sum(&said.totals, |row| row["stack"].as_str().is_some_and(is_cut)).1;
+    assert!(said.is_but_for_missed(cut, 44, 1), "{cut}, {}", said.end);
 }
 
 /// A command that has ended when its stacks are named.
@@ -143,14 +145,13 @@ pub fn flame_graphs(variant: &'static str) {
             .parse()
             .unwrap()
     };
-    MISSED.fetch_add(of("missed"), Ordering::Relaxed);
     let weights = folded.lines().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap());
     assert_eq!(weights.sum::<u64>(), of("events"));
     let truth: Vec<Value> = truth.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for (chain, faults, _) in chains(&truth).into_iter().filter(|(chain, ..)| !chain.ends_with("reads")) {
         let lines = folded.lines().filter_map(|line| line.rsplit_once(' '));
         let n: u64 = lines.filter(|(s, _)| s.ends_with(&chain)).map(|(_, n)| n.parse::<u64>().unwrap()).sum();
-        assert_eq!(n, faults.1, "{chain} in {folded}");
+        assert!(n <= faults.1 && faults.1 - n <= of("missed"), "{chain}: {n} of {} in {folded}", faults.1);
     }
     let (svg, ..) = written("chains.svg", &["--weight", "time"]);
     for text in ["Time in page faults", "chain_middle (", "do_syscall_64 ("] {

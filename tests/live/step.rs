@@ -81,7 +81,9 @@ pub fn what_caused_most(variant: &'static str) {
             said.truth.iter().filter(|t| t["chain"].as_str().is_some_and(|chain| chain.ends_with(code)));
         let expected: u64 = made.map(|t| u(&t["pages"])).sum();
         assert!(expected > 0);
-        assert_eq!(told(&said, code), expected, "{code}");
+        // A fault that a program missed is in the next message, which has one place for what caused most.
+        let different = told(&said, code).abs_diff(expected);
+        assert!(different <= u(&said.end["missed"]), "{code}: {different} of {expected}, {}", said.end);
     }
     assert_eq!(said.end["untold"], 0);
     let said = run(variant, &["--log-step", "20", "-v"], &["chains"]);

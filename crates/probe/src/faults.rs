@@ -29,7 +29,7 @@ use self::groups::Groups;
 pub use self::options::{Events, MinorLatency, Options, Stacks};
 #[cfg(test)]
 pub(crate) use self::recipe::OBJECT;
-pub(crate) use self::recipe::{FaultsRecipe, SEEING};
+pub(crate) use self::recipe::{FaultsRecipe, variants};
 pub use self::rootless::open;
 pub(crate) use self::span::Kinds;
 pub use self::span::SpanError;

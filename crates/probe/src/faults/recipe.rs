@@ -14,19 +14,26 @@ use crate::variant::{Attached, Recipe, Variant};
 
 pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
 
-/// Best first.
-pub(crate) const VARIANTS: &[Variant] = &[
-    Variant { name: "fentry", ways: &[&["fentry_begin", "fentry_end"]] },
-    Variant { name: "kprobe", ways: &[&["kprobe_session"], &["kprobe_begin", "kprobe_end"]] },
-    Variant {
-        name: "tracepoint",
-        ways: &[&["tracepoint_user", "tracepoint_kernel", "tracepoint_major", "tracepoint_minor"]],
-    },
-    Variant { name: "counters", ways: &[&[]] },
-];
+const FENTRY: Variant = Variant { name: "fentry", ways: &[&["fentry_begin", "fentry_end"]] };
+const KPROBE: Variant =
+    Variant { name: "kprobe", ways: &[&["kprobe_session"], &["kprobe_begin", "kprobe_end"]] };
+const TRACEPOINT: Variant = Variant {
+    name: "tracepoint",
+    ways: &[&["tracepoint_user", "tracepoint_kernel", "tracepoint_major", "tracepoint_minor"]],
+};
+const COUNTERS: Variant = Variant { name: "counters", ways: &[&[]] };
 
-/// Those that see each fault.
-pub(crate) const SEEING: &[Variant] = VARIANTS.split_at(3).0;
+/// Best first.
+const VARIANTS: &[Variant] = &[FENTRY, KPROBE, TRACEPOINT, COUNTERS];
+
+/// The same where the kernel preempts itself: see [`system::preempts_itself`].
+const PREEMPTED: &[Variant] = &[KPROBE, FENTRY, TRACEPOINT, COUNTERS];
+
+/// The variants for the running kernel, best first; of those that see each fault, or of all.
+pub(crate) fn variants(each_fault: bool) -> &'static [Variant] {
+    let all = if system::preempts_itself() { PREEMPTED } else { VARIANTS };
+    if each_fault { &all[..3] } else { all }
+}
 
 /// For how many groups there is room at the most; memory is taken only for those that there are, 1.2 KB each.
 const GROUPS: u32 = 32_768;
@@ -66,11 +73,7 @@ impl Recipe for FaultsRecipe {
     }
 
     fn variants(&self) -> &'static [Variant] {
-        if self.by.each_fault() || matches!(self.events, Events::Steps { most: true, .. }) {
-            SEEING
-        } else {
-            VARIANTS
-        }
+        variants(self.by.each_fault() || matches!(self.events, Events::Steps { most: true, .. }))
     }
 
     fn always(&self) -> Vec<&'static str> {
@@ -183,5 +186,19 @@ impl Recipe for FaultsRecipe {
         let ends = alive.ends != 0 || self.minor_latency != MinorLatency::Exact;
         ensure!(alive.begins != 0 && ends, "it was attached, and a page fault of our own did not reach it");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PREEMPTED, VARIANTS};
+
+    #[test]
+    fn the_variants_that_see_each_fault_are_those_with_probes() {
+        for all in [VARIANTS, PREEMPTED] {
+            let (counters, seeing) = all.split_last().unwrap();
+            assert_eq!((counters.name, seeing.len()), ("counters", 3));
+            assert!(seeing.iter().all(|variant| variant.ways.iter().all(|way| !way.is_empty())));
+        }
     }
 }

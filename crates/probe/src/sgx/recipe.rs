@@ -34,8 +34,7 @@ const LEGACY: Variant = Variant {
 /// Best first.
 const VARIANTS: &[Variant] = &[FENTRY, KPROBE, LEGACY];
 
-/// The same where the kernel preempts itself. A thread can lose its processor in a program of `fentry`, and until it
-/// goes on, the kernel leaves that program out for all others there. It cannot in one of `kprobe`.
+/// The same where the kernel preempts itself: see [`system::preempts_itself`].
 const PREEMPTED: &[Variant] = &[KPROBE, FENTRY, LEGACY];
 
 /// Whether it is the program that counts faults.
