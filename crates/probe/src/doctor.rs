@@ -100,6 +100,7 @@ fn faults() -> FaultsRecipe {
         files: true,
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
+        counts_only: false,
         ring_bytes: 64 << 10,
         causes: Some(FaultsWalk::deepest()),
     }

@@ -112,6 +112,7 @@ impl Faults {
                 MinorLatency::Exact
             },
             events: options.events,
+            counts_only: options.counts_only(),
             ring_bytes: options.ring_bytes,
             causes: None,
         };
@@ -150,6 +151,7 @@ impl Faults {
     ) -> Result<Self> {
         let pids = filter.pids.iter().copied().chain(launch.map(Launch::pid));
         let timing = match (attached.variant, recipe.minor_latency) {
+            _ if recipe.counts_only => Timing::None,
             ("counters", _) => Timing::None,
             (_, MinorLatency::Off) => Timing::Major,
             (_, MinorLatency::Exact) => Timing::All(1),

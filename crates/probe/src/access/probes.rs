@@ -135,6 +135,7 @@ impl Probes {
             files: false,
             minor_latency: MinorLatency::Exact,
             events: Events::Faults,
+            counts_only: false,
             ring_bytes: options.ring_bytes,
             causes: None,
         });

@@ -25,6 +25,14 @@ pub(crate) const VARIANTS: &[Variant] = &[
     Variant { name: "counters", ways: &[&[]] },
 ];
 
+/// The same, where of a fault only its completion is seen.
+const COUNTING: &[Variant] = &[
+    Variant { name: "fentry", ways: &[&["fentry_end"]] },
+    Variant { name: "kprobe", ways: &[&["kprobe_end"]] },
+    Variant { name: "tracepoint", ways: &[&["tracepoint_major", "tracepoint_minor"]] },
+    Variant { name: "counters", ways: &[&[]] },
+];
+
 /// Those that see each fault.
 pub(crate) const SEEING: &[Variant] = VARIANTS.split_at(3).0;
 
@@ -55,6 +63,8 @@ pub(crate) struct FaultsRecipe {
     pub(crate) files: bool,
     pub(crate) minor_latency: MinorLatency,
     pub(crate) events: Events,
+    /// Of a fault nothing is to be known but that it was.
+    pub(crate) counts_only: bool,
     pub(crate) ring_bytes: u32,
     /// What each fault was for is to be known; this is how page tables are walked.
     pub(crate) causes: Option<FaultsWalk>,
@@ -68,6 +78,8 @@ impl Recipe for FaultsRecipe {
     fn variants(&self) -> &'static [Variant] {
         if self.by.each_fault() || matches!(self.events, Events::Steps { most: true, .. }) {
             SEEING
+        } else if self.counts_only {
+            COUNTING
         } else {
             VARIANTS
         }
@@ -134,6 +146,8 @@ impl Recipe for FaultsRecipe {
             stack_every,
             files: self.files.into(),
             stack_deepest: stacks::deepest() as u32,
+            counts_only: self.counts_only.into(),
+            pad: 0,
         };
         for mut map in object.maps_mut() {
             match map.name().to_str() {
@@ -180,8 +194,9 @@ impl Recipe for FaultsRecipe {
         }
         system::fault_once().context("cannot take a page fault")?;
         let alive: FaultsAlive = attached.read(".bss.alive")?;
+        let begins = alive.begins != 0 || self.counts_only;
         let ends = alive.ends != 0 || self.minor_latency != MinorLatency::Exact;
-        ensure!(alive.begins != 0 && ends, "it was attached, and a page fault of our own did not reach it");
+        ensure!(begins && ends, "it was attached, and a page fault of our own did not reach it");
         Ok(())
     }
 }
