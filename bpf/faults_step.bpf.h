@@ -41,8 +41,8 @@ static __always_inline void send_step(struct faults_process *process, struct tas
 	e->pid = process->pid;
 	e->pad = 0;
 	BPF_CORE_READ_INTO(&e->comm, task, group_leader, comm);
-	/* By itself the ring wakes its reader only if nothing older waits in it. */
-	bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
+	/* The ring wakes its reader if nothing older waits in it; of what waits, faults have not woken anybody. */
+	bpf_ringbuf_submit(e, config.verbose ? BPF_RB_FORCE_WAKEUP : 0);
 }
 
 static __always_inline void process_did(struct tracked *t, struct task_struct *task, u64 more)

@@ -262,6 +262,10 @@ impl Tool for Faults {
         }
     }
 
+    fn gathers_for(&self) -> Duration {
+        if matches!(self.incoming, Incoming::Steps(_)) { steps::GATHER } else { Duration::ZERO }
+    }
+
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
         match &mut self.incoming {
             Incoming::None => {}
