@@ -1,8 +1,8 @@
 //! What one 4 KiB anonymous page fault costs more while somebody watches: trapline beside its peers.
 //!
 //! Every watcher takes its turn in each round, so that a machine whose speed drifts is the same to all. What is compared
-//! is the difference to the turn without a watcher of the same round. The result goes to standard
-//! output.
+//! is the difference to the turn without a watcher of the same round. The result goes to standard output. Words on the
+//! command line choose questions: `cargo bench --bench faults -- --rounds=5 "a line"`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unsafe_code)]
 
@@ -97,18 +97,20 @@ fn main() {
     }
     let rounds = words.iter().find_map(|w| w.strip_prefix("--rounds=")).map_or(7, |n| n.parse().unwrap());
     assert!(nix::unistd::geteuid().is_root(), "run it as root");
+    let chosen: Vec<&String> = words[1..].iter().filter(|word| !word.starts_with("--")).collect();
     // Of each question those that work here.
-    let questions: Vec<Vec<&Watcher>> = QUESTIONS
+    let questions: Vec<(&Question, Vec<&Watcher>)> = QUESTIONS
         .iter()
-        .map(|(_, watchers)| watchers.iter().filter(|watcher| watcher.start().is_some()).collect())
+        .filter(|(asked, _)| chosen.is_empty() || chosen.iter().any(|words| asked.contains(*words)))
+        .map(|question| (question, question.1.iter().filter(|watcher| watcher.start().is_some()).collect()))
         .collect();
     let mut bare = Vec::new();
     let mut extra: Vec<Vec<Vec<Turn>>> =
-        questions.iter().map(|watchers| vec![Vec::new(); watchers.len()]).collect();
+        questions.iter().map(|(_, watchers)| vec![Vec::new(); watchers.len()]).collect();
     for round in 0..rounds {
         let base = touch::turn(&["--workload"]);
         bare.push(base);
-        for (watcher, extra) in questions.iter().flatten().zip(extra.iter_mut().flatten()) {
+        for (watcher, extra) in questions.iter().flat_map(|(_, w)| w).zip(extra.iter_mut().flatten()) {
             let _running = watcher.start().unwrap();
             extra.push(touch::turn(&["--workload"]).over(base));
         }
@@ -116,7 +118,7 @@ fn main() {
     }
     let mut page = introduction(rounds, &bare);
     let base = median(bare.iter().map(|turn| turn.best));
-    for (((asked, all), watchers), extra) in QUESTIONS.iter().zip(&questions).zip(&extra) {
+    for (((asked, all), watchers), extra) in questions.iter().zip(&extra) {
         page += &rows(asked, all[0].name, base, watchers, extra);
     }
     print!("{page}");

@@ -60,6 +60,18 @@ static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task
 	count_stall(t, task, ns);
 }
 
+/* A fault is over, and that is all that is asked for. */
+static __always_inline int counted(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct tracked *t = wanted_thread(task);
+
+	is_alive(&alive.ends);
+	if (t)
+		count_steps(t, task);
+	return 0;
+}
+
 #define PF_PROT  (1u << 0) /* arch/x86/include/asm/trap_pf.h */
 #define PF_WRITE (1u << 1)
 #define PF_INSTR (1u << 4)
@@ -145,9 +157,12 @@ int BPF_PROG(tracepoint_kernel, unsigned long addr, struct pt_regs *regs, unsign
 static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool major)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
 	struct vm_area_struct *vma;
+	struct tracked *t;
 
+	if (config.counts_only)
+		return counted();
+	t = bpf_task_storage_get(&threads, task, 0, 0);
 	is_alive(&alive.ends);
 	if (!t || t->unwanted)
 		return 0;
@@ -220,8 +235,11 @@ static __always_inline int handling(struct vm_area_struct *vma, unsigned long ad
 static __always_inline int handled(void *ctx, u32 ret)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
+	struct tracked *t;
 
+	if (config.counts_only)
+		return counted();
+	t = bpf_task_storage_get(&threads, task, 0, 0);
 	is_alive(&alive.ends);
 	if (!t || t->unwanted || !t->open_ns)
 		return 0;

@@ -17,6 +17,8 @@ struct faults_config {
 	__u32 stack_every;   /* FAULTS_GROUP_STACK: of one fault in so many; 0: of major ones */
 	__u32 files;         /* what is mapped where a thread faults is to be known */
 	__u32 stack_deepest; /* kernel.perf_event_max_stack: no chain has more frames */
+	__u32 counts_only;   /* of a fault only its completion is seen, and nothing is timed */
+	__u32 pad;
 };
 
 /* What completed faults are grouped by, beside their thread. */

@@ -27,9 +27,22 @@ static __always_inline struct tracked *tracked_with_family(struct task_struct *t
 	return t;
 }
 
+/* From here on another thread adds to the process's count, too. */
+static __always_inline void company_comes(struct task_struct *parent, struct task_struct *child)
+{
+	struct tracked *t;
+
+	if (!config.step || child->tgid != parent->tgid)
+		return;
+	t = bpf_task_storage_get(&threads, parent, 0, 0);
+	if (t)
+		settle_steps(t, parent);
+}
+
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(thread_born, struct task_struct *parent, struct task_struct *child)
 {
+	company_comes(parent, child);
 	if (filter.by & TRAP_BY_TREE) {
 		struct tracked *t = tracked_with_family(parent);
 
@@ -87,7 +100,7 @@ static __always_inline void retire(struct tracked *t, struct task_struct *task)
 		return;
 	if (each_matters() && !t->unwanted)
 		unseen(t, task, 0, 0);
-	count_steps(t, task);
+	settle_steps(t, task);
 	if (config.group) /* its faults are in their groups already */
 		return;
 	fill_row(t, task);
@@ -158,7 +171,7 @@ int BPF_PROG(thread_freed, struct task_struct *task)
 
 	retire(t, task);
 	if (t && task->pid == task->tgid)
-		forget_process(t, task);
+		forget_process(t);
 	return 0;
 }
 
@@ -187,7 +200,7 @@ int threads_read(struct bpf_iter__task *ctx)
 		return 0;
 	if (filter.by & TRAP_BY_CGROUP)
 		now_wanted(t, task, moving_filter_wants(task, task->comm));
-	count_steps(t, task);
+	catch_up_steps(t, task);
 	fill_row(t, task);
 	if (each_matters() && control.last && !t->unwanted)
 		unseen(t, task, 0, 0);

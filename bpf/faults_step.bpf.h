@@ -2,6 +2,7 @@
 /*
  * A message each time a process's count passes a multiple of a step. Counted and decided here, so that nobody wakes
  * up in between: one number per process, to which its threads add; whose addition passes a multiple sends the message.
+ * A thread that is the only one of its process knows how far that is, and until then keeps what it did to itself.
  */
 #ifndef TRAPLINE_FAULTS_STEP_BPF_H
 #define TRAPLINE_FAULTS_STEP_BPF_H
@@ -19,9 +20,9 @@ struct {
 /* Names the type, so that the object's BTF holds it. */
 const struct faults_step *step_type __attribute__((unused));
 
-static __always_inline struct faults_process process_of(struct tracked *t, struct task_struct *task)
+static __always_inline struct faults_process process_of(struct tracked *t)
 {
-	struct faults_process process = {.start_ns = BPF_CORE_READ(task, group_leader, start_time), .pid = t->row.pid};
+	struct faults_process process = {.start_ns = t->row.process_start_ns, .pid = t->row.pid};
 
 	return process;
 }
@@ -41,14 +42,15 @@ static __always_inline void send_step(struct faults_process *process, struct tas
 	e->pid = process->pid;
 	e->pad = 0;
 	BPF_CORE_READ_INTO(&e->comm, task, group_leader, comm);
-	/* By itself the ring wakes its reader only if nothing older waits in it. */
-	bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
+	/* The ring wakes its reader if nothing older waits in it; of what waits, faults have not woken anybody. */
+	bpf_ringbuf_submit(e, config.verbose ? BPF_RB_FORCE_WAKEUP : 0);
 }
 
-static __always_inline void process_did(struct tracked *t, struct task_struct *task, u64 more)
+/* Gives what the process has done by then; 0 if that is not known. */
+static __always_inline u64 process_did(struct tracked *t, struct task_struct *task, u64 more)
 {
-	struct faults_process process = process_of(t, task);
-	u64 *count, before, none = 0;
+	struct faults_process process = process_of(t);
+	u64 *count, before, last, none = 0;
 
 	count = bpf_map_lookup_elem(&processes, &process);
 	if (!count) {
@@ -57,25 +59,72 @@ static __always_inline void process_did(struct tracked *t, struct task_struct *t
 	}
 	if (!count) {
 		add(&losses.uncounted, more);
-		return;
+		return 0;
 	}
 	before = __sync_fetch_and_add(count, more);
-	if ((before + more) / config.step > before / config.step)
-		send_step(&process, task, before / config.step + 1, (before + more) / config.step);
+	last = (before + more) / config.step;
+	if (last > before / config.step)
+		send_step(&process, task, before / config.step + 1, last);
+	return before + more;
 }
 
-/* Adds what the thread did since it was last asked. Its own events and a pass over all threads may ask at once. */
+static __always_inline u64 thread_did(struct tracked *t, struct task_struct *task)
+{
+	u64 major = own_major(t, task);
+
+	return config.step_of == FAULTS_STEP_ALL ? major + own_minor(t, task) : major;
+}
+
+/* Adds what the thread did since that was last done. Its own events and a pass over all threads may do it at once. */
+static __always_inline u64 add_steps(struct tracked *t, struct task_struct *task)
+{
+	u64 before = t->stepped, now = thread_did(t, task);
+
+	if (now <= before || __sync_val_compare_and_swap(&t->stepped, before, now) != before)
+		return 0;
+	return process_did(t, task, now - before);
+}
+
+static __always_inline bool is_alone(struct task_struct *task)
+{
+	return task->signal->nr_threads == 1;
+}
+
+static __always_inline bool counts_steps(void)
+{
+	return config.step && config.step_of != FAULTS_STEP_STALL;
+}
+
+/* Whether there may be something to add. */
+static __always_inline bool steps_are_due(struct tracked *t, struct task_struct *task)
+{
+	return counts_steps() && (thread_did(t, task) >= t->quiet_until || !is_alone(task));
+}
+
+/* A pass over all threads has come to this one. */
+static __always_inline void catch_up_steps(struct tracked *t, struct task_struct *task)
+{
+	if (steps_are_due(t, task))
+		add_steps(t, task);
+}
+
+/* The current thread has faulted. */
 static __always_inline void count_steps(struct tracked *t, struct task_struct *task)
 {
-	u64 before = t->stepped, now;
+	u64 count;
 
-	if (!config.step || config.step_of == FAULTS_STEP_STALL || t->unwanted)
+	if (!steps_are_due(t, task))
 		return;
-	now = task->maj_flt - t->base_major;
-	if (config.step_of == FAULTS_STEP_ALL)
-		now += task->min_flt - t->base_minor;
-	if (now > before && __sync_val_compare_and_swap(&t->stepped, before, now) == before)
-		process_did(t, task, now - before);
+	count = add_steps(t, task);
+	t->quiet_until = count && is_alone(task) ? t->stepped + config.step - count % config.step : 0;
+}
+
+/* The thread ends, or gets company: what it kept to itself is added. */
+static __always_inline void settle_steps(struct tracked *t, struct task_struct *task)
+{
+	if (counts_steps())
+		add_steps(t, task);
+	t->quiet_until = 0;
 }
 
 static __always_inline void count_stall(struct tracked *t, struct task_struct *task, u64 ns)
@@ -85,9 +134,9 @@ static __always_inline void count_stall(struct tracked *t, struct task_struct *t
 }
 
 /* The process is gone for good. */
-static __always_inline void forget_process(struct tracked *t, struct task_struct *task)
+static __always_inline void forget_process(struct tracked *t)
 {
-	struct faults_process process = process_of(t, task);
+	struct faults_process process = process_of(t);
 
 	if (config.step)
 		bpf_map_delete_elem(&processes, &process);

@@ -25,6 +25,10 @@ struct tracked {
 		       */
 	u32 follow;   /* its children are traced too */
 	u32 open_rw;
+	u64 base_major; /* task->maj_flt when counting began */
+	u64 base_minor;
+	u64 quiet_until; /* how much of the row there is before its process passes the next multiple; 0: not known */
+	u64 stepped;     /* how much of the row its process's steps contain */
 	struct faults_thread row;
 	u64 open_ip;
 	u32 open_page;
@@ -39,9 +43,6 @@ struct tracked {
 	u64 image_exec;     /* how many execs there had been then */
 	u32 open_in_kernel; /* the fault is not one of user mode */
 	u32 pad;
-	u64 stepped;    /* how much of the row its process's steps contain */
-	u64 base_major; /* task->maj_flt when counting began */
-	u64 base_minor;
 };
 
 struct {
@@ -81,6 +82,7 @@ static __always_inline void identify(struct tracked *t, struct task_struct *task
 	t->row.start_ns = task->start_time;
 	t->row.pid = task->tgid;
 	t->row.tid = task->pid;
+	t->row.process_start_ns = task->group_leader->start_time;
 }
 
 static __always_inline struct tracked *track(struct task_struct *task)
@@ -139,7 +141,7 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	}
 	e->time_ns = bpf_ktime_get_ns();
 	e->start_ns = t->row.start_ns;
-	e->process_start_ns = BPF_CORE_READ(task, group_leader, start_time);
+	e->process_start_ns = t->row.process_start_ns;
 	e->addr = seen ? t->open_addr : FAULTS_NONE;
 	e->ip = seen ? t->open_ip : FAULTS_NONE;
 	e->user_ip = seen ? user_ip(task) : FAULTS_NONE;
@@ -208,6 +210,16 @@ static __always_inline bool unseen(struct tracked *t, struct task_struct *task, 
 	return own;
 }
 
+static __always_inline u64 own_major(struct tracked *t, struct task_struct *task)
+{
+	return t->unwanted ? t->row.stats.major : task->maj_flt - t->base_major;
+}
+
+static __always_inline u64 own_minor(struct tracked *t, struct task_struct *task)
+{
+	return t->unwanted ? t->row.stats.minor : task->min_flt - t->base_minor;
+}
+
 static __always_inline void now_wanted(struct tracked *t, struct task_struct *task, bool wanted)
 {
 	if (wanted && t->unwanted) {
@@ -219,8 +231,8 @@ static __always_inline void now_wanted(struct tracked *t, struct task_struct *ta
 	} else if (!wanted && !t->unwanted) {
 		if (each_matters())
 			unseen(t, task, 0, 0);
-		t->row.stats.major = task->maj_flt - t->base_major;
-		t->row.stats.minor = task->min_flt - t->base_minor;
+		t->row.stats.major = own_major(t, task);
+		t->row.stats.minor = own_minor(t, task);
 		t->unwanted = 1;
 	}
 }
@@ -239,12 +251,9 @@ static __always_inline struct tracked *wanted_thread(struct task_struct *task)
 
 static __always_inline void fill_row(struct tracked *t, struct task_struct *task)
 {
-	if (!t->unwanted) {
-		t->row.stats.major = task->maj_flt - t->base_major;
-		t->row.stats.minor = task->min_flt - t->base_minor;
-	}
+	t->row.stats.major = own_major(t, task);
+	t->row.stats.minor = own_minor(t, task);
 	t->row.cgroup = task_cgroup_id(task);
-	t->row.process_start_ns = BPF_CORE_READ(task, group_leader, start_time);
 	BPF_CORE_READ_INTO(&t->row.process_comm, task, group_leader, comm);
 	/* By name it is wanted under the name that it had. */
 	if (!t->unwanted)

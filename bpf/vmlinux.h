@@ -68,7 +68,8 @@ typedef struct {
 } atomic_t;
 
 struct signal_struct {
-	atomic_t live; /* threads that have not ended */
+	atomic_t live;  /* threads that have not ended */
+	int nr_threads; /* those that have not been reaped */
 };
 
 struct maple_tree {

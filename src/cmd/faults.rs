@@ -56,9 +56,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = cli::positive_duration)]
     stall: Option<Duration>,
 
-    /// Which minor faults are timed: exact (all), 1:N or off; counts are exact in any case
-    #[arg(long, value_name = "WHICH", default_value = "exact", value_parser = minor_latency)]
-    minor_latency: MinorLatency,
+    /// Which minor faults are timed: exact (all), 1:N or off; counts are exact in any case [default: exact; with
+    /// --log-step, without -v and -i, no fault is timed]
+    #[arg(long, value_name = "WHICH", value_parser = minor_latency)]
+    minor_latency: Option<MinorLatency>,
 
     /// Memory for events that wait to be shown, MiB (a power of two)
     #[arg(long, value_name = "MB", default_value = "8", value_parser = ring_mib)]
@@ -75,7 +76,7 @@ impl Args {
     fn check(&self) -> Result<(), clap::Error> {
         let conflict = |text| Err(cli::command().error(clap::error::ErrorKind::ArgumentConflict, text));
         match (self.by(), self.minor_latency) {
-            (By::Span, MinorLatency::Sampled(_)) => conflict(
+            (By::Span, Some(MinorLatency::Sampled(_))) => conflict(
                 "the stall of a call is that of all its faults: with --span, --minor-latency is exact or off",
             ),
             (By::Span, _) => Ok(()),
@@ -122,7 +123,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         stacks: args.stacks,
         needs_times: args.weight == Weight::Time,
         variant: args.live.variant.clone(),
-        minor_latency: args.minor_latency,
+        times: args.minor_latency.is_some() || frame.interval.is_some(),
+        minor_latency: args.minor_latency.unwrap_or(MinorLatency::Exact),
         events,
         ring_bytes: args.ring_size << 20,
     };

@@ -30,6 +30,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "cold" => wait4(|| cold_by_many(number(2)), &[]),
         "processes" => processes(number(2), number(3)),
         "storm" => storm(number(2), number(3)),
+        "company" => company(),
         "on-demand" => on_demand(),
         "cause" => crate::provoke::provoke(&words[at + 2]),
         "chains" => crate::chains::once(),
@@ -343,6 +344,28 @@ fn storm(threads: usize, seconds: usize) {
     UNTIL.set(std::time::Instant::now() + seconds).unwrap();
     for (tid, major, minor) in in_threads(threads, fault_on) {
         println!(r#"{{"type":"truth","what":"thread","tid":{tid},"major":{major},"minor":{minor}}}"#);
+    }
+}
+
+/// Its process passes a multiple of 1000 faults twice: once by a thread that joins the first one, once by the first one,
+/// alone again, to which the other thread left little to do. Tells by when it had passed them.
+fn company() {
+    let did = || {
+        let (major, minor) = rusage(libc::RUSAGE_SELF);
+        (major + minor) as usize
+    };
+    let passed = || {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+        (did() / 1000 * 1000, std::time::Duration::from(now).as_nanos())
+    };
+    touch_fresh((1700 - did() % 1000) % 1000);
+    in_threads(1, |_| touch_fresh(400));
+    let by_the_other = passed();
+    touch_fresh(50);
+    in_threads(1, |_| touch_fresh(750));
+    touch_fresh(200);
+    for (count, now_ns) in [by_the_other, passed()] {
+        println!(r#"{{"type":"truth","what":"passed","count":{count},"now_ns":{now_ns}}}"#);
     }
 }
 

@@ -109,6 +109,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::many::a_storm_overruns_the_ring", needs: ROOT, variants: TIMING, test: many::a_storm_overruns_the_ring },
     Case { name: "faults::many::short_processes", needs: ROOT, variants: ALL, test: many::short_processes },
     Case { name: "faults::step::one_message_a_multiple", needs: ROOT, variants: ALL, test: step::one_message_a_multiple },
+    Case { name: "faults::step::in_time", needs: ROOT, variants: TIMING, test: step::in_time },
     Case { name: "faults::step::short_processes", needs: ROOT, variants: ALL, test: step::short_processes },
     Case { name: "faults::step::stalls", needs: ROOT, variants: TIMING, test: step::stalls },
     Case { name: "faults::step::what_caused_most", needs: ROOT, variants: TIMING, test: step::what_caused_most },

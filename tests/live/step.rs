@@ -49,6 +49,21 @@ pub fn one_message_a_multiple(variant: &'static str) {
     assert_steps(&major, 3, |total| u(&total["major"]));
 }
 
+/// However a process's faults are shared out among its threads, a message is sent by the fault that it is about.
+pub fn in_time(variant: &'static str) {
+    let said = run(variant, &["--log-step", "1000"], &["company"]);
+    assert_steps(&said, 1000, all);
+    let mut after = 0;
+    for truth in &said.truth {
+        let message = said.events.iter().find(|event| event["count"] == truth["count"]).unwrap();
+        let is_in_time = (after..u(&truth["now_ns"])).contains(&u(&message["time_ns"]));
+        // Where a program was skipped, the next fault makes up for it.
+        assert!(is_in_time || u(&said.end["missed"]) > 0, "{message} {truth}");
+        after = u(&truth["now_ns"]);
+    }
+    assert_eq!(said.truth.len(), 2);
+}
+
 pub fn short_processes(variant: &'static str) {
     let n = if place() == Place::Vm { "300" } else { "20000" };
     let said = run(variant, &["--log-step", "10"], &["processes", n, "12"]);

@@ -100,6 +100,7 @@ fn faults() -> FaultsRecipe {
         files: true,
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
+        counts_only: false,
         ring_bytes: 64 << 10,
         causes: Some(FaultsWalk::deepest()),
     }
@@ -119,13 +120,13 @@ fn kvm(tool: &'static str) -> Vec<Variant> {
         error: error.to_string(),
         remedy: "load KVM on a machine that has it: modprobe kvm_intel, or modprobe kvm_amd".into(),
     };
-    let all = recipe.variants().iter();
+    let all = variant::in_order(&recipe).into_iter();
     all.map(|of| Variant { tool, variant: of.name, refusal: Some(missing()), own_only: false }).collect()
 }
 
 /// Attaches each variant for a moment.
 fn tried(tool: &'static str, recipe: &impl Recipe) -> Vec<Variant> {
-    let all = recipe.variants().iter();
+    let all = variant::in_order(recipe).into_iter();
     all.map(|of| {
         let refusal = variant::try_variant(recipe, of).err();
         Variant { tool, variant: of.name, refusal, own_only: false }

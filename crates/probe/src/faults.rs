@@ -29,7 +29,7 @@ use self::groups::Groups;
 pub use self::options::{Events, MinorLatency, Options, Stacks};
 #[cfg(test)]
 pub(crate) use self::recipe::OBJECT;
-pub(crate) use self::recipe::{FaultsRecipe, variants};
+pub(crate) use self::recipe::{FaultsRecipe, SEEING};
 pub use self::rootless::open;
 pub(crate) use self::span::Kinds;
 pub use self::span::SpanError;
@@ -112,6 +112,7 @@ impl Faults {
                 MinorLatency::Exact
             },
             events: options.events,
+            counts_only: options.counts_only(),
             ring_bytes: options.ring_bytes,
             causes: None,
         };
@@ -150,6 +151,7 @@ impl Faults {
     ) -> Result<Self> {
         let pids = filter.pids.iter().copied().chain(launch.map(Launch::pid));
         let timing = match (attached.variant, recipe.minor_latency) {
+            _ if recipe.counts_only => Timing::None,
             ("counters", _) => Timing::None,
             (_, MinorLatency::Off) => Timing::Major,
             (_, MinorLatency::Exact) => Timing::All(1),
@@ -258,6 +260,10 @@ impl Tool for Faults {
             Incoming::Faults(ring) => Some(ring.fd()),
             Incoming::Steps(steps) => Some(steps.fd()),
         }
+    }
+
+    fn gathers_for(&self) -> Duration {
+        if matches!(self.incoming, Incoming::Steps(_)) { steps::GATHER } else { Duration::ZERO }
     }
 
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {

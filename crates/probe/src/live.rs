@@ -23,6 +23,10 @@ pub trait Tool {
     fn header(&self) -> Header;
     /// Becomes readable when events wait; nothing if the tool has no events.
     fn events_fd(&self) -> Option<BorrowedFd<'_>>;
+    /// How long events may wait for those that follow, so that not each of a stream wakes us.
+    fn gathers_for(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Fetches events, and what the kernel half set aside.
     ///
     /// # Errors
@@ -47,6 +51,10 @@ impl<T: Tool + ?Sized> Tool for Box<T> {
 
     fn events_fd(&self) -> Option<BorrowedFd<'_>> {
         (**self).events_fd()
+    }
+
+    fn gathers_for(&self) -> Duration {
+        (**self).gathers_for()
     }
 
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
@@ -117,6 +125,8 @@ pub struct Live<T> {
     intervals: u32,
     lines: u64,
     events: Vec<Event>,
+    /// No event is waited for until then.
+    gathers_until: Instant,
     state: State,
 }
 
@@ -150,6 +160,7 @@ impl<T: Tool> Live<T> {
             processes.push(launch.end().context("cannot watch the command")?);
             launch.go()?;
         }
+        let began = Instant::now();
         Ok(Self {
             header: Some(header),
             processes,
@@ -159,11 +170,12 @@ impl<T: Tool> Live<T> {
             launch,
             signals,
             interrupts: 0,
-            began: Instant::now(),
+            began,
             began_cpu_ns: system::own_cpu_ns(),
             intervals: 0,
             lines: 0,
             events: Vec::new(),
+            gathers_until: began,
             state: State::Running,
         })
     }
@@ -187,13 +199,15 @@ impl<T: Tool> Live<T> {
                 self.intervals = passed as u32;
                 return Ok(if self.poll(Duration::ZERO)? { Wake::End } else { Wake::Interval });
             }
-            let until = [end, next].into_iter().flatten().min().map_or(DRAIN_EVERY, |at| at - now);
+            let gathers = Some(self.gathers_until).filter(|until| now < *until);
+            let until = [end, next, gathers].into_iter().flatten().min().map_or(DRAIN_EVERY, |at| at - now);
             if self.poll(until.min(DRAIN_EVERY))? {
                 return Ok(Wake::End);
             }
             // Also when nothing woke us: what the kernel half set aside wants fetching.
             self.tool.drain(&mut self.events)?;
             if !self.events.is_empty() {
+                self.gathers_until = Instant::now() + self.tool.gathers_for();
                 return Ok(Wake::Events);
             }
         }
@@ -203,7 +217,8 @@ impl<T: Tool> Live<T> {
     fn poll(&mut self, until: Duration) -> Result<bool> {
         let mut fds = vec![PollFd::new(self.signals.fd(), PollFlags::POLLIN)];
         fds.extend(self.processes.iter().map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN)));
-        fds.extend(self.tool.events_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let events = self.tool.events_fd().filter(|_| Instant::now() >= self.gathers_until);
+        fds.extend(events.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         // Rounded up, or a wait of less than a millisecond would spin.
         let timeout = PollTimeout::try_from(until.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {

@@ -146,9 +146,6 @@ pub(crate) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Whether threads are preempted inside the kernel: `full`, or `lazy` at the latest with the next tick.
-///
-/// A thread can then lose its processor in a program of `fentry`, and until it goes on, the kernel leaves that program
-/// out for all others there (`bpf_prog_get_recursion_context`). It cannot in one of `kprobe`, or of a software event.
 pub(crate) fn preempts_itself() -> bool {
     let mode = fs::read_to_string("/sys/kernel/debug/sched/preempt").unwrap_or_default();
     if mode.contains('(') {

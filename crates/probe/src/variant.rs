@@ -170,11 +170,11 @@ pub(crate) trait Recipe {
 
 /// Tries the variants in order, or only the one that is asked for. Gives the first that works.
 pub(crate) fn open(recipe: &impl Recipe, only: Option<&str>) -> Result<Attached, OpenError> {
-    let known = recipe.variants();
+    let known = in_order(recipe);
     if let Some(name) = only
         && !known.iter().any(|v| v.name == name)
     {
-        let known = known.iter().map(|v| v.name).collect();
+        let known = recipe.variants().iter().map(|v| v.name).collect();
         return Err(OpenError::NoSuchVariant { name: name.to_owned(), known });
     }
     let mut refused = Vec::new();
@@ -185,6 +185,21 @@ pub(crate) fn open(recipe: &impl Recipe, only: Option<&str>) -> Result<Attached,
         }
     }
     Err(OpenError::Refused(refused))
+}
+
+/// A tool's variants, best first on the running kernel: `kprobe` before `fentry` where that preempts itself.
+///
+/// There a thread can lose its processor in a program of `fentry`, and until it goes on, the kernel leaves that program
+/// out for all others on that processor (`bpf_prog_get_recursion_context`). It cannot in one of `kprobe`.
+pub(crate) fn in_order(recipe: &impl Recipe) -> Vec<&'static Variant> {
+    let mut all: Vec<_> = recipe.variants().iter().collect();
+    let at = |name| all.iter().position(|variant| variant.name == name);
+    if system::preempts_itself()
+        && let (Some(fentry), Some(kprobe)) = (at("fentry"), at("kprobe"))
+    {
+        all.swap(fentry, kprobe);
+    }
+    all
 }
 
 /// Loads and attaches a variant by its first way that works. The refusal is that of the last way.

@@ -53,6 +53,8 @@ mirror! {
         stack_every: u32,
         files: u32,
         stack_deepest: u32,
+        counts_only: u32,
+        pad: u32,
     }
 }
 

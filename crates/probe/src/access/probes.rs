@@ -11,7 +11,7 @@ use trapline_model::faults::By;
 use super::targets::Targets;
 use super::{Options, Whose};
 use crate::abi::{self, AccessConfig, AccessLife, BY_PID, FaultsEvent, FaultsLosses, TrapFilter};
-use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, Stacks, variants};
+use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, SEEING, Stacks};
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::ring::Ring;
@@ -135,6 +135,7 @@ impl Probes {
             files: false,
             minor_latency: MinorLatency::Exact,
             events: Events::Faults,
+            counts_only: false,
             ring_bytes: options.ring_bytes,
             causes: None,
         });
@@ -200,7 +201,7 @@ impl Recipe for Sights {
     }
 
     fn variants(&self) -> &'static [Variant] {
-        variants(true)
+        SEEING
     }
 
     fn always(&self) -> Vec<&'static str> {
@@ -308,4 +309,15 @@ fn life(event: &AccessLife) -> Option<Seen> {
         borrows: event.borrows != 0,
         comm: abi::comm(&event.comm),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SEEING;
+
+    #[test]
+    fn the_variants_that_see_are_those_with_probes() {
+        assert!(SEEING.iter().all(|variant| variant.ways.iter().all(|way| !way.is_empty())));
+        assert_eq!(SEEING.last().map(|variant| variant.name), Some("tracepoint"));
+    }
 }

@@ -77,6 +77,8 @@ pub struct Options {
     pub stacks: Stacks,
     /// Figures are wanted that nobody has without times.
     pub needs_times: bool,
+    /// Times are wanted beside messages that do without them.
+    pub times: bool,
     /// Only this variant, not the first that works.
     pub variant: Option<String>,
     /// Which minor faults are timed.
@@ -85,4 +87,15 @@ pub struct Options {
     pub events: Events,
     /// Size of the ring that holds events until they are read, bytes: a power of two of pages.
     pub ring_bytes: u32,
+}
+
+impl Options {
+    /// Nothing is to be known of a fault but that it was.
+    pub(super) fn counts_only(&self) -> bool {
+        let counted =
+            matches!(self.events, Events::Steps { of: StepOf::Faults(_) | StepOf::Major(_), most: false });
+        let rows = self.by.each_fault() || self.by == By::Span || self.times;
+        // A thread that was moved into a cgroup is noticed as its next fault begins.
+        counted && !rows && self.filter.cgroup.is_none()
+    }
 }

@@ -14,26 +14,27 @@ use crate::variant::{Attached, Recipe, Variant};
 
 pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
 
-const FENTRY: Variant = Variant { name: "fentry", ways: &[&["fentry_begin", "fentry_end"]] };
-const KPROBE: Variant =
-    Variant { name: "kprobe", ways: &[&["kprobe_session"], &["kprobe_begin", "kprobe_end"]] };
-const TRACEPOINT: Variant = Variant {
-    name: "tracepoint",
-    ways: &[&["tracepoint_user", "tracepoint_kernel", "tracepoint_major", "tracepoint_minor"]],
-};
-const COUNTERS: Variant = Variant { name: "counters", ways: &[&[]] };
+/// Best first: see [`crate::variant::in_order`].
+const VARIANTS: &[Variant] = &[
+    Variant { name: "fentry", ways: &[&["fentry_begin", "fentry_end"]] },
+    Variant { name: "kprobe", ways: &[&["kprobe_session"], &["kprobe_begin", "kprobe_end"]] },
+    Variant {
+        name: "tracepoint",
+        ways: &[&["tracepoint_user", "tracepoint_kernel", "tracepoint_major", "tracepoint_minor"]],
+    },
+    Variant { name: "counters", ways: &[&[]] },
+];
 
-/// Best first.
-const VARIANTS: &[Variant] = &[FENTRY, KPROBE, TRACEPOINT, COUNTERS];
+/// The same, where of a fault only its completion is seen.
+const COUNTING: &[Variant] = &[
+    Variant { name: "fentry", ways: &[&["fentry_end"]] },
+    Variant { name: "kprobe", ways: &[&["kprobe_end"]] },
+    Variant { name: "tracepoint", ways: &[&["tracepoint_major", "tracepoint_minor"]] },
+    Variant { name: "counters", ways: &[&[]] },
+];
 
-/// The same where the kernel preempts itself: see [`system::preempts_itself`].
-const PREEMPTED: &[Variant] = &[KPROBE, FENTRY, TRACEPOINT, COUNTERS];
-
-/// The variants for the running kernel, best first; of those that see each fault, or of all.
-pub(crate) fn variants(each_fault: bool) -> &'static [Variant] {
-    let all = if system::preempts_itself() { PREEMPTED } else { VARIANTS };
-    if each_fault { &all[..3] } else { all }
-}
+/// Those that see each fault.
+pub(crate) const SEEING: &[Variant] = VARIANTS.split_at(3).0;
 
 /// For how many groups there is room at the most; memory is taken only for those that there are, 1.2 KB each.
 const GROUPS: u32 = 32_768;
@@ -62,6 +63,8 @@ pub(crate) struct FaultsRecipe {
     pub(crate) files: bool,
     pub(crate) minor_latency: MinorLatency,
     pub(crate) events: Events,
+    /// Of a fault nothing is to be known but that it was.
+    pub(crate) counts_only: bool,
     pub(crate) ring_bytes: u32,
     /// What each fault was for is to be known; this is how page tables are walked.
     pub(crate) causes: Option<FaultsWalk>,
@@ -73,7 +76,13 @@ impl Recipe for FaultsRecipe {
     }
 
     fn variants(&self) -> &'static [Variant] {
-        variants(self.by.each_fault() || matches!(self.events, Events::Steps { most: true, .. }))
+        if self.by.each_fault() || matches!(self.events, Events::Steps { most: true, .. }) {
+            SEEING
+        } else if self.counts_only {
+            COUNTING
+        } else {
+            VARIANTS
+        }
     }
 
     fn always(&self) -> Vec<&'static str> {
@@ -137,6 +146,8 @@ impl Recipe for FaultsRecipe {
             stack_every,
             files: self.files.into(),
             stack_deepest: stacks::deepest() as u32,
+            counts_only: self.counts_only.into(),
+            pad: 0,
         };
         for mut map in object.maps_mut() {
             match map.name().to_str() {
@@ -183,22 +194,9 @@ impl Recipe for FaultsRecipe {
         }
         system::fault_once().context("cannot take a page fault")?;
         let alive: FaultsAlive = attached.read(".bss.alive")?;
+        let begins = alive.begins != 0 || self.counts_only;
         let ends = alive.ends != 0 || self.minor_latency != MinorLatency::Exact;
-        ensure!(alive.begins != 0 && ends, "it was attached, and a page fault of our own did not reach it");
+        ensure!(begins && ends, "it was attached, and a page fault of our own did not reach it");
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{PREEMPTED, VARIANTS};
-
-    #[test]
-    fn the_variants_that_see_each_fault_are_those_with_probes() {
-        for all in [VARIANTS, PREEMPTED] {
-            let (counters, seeing) = all.split_last().unwrap();
-            assert_eq!((counters.name, seeing.len()), ("counters", 3));
-            assert!(seeing.iter().all(|variant| variant.ways.iter().all(|way| !way.is_empty())));
-        }
     }
 }

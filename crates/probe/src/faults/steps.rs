@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::Result;
 use bytemuck::pod_read_unaligned;
@@ -17,6 +18,9 @@ use super::words;
 use crate::abi::{self, FaultsEvent, FaultsGroupKey, FaultsStep};
 use crate::ring::Ring;
 use crate::symbols::{Image, Lives, Symbols, Whose};
+
+/// No reader of messages sees that they come together.
+pub(super) const GATHER: Duration = Duration::from_millis(10);
 
 /// So many processes are remembered; beyond that, those that have ended are forgotten.
 const REMEMBERED: usize = 10_000;

@@ -11,7 +11,6 @@ use trapline_model::sgx::Known;
 use super::initial;
 use crate::abi::{BY_TREE, SGX_NOWHERE, SgxConfig, SgxControl, SgxLayout, TrapFilter};
 use crate::sgx_driver::Driver;
-use crate::system;
 use crate::variant::{self, Attached, Recipe, Variant};
 
 pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sgx.bpf.o"));
@@ -19,23 +18,19 @@ pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sgx.b
 /// The number of the first interval; 0 would be what memory that was never written holds.
 pub(super) const FIRST_EPOCH: u64 = 1;
 
-/// Each has the programs without which it says nothing of faults, loads or evictions.
-const FENTRY: Variant =
-    Variant { name: "fentry", ways: &[&["fentry_fault", "fentry_faulted", "fentry_eldu", "fentry_ewb"]] };
-const KPROBE: Variant = Variant {
-    name: "kprobe",
-    ways: &[&["kprobe_fault", "kprobe_faulted", "kprobe_eldu", "kprobe_loaded", "kprobe_ewb"]],
-};
-const LEGACY: Variant = Variant {
-    name: "legacy",
-    ways: &[&["legacy_fault", "legacy_faulted", "legacy_eldu", "legacy_loaded", "legacy_ewb"]],
-};
-
-/// Best first.
-const VARIANTS: &[Variant] = &[FENTRY, KPROBE, LEGACY];
-
-/// The same where the kernel preempts itself: see [`system::preempts_itself`].
-const PREEMPTED: &[Variant] = &[KPROBE, FENTRY, LEGACY];
+/// Best first: see [`crate::variant::in_order`]. Each has the programs without which it says nothing of faults, loads or
+/// evictions.
+const VARIANTS: &[Variant] = &[
+    Variant { name: "fentry", ways: &[&["fentry_fault", "fentry_faulted", "fentry_eldu", "fentry_ewb"]] },
+    Variant {
+        name: "kprobe",
+        ways: &[&["kprobe_fault", "kprobe_faulted", "kprobe_eldu", "kprobe_loaded", "kprobe_ewb"]],
+    },
+    Variant {
+        name: "legacy",
+        ways: &[&["legacy_fault", "legacy_faulted", "legacy_eldu", "legacy_loaded", "legacy_ewb"]],
+    },
+];
 
 /// Whether it is the program that counts faults.
 pub(super) fn begins_a_fault(program: &str) -> bool {
@@ -181,7 +176,7 @@ impl Recipe for SgxRecipe {
     }
 
     fn variants(&self) -> &'static [Variant] {
-        if system::preempts_itself() { PREEMPTED } else { VARIANTS }
+        VARIANTS
     }
 
     fn always(&self) -> Vec<&'static str> {
