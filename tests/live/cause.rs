@@ -45,6 +45,12 @@ impl Provoker {
         line
     }
 
+    /// Has it do it, and gives what it said of that.
+    fn provoke(&mut self) -> Value {
+        self.tell();
+        serde_json::from_str(&self.line()).unwrap()
+    }
+
     /// Major and minor faults, by the kernel, when it waits for us in all its threads, so that they stand still.
     fn counted(&self) -> (u64, u64) {
         let mut last = None;
@@ -98,42 +104,22 @@ fn by_events(said: &Said) -> Tally {
     tally
 }
 
-fn check(cause: &str, variant: &str) {
-    let mut provoker = Provoker::ready(cause);
-    let before = provoker.counted();
-    let pid = provoker.child.id().to_string();
-    let rows = Beside::start(faults(variant, &["--by", "cause", "-p", &pid]));
-    let each = Beside::start(faults(variant, &["-v", "-p", &pid]));
-    provoker.tell();
-    let answer: Value = serde_json::from_str(&provoker.line()).unwrap();
+/// Has each cause provoked while two watch, and compares what they saw.
+fn check(causes: &[&str], variant: &str) {
+    let mut provokers: Vec<_> = causes.iter().map(|cause| Provoker::ready(cause)).collect();
+    let before = count_of(&provokers);
+    let pids: Vec<String> = provokers.iter().map(|provoker| provoker.child.id().to_string()).collect();
+    let processes: Vec<&str> = pids.iter().flat_map(|pid| ["-p", pid]).collect();
+    let rows = Beside::start(faults(variant, &[&["--by", "cause"], &processes[..]].concat()));
+    let each = Beside::start(faults(variant, &[&["-v"], &processes[..]].concat()));
+    let answers: Vec<Value> = provokers.iter_mut().map(Provoker::provoke).collect();
     let (rows, each) = (rows.interrupt(), each.interrupt());
-    let after = provoker.counted();
+    let after = count_of(&provokers);
     let counted = (after.0 - before.0, after.1 - before.1);
     assert_eq!(sum(&rows.totals, |_| true), counted, "{:#?}", rows.totals);
     assert_eq!(sum(&each.totals, |_| true), counted, "{:#?}", each.totals);
-    assert!(counted.0 >= u(&answer["major"]) && counted.1 >= u(&answer["minor"]), "{answer}");
-    let mut meant = 0;
-    for range in answer["at"].as_array().unwrap() {
-        let (start, end) = (u(&range[0]), u(&range[1]));
-        let there: Vec<_> = each
-            .events
-            .iter()
-            .filter(|e| e["addr"].as_u64().is_some_and(|a| start <= a && a < end))
-            .collect();
-        assert!(there.iter().all(|e| e["cause"] == cause), "{there:#?}");
-        match range[2].as_u64() {
-            Some(faults) => {
-                assert!(each.is_but_for_missed(there.len() as u64, faults, 1), "{there:#?} {}", each.end);
-            }
-            None => {
-                assert!(
-                    each.is_but_for_missed(there.len().min(1) as u64, 1, 1),
-                    "none from {start:#x} to {end:#x}"
-                );
-            }
-        }
-        meant += there.len() as u64;
-    }
+    assert_eq!(u(&each.end["lost"]), 0);
+    assert_eq!(rows.end["unattributed"], 0);
     // Both watched the same faults, so each has the other's figures, but for what one of them missed.
     let (in_rows, in_events) = (by_rows(&rows), by_events(&each));
     let missed = u(&rows.end["missed"]) + u(&each.end["missed"]);
@@ -142,10 +128,37 @@ fn check(cause: &str, variant: &str) {
         let is_same = row.iter().zip(events).all(|(row, events)| row.abs_diff(events) <= missed);
         assert!(is_same, "{cause}: {row:?} {events:?} {missed}");
     }
-    let row: u64 = in_rows.get(cause).into_iter().flatten().sum();
-    assert!(row + missed >= meant, "{row} < {meant}");
-    assert_eq!(u(&each.end["lost"]), 0);
-    assert_eq!(rows.end["unattributed"], 0);
+    for ((cause, provoker), answer) in causes.iter().zip(&provokers).zip(&answers) {
+        let meant = assert_meant(&each, cause, provoker.child.id(), answer);
+        let row: u64 = in_rows.get(*cause).into_iter().flatten().sum();
+        assert!(row + missed >= meant, "{cause}: {row} < {meant}");
+    }
+}
+
+/// What a program meant to do is there, and of that cause; gives how many faults it meant.
+fn assert_meant(each: &Said, cause: &str, pid: u32, answer: &Value) -> u64 {
+    let mut meant = 0;
+    for range in answer["at"].as_array().unwrap() {
+        let (start, end) = (u(&range[0]), u(&range[1]));
+        let is_there = |e: &&Value| e["addr"].as_u64().is_some_and(|at| (start..end).contains(&at));
+        let there: Vec<_> = each.events.iter().filter(|e| e["pid"] == pid).filter(is_there).collect();
+        assert!(there.iter().all(|e| e["cause"] == cause), "{cause}: {there:#?}");
+        let seen = there.len() as u64;
+        let is_right = match range[2].as_u64() {
+            Some(faults) => each.is_but_for_missed(seen, faults, 1),
+            None => each.is_but_for_missed(seen.min(1), 1, 1),
+        };
+        assert!(is_right, "{cause}, {start:#x} to {end:#x}: {there:#?} {}", each.end);
+        meant += seen;
+    }
+    let of = |kind: &str| each.events.iter().filter(|e| e["pid"] == pid && e["kind"] == kind).count() as u64;
+    assert!(of("major") >= u(&answer["major"]) && of("minor") >= u(&answer["minor"]), "{cause}: {answer}");
+    meant
+}
+
+/// Major and minor faults of all together.
+fn count_of(provokers: &[Provoker]) -> (u64, u64) {
+    provokers.iter().map(Provoker::counted).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
 }
 
 /// A setting of the machine, put back when this is dropped.
@@ -217,30 +230,34 @@ pub fn lacks(cause: &str) -> Option<String> {
     }
 }
 
-pub fn zero_fill(variant: &'static str) {
-    check("zero-fill", variant);
-}
+/// All that need nothing but this program, or a setting that does not matter to the others.
+const CAUSES: &[&str] = &[
+    "zero-fill",
+    "copy-on-write",
+    "file-map",
+    "file-read",
+    "swap-in",
+    "huge-page",
+    "userfaultfd",
+    "shmem",
+    "hugetlb",
+    "device",
+    "bad-address",
+    "write-notify",
+];
 
-pub fn copy_on_write(variant: &'static str) {
-    check("copy-on-write", variant);
-}
-
-pub fn file_map(variant: &'static str) {
-    check("file-map", variant);
-}
-
-pub fn file_read(variant: &'static str) {
-    check("file-read", variant);
-}
-
-pub fn swap_in(variant: &'static str) {
-    let _swap = Swap::on();
-    check("swap-in", variant);
-}
-
-pub fn huge_page(variant: &'static str) {
-    let _madvise = Setting::change(THP, "madvise");
-    check("huge-page", variant);
+/// Each by a program of its own, whose faults are told apart by their process.
+pub fn each_by_its_program(variant: &'static str) {
+    let (there, lacking): (Vec<&str>, Vec<&str>) = CAUSES.iter().partition(|cause| lacks(cause).is_none());
+    lacking.iter().for_each(|cause| print!("{cause} is not there: {} ", lacks(cause).unwrap()));
+    let has = |cause| there.contains(&cause);
+    let _swap = has("swap-in").then(Swap::on);
+    let _madvise = has("huge-page").then(|| Setting::change(THP, "madvise"));
+    let _pool = has("hugetlb").then(|| {
+        let free: u64 = std::fs::read_to_string(POOL).unwrap().trim().parse().unwrap();
+        Setting::change(POOL, &(free + 6).to_string())
+    });
+    check(&there, variant);
 }
 
 pub fn numa_hint(variant: &'static str) {
@@ -251,31 +268,5 @@ pub fn numa_hint(variant: &'static str) {
         knob("scan_period_max_ms", "10"),
         Setting::change(BALANCING, "1"),
     ];
-    check("numa-hint", variant);
-}
-
-pub fn userfaultfd(variant: &'static str) {
-    check("userfaultfd", variant);
-}
-
-pub fn shmem(variant: &'static str) {
-    check("shmem", variant);
-}
-
-pub fn hugetlb(variant: &'static str) {
-    let free: u64 = std::fs::read_to_string(POOL).unwrap().trim().parse().unwrap();
-    let _pool = Setting::change(POOL, &(free + 6).to_string());
-    check("hugetlb", variant);
-}
-
-pub fn device(variant: &'static str) {
-    check("device", variant);
-}
-
-pub fn bad_address(variant: &'static str) {
-    check("bad-address", variant);
-}
-
-pub fn write_notify(variant: &'static str) {
-    check("write-notify", variant);
+    check(&["numa-hint"], variant);
 }
