@@ -329,8 +329,8 @@ fn processes(n: usize, pages: usize) {
     println!(r#"{{"type":"truth","what":"children","processes":{n},"major":{major},"minor":{minor}}}"#);
 }
 
-/// Threads that do nothing but fault, for so many seconds.
-fn storm(threads: usize, seconds: usize) {
+/// Threads that do nothing but fault, for so many milliseconds.
+fn storm(threads: usize, ms: usize) {
     static UNTIL: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     fn fault_on(_: usize) {
         let memory = map(512 * PAGE, 0);
@@ -340,8 +340,8 @@ fn storm(threads: usize, seconds: usize) {
             unsafe { libc::madvise(memory.0.cast(), memory.1, libc::MADV_DONTNEED) };
         }
     }
-    let seconds = std::time::Duration::from_secs(seconds as u64);
-    UNTIL.set(std::time::Instant::now() + seconds).unwrap();
+    let how_long = std::time::Duration::from_millis(ms as u64);
+    UNTIL.set(std::time::Instant::now() + how_long).unwrap();
     for (tid, major, minor) in in_threads(threads, fault_on) {
         println!(r#"{{"type":"truth","what":"thread","tid":{tid},"major":{major},"minor":{minor}}}"#);
     }

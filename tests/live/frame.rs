@@ -14,7 +14,7 @@ fn touch(pages: usize) -> Vec<String> {
 
 pub fn intervals_add_up(variant: &'static str) {
     let mut storm = fixture("storm");
-    storm.extend(["2", if place() == Place::Vm { "1" } else { "2" }].map(String::from));
+    storm.extend(["2", if place() == Place::Vm { "1000" } else { "2000" }].map(String::from));
     let said = Said::by(faults(variant, &["-i", "200ms"]).arg("--").args(&storm));
     let times: std::collections::BTreeSet<u64> = said.rows.iter().map(|r| u(&r["time_ns"])).collect();
     // Emulation is slow to read all threads: the intervals come late there, and must add up all the same.

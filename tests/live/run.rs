@@ -95,7 +95,7 @@ pub fn lockdown() -> Option<String> {
 
 /// How often a test is repeated: less under software emulation.
 pub fn runs() -> usize {
-    if place() == Place::Vm { 3 } else { 100 }
+    if place() == Place::Vm { 2 } else { 100 }
 }
 
 /// A directory on a real disk, for files that can be cold.
@@ -177,7 +177,7 @@ impl Said {
     /// most. Kernels that preempt programs (7.0 on) skip those of fentry that would interrupt themselves, and under
     /// emulation that is often. What was said then is not whole, and says so.
     pub fn is_but_for_missed(&self, count: u64, expected: u64, each: u64) -> bool {
-        count <= expected && expected - count <= each * u(&self.end["missed"])
+        count <= expected && expected - count <= each * self.end["missed"].as_u64().unwrap_or(0)
     }
 
     pub fn of(output: &Output) -> Self {

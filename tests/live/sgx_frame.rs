@@ -14,15 +14,15 @@ const CHUNK: usize = 118 * 64;
 pub fn clearing_and_not(variant: &'static str) {
     for cumulative in [false, true] {
         let double = Double::load(variant, 1000);
-        let options: &[&str] = if cumulative { &["-i", "500ms", "-c"] } else { &["-i", "500ms"] };
+        let options: &[&str] = if cumulative { &["-i", "300ms", "-c"] } else { &["-i", "300ms"] };
         let trapline = Beside::start(sgx(variant, options));
         let mut enclave = Asked::start(variant, 400);
         enclave.touch(0, 200);
-        std::thread::sleep(Duration::from_millis(1500));
+        std::thread::sleep(Duration::from_millis(1000));
         // Evicted without a fault in this interval, then brought back: by those alone that were evicted.
         double.evict(4);
         enclave.touch(0, 200);
-        std::thread::sleep(Duration::from_millis(1500));
+        std::thread::sleep(Duration::from_millis(1000));
         enclave.touch(100, 200);
         enclave.end();
         let said = trapline.interrupt();
