@@ -155,12 +155,12 @@ pub fn who_evicted(variant: &'static str) {
 }
 
 pub fn a_storm(variant: &'static str) {
-    let double = Double::load(variant, 256);
+    let double = Double::load(variant, 512);
     let threads = std::thread::available_parallelism().unwrap().get() * 2;
-    let words = touching(variant, &[("pages", 1000), ("threads", threads), ("rounds", 2)]);
+    let words = touching(variant, &[("pages", 2000), ("threads", threads), ("rounds", 2)]);
     let said = one(variant, &double, &[], &words);
     let row = &said.totals[0];
     let seconds = u(&said.end["duration_ns"]) as f64 / 1e9;
     println!("{variant}: {:.0} faults a second for {seconds:.1} s", u(&row["faults"]) as f64 / seconds);
-    assert!(u(&row["loads"]) + u(&said.end["missed"]) >= 2000, "{row}");
+    assert!(u(&row["loads"]) + u(&said.end["missed"]) >= 4000, "{row}");
 }
