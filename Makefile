@@ -38,7 +38,7 @@ test-vm: test-deps ## tests on the kernels of xtask/src/kernels.rs, in virtual m
 kernels: test-deps ## what attaches on each kernel; writes docs/kernels.md
 	$(CARGO) xtask kernels
 
-bench: bench-deps ## what a fault, an exit and an SGX fault cost under trapline and its peers; writes docs/overhead.md
+bench: bench-deps ## what a fault, an exit, an SGX fault and an access cost under trapline; writes docs/overhead.md, docs/access.md
 	$(CARGO) xtask overhead
 
 install: build ## install to $(DESTDIR)/usr/local/bin

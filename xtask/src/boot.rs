@@ -105,6 +105,8 @@ pub struct Machine<'a> {
     pub files: &'a Files,
     /// Added to the kernel's command line.
     pub append: &'a str,
+    /// MiB.
+    pub memory: u32,
 }
 
 /// How a machine ended.
@@ -207,7 +209,7 @@ impl Machine<'_> {
 
     /// QEMU with this machine's devices, but for the one that we talk to it by.
     fn command(&self, scratch: &Path) -> Result<Command> {
-        let mut command = self.emulator.command()?;
+        let mut command = self.emulator.command(self.memory)?;
         command.arg("-kernel").arg(&self.files.image).arg("-initrd").arg(scratch.join("initramfs"));
         command.args(["-append", format!("{COMMAND_LINE} {} {}", self.kernel.append, self.append).trim()]);
         let log = kernel_log(self.kernel)?;

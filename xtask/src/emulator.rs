@@ -17,9 +17,8 @@ use crate::system;
 /// The oldest version whose software emulation has been seen to be sound for kernels that patch themselves.
 const SOUND: (u32, u32) = (10, 0);
 
-/// Processors of a machine, and its memory in MiB.
+/// Processors of a machine.
 const PROCESSORS: &str = "2";
-const MEMORY: &str = "3072";
 
 const PACKAGES: &[&str] = &[
     "qemu-system-x86/bookworm-backports",
@@ -62,8 +61,8 @@ impl Emulator {
         Ok(Self { program: set.join("usr/bin/qemu-system-x86_64"), firmware, accel })
     }
 
-    /// A command that starts an empty machine, and dies with the thread that starts it.
-    pub fn command(&self) -> Result<Command> {
+    /// A command that starts an empty machine with so much memory (MiB), and dies with the thread that starts it.
+    pub fn command(&self, memory: u32) -> Result<Command> {
         // setpriv becomes QEMU, so the process that is started is QEMU's own.
         let mut command = Command::new(system::program("setpriv")?);
         command.args(["--pdeathsig", "KILL"]).arg(&self.program);
@@ -71,7 +70,7 @@ impl Emulator {
             command.arg("-L").arg(directory);
         }
         command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35"]);
-        command.args(["-smp", PROCESSORS, "-m", MEMORY]);
+        command.args(["-smp", PROCESSORS, "-m", &memory.to_string()]);
         command.args(match self.accel {
             Accel::Kvm => ["-accel", "kvm", "-cpu", "host"],
             // Five-level page tables only cost time in emulation. SVM with nested paging: KVM works inside.

@@ -33,7 +33,7 @@ enum Task {
     Vm(stage::Args),
     /// Ask each kernel what attaches there, and write docs/kernels.md
     Kernels,
-    /// Run the benchmarks, each where it can be, and write docs/overhead.md
+    /// Run the benchmarks, each where it can be, and write what they say into docs/
     Overhead(overhead::Args),
 }
 

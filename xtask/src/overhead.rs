@@ -1,5 +1,5 @@
-//! `cargo xtask overhead`: runs the benchmarks and joins what they say to a page. Each prints its section; here is where
-//! it runs. Sections that are not run again stay as they are.
+//! `cargo xtask overhead`: runs the benchmarks. Each prints a section of a page; here is which, and where it runs. Sections
+//! that are not run again stay as they are.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,10 +12,6 @@ use crate::harness;
 use crate::system::{self, quote};
 use crate::{Task, stage};
 
-const PAGE: &str = "docs/overhead.md";
-
-const INTRODUCTION: &str = "# What watching costs\n\nWritten by `make bench`, which anyone can repeat.\n";
-
 /// In software everything takes tens of times longer than on a processor with virtualization of its own.
 const EMULATED: &str = "In a virtual machine (`cargo xtask vm`). Where software executes it, everything takes tens of \
                         times longer than on a processor, and only ratios mean something.\n\n";
@@ -24,25 +20,55 @@ const EMULATED: &str = "In a virtual machine (`cargo xtask vm`). Where software 
 #[derive(Debug)]
 struct Bench {
     name: &'static str,
+    page: &'static str,
     section: &'static str,
-    /// The kernel that it is run on, in a virtual machine; the machine's own where there is none.
+    runs: &'static [Run],
+}
+
+/// Where a benchmark runs, and with what.
+#[derive(Debug)]
+struct Run {
+    /// The kernel of a virtual machine; the machine's own where there is none.
     kernel: Option<&'static str>,
     /// What a shell has to do before.
     before: &'static str,
+    /// What the benchmark is told.
+    words: &'static str,
 }
 
-/// In the order of the page.
+const OVERHEAD: &str = "docs/overhead.md";
+
+const HERE: Run = Run { kernel: None, before: "", words: "" };
+
+const fn inside(kernel: &'static str) -> Run {
+    Run { kernel: Some(kernel), ..HERE }
+}
+
 const BENCHES: &[Bench] = &[
-    Bench { name: "faults", section: "Page faults", kernel: None, before: "" },
-    Bench { name: "span", section: "Calls that are spans", kernel: None, before: "" },
+    Bench { name: "faults", page: OVERHEAD, section: "Page faults", runs: &[HERE] },
+    Bench { name: "span", page: OVERHEAD, section: "Calls that are spans", runs: &[HERE] },
     Bench {
         name: "kvm",
+        page: OVERHEAD,
         section: "Exits of virtual machines",
-        kernel: Some("6.12"),
-        before: "modprobe kvm_amd nested=1 && ",
+        runs: &[Run { before: "modprobe kvm_amd nested=1 && ", ..inside("6.12") }],
     },
-    Bench { name: "sgx", section: "Faults of SGX enclaves", kernel: Some("6.12"), before: "" },
+    Bench { name: "sgx", page: OVERHEAD, section: "Faults of SGX enclaves", runs: &[inside("6.12")] },
+    Bench {
+        name: "access",
+        page: "docs/access.md",
+        section: "Period and cost by size",
+        runs: &[
+            HERE,
+            Run { words: "numa writes", ..inside("6.1") },
+            Run { words: "numa", ..inside("6.12") },
+            Run { words: "rwp writes", ..inside("7.3") },
+        ],
+    },
 ];
+
+/// Memory of a machine, MiB: the largest target of a benchmark has 4 GB.
+const MEMORY: &str = "6144";
 
 /// What `cargo xtask overhead` is told.
 #[derive(clap::Args, Debug)]
@@ -50,26 +76,26 @@ pub struct Args {
     /// Benchmarks by name; all of them when none is named
     #[arg(value_name = "BENCHMARK")]
     names: Vec<String>,
-    /// How often each watcher has its turn, if not as often as the benchmark thinks right
+    /// How often each measurement is made, if not as often as the benchmark thinks right
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
 }
 
-/// Runs those that are named and writes the page.
+/// Runs those that are named and writes their sections.
 pub fn write(args: &Args) -> Result<ExitCode> {
     if let Some(unknown) = args.names.iter().find(|name| !BENCHES.iter().any(|bench| bench.name == **name)) {
         let known: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
         bail!("no benchmark is called {unknown:?}; known are {}", known.join(", "));
     }
-    let path = system::repository().join(PAGE);
     for bench in
         BENCHES.iter().filter(|b| args.names.is_empty() || args.names.iter().any(|name| name == b.name))
     {
         let said = bench.run(args.rounds)?;
-        ensure!(said.contains("\n|---"), "the benchmark {} printed no table", bench.name);
+        let path = system::repository().join(bench.page);
+        let page = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let page = replaced(&page, bench.section, &said)
+            .with_context(|| format!("{} has no section {:?}", bench.page, bench.section))?;
         // Written each time: what has been measured is not lost when the next one fails.
-        let before = fs::read_to_string(&path).unwrap_or_default();
-        let page = join(&before, bench.section, &said);
         fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
         println!("xtask: {} has a new section: {}", path.display(), bench.section);
     }
@@ -77,30 +103,21 @@ pub fn write(args: &Args) -> Result<ExitCode> {
 }
 
 impl Bench {
-    /// Runs it, and gives what it printed.
+    /// Runs it wherever it is to be run, and gives what it printed.
     fn run(&self, rounds: Option<u32>) -> Result<String> {
         let executable = self.build()?;
-        let rounds: Vec<_> = rounds.map(|n| format!("--rounds={n}")).into_iter().collect();
-        let Some(kernel) = self.kernel else {
-            let mut command = Command::new(executable);
-            command.args(rounds).current_dir(system::repository()).stderr(Stdio::inherit());
-            let output = command.output()?;
-            ensure!(output.status.success(), "the benchmark {} failed", self.name);
-            return Ok(String::from_utf8(output.stdout)?);
-        };
-        let inside = format!(
-            "{}{} {} > $TRAPLINE_RESULTS/overhead.md",
-            self.before,
-            quote(&executable.display().to_string()),
-            rounds.concat()
-        );
-        let words = ["xtask", "vm", "--release", "--timeout", "3600", "--run", &inside, kernel];
-        let Task::Vm(args) = crate::Args::parse_from(words).task else {
-            bail!("the virtual machines have another name");
-        };
-        ensure!(stage::run(&args)? == ExitCode::SUCCESS, "the benchmark {} failed on {kernel}", self.name);
-        let said = fs::read_to_string(system::directory("results")?.join(kernel).join("overhead.md"))?;
-        Ok(EMULATED.to_owned() + &said)
+        let rounds = rounds.map(|n| format!(" --rounds={n}")).unwrap_or_default();
+        let mut all = String::new();
+        for run in self.runs {
+            let command = format!("{} {}{rounds}", quote(&executable.display().to_string()), run.words);
+            let said = run.said(&command).with_context(|| format!("the benchmark {} failed", self.name))?;
+            ensure!(said.contains("\n|---"), "the benchmark {} printed no table", self.name);
+            if run.kernel.is_some() && !all.contains(EMULATED) {
+                all += EMULATED;
+            }
+            all += &format!("{}\n\n", said.trim());
+        }
+        Ok(all)
     }
 
     /// Builds it and trapline, optimized.
@@ -116,22 +133,33 @@ impl Bench {
     }
 }
 
-/// The page with that section replaced.
-fn join(page: &str, section: &str, text: &str) -> String {
-    let mut joined = INTRODUCTION.to_owned();
-    for bench in BENCHES {
-        let body = if bench.section == section { Some(text) } else { body_of(page, bench.section) };
-        if let Some(body) = body {
-            joined += &format!("\n## {}\n\n{}\n", bench.section, body.trim());
-        }
+impl Run {
+    /// What the command prints there.
+    fn said(&self, command: &str) -> Result<String> {
+        let Some(kernel) = self.kernel else {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", command]).current_dir(system::repository()).stderr(Stdio::inherit());
+            let output = shell.output()?;
+            ensure!(output.status.success(), "it ended with {}", output.status);
+            return Ok(String::from_utf8(output.stdout)?);
+        };
+        let inside = format!("{}{command} > $TRAPLINE_RESULTS/overhead.md", self.before);
+        let words =
+            ["xtask", "vm", "--release", "--timeout", "3600", "--memory", MEMORY, "--run", &inside, kernel];
+        let Task::Vm(args) = crate::Args::parse_from(words).task else {
+            bail!("the virtual machines have another name");
+        };
+        ensure!(stage::run(&args)? == ExitCode::SUCCESS, "on {kernel}");
+        Ok(fs::read_to_string(system::directory("results")?.join(kernel).join("overhead.md"))?)
     }
-    joined
 }
 
-/// What is under that heading.
-fn body_of<'a>(page: &'a str, section: &str) -> Option<&'a str> {
-    let (_, after) = page.split_once(&format!("\n## {section}\n"))?;
-    Some(after.split_once("\n## ").map_or(after, |(body, _)| body))
+/// The page with what is under that heading replaced.
+fn replaced(page: &str, section: &str, text: &str) -> Option<String> {
+    let heading = format!("\n## {section}\n");
+    let (before, after) = page.split_once(&heading)?;
+    let rest = after.find("\n## ").map_or("", |next| &after[next..]);
+    Some(format!("{before}{heading}\n{}\n{rest}", text.trim()))
 }
 
 #[cfg(test)]
@@ -140,20 +168,19 @@ mod tests {
 
     #[test]
     fn a_section_is_replaced_and_the_others_stay() {
-        let page = join(&join("", "Faults of SGX enclaves", "old"), "Page faults", "| fresh |\n");
-        assert_eq!(
-            page,
-            format!("{INTRODUCTION}\n## Page faults\n\n| fresh |\n\n## Faults of SGX enclaves\n\nold\n")
-        );
-        let again = join(&page, "Faults of SGX enclaves", "new");
-        assert_eq!(again, page.replace("old", "new"));
+        let page = "# P\n\n## Page faults\n\nold\n\n## Faults of SGX enclaves\n\nlast\n";
+        let fresh = replaced(page, "Page faults", "| fresh |\n\n").unwrap();
+        assert_eq!(fresh, page.replace("old", "| fresh |"));
+        let again = replaced(&fresh, "Faults of SGX enclaves", "new").unwrap();
+        assert_eq!(again, fresh.replace("last", "new"));
+        assert_eq!(replaced(page, "Faults", ""), None);
     }
 
     #[test]
-    fn the_page_has_a_section_of_each_benchmark() {
-        let page = fs::read_to_string(system::repository().join(PAGE)).unwrap();
+    fn the_pages_have_a_section_of_each_benchmark() {
         for bench in BENCHES {
-            assert!(body_of(&page, bench.section).is_some(), "{}", bench.section);
+            let page = fs::read_to_string(system::repository().join(bench.page)).unwrap();
+            assert!(replaced(&page, bench.section, "").is_some(), "{}", bench.section);
         }
     }
 }

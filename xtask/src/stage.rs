@@ -42,6 +42,9 @@ pub struct Args {
     /// Add this to the kernel's command line, for example lockdown=integrity
     #[arg(long, value_name = "ARGUMENTS", default_value = "", hide_default_value = true)]
     append: String,
+    /// Memory of a machine, MiB
+    #[arg(long, value_name = "MIB", default_value_t = 3072)]
+    memory: u32,
     /// What executes the guest
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     accel: Accel,
@@ -84,9 +87,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for (_, files) in &machines {
         double::build(files, &mut archive)?;
     }
-    let emulator = emulator::decide(args.accel, &mut archive, |kvm| boots(kvm, &machines))?;
+    let emulator = emulator::decide(args.accel, &mut archive, |kvm| boots(kvm, args.memory, &machines))?;
     if let (Some(_), Some((kernel, files))) = (&args.shell, machines.first()) {
-        let machine = Machine { emulator: &emulator, kernel, files, append: &args.append };
+        let Args { append, memory, .. } = args;
+        let machine = Machine { emulator: &emulator, kernel, files, append, memory: *memory };
         eprintln!("xtask: booting {}; leave the shell to shut it down", kernel.name);
         machine.shell(&(environment(files, kernel, args) + &terminal() + "exec bash\n"))?;
         return Ok(ExitCode::SUCCESS);
@@ -155,7 +159,8 @@ impl Stage<'_> {
     fn watch(&self, kernel: &'static Kernel, files: &Files, report: &mut Report) -> Result<()> {
         let path = system::directory("logs")?.join(format!("{}.log", kernel.name));
         let mut log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        let machine = Machine { emulator: &self.emulator, kernel, files, append: &self.args.append };
+        let Args { append, memory, .. } = self.args;
+        let machine = Machine { emulator: &self.emulator, kernel, files, append, memory: *memory };
         let limit = Duration::from_secs(self.args.timeout);
         let end = machine.run(&self.work(files, kernel), limit, |line| {
             report.tally.read(line);
@@ -229,9 +234,10 @@ fn show(kernel: &Kernel, line: &str) {
 }
 
 /// Whether the first of the kernels boots on this machine's KVM.
-fn boots(kvm: &Emulator, machines: &[(&'static Kernel, Files)]) -> Result<()> {
+fn boots(kvm: &Emulator, memory: u32, machines: &[(&'static Kernel, Files)]) -> Result<()> {
     let Some((kernel, files)) = machines.first() else { return Ok(()) };
-    let end = Machine { emulator: kvm, kernel, files, append: "" }.run("true\n", KVM_LIMIT, |_| ())?;
+    let end =
+        Machine { emulator: kvm, kernel, files, append: "", memory }.run("true\n", KVM_LIMIT, |_| ())?;
     end.died.map_or(Ok(()), |reason| {
         let reason = reason.lines().next().unwrap_or_default().to_owned();
         Err(anyhow::Error::msg(reason))
