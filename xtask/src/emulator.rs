@@ -73,8 +73,9 @@ impl Emulator {
         command.args(["-smp", PROCESSORS, "-m", &memory.to_string()]);
         command.args(match self.accel {
             Accel::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            // Five-level page tables only cost time in emulation. SVM with nested paging: KVM works inside.
-            _ => ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-la57,+svm,+npt"],
+            // Five-level page tables only cost time in emulation, and so do copies and fills by the byte, with one
+            // instruction. SVM with nested paging: KVM works inside.
+            _ => ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-la57,-erms,-fsrm,+svm,+npt"],
         });
         Ok(command)
     }
