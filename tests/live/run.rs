@@ -60,8 +60,8 @@ impl Need {
             Self::FunctionTracer => (!std::env::var("TRAPLINE_PLACE")
                 .is_ok_and(|place| place.ends_with("-ftrace")))
             .then(|| "it needs a machine of its own, whose function tracer it may switch off".into()),
-            Self::Lockdown => lockdown()
-                .is_none_or(|mode| mode == "none")
+            // A kernel that is not ours may refuse more than that.
+            Self::Lockdown => (place() != Place::Vm || lockdown().is_none_or(|mode| mode == "none"))
                 .then(|| "it needs a kernel that was booted with lockdown=…".into()),
             Self::Exits => crate::kvm::no_exits(),
             Self::Disposable => {

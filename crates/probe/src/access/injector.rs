@@ -12,8 +12,8 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    setsockopt, socketpair, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, recvmsg,
+    sendmsg, setsockopt, shutdown, socketpair, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::waitpid;
@@ -33,7 +33,7 @@ const TRIAL: u32 = 0;
 /// The other process, as its client sees it.
 #[derive(Debug)]
 pub(crate) struct Injector {
-    socket: Option<OwnedFd>,
+    socket: OwnedFd,
     process: Pid,
 }
 
@@ -50,7 +50,7 @@ impl Injector {
             .context("cannot set up a socket")?;
         // SAFETY: there is only this thread, so that the child may do whatever we may.
         match unsafe { fork() }.context("cannot fork")? {
-            ForkResult::Parent { child } => Ok(Self { socket: Some(ours), process: child }),
+            ForkResult::Parent { child } => Ok(Self { socket: ours, process: child }),
             ForkResult::Child => {
                 drop(ours);
                 serve(&theirs);
@@ -74,11 +74,10 @@ impl Injector {
     }
 
     fn ask(&self, pid: u32) -> Result<&OwnedFd> {
-        let socket = self.socket.as_ref().context("the injector has ended")?;
         let question = pid.to_ne_bytes();
-        sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&question)], &[], MsgFlags::MSG_NOSIGNAL, None)
+        sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(&question)], &[], MsgFlags::MSG_NOSIGNAL, None)
             .context("the injector has ended")?;
-        Ok(socket)
+        Ok(&self.socket)
     }
 
     /// Has a userfaultfd made in a process.
@@ -111,7 +110,8 @@ impl Injector {
 
 impl Drop for Injector {
     fn drop(&mut self) {
-        drop(self.socket.take());
+        // Closing it is not enough: a command that waits to be started has it too.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
         let _ = waitpid(self.process, None);
     }
 }
