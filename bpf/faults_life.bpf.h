@@ -211,10 +211,7 @@ int threads_read(struct bpf_iter__task *ctx)
 	return 0;
 }
 
-/*
- * Takes the rows of threads that ended out of their map. Not by a system call: while one goes through a map, no program
- * of a perf event runs on its processor, and faults there would not be seen (bpf_disable_instrumentation()).
- */
+/* Takes the rows of threads that ended out of their map. */
 SEC("?iter/bpf_map_elem")
 int retired_read(struct bpf_iter__bpf_map_elem *ctx)
 {
@@ -224,8 +221,9 @@ int retired_read(struct bpf_iter__bpf_map_elem *ctx)
 	if (!serial || !row)
 		return 0;
 	copy = *serial;
-	if (!bpf_seq_write(ctx->meta->seq, row, sizeof(*row)))
-		bpf_map_delete_elem(&retired, &copy);
+	if (bpf_seq_write(ctx->meta->seq, &copy, sizeof(copy)) || bpf_seq_write(ctx->meta->seq, row, sizeof(*row)))
+		return 0;
+	bpf_map_delete_elem(&retired, &copy);
 	return 0;
 }
 

@@ -191,6 +191,7 @@ const CASES: &[Case] = &[
     Case { name: "access::summary::a_running_process_in_intervals", needs: ROOT, variants: ROUNDS_OR_NONE, test: summary::a_running_process_in_intervals },
     Case { name: "access::summary::frames", needs: ROOT, variants: &["none"], test: summary::frames },
     Case { name: "access::symbols::the_function_of_each_access", needs: ROOT, variants: ROUNDS_OR_NONE, test: symbols::the_function_of_each_access },
+    Case { name: "access::symbols::of_programs_that_came_and_went", needs: ROOT, variants: &["none"], test: symbols::of_programs_that_came_and_went },
     Case { name: "access::symbols::the_lines_have_them", needs: ROOT, variants: &["none"], test: symbols::the_lines_have_them },
     Case { name: "access::unharmed::the_results_are_the_same", needs: ROOT, variants: RESETS, test: unharmed::the_results_are_the_same },
     Case { name: "access::unharmed::a_killed_tracer_leaves_nothing", needs: ROOT, variants: ROUNDS, test: unharmed::a_killed_tracer_leaves_nothing },

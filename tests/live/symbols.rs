@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use crate::access::Run;
+use crate::access::{Run, access};
 use crate::run::{trapline, u};
 
 /// Every access to the memory that is touched names the function that touched it.
@@ -38,6 +38,30 @@ pub fn the_function_of_each_access(engine: &'static str) {
     let named = accesses.iter().filter(|access| !access["symbol"].is_null()).count();
     println!("{named} of {} accesses have a name", accesses.len());
     assert!(named * 10 > accesses.len() * 9, "{named} of {}", accesses.len());
+}
+
+/// Programs that have ended before anybody could look at them: each access has its function and its place in the file.
+pub fn of_programs_that_came_and_went(engine: &'static str) {
+    const PROGRAMS: usize = 20;
+    let own = env!("CARGO_BIN_EXE_trapline");
+    let touch = format!("{own} workload touch --on file --pages 3 --rounds 1");
+    let script = format!("for i in $(seq {PROGRAMS}); do {touch} > /dev/null; done");
+    let (mut command, file) = access(engine, &["--symbols", "--", "sh", "-c", &script]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let run = Run::read(&file, &[]);
+    let accesses: Vec<&Value> = run.events.iter().filter(|event| event["event"] == "access").collect();
+    let mut touched: HashMap<u64, Vec<u64>> = HashMap::new();
+    for access in accesses.iter().filter(|access| access["symbol"] == "touch_write_even") {
+        let path = access["file"].as_str().unwrap_or_default();
+        assert!(path.contains("/trapline-touch-"), "{access}");
+        touched.entry(u(&access["pid"])).or_default().push(u(&access["offset"]));
+    }
+    assert_eq!(touched.len(), PROGRAMS);
+    assert!(touched.values().all(|offsets| *offsets == [0, 0x1000, 0x2000]), "{touched:?}");
+    let unknown: Vec<_> = accesses.iter().filter(|access| access["file"].is_null()).collect();
+    assert!(unknown.is_empty(), "{unknown:#?}");
+    assert_eq!(u(&run.end["unmapped"]), 0);
 }
 
 /// In the lines for people: the function, and what is mapped at the address.

@@ -52,8 +52,8 @@ pub use self::targets::Targets;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
 use crate::maps::Maps;
-use crate::system;
 use crate::variant::OpenError;
+use crate::{symbols, system};
 
 /// Whose accesses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +131,16 @@ impl Access {
             let _ = set_thp_disable(false);
         }
         let mut targets = HashMap::new();
-        let mut functions = options.symbols.then(Functions::default);
+        let functions = if options.symbols {
+            let whose = match (&options.whose, launch) {
+                (Whose::Processes(pids), _) => symbols::Whose::These(pids.iter().copied().collect()),
+                (Whose::Command, Some(launch)) => symbols::Whose::Tree([launch.pid()].into()),
+                (Whose::Command | Whose::Named(_), _) => symbols::Whose::All,
+            };
+            Some(Functions::watch(whose)?)
+        } else {
+            None
+        };
         let mut steps = Vec::new();
         let (mut sight, mut spaces) = (None, vec![]);
         let mut engine = engines[0];
@@ -154,9 +163,6 @@ impl Access {
                 });
                 steps.push(target.step(What::Start, system::monotonic_ns()));
                 targets.insert(space.pid, target);
-                if let Some(functions) = &mut functions {
-                    functions.begin(space.pid);
-                }
                 spaces.push((space, of));
             }
             sight = Some(coverage);
@@ -204,9 +210,6 @@ impl Access {
                 }
             }
             probes::Begin::Exec => {
-                if let Some(functions) = &mut self.functions {
-                    functions.begin(pid);
-                }
                 let mut target = Target::new(pid, Maps::read(pid).unwrap_or_default()).named(&life.comm);
                 if let Some(before) = self.targets.remove(&pid) {
                     target.tally = before.tally;
@@ -221,9 +224,6 @@ impl Access {
             }
             probes::Begin::End => {
                 self.rounds.tell(Order::End(pid));
-                if let Some(functions) = &mut self.functions {
-                    functions.end(pid);
-                }
                 if let Some(target) = self.targets.remove(&pid) {
                     self.steps.push(Step {
                         cpu: Some(life.cpu),
@@ -266,26 +266,33 @@ impl Access {
         }
     }
 
-    fn sighting(&mut self, sighting: &Sighting) {
+    fn sighting(&mut self, sighting: &Sighting) -> Result<()> {
         let Some(addr) = sighting.addr else {
             self.unseen += sighting.count;
-            return;
+            return Ok(());
         };
-        let Some(target) = self.targets.get_mut(&sighting.pid) else { return };
+        let Some(target) = self.targets.get_mut(&sighting.pid) else { return Ok(()) };
         if target.notice(addr, sighting.way) {
             self.rounds.tell(Order::Look(sighting.pid));
         }
         let absent_is_new = !self.engine.hides_pages();
         let first = target.is_first(sighting, addr, absent_is_new);
         if first && !self.first_touch {
-            return;
+            return Ok(());
         }
         target.tally.count(sighting.way, first, sighting.latency_ns);
-        let mut step = target.access(sighting, addr, first);
-        if let (Some(functions), Some(page), Some(ip)) = (&mut self.functions, &mut step.page, sighting.ip) {
-            page.symbol = functions.of(sighting.pid, ip);
+        let mut page = target.page(sighting, addr, first);
+        // The process, or the mapping, was gone before it could be looked at.
+        if page.file.is_none()
+            && let Some((path, offset)) = self.probes.memory(sighting)?
+        {
+            (page.file, page.offset) = (Some(path.to_string()), offset);
         }
-        self.steps.push(step);
+        if let (Some(functions), Some(ip)) = (&mut self.functions, sighting.ip) {
+            page.symbol = functions.of(sighting.pid, sighting.time_ns, ip);
+        }
+        self.steps.push(Target::access(sighting, page));
+        Ok(())
     }
 }
 
@@ -307,11 +314,21 @@ impl Tool for Access {
     }
 
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        for seen in self.probes.drain()? {
+        if let Some(functions) = &mut self.functions {
+            functions.settle();
+        }
+        let seen = self.probes.drain()?;
+        if let Some(functions) = &mut self.functions {
+            functions.follow();
+        }
+        for seen in seen {
             match seen {
                 Seen::Life(life) => self.lives(&life),
-                Seen::Access(sighting) => self.sighting(&sighting),
+                Seen::Access(sighting) => self.sighting(&sighting)?,
             }
+        }
+        if let Some(functions) = &mut self.functions {
+            functions.forget();
         }
         for target in self.targets.values_mut() {
             if target.catch_up() {
@@ -364,6 +381,7 @@ impl Tool for Access {
             losses: vec![
                 ("unseen", self.unseen),
                 ("lives_lost", losses.lives),
+                ("unmapped", self.functions.as_ref().map_or(0, Functions::lost)),
                 ("missed", losses.missed),
                 ("refused", self.refused),
                 ("rounds", reached.rounds),

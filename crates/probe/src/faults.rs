@@ -24,7 +24,7 @@ use libbpf_rs::{Iter, Link};
 use trapline_model::faults::{By, Ledger, Timing};
 use trapline_model::{Block, Event, Header, Value};
 
-use self::files::Files;
+pub(crate) use self::files::Files;
 use self::groups::Groups;
 pub use self::options::{Events, MinorLatency, Options, Stacks};
 #[cfg(test)]
@@ -38,6 +38,7 @@ use self::steps::Steps;
 use self::words::{fault, figures, report};
 use crate::abi::{BY_PID, FaultsControl, FaultsEvent, FaultsLosses, FaultsThread, FaultsWalk};
 use crate::cgroup::Paths;
+use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
@@ -54,7 +55,7 @@ const FREED_WITHIN: Duration = Duration::from_millis(200);
 pub struct Faults {
     attached: Attached,
     read: Link,
-    retired: Link,
+    retired: Elements,
     groups: Option<Groups>,
     spans: Option<Spans>,
     warning: Option<String>,
@@ -160,7 +161,7 @@ impl Faults {
         if recipe.filter.by & BY_PID != 0 {
             attached.add_pids(pids)?;
         }
-        let retired = attached.map_iterator("retired_read", "retired")?;
+        let retired = Elements::open(&attached, "retired_read", "retired")?;
         let groups = Groups::open(&attached, recipe.by, whose(filter, launch))?;
         let files = if recipe.files { Some(Files::open(&attached)?) } else { None };
         let ring = attached.handle("events")?;
@@ -224,22 +225,13 @@ impl Faults {
     }
 
     fn fetch_ended(&mut self, epoch: u64) -> Result<()> {
-        take_all(&self.retired, size_of::<FaultsThread>(), |row| {
-            self.ledger.ended(report(&pod_read_unaligned(row), epoch, &mut self.cgroups));
-        })
-        .context("cannot read the ended threads")
-    }
-}
-
-/// Runs an iterator that takes records out of a map until nothing is left: one that deletes may pass over some.
-fn take_all(link: &Link, size: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
-    loop {
-        let mut bytes = Vec::new();
-        Iter::new(link)?.read_to_end(&mut bytes)?;
-        bytes.chunks_exact(size).for_each(&mut take);
-        if bytes.is_empty() {
-            return Ok(());
+        let rows = self.retired.take(|_| true).context("cannot read the ended threads")?;
+        // Each behind its key.
+        for record in rows.chunks_exact(size_of::<u64>() + size_of::<FaultsThread>()) {
+            let row = pod_read_unaligned(&record[size_of::<u64>()..]);
+            self.ledger.ended(report(&row, epoch, &mut self.cgroups));
         }
+        Ok(())
     }
 }
 

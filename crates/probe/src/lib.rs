@@ -8,6 +8,7 @@ pub mod access;
 mod btf;
 mod cgroup;
 pub mod doctor;
+mod elements;
 pub mod faults;
 mod filter;
 pub mod kvm;

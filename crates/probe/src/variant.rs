@@ -97,6 +97,11 @@ impl Attached {
         MapHandle::try_from(&self.map(name)?).with_context(|| format!("cannot open the map {name}"))
     }
 
+    /// Whether that program was loaded.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.object.progs().any(|program| program.name() == name && program.autoload())
+    }
+
     /// Sets the variable that a data section consists of.
     pub(crate) fn write(&self, section: &str, value: &impl Pod) -> anyhow::Result<()> {
         self.map(section)?
@@ -154,6 +159,10 @@ pub(crate) trait Recipe {
     fn variants(&self) -> &'static [Variant];
     /// Programs that every variant needs beside its own.
     fn always(&self) -> Vec<&'static str>;
+    /// Programs that go through maps, for [`Elements`](crate::elements::Elements): used where the kernel allows them.
+    fn readers(&self) -> Vec<&'static str> {
+        vec![]
+    }
     /// Programs used where the kernel has what they attach to.
     fn optional(&self) -> Vec<&'static str>;
     /// Sets configuration and map sizes.
@@ -206,9 +215,12 @@ pub(crate) fn in_order(recipe: &impl Recipe) -> Vec<&'static Variant> {
 pub(crate) fn try_variant(recipe: &impl Recipe, variant: &Variant) -> Result<Attached, Refusal> {
     let mut refusal = None;
     for way in variant.ways {
-        let loaded = load(recipe, way, &recipe.optional()).or_else(|error| {
+        let loaded = load(recipe, way, &recipe.optional(), &recipe.readers());
+        let loaded = loaded.or_else(|error| match errno(&error) {
             // No such type in the kernel: what an optional program attaches to may be what is missing.
-            if errno(&error) == Some(Errno::ESRCH) { load(recipe, way, &[]) } else { Err(error) }
+            Some(Errno::ESRCH) => load(recipe, way, &[], &recipe.readers()),
+            Some(Errno::EPERM) if !recipe.readers().is_empty() => load(recipe, way, &recipe.optional(), &[]),
+            _ => Err(error),
         });
         let attached = loaded.and_then(|(object, rest)| attach(recipe, variant.name, object, way, &rest));
         match attached.and_then(|attached| recipe.prove(&attached).map(|()| attached)) {
@@ -223,17 +235,19 @@ pub(crate) fn try_variant(recipe: &impl Recipe, variant: &Variant) -> Result<Att
     }))
 }
 
-/// Loads the programs of one way with those that are always needed; gives the names of the latter too.
+/// Loads the programs of one way with those that are always needed, and those that read maps; gives the names of what is
+/// to be attached beside the way.
 fn load(
     recipe: &impl Recipe,
     way: &[&str],
     optional: &[&'static str],
+    readers: &[&'static str],
 ) -> anyhow::Result<(Object, Vec<&'static str>)> {
     let rest: Vec<&str> = recipe.always().into_iter().chain(optional.iter().copied()).collect();
     let mut object = ObjectBuilder::default().open_memory(recipe.object())?;
     for mut program in object.progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
-        program.set_autoload(way.contains(&name.as_str()) || rest.contains(&name.as_str()));
+        program.set_autoload([way, &rest, readers].iter().any(|names| names.contains(&name.as_str())));
     }
     recipe.configure(&mut object)?;
     Ok((object.load()?, rest))

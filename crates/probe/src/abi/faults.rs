@@ -35,6 +35,7 @@ pub(crate) const TIME_BITS: u32 = 44;
 
 pub(crate) const NAME_DELETED: u32 = 1;
 pub(crate) const NAME_CUT: u32 = 2;
+pub(crate) const NAME_READY: u32 = 4;
 const NAME_TEXT: usize = 4096;
 
 pub(crate) const STEP_ALL: u32 = 0;

@@ -1,62 +1,81 @@
 //! The functions of the instructions that access memory.
 
-use std::collections::HashMap;
-
+use anyhow::Result;
 use trapline_model::faults::Process;
 
-use crate::symbols::{Image, Symbols};
+use crate::symbols::{Image, Lives, Symbols, Whose};
 
-/// Names the instructions of the processes that are traced.
-#[derive(Debug, Default)]
+/// Names the instructions of the processes that are traced, also of those that have ended.
+#[derive(Debug)]
 pub(crate) struct Functions {
     symbols: Symbols,
-    /// How often each process has called exec.
-    execs: HashMap<u32, u32>,
+    lives: Lives,
 }
 
 impl Functions {
-    /// A process runs a program from here on: what it has mapped is remembered, as it may soon end.
-    pub(crate) fn begin(&mut self, pid: u32) {
-        self.symbols.forget(self.image(pid));
-        *self.execs.entry(pid).or_default() += 1;
-        self.symbols.know(self.image(pid));
+    /// Follows what processes map from now on, and looks at those that are there.
+    ///
+    /// # Errors
+    /// When that is not allowed.
+    pub(crate) fn watch(whose: Whose) -> Result<Self> {
+        // Of everybody only those matter that become another program while we look.
+        let wanted = !matches!(whose, Whose::All);
+        let (mut lives, mut symbols) = (Lives::watch(whose)?, Symbols::new());
+        if wanted {
+            lives.adopt(&mut symbols);
+        }
+        Ok(Self { symbols, lives })
     }
 
-    /// It has ended, and its number may be used again.
-    pub(crate) fn end(&mut self, pid: u32) {
-        self.symbols.forget(self.image(pid));
-        self.execs.remove(&pid);
+    /// Before accesses are read: those of whoever is over by now are among them, or were before.
+    pub(crate) fn settle(&mut self) {
+        if self.lives.is_full_of_ended() {
+            self.lives.settle();
+        }
+    }
+
+    /// Learns what processes have mapped: before the accesses that were read are named.
+    pub(crate) fn follow(&mut self) {
+        self.lives.drain(&mut self.symbols);
+    }
+
+    /// Forgets who was over when that was settled.
+    pub(crate) fn forget(&mut self) {
+        self.lives.forget(&mut self.symbols);
     }
 
     /// The function; without one, the file and where in it. Nothing if not even that is known.
-    pub(crate) fn of(&mut self, pid: u32, ip: u64) -> Option<String> {
-        let image = self.image(pid);
+    pub(crate) fn of(&mut self, pid: u32, time_ns: u64, ip: u64) -> Option<String> {
+        let known = self.lives.at(pid, time_ns).map(|(image, _)| image);
+        // Its birth was not seen: it may still be there to be asked.
+        let image = known.unwrap_or_else(|| Image::from(Process { pid, start_ns: 0 }));
         let names = self.symbols.resolve(image, &[ip]);
         let name = names.first().filter(|name| name.functions.is_ok() || name.module.is_some())?;
         Some(name.to_string())
     }
 
-    fn image(&self, pid: u32) -> Image {
-        // Whose number it is the tracer knows from its lives: its birth need not be compared.
-        let execs = self.execs.get(&pid).copied().unwrap_or(0);
-        Image { process: Process { pid, start_ns: 0 }, execs }
+    /// How many records of births, programs and mappings had no room.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lives.lost()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system;
 
     #[test]
     fn ones_own_function_and_nothing_at_all() {
-        let mut functions = Functions::default();
         let own = std::process::id();
-        functions.begin(own);
+        // Without privilege nothing can be watched on all processors.
+        let Ok(mut functions) = Functions::watch(Whose::These([own].into())) else { return };
         let here = ones_own_function_and_nothing_at_all as fn() as usize as u64;
-        let name = functions.of(own, here).unwrap();
+        let now = system::monotonic_ns();
+        let name = functions.of(own, now, here).unwrap();
         assert!(name.contains("ones_own_function_and_nothing_at_all"), "{name}");
-        assert_eq!(functions.of(own, 8), None);
-        functions.end(own);
-        assert_eq!(functions.of(u32::MAX >> 1, here), None);
+        assert_eq!(functions.of(own, now, 8), None);
+        assert_eq!(functions.of(u32::MAX >> 1, now, here), None);
+        assert_eq!(functions.lost(), 0);
     }
 }

@@ -1,17 +1,22 @@
 //! The kernel half of the access tool: the faults tool's probes for accesses, and its own for the lives of processes.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytemuck::bytes_of;
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
+use libbpf_rs::{Link, MapHandle, OpenObject, ProgramMut};
 use trapline_model::access::Way;
 use trapline_model::faults::By;
 
 use super::targets::Targets;
 use super::{Options, Whose};
-use crate::abi::{self, AccessConfig, AccessLife, BY_PID, FaultsEvent, FaultsLosses, TrapFilter};
-use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, SEEING, Stacks};
+use crate::abi::{
+    self, AccessConfig, AccessLife, BY_PID, FaultsEvent, FaultsGroupKey, FaultsLosses, TrapFilter,
+};
+use crate::elements::Elements;
+use crate::faults::{Events, FaultsRecipe, Files, Kinds, MinorLatency, SEEING, Stacks};
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::ring::Ring;
@@ -23,8 +28,8 @@ pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/acces
 const LIVES: &[Variant] =
     &[Variant { name: "lives", ways: &[&["process_born", "process_execed", "process_ends"]] }];
 
-/// How many ended threads are thrown away at once.
-const BATCH: u32 = 256;
+/// Going through a map takes longer than reading the accesses of a millisecond.
+const EMPTY_EVERY: Duration = Duration::from_millis(50);
 
 /// What the page table held when an access faulted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub(crate) struct Sighting {
     /// Nothing if the variant could only count it.
     pub(crate) addr: Option<u64>,
     pub(crate) page: Held,
+    memory: FaultsGroupKey,
+    offset: Option<u64>,
     pub(crate) latency_ns: u64,
     /// How many faults it stands for.
     pub(crate) count: u64,
@@ -107,7 +114,9 @@ pub(crate) struct Losses {
 pub(crate) struct Probes {
     faults: Attached,
     lives: Attached,
-    retired: MapHandle,
+    retired: Elements,
+    emptied: Instant,
+    files: Files,
     sightings: Ring<Seen>,
     begins: Ring<Seen>,
 }
@@ -132,7 +141,7 @@ impl Probes {
             by: By::Thread,
             spans: Kinds::default(),
             stacks: Stacks::All,
-            files: false,
+            files: true,
             minor_latency: MinorLatency::Exact,
             events: Events::Faults,
             counts_only: false,
@@ -149,7 +158,9 @@ impl Probes {
         faults.add_pids(named.pids)?;
         let sightings = Ring::new(&faults.handle("events")?, |event: &FaultsEvent| [sighting(event)])?;
         let begins = Ring::new(&lives.handle("lives")?, |event: &AccessLife| life(event))?;
-        Ok(Self { retired: faults.handle("retired")?, faults, lives, sightings, begins })
+        let retired = Elements::open(&faults, "retired_read", "retired")?;
+        let files = Files::open(&faults)?;
+        Ok(Self { faults, lives, retired, emptied: Instant::now(), files, sightings, begins })
     }
 
     pub(crate) fn variant(&self) -> &'static str {
@@ -157,21 +168,24 @@ impl Probes {
     }
 
     /// What was seen since the last call, in order of time.
-    pub(crate) fn drain(&self) -> Result<Vec<Seen>> {
+    pub(crate) fn drain(&mut self) -> Result<Vec<Seen>> {
         let mut seen = Vec::new();
         // Lives last: whatever a process does comes after its beginning, so that none is without one.
         self.sightings.drain(&mut seen)?;
         self.begins.drain(&mut seen)?;
         seen.sort_by_key(Seen::time_ns);
         // The faults tool's rows of ended threads are not wanted here.
-        while self
-            .retired
-            .lookup_and_delete_batch(BATCH, MapFlags::ANY, MapFlags::ANY)
-            .context("cannot read the ended threads")?
-            .next()
-            .is_some()
-        {}
+        if self.emptied.elapsed() > EMPTY_EVERY {
+            self.retired.take(|_| true).context("cannot read the ended threads")?;
+            self.emptied = Instant::now();
+        }
         Ok(seen)
+    }
+
+    /// What was mapped where an access was, as the kernel saw it then, and where in that file, bytes.
+    pub(crate) fn memory(&mut self, sighting: &Sighting) -> Result<Option<(Rc<str>, Option<u64>)>> {
+        let path = self.files.path_of(&sighting.memory)?;
+        Ok(path.map(|path| (path, sighting.offset)))
     }
 
     /// Lets nothing further be seen.
@@ -206,6 +220,10 @@ impl Recipe for Sights {
 
     fn always(&self) -> Vec<&'static str> {
         self.0.always()
+    }
+
+    fn readers(&self) -> Vec<&'static str> {
+        self.0.readers()
     }
 
     fn optional(&self) -> Vec<&'static str> {
@@ -288,6 +306,8 @@ fn sighting(event: &FaultsEvent) -> Seen {
             1 => Held::Page,
             _ => Held::Unknown,
         },
+        memory: event.file,
+        offset: known(event.offset),
         latency_ns: known(event.latency_ns).unwrap_or(0),
         count: event.count,
     })

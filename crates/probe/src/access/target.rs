@@ -132,10 +132,23 @@ impl Target {
         }
     }
 
-    pub(crate) fn access(&self, sighting: &Sighting, addr: u64, first: bool) -> Step {
+    /// What there is to say of an access's page, without the function.
+    pub(crate) fn page(&self, sighting: &Sighting, addr: u64, first: bool) -> Page {
         let late = sighting.time_ns < self.read_ns;
         let before = if late { self.maps_before.find(addr) } else { None };
         let mapping = before.or_else(|| self.maps.find(addr));
+        Page {
+            way: sighting.way,
+            ip: sighting.ip,
+            addr,
+            file: mapping.map(|m| m.shown().to_owned()),
+            offset: mapping.filter(|m| m.inode != 0).map(|m| addr - m.start + m.offset),
+            symbol: None,
+            first,
+        }
+    }
+
+    pub(crate) fn access(sighting: &Sighting, page: Page) -> Step {
         Step {
             time_ns: sighting.time_ns,
             what: What::Access,
@@ -143,15 +156,7 @@ impl Target {
             tid: sighting.tid,
             comm: sighting.comm.clone(),
             cpu: Some(sighting.cpu),
-            page: Some(Page {
-                way: sighting.way,
-                ip: sighting.ip,
-                addr,
-                file: mapping.map(|m| m.shown().to_owned()),
-                offset: mapping.filter(|m| m.inode != 0).map(|m| addr - m.start + m.offset),
-                symbol: None,
-                first,
-            }),
+            page: Some(page),
             note: None,
         }
     }

@@ -5,42 +5,53 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use bytemuck::pod_read_unaligned;
-use libbpf_rs::Link;
 use trapline_model::faults::File;
 
-use super::take_all;
 use crate::abi::{self, FaultsGroupKey, FaultsName};
+use crate::elements::Elements;
 use crate::variant::Attached;
 
 const RECORD: usize = size_of::<FaultsGroupKey>() + size_of::<FaultsName>();
 
 /// The names of files, as they become known.
 #[derive(Debug)]
-pub(super) struct Files {
-    read: Link,
+pub(crate) struct Files {
+    left: Elements,
     names: HashMap<[u64; 4], Rc<File>>,
 }
 
 impl Files {
-    pub(super) fn open(attached: &Attached) -> Result<Self> {
-        Ok(Self { read: attached.map_iterator("names_read", "names")?, names: HashMap::new() })
+    /// Of an object that was configured to know what is mapped where a thread faults.
+    ///
+    /// # Errors
+    /// When the names cannot be read.
+    pub(crate) fn open(attached: &Attached) -> Result<Self> {
+        Ok(Self { left: Elements::open(attached, "names_read", "names")?, names: HashMap::new() })
     }
 
     /// Takes out the names that the kernel half has left.
     pub(super) fn fetch_names(&mut self) -> Result<()> {
-        take_all(&self.read, RECORD, |record| {
+        let is_ready = |name: &[u8]| pod_read_unaligned::<FaultsName>(name).flags & abi::NAME_READY != 0;
+        let names = self.left.take(is_ready).context("cannot read the names of files")?;
+        for record in names.chunks_exact(RECORD) {
             let (key, name) = record.split_at(size_of::<FaultsGroupKey>());
             let key: FaultsGroupKey = pod_read_unaligned(key);
             let name: FaultsName = pod_read_unaligned(name);
             let file = file(&key, Some(text(area(&key), &name)));
             self.names.insert(key.word, Rc::new(file));
-        })
-        .context("cannot read the names of files")
+        }
+        Ok(())
     }
 
-    /// Takes out the names that the kernel half has left, if this key's may be among them.
-    pub(super) fn fetch_name_of(&mut self, key: &FaultsGroupKey) -> Result<()> {
-        if !has_inode(key) || self.names.contains_key(&key.word) { Ok(()) } else { self.fetch_names() }
+    /// What is mapped where a fault was; nothing if it was not seen.
+    pub(crate) fn path_of(&mut self, key: &FaultsGroupKey) -> Result<Option<Rc<str>>> {
+        if key.word[0] == 0 {
+            return Ok(None);
+        }
+        if has_inode(key) && !self.names.contains_key(&key.word) {
+            self.fetch_names()?;
+        }
+        Ok(Some(Rc::clone(&self.file(key).path)))
     }
 
     /// What a key means.

@@ -1,10 +1,7 @@
 //! Faults that the kernel half puts into groups as they happen: `--by file`. See `bpf/faults_group.bpf.h`.
 
-use std::io::Read;
-
 use anyhow::{Context, Result};
 use bytemuck::pod_read_unaligned;
-use libbpf_rs::{Iter, Link};
 use trapline_model::faults::{By, Cause, Group, Key, Ledger};
 
 use super::causes::facts;
@@ -12,10 +9,11 @@ use super::chains::Chains;
 use super::figures;
 use super::files::Files;
 use crate::abi::{self, FaultsGroup, FaultsGroupKey, FaultsStats};
+use crate::elements::Elements;
 use crate::symbols::Whose;
 use crate::variant::Attached;
 
-/// A group's key and its figures, as the iterator writes them.
+/// A group's key and its figures, as they are read.
 const RECORD: usize = size_of::<FaultsGroupKey>() + size_of::<FaultsGroup>();
 
 /// No group has this key.
@@ -24,7 +22,7 @@ const REST: [u64; 4] = [u64::MAX; 4];
 /// The groups of a kind.
 #[derive(Debug)]
 pub(super) struct Groups {
-    read: Link,
+    groups: Elements,
     kind: Kind,
 }
 
@@ -45,7 +43,7 @@ impl Groups {
             By::Cause => Kind::Cause,
             By::Stack => Kind::Stack(Box::new(Chains::open(attached, whose)?)),
         };
-        Ok(Some(Self { read: attached.map_iterator("groups_read", "groups")?, kind }))
+        Ok(Some(Self { groups: Elements::open(attached, "groups_read", "groups")?, kind }))
     }
 
     /// Looks after what the kernel half tells of keys.
@@ -75,8 +73,7 @@ impl Groups {
         if let Kind::Stack(chains) = &mut self.kind {
             chains.settle();
         }
-        let mut bytes = Vec::new();
-        Iter::new(&self.read)?.read_to_end(&mut bytes).context("cannot read the groups")?;
+        let bytes = self.groups.read().context("cannot read the groups")?;
         // After the groups: a group's key has been told before there is a fault in it.
         let mut files = files;
         if let Some(files) = &mut files {

@@ -94,7 +94,6 @@ impl Recipe for FaultsRecipe {
             "thread_freed",
             "threads_adopt",
             "threads_read",
-            "retired_read",
         ];
         if self.filter.by & BY_COMM != 0 {
             names.push("thread_renamed");
@@ -102,16 +101,17 @@ impl Recipe for FaultsRecipe {
         if self.filter.by & BY_CGROUP != 0 {
             names.push("thread_moved");
         }
-        if self.by.each_fault() {
-            names.push("groups_read");
-        }
         names.extend(self.spans.programs());
-        if self.files {
-            names.push("names_read");
-        }
         if self.causes.is_some() {
             names.push("fault_failed");
         }
+        names
+    }
+
+    fn readers(&self) -> Vec<&'static str> {
+        let mut names = vec!["retired_read"];
+        names.extend(self.by.each_fault().then_some("groups_read"));
+        names.extend(self.files.then_some("names_read"));
         names
     }
 
@@ -171,13 +171,7 @@ impl Recipe for FaultsRecipe {
 
     fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
         let (event, period) = match (program.name().to_str(), self.minor_latency) {
-            (
-                Some(
-                    "threads_adopt" | "threads_read" | "retired_read" | "groups_read" | "names_read"
-                    | "span_remains",
-                ),
-                _,
-            ) => return Ok(vec![]),
+            (Some("threads_adopt" | "threads_read" | "span_remains"), _) => return Ok(vec![]),
             (Some(name), _) if span::is_placed(name) => return Ok(vec![]),
             (Some("tracepoint_minor"), MinorLatency::Off) => return Ok(vec![]),
             (Some("tracepoint_minor"), MinorLatency::Exact) => (Software::MinorFaults, 1),

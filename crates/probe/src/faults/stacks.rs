@@ -121,9 +121,9 @@ impl Naming {
         self.lives.at(pid, time_ns).map(|(image, _)| image)
     }
 
-    /// Whether so many processes have ended that the room which theirs take is needed.
+    /// Whether so many processes have ended that the room they take is needed.
     pub(super) fn is_full_of_ended(&self) -> bool {
-        self.lives.ended() >= 32
+        self.lives.is_full_of_ended()
     }
 
     /// Before what was counted is read: the faults of whoever is over are all in it by then.

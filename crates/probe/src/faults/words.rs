@@ -1,7 +1,5 @@
 //! What the kernel half reports, in the words of the model.
 
-use std::rc::Rc;
-
 use anyhow::Result;
 use trapline_model::Hist;
 use trapline_model::faults::{Access, Cause, Extremes, Fault, Outcome, Process, Report, Stats, Step, Thread};
@@ -59,12 +57,9 @@ pub(super) fn recent(of: &[FaultsExtremes], epoch: u64) -> Extremes {
 /// A fault in the words of the model.
 pub(super) fn fault(event: &FaultsEvent, files: Option<&mut Files>) -> Result<Fault> {
     let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
-    let file = match files.filter(|_| event.file.word[0] != 0) {
+    let file = match files {
         None => None,
-        Some(files) => {
-            files.fetch_name_of(&event.file)?;
-            Some(Rc::clone(&files.file(&event.file).path))
-        }
+        Some(files) => files.path_of(&event.file)?,
     };
     Ok(Fault {
         time_ns: event.time_ns,

@@ -211,9 +211,9 @@ impl Lives {
         lives.get(after.checked_sub(1)?)
     }
 
-    /// How many lives have ended, and are not forgotten.
-    pub(crate) fn ended(&self) -> usize {
-        self.lives.values().flatten().filter(|life| life.ended).count()
+    /// Whether so many lives have ended, and are not forgotten, that the room they take is needed.
+    pub(crate) fn is_full_of_ended(&self) -> bool {
+        self.lives.values().flatten().filter(|life| life.ended).count() >= 32
     }
 
     /// Settles which lives are over: what they did has all been counted by now.

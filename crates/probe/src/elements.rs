@@ -1,0 +1,81 @@
+//! What is in a map: gone through by a program where the kernel allows such programs, else by system calls.
+//!
+//! While a system call is at an element, no program of a perf event runs on its processor
+//! (`bpf_disable_instrumentation()`): a thread that preempts it there may take a fault that nobody sees. It is counted
+//! all the same, but has no time and is in no group. So system calls are the second choice.
+
+use std::io::Read;
+
+use anyhow::{Context, Result};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
+
+use crate::variant::Attached;
+
+/// A map, to be read again and again.
+#[derive(Debug)]
+pub(crate) struct Elements {
+    map: MapHandle,
+    /// It writes each element's key and value, and deletes those that are to be taken out.
+    program: Option<Link>,
+}
+
+impl Elements {
+    /// Of a map, whose program is among the recipe's `readers`.
+    ///
+    /// # Errors
+    /// When there is no such map.
+    pub(crate) fn open(attached: &Attached, program: &str, map: &str) -> Result<Self> {
+        let loaded = attached.has(program);
+        let program = if loaded { Some(attached.map_iterator(program, map)?) } else { None };
+        Ok(Self { map: attached.handle(map)?, program })
+    }
+
+    /// Each element's key and value, one element behind the other.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub(crate) fn read(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        if let Some(program) = &self.program {
+            Iter::new(program)?.read_to_end(&mut bytes)?;
+            return Ok(bytes);
+        }
+        // Not in batches: libbpf-rs takes one that the kernel cut short for the last.
+        for key in self.map.keys() {
+            // One that was deleted meanwhile has no value.
+            if let Some(value) = self.map.lookup(&key, MapFlags::ANY)? {
+                bytes.extend(key.iter().chain(&value));
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The same of those that are ready, which are taken out of the map. The program knows by itself which are.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub(crate) fn take(&self, is_ready: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
+        let key_size = self.map.key_size() as usize;
+        let size = key_size + self.map.value_size() as usize;
+        let mut all = Vec::new();
+        // Until nothing is left: going through a map while elements are deleted may pass over some.
+        loop {
+            let before = all.len();
+            let read = self.read()?;
+            if self.program.is_some() {
+                all.extend(read);
+            } else {
+                for record in read.chunks_exact(size) {
+                    let (key, value) = record.split_at(key_size);
+                    if is_ready(value) {
+                        self.map.delete(key).context("cannot delete what was read")?;
+                        all.extend(record);
+                    }
+                }
+            }
+            if all.len() == before {
+                return Ok(all);
+            }
+        }
+    }
+}
