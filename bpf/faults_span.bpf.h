@@ -93,29 +93,72 @@ static __always_inline void leave(struct span_stack *s, struct span_frame *f)
 	close_frame(s, f);
 }
 
-/* Takes away what is no longer a frame from the end. */
-static __always_inline void trim(struct span_stack *s)
+/*
+ * A way through a thread's open spans, innermost first. The ways are bpf_loop()s: the verifier goes into one once, but
+ * into a loop of C at each of its SPANS_DEPTH turns.
+ */
+struct span_walk {
+	struct span_stack *s;
+	u64 sp;
+	u64 place;
+	u32 span;
+	u32 depth; /* where it began */
+	u32 found; /* a frame's place, from 1 */
+	bool mark;
+	bool jumped; /* at a function's entry: by a tail call */
+};
+
+static __always_inline struct span_frame *frame_of(struct span_walk *w, u32 turn)
 {
-	for (int i = 0; i < SPANS_DEPTH; i++) {
-		if (!s->depth || frame_at(s, s->depth - 1)->span != SPAN_GONE)
-			return;
-		s->depth--;
-	}
+	return frame_at(w->s, w->depth - 1 - turn);
+}
+
+static long trim_one(u32 turn, struct span_walk *w)
+{
+	struct span_stack *s = w->s;
+
+	if (!s->depth || frame_at(s, s->depth - 1)->span != SPAN_GONE)
+		return 1;
+	s->depth--;
+	return 0;
+}
+
+/* Takes away what is no longer a frame from the end. */
+static __always_inline void trim(struct span_walk *w)
+{
+	bpf_loop(w->s->depth, trim_one, w, 0);
+}
+
+static long leave_one(u32 turn, struct span_walk *w)
+{
+	struct span_frame *f = frame_of(w, turn);
+
+	if (f->span != SPAN_GONE)
+		leave(w->s, f);
+	return 0;
 }
 
 static __always_inline void leave_all(struct task_struct *task)
 {
-	struct span_stack *s = bpf_task_storage_get(&span_stacks, task, 0, 0);
+	struct span_walk w = {.s = bpf_task_storage_get(&span_stacks, task, 0, 0)};
 
-	if (!s)
+	if (!w.s)
 		return;
-	for (u32 at = 0; at < SPANS_DEPTH; at++) {
-		if (at >= s->depth)
-			break;
-		if (frame_at(s, at)->span != SPAN_GONE)
-			leave(s, frame_at(s, at));
-	}
-	s->depth = 0;
+	w.depth = w.s->depth;
+	bpf_loop(w.depth, leave_one, &w, 0);
+	w.s->depth = 0;
+}
+
+static long leave_deeper_one(u32 turn, struct span_walk *w)
+{
+	struct span_frame *f = frame_of(w, turn);
+
+	if (f->span == SPAN_GONE || f->place)
+		return 0;
+	if (f->sp > w->sp || (f->sp == w->sp && w->jumped))
+		return 1;
+	leave(w->s, f);
+	return 0;
 }
 
 /*
@@ -123,49 +166,35 @@ static __always_inline void leave_all(struct task_struct *task)
  * ours does was left too, unless it has jumped here (a tail call): then our return address is already the kernel's
  * trampoline, which stands in for the one before.
  */
-static __always_inline void leave_deeper(struct span_stack *s, struct task_struct *task, u64 sp)
+static __always_inline void leave_deeper(struct span_walk *w, struct task_struct *task)
 {
 	u64 trampoline = 0, back = 0;
-	u32 depth = s->depth;
-	bool jumped = false;
 
-	if (!depth)
+	if (!w->depth)
 		return;
 	trampoline = BPF_CORE_READ(task, mm, uprobes_state.xol_area, vaddr);
-	if (trampoline && !bpf_probe_read_user(&back, sizeof(back), (void *)sp))
-		jumped = back == trampoline;
-	for (u32 i = 0; i < SPANS_DEPTH; i++) {
-		struct span_frame *f;
+	if (trampoline && !bpf_probe_read_user(&back, sizeof(back), (void *)w->sp))
+		w->jumped = back == trampoline;
+	bpf_loop(w->depth, leave_deeper_one, w, 0);
+	trim(w);
+}
 
-		if (i >= depth)
-			break;
-		f = frame_at(s, depth - 1 - i);
-		if (f->span == SPAN_GONE || f->place)
-			continue;
-		if (f->sp > sp || (f->sp == sp && jumped))
-			break;
-		leave(s, f);
-	}
-	trim(s);
+static long leave_marked_one(u32 turn, struct span_walk *w)
+{
+	struct span_frame *f = frame_of(w, turn);
+
+	if (f->span == w->span && f->place == w->place && f->sp <= w->sp)
+		leave(w->s, f);
+	return 0;
 }
 
 /* At a mark: the same span that began here, no less deep in the stack, was left. */
-static __always_inline void leave_marked(struct span_stack *s, u32 span, u64 place, u64 sp)
+static __always_inline void leave_marked(struct span_walk *w)
 {
-	u32 depth = s->depth;
-
-	if (!*open_of(s, span))
+	if (!*open_of(w->s, w->span))
 		return;
-	for (u32 i = 0; i < SPANS_DEPTH; i++) {
-		struct span_frame *f;
-
-		if (i >= depth)
-			break;
-		f = frame_at(s, depth - 1 - i);
-		if (f->span == span && f->place == place && f->sp <= sp)
-			leave(s, f);
-	}
-	trim(s);
+	bpf_loop(w->depth, leave_marked_one, w, 0);
+	trim(w);
 }
 
 /* Empty. */
@@ -191,40 +220,45 @@ static __always_inline int span_begins(struct pt_regs *ctx, bool mark)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = wanted_thread(task);
-	u32 span = bpf_get_attach_cookie(ctx);
-	u64 sp = PT_REGS_SP(ctx), place = mark ? PT_REGS_IP(ctx) : 0;
+	struct span_walk w = {
+	    .span = bpf_get_attach_cookie(ctx),
+	    .sp = PT_REGS_SP(ctx),
+	    .place = mark ? PT_REGS_IP(ctx) : 0,
+	};
 	struct faults_stats *stats;
 	struct span_stack *s;
 	struct span_frame *f;
 
 	SPAN_OWN_STACK(ctx);
-	if (!t || span >= SPANS_MAX)
+	if (!t || w.span >= SPANS_MAX)
 		return 0;
 	s = bpf_task_storage_get(&span_stacks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!s) {
 		add(&span_losses.unkept, 1);
 		return 0;
 	}
+	w.s = s;
+	w.depth = s->depth;
 	if (mark)
-		leave_marked(s, span, place, sp);
+		leave_marked(&w);
 	else
-		leave_deeper(s, task, sp);
+		leave_deeper(&w, task);
 	if (s->depth >= SPANS_DEPTH) {
 		add(&span_losses.too_deep, 1);
 		return 0;
 	}
 	f = frame_at(s, s->depth);
 	s->depth++;
-	(*open_of(s, span))++;
+	(*open_of(s, w.span))++;
 	stats = &t->row.stats;
-	f->sp = sp;
-	f->place = place;
+	f->sp = w.sp;
+	f->place = w.place;
 	f->major = task->maj_flt;
 	f->minor = task->min_flt;
 	f->timed = stats->timed_major + stats->timed_minor;
 	f->stall_ns = stats->major_ns + stats->minor_ns;
 	f->major_ns = stats->major_ns;
-	f->span = span;
+	f->span = w.span;
 	f->pad = 0;
 	f->time_ns = bpf_ktime_get_ns();
 	return 0;
@@ -264,46 +298,54 @@ static __always_inline void span_is(struct span_stack *s, struct span_frame *f, 
 	add(&cell->span_ns, ns);
 }
 
+static long find_one(u32 turn, struct span_walk *w)
+{
+	struct span_frame *f = frame_of(w, turn);
+
+	if (f->span == SPAN_GONE || w->mark != !!f->place)
+		return 0;
+	if (!w->mark && f->sp > w->sp)
+		return 1;
+	if (f->span == w->span && (w->mark || f->sp == w->sp)) {
+		w->found = w->depth - turn;
+		return 1;
+	}
+	if (!w->mark)
+		leave(w->s, f);
+	return 0;
+}
+
 static __always_inline int span_ends(struct pt_regs *ctx, bool mark)
 {
 	u64 now = bpf_ktime_get_ns();
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
-	struct span_stack *s = bpf_task_storage_get(&span_stacks, task, 0, 0);
-	u32 span = bpf_get_attach_cookie(ctx);
-	u64 sp = SPAN_ENTRY_SP(ctx);
-	bool found = false;
-	u32 depth;
+	struct span_walk w = {
+	    .s = bpf_task_storage_get(&span_stacks, task, 0, 0),
+	    .span = bpf_get_attach_cookie(ctx),
+	    .sp = SPAN_ENTRY_SP(ctx),
+	    .mark = mark,
+	};
 
 	SPAN_OWN_STACK(ctx);
 	if (!t)
 		return 0;
-	depth = s ? s->depth : 0;
-	for (u32 i = 0; i < SPANS_DEPTH; i++) {
-		struct span_frame *f;
+	if (w.s) {
+		w.depth = w.s->depth;
+		bpf_loop(w.depth, find_one, &w, 0);
+		if (w.found) {
+			struct span_frame *f = frame_at(w.s, w.found - 1);
 
-		if (!s || i >= depth)
-			break;
-		f = frame_at(s, depth - 1 - i);
-		if (f->span == SPAN_GONE || mark != !!f->place)
-			continue;
-		if (!mark && f->sp > sp)
-			break;
-		if (f->span == span && (mark || f->sp == sp)) {
-			found = true;
 			/* What it did since it left the filter is not known. */
 			if (t->unwanted)
-				leave(s, f);
+				leave(w.s, f);
 			else
-				span_is(s, f, t, task, now);
-			break;
+				span_is(w.s, f, t, task, now);
+			trim(&w);
+			return 0;
 		}
-		if (!mark)
-			leave(s, f);
 	}
-	if (found)
-		trim(s);
-	else if (!t->unwanted)
+	if (!t->unwanted)
 		add(&span_losses.unentered, 1);
 	return 0;
 }
@@ -347,24 +389,27 @@ int BPF_PROG(span_thread_execs, struct task_struct *task)
 	return 0;
 }
 
+static long count_one(u32 turn, struct span_walk *w)
+{
+	if (frame_of(w, turn)->span != SPAN_GONE)
+		add(&span_losses.open, 1);
+	return 0;
+}
+
 /* At the end: what is still open. */
 SEC("?iter/task")
 int span_remains(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
-	struct span_stack *s;
+	struct span_walk w = {};
 
 	if (!task)
 		return 0;
-	s = bpf_task_storage_get(&span_stacks, task, 0, 0);
-	if (!s)
+	w.s = bpf_task_storage_get(&span_stacks, task, 0, 0);
+	if (!w.s)
 		return 0;
-	for (u32 at = 0; at < SPANS_DEPTH; at++) {
-		if (at >= s->depth)
-			break;
-		if (frame_at(s, at)->span != SPAN_GONE)
-			add(&span_losses.open, 1);
-	}
+	w.depth = w.s->depth;
+	bpf_loop(w.depth, count_one, &w, 0);
 	return 0;
 }
 

@@ -64,7 +64,7 @@ pub fn nobody(options: &[&str], fixture: &[String]) -> Said {
 pub fn a_command_equals_wait4(variant: &'static str) {
     let _level = Level::of("2");
     make_files();
-    let sh = ["sh", "-c", "for i in 1 2 3; do ls -l /usr/bin | sort | wc -l >&2; done"].map(String::from);
+    let sh = ["sh", "-c", "for i in 1 2 3; do ls -l /etc | sort | wc -l >&2; done"].map(String::from);
     for command in [fixture("wait4"), fixture("exec-in-thread"), [fixture("wait4"), sh.to_vec()].concat()] {
         for by in ["thread", "process", "file"] {
             for _ in 0..runs().div_ceil(20) {
