@@ -82,7 +82,8 @@ static __always_inline void identify(struct tracked *t, struct task_struct *task
 	t->row.start_ns = task->start_time;
 	t->row.pid = task->tgid;
 	t->row.tid = task->pid;
-	t->row.process_start_ns = task->group_leader->start_time;
+	/* Followed directly, the verifier would go through all types of the kernel at each visit (6.12, 6.18). */
+	t->row.process_start_ns = BPF_CORE_READ(task, group_leader, start_time);
 }
 
 static __always_inline struct tracked *track(struct task_struct *task)

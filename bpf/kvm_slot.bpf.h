@@ -99,7 +99,7 @@ static __always_inline struct slot *adopt(struct task_struct *task, u32 isa)
 		goto lost;
 	serial = __sync_fetch_and_add(&thread_serial, 1);
 	thread.start_ns = task->start_time;
-	thread.process_start_ns = task->group_leader->start_time;
+	thread.process_start_ns = BPF_CORE_READ(task, group_leader, start_time);
 	thread.pid = task->tgid;
 	thread.tid = task->pid;
 	thread.isa = isa;

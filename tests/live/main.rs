@@ -70,7 +70,6 @@ const ROUNDS_OR_NONE: &[&str] = &["rwp", "writes", "none"];
 const NUMA: &[&str] = &["numa"];
 
 const ROOT: &[Need] = &[Need::Root];
-const OWN: &[Need] = &[Need::Root, Need::OwnKernel];
 const EXITS: &[Need] = &[Need::Root, Need::Exits];
 const APART: &[Need] = &[Need::Root, Need::Exits, Need::Disposable];
 const EXITS_AND_PERF: &[Need] = &[Need::Root, Need::Exits, Need::Perf];
@@ -127,18 +126,18 @@ const CASES: &[Case] = &[
     Case { name: "faults::frame::the_status_is_the_commands", needs: ROOT, variants: AUTO, test: frame::the_status_is_the_commands },
     Case { name: "faults::frame::hostile_names", needs: ROOT, variants: AUTO, test: frame::hostile_names },
     Case { name: "faults::frame::it_is_small_and_quick", needs: ROOT, variants: AUTO, test: frame::it_is_small_and_quick },
-    Case { name: "faults::rootless::a_command_equals_wait4", needs: OWN, variants: ROOTLESS, test: rootless::a_command_equals_wait4 },
-    Case { name: "faults::rootless::threads_are_exact", needs: OWN, variants: ROOTLESS, test: rootless::threads_are_exact },
-    Case { name: "faults::rootless::every_fault_has_a_line", needs: OWN, variants: ROOTLESS, test: rootless::every_fault_has_a_line },
-    Case { name: "faults::rootless::a_storm_overruns_the_ring", needs: OWN, variants: ROOTLESS, test: rootless::a_storm_overruns_the_ring },
-    Case { name: "faults::rootless::a_running_process", needs: OWN, variants: ROOTLESS, test: rootless::a_running_process },
-    Case { name: "faults::rootless::what_cannot_be_is_said", needs: OWN, variants: ROOTLESS, test: rootless::what_cannot_be_is_said },
-    Case { name: "faults::rootless::stack::a_command", needs: OWN, variants: ROOTLESS, test: rootless_stack::a_command },
-    Case { name: "faults::rootless::stack::a_running_process", needs: OWN, variants: ROOTLESS, test: rootless_stack::a_running_process },
-    Case { name: "faults::rootless::stack::many_short_ones", needs: OWN, variants: ROOTLESS, test: rootless_stack::many_short_ones },
-    Case { name: "faults::rootless::stack::a_part_of_them", needs: OWN, variants: ROOTLESS, test: rootless_stack::a_part_of_them },
-    Case { name: "faults::rootless::stack::flame_graphs", needs: OWN, variants: ROOTLESS, test: rootless_stack::flame_graphs },
-    Case { name: "faults::rootless::the_doctor_has_tried_it", needs: OWN, variants: ROOTLESS, test: rootless::the_doctor_has_tried_it },
+    Case { name: "faults::rootless::a_command_equals_wait4", needs: ROOT, variants: ROOTLESS, test: rootless::a_command_equals_wait4 },
+    Case { name: "faults::rootless::threads_are_exact", needs: ROOT, variants: ROOTLESS, test: rootless::threads_are_exact },
+    Case { name: "faults::rootless::every_fault_has_a_line", needs: ROOT, variants: ROOTLESS, test: rootless::every_fault_has_a_line },
+    Case { name: "faults::rootless::a_storm_overruns_the_ring", needs: ROOT, variants: ROOTLESS, test: rootless::a_storm_overruns_the_ring },
+    Case { name: "faults::rootless::a_running_process", needs: ROOT, variants: ROOTLESS, test: rootless::a_running_process },
+    Case { name: "faults::rootless::what_cannot_be_is_said", needs: ROOT, variants: ROOTLESS, test: rootless::what_cannot_be_is_said },
+    Case { name: "faults::rootless::stack::a_command", needs: ROOT, variants: ROOTLESS, test: rootless_stack::a_command },
+    Case { name: "faults::rootless::stack::a_running_process", needs: ROOT, variants: ROOTLESS, test: rootless_stack::a_running_process },
+    Case { name: "faults::rootless::stack::many_short_ones", needs: ROOT, variants: ROOTLESS, test: rootless_stack::many_short_ones },
+    Case { name: "faults::rootless::stack::a_part_of_them", needs: ROOT, variants: ROOTLESS, test: rootless_stack::a_part_of_them },
+    Case { name: "faults::rootless::stack::flame_graphs", needs: ROOT, variants: ROOTLESS, test: rootless_stack::flame_graphs },
+    Case { name: "faults::rootless::the_doctor_has_tried_it", needs: ROOT, variants: ROOTLESS, test: rootless::the_doctor_has_tried_it },
     Case { name: "faults::refuse::without_privileges", needs: ROOT, variants: AUTO, test: refuse::without_privileges },
     Case { name: "faults::refuse::a_full_disk", needs: ROOT, variants: AUTO, test: refuse::a_full_disk },
     Case { name: "faults::refuse::a_closed_pipe", needs: ROOT, variants: AUTO, test: refuse::a_closed_pipe },

@@ -66,7 +66,8 @@ pub fn a_command_equals_wait4(variant: &'static str) {
     make_files();
     let sh = ["sh", "-c", "for i in 1 2 3; do ls -l /etc | sort | wc -l >&2; done"].map(String::from);
     for command in [fixture("wait4"), fixture("exec-in-thread"), [fixture("wait4"), sh.to_vec()].concat()] {
-        for by in ["thread", "process", "file"] {
+        let by = if place() == Place::Vm { &["thread", "file"][..] } else { &["thread", "process", "file"] };
+        for by in by.iter().copied() {
             for _ in 0..runs().div_ceil(20) {
                 let privileged = Said::by(faults(variant, &["--by", by]).arg("--").args(&command));
                 assert_eq!(privileged.header["kernel_mode"], "seen");
@@ -247,9 +248,10 @@ pub fn the_doctor_has_tried_it(variant: &'static str) {
     assert_eq!(table.status.code(), Some(3));
     let table = String::from_utf8(table.stdout).unwrap();
     assert!(table.contains("faults   rootless     yes, and is used for one's own processes\n"), "{table}");
-    for (errno, name, remedy) in
-        [(libc::EPERM, "EPERM", "seccomp profile"), (libc::ENOSYS, "ENOSYS", "a container hides them")]
-    {
+    let all = [(libc::EPERM, "EPERM", "seccomp profile"), (libc::ENOSYS, "ENOSYS", "a container hides them")];
+    // That is the same on every kernel, and a doctor takes seconds under emulation.
+    let some = if place() == Place::Vm { &all[..1] } else { &all };
+    for &(errno, name, remedy) in some {
         let row = row(&as_nobody(without_perf(&mut asked(), errno)));
         assert_eq!((&row["attaches"], &row["errno"]), (&"no".into(), &name.into()), "{row}");
         assert!(row["remedy"].as_str().unwrap().contains(remedy), "{row}");

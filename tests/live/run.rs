@@ -29,8 +29,6 @@ pub fn place() -> Place {
 #[derive(Debug, Clone, Copy)]
 pub enum Need {
     Root,
-    /// The machine's own kernel: in the virtual machines the test has not been proven yet.
-    OwnKernel,
     /// A kernel whose function tracer can be switched off.
     FunctionTracer,
     /// A kernel that is locked down.
@@ -54,8 +52,6 @@ impl Need {
     pub fn unmet(self) -> Option<String> {
         match self {
             Self::Root => (!nix::unistd::geteuid().is_root()).then(|| "it needs root".into()),
-            Self::OwnKernel => (place() == Place::Vm)
-                .then(|| "it is not proven in virtual machines yet: emulation is slow".into()),
             // It is left in disorder by that: the machine must be there for nothing else.
             Self::FunctionTracer => (!std::env::var("TRAPLINE_PLACE")
                 .is_ok_and(|place| place.ends_with("-ftrace")))
@@ -83,7 +79,7 @@ impl Need {
 
     /// Whether it may be missing even where everything must run: it is about a machine of a special sort.
     pub fn is_special(self) -> bool {
-        matches!(self, Self::Lockdown | Self::FunctionTracer | Self::OwnKernel | Self::Cause(_))
+        matches!(self, Self::Lockdown | Self::FunctionTracer | Self::Cause(_))
     }
 }
 
@@ -95,7 +91,7 @@ pub fn lockdown() -> Option<String> {
 
 /// How often a test is repeated: less under software emulation.
 pub fn runs() -> usize {
-    if place() == Place::Vm { 2 } else { 100 }
+    if place() == Place::Vm { 2 } else { 50 }
 }
 
 /// A directory on a real disk, for files that can be cold.

@@ -79,3 +79,34 @@ impl Elements {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use libbpf_rs::{MapType, libbpf_sys::bpf_map_create_opts};
+
+    use super::*;
+
+    #[test]
+    fn by_system_calls() {
+        let opts = bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, ..Default::default() };
+        // Without privilege there are no maps.
+        let Ok(map) = MapHandle::create(MapType::Hash, Some("elements"), 8, 8, 5000, &opts) else { return };
+        let elements = Elements { map, program: None };
+        for n in 0..1000u64 {
+            elements.map.update(&n.to_ne_bytes(), &(n + 1).to_ne_bytes(), MapFlags::ANY).unwrap();
+        }
+        let numbers = |bytes: Vec<u8>| {
+            let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap()));
+            let words: Vec<u64> = words.collect();
+            let mut pairs: Vec<_> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+            pairs.sort_unstable();
+            pairs
+        };
+        let all: Vec<_> = (0..1000).map(|n| (n, n + 1)).collect();
+        assert_eq!(numbers(elements.read().unwrap()), all);
+        let is_even = |value: &[u8]| value[0] % 2 == 0;
+        let (even, odd): (Vec<_>, Vec<_>) = all.iter().partition(|(_, value)| value % 2 == 0);
+        assert_eq!(numbers(elements.take(is_even).unwrap()), even);
+        assert_eq!(numbers(elements.read().unwrap()), odd);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, anyhow};
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
@@ -211,15 +212,22 @@ pub(crate) fn in_order(recipe: &impl Recipe) -> Vec<&'static Variant> {
     all
 }
 
+/// Whether the kernel has refused the programs that go through maps, and not the others: they are not tried again.
+static READERS_REFUSED: AtomicBool = AtomicBool::new(false);
+
 /// Loads and attaches a variant by its first way that works. The refusal is that of the last way.
 pub(crate) fn try_variant(recipe: &impl Recipe, variant: &Variant) -> Result<Attached, Refusal> {
     let mut refusal = None;
     for way in variant.ways {
-        let loaded = load(recipe, way, &recipe.optional(), &recipe.readers());
-        let loaded = loaded.or_else(|error| match errno(&error) {
+        let readers = if READERS_REFUSED.load(Ordering::Relaxed) { vec![] } else { recipe.readers() };
+        let loaded = load(recipe, way, &recipe.optional(), &readers).or_else(|error| match errno(&error) {
             // No such type in the kernel: what an optional program attaches to may be what is missing.
-            Some(Errno::ESRCH) => load(recipe, way, &[], &recipe.readers()),
-            Some(Errno::EPERM) if !recipe.readers().is_empty() => load(recipe, way, &recipe.optional(), &[]),
+            Some(Errno::ESRCH) => load(recipe, way, &[], &readers),
+            Some(Errno::EPERM) if !readers.is_empty() => {
+                let loaded = load(recipe, way, &recipe.optional(), &[]);
+                READERS_REFUSED.fetch_or(loaded.is_ok(), Ordering::Relaxed);
+                loaded
+            }
             _ => Err(error),
         });
         let attached = loaded.and_then(|(object, rest)| attach(recipe, variant.name, object, way, &rest));
