@@ -104,7 +104,7 @@ mod tests {
         };
         let all: Vec<_> = (0..1000).map(|n| (n, n + 1)).collect();
         assert_eq!(numbers(elements.read().unwrap()), all);
-        let is_even = |value: &[u8]| value[0] % 2 == 0;
+        let is_even = |value: &[u8]| value[0].is_multiple_of(2);
         let (even, odd): (Vec<_>, Vec<_>) = all.iter().partition(|(_, value)| value % 2 == 0);
         assert_eq!(numbers(elements.take(is_even).unwrap()), even);
         assert_eq!(numbers(elements.read().unwrap()), odd);
