@@ -282,6 +282,7 @@ impl Access {
         }
         target.tally.count(sighting.way, first, sighting.latency_ns);
         let mut page = target.page(sighting, addr, first);
+        target.forget_other(sighting, addr);
         // The process, or the mapping, was gone before it could be looked at.
         if page.file.is_none()
             && let Some((path, offset)) = self.probes.memory(sighting)?

@@ -62,6 +62,13 @@ pub(crate) struct Sighting {
     pub(crate) count: u64,
 }
 
+impl Sighting {
+    /// The number of the file that was mapped there then, 0 for memory without one. Nothing if that was not seen.
+    pub(crate) fn inode(&self) -> Option<u64> {
+        (self.memory.word[0] != 0).then_some(self.memory.word[1])
+    }
+}
+
 /// How a process's memory begins or ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {

@@ -7,7 +7,7 @@ use trapline_model::access::{Page, Step, Tally, Way, What};
 
 use super::pages::Pages;
 use super::probes::{Held, Sighting};
-use crate::maps::Maps;
+use crate::maps::{Mapping, Maps};
 use crate::system;
 
 /// Mappings are read anew at most so often, for an address that is in none.
@@ -48,7 +48,7 @@ impl Target {
             comm: String::from_utf8_lossy(&comm).trim_end_matches('\n').to_owned(),
             maps,
             maps_before: Maps::default(),
-            read_ns: 0,
+            read_ns: system::monotonic_ns(),
             gone: vec![],
             pages: Pages::default(),
             tally: Tally::default(),
@@ -132,11 +132,31 @@ impl Target {
         }
     }
 
+    fn mapping(&self, sighting: &Sighting, addr: u64) -> Option<&Mapping> {
+        let before = if self.is_late(sighting) { self.maps_before.find(addr) } else { None };
+        before.or_else(|| self.maps.find(addr))
+    }
+
+    /// Whether an access was told after the mappings had been read, which came later.
+    fn is_late(&self, sighting: &Sighting) -> bool {
+        sighting.time_ns < self.read_ns
+    }
+
+    /// Whether another file was mapped there when a page was accessed.
+    fn is_other(&self, mapping: &Mapping, sighting: &Sighting) -> bool {
+        self.is_late(sighting) && sighting.inode().is_some_and(|inode| inode != mapping.inode)
+    }
+
+    /// Forgets the page of an access to what is no longer mapped there: what is has not been touched.
+    pub(crate) fn forget_other(&mut self, sighting: &Sighting, addr: u64) {
+        if self.mapping(sighting, addr).is_some_and(|mapping| self.is_other(mapping, sighting)) {
+            self.pages.forget(addr & !0xfff, (addr & !0xfff) + 0x1000);
+        }
+    }
+
     /// What there is to say of an access's page, without the function.
     pub(crate) fn page(&self, sighting: &Sighting, addr: u64, first: bool) -> Page {
-        let late = sighting.time_ns < self.read_ns;
-        let before = if late { self.maps_before.find(addr) } else { None };
-        let mapping = before.or_else(|| self.maps.find(addr));
+        let mapping = self.mapping(sighting, addr).filter(|m| !self.is_other(m, sighting));
         Page {
             way: sighting.way,
             ip: sighting.ip,
