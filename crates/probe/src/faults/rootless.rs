@@ -174,7 +174,7 @@ impl Rootless {
         loop {
             let tids = task::threads(pid);
             // Those that were made by one that is followed already are followed, and have a record.
-            self.take(u64::MAX);
+            self.take();
             let strangers: Vec<u32> = tids.into_iter().filter(|&tid| !self.census.knows(pid, tid)).collect();
             if strangers.is_empty() {
                 return Ok(());
@@ -190,11 +190,13 @@ impl Rootless {
         }
     }
 
-    /// Takes what was recorded before a moment.
-    fn take(&mut self, until_ns: u64) {
+    /// Takes what was recorded up to now. What comes while the rings are read waits: what a process did before that may
+    /// be in a ring that was read already, such as the exec that says whose stack it is.
+    fn take(&mut self) {
+        let now = system::monotonic_ns();
         self.sampler.drain(&mut self.waiting);
         self.waiting.sort_by_key(|record| record.time_ns);
-        let ready = self.waiting.partition_point(|record| record.time_ns <= until_ns);
+        let ready = self.waiting.partition_point(|record| record.time_ns <= now);
         self.census.age();
         for record in self.waiting.drain(..ready) {
             if let What::Lost(n) = record.what {
@@ -215,7 +217,7 @@ impl Rootless {
                 stacks.count(Counts { major, minor });
             }
         }
-        self.take(u64::MAX);
+        self.take();
         self.census.settle(counters);
         // Names take time, in which a user's small rings would overflow.
         self.census.report(&mut self.ledger, || self.sampler.drain(&mut self.waiting));
@@ -236,7 +238,7 @@ impl Tool for Rootless {
     }
 
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        self.take(system::monotonic_ns());
+        self.take();
         events.append(&mut self.events);
         if let Groups::Stacks(stacks) = &self.census.groups
             && stacks.is_full_of_ended()
