@@ -242,9 +242,7 @@ pub fn the_doctor_has_tried_it(variant: &'static str) {
         command.args(["doctor", "--format", "jsonl"]);
         command
     };
-    for output in [asked().output().unwrap(), as_nobody(&mut asked())] {
-        assert_eq!(row(&output)["attaches"], "yes");
-    }
+    assert_eq!(row(&asked().output().unwrap())["attaches"], "yes");
     // Where nothing else attaches it is used, and the tool does not work for all processes.
     let table = as_nobody(trapline().arg("doctor"));
     assert_eq!(table.status.code(), Some(3));
@@ -259,9 +257,6 @@ pub fn the_doctor_has_tried_it(variant: &'static str) {
         assert!(row["remedy"].as_str().unwrap().contains(remedy), "{row}");
         let mut command = faults(variant, &["--", "true"]);
         one_line(&as_nobody(without_perf(&mut command, errno)), 3, row["error"].as_str().unwrap());
-        let table = as_nobody(without_perf(trapline().arg("doctor"), errno));
-        let table = String::from_utf8(table.stdout).unwrap();
-        assert!(table.contains(&format!("faults   rootless     no   {name}\n")), "{table}");
     }
 }
 
