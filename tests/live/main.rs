@@ -106,6 +106,8 @@ const CASES: &[Case] = &[
     Case { name: "faults::stack::a_running_process", needs: ROOT, variants: TIMING, test: stack::a_running_process },
     Case { name: "faults::stack::a_part_of_them", needs: ROOT, variants: TIMING, test: stack::a_part_of_them },
     Case { name: "faults::stack::flame_graphs", needs: ROOT, variants: TIMING, test: stack::flame_graphs },
+    Case { name: "faults::stack::narrow_code", needs: ROOT, variants: AUTO, test: stack::narrow_code },
+    Case { name: "faults::stack::return_addresses_replaced", needs: ROOT, variants: AUTO, test: stack::return_addresses_replaced },
     Case { name: "faults::stack::refusals", needs: ROOT, variants: AUTO, test: stack::refusals },
     Case { name: "faults::file::every_fault_has_its_file", needs: ROOT, variants: TIMING, test: file::every_fault_has_its_file },
     Case { name: "faults::file::every_row_has_its_faults", needs: ROOT, variants: TIMING, test: file::every_row_has_its_faults },

@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::run::{Beside, Said, faults, fixture, runs, scratch, u};
 
-/// A program compiled from C or C++, by the name of its source.
-fn compiled(compiler: &str, source: &str, options: &[&str]) -> PathBuf {
-    let program = scratch().join(format!("span-{}-{}", source.replace('.', "-"), std::process::id()));
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/live/span").join(source);
+/// A program compiled from a source beside the tests.
+pub fn compiled(compiler: &str, source: &str, options: &[&str]) -> PathBuf {
+    let program = scratch().join(format!("{}-{}", source.replace(['.', '/'], "-"), std::process::id()));
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/live").join(source);
     let made = Command::new(compiler).args(options).arg("-o").arg(&program).arg(source).status();
     assert!(made.unwrap_or_else(|error| panic!("{compiler}: {error}")).success());
     program
@@ -24,7 +24,7 @@ fn program() -> &'static str {
     static PROGRAM: OnceLock<String> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let options = ["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-Wl,-z,now"];
-        compiled("gcc", "program.c", &options).to_str().unwrap().to_owned()
+        compiled("gcc", "span/program.c", &options).to_str().unwrap().to_owned()
     })
 }
 
@@ -165,7 +165,7 @@ pub fn marks(variant: &'static str) {
     assert_lost(&said, &[("unfinished", 10)]);
 
     // clang is needed to build trapline, so it is there; what it links needs no C++ library.
-    let block = compiled("clang-19", "block.cc", &["-O1", "-Wall", "-Wextra", "-Werror"]);
+    let block = compiled("clang-19", "span/block.cc", &["-O1", "-Wall", "-Wextra", "-Werror"]);
     let block = block.to_str().unwrap();
     let spans = ["block", "get"].map(|name| format!("usdt:{block}:trapline:{name}"));
     let said = Said::by(&mut command(variant, &spans, &[], &[block]));

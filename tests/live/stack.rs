@@ -1,12 +1,13 @@
 //! `--by stack`: every fault goes to the chain of calls that it came from.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Command;
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command};
 
 use serde_json::Value;
 
 use crate::refuse::one_line;
-use crate::run::{Beside, Said, faults, fixture, runs, scratch, spawn, sum, u};
+use crate::run::{Beside, Said, faults, fixture, runs, scratch, spawn, sum, u, version};
+use crate::span::compiled;
 
 /// The rows whose stack has these user functions innermost.
 pub fn of_chain(records: &[Value], chain: &str) -> (u64, u64) {
@@ -22,6 +23,38 @@ pub fn chains(truth: &[Value]) -> Vec<(String, (u64, u64), u64)> {
     let told = truth.iter().filter(|truth| truth["what"] == "chain");
     told.map(|t| (t["chain"].as_str().unwrap().to_owned(), (u(&t["major"]), u(&t["minor"])), u(&t["pages"])))
         .collect()
+}
+
+/// The program whose chains are gone through when it is asked to; it dies with this.
+pub struct OnDemand {
+    child: Child,
+    to: ChildStdin,
+    out: Lines<BufReader<ChildStdout>>,
+}
+
+impl OnDemand {
+    pub fn of(mut child: Child) -> Self {
+        let (to, out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, to, out: BufReader::new(out).lines() }
+    }
+
+    pub fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    /// Goes through all chains, and gives what it says of the five and then of its thread.
+    pub fn ask(&mut self) -> Vec<Value> {
+        writeln!(self.to).unwrap();
+        let lines = self.out.by_ref().take(6);
+        lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+    }
+}
+
+impl Drop for OnDemand {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
 }
 
 /// Every fault is where it was caused, and nothing is anywhere else; those taken in kernel mode may be out of sight.
@@ -75,22 +108,14 @@ pub fn a_command(variant: &'static str) {
 
 /// A process that was there before: all rows together are what getrusage counted.
 pub fn a_running_process(variant: &'static str) {
-    let mut child = spawn(&fixture("chains-on-demand"));
-    let (mut to, mut out) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-    let mut ask = || {
-        writeln!(to).unwrap();
-        let lines = out.by_ref().lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-        lines.take(6).collect::<Vec<_>>()
-    };
-    ask();
-    let before = ask();
-    let options = ["--by", "stack", "-i", "50ms", "-p", &child.id().to_string()];
+    let mut chains = OnDemand::of(spawn(&fixture("chains-on-demand")));
+    chains.ask();
+    let before = chains.ask();
+    let options = ["--by", "stack", "-i", "50ms", "-p", &chains.pid()];
     let trapline = Beside::start(faults(variant, &options));
-    let after = ask();
+    let after = chains.ask();
     std::thread::sleep(std::time::Duration::from_millis(120));
     let said = trapline.interrupt();
-    child.kill().unwrap();
-    child.wait().unwrap();
     let did = |truth: &[Value]| (u(&truth[5]["major"]), u(&truth[5]["minor"]));
     let (before, now) = (did(&before), did(&after));
     assert_eq!(sum(&said.totals, |_| true), (now.0 - before.0, now.1 - before.1));
@@ -156,6 +181,39 @@ pub fn flame_graphs(variant: &'static str) {
     let (svg, ..) = written("chains.svg", &["--weight", "time"]);
     for text in ["Time in page faults", "chain_middle (", "do_syscall_64 ("] {
         assert!(svg.contains(text), "{text} in {svg}");
+    }
+}
+
+/// 32-bit code, whose frames are half as wide.
+pub fn narrow_code(variant: &'static str) {
+    let program = compiled("gcc", "stack/narrow.S", &["-m32", "-nostdlib", "-static"]);
+    let said = Said::by(faults(variant, &["--by", "stack"]).arg("--").arg(program));
+    let found = of_chain(&said.totals, "_start;narrow_outer;narrow_leaf");
+    assert!(found.0 == 0 && said.is_but_for_missed(found.1, 64, 1), "{:#?}", said.totals);
+}
+
+/// A thread whose return addresses a uprobe has replaced, in the very function that faults.
+pub fn return_addresses_replaced(variant: &'static str) {
+    let words = fixture("chains-on-demand");
+    let mut process = OnDemand::of(spawn(&words));
+    let options = ["-p", &process.pid(), "--span", &format!("{}:chain_leaf", words[0])];
+    let spans = Beside::start(faults(variant, &options));
+    process.ask();
+    let stacks = Beside::start(faults(variant, &["-p", &process.pid(), "--by", "stack"]));
+    let truth = process.ask();
+    let said = stacks.interrupt();
+    let calls = u(&spans.interrupt().totals[0]["calls"]);
+    // Four chains of the five end there, each warmed up and then gone through, twice.
+    assert_eq!(calls, 16);
+    for (chain, faults, _) in chains(&truth).into_iter().filter(|(chain, ..)| chain.starts_with("chain_o")) {
+        // From 6.11 kernels put the addresses back (fixup_uretprobe_trampoline_entries); before, the caller is not known.
+        let shown = if version() < (6, 11) { "[unknown];chain_leaf" } else { &chain };
+        let found = of_chain(&said.totals, shown);
+        assert!(
+            said.is_but_for_missed(found.1, faults.1, 1),
+            "{chain}: {found:?} of {faults:?} in {:#?}",
+            said.totals
+        );
     }
 }
 
