@@ -12,7 +12,9 @@ use super::place::Places;
 use super::task::{Counts, Task};
 use crate::perf::{Record, What};
 
-/// How far the two clocks of a birth may be apart: two of the ticks by which the kernel tells one of them.
+/// How much later than the record of its birth a process may seem to be born: two of the ticks by which the kernel tells
+/// that. How much earlier is no matter, for the maker may lose its processor before it writes the record: by what comes
+/// later, a number is known to have been used again.
 const BIRTH_NS: u64 = 20_000_000;
 
 /// What the kernel's counters had.
@@ -192,8 +194,8 @@ impl Census {
         let mut threads = Vec::new();
         let mut left = Vec::new();
         for (&pid, family) in &mut self.families {
-            let near = |task: &Task| task.start_ns().abs_diff(family.process.start_ns) <= BIRTH_NS;
-            let Some(task) = Task::process(pid).filter(near) else {
+            let same = |task: &Task| task.start_ns() <= family.process.start_ns + BIRTH_NS;
+            let Some(task) = Task::process(pid).filter(same) else {
                 left.push(pid);
                 continue;
             };
