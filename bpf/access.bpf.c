@@ -72,7 +72,7 @@ int BPF_PROG(process_born, struct task_struct *parent, struct task_struct *child
 	if (!config.follow || child->tgid == parent->tgid || !followed(parent))
 		return 0;
 	follow(child);
-	send(ACCESS_FORK, child, child->mm == parent->mm);
+	send(ACCESS_FORK, child, BPF_CORE_READ(child, mm) == BPF_CORE_READ(parent, mm));
 	return 0;
 }
 
@@ -99,7 +99,7 @@ int BPF_PROG(process_ends, struct task_struct *task)
 {
 	u32 pid = task->tgid;
 
-	if (task->signal->live.counter || bpf_map_delete_elem(&pids, &pid))
+	if (BPF_CORE_READ(task, signal, live.counter) || bpf_map_delete_elem(&pids, &pid))
 		return 0;
 	send(ACCESS_EXIT, task, false);
 	return 0;

@@ -3,12 +3,10 @@
 #ifndef TRAPLINE_COMPAT_BPF_H
 #define TRAPLINE_COMPAT_BPF_H
 
-/* Up to 5.19 a cgroup held its ancestors' ids; 7f203bc89eb6 (6.0) made that an array of pointers. */
-struct cgroup___pre60 {
-	u64 ancestor_ids[0];
-} __attribute__((preserve_access_index));
-
-/* The id of the ancestor of `cgrp` at `level`; the caller has checked that cgrp is at least that deep. */
+/*
+ * The id of the ancestor of `cgrp` at `level`; the caller has checked that cgrp is at least that deep. Up to 5.19 a
+ * cgroup held its ancestors' ids; 7f203bc89eb6 (6.0) made that an array of pointers.
+ */
 static __always_inline u64 cgroup_ancestor_id(struct cgroup *cgrp, u32 level)
 {
 	struct cgroup *ancestor = NULL;
@@ -18,7 +16,7 @@ static __always_inline u64 cgroup_ancestor_id(struct cgroup *cgrp, u32 level)
 		return ancestor ? BPF_CORE_READ(ancestor, kn, id) : 0;
 	}
 	u64 id = 0;
-	bpf_probe_read_kernel(&id, sizeof(id), &((struct cgroup___pre60 *)cgrp)->ancestor_ids[level]);
+	bpf_probe_read_kernel(&id, sizeof(id), &cgrp->ancestor_ids[level]);
 	return id;
 }
 
@@ -38,7 +36,7 @@ static __always_inline bool task_is_runnable(struct task_struct *task)
 /* The thread has met a uprobe: its return addresses may have been replaced. A kernel option. */
 static __always_inline bool has_uprobes(struct task_struct *task)
 {
-	return bpf_core_field_exists(task->utask) && task->utask;
+	return bpf_core_field_exists(task->utask) && BPF_CORE_READ(task, utask);
 }
 
 #define FMODE_BACKING (1u << 24 | 1u << 25) /* include/linux/fs.h: bit 25 from 6.5, bit 24 from 6.12 */

@@ -46,10 +46,10 @@ static __always_inline void fault_is(struct tracked *t, u64 ip, u32 rw, u32 page
 static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task_struct *task, bool major)
 {
 	u64 ns = bpf_ktime_get_ns() - t->open_ns;
-	u32 facts = config.cause ? cause_facts(t, task, major) : 0;
+	u32 facts = ASKED(cause) ? cause_facts(t, task, major) : 0;
 
 	t->open_ns = 0;
-	if (!config.group)
+	if (!ASKED(group))
 		stats_time(&t->row.stats, major, ns, config.minor_weight, control.epoch, false);
 	if (each_matters() && unseen(t, task, major, !major)) {
 		if (config.verbose)
@@ -133,7 +133,7 @@ static __always_inline int exception(unsigned long addr, struct pt_regs *regs, u
 	t = wanted_thread(task);
 	if (!t)
 		return 0;
-	if (config.cause)
+	if (ASKED(cause))
 		cause_begins(t, task, task->mm, addr, error & PF_WRITE);
 	if (config.verbose)
 		fault_is(t, regs->ip, error_rw(error), error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
@@ -168,10 +168,10 @@ static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool major
 		return 0;
 	if (t->open_ns && t->open_addr == ctx->addr) {
 		/* It is still locked, and the pages' area is what it was when the fault was handled. */
-		if (config.cause || config.files) {
+		if (ASKED(cause) || ASKED(files)) {
 			vma = find_vma(task, ctx->addr);
 			group_meets(t, task, vma, ctx->addr);
-			if (config.cause)
+			if (ASKED(cause))
 				cause_meets(t, vma);
 		}
 		fault_ends(ctx, t, task, major);
@@ -216,18 +216,18 @@ static __always_inline int handling(struct vm_area_struct *vma, unsigned long ad
 	else
 		catch_up(t, task);
 	if (config.verbose)
-		fault_is(t, regs ? BPF_CORE_READ(regs, ip) : FAULTS_NONE,
+		fault_is(t, regs ? BPF_PROBE_READ(regs, ip) : FAULTS_NONE,
 			 flags & FAULT_FLAG_INSTRUCTION ? FAULTS_EXEC
 			 : flags & FAULT_FLAG_WRITE     ? FAULTS_WRITE
 							: FAULTS_READ,
 			 FAULTS_PAGE_UNKNOWN);
 	group_meets(t, task, vma, addr);
-	if (config.cause) {
+	if (ASKED(cause)) {
 		cause_begins(t, task, BPF_CORE_READ(vma, vm_mm), addr, flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE));
 		cause_meets(t, vma);
 	}
-	if (config.group == FAULTS_GROUP_STACK)
-		t->open_in_kernel = !regs || !(BPF_CORE_READ(regs, cs) & 3);
+	if (ASKED(group) == FAULTS_GROUP_STACK)
+		t->open_in_kernel = !regs || !(BPF_PROBE_READ(regs, cs) & 3);
 	fault_begins(t, addr);
 	return 0;
 }

@@ -18,7 +18,7 @@ struct faults_config {
 	__u32 files;         /* what is mapped where a thread faults is to be known */
 	__u32 stack_deepest; /* kernel.perf_event_max_stack: no chain has more frames */
 	__u32 counts_only;   /* of a fault only its completion is seen, and nothing is timed */
-	__u32 pad;
+	__u32 may_miss;      /* the programs that follow the lives of threads may be skipped */
 };
 
 /* What completed faults are grouped by, beside their thread. */

@@ -35,7 +35,7 @@ const struct faults_group no_faults = {.stats = {.min_ns = FAULTS_NONE}, .low = 
 static __always_inline void group_meets(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma,
 					u64 addr)
 {
-	if (config.files)
+	if (ASKED(files))
 		file_meets(t, task, vma, addr);
 }
 
@@ -43,16 +43,16 @@ static __always_inline void group_meets(struct tracked *t, struct task_struct *t
 static __always_inline bool group_key(void *ctx, struct tracked *t, struct task_struct *task, bool major, u32 facts,
 				      struct faults_group_key *key, u64 *at)
 {
-	if (config.group == FAULTS_GROUP_CAUSE) {
+	if (ASKED(group) == FAULTS_GROUP_CAUSE) {
 		key->word[0] = facts;
 		return true;
 	}
-	if (config.group == FAULTS_GROUP_FILE) {
+	if (ASKED(group) == FAULTS_GROUP_FILE) {
 		*key = t->open_file;
 		*at = t->open_offset;
 		return key->word[0] != 0;
 	}
-	if (config.group == FAULTS_GROUP_STACK) {
+	if (ASKED(group) == FAULTS_GROUP_STACK) {
 		stack_key(ctx, t, task, major, key);
 		return true;
 	}
@@ -81,7 +81,7 @@ static __always_inline void group_fault(void *ctx, struct tracked *t, struct tas
 	struct faults_group *group;
 	u64 at = FAULTS_NONE;
 
-	if (!config.group)
+	if (!ASKED(group))
 		return;
 	if (group_key(ctx, t, task, major, facts, &key, &at)) {
 		group = group_of(&key);
@@ -103,7 +103,7 @@ static __always_inline void group_failed(u32 facts)
 	struct faults_group_key key = {};
 	struct faults_group *group;
 
-	if (config.group != FAULTS_GROUP_CAUSE)
+	if (ASKED(group) != FAULTS_GROUP_CAUSE)
 		return;
 	key.word[0] = facts;
 	group = group_of(&key);

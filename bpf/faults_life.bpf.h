@@ -8,13 +8,14 @@
 
 /*
  * The slot of a thread, also of one whose birth was missed: a program is skipped where it interrupts itself, and from
- * 7.0 tracepoints can be preempted. Its leader or its parent then tells that it belongs to the tree.
+ * 7.0 tracepoints can be preempted. Its leader or its parent then tells that it belongs to the tree. Where that cannot
+ * be, the verifier is spared it: for each pointer that is followed it goes through all the kernel's types (6.12, 6.18).
  */
 static __always_inline struct tracked *tracked_with_family(struct task_struct *task)
 {
 	struct tracked *t = tracked_or_new(task), *of;
 
-	if (t || !(filter.by & TRAP_BY_TREE))
+	if (t || !config.may_miss || !(filter.by & TRAP_BY_TREE))
 		return t;
 	of = bpf_task_storage_get(&threads, task->group_leader, 0, 0);
 	if (!of || !of->follow)
@@ -101,7 +102,7 @@ static __always_inline void retire(struct tracked *t, struct task_struct *task)
 	if (each_matters() && !t->unwanted)
 		unseen(t, task, 0, 0);
 	settle_steps(t, task);
-	if (config.group) /* its faults are in their groups already */
+	if (ASKED(group)) /* its faults are in their groups already */
 		return;
 	fill_row(t, task);
 	if (!t->row.stats.major && !t->row.stats.minor)
@@ -204,7 +205,7 @@ int threads_read(struct bpf_iter__task *ctx)
 	fill_row(t, task);
 	if (each_matters() && control.last && !t->unwanted)
 		unseen(t, task, 0, 0);
-	if (config.group)
+	if (ASKED(group))
 		return 0;
 	if (t->row.stats.major || t->row.stats.minor)
 		bpf_seq_write(ctx->meta->seq, &t->row, sizeof(t->row));

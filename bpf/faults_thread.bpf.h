@@ -8,6 +8,17 @@
 #include "faults_stats.bpf.h"
 
 const volatile struct faults_config config SEC(".rodata.config") = {};
+
+/*
+ * Whether that is asked for, of what is about the place of each fault. In the plain object it never is, so none of its
+ * code is there: libbpf would go through all the kernel's types for each that it needs, which is most of a start.
+ */
+#ifdef FAULTS_PLAIN
+#define ASKED(what) 0
+#else
+#define ASKED(what) config.what
+#endif
+
 volatile struct faults_control control SEC(".data.control") = {};
 struct faults_losses losses SEC(".bss.losses") = {};
 struct faults_stats unattributed SEC(".data.unattributed") = {
@@ -127,7 +138,7 @@ static __always_inline u64 user_ip(struct task_struct *task)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 
-	return BPF_CORE_READ(regs, ip);
+	return BPF_PROBE_READ(regs, ip);
 }
 
 /* Of faults that were not seen, only the number is known: latency and facts are FAULTS_NONE and 0. */
@@ -148,11 +159,11 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	e->user_ip = seen ? user_ip(task) : FAULTS_NONE;
 	e->rw = seen ? t->open_rw : FAULTS_RW_UNKNOWN;
 	e->page = seen ? t->open_page : FAULTS_PAGE_UNKNOWN;
-	if (seen && config.files)
+	if (seen && ASKED(files))
 		e->file = t->open_file;
 	else
 		__builtin_memset(&e->file, 0, sizeof(e->file));
-	e->offset = seen && config.files ? t->open_offset : FAULTS_NONE;
+	e->offset = seen && ASKED(files) ? t->open_offset : FAULTS_NONE;
 	e->cpu = bpf_get_smp_processor_id();
 	e->latency_ns = latency;
 	e->count = count;
@@ -169,7 +180,7 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 /* Whether every fault has to be accounted for, not only their number. */
 static __always_inline bool each_matters(void)
 {
-	return config.verbose || config.group;
+	return config.verbose || ASKED(group);
 }
 
 static __always_inline void catch_up(struct tracked *t, struct task_struct *task)
@@ -204,9 +215,9 @@ static __always_inline bool unseen(struct tracked *t, struct task_struct *task, 
 		send(t, task, more_major, 1, FAULTS_NONE, 0, false);
 	if (config.verbose && more_minor)
 		send(t, task, more_minor, 0, FAULTS_NONE, 0, false);
-	if (config.group && more_major)
+	if (ASKED(group) && more_major)
 		add(&unattributed.major, more_major);
-	if (config.group && more_minor)
+	if (ASKED(group) && more_minor)
 		add(&unattributed.minor, more_minor);
 	return own;
 }

@@ -56,7 +56,8 @@ struct kernfs_node {
 struct cgroup {
 	int level;
 	struct kernfs_node *kn;
-	struct cgroup *ancestors[0]; /* 6.0+, see compat.bpf.h */
+	u64 ancestor_ids[0];         /* up to 5.19, see compat.bpf.h */
+	struct cgroup *ancestors[0]; /* 6.0+ */
 };
 
 struct css_set {
@@ -233,36 +234,8 @@ struct vm_fault {
 	unsigned long address;
 };
 
-#if defined(__TARGET_ARCH_x86)
-struct pt_regs {
-	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
-	unsigned long ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
-};
-#else
-#error "trapline's kernel half is written for x86_64 so far"
-#endif
-
 struct seq_file;
-
-struct bpf_iter_meta {
-	struct seq_file *seq;
-	u64 seq_num;
-};
-
-struct bpf_iter__task {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-};
-
 struct bpf_map;
-
-struct bpf_iter__bpf_map_elem {
-	struct bpf_iter_meta *meta;
-	struct bpf_map *map;
-	void *key;
-	void *value;
-};
-
 struct linux_binprm;
 
 /* What a program of the tracepoint kvm:kvm_exit is given; the type is in kvm.ko's own BTF. */
@@ -275,14 +248,42 @@ struct trace_event_raw_kvm_exit {
 
 #pragma clang attribute pop
 
-/* What a perf_event program is given (include/uapi/linux/bpf_perf_event.h): fixed layout, not relocated. */
+/* What follows is laid out the same everywhere and not relocated: libbpf goes through all types of the kernel for each
+ * type that is. */
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs { /* arch/x86/include/asm/ptrace.h, as user space knows it */
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
+	unsigned long ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
+};
+#else
+#error "trapline's kernel half is written for x86_64 so far"
+#endif
+
+/* What a perf_event program is given (include/uapi/linux/bpf_perf_event.h). */
 struct bpf_perf_event_data {
-	struct {
-		unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
-		unsigned long ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
-	} regs;
+	struct pt_regs regs;
 	__u64 sample_period;
 	__u64 addr;
+};
+
+/* What iterators are given (kernel/bpf/task_iter.c, map_iter.c): from 5.8 to 7.3. */
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	u64 session_id;
+	u64 seq_num;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
 };
 
 #endif

@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use libbpf_cargo::SkeletonBuilder;
 
-/// One kernel half per tool; `src/` has a module of the same name.
-const TOOLS: &[&str] = &["access", "faults", "kvm", "sgx"];
+/// One kernel half per tool, and another of faults; `src/` has a module of the same name.
+const OBJECTS: &[&str] = &["access", "faults", "faults_plain", "kvm", "sgx"];
 
 fn main() -> Result<()> {
     let bpf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bpf").canonicalize()?;
@@ -18,10 +18,10 @@ fn main() -> Result<()> {
         other => anyhow::bail!("the kernel half is not written for {other} yet"),
     };
     let clang = clang()?;
-    for tool in TOOLS {
+    for name in OBJECTS {
         SkeletonBuilder::new()
-            .source(bpf.join(format!("{tool}.bpf.c")))
-            .obj(out.join(format!("{tool}.bpf.o")))
+            .source(bpf.join(format!("{name}.bpf.c")))
+            .obj(out.join(format!("{name}.bpf.o")))
             .clang(&clang)
             .clang_args([
                 format!("-D__TARGET_ARCH_{arch}"),
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
                 "-Werror".into(),
             ])
             .build()
-            .with_context(|| format!("cannot compile bpf/{tool}.bpf.c with {clang}"))?;
+            .with_context(|| format!("cannot compile bpf/{name}.bpf.c with {clang}"))?;
     }
     println!("cargo:rerun-if-changed={}", bpf.display());
     println!("cargo:rerun-if-env-changed=CLANG");

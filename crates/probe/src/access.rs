@@ -19,6 +19,7 @@ mod rounds;
 mod sight;
 mod space;
 mod stopped;
+mod stretch;
 mod target;
 mod targets;
 mod trial;
@@ -282,7 +283,6 @@ impl Access {
         }
         target.tally.count(sighting.way, first, sighting.latency_ns);
         let mut page = target.page(sighting, addr, first);
-        target.forget_other(sighting, addr);
         // The process, or the mapping, was gone before it could be looked at.
         if page.file.is_none()
             && let Some((path, offset)) = self.probes.memory(sighting)?

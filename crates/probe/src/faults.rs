@@ -24,7 +24,7 @@ use libbpf_rs::{Iter, Link};
 use trapline_model::faults::{By, Ledger, Timing};
 use trapline_model::{Block, Event, Header, Value};
 
-pub(crate) use self::files::Files;
+pub(crate) use self::files::{Files, inode_number};
 use self::groups::Groups;
 pub use self::options::{Events, MinorLatency, Options, Stacks};
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod sgx_driver;
 mod signals;
 mod symbols;
 mod system;
+mod task;
 mod variant;
 
 pub use filter::{Filter, FilterError};
@@ -30,6 +31,6 @@ pub use variant::{OpenError, Refused};
 
 /// Keeps libbpf from writing to standard error; with `verbose`, shows all it has to say (the verifier's log too).
 pub fn set_libbpf_output(verbose: bool) {
-    let print: libbpf_rs::PrintCallback = if verbose { |_, text| eprint!("{text}") } else { |_, _| {} };
-    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, print)));
+    let print: libbpf_rs::PrintCallback = |_, text| eprint!("{text}");
+    libbpf_rs::set_print(verbose.then_some((libbpf_rs::PrintLevel::Debug, print)));
 }

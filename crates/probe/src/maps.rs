@@ -3,6 +3,9 @@
 use std::fs;
 use std::io;
 
+/// The end of the part of the address space that programs have.
+pub(crate) const USER_END: u64 = 0x7fff_ffff_f000;
+
 /// One mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mapping {
@@ -24,6 +27,13 @@ impl Mapping {
     /// Bytes.
     pub(crate) fn len(&self) -> u64 {
         self.end - self.start
+    }
+
+    /// Whether it is memory without a file that nobody else has, and none of the kernel's own pages in there.
+    pub(crate) fn is_private_memory(&self) -> bool {
+        let is_named = |kind| self.name.starts_with(kind);
+        let is_ordinary = self.name.is_empty() || ["[heap]", "[stack", "[anon:"].into_iter().any(is_named);
+        self.inode == 0 && !self.shared && is_ordinary
     }
 
     /// The name for people: `[anon]` where the kernel has none.
@@ -78,6 +88,11 @@ impl Maps {
     pub(crate) fn find(&self, addr: u64) -> Option<&Mapping> {
         let after = self.0.partition_point(|m| m.start <= addr);
         self.0.get(after.checked_sub(1)?).filter(|m| addr < m.end)
+    }
+
+    /// Those below [`USER_END`].
+    pub(crate) fn of_the_program(&self) -> &[Mapping] {
+        &self.0[..self.0.partition_point(|m| m.start < USER_END)]
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Mapping> {

@@ -32,6 +32,13 @@ pub(crate) fn monotonic_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| t.num_nanoseconds() as u64)
 }
 
+/// How long the machine was asleep, which CLOCK_MONOTONIC leaves out, nanoseconds.
+pub(crate) fn asleep_ns() -> u64 {
+    // The other clock is read a little later, so that without any sleep it is ahead.
+    let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |t| t.num_nanoseconds() as u64);
+    since_boot.saturating_sub(monotonic_ns())
+}
+
 /// Processor time of this process so far, user and system, nanoseconds.
 pub(crate) fn own_cpu_ns() -> u64 {
     getrusage(UsageWho::RUSAGE_SELF)
@@ -145,13 +152,14 @@ pub(crate) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Whether threads are preempted inside the kernel: `full`, or `lazy` at the latest with the next tick.
-pub(crate) fn preempts_itself() -> bool {
+/// Whether threads are preempted inside the kernel: `full`, or `lazy` at the latest with the next tick. Nothing if that
+/// is not to be seen: a kernel that can be told so at its boot, without debugfs.
+pub(crate) fn preempts_itself() -> Option<bool> {
     let mode = fs::read_to_string("/sys/kernel/debug/sched/preempt").unwrap_or_default();
     if mode.contains('(') {
-        return mode.contains("(full)") || mode.contains("(lazy)");
+        return Some(mode.contains("(full)") || mode.contains("(lazy)"));
     }
-    // Where debugfs is not to be seen, the kernel's version line tells how it was built.
-    let version = nix::sys::utsname::uname().map(|u| u.version().to_string_lossy().into_owned());
-    version.is_ok_and(|text| text.contains("PREEMPT") && !text.contains("PREEMPT_DYNAMIC"))
+    // The kernel's version line tells how it was built.
+    let version = nix::sys::utsname::uname().ok()?.version().to_string_lossy().into_owned();
+    (!version.contains("PREEMPT_DYNAMIC")).then(|| version.contains("PREEMPT"))
 }

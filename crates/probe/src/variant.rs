@@ -204,7 +204,7 @@ pub(crate) fn open(recipe: &impl Recipe, only: Option<&str>) -> Result<Attached,
 pub(crate) fn in_order(recipe: &impl Recipe) -> Vec<&'static Variant> {
     let mut all: Vec<_> = recipe.variants().iter().collect();
     let at = |name| all.iter().position(|variant| variant.name == name);
-    if system::preempts_itself()
+    if system::preempts_itself() == Some(true)
         && let (Some(fentry), Some(kprobe)) = (at("fentry"), at("kprobe"))
     {
         all.swap(fentry, kprobe);

@@ -55,7 +55,7 @@ mirror! {
         files: u32,
         stack_deepest: u32,
         counts_only: u32,
-        pad: u32,
+        may_miss: u32,
     }
 }
 

@@ -13,12 +13,19 @@ pub(crate) struct Pages(HashMap<u64, [u64; 8]>);
 impl Pages {
     /// Adds the page of an address. Tells whether it is new.
     pub(crate) fn insert(&mut self, addr: u64) -> bool {
-        let page = addr / PAGE;
-        let (word, bit) = ((page % TOGETHER / 64) as usize, 1 << (page % 64));
-        let words = self.0.entry(page / TOGETHER).or_default();
+        let (at, word, bit) = place(addr);
+        let words = self.0.entry(at).or_default();
         let new = words[word] & bit == 0;
         words[word] |= bit;
         new
+    }
+
+    /// Forgets the page of an address.
+    pub(crate) fn remove(&mut self, addr: u64) {
+        let (at, word, bit) = place(addr);
+        if let Some(words) = self.0.get_mut(&at) {
+            words[word] &= !bit;
+        }
     }
 
     /// Forgets the pages from `start` to `end`.
@@ -33,6 +40,12 @@ impl Pages {
     }
 }
 
+/// Where the page of an address is kept: its entry, the word in that, and the bit.
+fn place(addr: u64) -> (u64, usize, u64) {
+    let page = addr / PAGE;
+    (page / TOGETHER, (page % TOGETHER / 64) as usize, 1 << (page % 64))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +55,8 @@ mod tests {
         let mut pages = Pages::default();
         assert!(pages.insert(0x7fff_1234_5678));
         assert!(!pages.insert(0x7fff_1234_5fff));
+        pages.remove(0x7fff_1234_5001);
+        assert!(pages.insert(0x7fff_1234_5678), "removed");
         assert!(pages.insert(0x7fff_1234_6000));
         pages.forget(0x7fff_1234_6000, 0x7fff_1234_7000);
         assert!(!pages.insert(0x7fff_1234_5000));

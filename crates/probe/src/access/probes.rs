@@ -16,7 +16,7 @@ use crate::abi::{
     self, AccessConfig, AccessLife, BY_PID, FaultsEvent, FaultsGroupKey, FaultsLosses, TrapFilter,
 };
 use crate::elements::Elements;
-use crate::faults::{Events, FaultsRecipe, Files, Kinds, MinorLatency, SEEING, Stacks};
+use crate::faults::{Events, FaultsRecipe, Files, Kinds, MinorLatency, SEEING, Stacks, inode_number};
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::ring::Ring;
@@ -63,9 +63,9 @@ pub(crate) struct Sighting {
 }
 
 impl Sighting {
-    /// The number of the file that was mapped there then, 0 for memory without one. Nothing if that was not seen.
+    /// The number of the file that was mapped there then, 0 for memory without one. Nothing if that is not known.
     pub(crate) fn inode(&self) -> Option<u64> {
-        (self.memory.word[0] != 0).then_some(self.memory.word[1])
+        inode_number(&self.memory)
     }
 }
 

@@ -11,11 +11,9 @@ use trapline_model::access::Coverage;
 use super::injector::Injector;
 use super::numa::{Balance, Scanned};
 use super::sight::Sight;
+use super::stretch::{self, Taken};
 use super::uffd::{self, Features, Mode, Uffd};
-use crate::maps::{Mapping, Maps};
-
-/// The end of the part of the address space that programs have.
-const USER_END: u64 = 0x7fff_ffff_f000;
+use crate::maps::{Mapping, Maps, USER_END};
 
 /// How page-table entries are reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +51,8 @@ impl Engine {
         matches!(self, Self::Rwp(_) | Self::Numa)
     }
 
-    /// How a mapping can be watched, best first.
-    fn modes(self, mapping: &Mapping) -> &'static [Mode] {
+    /// How a mapping can be watched, best first; not at all if empty.
+    pub(crate) fn modes(self, mapping: &Mapping) -> &'static [Mode] {
         match self {
             Self::Rwp(_) if !mapping.readable && !mapping.writable => &[],
             Self::Rwp(features) if features.wp && mapping.writable => &[Mode::Rwp, Mode::Wp],
@@ -63,13 +61,14 @@ impl Engine {
             _ => &[],
         }
     }
-}
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Region {
-    start: u64,
-    end: u64,
-    mode: Mode,
+    /// Whether a mapping may be taken under control together with its neighbours of which the same is true, watched or
+    /// not.
+    pub(crate) fn joins(self, mapping: &Mapping) -> bool {
+        // Memory that allows nothing the kernel does not take in this mode.
+        let is_refused = matches!(self, Self::Rwp(_)) && !mapping.readable && !mapping.writable;
+        mapping.is_private_memory() && !is_refused
+    }
 }
 
 /// One process under an engine.
@@ -81,7 +80,8 @@ pub(crate) struct Space {
     pub(crate) scanned: Option<Scanned>,
     pagemap: File,
     clear_refs: Option<File>,
-    regions: Vec<Region>,
+    /// The mappings that are watched.
+    watched: Vec<Taken>,
     /// How long a thread of the process stood still for it, nanoseconds.
     pub(crate) stopped_ns: u64,
 }
@@ -129,7 +129,7 @@ impl Space {
         // These files stay with the memory that the process has when they are opened.
         let pagemap = File::open(format!("/proc/{pid}/pagemap"))
             .with_context(|| format!("cannot read the page map of process {pid}"))?;
-        Ok(Self { pid, engine, uffd, scanned, pagemap, clear_refs, regions: vec![], stopped_ns })
+        Ok(Self { pid, engine, uffd, scanned, pagemap, clear_refs, watched: vec![], stopped_ns })
     }
 
     /// Learns what was found out of the kernel's balancing, if that is what resets.
@@ -142,24 +142,19 @@ impl Space {
     /// Takes the mappings under control that can be, and says which cannot.
     pub(crate) fn cover(&mut self, maps: &Maps) -> Coverage {
         let mut coverage = Coverage::default();
-        let mut regions = Vec::new();
         let mut scanned = Vec::new();
-        for mapping in maps.iter().filter(|m| m.start < USER_END) {
-            let watched = self.watch(mapping);
+        self.watched = self.watch(maps);
+        let mut watched = self.watched.iter().peekable();
+        for mapping in maps.of_the_program() {
+            let mode = watched.next_if(|of| of.start == mapping.start).map(|of| of.mode);
             let sight = self.scanned.as_ref().map(|scanned| scanned.sees(mapping));
             if matches!(sight, Some(Sight::Seen | Sight::Unknown)) {
                 scanned.push(mapping.len());
             }
-            match (self.engine, watched) {
-                (_, Some(mode)) => {
-                    regions.push(Region { start: mapping.start, end: mapping.end, mode });
-                    // Whoever asks for writes is shown all of them.
-                    match (self.engine, mode) {
-                        (Engine::Rwp(_), Mode::Wp) => coverage.writes_only += mapping.len(),
-                        (Engine::Writes(_), _) => coverage.writes_only += mapping.len(),
-                        _ => coverage.seen += mapping.len(),
-                    }
-                }
+            match (self.engine, mode) {
+                // Whoever asks for writes is shown all of them.
+                (_, Some(Mode::Wp)) => coverage.writes_only += mapping.len(),
+                (_, Some(Mode::Rwp)) => coverage.seen += mapping.len(),
                 (Engine::Numa, None) if sight == Some(Sight::Seen) => coverage.seen += mapping.len(),
                 (Engine::Numa, None) if sight == Some(Sight::Unknown) => coverage.unsure += mapping.len(),
                 (Engine::SoftDirty, None) if mapping.writable => coverage.writes_only += mapping.len(),
@@ -168,17 +163,22 @@ impl Space {
                 (_, None) => coverage.miss(mapping.shown(), mapping.len()),
             }
         }
-        self.regions = regions;
         if let Some(of) = &mut self.scanned {
             of.cover(&scanned);
         }
         coverage
     }
 
-    fn watch(&self, mapping: &Mapping) -> Option<Mode> {
-        let uffd = self.uffd.as_ref()?;
-        let modes = self.engine.modes(mapping);
-        modes.iter().copied().find(|&mode| uffd.register(mapping.start, mapping.end, mode).is_ok())
+    /// Takes what can be watched under control: which mappings that is, in order.
+    fn watch(&self, maps: &Maps) -> Vec<Taken> {
+        let Some(uffd) = &self.uffd else { return vec![] };
+        let taken = stretch::take(uffd, self.pid, self.engine, maps);
+        let how = |m: &Mapping| {
+            let range = taken.get(taken.partition_point(|range| range.end <= m.start))?;
+            let is_watched = range.start <= m.start && self.engine.modes(m).contains(&range.mode);
+            is_watched.then_some(Taken { start: m.start, end: m.end, mode: range.mode })
+        };
+        maps.of_the_program().iter().filter_map(how).collect()
     }
 
     /// Makes the next access to each page fault.
@@ -206,15 +206,15 @@ impl Space {
     fn reset_accesses(&self) -> io::Result<()> {
         let Some(uffd) = &self.uffd else { return Ok(()) };
         let mut result = Ok(());
-        for region in self.regions.iter().filter(|region| region.mode == Mode::Rwp) {
+        for range in self.watched.iter().filter(|of| of.mode == Mode::Rwp) {
             // One that has changed must not keep the others from being reset.
-            match uffd.protect_accesses(region.start, region.end) {
+            match uffd.protect_accesses(range.start, range.end) {
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(error),
                 Err(error) => result = Err(error),
                 Ok(()) => {}
             }
         }
-        if self.regions.iter().any(|region| region.mode == Mode::Wp) {
+        if self.watched.iter().any(|of| of.mode == Mode::Wp) {
             uffd::protect_writes(&self.pagemap, 0, USER_END)?;
         }
         result
@@ -225,7 +225,7 @@ impl Space {
         const PAGE: u64 = 4096;
         const PRESENT_OR_SWAPPED: u64 = 3 << 62;
         let mut entries = vec![0u8; 64 << 10];
-        for mapping in maps.iter().filter(|m| m.start < USER_END) {
+        for mapping in maps.of_the_program() {
             let mut addr = mapping.start;
             while addr < mapping.end {
                 let most = (((mapping.end - addr) / PAGE * 8) as usize).min(entries.len());

@@ -110,6 +110,10 @@ impl Target {
             self.gone.drain(..).for_each(|(start, end)| self.pages.forget(start, end));
         }
         let new = self.pages.insert(addr);
+        if self.is_of_another(sighting, addr) {
+            // What is mapped there now has not been touched.
+            self.pages.remove(addr);
+        }
         let first = match sighting.page {
             Held::Page => false,
             Held::Nothing if absent_is_new => true,
@@ -143,20 +147,16 @@ impl Target {
     }
 
     /// Whether another file was mapped there when a page was accessed.
-    fn is_other(&self, mapping: &Mapping, sighting: &Sighting) -> bool {
-        self.is_late(sighting) && sighting.inode().is_some_and(|inode| inode != mapping.inode)
-    }
-
-    /// Forgets the page of an access to what is no longer mapped there: what is has not been touched.
-    pub(crate) fn forget_other(&mut self, sighting: &Sighting, addr: u64) {
-        if self.mapping(sighting, addr).is_some_and(|mapping| self.is_other(mapping, sighting)) {
-            self.pages.forget(addr & !0xfff, (addr & !0xfff) + 0x1000);
-        }
+    fn is_of_another(&self, sighting: &Sighting, addr: u64) -> bool {
+        self.is_late(sighting)
+            && sighting.inode().is_some_and(|inode| {
+                self.mapping(sighting, addr).is_some_and(|mapping| mapping.inode != inode)
+            })
     }
 
     /// What there is to say of an access's page, without the function.
     pub(crate) fn page(&self, sighting: &Sighting, addr: u64, first: bool) -> Page {
-        let mapping = self.mapping(sighting, addr).filter(|m| !self.is_other(m, sighting));
+        let mapping = self.mapping(sighting, addr).filter(|_| !self.is_of_another(sighting, addr));
         Page {
             way: sighting.way,
             ip: sighting.ip,

@@ -27,6 +27,7 @@ const fn iowr(kind: u64, nr: u64, size: usize) -> u64 {
 }
 const UFFDIO_API: u64 = iowr(API, 0x3f, size_of::<ApiArgument>());
 const UFFDIO_REGISTER: u64 = iowr(API, 0x00, size_of::<Register>());
+const UFFDIO_UNREGISTER: u64 = 2 << 30 | (size_of::<Range>() as u64) << 16 | API << 8 | 0x01;
 const UFFDIO_RWPROTECT: u64 = iowr(API, 0x09, size_of::<Protect>());
 const PAGEMAP_SCAN: u64 = iowr(b'f' as u64, 16, size_of::<Scan>());
 
@@ -43,6 +44,12 @@ struct Register {
     len: u64,
     mode: u64,
     ioctls: u64,
+}
+
+#[repr(C)]
+struct Range {
+    start: u64,
+    len: u64,
 }
 
 #[repr(C)]
@@ -123,7 +130,7 @@ impl Uffd {
         Ok(Self(fd))
     }
 
-    /// Takes a mapping under control.
+    /// Takes mappings under control, all in the range or none; there may be holes between them.
     ///
     /// # Errors
     /// When the kernel does not protect such a mapping (EINVAL), it may never be written (EPERM), or the target has
@@ -131,6 +138,14 @@ impl Uffd {
     pub(crate) fn register(&self, start: u64, end: u64, mode: Mode) -> io::Result<()> {
         let mut argument = Register { start, len: end - start, mode: mode as u64, ioctls: 0 };
         ioctl(&self.0, UFFDIO_REGISTER, &mut argument)
+    }
+
+    /// Lets mappings go.
+    ///
+    /// # Errors
+    /// ESRCH when the process has ended.
+    pub(crate) fn unregister(&self, start: u64, end: u64) -> io::Result<()> {
+        ioctl(&self.0, UFFDIO_UNREGISTER, &mut Range { start, len: end - start })
     }
 
     /// Makes the next access, of any kind, to each page that is there fault.
@@ -215,6 +230,7 @@ mod tests {
         // As `strace -e raw=ioctl` shows them for programs built with the kernel's own header.
         assert_eq!(UFFDIO_API, 0xc018_aa3f);
         assert_eq!(UFFDIO_REGISTER, 0xc020_aa00);
+        assert_eq!(UFFDIO_UNREGISTER, 0x8010_aa01);
         assert_eq!(UFFDIO_RWPROTECT, 0xc018_aa09);
         assert_eq!(PAGEMAP_SCAN, 0xc060_6610);
     }

@@ -70,6 +70,15 @@ fn has_inode(key: &FaultsGroupKey) -> bool {
     key.word[3] != 0
 }
 
+/// The number of what is mapped there as /proc/PID/maps has it: 0 for memory without a file. Nothing if it was not seen, or
+/// is shared memory that was given no name, whose inode the kernel half does not tell.
+pub(crate) fn inode_number(key: &FaultsGroupKey) -> Option<u64> {
+    match area(key) {
+        abi::AREA_ANON | abi::AREA_HEAP | abi::AREA_STACK | abi::AREA_SPECIAL => Some(0),
+        _ => has_inode(key).then_some(key.word[1]),
+    }
+}
+
 fn file(key: &FaultsGroupKey, name: Option<String>) -> File {
     // The kernel's own encoding of a device number.
     let device = key.word[0] as u32;
@@ -161,6 +170,10 @@ mod tests {
         let lost = file(&key(abi::AREA_FILE, 8 << 20 | 3, 42, 0xffff_8880), None);
         assert_eq!((&*lost.path, lost.inode), ("[inode 8:3 42]", Some((8, 3, 42))));
         // The first System V segment's number is 0.
+        assert_eq!(inode_number(&key(abi::AREA_SHMEM, 0, 0, 0)), None);
+        assert_eq!(inode_number(&key(abi::AREA_HEAP, 0, 0, 0)), Some(0));
+        assert_eq!(inode_number(&FaultsGroupKey::zeroed()), None);
+        assert_eq!(inode_number(&key(abi::AREA_FILE, 1, 42, 0xffff_8880)), Some(42));
         let first = file(&key(abi::AREA_SHMEM, 1, 0, 0xffff_8880), Some("[shmem] SYSV00000000".into()));
         assert_eq!((&*first.path, first.inode), ("[shmem] SYSV00000000", Some((0, 1, 0))));
     }

@@ -14,6 +14,9 @@ use crate::variant::{Attached, Recipe, Variant};
 
 pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
 
+/// The same without what is about the place of each fault: it starts in a fraction of the time.
+const PLAIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults_plain.bpf.o"));
+
 /// Best first: see [`crate::variant::in_order`].
 const VARIANTS: &[Variant] = &[
     Variant { name: "fentry", ways: &[&["fentry_begin", "fentry_end"]] },
@@ -42,6 +45,12 @@ const GROUPS: u32 = 32_768;
 /// For how many stacks and chains of calls there is room, 1.2 and 1 KB each. Their memory is there beforehand: a program
 /// that begins meets new ones faster than the kernel gives memory out in a fault.
 const STACKS: u32 = 16_384;
+
+/// Whether a program that follows the lives of threads may be skipped: a thread that was preempted in it keeps it from
+/// running for others. Tracepoints can be preempted since 7.0, on kernels that preempt themselves.
+fn lives_may_be_missed() -> bool {
+    system::preempts_itself() != Some(false)
+}
 
 /// What the kernel half calls it.
 fn group(by: By) -> u32 {
@@ -72,7 +81,7 @@ pub(crate) struct FaultsRecipe {
 
 impl Recipe for FaultsRecipe {
     fn object(&self) -> &'static [u8] {
-        OBJECT
+        if self.by.each_fault() || self.files || self.causes.is_some() { OBJECT } else { PLAIN }
     }
 
     fn variants(&self) -> &'static [Variant] {
@@ -90,11 +99,13 @@ impl Recipe for FaultsRecipe {
             "thread_born",
             "thread_execed",
             "thread_ends",
-            "thread_ends_too",
             "thread_freed",
             "threads_adopt",
             "threads_read",
         ];
+        if lives_may_be_missed() {
+            names.push("thread_ends_too");
+        }
         if self.filter.by & BY_COMM != 0 {
             names.push("thread_renamed");
         }
@@ -147,7 +158,7 @@ impl Recipe for FaultsRecipe {
             files: self.files.into(),
             stack_deepest: stacks::deepest() as u32,
             counts_only: self.counts_only.into(),
-            pad: 0,
+            may_miss: lives_may_be_missed().into(),
         };
         for mut map in object.maps_mut() {
             match map.name().to_str() {

@@ -9,7 +9,6 @@ mod groups;
 mod member;
 mod place;
 mod stacked;
-mod task;
 mod trial;
 
 use std::collections::HashMap;
@@ -26,13 +25,13 @@ use trapline_model::{Block, Event, Header, Value};
 use self::census::Census;
 use self::groups::Groups;
 use self::stacked::Stacked;
-use self::task::Counts;
 pub(crate) use self::trial::refusal as tried;
 use super::{Events, Faults, Options, Stacks, whose};
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
-use crate::perf::{Record, Recording, Sampler, What, is_refusal};
+use crate::perf::{self, Record, Recording, Sampler, What, is_refusal};
 use crate::system;
+use crate::task::{self, Counts};
 use crate::variant::{OpenError, Refused};
 
 /// The variant's name.
@@ -190,15 +189,11 @@ impl Rootless {
         }
     }
 
-    /// Takes what was recorded up to now. What comes while the rings are read waits: what a process did before that may
-    /// be in a ring that was read already, such as the exec that says whose stack it is.
+    /// Takes what was recorded up to now.
     fn take(&mut self) {
-        let now = system::monotonic_ns();
-        self.sampler.drain(&mut self.waiting);
-        self.waiting.sort_by_key(|record| record.time_ns);
-        let ready = self.waiting.partition_point(|record| record.time_ns <= now);
+        let ready = perf::up_to_now(&mut self.waiting, |records| self.sampler.drain(records));
         self.census.age();
-        for record in self.waiting.drain(..ready) {
+        for record in ready {
             if let What::Lost(n) = record.what {
                 self.dropped += n;
             }

@@ -11,7 +11,6 @@ use trapline_model::faults::Process;
 use super::{Image, Symbols};
 use crate::maps::Mapping;
 use crate::perf::{self, Buffer, Record, What};
-use crate::system;
 
 /// For the records of a quarter of a second of one processor, bytes: a thousand programs begun in that time.
 const BUFFER: usize = 1 << 20;
@@ -86,13 +85,11 @@ impl Lives {
 
     /// Takes what has happened up to now.
     pub(crate) fn drain(&mut self, symbols: &mut Symbols) {
-        let now = system::monotonic_ns();
-        for buffer in &self.buffers {
-            buffer.drain(&mut self.waiting);
-        }
-        self.waiting.sort_by_key(|record| record.time_ns);
-        let ready = self.waiting.partition_point(|record| record.time_ns <= now);
-        for record in self.waiting.drain(..ready).collect::<Vec<_>>() {
+        let buffers = &self.buffers;
+        let ready = perf::up_to_now(&mut self.waiting, |records| {
+            buffers.iter().for_each(|buffer| buffer.drain(records));
+        });
+        for record in ready {
             self.take(&record, symbols);
         }
     }
@@ -254,6 +251,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::system;
 
     fn record(time_ns: u64, pid: u32, what: What) -> Record {
         Record { time_ns, pid, tid: pid, what }

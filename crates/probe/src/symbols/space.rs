@@ -1,7 +1,6 @@
 //! What one process has mapped to execute.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::rc::Rc;
 use std::sync::OnceLock;
@@ -9,9 +8,6 @@ use std::sync::OnceLock;
 use blazesym::Pid;
 use blazesym::symbolize::source::{self, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
-use nix::sys::time::TimeValLike;
-use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{SysconfVar, sysconf};
 use trapline_model::faults::Process;
 
 use super::elf::{Elf, Files};
@@ -19,6 +15,7 @@ use super::jit::PerfMap;
 use super::ranges::Ranges;
 use super::{Function, Name, Why};
 use crate::maps::{Mapping, Maps};
+use crate::task::Task;
 
 const VDSO: &str = "[vdso]";
 
@@ -168,23 +165,7 @@ impl Space {
 
 /// Whether the process of that number is still the one that is meant; its birth may be unknown, 0.
 fn is_still(process: Process) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
-    // The name is in parentheses, and may have some of its own.
-    let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
-    let Some(ticks) = after.split(' ').nth(19).and_then(|ticks| ticks.parse::<u64>().ok()) else {
-        return false;
-    };
-    if process.start_ns == 0 {
-        return true;
-    }
-    let Ok(Some(a_second @ 1..)) = sysconf(SysconfVar::CLK_TCK) else { return true };
-    let tick_ns = 1_000_000_000 / a_second as u64;
-    let now = |clock| clock_gettime(clock).map_or(0, |t| t.num_nanoseconds() as u64);
-    // /proc counts the time that the machine was asleep, and rounds down.
-    let asleep = now(ClockId::CLOCK_BOOTTIME).saturating_sub(now(ClockId::CLOCK_MONOTONIC));
-    let born = ticks * tick_ns;
-    // A birth that was told by a record may have been long before it; that of another process is after it.
-    born <= process.start_ns + asleep + tick_ns
+    Task::process(process.pid).is_some_and(|task| process.start_ns == 0 || task.is_of(process))
 }
 
 /// What is at an offset in the code that the kernel maps into every process.

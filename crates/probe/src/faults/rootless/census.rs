@@ -9,13 +9,8 @@ use trapline_model::faults::{Access, By, Fault, Key, Ledger, Outcome, Process, T
 use super::groups::{Groups, group, id};
 use super::member::{Family, Member, Missing, report};
 use super::place::Places;
-use super::task::{Counts, Task};
 use crate::perf::{Record, What};
-
-/// How much later than the record of its birth a process may seem to be born: two of the ticks by which the kernel tells
-/// that. How much earlier is no matter, for the maker may lose its processor before it writes the record: by what comes
-/// later, a number is known to have been used again.
-const BIRTH_NS: u64 = 20_000_000;
+use crate::task::{Counts, Task};
 
 /// What the kernel's counters had.
 #[derive(Debug)]
@@ -194,8 +189,7 @@ impl Census {
         let mut threads = Vec::new();
         let mut left = Vec::new();
         for (&pid, family) in &mut self.families {
-            let same = |task: &Task| task.start_ns() <= family.process.start_ns + BIRTH_NS;
-            let Some(task) = Task::process(pid).filter(same) else {
+            let Some(task) = Task::process(pid).filter(|task| task.is_of(family.process)) else {
                 left.push(pid);
                 continue;
             };

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use trapline_model::faults::{Extremes, Fault, File, Group, Key, Ledger};
 
 use super::stacked::Stacked;
-use super::task::Counts;
+use crate::task::Counts;
 
 /// The rows that are not of threads.
 #[derive(Debug)]

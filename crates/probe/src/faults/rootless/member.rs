@@ -6,7 +6,7 @@ use std::rc::Rc;
 use trapline_model::faults::{Extremes, Process, Report, Thread};
 
 use super::place::Places;
-use super::task::Counts;
+use crate::task::Counts;
 
 /// A thread.
 #[derive(Debug)]

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use trapline_model::faults::{Key, Ledger, Process};
 
 use super::groups::{group, id};
-use super::task::Counts;
 use crate::faults::Stacks;
 use crate::faults::stacks::{Chain, Losses, Named, Naming};
 use crate::perf::{Calls, Record, Recording};
 use crate::symbols::{Image, Whose};
+use crate::task::Counts;
 
 /// So many are kept of processes that are not forgotten: as many as the kernel half of other variants has room for.
 const ROOM: usize = 16_384;

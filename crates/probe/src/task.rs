@@ -3,36 +3,40 @@
 use std::fs;
 use std::ops::{Add, AddAssign};
 
-use nix::time::{ClockId, clock_gettime};
-use trapline_model::faults::Stats;
+use trapline_model::faults::{Process, Stats};
+
+use crate::system;
+
+/// The kernel tells births in ticks of 10 ms on every machine (USER_HZ).
+const TICK_NS: u64 = 10_000_000;
 
 /// Faults, by the kernel's accounting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) major: u64,
-    pub(super) minor: u64,
+pub(crate) struct Counts {
+    pub(crate) major: u64,
+    pub(crate) minor: u64,
 }
 
 impl Counts {
-    pub(super) fn of(major: bool) -> Self {
+    pub(crate) fn of(major: bool) -> Self {
         Self { major: major.into(), minor: (!major).into() }
     }
 
     /// What is more in this than in the other, of each kind.
-    pub(super) fn beyond(self, other: Self) -> Self {
+    pub(crate) fn beyond(self, other: Self) -> Self {
         Self { major: self.major.saturating_sub(other.major), minor: self.minor.saturating_sub(other.minor) }
     }
 
     /// Of each kind no more than the other has.
-    pub(super) fn at_most(self, other: Self) -> Self {
+    pub(crate) fn at_most(self, other: Self) -> Self {
         Self { major: self.major.min(other.major), minor: self.minor.min(other.minor) }
     }
 
-    pub(super) fn all(self) -> u64 {
+    pub(crate) fn all(self) -> u64 {
         self.major + self.minor
     }
 
-    pub(super) fn stats(self) -> Stats {
+    pub(crate) fn stats(self) -> Stats {
         Stats { major: self.major, minor: self.minor, ..Stats::default() }
     }
 }
@@ -53,23 +57,23 @@ impl AddAssign for Counts {
 
 /// What is said of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Task {
-    pub(super) comm: String,
+pub(crate) struct Task {
+    pub(crate) comm: String,
     /// Since its birth; of a process those of all threads that it ever had.
-    pub(super) faults: Counts,
+    pub(crate) faults: Counts,
     /// Of the children that a process has waited for, and of theirs.
-    pub(super) waited: Counts,
+    pub(crate) waited: Counts,
     /// Birth, ticks since the machine began.
     began: u64,
 }
 
 impl Task {
     /// Nothing if it has ended, and has been waited for.
-    pub(super) fn process(pid: u32) -> Option<Self> {
+    pub(crate) fn process(pid: u32) -> Option<Self> {
         Self::read(&format!("/proc/{pid}/stat"))
     }
 
-    pub(super) fn thread(pid: u32, tid: u32) -> Option<Self> {
+    pub(crate) fn thread(pid: u32, tid: u32) -> Option<Self> {
         Self::read(&format!("/proc/{pid}/task/{tid}/stat"))
     }
 
@@ -92,19 +96,22 @@ impl Task {
         })
     }
 
-    /// Its birth, CLOCK_MONOTONIC nanoseconds, to the tick.
-    pub(super) fn start_ns(&self) -> u64 {
-        // The kernel tells it in ticks of 10 ms on every machine (USER_HZ), by a clock that goes on in suspension.
-        let since_boot = self.began * 10_000_000;
-        let now = |clock| clock_gettime(clock).map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec());
-        let asleep = now(ClockId::CLOCK_BOOTTIME) - now(ClockId::CLOCK_MONOTONIC);
-        // To the millisecond, or the two readings of the clock would show.
-        since_boot.saturating_sub(asleep as u64 / 1_000_000 * 1_000_000)
+    /// Its birth, CLOCK_MONOTONIC nanoseconds: the tick before it.
+    pub(crate) fn start_ns(&self) -> u64 {
+        // By a clock that goes on while the machine is asleep. To the millisecond, or the two readings would show.
+        let asleep_ms = system::asleep_ns() / 1_000_000;
+        (self.began * TICK_NS).saturating_sub(asleep_ms * 1_000_000)
+    }
+
+    /// Whether it is that process, and not another that was given its number. Another's birth is later; its own may be
+    /// long before what was recorded of it, for its maker may lose the processor in between.
+    pub(crate) fn is_of(&self, process: Process) -> bool {
+        self.start_ns() <= process.start_ns + TICK_NS
     }
 }
 
 /// The threads that a process has.
-pub(super) fn threads(pid: u32) -> Vec<u32> {
+pub(crate) fn threads(pid: u32) -> Vec<u32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
@@ -121,6 +128,24 @@ mod tests {
         assert_eq!(task.faults, Counts { minor: 10, major: 12 });
         assert_eq!((task.waited, task.began), (Counts { minor: 11, major: 13 }, 4321));
         assert_eq!(Task::parse("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn a_birth_is_near_what_was_seen_of_it() {
+        let before = system::monotonic_ns();
+        let mut child = std::process::Command::new("sleep").arg("9").spawn().unwrap();
+        let after = system::monotonic_ns();
+        let pid = child.id();
+        let told = Task::process(pid).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(
+            (before - 2 * TICK_NS..=after + TICK_NS).contains(&told.start_ns()),
+            "{before} {told:?} {after}"
+        );
+        let of = |start_ns| told.is_of(Process { pid, start_ns });
+        assert!(of(after) && of(after + 1_000 * TICK_NS), "however late the record of it was");
+        assert!(!of(before - 4 * TICK_NS), "one that was born before had the number before");
     }
 
     #[test]
