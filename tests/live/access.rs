@@ -1,8 +1,10 @@
 //! Page accesses against programs whose touches are known, one by one.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -35,8 +37,17 @@ pub fn access(engine: &str, arguments: &[&str]) -> (Command, std::path::PathBuf)
     (command, file)
 }
 
+/// Waits until a tracer has written something to its file: from then on it traces.
+pub fn until_it_has_begun(file: &Path, limit: Duration) {
+    let began = Instant::now();
+    while !std::fs::read(file).is_ok_and(|text| !text.is_empty()) {
+        assert!(began.elapsed() < limit);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 impl Run {
-    pub fn read(file: &std::path::Path, stdout: &[u8]) -> Self {
+    pub fn read(file: &Path, stdout: &[u8]) -> Self {
         let mut run = Self {
             header: Value::Null,
             events: vec![],
@@ -292,7 +303,7 @@ pub fn a_running_process(engine: &'static str) {
             target.args(["workload", "touch", "--pages", "50", "--rounds", "12", "--warm", "--pause", pause]);
             target.args(["--delay", &format!("{}s", delay.get())]);
             let target = target.stdout(Stdio::piped()).spawn().unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(300));
+            std::thread::sleep(Duration::from_millis(300));
             let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
             let mut tracer = tracer.spawn().unwrap();
             let truth = target.wait_with_output().unwrap();

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::ptr;
 
@@ -24,6 +25,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
     let at = words.iter().position(|word| word == "--fixture")?;
     let number = |i: usize| words.get(at + i).map_or(0, |word| word.parse::<usize>().unwrap());
     match words[at + 1].as_str() {
+        "programs" => compile(Path::new(&words[at + 2])),
         "kinds" => kinds(number(2)),
         "wait4" => wait4(|| kinds(3), &words[at + 2..]),
         "exec-in-thread" => wait4(|| exec_in_thread(&words[0]), &[]),
@@ -41,12 +43,20 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "sgx" => crate::sgx_driver::enclave(&words[at + 2..]),
         "touch" => touch(&map(number(2) * PAGE, 0)),
         "turmoil" => crate::turmoil::turmoil(number(2)),
+        "divided" => crate::turmoil::divided(number(2) as i32),
         "sandboxed" => crate::reach::sandboxed(number(2)),
         "vast" => crate::reach::vast(number(2)),
         "steady" => crate::turmoil::steady(number(2)),
         name => panic!("no fixture {name}"),
     }
     Some(ExitCode::SUCCESS)
+}
+
+/// Compiles what the tests run beside themselves.
+fn compile(into: &Path) {
+    for source in [crate::span::PROGRAM, crate::span::BLOCK, crate::stack::NARROW] {
+        source.compile(into);
+    }
 }
 
 /// A private anonymous mapping without huge pages.

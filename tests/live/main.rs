@@ -195,6 +195,7 @@ const CASES: &[Case] = &[
     Case { name: "access::symbols::of_programs_that_came_and_went", needs: ROOT, variants: &["none"], test: symbols::of_programs_that_came_and_went },
     Case { name: "access::symbols::the_lines_have_them", needs: ROOT, variants: &["none"], test: symbols::the_lines_have_them },
     Case { name: "access::unharmed::the_results_are_the_same", needs: ROOT, variants: RESETS, test: unharmed::the_results_are_the_same },
+    Case { name: "access::unharmed::a_mapping_stays_one", needs: ROOT, variants: RESETS, test: unharmed::a_mapping_stays_one },
     Case { name: "access::unharmed::a_killed_tracer_leaves_nothing", needs: ROOT, variants: ROUNDS, test: unharmed::a_killed_tracer_leaves_nothing },
     Case { name: "access::unharmed::waiting_and_stopped_targets", needs: ROOT, variants: RESETS, test: unharmed::waiting_and_stopped_targets },
     Case { name: "access::unharmed::what_cannot_be_is_said", needs: ROOT, variants: RESETS, test: unharmed::what_cannot_be_is_said },

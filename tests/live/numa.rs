@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::access::{Judged, Run, access, judge};
+use crate::access::{Judged, Run, access, judge, until_it_has_begun};
 use crate::run::{Place, lines, place, scratch, trapline, u};
 
 const SWITCH: &str = "/proc/sys/kernel/numa_balancing";
@@ -121,13 +121,8 @@ fn end(mut child: Child) {
     child.wait().unwrap();
 }
 
-fn until_it_has_begun(file: &Path) {
-    let began = Instant::now();
-    while !std::fs::read(file).is_ok_and(|text| !text.is_empty()) {
-        assert!(began.elapsed() < Duration::from_secs(30));
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+/// How long a tracer may take to begin.
+const BEGIN: Duration = Duration::from_secs(30);
 
 fn header(file: &Path) -> serde_json::Value {
     lines(&std::fs::read(file).unwrap()).remove(0)
@@ -150,7 +145,7 @@ pub fn the_settings_are_put_back(engine: &'static str) {
 
     // A good end.
     let (mut tracer, file) = start(engine);
-    until_it_has_begun(&file);
+    until_it_has_begun(&file, BEGIN);
     assert_ne!(std::fs::read_to_string(SWITCH).unwrap().trim(), "0");
     kill(Pid::from_raw(tracer.id() as i32), Signal::SIGINT).unwrap();
     assert!(tracer.wait().unwrap().success());
@@ -182,7 +177,7 @@ pub fn the_settings_are_put_back(engine: &'static str) {
 
     // And by the next start, of whatever engine.
     let (mut tracer, file) = start(engine);
-    until_it_has_begun(&file);
+    until_it_has_begun(&file, BEGIN);
     tracer.kill().unwrap();
     tracer.wait().unwrap();
     std::fs::remove_file(file).unwrap();
@@ -190,7 +185,7 @@ pub fn the_settings_are_put_back(engine: &'static str) {
     let plain = trapline().args(["doctor"]).output().unwrap();
     assert!(String::from_utf8_lossy(&plain.stdout).contains("doctor --repair"), "{plain:?}");
     let (mut next, file) = start("none");
-    until_it_has_begun(&file);
+    until_it_has_begun(&file, BEGIN);
     assert_eq!(settings(), before);
     assert!(header(&file)["changed"].as_str().unwrap().contains("kernel.numa_balancing back to"));
     kill(Pid::from_raw(next.id() as i32), Signal::SIGINT).unwrap();
@@ -205,7 +200,7 @@ pub fn one_at_a_time(engine: &'static str) {
     let target = busy();
     let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
     let mut tracer = tracer.spawn().unwrap();
-    until_it_has_begun(&file);
+    until_it_has_begun(&file, BEGIN);
     for words in [&["access", "-p", "1", "-d", "1s"][..], &["doctor", "--repair"]] {
         let output = trapline().args(words).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);

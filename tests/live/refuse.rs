@@ -6,7 +6,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use crate::frame::as_nobody;
-use crate::run::{faults, lines, trapline};
+use crate::run::{Place, faults, is_younger, lines, place, trapline};
 
 pub fn one_line(output: &Output, status: i32, holds: &str) {
     let error = String::from_utf8_lossy(&output.stderr);
@@ -68,6 +68,11 @@ pub fn the_doctor_tells_the_truth(_: &'static str) {
     let all = rows.iter().all(|row| works(row["tool"].as_str().unwrap()));
     assert_eq!(output.status.code(), Some(if all { 0 } else { 3 }));
     assert_eq!((of("faults").len(), of("kvm").len()), (5, 2));
+    for row in rows.iter().filter(|_| place() == Place::Vm) {
+        let [tool, variant] = ["tool", "variant"].map(|field| row[field].as_str().unwrap());
+        let may_be_missing = header.get(tool).is_some() || is_younger(variant);
+        assert!(row["attaches"] == "yes" || may_be_missing, "{row}");
+    }
     for row in of("faults").into_iter().chain(of("kvm")) {
         let variant = row["variant"].as_str().unwrap();
         let output = match row["tool"].as_str() {

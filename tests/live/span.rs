@@ -1,31 +1,28 @@
 //! Spans: how much of each call was page faults, compared with what the kernel told the caller itself.
 //!
-//! `span/program.c` is the caller; `gcc` makes it when the first test needs it.
+//! `span/program.c` is the caller.
 
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::run::{Beside, Said, faults, fixture, runs, scratch, u};
+use crate::run::{Beside, Said, Source, faults, fixture, runs, scratch, u};
 
-/// A program compiled from a source beside the tests.
-pub fn compiled(compiler: &str, source: &str, options: &[&str]) -> PathBuf {
-    let program = scratch().join(format!("{}-{}", source.replace(['.', '/'], "-"), std::process::id()));
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/live").join(source);
-    let made = Command::new(compiler).args(options).arg("-o").arg(&program).arg(source).status();
-    assert!(made.unwrap_or_else(|error| panic!("{compiler}: {error}")).success());
-    program
-}
+pub const PROGRAM: Source = Source {
+    compiler: "gcc",
+    file: "span/program.c",
+    options: &["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-Wl,-z,now"],
+};
+
+/// clang is needed to build trapline, so it is there; what it links needs no C++ library.
+pub const BLOCK: Source =
+    Source { compiler: "clang-19", file: "span/block.cc", options: &["-O1", "-Wall", "-Wextra", "-Werror"] };
 
 fn program() -> &'static str {
-    static PROGRAM: OnceLock<String> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let options = ["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-Wl,-z,now"];
-        compiled("gcc", "span/program.c", &options).to_str().unwrap().to_owned()
-    })
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| PROGRAM.program().to_str().unwrap().to_owned())
 }
 
 fn command(variant: &str, spans: &[String], options: &[&str], words: &[&str]) -> Command {
@@ -164,8 +161,7 @@ pub fn marks(variant: &'static str) {
     assert_eq!(u(&row["unfinished"]), 10, "{row}");
     assert_lost(&said, &[("unfinished", 10)]);
 
-    // clang is needed to build trapline, so it is there; what it links needs no C++ library.
-    let block = compiled("clang-19", "span/block.cc", &["-O1", "-Wall", "-Wextra", "-Werror"]);
+    let block = BLOCK.program();
     let block = block.to_str().unwrap();
     let spans = ["block", "get"].map(|name| format!("usdt:{block}:trapline:{name}"));
     let said = Said::by(&mut command(variant, &spans, &[], &[block]));

@@ -6,8 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command};
 use serde_json::Value;
 
 use crate::refuse::one_line;
-use crate::run::{Beside, Said, faults, fixture, runs, scratch, spawn, sum, u, version};
-use crate::span::compiled;
+use crate::run::{Beside, Said, Source, faults, fixture, runs, scratch, spawn, sum, u, version};
 
 /// The rows whose stack has these user functions innermost.
 pub fn of_chain(records: &[Value], chain: &str) -> (u64, u64) {
@@ -184,9 +183,12 @@ pub fn flame_graphs(variant: &'static str) {
     }
 }
 
+pub const NARROW: Source =
+    Source { compiler: "gcc", file: "stack/narrow.S", options: &["-m32", "-nostdlib", "-static"] };
+
 /// 32-bit code, whose frames are half as wide.
 pub fn narrow_code(variant: &'static str) {
-    let program = compiled("gcc", "stack/narrow.S", &["-m32", "-nostdlib", "-static"]);
+    let program = NARROW.program();
     let said = Said::by(faults(variant, &["--by", "stack"]).arg("--").arg(program));
     let found = of_chain(&said.totals, "_start;narrow_outer;narrow_leaf");
     assert!(found.0 == 0 && said.is_but_for_missed(found.1, 64, 1), "{:#?}", said.totals);

@@ -32,9 +32,10 @@ impl Recorded {
     /// Of `workload touch`, which waits for the engine; of a run in which no two rounds of resets were so far apart
     /// that touches could go unseen.
     fn touch(engine: &str, touch: &[&str]) -> Self {
+        const TRIES: u32 = 20;
         let delay = if place() == Place::Vm { "3s" } else { "400ms" };
         let [pause, every] = [pause_ms(), every_ms()].map(|ms| format!("{ms}ms"));
-        for _ in 0..10 {
+        for _ in 0..TRIES {
             let (mut tracer, file) = access(engine, &["--every", &every]);
             let own = env!("CARGO_BIN_EXE_trapline");
             tracer.args(["--", own, "workload", "touch", "--delay", delay, "--pause", &pause]).args(touch);
@@ -52,7 +53,7 @@ impl Recorded {
                 return recorded;
             }
         }
-        panic!("the machine is too busy: rounds were more than {} ms apart in 10 runs", pause_ms() / 3);
+        panic!("the machine is too busy: rounds were {} ms apart and more in {TRIES} runs", pause_ms() / 3);
     }
 
     fn lines(&self) -> Vec<Value> {

@@ -31,18 +31,21 @@ impl Memory {
         self.bytes().iter().fold(0, |sum: u64, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
     }
 
+    /// Says what may be done with the first of its pages.
+    fn allow(&mut self, pages: usize, access: i32) {
+        assert!(pages <= PAGES);
+        // SAFETY: the range is this mapping, of which nobody has a reference meanwhile.
+        assert_eq!(unsafe { libc::mprotect(self.0.cast(), pages * PAGE, access) }, 0);
+    }
+
     /// Forbids writing, reads all, allows it again.
     fn protected_sum(&mut self) -> u64 {
-        // SAFETY: the range is this mapping, which nobody writes to meanwhile.
-        unsafe { assert_eq!(libc::mprotect(self.0.cast(), PAGES * PAGE, libc::PROT_READ), 0) };
+        self.allow(PAGES, libc::PROT_READ);
         let sum = (0..PAGES).fold(0u64, |sum, page| {
             // SAFETY: within the mapping, which is readable.
             sum + u64::from(unsafe { ptr::read_volatile(self.0.add(page * PAGE)) })
         });
-        // SAFETY: as above.
-        unsafe {
-            assert_eq!(libc::mprotect(self.0.cast(), PAGES * PAGE, libc::PROT_READ | libc::PROT_WRITE), 0)
-        };
+        self.allow(PAGES, libc::PROT_READ | libc::PROT_WRITE);
         sum
     }
 
@@ -51,7 +54,7 @@ impl Memory {
         let flags = libc::MREMAP_MAYMOVE;
         // SAFETY: the mapping is this value's; the old address is not used any more.
         let at = unsafe { libc::mremap(self.0.cast(), PAGES * PAGE, PAGES * PAGE * 2, flags) };
-        assert_ne!(at, libc::MAP_FAILED);
+        assert_ne!(at, libc::MAP_FAILED, "mremap: {}", std::io::Error::last_os_error());
         // SAFETY: the second half is new, and nothing is in it.
         unsafe { assert_eq!(libc::munmap(at.byte_add(PAGES * PAGE), PAGES * PAGE), 0) };
         std::mem::forget(self);
@@ -124,6 +127,18 @@ pub fn turmoil(turns: usize) {
         let said = String::from_utf8(out.stdout).unwrap();
         println!("{turn} {sums:?} {status} {} {:?} {}", memory.sum(), out.status.code(), said.trim());
     }
+}
+
+/// Allows only `access` to half of a mapping, says so, and when it gets a line allows all again and has the whole moved.
+pub fn divided(access: i32) {
+    let mut memory = Memory::new();
+    memory.bytes().fill(5);
+    memory.allow(PAGES / 2, access);
+    println!("divided");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    memory.allow(PAGES / 2, libc::PROT_READ | libc::PROT_WRITE);
+    let mut memory = memory.moved();
+    println!("{}", memory.bytes().iter().map(|&byte| u64::from(byte)).sum::<u64>());
 }
 
 /// Goes over so many pages again and again and prints the same sum each time, until it is told to end.

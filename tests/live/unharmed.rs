@@ -1,13 +1,14 @@
 //! Whoever is traced does what it would have done: same output, same status, whatever becomes of the tracer.
 
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::access::access;
-use crate::run::{Place, fixture, lines, place, scratch, trapline, u};
+use crate::access::{access, until_it_has_begun};
+use crate::run::{Place, fixture, lines, place, scratch, spawn, trapline, u};
 
 /// Programs, and how many rounds of resets there are at the least while they run.
 fn programs() -> Vec<(Vec<String>, u64)> {
@@ -68,6 +69,24 @@ fn steady() -> std::process::Child {
     let mut words = fixture("steady");
     words.push("400".into());
     Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// A mapping that is divided when the tracer comes, and then is not any more, can be moved as one.
+pub fn a_mapping_stays_one(engine: &'static str) {
+    let mut words = fixture("divided");
+    // The kernel takes no memory in this mode that allows nothing.
+    words.push(if engine == "rwp" { libc::PROT_READ } else { libc::PROT_NONE }.to_string());
+    let mut target = spawn(&words);
+    let mut said = [0; b"divided\n".len()];
+    target.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
+    let mut tracer = tracer.spawn().unwrap();
+    until_it_has_begun(&file, Duration::from_secs(20));
+    target.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let output = target.wait_with_output().unwrap();
+    assert!(tracer.wait().unwrap().success());
+    std::fs::remove_file(file).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), (64 * 4096 * 5).to_string());
 }
 
 /// The tracer is killed at every sort of moment; the target goes on to its end, and nothing is held.
@@ -139,7 +158,7 @@ pub fn waiting_and_stopped_targets(engine: &'static str) {
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(state(), 'T', "it is stopped as before");
     kill(pid, Signal::SIGCONT).unwrap();
-    std::io::Write::write_all(&mut target.stdin.take().unwrap(), b"a line\n").unwrap();
+    target.stdin.take().unwrap().write_all(b"a line\n").unwrap();
     let output = target.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"got a line\n"[..]));
 }
@@ -161,11 +180,7 @@ pub fn what_cannot_be_is_said(engine: &'static str) {
     let mut target = steady();
     let (mut first, file) = access(engine, &["-p", &target.id().to_string()]);
     let mut first = first.spawn().unwrap();
-    let began = Instant::now();
-    while !std::fs::read(&file).is_ok_and(|text| !text.is_empty()) {
-        assert!(began.elapsed() < Duration::from_secs(10));
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until_it_has_begun(&file, Duration::from_secs(10));
     refused(&["-p", &target.id().to_string(), "-d", "1s"], &format!("already, by process {}", first.id()));
     first.kill().unwrap();
     first.wait().unwrap();
@@ -207,11 +222,7 @@ pub fn programs_are_followed_by_name(engine: &'static str) {
     };
     let (mut tracer, file) = access(engine, &["--exec", "wanted-prog"]);
     let mut tracer = tracer.spawn().unwrap();
-    let began = Instant::now();
-    while !std::fs::read(&file).is_ok_and(|text| !text.is_empty()) {
-        assert!(began.elapsed() < Duration::from_secs(20));
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until_it_has_begun(&file, Duration::from_secs(20));
     let mut followed = vec![run(&wanted)];
     let mut ignored = vec![run(&added), run(&other)];
     targets(&["add", "added-prog"]);
@@ -235,11 +246,7 @@ pub fn programs_are_followed_by_name(engine: &'static str) {
     targets(&["add", "mine-prog"]);
     let (mut killed, other_file) = access(engine, &["--exec", "wanted-prog"]);
     let mut killed = killed.spawn().unwrap();
-    let began = Instant::now();
-    while !std::fs::read(&other_file).is_ok_and(|text| !text.is_empty()) {
-        assert!(began.elapsed() < Duration::from_secs(20));
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until_it_has_begun(&other_file, Duration::from_secs(20));
     killed.kill().unwrap();
     killed.wait().unwrap();
     std::fs::remove_file(other_file).unwrap();

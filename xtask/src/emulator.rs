@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::archive::{Archive, Wanted};
+use crate::kernels::Processors;
 use crate::system;
 
 /// The oldest version whose software emulation has been seen to be sound for kernels that patch themselves.
@@ -62,7 +63,7 @@ impl Emulator {
     }
 
     /// A command that starts an empty machine with so much memory (MiB), and dies with the thread that starts it.
-    pub fn command(&self, memory: u32) -> Result<Command> {
+    pub fn command(&self, memory: u32, processors: Processors) -> Result<Command> {
         // setpriv becomes QEMU, so the process that is started is QEMU's own.
         let mut command = Command::new(system::program("setpriv")?);
         command.args(["--pdeathsig", "KILL"]).arg(&self.program);
@@ -75,7 +76,15 @@ impl Emulator {
             Accel::Kvm => ["-accel", "kvm", "-cpu", "host"],
             // Five-level page tables only cost time in emulation, and so do copies and fills by the byte, with one
             // instruction. SVM with nested paging: KVM works inside.
-            _ => ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-la57,-erms,-fsrm,+svm,+npt"],
+            _ => [
+                "-accel",
+                match processors {
+                    Processors::SideBySide => "tcg,thread=multi,tb-size=512",
+                    Processors::InTurn => "tcg,thread=single,tb-size=512",
+                },
+                "-cpu",
+                "max,-la57,-erms,-fsrm,+svm,+npt",
+            ],
         });
         Ok(command)
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -11,6 +11,9 @@ use crate::system::{self, Scratch};
 
 /// The package whose tests run in the machines.
 const PACKAGE: &str = "trapline";
+
+/// The test that runs programs compiled by itself, with `--fixture programs DIRECTORY`.
+const WITH_PROGRAMS: &str = "live";
 
 /// An executable that cargo built: a test, or trapline itself.
 #[derive(Debug, PartialEq)]
@@ -35,6 +38,11 @@ impl Built {
     /// The tests.
     pub fn tests(&self) -> impl Iterator<Item = &Executable> {
         self.executables.iter().filter(|executable| executable.is_test)
+    }
+
+    /// Where the programs are that the tests run beside themselves.
+    pub fn programs(&self) -> &Path {
+        self.copies.path()
     }
 
     /// Each executable's copy and its place.
@@ -73,6 +81,12 @@ pub fn build(names: &[String], release: bool) -> Result<Built> {
     );
     for (copy, place) in built.copies() {
         fs::copy(place, copy).with_context(|| format!("cannot copy {}", place.display()))?;
+    }
+    for test in built.tests().filter(|test| test.name == WITH_PROGRAMS) {
+        let mut compile = Command::new(&test.place);
+        compile.args(["--fixture", "programs"]).arg(built.programs());
+        let compiled = compile.current_dir(system::repository()).status()?;
+        ensure!(compiled.success(), "the programs that the tests run do not build");
     }
     Ok(built)
 }

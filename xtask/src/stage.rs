@@ -1,10 +1,10 @@
 //! The stage: which kernels, what runs there, how many at a time, and the summary.
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
+use std::panic::resume_unwind;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
@@ -15,7 +15,7 @@ use crate::boot::{self, Files, Machine};
 use crate::double;
 use crate::emulator::{self, Accel, Emulator};
 use crate::harness::{self, Built, Tally};
-use crate::kernels::{self, Kernel};
+use crate::kernels::{self, Kernel, Load};
 use crate::system::{self, quote};
 
 /// How long a kernel may take to show that it boots on KVM: as long as it needs under emulation.
@@ -48,7 +48,7 @@ pub struct Args {
     /// What executes the guest
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     accel: Accel,
-    /// Machines at a time
+    /// Machines at a time; of those that wait half of their time twice as many
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
     /// Seconds after which a kernel has failed
@@ -111,28 +111,22 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Runs every machine, `jobs` at a time; the reports are in the order of the machines.
+    /// Runs every machine, `jobs` at a time that compute; the reports are in the order of the machines.
     fn all(&self, machines: Vec<(&'static Kernel, Files)>) -> Vec<Report> {
-        let order: Vec<_> = machines.iter().map(|(kernel, _)| kernel.name).collect();
-        let waiting = Mutex::new(VecDeque::from(machines));
-        let reports = Mutex::new(Vec::new());
-        // A machine dies with the thread that started it, and each of these threads waits for its machines.
+        let room = Room::new(self.args.jobs.max(1) * Load::Full.halves());
         thread::scope(|scope| {
-            for _ in 0..self.args.jobs.max(1) {
-                scope.spawn(|| {
-                    loop {
-                        // A statement of its own, so that the lock is not held while the machine runs.
-                        let next = lock(&waiting).pop_front();
-                        let Some((kernel, files)) = next else { return };
-                        let report = self.one(kernel, &files);
-                        lock(&reports).push(report);
-                    }
-                });
-            }
-        });
-        let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
-        reports.sort_by_key(|report| order.iter().position(|name| *name == report.name));
-        reports
+            // A machine dies with the thread that started it, and each of these threads waits for its machine.
+            let run = |(kernel, files): (&'static Kernel, Files)| {
+                let place = room.enter(kernel.load.halves());
+                scope.spawn(move || {
+                    let report = self.one(kernel, &files);
+                    drop(place);
+                    report
+                })
+            };
+            let running: Vec<_> = machines.into_iter().map(run).collect();
+            running.into_iter().map(|it| it.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        })
     }
 
     /// Runs one machine. Whatever goes wrong is in the report: the other kernels are still to be run.
@@ -211,6 +205,8 @@ impl Stage<'_> {
             let [copy, place] = [&*copy, place].map(|path| quote(&path.display().to_string()));
             work += &format!("mkdir -p \"$(dirname {place})\" && cp {copy} {place} || exit\n");
         }
+        let programs = quote(&built.programs().display().to_string());
+        work += &format!("export TRAPLINE_PROGRAMS={programs}\n");
         for test in built.tests() {
             work += &format!("echo; echo {}\n", quote(&format!("tests of {}", test.name)));
             let mut words = vec![test.place.display().to_string()];
@@ -224,8 +220,42 @@ impl Stage<'_> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Room for machines, in halves of one that always computes.
+#[derive(Debug)]
+struct Room {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Room {
+    fn new(halves: usize) -> Self {
+        Self { free: Mutex::new(halves), freed: Condvar::new() }
+    }
+
+    /// Waits until there is so much, and takes it.
+    fn enter(&self, halves: usize) -> Place<'_> {
+        let free = self.freed.wait_while(self.lock(), |free| *free < halves);
+        *free.unwrap_or_else(PoisonError::into_inner) -= halves;
+        Place { room: self, halves }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A part of the room, until it is dropped.
+#[derive(Debug)]
+struct Place<'a> {
+    room: &'a Room,
+    halves: usize,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        *self.room.lock() += self.halves;
+        self.room.freed.notify_all();
+    }
 }
 
 fn show(kernel: &Kernel, line: &str) {
@@ -322,6 +352,23 @@ fn summary(reports: &[Report], command: bool) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_is_given_to_one_after_the_other() {
+        let room = Room::new(Load::Full.halves());
+        let half = room.enter(Load::Half.halves());
+        let (entered, next) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let _place = room.enter(Load::Full.halves());
+                entered.send(()).unwrap();
+            });
+            assert!(next.recv_timeout(Duration::from_millis(50)).is_err(), "there is only half of a place");
+            drop(half);
+            next.recv().unwrap();
+        });
+        assert_eq!(*room.lock(), 2);
+    }
 
     #[test]
     fn last_words_start_shortly_before_the_trouble() {
