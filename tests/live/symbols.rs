@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use crate::access::{Run, access};
-use crate::run::{Place, place, trapline, u};
+use crate::run::{trapline, u};
 
 /// Every access to the memory that is touched names the function that touched it.
 pub fn the_function_of_each_access(engine: &'static str) {
@@ -67,9 +67,7 @@ pub fn of_programs_that_came_and_went(engine: &'static str) {
 /// In the lines for people: the function, and what is mapped at the address.
 pub fn the_lines_have_them(engine: &'static str) {
     let own = env!("CARGO_BIN_EXE_trapline");
-    // What is mapped where something else was before is known a moment later, under emulation a longer one.
-    let delay = if place() == Place::Vm { "3s" } else { "700ms" };
-    let touch = ["workload", "touch", "--on", "file", "--pages", "3", "--rounds", "1", "--delay", delay];
+    let touch = ["workload", "touch", "--on", "file", "--pages", "3", "--rounds", "1"];
     let run = |symbols: &[&str]| {
         let command = [&["access", "--reset", engine], symbols, &["--", own], &touch].concat();
         let output = trapline().args(command).output().unwrap();

@@ -154,11 +154,12 @@ impl Access {
             }
             for mut space in taken {
                 space.learn(balance.as_ref());
-                let maps = Maps::read(space.pid).with_context(|| format!("process {} has ended", space.pid));
+                let (maps, read_ns) = Target::read(space.pid);
+                let maps = maps.with_context(|| format!("process {} has ended", space.pid));
                 let maps = maps.map_err(OpenError::Other)?;
                 let of = space.cover(&maps);
                 coverage.add(&of);
-                let mut target = Target::new(space.pid, maps);
+                let mut target = Target::new(space.pid, maps, read_ns);
                 space.pages(&target.maps, |addr| {
                     target.pages.insert(addr);
                 });
@@ -203,7 +204,8 @@ impl Access {
         match life.what {
             probes::Begin::Fork => {
                 let parent = self.targets.get(&life.parent);
-                let target = parent.map_or_else(|| Target::new(pid, Maps::default()), |p| p.child(pid));
+                let target =
+                    parent.map_or_else(|| Target::new(pid, Maps::default(), (0, 0)), |p| p.child(pid));
                 self.targets.insert(pid, target.named(&life.comm));
                 // In its parent's memory it has nothing of its own that could be reset.
                 if !life.borrows {
@@ -211,7 +213,8 @@ impl Access {
                 }
             }
             probes::Begin::Exec => {
-                let mut target = Target::new(pid, Maps::read(pid).unwrap_or_default()).named(&life.comm);
+                let (maps, read_ns) = Target::read(pid);
+                let mut target = Target::new(pid, maps.unwrap_or_default(), read_ns).named(&life.comm);
                 if let Some(before) = self.targets.remove(&pid) {
                     target.tally = before.tally;
                 }
@@ -273,7 +276,7 @@ impl Access {
             return Ok(());
         };
         let Some(target) = self.targets.get_mut(&sighting.pid) else { return Ok(()) };
-        if target.notice(addr, sighting.way) {
+        if target.notice(sighting, addr) {
             self.rounds.tell(Order::Look(sighting.pid));
         }
         let absent_is_new = !self.engine.hides_pages();

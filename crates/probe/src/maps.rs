@@ -1,7 +1,8 @@
 //! What a process has mapped, from /proc/PID/maps.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 
 /// The end of the part of the address space that programs have.
 pub(crate) const USER_END: u64 = 0x7fff_ffff_f000;
@@ -76,7 +77,13 @@ impl Maps {
     /// # Errors
     /// When there is no such process.
     pub(crate) fn read(pid: u32) -> io::Result<Self> {
-        let bytes = fs::read(format!("/proc/{pid}/maps"))?;
+        let mut file = File::open(format!("/proc/{pid}/maps"))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        // Of one that ended meanwhile only the first ones were told.
+        if file.read_at(&mut [0], 0)? == 0 {
+            return Ok(Self::default());
+        }
         Ok(Self::parse(&String::from_utf8_lossy(&bytes)))
     }
 

@@ -111,6 +111,14 @@ pub(crate) fn fault_once() -> Result<u64, Errno> {
     }
 }
 
+/// The running kernel's version: its first two numbers, each 0 if it does not say.
+pub(crate) fn kernel_version() -> (u32, u32) {
+    let release = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned());
+    let release = release.unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// The first item of a stream that starts now.
 pub(crate) fn header(
     tool: &'static str,

@@ -1,8 +1,9 @@
 //! A set of pages: a bit each.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 /// Pages that share an entry: 2 MiB of memory.
 const TOGETHER: u64 = 512;
 
@@ -20,23 +21,27 @@ impl Pages {
         new
     }
 
-    /// Forgets the page of an address.
-    pub(crate) fn remove(&mut self, addr: u64) {
-        let (at, word, bit) = place(addr);
-        if let Some(words) = self.0.get_mut(&at) {
-            words[word] &= !bit;
-        }
-    }
-
     /// Forgets the pages from `start` to `end`.
     pub(crate) fn forget(&mut self, start: u64, end: u64) {
         let (first, last) = (start / PAGE, end / PAGE);
-        self.0.retain(|&at, words| {
+        let forget = |at: u64, words: &mut [u64; 8]| {
             for page in (at * TOGETHER).max(first)..((at + 1) * TOGETHER).min(last) {
                 words[(page % TOGETHER / 64) as usize] &= !(1 << (page % 64));
             }
-            words.iter().any(|&word| word != 0)
-        });
+            words.iter().all(|&word| word == 0)
+        };
+        let entries = first / TOGETHER..last.div_ceil(TOGETHER);
+        if entries.end - entries.start > self.0.len() as u64 {
+            self.0.retain(|&at, words| !forget(at, words));
+            return;
+        }
+        for at in entries {
+            if let Entry::Occupied(mut entry) = self.0.entry(at)
+                && forget(at, entry.get_mut())
+            {
+                entry.remove();
+            }
+        }
     }
 }
 
@@ -55,8 +60,9 @@ mod tests {
         let mut pages = Pages::default();
         assert!(pages.insert(0x7fff_1234_5678));
         assert!(!pages.insert(0x7fff_1234_5fff));
-        pages.remove(0x7fff_1234_5001);
-        assert!(pages.insert(0x7fff_1234_5678), "removed");
+        pages.forget(0x7fff_1234_5000, 0x7fff_1234_6000);
+        assert!(pages.0.is_empty());
+        assert!(pages.insert(0x7fff_1234_5678));
         assert!(pages.insert(0x7fff_1234_6000));
         pages.forget(0x7fff_1234_6000, 0x7fff_1234_7000);
         assert!(!pages.insert(0x7fff_1234_5000));

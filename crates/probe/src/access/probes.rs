@@ -67,6 +67,26 @@ impl Sighting {
     pub(crate) fn inode(&self) -> Option<u64> {
         inode_number(&self.memory)
     }
+
+    /// One in a file of that number, of which no more is told.
+    #[cfg(test)]
+    pub(crate) fn of_inode(time_ns: u64, way: Way, inode: u64) -> Self {
+        Self {
+            time_ns,
+            pid: 1,
+            tid: 1,
+            comm: String::new(),
+            cpu: 0,
+            way: Some(way),
+            ip: None,
+            addr: None,
+            page: Held::Unknown,
+            memory: FaultsGroupKey { word: [u64::from(abi::AREA_FILE) << 32 | 8 << 20, inode, 0, 1] },
+            offset: None,
+            latency_ns: 0,
+            count: 1,
+        }
+    }
 }
 
 /// How a process's memory begins or ends.

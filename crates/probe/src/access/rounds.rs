@@ -343,7 +343,10 @@ impl Resetter {
                 continue;
             }
             let began = Instant::now();
-            if let Ok(maps) = Maps::read(watched.space.pid) {
+            // Of one that has just ended stays known what it had.
+            if let Ok(maps) = Maps::read(watched.space.pid)
+                && !maps.is_empty()
+            {
                 watched.unseen = watched.space.cover(&maps).unseen_bytes();
             }
             watched.look = false;

@@ -10,6 +10,7 @@ use trapline_model::access::Coverage;
 
 use super::injector::Injector;
 use super::numa::{Balance, Scanned};
+use super::pages::PAGE;
 use super::sight::Sight;
 use super::stretch::{self, Taken};
 use super::uffd::{self, Features, Mode, Uffd};
@@ -222,7 +223,6 @@ impl Space {
 
     /// Calls `present` with the address of each page that the process has in memory or in swap.
     pub(crate) fn pages(&self, maps: &Maps, mut present: impl FnMut(u64)) {
-        const PAGE: u64 = 4096;
         const PRESENT_OR_SWAPPED: u64 = 3 << 62;
         let mut entries = vec![0u8; 64 << 10];
         for mapping in maps.of_the_program() {

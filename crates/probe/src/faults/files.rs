@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 use bytemuck::pod_read_unaligned;
@@ -9,6 +10,7 @@ use trapline_model::faults::File;
 
 use crate::abi::{self, FaultsGroupKey, FaultsName};
 use crate::elements::Elements;
+use crate::system;
 use crate::variant::Attached;
 
 const RECORD: usize = size_of::<FaultsGroupKey>() + size_of::<FaultsName>();
@@ -70,19 +72,26 @@ fn has_inode(key: &FaultsGroupKey) -> bool {
     key.word[3] != 0
 }
 
-/// The number of what is mapped there as /proc/PID/maps has it: 0 for memory without a file. Nothing if it was not seen, or
-/// is shared memory that was given no name, whose inode the kernel half does not tell.
+/// The number of what is mapped there as /proc/PID/maps has it: 0 for memory without a file. Nothing if it was not seen, is
+/// shared memory that was given no name, whose inode the kernel half does not tell, or may be a file of an overlay: that
+/// list had the file beneath it up to 6.7 (3efdc78fdc21), and another number.
 pub(crate) fn inode_number(key: &FaultsGroupKey) -> Option<u64> {
+    static SHOWS_FILES_BENEATH: LazyLock<bool> = LazyLock::new(|| system::kernel_version() < (6, 8));
     match area(key) {
         abi::AREA_ANON | abi::AREA_HEAP | abi::AREA_STACK | abi::AREA_SPECIAL => Some(0),
+        abi::AREA_FILE if device(key).0 == 0 && *SHOWS_FILES_BENEATH => None,
         _ => has_inode(key).then_some(key.word[1]),
     }
 }
 
-fn file(key: &FaultsGroupKey, name: Option<String>) -> File {
-    // The kernel's own encoding of a device number.
+/// The number of the device of a file, in the kernel's own encoding; what is not on a disk has no major one.
+fn device(key: &FaultsGroupKey) -> (u32, u32) {
     let device = key.word[0] as u32;
-    let (major, minor) = (device >> 20, device & 0xf_ffff);
+    (device >> 20, device & 0xf_ffff)
+}
+
+fn file(key: &FaultsGroupKey, name: Option<String>) -> File {
+    let (major, minor) = device(key);
     let area = area(key);
     let is_inode = has_inode(key);
     let path = match (area, name) {
@@ -173,7 +182,7 @@ mod tests {
         assert_eq!(inode_number(&key(abi::AREA_SHMEM, 0, 0, 0)), None);
         assert_eq!(inode_number(&key(abi::AREA_HEAP, 0, 0, 0)), Some(0));
         assert_eq!(inode_number(&FaultsGroupKey::zeroed()), None);
-        assert_eq!(inode_number(&key(abi::AREA_FILE, 1, 42, 0xffff_8880)), Some(42));
+        assert_eq!(inode_number(&key(abi::AREA_FILE, 8 << 20, 42, 0xffff_8880)), Some(42));
         let first = file(&key(abi::AREA_SHMEM, 1, 0, 0xffff_8880), Some("[shmem] SYSV00000000".into()));
         assert_eq!((&*first.path, first.inode), ("[shmem] SYSV00000000", Some((0, 1, 0))));
     }
