@@ -6,7 +6,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use crate::frame::as_nobody;
-use crate::run::{Place, faults, is_younger, lines, place, trapline};
+use crate::run::{Place, doctor, faults, is_younger, lines, place, trapline};
 
 pub fn one_line(output: &Output, status: i32, holds: &str) {
     let error = String::from_utf8_lossy(&output.stderr);
@@ -58,7 +58,7 @@ pub fn a_stuck_reader(_: &'static str) {
 
 /// Each variant that it calls working works, each that it refuses is refused when asked for, with the same reason.
 pub fn the_doctor_tells_the_truth(_: &'static str) {
-    let output = trapline().args(["doctor", "--format", "jsonl"]).output().unwrap();
+    let output = doctor();
     let rows: Vec<_> = lines(&output.stdout).into_iter().filter(|line| line["type"] == "row").collect();
     let of = |tool: &str| rows.iter().filter(|row| row["tool"] == tool).cloned().collect::<Vec<_>>();
     let header = &lines(&output.stdout)[0];

@@ -13,7 +13,7 @@ use crate::fixture::cold_file;
 use crate::frame::as_nobody;
 use crate::refuse::one_line;
 use crate::run::{
-    Beside, Place, Said, faults, fixture, lines, parent_of_all, place, runs, spawn, sum, trapline, u,
+    Beside, Place, Said, doctor, faults, fixture, lines, parent_of_all, place, runs, spawn, sum, trapline, u,
 };
 
 const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
@@ -242,8 +242,8 @@ pub fn the_doctor_has_tried_it(variant: &'static str) {
         command.args(["doctor", "--format", "jsonl"]);
         command
     };
-    for output in [asked().output().unwrap(), as_nobody(&mut asked())] {
-        assert_eq!(row(&output)["attaches"], "yes");
+    for output in [doctor(), &as_nobody(&mut asked())] {
+        assert_eq!(row(output)["attaches"], "yes");
     }
     let all = [(libc::EPERM, "EPERM", "seccomp profile"), (libc::ENOSYS, "ENOSYS", "a container hides them")];
     // That is the same on every kernel, as is the table, and a doctor takes seconds under emulation.

@@ -160,7 +160,6 @@ impl Source {
 
 /// Why this variant of the tool that the test's name begins with cannot be tested, if it cannot.
 pub fn missing(name: &str, variant: &str) -> Option<String> {
-    static DOCTOR: OnceLock<Vec<Value>> = OnceLock::new();
     let tool = name.split("::").next();
     // Whatever is chosen is there; and without a driver of SGX there is nothing to attach to, but it comes with the test.
     if variant == "auto" || tool == Some("sgx") {
@@ -170,12 +169,16 @@ pub fn missing(name: &str, variant: &str) -> Option<String> {
     if place() == Place::Vm && !is_younger(variant) {
         return None;
     }
-    let doctor = DOCTOR.get_or_init(|| {
-        let out = trapline().args(["doctor", "--format", "jsonl"]).output().unwrap();
-        lines(&out.stdout).into_iter().filter(|line| line["attaches"] == "no").collect()
-    });
-    let refused = doctor.iter().find(|row| row["tool"].as_str() == tool && row["variant"] == variant)?;
-    Some(format!("the variant does not attach: {}", refused["error"].as_str().unwrap_or_default()))
+    let is_it = |row: &Value| row["tool"].as_str() == tool && row["variant"] == variant;
+    let row = lines(&doctor().stdout).into_iter().find(is_it)?;
+    let why = || format!("the variant does not attach: {}", row["error"].as_str().unwrap_or_default());
+    (row["attaches"] == "no").then(why)
+}
+
+/// What the doctor said in JSON lines when it was asked first: it takes seconds under emulation.
+pub fn doctor() -> &'static Output {
+    static SAID: OnceLock<Output> = OnceLock::new();
+    SAID.get_or_init(|| trapline().args(["doctor", "--format", "jsonl"]).output().unwrap())
 }
 
 /// Whether a variant came to Linux after the running kernel, so that it need not be there.

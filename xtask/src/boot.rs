@@ -211,7 +211,7 @@ impl Machine<'_> {
 
     /// QEMU with this machine's devices, but for the one that we talk to it by.
     fn command(&self, scratch: &Path) -> Result<Command> {
-        let mut command = self.emulator.command(self.memory, self.kernel.processors)?;
+        let mut command = self.emulator.command(self.memory, self.kernel.processors, self.kernel.nice)?;
         command.arg("-kernel").arg(&self.files.image).arg("-initrd").arg(scratch.join("initramfs"));
         command.args(["-append", format!("{COMMAND_LINE} {} {}", self.kernel.append, self.append).trim()]);
         let log = kernel_log(self.kernel)?;

@@ -23,6 +23,8 @@ pub struct Kernel {
     pub load: Load,
     /// How software emulation has its processors run.
     pub processors: Processors,
+    /// How far it stands back behind the others, as nice(1) has it.
+    pub nice: u8,
 }
 
 /// What share of its time a machine's tests compute; the rest they wait.
@@ -66,8 +68,8 @@ pub enum Processors {
 /// quarter of an hour.
 ///
 /// Of faults there is one machine whose processors run side by side. So do those of sgx, whose tests take half as long
-/// again in turns, and of access, where the tracer must not take its target's time: beside those of sgx its rounds come
-/// too late.
+/// again in turns, and of access, where the tracer must not take its target's time. Rounds of resets that come late are
+/// measured again, so the machines of access go before the others.
 pub const KERNELS: &[Kernel] = &[
     Kernel { name: "6.1", packages: DEBIAN_6_1, tests: &["faults::"], processors: InTurn, ..USUAL },
     Kernel { name: "6.12", packages: DEBIAN_6_12, tests: &["faults::"], ..USUAL },
@@ -76,9 +78,9 @@ pub const KERNELS: &[Kernel] = &[
     Kernel { name: "7.3-sgx", packages: SPLIT_7_3, tests: SGX_KERNEL, load: Load::Half, ..USUAL },
     Kernel { name: "6.1-sgx", packages: DEBIAN_6_1, tests: SGX_KERNEL, load: Load::Half, ..USUAL },
     Kernel { name: "6.12-kvm", packages: DEBIAN_6_12, tests: &["kvm::"], processors: InTurn, ..USUAL },
-    Kernel { name: "7.3-access", packages: SPLIT_7_3, tests: ACCESS_7_3, ..USUAL },
-    Kernel { name: "6.1-access", packages: DEBIAN_6_1, tests: ACCESS_6_1, ..USUAL },
-    Kernel { name: "6.12-access", packages: DEBIAN_6_12, tests: ACCESS_6_12, ..USUAL },
+    Kernel { name: "7.3-access", packages: SPLIT_7_3, tests: ACCESS_7_3, nice: 0, ..USUAL },
+    Kernel { name: "6.1-access", packages: DEBIAN_6_1, tests: ACCESS_6_1, nice: 0, ..USUAL },
+    Kernel { name: "6.12-access", packages: DEBIAN_6_12, tests: ACCESS_6_12, nice: 0, ..USUAL },
     Kernel { name: "6.1-kvm", packages: DEBIAN_6_1, tests: &["kvm::counts"], processors: InTurn, ..USUAL },
     Kernel { name: "7.3-kvm", packages: SPLIT_7_3, tests: &["kvm::counts"], processors: InTurn, ..USUAL },
     Kernel { name: "6.12-ftrace", packages: DEBIAN_6_12, tests: &["the_function_tracer"], ..USUAL },
@@ -98,8 +100,15 @@ pub const KERNELS: &[Kernel] = &[
     },
 ];
 
-const USUAL: Kernel =
-    Kernel { name: "", packages: &[], append: "", tests: &[], load: Load::Full, processors: SideBySide };
+const USUAL: Kernel = Kernel {
+    name: "",
+    packages: &[],
+    append: "",
+    tests: &[],
+    load: Load::Full,
+    processors: SideBySide,
+    nice: 5,
+};
 
 const DEBIAN_6_1: &[&str] = &["linux-image-6.1.*-amd64"];
 

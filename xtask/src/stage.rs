@@ -79,26 +79,28 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let chosen = kernels::choose(&names)?;
     ensure!(args.shell.is_none() || std::io::stdin().is_terminal(), "--shell needs a terminal");
     let mut archive = Archive::new(args.update);
-    let mut machines = Vec::new();
-    for &kernel in &chosen {
-        machines.push((kernel, Files::get(kernel, &mut archive)?));
-    }
-    // Built outside: inside it would take as long as everything else.
-    for (_, files) in &machines {
-        double::build(files, &mut archive)?;
-    }
-    let emulator = emulator::decide(args.accel, &mut archive, |kvm| boots(kvm, args.memory, &machines))?;
-    if let (Some(_), Some((kernel, files))) = (&args.shell, machines.first()) {
-        let Args { append, memory, .. } = args;
-        let machine = Machine { emulator: &emulator, kernel, files, append, memory: *memory };
+    let kernel = *chosen.first().context("there is no kernel")?;
+    let files = prepare(kernel, &mut archive)?;
+    let Args { append, memory, .. } = args;
+    let emulator = emulator::decide(args.accel, &mut archive, |kvm| boots(kvm, *memory, kernel, &files))?;
+    if args.shell.is_some() {
+        let machine = Machine { emulator: &emulator, kernel, files: &files, append, memory: *memory };
         eprintln!("xtask: booting {}; leave the shell to shut it down", kernel.name);
-        machine.shell(&(environment(files, kernel, args) + &terminal() + "exec bash\n"))?;
+        machine.shell(&(environment(&files, kernel, args) + &terminal() + "exec bash\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let built = if args.run.is_some() { None } else { Some(harness::build(&args.tests, args.release)?) };
     let stage = Stage { args, emulator, built };
-    let results = stage.all(machines);
+    let results = stage.all(&chosen, &mut archive);
     Ok(summary(&results, args.run.is_some()))
+}
+
+/// Sees to it that there is what a machine needs. The module is built outside: inside it would take as long as everything
+/// else.
+fn prepare(kernel: &Kernel, archive: &mut Archive) -> Result<Files> {
+    let files = Files::get(kernel, archive)?;
+    double::build(&files, archive)?;
+    Ok(files)
 }
 
 /// What every machine of this run shares.
@@ -112,25 +114,27 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     /// Runs every machine, `jobs` at a time that compute; the reports are in the order of the machines.
-    fn all(&self, machines: Vec<(&'static Kernel, Files)>) -> Vec<Report> {
+    fn all(&self, kernels: &[&'static Kernel], archive: &mut Archive) -> Vec<Report> {
         let room = Room::new(self.args.jobs.max(1) * Load::Full.halves());
         thread::scope(|scope| {
             // A machine dies with the thread that started it, and each of these threads waits for its machine.
-            let run = |(kernel, files): (&'static Kernel, Files)| {
+            let run = |&kernel: &&'static Kernel| {
+                // While those before it run.
+                let files = prepare(kernel, archive);
                 let place = room.enter(kernel.load.halves());
                 scope.spawn(move || {
-                    let report = self.one(kernel, &files);
+                    let report = self.one(kernel, files);
                     drop(place);
                     report
                 })
             };
-            let running: Vec<_> = machines.into_iter().map(run).collect();
+            let running: Vec<_> = kernels.iter().map(run).collect();
             running.into_iter().map(|it| it.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
         })
     }
 
     /// Runs one machine. Whatever goes wrong is in the report: the other kernels are still to be run.
-    fn one(&self, kernel: &'static Kernel, files: &Files) -> Report {
+    fn one(&self, kernel: &'static Kernel, files: Result<Files>) -> Report {
         let started = Instant::now();
         let mut report = Report {
             name: kernel.name,
@@ -140,7 +144,7 @@ impl Stage<'_> {
             code: 0,
             problem: None,
         };
-        if let Err(error) = self.watch(kernel, files, &mut report) {
+        if let Err(error) = files.and_then(|files| self.watch(kernel, &files, &mut report)) {
             report.problem = Some(format!("{error:#}"));
         }
         if report.problem.is_some() && report.tally.failed == 0 {
@@ -264,8 +268,7 @@ fn show(kernel: &Kernel, line: &str) {
 }
 
 /// Whether the first of the kernels boots on this machine's KVM.
-fn boots(kvm: &Emulator, memory: u32, machines: &[(&'static Kernel, Files)]) -> Result<()> {
-    let Some((kernel, files)) = machines.first() else { return Ok(()) };
+fn boots(kvm: &Emulator, memory: u32, kernel: &Kernel, files: &Files) -> Result<()> {
     let end =
         Machine { emulator: kvm, kernel, files, append: "", memory }.run("true\n", KVM_LIMIT, |_| ())?;
     end.died.map_or(Ok(()), |reason| {
