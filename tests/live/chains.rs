@@ -141,7 +141,9 @@ pub fn on_demand() {
             return;
         }
         answer.clear();
-        all(&mut answer);
+        if line.trim().is_empty() {
+            all(&mut answer);
+        }
         let (major, minor) = rusage(libc::RUSAGE_THREAD);
         writeln!(answer, r#"{{"type":"truth","what":"thread","major":{major},"minor":{minor}}}"#).unwrap();
         stdout.write_all(&answer).unwrap();
