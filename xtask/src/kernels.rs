@@ -58,7 +58,7 @@ pub enum Processors {
 }
 
 /// Every machine of the stage, in the order in which they start: those that compute longest first, so that two at a time
-/// end at the same time; those of access while 7.3 counts faults, for beside each other their rounds come late.
+/// end at the same time.
 ///
 /// Faults, SGX and KVM have machines of their own, for what one test loads or switches off is not there for the next;
 /// so has the test that switches the function tracer off: what it leaves behind, kernels before 7.3 attach no probe to
@@ -74,13 +74,13 @@ pub const KERNELS: &[Kernel] = &[
     Kernel { name: "6.1", packages: DEBIAN_6_1, tests: &["faults::"], processors: InTurn, ..USUAL },
     Kernel { name: "6.12", packages: DEBIAN_6_12, tests: &["faults::"], ..USUAL },
     Kernel { name: "7.3", packages: SPLIT_7_3, tests: &["faults::"], processors: InTurn, ..USUAL },
-    Kernel { name: "7.3-access", packages: SPLIT_7_3, tests: ACCESS_7_3, nice: 0, ..USUAL },
-    Kernel { name: "6.1-access", packages: DEBIAN_6_1, tests: ACCESS_6_1, nice: 0, ..USUAL },
-    Kernel { name: "6.12-access", packages: DEBIAN_6_12, tests: ACCESS_6_12, nice: 0, ..USUAL },
     Kernel { name: "6.12-sgx", packages: DEBIAN_6_12, tests: &["sgx::"], load: Load::Half, ..USUAL },
     Kernel { name: "7.3-sgx", packages: SPLIT_7_3, tests: SGX_KERNEL, load: Load::Half, ..USUAL },
     Kernel { name: "6.1-sgx", packages: DEBIAN_6_1, tests: SGX_KERNEL, load: Load::Half, ..USUAL },
     Kernel { name: "6.12-kvm", packages: DEBIAN_6_12, tests: &["kvm::"], processors: InTurn, ..USUAL },
+    Kernel { name: "7.3-access", packages: SPLIT_7_3, tests: ACCESS_7_3, nice: 0, ..USUAL },
+    Kernel { name: "6.1-access", packages: DEBIAN_6_1, tests: ACCESS_6_1, nice: 0, ..USUAL },
+    Kernel { name: "6.12-access", packages: DEBIAN_6_12, tests: ACCESS_6_12, nice: 0, ..USUAL },
     Kernel { name: "6.1-kvm", packages: DEBIAN_6_1, tests: &["kvm::counts"], processors: InTurn, ..USUAL },
     Kernel { name: "7.3-kvm", packages: SPLIT_7_3, tests: &["kvm::counts"], processors: InTurn, ..USUAL },
     Kernel { name: "6.12-ftrace", packages: DEBIAN_6_12, tests: &["the_function_tracer"], ..USUAL },
@@ -107,7 +107,7 @@ const USUAL: Kernel = Kernel {
     tests: &[],
     load: Load::Full,
     processors: SideBySide,
-    nice: 5,
+    nice: 10,
 };
 
 const DEBIAN_6_1: &[&str] = &["linux-image-6.1.*-amd64"];
