@@ -53,6 +53,22 @@ impl OnDemand {
         (u(&told["major"]), u(&told["minor"]))
     }
 
+    /// What is said by a tracer of its pid while it goes through its chains: all rows together are what getrusage counted.
+    pub fn traced(mut self, tracer: impl FnOnce(&str) -> Command, sees_kernel: bool) -> Said {
+        self.ask();
+        let before = self.faults();
+        let tracer = Beside::start(tracer(&self.pid()));
+        let truth = self.ask();
+        std::thread::sleep(std::time::Duration::from_millis(120));
+        let said = tracer.interrupt();
+        let now = self.faults();
+        let told = sum(&said.totals, |_| true);
+        assert_eq!(told, (now.0 - before.0, now.1 - before.1), "{truth:?} {:#?} {}", said.totals, said.end);
+        assert_eq!(sum(&said.rows, |_| true), told);
+        assert_truth(&said, &truth, sees_kernel);
+        said
+    }
+
     fn answers(&mut self, question: &str, lines: usize) -> Vec<Value> {
         writeln!(self.to, "{question}").unwrap();
         let lines = self.out.by_ref().take(lines);
@@ -118,18 +134,8 @@ pub fn a_command(variant: &'static str) {
 
 /// A process that was there before: all rows together are what getrusage counted.
 pub fn a_running_process(variant: &'static str) {
-    let mut chains = OnDemand::of(spawn(&fixture("chains-on-demand")));
-    chains.ask();
-    let before = chains.faults();
-    let options = ["--by", "stack", "-i", "50ms", "-p", &chains.pid()];
-    let trapline = Beside::start(faults(variant, &options));
-    let after = chains.ask();
-    std::thread::sleep(std::time::Duration::from_millis(120));
-    let said = trapline.interrupt();
-    let now = chains.faults();
-    assert_eq!(sum(&said.totals, |_| true), (now.0 - before.0, now.1 - before.1));
-    assert_eq!(sum(&said.rows, |_| true), sum(&said.totals, |_| true));
-    assert_truth(&said, &after, true);
+    let chains = OnDemand::of(spawn(&fixture("chains-on-demand")));
+    chains.traced(|pid| faults(variant, &["--by", "stack", "-i", "50ms", "-p", pid]), true);
 }
 
 /// Counts are exact whichever stacks are taken.

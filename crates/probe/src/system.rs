@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -163,6 +164,12 @@ pub(crate) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
 /// Whether threads are preempted inside the kernel: `full`, or `lazy` at the latest with the next tick. Nothing if that
 /// is not to be seen: a kernel that can be told so at its boot, without debugfs.
 pub(crate) fn preempts_itself() -> Option<bool> {
+    static ANSWER: OnceLock<Option<bool>> = OnceLock::new();
+    // What is loaded and how it is configured must not go by different answers.
+    *ANSWER.get_or_init(read_preemption)
+}
+
+fn read_preemption() -> Option<bool> {
     let mode = fs::read_to_string("/sys/kernel/debug/sched/preempt").unwrap_or_default();
     if mode.contains('(') {
         return Some(mode.contains("(full)") || mode.contains("(lazy)"));

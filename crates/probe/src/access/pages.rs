@@ -14,8 +14,9 @@ pub(crate) struct Pages(HashMap<u64, [u64; 8]>);
 impl Pages {
     /// Adds the page of an address. Tells whether it is new.
     pub(crate) fn insert(&mut self, addr: u64) -> bool {
-        let (at, word, bit) = place(addr);
-        let words = self.0.entry(at).or_default();
+        let page = addr / PAGE;
+        let (word, bit) = ((page % TOGETHER / 64) as usize, 1 << (page % 64));
+        let words = self.0.entry(page / TOGETHER).or_default();
         let new = words[word] & bit == 0;
         words[word] |= bit;
         new
@@ -43,12 +44,6 @@ impl Pages {
             }
         }
     }
-}
-
-/// Where the page of an address is kept: its entry, the word in that, and the bit.
-fn place(addr: u64) -> (u64, usize, u64) {
-    let page = addr / PAGE;
-    (page / TOGETHER, (page % TOGETHER / 64) as usize, 1 << (page % 64))
 }
 
 #[cfg(test)]

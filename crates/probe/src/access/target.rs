@@ -137,7 +137,7 @@ impl Target {
     /// is not there may have been accessed before; else it has not.
     pub(crate) fn is_first(&mut self, sighting: &Sighting, addr: u64, absent_is_new: bool) -> bool {
         let is_late = self.is_late(sighting);
-        let was_there = is_late && find(&self.maps_before, addr, sighting.inode()).is_some();
+        let was_there = self.mapping_before(sighting, addr).is_some();
         let is_there = find(&self.maps, addr, sighting.inode()).is_some();
         if !is_late || is_there && !was_there {
             self.gone.drain(..).for_each(|(start, end)| self.pages.forget(start, end));
@@ -177,9 +177,12 @@ impl Target {
 
     /// The mapping that was accessed, if it is known.
     fn mapping(&self, sighting: &Sighting, addr: u64) -> Option<&Mapping> {
-        let before =
-            self.is_late(sighting).then(|| find(&self.maps_before, addr, sighting.inode())).flatten();
-        before.or_else(|| find(&self.maps, addr, sighting.inode()))
+        self.mapping_before(sighting, addr).or_else(|| find(&self.maps, addr, sighting.inode()))
+    }
+
+    /// The same of the reading before, if it can have been that.
+    fn mapping_before(&self, sighting: &Sighting, addr: u64) -> Option<&Mapping> {
+        if self.is_late(sighting) { find(&self.maps_before, addr, sighting.inode()) } else { None }
     }
 
     /// Whether the mappings had not been read when an access came, and may have been those of the reading before.
