@@ -57,6 +57,18 @@ static __always_inline struct path *path_as_opened(struct file *file)
 	return of_mount && of_mount == BPF_CORE_READ(path, dentry, d_sb) ? path : &file->f_path;
 }
 
+/* In a program at both ends of a function: this is the return. 7.0 gave the function an argument (`bpftool btf dump`).
+ */
+extern bool bpf_session_is_return(void) __ksym __weak;
+extern bool bpf_session_is_return___told(void *ctx) __ksym __weak;
+
+static __always_inline bool session_returns(void *ctx)
+{
+	if (bpf_ksym_exists(bpf_session_is_return___told))
+		return bpf_session_is_return___told(ctx);
+	return bpf_session_is_return();
+}
+
 /* Somebody looks after this memory by userfaultfd: a kernel option, without which there is nothing in the field. */
 static __always_inline bool vma_is_watched(struct vm_area_struct *vma)
 {

@@ -52,7 +52,7 @@ static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task
 	if (!ASKED(group))
 		stats_time(&t->row.stats, major, ns, config.minor_weight, control.epoch, false);
 	if (each_matters() && unseen(t, task, major, !major)) {
-		if (config.verbose)
+		if (ASKED(verbose))
 			send(t, task, 1, major, ns, facts, true);
 		group_fault(ctx, t, task, major, ns, facts);
 	}
@@ -107,14 +107,14 @@ int BPF_PROG(fault_failed, int sig, struct kernel_siginfo *info, struct task_str
 	t = wanted_thread(task);
 	if (!t)
 		return 0;
-	if (config.verbose && !unseen(t, task, 0, 0))
+	if (ASKED(verbose) && !unseen(t, task, 0, 0))
 		return 0;
 	t->open_ns = 0;
 	t->open_addr = task->thread.cr2;
 	fault_is(t, user_ip(task), error_rw(task->thread.error_code),
 		 task->thread.error_code & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
 	facts = FAULTS_FACTS(0, 0, FAULTS_ALSO_SIGNAL);
-	if (config.verbose)
+	if (ASKED(verbose))
 		send(t, task, 1, FAULTS_FAILED, FAULTS_NONE, facts, true);
 	group_failed(facts);
 	return 0;
@@ -135,7 +135,7 @@ static __always_inline int exception(unsigned long addr, struct pt_regs *regs, u
 		return 0;
 	if (ASKED(cause))
 		cause_begins(t, task, task->mm, addr, error & PF_WRITE);
-	if (config.verbose)
+	if (ASKED(verbose))
 		fault_is(t, regs->ip, error_rw(error), error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
 	t->open_in_kernel = in_kernel;
 	fault_begins(t, addr);
@@ -215,7 +215,7 @@ static __always_inline int handling(struct vm_area_struct *vma, unsigned long ad
 		unseen(t, task, 0, 0);
 	else
 		catch_up(t, task);
-	if (config.verbose)
+	if (ASKED(verbose))
 		fault_is(t, regs ? BPF_PROBE_READ(regs, ip) : FAULTS_NONE,
 			 flags & FAULT_FLAG_INSTRUCTION ? FAULTS_EXEC
 			 : flags & FAULT_FLAG_WRITE     ? FAULTS_WRITE
@@ -282,12 +282,10 @@ int BPF_KRETPROBE(kprobe_end, u32 ret)
 }
 
 /* One program for both ends, where the kernel has sessions (6.10). */
-extern bool bpf_session_is_return(void) __ksym __weak;
-
 SEC("?kprobe.session/handle_mm_fault")
 int kprobe_session(struct pt_regs *ctx)
 {
-	if (bpf_session_is_return())
+	if (session_returns(ctx))
 		return handled(ctx, PT_REGS_RC(ctx));
 	return handling((struct vm_area_struct *)PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx),
 			(struct pt_regs *)PT_REGS_PARM4(ctx));

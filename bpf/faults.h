@@ -195,6 +195,7 @@ struct faults_walk_ask {
 	__u64 addr;
 	__u64 frame; /* its physical address, in pages */
 	__u64 mask;
+	__u64 places; /* where physical memory may be mapped, 1 GiB apart */
 };
 
 /* major of an event */

@@ -15,7 +15,7 @@ static __always_inline struct tracked *tracked_with_family(struct task_struct *t
 {
 	struct tracked *t = tracked_or_new(task), *of;
 
-	if (t || !config.may_miss || !(filter.by & TRAP_BY_TREE))
+	if (t || !config.may_miss || !filters(TRAP_BY_TREE))
 		return t;
 	of = bpf_task_storage_get(&threads, task->group_leader, 0, 0);
 	if (!of || !of->follow)
@@ -33,7 +33,7 @@ static __always_inline void company_comes(struct task_struct *parent, struct tas
 {
 	struct tracked *t;
 
-	if (!config.step || child->tgid != parent->tgid)
+	if (!ASKED(step) || child->tgid != parent->tgid)
 		return;
 	t = bpf_task_storage_get(&threads, parent, 0, 0);
 	if (t)
@@ -44,7 +44,7 @@ SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(thread_born, struct task_struct *parent, struct task_struct *child)
 {
 	company_comes(parent, child);
-	if (filter.by & TRAP_BY_TREE) {
+	if (filters(TRAP_BY_TREE)) {
 		struct tracked *t = tracked_with_family(parent);
 
 		if (!t || !t->follow)
@@ -78,10 +78,7 @@ static __always_inline void filter_moves(struct task_struct *task, bool wanted)
 SEC("?tp_btf/task_rename")
 int BPF_PROG(thread_renamed, struct task_struct *task, const char *name)
 {
-	char comm[TRAP_COMM_LEN] = {};
-
-	bpf_probe_read_kernel_str(comm, sizeof(comm), name);
-	filter_moves(task, moving_filter_wants(task, comm));
+	filter_moves(task, moving_filter_wants(task, name));
 	return 0;
 }
 
@@ -199,7 +196,7 @@ int threads_read(struct bpf_iter__task *ctx)
 	t = tracked_with_family(task);
 	if (!t)
 		return 0;
-	if (filter.by & TRAP_BY_CGROUP)
+	if (filters(TRAP_BY_CGROUP))
 		now_wanted(t, task, moving_filter_wants(task, task->comm));
 	catch_up_steps(t, task);
 	fill_row(t, task);

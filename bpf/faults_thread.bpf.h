@@ -10,14 +10,26 @@
 const volatile struct faults_config config SEC(".rodata.config") = {};
 
 /*
- * Whether that is asked for, of what is about the place of each fault. In the plain object it never is, so none of its
- * code is there: libbpf would go through all the kernel's types for each that it needs, which is most of a start.
+ * What is asked for: of the place of each fault, of messages about single faults. An object that is compiled without
+ * has none of their code. For each type that it needs, libbpf would go through all the kernel's types, and the
+ * verifier through each instruction (7.3, also through those that are never reached): most of a start.
  */
-#ifdef FAULTS_PLAIN
-#define ASKED(what) 0
+#if defined(FAULTS_BARE)
+#define WITH_PLACE  0
+#define WITH_EVENTS 0
+#elif defined(FAULTS_PLAIN)
+#define WITH_PLACE  0
+#define WITH_EVENTS 1
 #else
-#define ASKED(what) config.what
+#define WITH_PLACE  1
+#define WITH_EVENTS 1
 #endif
+#define WITH_group   WITH_PLACE
+#define WITH_files   WITH_PLACE
+#define WITH_cause   WITH_PLACE
+#define WITH_verbose WITH_EVENTS
+#define WITH_step    WITH_EVENTS
+#define ASKED(what)  (WITH_##what ? config.what : 0)
 
 volatile struct faults_control control SEC(".data.control") = {};
 struct faults_losses losses SEC(".bss.losses") = {};
@@ -105,12 +117,13 @@ static __always_inline struct tracked *track(struct task_struct *task)
 		add(&losses.untracked, 1);
 		return NULL;
 	}
-	clear_stats(&t->row.stats);
+	/* The rest is 0, as all new storage is. */
+	t->row.stats.min_ns = FAULTS_NONE;
 	identify(t, task);
 	/* A thread born during the trace is counted from its birth, whenever we come across it. */
 	if (task->start_time < filter.began_ns)
 		count_from_here(t, task);
-	t->follow = (filter.by & TRAP_BY_TREE) != 0;
+	t->follow = filters(TRAP_BY_TREE);
 	return t;
 }
 
@@ -124,7 +137,7 @@ static __always_inline struct tracked *tracked_or_new(struct task_struct *task)
 	if (filter.by) {
 		if (!fixed_filter_wants(task))
 			return NULL;
-		if ((filter.by & (TRAP_BY_COMM | TRAP_BY_CGROUP)) && !moving_filter_wants(task, task->comm))
+		if (filters(TRAP_BY_COMM | TRAP_BY_CGROUP) && !moving_filter_wants(task, task->comm))
 			return NULL;
 	} else if (!task->tgid) {
 		return NULL;
@@ -148,7 +161,7 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	struct faults_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
 	if (!e) {
-		add(config.step ? &losses.untold : &losses.events, count);
+		add(ASKED(step) ? &losses.untold : &losses.events, count);
 		return;
 	}
 	e->time_ns = bpf_ktime_get_ns();
@@ -174,13 +187,13 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	e->pad = 0;
 	__builtin_memcpy(e->comm, task->comm, TRAP_COMM_LEN);
 	/* Nobody wakes up between messages of steps. */
-	bpf_ringbuf_submit(e, config.step ? BPF_RB_NO_WAKEUP : 0);
+	bpf_ringbuf_submit(e, ASKED(step) ? BPF_RB_NO_WAKEUP : 0);
 }
 
 /* Whether every fault has to be accounted for, not only their number. */
 static __always_inline bool each_matters(void)
 {
-	return config.verbose || ASKED(group);
+	return ASKED(verbose) || ASKED(group);
 }
 
 static __always_inline void catch_up(struct tracked *t, struct task_struct *task)
@@ -211,9 +224,9 @@ static __always_inline bool unseen(struct tracked *t, struct task_struct *task, 
 		more_major -= major;
 		more_minor -= minor;
 	}
-	if (config.verbose && more_major)
+	if (ASKED(verbose) && more_major)
 		send(t, task, more_major, 1, FAULTS_NONE, 0, false);
-	if (config.verbose && more_minor)
+	if (ASKED(verbose) && more_minor)
 		send(t, task, more_minor, 0, FAULTS_NONE, 0, false);
 	if (ASKED(group) && more_major)
 		add(&unattributed.major, more_major);
@@ -256,7 +269,7 @@ static __always_inline struct tracked *wanted_thread(struct task_struct *task)
 
 	if (!t)
 		return NULL;
-	if (filter.by & TRAP_BY_CGROUP)
+	if (filters(TRAP_BY_CGROUP))
 		now_wanted(t, task, moving_filter_wants(task, task->comm));
 	return t->unwanted ? NULL : t;
 }
@@ -265,7 +278,8 @@ static __always_inline void fill_row(struct tracked *t, struct task_struct *task
 {
 	t->row.stats.major = own_major(t, task);
 	t->row.stats.minor = own_minor(t, task);
-	t->row.cgroup = task_cgroup_id(task);
+	if (FILTERS & TRAP_BY_CGROUP)
+		t->row.cgroup = task_cgroup_id(task);
 	BPF_CORE_READ_INTO(&t->row.process_comm, task, group_leader, comm);
 	/* By name it is wanted under the name that it had. */
 	if (!t->unwanted)

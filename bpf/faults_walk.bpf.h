@@ -16,9 +16,6 @@
 const volatile struct faults_walk walk SEC(".rodata.walk") = {};
 /* What is to be found out. */
 const volatile struct faults_walk_ask walk_ask SEC(".rodata.walk_ask") = {};
-static u64 walk_from;
-
-#define WALK_TRIES 64 /* places that one pass tries */
 
 #define ENTRY_PRESENT  (1ULL << 0) /* arch/x86/include/asm/pgtable_types.h: the same from 5.4 to 7.3 */
 #define ENTRY_WRITABLE (1ULL << 1)
@@ -63,7 +60,7 @@ static __always_inline struct walk_end walk_page(u64 table, u64 addr)
 	return walk_to(table, addr, walk.base, walk.mask, walk.levels);
 }
 
-/* ---- finding out how to walk: run in the process whose page it is, once a pass ---- */
+/* ---- finding out how to walk: run in the process whose page it is ---- */
 
 static __always_inline bool walk_is(u64 pgd, u64 base, u64 levels)
 {
@@ -76,31 +73,41 @@ static __always_inline bool walk_is(u64 pgd, u64 base, u64 levels)
 	return ((end.entry & walk_ask.mask & ~within) | (walk_ask.addr & within)) >> 12 == walk_ask.frame;
 }
 
+struct walk_search {
+	u64 pgd;
+	struct faults_walk found;
+};
+
+/* The map of physical memory begins at a multiple of 1 GiB (arch/x86/mm/kaslr.c), so the rest is known. */
+static long walk_try(u32 gib, struct walk_search *search)
+{
+	u64 base = (search->pgd & ~((1ULL << 30) - 1)) - ((u64)gib << 30);
+	u64 levels = 0;
+
+	if (walk_is(search->pgd, base, 4))
+		levels = 4;
+	else if (walk_is(search->pgd, base, 5))
+		levels = 5;
+	if (!levels)
+		return 0;
+	search->found.base = base;
+	search->found.levels = levels;
+	return 1;
+}
+
 SEC("?iter/task")
 int walk_find(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	u64 pgd, base, from = walk_from;
+	struct walk_search search = {.found.mask = walk_ask.mask};
 
 	if (!ctx->task || ctx->meta->seq_num)
 		return 0;
-	pgd = (u64)BPF_CORE_READ(task, mm, pgd);
-	walk_from = from + WALK_TRIES;
-	/* The map of physical memory begins at a multiple of 1 GiB (arch/x86/mm/kaslr.c), so the rest is known. */
-	for (u32 i = 0; i < WALK_TRIES; i++) {
-		struct faults_walk found = {.mask = walk_ask.mask};
-
-		base = (pgd & ~((1ULL << 30) - 1)) - ((from + i) << 30);
-		if (walk_is(pgd, base, 4))
-			found.levels = 4;
-		else if (walk_is(pgd, base, 5))
-			found.levels = 5;
-		if (found.levels) {
-			found.base = base;
-			bpf_seq_write(ctx->meta->seq, &found, sizeof(found));
-			return 0;
-		}
-	}
+	search.pgd = (u64)BPF_CORE_READ(task, mm, pgd);
+	/* Not a loop of C: the verifier would go through it at each of its turns. */
+	bpf_loop(walk_ask.places, walk_try, &search, 0);
+	if (search.found.levels)
+		bpf_seq_write(ctx->meta->seq, &search.found, sizeof(search.found));
 	return 0;
 }
 

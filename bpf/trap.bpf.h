@@ -15,15 +15,24 @@ struct {
 	__type(value, u8);
 } pids SEC(".maps");
 
+/* The conditions that there may be: an object that is compiled without some of them has none of their code. */
+#ifndef FILTERS
+#define FILTERS (~0u)
+#endif
+
+static __always_inline bool filters(u32 by)
+{
+	return filter.by & by & FILTERS;
+}
+
+/* What follows a name's end is anything; in the filter it is 0. */
 static __always_inline bool comm_is_wanted(const char *comm)
 {
-	for (int i = 0; i < TRAP_COMM_LEN; i++) {
-		if (comm[i] != filter.comm[i])
-			return false;
-		if (!comm[i])
-			return true;
-	}
-	return true;
+	u64 name[TRAP_COMM_LEN / sizeof(u64)] = {};
+	const volatile u64 *wanted = (const volatile u64 *)filter.comm;
+
+	bpf_probe_read_kernel_str(name, sizeof(name), comm);
+	return name[0] == wanted[0] && name[1] == wanted[1];
 }
 
 static __always_inline u64 task_cgroup_id(struct task_struct *task)
@@ -43,9 +52,9 @@ static __always_inline bool cgroup_is_wanted(struct task_struct *task)
 /* The part of the filter that may change in a thread's life: its name and its cgroup. */
 static __always_inline bool moving_filter_wants(struct task_struct *task, const char *comm)
 {
-	if ((filter.by & TRAP_BY_COMM) && !comm_is_wanted(comm))
+	if (filters(TRAP_BY_COMM) && !comm_is_wanted(comm))
 		return false;
-	if ((filter.by & TRAP_BY_CGROUP) && !cgroup_is_wanted(task))
+	if (filters(TRAP_BY_CGROUP) && !cgroup_is_wanted(task))
 		return false;
 	return true;
 }
@@ -55,9 +64,9 @@ static __always_inline bool fixed_filter_wants(struct task_struct *task)
 {
 	u32 pid = task->tgid;
 
-	if ((filter.by & TRAP_BY_TID) && filter.tid != (u32)task->pid)
+	if (filters(TRAP_BY_TID) && filter.tid != (u32)task->pid)
 		return false;
-	if ((filter.by & TRAP_BY_PID) && !bpf_map_lookup_elem(&pids, &pid))
+	if (filters(TRAP_BY_PID) && !bpf_map_lookup_elem(&pids, &pid))
 		return false;
 	return pid != 0;
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use libbpf_cargo::SkeletonBuilder;
 
-/// One kernel half per tool, and another of faults; `src/` has a module of the same name.
-const OBJECTS: &[&str] = &["access", "faults", "faults_plain", "kvm", "sgx"];
+/// One kernel half per tool, and two more of faults; `src/` has a module of the same name.
+const OBJECTS: &[&str] = &["access", "faults", "faults_bare", "faults_plain", "kvm", "sgx"];
 
 fn main() -> Result<()> {
     let bpf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bpf").canonicalize()?;

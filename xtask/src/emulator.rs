@@ -85,7 +85,7 @@ impl Emulator {
                     Processors::InTurn => "tcg,thread=single,tb-size=512",
                 },
                 "-cpu",
-                "max,-la57,-erms,-fsrm,+svm,+npt",
+                "max,-la57,-erms,-fsrm,-fzrm,-fsrs,-fsrc,+svm,+npt",
             ],
         });
         Ok(command)

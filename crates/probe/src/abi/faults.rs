@@ -199,6 +199,7 @@ mirror! {
         addr: u64,
         frame: u64,
         mask: u64,
+        places: u64,
     }
 }
 

@@ -17,6 +17,12 @@ pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fault
 /// The same without what is about the place of each fault: it starts in a fraction of the time.
 const PLAIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults_plain.bpf.o"));
 
+/// And without messages about single faults, names and cgroups: in less still.
+const BARE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults_bare.bpf.o"));
+
+/// What those are asked for at the most, FILTERS in `bpf/faults_bare.bpf.c`.
+const BARE_FILTERS: u32 = abi::BY_PID | abi::BY_TID | abi::BY_TREE;
+
 /// Best first: see [`crate::variant::in_order`].
 const VARIANTS: &[Variant] = &[
     Variant { name: "fentry", ways: &[&["fentry_begin", "fentry_end"]] },
@@ -81,7 +87,14 @@ pub(crate) struct FaultsRecipe {
 
 impl Recipe for FaultsRecipe {
     fn object(&self) -> &'static [u8] {
-        if self.by.each_fault() || self.files || self.causes.is_some() { OBJECT } else { PLAIN }
+        if self.by.each_fault() || self.files || self.causes.is_some() {
+            OBJECT
+        } else if self.events != Events::None || self.by == By::Cgroup || self.filter.by & !BARE_FILTERS != 0
+        {
+            PLAIN
+        } else {
+            BARE
+        }
     }
 
     fn variants(&self) -> &'static [Variant] {

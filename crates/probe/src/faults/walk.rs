@@ -14,9 +14,6 @@ use crate::abi::{FaultsWalk, FaultsWalkAsk};
 
 const PAGE: usize = 4096;
 
-/// How many places one pass of the program tries, WALK_TRIES in `bpf/faults_walk.bpf.h`.
-const TRIES: u64 = 64;
-
 /// The page may be moved between the two looks at it: how often that is put up with.
 const ATTEMPTS: usize = 3;
 
@@ -30,7 +27,7 @@ pub(super) fn find() -> Result<FaultsWalk> {
     let addr = (memory.as_ptr() as usize).next_multiple_of(PAGE) as u64;
     for _ in 0..ATTEMPTS {
         let frame = frame(addr)?;
-        if let Some(walk) = walk_to(FaultsWalkAsk { addr, frame, mask })? {
+        if let Some(walk) = walk_to(FaultsWalkAsk { addr, frame, mask, places: memory_gib() })? {
             return Ok(walk);
         }
         black_box(&memory);
@@ -49,13 +46,8 @@ fn walk_to(ask: FaultsWalkAsk) -> Result<Option<FaultsWalk>> {
     let program = object.progs_mut().find(|program| program.name() == "walk_find");
     let link: Link = program.context("the kernel half has no program walk_find")?.attach()?;
     let mut bytes = Vec::new();
-    for _ in 0..memory_gib().div_ceil(TRIES) {
-        Iter::new(&link)?.read_to_end(&mut bytes).context("cannot walk through page tables")?;
-        if let Some(found) = bytes.get(..size_of::<FaultsWalk>()) {
-            return Ok(Some(pod_read_unaligned(found)));
-        }
-    }
-    Ok(None)
+    Iter::new(&link)?.read_to_end(&mut bytes).context("cannot walk through page tables")?;
+    Ok(bytes.get(..size_of::<FaultsWalk>()).map(pod_read_unaligned))
 }
 
 /// The number of the page of physical memory that is mapped at an address of ours.
