@@ -226,7 +226,7 @@ static __always_inline int handling(struct vm_area_struct *vma, unsigned long ad
 		cause_begins(t, task, BPF_CORE_READ(vma, vm_mm), addr, flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE));
 		cause_meets(t, vma);
 	}
-	if (ASKED(group) == FAULTS_GROUP_STACK)
+	if (GROUPED(STACK))
 		t->open_in_kernel = !regs || !(BPF_PROBE_READ(regs, cs) & 3);
 	fault_begins(t, addr);
 	return 0;

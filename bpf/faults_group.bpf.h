@@ -43,16 +43,16 @@ static __always_inline void group_meets(struct tracked *t, struct task_struct *t
 static __always_inline bool group_key(void *ctx, struct tracked *t, struct task_struct *task, bool major, u32 facts,
 				      struct faults_group_key *key, u64 *at)
 {
-	if (ASKED(group) == FAULTS_GROUP_CAUSE) {
+	if (GROUPED(CAUSE)) {
 		key->word[0] = facts;
 		return true;
 	}
-	if (ASKED(group) == FAULTS_GROUP_FILE) {
+	if (GROUPED(FILE)) {
 		*key = t->open_file;
 		*at = t->open_offset;
 		return key->word[0] != 0;
 	}
-	if (ASKED(group) == FAULTS_GROUP_STACK) {
+	if (GROUPED(STACK)) {
 		stack_key(ctx, t, task, major, key);
 		return true;
 	}
@@ -103,7 +103,7 @@ static __always_inline void group_failed(u32 facts)
 	struct faults_group_key key = {};
 	struct faults_group *group;
 
-	if (ASKED(group) != FAULTS_GROUP_CAUSE)
+	if (!GROUPED(CAUSE))
 		return;
 	key.word[0] = facts;
 	group = group_of(&key);

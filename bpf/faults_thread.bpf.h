@@ -10,26 +10,29 @@
 const volatile struct faults_config config SEC(".rodata.config") = {};
 
 /*
- * What is asked for: of the place of each fault, of messages about single faults. An object that is compiled without
- * has none of their code. For each type that it needs, libbpf would go through all the kernel's types, and the
- * verifier through each instruction (7.3, also through those that are never reached): most of a start.
+ * What an object is compiled for (crates/probe/build.rs); without, it has none of the code. For each type that an
+ * object needs, libbpf goes through all the kernel's types, and the verifier through each instruction (7.3, also
+ * through those that are never reached): most of a start.
  */
-#if defined(FAULTS_BARE)
-#define WITH_PLACE  0
-#define WITH_EVENTS 0
-#elif defined(FAULTS_PLAIN)
-#define WITH_PLACE  0
-#define WITH_EVENTS 1
-#else
-#define WITH_PLACE  1
-#define WITH_EVENTS 1
+#ifndef WITH_EVENTS
+#define WITH_EVENTS 1 /* messages about single faults, and at steps */
 #endif
-#define WITH_group   WITH_PLACE
-#define WITH_files   WITH_PLACE
-#define WITH_cause   WITH_PLACE
-#define WITH_verbose WITH_EVENTS
-#define WITH_step    WITH_EVENTS
-#define ASKED(what)  (WITH_##what ? config.what : 0)
+#ifndef WITH_FILES
+#define WITH_FILES 1 /* what is mapped where a thread faults */
+#endif
+#ifndef WITH_CAUSES
+#define WITH_CAUSES 1
+#endif
+#ifndef WITH_STACKS
+#define WITH_STACKS 1
+#endif
+#define WITH_verbose  WITH_EVENTS
+#define WITH_step     WITH_EVENTS
+#define WITH_files    WITH_FILES
+#define WITH_cause    WITH_CAUSES
+#define WITH_group    (WITH_FILES || WITH_CAUSES || WITH_STACKS)
+#define ASKED(what)   (WITH_##what ? config.what : 0)
+#define GROUPED(kind) (WITH_##kind##S && config.group == FAULTS_GROUP_##kind)
 
 volatile struct faults_control control SEC(".data.control") = {};
 struct faults_losses losses SEC(".bss.losses") = {};

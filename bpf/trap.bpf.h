@@ -15,8 +15,10 @@ struct {
 	__type(value, u8);
 } pids SEC(".maps");
 
-/* The conditions that there may be: an object that is compiled without some of them has none of their code. */
-#ifndef FILTERS
+/* An object that is compiled without names has no code for conditions about names and cgroups. */
+#if defined(WITH_NAMES) && !WITH_NAMES
+#define FILTERS (TRAP_BY_PID | TRAP_BY_TID | TRAP_BY_TREE)
+#else
 #define FILTERS (~0u)
 #endif
 

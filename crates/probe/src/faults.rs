@@ -123,11 +123,10 @@ impl Faults {
             // Without a way through page tables there is little to tell; each event says so.
             recipe.causes = Some(walk::find().unwrap_or_else(|_| FaultsWalk::zeroed()));
         }
-        let mut attached = variant::open(&recipe, options.variant.as_deref())?;
+        let attached = variant::open(&recipe, options.variant.as_deref())?;
         if attached.variant != "tracepoint" && matches!(recipe.minor_latency, MinorLatency::Sampled(_)) {
-            // It saves nothing here, and the kernel half has been told to weigh the samples: once more, unsampled.
+            // It would save nothing.
             recipe.minor_latency = MinorLatency::Exact;
-            attached = variant::open(&recipe, Some(attached.variant))?;
         }
         let mut faults = Self::start(attached, &recipe, &options.filter, launch)?;
         if !spans.is_empty() {

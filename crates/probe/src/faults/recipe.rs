@@ -12,16 +12,29 @@ use crate::perf::{self, Software};
 use crate::system;
 use crate::variant::{Attached, Recipe, Variant};
 
+/// The whole kernel half.
 pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
 
-/// The same without what is about the place of each fault: it starts in a fraction of the time.
-const PLAIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults_plain.bpf.o"));
+/// What a kernel half can do beside counting and timing, in bits; `crates/probe/build.rs` has the names.
+mod can {
+    pub(super) const EVENTS: u32 = 1;
+    pub(super) const FILES: u32 = 2;
+    pub(super) const CAUSES: u32 = 4;
+    pub(super) const STACKS: u32 = 8;
+    pub(super) const NAMES: u32 = 16;
+}
 
-/// And without messages about single faults, names and cgroups: in less still.
-const BARE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults_bare.bpf.o"));
+/// The kernel half for what faults were for, which also finds out how page tables are walked.
+pub(super) const CAUSES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults_causes.bpf.o"));
 
-/// What those are asked for at the most, FILTERS in `bpf/faults_bare.bpf.c`.
-const BARE_FILTERS: u32 = abi::BY_PID | abi::BY_TID | abi::BY_TREE;
+/// Kernel halves for a part of what there is, those first that start sooner.
+const HALVES: &[(u32, &[u8])] = &[
+    (0, include_bytes!(concat!(env!("OUT_DIR"), "/faults_bare.bpf.o"))),
+    (can::EVENTS | can::NAMES, include_bytes!(concat!(env!("OUT_DIR"), "/faults_events.bpf.o"))),
+    (can::STACKS, include_bytes!(concat!(env!("OUT_DIR"), "/faults_stacks.bpf.o"))),
+    (can::CAUSES, CAUSES),
+    (can::FILES, include_bytes!(concat!(env!("OUT_DIR"), "/faults_files.bpf.o"))),
+];
 
 /// Best first: see [`crate::variant::in_order`].
 const VARIANTS: &[Variant] = &[
@@ -58,6 +71,11 @@ fn lives_may_be_missed() -> bool {
     system::preempts_itself() != Some(false)
 }
 
+/// Whether a program is among those that are to be loaded.
+fn loads(object: &OpenObject, name: &str) -> bool {
+    object.progs().any(|program| program.name() == name && program.autoload())
+}
+
 /// What the kernel half calls it.
 fn group(by: By) -> u32 {
     match by {
@@ -87,14 +105,15 @@ pub(crate) struct FaultsRecipe {
 
 impl Recipe for FaultsRecipe {
     fn object(&self) -> &'static [u8] {
-        if self.by.each_fault() || self.files || self.causes.is_some() {
-            OBJECT
-        } else if self.events != Events::None || self.by == By::Cgroup || self.filter.by & !BARE_FILTERS != 0
-        {
-            PLAIN
-        } else {
-            BARE
-        }
+        let needs = [
+            (can::EVENTS, self.events != Events::None),
+            (can::FILES, self.files),
+            (can::CAUSES, self.causes.is_some()),
+            (can::STACKS, self.by == By::Stack),
+            (can::NAMES, self.by == By::Cgroup || self.filter.by & (BY_COMM | BY_CGROUP) != 0),
+        ];
+        let needs: u32 = needs.iter().filter(|(_, needed)| *needed).map(|(bit, _)| bit).sum();
+        HALVES.iter().find(|(can, _)| needs & !can == 0).map_or(OBJECT, |(_, object)| object)
     }
 
     fn variants(&self) -> &'static [Variant] {
@@ -145,8 +164,8 @@ impl Recipe for FaultsRecipe {
 
     fn configure(&self, object: &mut OpenObject) -> Result<()> {
         let minor_weight = match self.minor_latency {
-            MinorLatency::Sampled(n) => n,
-            MinorLatency::Exact | MinorLatency::Off => 1,
+            MinorLatency::Sampled(n) if loads(object, "tracepoint_minor") => n,
+            _ => 1,
         };
         let (step_of, step) = match self.events {
             Events::None | Events::Faults => (0, 0),
@@ -213,7 +232,8 @@ impl Recipe for FaultsRecipe {
         system::fault_once().context("cannot take a page fault")?;
         let alive: FaultsAlive = attached.read(".bss.alive")?;
         let begins = alive.begins != 0 || self.counts_only;
-        let ends = alive.ends != 0 || self.minor_latency != MinorLatency::Exact;
+        let may_be_left_out = self.minor_latency != MinorLatency::Exact && attached.has("tracepoint_minor");
+        let ends = alive.ends != 0 || may_be_left_out;
         ensure!(begins && ends, "it was attached, and a page fault of our own did not reach it");
         Ok(())
     }
