@@ -69,7 +69,7 @@ pub fn by_process(variant: &'static str) {
 }
 
 pub fn threads_that_exec(variant: &'static str) {
-    for _ in 0..runs() / 2 {
+    for _ in 0..runs().div_ceil(2) {
         let said = command(variant, &[], &fixture("exec-in-thread"));
         assert_truth(&said);
     }

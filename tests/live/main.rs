@@ -58,8 +58,13 @@ const TIMING: &[&str] = &["fentry", "kprobe", "tracepoint"];
 /// Without privilege.
 const ROOTLESS: &[&str] = &["rootless"];
 const KVM: &[&str] = &["core", "format"];
-/// Not about a variant: run on whichever is chosen.
+/// Not about a variant: run on whichever is chosen. That is fentry on 6.1 and 6.12, kprobe on 7.3, and tracepoint on kernels
+/// that refuse both.
 const AUTO: &[&str] = &["auto"];
+/// About what is read where a fault begins: at the entry of its handling (fentry and kprobe, in the same code) or before.
+const BY_ENTRY_OR_EXCEPTION: &[&str] = &["auto", "tracepoint"];
+/// About whether single faults are seen, not how.
+const SEEING_OR_NOT: &[&str] = &["auto", "counters"];
 
 /// Engines of the access tool that reset something, and all of them.
 const RESETS: &[&str] = &["rwp", "numa", "writes"];
@@ -92,20 +97,20 @@ const CASES: &[Case] = &[
     Case { name: "faults::exact::sampled_minor_latency", needs: ROOT, variants: TIMING, test: exact::sampled_minor_latency },
     Case { name: "faults::exact::verbose_shows_every_fault", needs: ROOT, variants: ALL, test: exact::verbose_shows_every_fault },
     Case { name: "faults::cause::each_by_its_program", needs: ROOT, variants: TIMING, test: cause::each_by_its_program },
-    Case { name: "faults::cause::numa_hint", needs: &[Need::Root, Need::OwnMachine, Need::Cause("numa-hint")], variants: TIMING, test: cause::numa_hint },
+    Case { name: "faults::cause::numa_hint", needs: &[Need::Root, Need::OwnMachine, Need::Cause("numa-hint")], variants: BY_ENTRY_OR_EXCEPTION, test: cause::numa_hint },
     Case { name: "faults::many::a_storm_loses_nothing", needs: ROOT, variants: ALL, test: many::a_storm_loses_nothing },
-    Case { name: "faults::many::a_storm_overruns_the_ring", needs: ROOT, variants: TIMING, test: many::a_storm_overruns_the_ring },
+    Case { name: "faults::many::a_storm_overruns_the_ring", needs: ROOT, variants: AUTO, test: many::a_storm_overruns_the_ring },
     Case { name: "faults::many::short_processes", needs: ROOT, variants: ALL, test: many::short_processes },
     Case { name: "faults::step::one_message_a_multiple", needs: ROOT, variants: ALL, test: step::one_message_a_multiple },
     Case { name: "faults::step::in_time", needs: ROOT, variants: TIMING, test: step::in_time },
-    Case { name: "faults::step::short_processes", needs: ROOT, variants: ALL, test: step::short_processes },
+    Case { name: "faults::step::short_processes", needs: ROOT, variants: SEEING_OR_NOT, test: step::short_processes },
     Case { name: "faults::step::stalls", needs: ROOT, variants: TIMING, test: step::stalls },
-    Case { name: "faults::step::what_caused_most", needs: ROOT, variants: TIMING, test: step::what_caused_most },
+    Case { name: "faults::step::what_caused_most", needs: ROOT, variants: AUTO, test: step::what_caused_most },
     Case { name: "faults::file::rows_add_up", needs: ROOT, variants: TIMING, test: file::rows_add_up },
     Case { name: "faults::stack::a_command", needs: ROOT, variants: TIMING, test: stack::a_command },
-    Case { name: "faults::stack::a_running_process", needs: ROOT, variants: TIMING, test: stack::a_running_process },
-    Case { name: "faults::stack::a_part_of_them", needs: ROOT, variants: TIMING, test: stack::a_part_of_them },
-    Case { name: "faults::stack::flame_graphs", needs: ROOT, variants: TIMING, test: stack::flame_graphs },
+    Case { name: "faults::stack::a_running_process", needs: ROOT, variants: AUTO, test: stack::a_running_process },
+    Case { name: "faults::stack::a_part_of_them", needs: ROOT, variants: AUTO, test: stack::a_part_of_them },
+    Case { name: "faults::stack::flame_graphs", needs: ROOT, variants: AUTO, test: stack::flame_graphs },
     Case { name: "faults::stack::narrow_code", needs: ROOT, variants: AUTO, test: stack::narrow_code },
     Case { name: "faults::stack::return_addresses_replaced", needs: ROOT, variants: AUTO, test: stack::return_addresses_replaced },
     Case { name: "faults::stack::refusals", needs: ROOT, variants: AUTO, test: stack::refusals },
@@ -119,10 +124,10 @@ const CASES: &[Case] = &[
     Case { name: "faults::span::returns_that_never_come", needs: ROOT, variants: AUTO, test: span::returns_that_never_come },
     Case { name: "faults::span::marks", needs: ROOT, variants: AUTO, test: span::marks },
     Case { name: "faults::span::names", needs: ROOT, variants: AUTO, test: span::names },
-    Case { name: "faults::span::a_running_process", needs: ROOT, variants: ALL, test: span::a_running_process },
+    Case { name: "faults::span::a_running_process", needs: ROOT, variants: AUTO, test: span::a_running_process },
     Case { name: "faults::span::what_cannot_be_is_said", needs: ROOT, variants: AUTO, test: span::what_cannot_be_is_said },
-    Case { name: "faults::frame::intervals_add_up", needs: ROOT, variants: ALL, test: frame::intervals_add_up },
-    Case { name: "faults::frame::filters", needs: ROOT, variants: ALL, test: frame::filters },
+    Case { name: "faults::frame::intervals_add_up", needs: ROOT, variants: SEEING_OR_NOT, test: frame::intervals_add_up },
+    Case { name: "faults::frame::filters", needs: ROOT, variants: SEEING_OR_NOT, test: frame::filters },
     Case { name: "faults::frame::a_process_that_ends", needs: ROOT, variants: AUTO, test: frame::a_process_that_ends },
     Case { name: "faults::frame::an_interrupt_gives_totals", needs: ROOT, variants: AUTO, test: frame::an_interrupt_gives_totals },
     Case { name: "faults::frame::the_status_is_the_commands", needs: ROOT, variants: AUTO, test: frame::the_status_is_the_commands },

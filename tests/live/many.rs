@@ -36,7 +36,7 @@ pub fn a_storm_overruns_the_ring(variant: &'static str) {
 }
 
 pub fn short_processes(variant: &'static str) {
-    let (n, pages) = if place() == Place::Vm { (500, 7) } else { (20_000, 7) };
+    let (n, pages) = if place() == Place::Vm { (250, 7) } else { (20_000, 7) };
     let said = Said::by(faults(variant, &[]).arg("--").args(words("processes", &[n, pages])));
     let truth = &said.truth[0];
     let parent = said.totals.iter().map(|t| u(&t["start_ns"])).min().unwrap();

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command};
 use serde_json::Value;
 
 use crate::refuse::one_line;
-use crate::run::{Beside, Said, Source, faults, fixture, runs, scratch, spawn, sum, u, version};
+use crate::run::{Beside, Said, Source, faults, fixture, runs, scratch, spawn, sum, trapline, u, version};
 
 /// The rows whose stack has these user functions innermost.
 pub fn of_chain(records: &[Value], chain: &str) -> (u64, u64) {
@@ -162,11 +162,11 @@ pub fn a_part_of_them(variant: &'static str) {
 }
 
 /// Flame graphs hold every fault, and are written for their tools.
-pub fn flame_graphs(variant: &'static str) {
+pub fn flame_graphs(_: &'static str) {
     let written = |name: &str, options: &[&str]| {
         let path = scratch().join(name);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
-        command.args(["faults", "--by", "stack", "--variant", variant, "-o", path.to_str().unwrap()]);
+        let mut command = trapline();
+        command.args(["faults", "--by", "stack", "-o", path.to_str().unwrap()]);
         let output = command.args(options).arg("--").args(fixture("chains")).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}");

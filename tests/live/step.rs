@@ -66,7 +66,7 @@ pub fn in_time(variant: &'static str) {
 }
 
 pub fn short_processes(variant: &'static str) {
-    let n = if place() == Place::Vm { "300" } else { "20000" };
+    let n = if place() == Place::Vm { "200" } else { "20000" };
     let said = run(variant, &["--log-step", "10"], &["processes", n, "12"]);
     // Ids may be reused among so many, so the processes are told apart by number only: each has the same count.
     let expected: u64 = said.totals.iter().map(|total| all(total) / 10).sum();

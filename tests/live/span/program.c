@@ -158,15 +158,12 @@ static void plain(int n)
 {
 	for (int i = 0; i < n; i++)
 		COUNT(&works, 1, work(i % 7));
-	tell(&works);
 }
 
 static void nested(int n)
 {
 	for (int i = 0; i < n; i++)
 		COUNT(&outers, 1, outer(4));
-	tell(&works);
-	tell(&outers);
 }
 
 static void recursive(int depth)
@@ -192,8 +189,6 @@ static void threads(int threads, long n)
 		pthread_create(&ids[i], NULL, in_thread, (void *)n);
 	for (int i = 0; i < threads; i++)
 		pthread_join(ids[i], NULL);
-	tell(&works);
-	tell(&outers);
 }
 
 /* Every other call is left by longjmp, from several depths; and calls of other functions come in between. */
@@ -307,14 +302,15 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	mlockall(MCL_CURRENT);
 	usage(&warm, &warm);
-	if (!strcmp(what, "plain"))
+	if (!strcmp(what, "calls")) {
+		plain(70);
+		nested(20);
+		threads(8, 50);
+		tails(20);
+	} else if (!strcmp(what, "plain"))
 		plain(n);
-	else if (!strcmp(what, "nested"))
-		nested(n);
 	else if (!strcmp(what, "recursive"))
 		recursive(n);
-	else if (!strcmp(what, "threads"))
-		threads(n, atoi(argv[3]));
 	else if (!strcmp(what, "jumping"))
 		jumping(n);
 	else if (!strcmp(what, "endings"))
@@ -323,13 +319,16 @@ int main(int argc, char **argv)
 		execs(argv[0]);
 	else if (!strcmp(what, "forking"))
 		forking();
-	else if (!strcmp(what, "tails"))
-		tails(n);
 	else if (!strcmp(what, "cold"))
 		cold(argv[3], n);
 	else if (!strcmp(what, "marking"))
 		marking(n);
 	else
 		return 2;
+	/* Of all that went before. */
+	if (works.calls)
+		tell(&works);
+	if (outers.calls)
+		tell(&outers);
 	return 0;
 }
