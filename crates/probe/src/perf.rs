@@ -16,7 +16,6 @@ pub(crate) use self::buffer::Buffer;
 pub(crate) use self::record::{Calls, Record, What};
 use self::record::{SAMPLE_CALLCHAIN, SAMPLE_OF_FAULT, SAMPLE_TYPE};
 pub(crate) use self::sampler::{Recording, Sampler, is_refusal};
-use crate::system;
 
 const PERF_TYPE_SOFTWARE: u32 = 1;
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
@@ -115,18 +114,6 @@ impl Attr {
         let clockid = libc::CLOCK_MONOTONIC;
         Self { sample_type: SAMPLE_TYPE, flags: SAMPLE_ID_ALL | USE_CLOCKID, clockid, ..Self::of(event) }
     }
-}
-
-/// Drains rings into what waits, and takes out the records up to now, in the order in which they happened.
-///
-/// What comes while the rings are read waits: what a process did before that may be in a ring that was read already, such
-/// as the exec that says whose stack it is.
-pub(crate) fn up_to_now(waiting: &mut Vec<Record>, drain: impl FnOnce(&mut Vec<Record>)) -> Vec<Record> {
-    let now = system::monotonic_ns();
-    drain(waiting);
-    waiting.sort_by_key(|record| record.time_ns);
-    let ready = waiting.partition_point(|record| record.time_ns <= now);
-    waiting.drain(..ready).collect()
 }
 
 /// For one process and one processor, or all of either: -1.

@@ -19,7 +19,7 @@ use crate::elements::Elements;
 use crate::faults::{Events, FaultsRecipe, Files, Kinds, MinorLatency, SEEING, Stacks, inode_number};
 use crate::filter::Filter;
 use crate::launch::Launch;
-use crate::ring::Ring;
+use crate::ring::{self, Ring};
 use crate::system;
 use crate::variant::{self, Attached, OpenError, Recipe, Variant};
 
@@ -146,6 +146,8 @@ pub(crate) struct Probes {
     files: Files,
     sightings: Ring<Seen>,
     begins: Ring<Seen>,
+    /// What may not be the next.
+    waiting: Vec<Seen>,
 }
 
 impl Probes {
@@ -187,7 +189,16 @@ impl Probes {
         let begins = Ring::new(&lives.handle("lives")?, |event: &AccessLife| life(event))?;
         let retired = Elements::open(&faults, "retired_read", "retired")?;
         let files = Files::open(&faults)?;
-        Ok(Self { faults, lives, retired, emptied: Instant::now(), files, sightings, begins })
+        Ok(Self {
+            faults,
+            lives,
+            retired,
+            emptied: Instant::now(),
+            files,
+            sightings,
+            begins,
+            waiting: vec![],
+        })
     }
 
     pub(crate) fn variant(&self) -> &'static str {
@@ -196,11 +207,13 @@ impl Probes {
 
     /// What was seen since the last call, in order of time.
     pub(crate) fn drain(&mut self) -> Result<Vec<Seen>> {
-        let mut seen = Vec::new();
+        let (sightings, begins) = (&self.sightings, &self.begins);
         // Lives last: whatever a process does comes after its beginning, so that none is without one.
-        self.sightings.drain(&mut seen)?;
-        self.begins.drain(&mut seen)?;
-        seen.sort_by_key(Seen::time_ns);
+        let mut read = Ok(());
+        let seen = ring::up_to_now(&mut self.waiting, Seen::time_ns, |seen| {
+            read = sightings.drain(seen).and_then(|()| begins.drain(seen));
+        });
+        read?;
         // The faults tool's rows of ended threads are not wanted here.
         if self.emptied.elapsed() > EMPTY_EVERY {
             self.retired.take(|_| true).context("cannot read the ended threads")?;

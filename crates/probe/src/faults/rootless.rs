@@ -29,7 +29,8 @@ pub(crate) use self::trial::refusal as tried;
 use super::{Events, Faults, Options, Stacks, whose};
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
-use crate::perf::{self, Record, Recording, Sampler, What, is_refusal};
+use crate::perf::{Record, Recording, Sampler, What, is_refusal};
+use crate::ring;
 use crate::system;
 use crate::task::{self, Counts};
 use crate::variant::{OpenError, Refused};
@@ -191,7 +192,11 @@ impl Rootless {
 
     /// Takes what was recorded up to now.
     fn take(&mut self) {
-        let ready = perf::up_to_now(&mut self.waiting, |records| self.sampler.drain(records));
+        let ready = ring::up_to_now(
+            &mut self.waiting,
+            |record: &Record| record.time_ns,
+            |records| self.sampler.drain(records),
+        );
         self.census.age();
         for record in ready {
             if let What::Lost(n) = record.what {

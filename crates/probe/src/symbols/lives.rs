@@ -11,6 +11,7 @@ use trapline_model::faults::Process;
 use super::{Image, Symbols};
 use crate::maps::Mapping;
 use crate::perf::{self, Buffer, Record, What};
+use crate::ring;
 
 /// For the records of a quarter of a second of one processor, bytes: a thousand programs begun in that time.
 const BUFFER: usize = 1 << 20;
@@ -86,9 +87,13 @@ impl Lives {
     /// Takes what has happened up to now.
     pub(crate) fn drain(&mut self, symbols: &mut Symbols) {
         let buffers = &self.buffers;
-        let ready = perf::up_to_now(&mut self.waiting, |records| {
-            buffers.iter().for_each(|buffer| buffer.drain(records));
-        });
+        let ready = ring::up_to_now(
+            &mut self.waiting,
+            |record: &Record| record.time_ns,
+            |records| {
+                buffers.iter().for_each(|buffer| buffer.drain(records));
+            },
+        );
         for record in ready {
             self.take(&record, symbols);
         }
