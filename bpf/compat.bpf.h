@@ -57,8 +57,7 @@ static __always_inline struct path *path_as_opened(struct file *file)
 	return of_mount && of_mount == BPF_CORE_READ(path, dentry, d_sb) ? path : &file->f_path;
 }
 
-/* In a program at both ends of a function: this is the return. 7.0 gave the function an argument (`bpftool btf dump`).
- */
+/* In a program at both ends of a function: this is the return. On 6.12 the function has no argument, on 7.3 one. */
 extern bool bpf_session_is_return(void) __ksym __weak;
 extern bool bpf_session_is_return___told(void *ctx) __ksym __weak;
 

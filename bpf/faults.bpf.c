@@ -13,7 +13,6 @@
 #include "faults_thread.bpf.h"
 #include "faults_group.bpf.h"
 #include "faults_step.bpf.h"
-#include "faults_life.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -293,4 +292,5 @@ int kprobe_session(struct pt_regs *ctx)
 
 /* Last: programs are loaded in this order, and a variant that the kernel refuses is refused before these are verified.
  */
+#include "faults_life.bpf.h"
 #include "faults_span.bpf.h"

@@ -3,11 +3,12 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use libbpf_cargo::SkeletonBuilder;
 
-/// The kernel halves: one per tool, and of faults five that are each for a part of what it does (`faults/recipe.rs`
+/// The kernel halves: one per tool, and of faults more that are each for a part of what it does (`faults/recipe.rs`
 /// chooses). The name, the source in `bpf/`, and what it is compiled without.
 const OBJECTS: &[(&str, &str, &[&str])] = &[
     ("access", "access", &[]),
@@ -17,6 +18,8 @@ const OBJECTS: &[(&str, &str, &[&str])] = &[
     ("faults_files", "faults", &["EVENTS", "CAUSES", "STACKS", "NAMES"]),
     ("faults_causes", "faults", &["EVENTS", "FILES", "STACKS", "NAMES"]),
     ("faults_stacks", "faults", &["EVENTS", "FILES", "CAUSES", "NAMES"]),
+    ("faults_accesses", "faults", &["CAUSES", "STACKS", "NAMES"]),
+    ("faults_lines", "faults", &["STACKS"]),
     ("kvm", "kvm", &[]),
     ("sgx", "sgx", &[]),
 ];
@@ -29,7 +32,7 @@ fn main() -> Result<()> {
         other => anyhow::bail!("the kernel half is not written for {other} yet"),
     };
     let clang = clang()?;
-    for (name, source, without) in OBJECTS {
+    let compile = |(name, source, without): &(&str, &str, &[&str])| {
         SkeletonBuilder::new()
             .source(bpf.join(format!("{source}.bpf.c")))
             .obj(out.join(format!("{name}.bpf.o")))
@@ -45,8 +48,12 @@ fn main() -> Result<()> {
                 "-Werror".into(),
             ]))
             .build()
-            .with_context(|| format!("cannot compile bpf/{name}.bpf.c with {clang}"))?;
-    }
+            .with_context(|| format!("cannot compile bpf/{source}.bpf.c into {name} with {clang}"))
+    };
+    thread::scope(|scope| {
+        let compiling: Vec<_> = OBJECTS.iter().map(|object| scope.spawn(|| compile(object))).collect();
+        compiling.into_iter().try_for_each(|it| it.join().map_err(|_| anyhow!("a compilation panicked"))?)
+    })?;
     println!("cargo:rerun-if-changed={}", bpf.display());
     println!("cargo:rerun-if-env-changed=CLANG");
     Ok(())

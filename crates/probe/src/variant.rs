@@ -166,6 +166,10 @@ pub(crate) trait Recipe {
     }
     /// Programs used where the kernel has what they attach to.
     fn optional(&self) -> Vec<&'static str>;
+    /// Whether the kernel may have what one way of a variant needs: to try takes as long as a start.
+    fn is_worth_trying(&self, _way: &[&str]) -> bool {
+        true
+    }
     /// Sets configuration and map sizes.
     fn configure(&self, object: &mut OpenObject) -> anyhow::Result<()>;
     /// Attaches one program; nothing if it is not to be attached.
@@ -218,7 +222,7 @@ static READERS_REFUSED: AtomicBool = AtomicBool::new(false);
 /// Loads and attaches a variant by its first way that works. The refusal is that of the last way.
 pub(crate) fn try_variant(recipe: &impl Recipe, variant: &Variant) -> Result<Attached, Refusal> {
     let mut refusal = None;
-    for way in variant.ways {
+    for way in variant.ways.iter().filter(|way| recipe.is_worth_trying(way)) {
         let readers = if READERS_REFUSED.load(Ordering::Relaxed) { vec![] } else { recipe.readers() };
         let loaded = load(recipe, way, &recipe.optional(), &readers).or_else(|error| match errno(&error) {
             // No such type in the kernel: what an optional program attaches to may be what is missing.

@@ -270,6 +270,10 @@ impl Recipe for Sights {
         self.0.optional()
     }
 
+    fn is_worth_trying(&self, way: &[&str]) -> bool {
+        self.0.is_worth_trying(way)
+    }
+
     fn configure(&self, object: &mut OpenObject) -> Result<()> {
         self.0.configure(object)
     }

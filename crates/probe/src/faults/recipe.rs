@@ -34,6 +34,11 @@ const HALVES: &[(u32, &[u8])] = &[
     (can::STACKS, include_bytes!(concat!(env!("OUT_DIR"), "/faults_stacks.bpf.o"))),
     (can::CAUSES, CAUSES),
     (can::FILES, include_bytes!(concat!(env!("OUT_DIR"), "/faults_files.bpf.o"))),
+    (can::EVENTS | can::FILES, include_bytes!(concat!(env!("OUT_DIR"), "/faults_accesses.bpf.o"))),
+    (
+        can::EVENTS | can::FILES | can::CAUSES | can::NAMES,
+        include_bytes!(concat!(env!("OUT_DIR"), "/faults_lines.bpf.o")),
+    ),
 ];
 
 /// Best first: see [`crate::variant::in_order`].
@@ -160,6 +165,11 @@ impl Recipe for FaultsRecipe {
 
     fn optional(&self) -> Vec<&'static str> {
         vec!["thread_ended"]
+    }
+
+    /// 535a3692ba72 (6.10) brought sessions of kprobes. A kernel that has them and calls itself older does without.
+    fn is_worth_trying(&self, way: &[&str]) -> bool {
+        !way.contains(&"kprobe_session") || system::kernel_version() >= (6, 10)
     }
 
     fn configure(&self, object: &mut OpenObject) -> Result<()> {
