@@ -208,7 +208,7 @@ impl Rootless {
     }
 
     /// Reads the counters, and after them what was recorded.
-    fn read(&mut self) -> Result<()> {
+    fn read(&mut self, last: bool) -> Result<()> {
         let counters = self.census.read();
         if let Groups::Stacks(stacks) = &mut self.census.groups {
             stacks.settle();
@@ -220,7 +220,7 @@ impl Rootless {
         self.take();
         self.census.settle(counters);
         // Names take time, in which a user's small rings would overflow.
-        self.census.report(&mut self.ledger, || self.sampler.drain(&mut self.waiting));
+        self.census.report(&mut self.ledger, last, || self.sampler.drain(&mut self.waiting));
         Ok(())
     }
 }
@@ -243,19 +243,19 @@ impl Tool for Rootless {
         if let Groups::Stacks(stacks) = &self.census.groups
             && stacks.is_full_of_ended()
         {
-            self.read()?;
+            self.read(false)?;
         }
         Ok(())
     }
 
     fn interval(&mut self, cumulative: bool) -> Result<Block> {
-        self.read()?;
+        self.read(false)?;
         Ok(self.ledger.interval(system::monotonic_ns(), cumulative))
     }
 
     fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
         self.sampler.stop();
-        self.read()?;
+        self.read(true)?;
         events.append(&mut self.events);
         let time_ns = system::monotonic_ns();
         let (minor, major) = self.sampler.count().context("cannot read the events")?;

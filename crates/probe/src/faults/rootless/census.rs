@@ -1,7 +1,7 @@
 //! Who is watched without privilege, and how many faults each has: those that were recorded, and those that only the
 //! kernel's counters have.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use trapline_model::faults::{Access, By, Fault, Key, Ledger, Outcome, Process, Thread};
@@ -10,6 +10,7 @@ use super::groups::{Groups, group, id};
 use super::member::{Family, Member, Missing, report};
 use super::place::Places;
 use crate::perf::{Record, What};
+use crate::system;
 use crate::task::{Counts, Task};
 
 /// What the kernel's counters had.
@@ -18,6 +19,28 @@ pub(super) struct Counters {
     threads: Vec<(Thread, Counts)>,
     /// Processes that are gone.
     left: Vec<u32>,
+}
+
+/// How long a fault's record may come after the kernel's counters have it: a thread that loses its processor in between
+/// has it back by then.
+const LATE_NS: u64 = 500_000_000;
+
+/// How many faults there were, when all records of them were there.
+#[derive(Debug, Default)]
+struct Settled {
+    /// What was counted since, and when.
+    newer: VecDeque<(u64, Counts)>,
+    all: Counts,
+}
+
+impl Settled {
+    /// So many were counted at that moment: how many of them must have been recorded by now, or never will be.
+    fn at(&mut self, time_ns: u64, counted: Counts) -> Counts {
+        self.newer.push_back((time_ns, counted));
+        let settled = self.newer.partition_point(|(at, _)| at + LATE_NS <= time_ns);
+        self.all = self.newer.drain(..settled).last().map_or(self.all, |(_, all)| all);
+        self.all
+    }
 }
 
 /// All that are watched.
@@ -34,6 +57,7 @@ pub(super) struct Census {
     /// Faults with a line are wanted, and those without are kept.
     verbose: bool,
     missing: Vec<Missing>,
+    settled: Settled,
     pub(super) recorded: u64,
 }
 
@@ -48,6 +72,7 @@ impl Census {
             groups,
             verbose,
             missing: vec![],
+            settled: Settled::default(),
             recorded: 0,
         }
     }
@@ -224,8 +249,9 @@ impl Census {
         }
     }
 
-    /// Puts everybody into the ledger, and lets go of those who have ended; `meanwhile` is done again and again.
-    pub(super) fn report(&mut self, ledger: &mut Ledger, meanwhile: impl FnMut()) {
+    /// Puts everybody into the ledger, and lets go of those who have ended; `meanwhile` is done again and again. Until it is
+    /// the `last` time, what is in no group is told when it can no longer get into one: what was shown stays true.
+    pub(super) fn report(&mut self, ledger: &mut Ledger, last: bool, meanwhile: impl FnMut()) {
         let (by, verbose) = (self.by, self.verbose);
         let mut gone = Vec::new();
         for (&pid, family) in &mut self.families {
@@ -260,7 +286,7 @@ impl Census {
                 self.bury(&family);
             }
         }
-        self.report_groups(ledger, meanwhile);
+        self.report_groups(ledger, last, meanwhile);
     }
 
     /// A process that is no longer to be asked.
@@ -283,13 +309,16 @@ impl Census {
         if self.tree { waited.beyond(self.gone) } else { Counts::default() }
     }
 
-    fn report_groups(&mut self, ledger: &mut Ledger, meanwhile: impl FnMut()) {
+    fn report_groups(&mut self, ledger: &mut Ledger, last: bool, meanwhile: impl FnMut()) {
         let mut rest = self.unheard();
         if self.by == By::Thread {
             rest += self.families.values().fold(self.gone_rest, |sum, family| sum + family.rest());
         }
         if self.by.each_fault() {
             rest += self.families.values().fold(self.gone, |sum, f| sum + f.of_members() + f.rest());
+            if !last {
+                rest = self.settled.at(system::monotonic_ns(), rest);
+            }
             rest = rest.beyond(self.groups.report(rest, ledger, meanwhile));
         }
         ledger.group(id(0), group(Key::Rest, rest, None));
@@ -332,5 +361,50 @@ impl Census {
     /// Mappings may be read anew.
     pub(super) fn age(&mut self) {
         self.families.values_mut().for_each(|family| family.places.age());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trapline_model::Value;
+    use trapline_model::faults::Timing;
+
+    use super::*;
+
+    fn counts(minor: u64) -> Counts {
+        Counts { major: 0, minor }
+    }
+
+    #[test]
+    fn what_was_counted_is_settled_after_a_while() {
+        let mut settled = Settled::default();
+        assert_eq!(settled.at(1, counts(5)), counts(0));
+        assert_eq!(settled.at(LATE_NS, counts(7)), counts(0));
+        assert_eq!(settled.at(LATE_NS + 1, counts(9)), counts(5));
+        assert_eq!(settled.at(3 * LATE_NS, counts(9)), counts(9));
+    }
+
+    /// A fault that the kernel has counted, and whose record comes after the rows of an interval.
+    #[test]
+    fn a_late_record_is_not_told_twice() {
+        let own = std::process::id();
+        let mut census = Census::new(By::File, Groups::Files(HashMap::new()), false, false);
+        census.adopt(own, true).unwrap();
+        let mut ledger = Ledger::new(By::File, Timing::None);
+        let mut told = |census: &mut Census, last: bool| -> u64 {
+            census.report(&mut ledger, last, || {});
+            match ledger.interval(1, false).sum.as_ref().and_then(|sum| sum.get("minor")) {
+                Some(&Value::U64(minor)) => minor,
+                other => panic!("{other:?}"),
+            }
+        };
+        census.families.get_mut(&own).unwrap().faults = counts(1);
+        let early = told(&mut census, false);
+        let what = What::Faulted { event: 0, addr: 8, ip: None, calls: None };
+        census.take(Record { time_ns: 1, pid: own, tid: own, what }, |_| false);
+        assert_eq!(early + told(&mut census, false) + told(&mut census, true), 1);
+        // What has no record is told at the end.
+        census.families.get_mut(&own).unwrap().faults = counts(3);
+        assert_eq!((told(&mut census, false), told(&mut census, true)), (0, 2));
     }
 }
