@@ -6,8 +6,7 @@
  * key could not be found, or for whose group there was no room. So the rows add up to the kernel's own number.
  *
  * A kind of key is a constant in faults.h (FAULTS_GROUP_*), a header of its own, and a line in each of the two
- * functions here that decide by config.group, which is constant when programs are loaded: what does not belong to the
- * kind in use is not loaded.
+ * functions here that decide by GROUPED(): what does not belong to the kind in use is in an object that is not loaded.
  */
 #ifndef TRAPLINE_FAULTS_GROUP_BPF_H
 #define TRAPLINE_FAULTS_GROUP_BPF_H

@@ -1,27 +1,27 @@
 //! Compiles the kernel half: each `bpf/TOOL.bpf.c` into an object that the crate embeds.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
+use std::{env, fs, thread};
 
 use anyhow::{Context, Result, anyhow};
 use libbpf_cargo::SkeletonBuilder;
 
-/// The kernel halves: one per tool, and of faults more that are each for a part of what it does (`faults/recipe.rs`
-/// chooses). The name, the source in `bpf/`, and what it is compiled without.
-const OBJECTS: &[(&str, &str, &[&str])] = &[
-    ("access", "access", &[]),
-    ("faults", "faults", &[]),
-    ("faults_bare", "faults", &["EVENTS", "FILES", "CAUSES", "STACKS", "NAMES"]),
-    ("faults_events", "faults", &["FILES", "CAUSES", "STACKS"]),
-    ("faults_files", "faults", &["EVENTS", "CAUSES", "STACKS", "NAMES"]),
-    ("faults_causes", "faults", &["EVENTS", "FILES", "STACKS", "NAMES"]),
-    ("faults_stacks", "faults", &["EVENTS", "FILES", "CAUSES", "NAMES"]),
-    ("faults_accesses", "faults", &["CAUSES", "STACKS", "NAMES"]),
-    ("faults_lines", "faults", &["STACKS"]),
-    ("kvm", "kvm", &[]),
-    ("sgx", "sgx", &[]),
+/// The kernel halves: one per tool; `src/` has a module of the same name.
+const TOOLS: &[&str] = &["access", "faults", "kvm", "sgx"];
+
+/// What the kernel half of faults can do beside counting and timing: each is `WITH_…` in `bpf/`.
+const PARTS: &[&str] = &["EVENTS", "FILES", "CAUSES", "STACKS", "NAMES"];
+
+/// More kernel halves of faults, each for some of that, those first that start sooner. `faults/recipe.rs` chooses.
+const HALVES: &[&[&str]] = &[
+    &[],
+    &["EVENTS", "NAMES"],
+    &["STACKS"],
+    &["CAUSES"],
+    &["FILES"],
+    &["EVENTS", "FILES"],
+    &["EVENTS", "FILES", "CAUSES", "NAMES"],
 ];
 
 fn main() -> Result<()> {
@@ -32,12 +32,13 @@ fn main() -> Result<()> {
         other => anyhow::bail!("the kernel half is not written for {other} yet"),
     };
     let clang = clang()?;
-    let compile = |(name, source, without): &(&str, &str, &[&str])| {
+    let compile = |name: &str, source: &str, parts: &[&str]| {
+        let without = PARTS.iter().filter(|part| !parts.contains(part));
         SkeletonBuilder::new()
             .source(bpf.join(format!("{source}.bpf.c")))
             .obj(out.join(format!("{name}.bpf.o")))
             .clang(&clang)
-            .clang_args(without.iter().map(|what| format!("-DWITH_{what}=0")).chain([
+            .clang_args(without.map(|part| format!("-DWITH_{part}=0")).chain([
                 format!("-D__TARGET_ARCH_{arch}"),
                 format!("-I{}", bpf.display()),
                 format!("-ffile-prefix-map={}=bpf", bpf.display()),
@@ -50,13 +51,42 @@ fn main() -> Result<()> {
             .build()
             .with_context(|| format!("cannot compile bpf/{source}.bpf.c into {name} with {clang}"))
     };
+    let tools = TOOLS.iter().map(|&tool| (tool.to_owned(), tool, PARTS));
+    let halves = HALVES.iter().map(|&parts| (half(parts), "faults", parts));
     thread::scope(|scope| {
-        let compiling: Vec<_> = OBJECTS.iter().map(|object| scope.spawn(|| compile(object))).collect();
+        let compile = &compile;
+        let begin =
+            |(name, source, parts): (String, _, _)| scope.spawn(move || compile(&name, source, parts));
+        let compiling: Vec<_> = tools.chain(halves).map(begin).collect();
         compiling.into_iter().try_for_each(|it| it.join().map_err(|_| anyhow!("a compilation panicked"))?)
     })?;
+    fs::write(out.join("halves.rs"), list())?;
     println!("cargo:rerun-if-changed={}", bpf.display());
     println!("cargo:rerun-if-env-changed=CLANG");
     Ok(())
+}
+
+/// What the half with these parts is called.
+fn half(parts: &[&str]) -> String {
+    [&["faults_with"], parts].concat().join("_").to_lowercase()
+}
+
+/// What `faults/recipe.rs` has to know of that.
+fn list() -> String {
+    let bit = |part: &&str| 1 << PARTS.iter().position(|other| other == part).unwrap_or(0);
+    let constants = PARTS.iter().map(|part| format!("    pub(crate) const {part}: u32 = {};\n", bit(part)));
+    let halves = HALVES.iter().map(|parts| {
+        let bits: u32 = parts.iter().map(bit).sum();
+        format!("    ({bits}, include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{}.bpf.o\"))),\n", half(parts))
+    });
+    format!(
+        "/// What a kernel half can do beside counting and timing, in bits.\n\
+         pub(crate) mod can {{\n{}}}\n\n\
+         /// Kernel halves for a part of that, those first that start sooner.\n\
+         const HALVES: &[(u32, &[u8])] = &[\n{}];\n",
+        constants.collect::<String>(),
+        halves.collect::<String>()
+    )
 }
 
 /// `$CLANG`, or the newest clang of those that Debian packages.

@@ -15,31 +15,12 @@ use crate::variant::{Attached, Recipe, Variant};
 /// The whole kernel half.
 pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
 
-/// What a kernel half can do beside counting and timing, in bits; `crates/probe/build.rs` has the names.
-mod can {
-    pub(super) const EVENTS: u32 = 1;
-    pub(super) const FILES: u32 = 2;
-    pub(super) const CAUSES: u32 = 4;
-    pub(super) const STACKS: u32 = 8;
-    pub(super) const NAMES: u32 = 16;
+include!(concat!(env!("OUT_DIR"), "/halves.rs"));
+
+/// The smallest kernel half that can do that: the less there is in it, the sooner it starts.
+pub(super) fn half(needs: u32) -> &'static [u8] {
+    HALVES.iter().find(|(can, _)| needs & !can == 0).map_or(OBJECT, |(_, object)| object)
 }
-
-/// The kernel half for what faults were for, which also finds out how page tables are walked.
-pub(super) const CAUSES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults_causes.bpf.o"));
-
-/// Kernel halves for a part of what there is, those first that start sooner.
-const HALVES: &[(u32, &[u8])] = &[
-    (0, include_bytes!(concat!(env!("OUT_DIR"), "/faults_bare.bpf.o"))),
-    (can::EVENTS | can::NAMES, include_bytes!(concat!(env!("OUT_DIR"), "/faults_events.bpf.o"))),
-    (can::STACKS, include_bytes!(concat!(env!("OUT_DIR"), "/faults_stacks.bpf.o"))),
-    (can::CAUSES, CAUSES),
-    (can::FILES, include_bytes!(concat!(env!("OUT_DIR"), "/faults_files.bpf.o"))),
-    (can::EVENTS | can::FILES, include_bytes!(concat!(env!("OUT_DIR"), "/faults_accesses.bpf.o"))),
-    (
-        can::EVENTS | can::FILES | can::CAUSES | can::NAMES,
-        include_bytes!(concat!(env!("OUT_DIR"), "/faults_lines.bpf.o")),
-    ),
-];
 
 /// Best first: see [`crate::variant::in_order`].
 const VARIANTS: &[Variant] = &[
@@ -117,8 +98,7 @@ impl Recipe for FaultsRecipe {
             (can::STACKS, self.by == By::Stack),
             (can::NAMES, self.by == By::Cgroup || self.filter.by & (BY_COMM | BY_CGROUP) != 0),
         ];
-        let needs: u32 = needs.iter().filter(|(_, needed)| *needed).map(|(bit, _)| bit).sum();
-        HALVES.iter().find(|(can, _)| needs & !can == 0).map_or(OBJECT, |(_, object)| object)
+        half(needs.iter().filter(|(_, needed)| *needed).map(|(part, _)| part).sum())
     }
 
     fn variants(&self) -> &'static [Variant] {

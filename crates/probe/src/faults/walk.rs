@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytemuck::{bytes_of, pod_read_unaligned};
 use libbpf_rs::{Iter, Link, ObjectBuilder};
 
-use super::recipe::CAUSES;
+use super::recipe::{can, half};
 use crate::abi::{FaultsWalk, FaultsWalkAsk};
 
 const PAGE: usize = 4096;
@@ -37,7 +37,7 @@ pub(super) fn find() -> Result<FaultsWalk> {
 
 /// Tries all places where the kernel may map physical memory.
 fn walk_to(ask: FaultsWalkAsk) -> Result<Option<FaultsWalk>> {
-    let mut object = ObjectBuilder::default().open_memory(CAUSES)?;
+    let mut object = ObjectBuilder::default().open_memory(half(can::CAUSES))?;
     object.progs_mut().for_each(|mut program| program.set_autoload(program.name() == "walk_find"));
     for mut map in object.maps_mut().filter(|map| map.name() == ".rodata.walk_ask") {
         map.set_initial_value(bytes_of(&ask))?;

@@ -38,7 +38,7 @@ impl Settled {
     fn at(&mut self, time_ns: u64, counted: Counts) -> Counts {
         self.newer.push_back((time_ns, counted));
         let settled = self.newer.partition_point(|(at, _)| at + LATE_NS <= time_ns);
-        self.all = self.newer.drain(..settled).last().map_or(self.all, |(_, all)| all);
+        self.all = self.newer.drain(..settled).next_back().map_or(self.all, |(_, all)| all);
         self.all
     }
 }
