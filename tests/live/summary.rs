@@ -14,7 +14,7 @@ const MS: u64 = 1_000_000;
 
 /// Between rounds of touches: many periods, so that a reset lies between.
 fn pause_ms() -> u64 {
-    if place() == Place::Vm { 200 } else { 90 }
+    if place() == Place::Vm { 320 } else { 90 }
 }
 
 /// The period of the resets. Where a touch takes long one in the middle of it must still be an exception.
