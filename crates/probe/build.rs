@@ -60,7 +60,7 @@ fn main() -> Result<()> {
         let compiling: Vec<_> = tools.chain(halves).map(begin).collect();
         compiling.into_iter().try_for_each(|it| it.join().map_err(|_| anyhow!("a compilation panicked"))?)
     })?;
-    fs::write(out.join("halves.rs"), list())?;
+    fs::write(out.join("halves.rs"), list()?)?;
     println!("cargo:rerun-if-changed={}", bpf.display());
     println!("cargo:rerun-if-env-changed=CLANG");
     Ok(())
@@ -72,21 +72,24 @@ fn half(parts: &[&str]) -> String {
 }
 
 /// What `faults/recipe.rs` has to know of that.
-fn list() -> String {
-    let bit = |part: &&str| 1 << PARTS.iter().position(|other| other == part).unwrap_or(0);
-    let constants = PARTS.iter().map(|part| format!("    pub(crate) const {part}: u32 = {};\n", bit(part)));
-    let halves = HALVES.iter().map(|parts| {
-        let bits: u32 = parts.iter().map(bit).sum();
-        format!("    ({bits}, include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{}.bpf.o\"))),\n", half(parts))
-    });
-    format!(
+fn list() -> Result<String> {
+    let bit = |part: &&str| {
+        let at = PARTS.iter().position(|known| known == part);
+        at.map(|at| 1u32 << at).with_context(|| format!("HALVES has {part}, which is not in PARTS"))
+    };
+    let constant = |part| Ok(format!("    pub(crate) const {part}: u32 = {};\n", bit(part)?));
+    let line = |parts: &&[&str]| {
+        let bits: u32 = parts.iter().map(bit).sum::<Result<_>>()?;
+        Ok(format!("    ({bits}, include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{}.bpf.o\"))),\n", half(parts)))
+    };
+    Ok(format!(
         "/// What a kernel half can do beside counting and timing, in bits.\n\
          pub(crate) mod can {{\n{}}}\n\n\
          /// Kernel halves for a part of that, those first that start sooner.\n\
          const HALVES: &[(u32, &[u8])] = &[\n{}];\n",
-        constants.collect::<String>(),
-        halves.collect::<String>()
-    )
+        PARTS.iter().map(constant).collect::<Result<String>>()?,
+        HALVES.iter().map(line).collect::<Result<String>>()?
+    ))
 }
 
 /// `$CLANG`, or the newest clang of those that Debian packages.

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::refuse::one_line;
-use crate::run::{Beside, Said, faults, fixture, sum, u};
+use crate::run::{Beside, Said, faults, fixture, sum, trapline, u};
 
 fn by_file(variant: &str, options: &[&str], words: &[String]) -> Said {
     let mut command = faults(variant, &["--by", "file"]);
@@ -175,7 +175,7 @@ pub fn hostile_names(_: &'static str) {
     for (format, options) in
         [("table", &["--by", "file"][..]), ("csv", &["--by", "file"]), ("table", &["-v"])]
     {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
+        let mut command = trapline();
         command.args(["faults", "--format", format]).args(options);
         let script = r#"exec "$1" --fixture files > /dev/null"#;
         command.args(["--", "sh", "-c", script, "sh"]).arg(std::env::current_exe().unwrap());
@@ -194,7 +194,7 @@ pub fn hostile_names(_: &'static str) {
 pub fn counters_are_refused(_: &'static str) {
     let output = faults("counters", &["--by", "file", "-d", "100ms"]).output().unwrap();
     one_line(&output, 2, "sees no single fault");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
+    let mut command = trapline();
     let output = command.args(["faults", "--by", "files"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }

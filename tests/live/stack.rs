@@ -239,7 +239,7 @@ pub fn return_addresses_replaced(variant: &'static str) {
 /// What cannot be is said in one line.
 pub fn refusals(_: &'static str) {
     let said = |options: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
+        let mut command = trapline();
         command.args(["faults", "-d", "100ms"]).args(options).output().unwrap()
     };
     let path = scratch().join("refused.svg");

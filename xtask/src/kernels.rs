@@ -58,7 +58,8 @@ pub enum Processors {
 }
 
 /// Every machine of the stage, in the order in which they start. Two at a time, a machine of access is beside one of those
-/// whose processors run in turns, never beside another one of access: that would have its rounds come late.
+/// whose processors run in turns, not beside another one of access: that would have its rounds come late. Only the order
+/// and what each takes see to that.
 ///
 /// Faults, SGX and KVM have machines of their own, for what one test loads or switches off is not there for the next;
 /// so has the test that switches the function tracer off: what it leaves behind, kernels before 7.3 attach no probe to
@@ -193,7 +194,10 @@ mod tests {
     #[test]
     fn an_unknown_kernel_is_answered_with_the_known_ones() {
         let error = choose(&["6.5".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("\"6.5\"") && error.contains("6.1, 6.12, "), "{error}");
+        assert!(
+            error.contains("\"6.5\"") && error.contains("6.1, 6.12, 6.12-kvm, 7.3-access, 7.3, "),
+            "{error}"
+        );
     }
 
     #[test]
