@@ -207,6 +207,10 @@ struct Touch {
     /// Let each thread begin so much later than the one before it: milliseconds, or with a unit
     #[arg(long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
     stagger: Duration,
+    /// Begin each round when each of its pages has been reset (by a tracer, with writes or rwp) since it was touched;
+    /// threads that share pages take turns
+    #[arg(long)]
+    after_resets: bool,
     /// Compute for so much processor time instead of sleeping: some ways of tracing follow that
     #[arg(long)]
     busy: bool,
@@ -260,6 +264,7 @@ fn touch_pages(args: &Touch, control: &Control) -> Result<()> {
         delay: args.delay,
         pause: args.pause,
         stagger: args.stagger,
+        after_resets: args.after_resets,
         busy: args.busy,
         seed: args.seed.unwrap_or_else(drawn_seed),
     };

@@ -1,6 +1,7 @@
 //! Page accesses against programs whose touches are known, one by one.
 
 use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
@@ -11,6 +12,11 @@ use serde_json::Value;
 use crate::run::{Place, lines, place, scratch, trapline, u};
 
 const PAGE: u64 = 4096;
+
+/// The workload; after resets it touches pages when all of them have been reset: however late that is, each touch is an
+/// access.
+pub const AFTER_RESETS: [&str; 4] = [TOUCH[0], TOUCH[1], TOUCH[2], "--after-resets"];
+pub const TOUCH: [&str; 3] = [env!("CARGO_BIN_EXE_trapline"), "workload", "touch"];
 
 /// What a run said, and what is true.
 #[derive(Debug)]
@@ -47,7 +53,15 @@ pub fn until_it_has_begun(file: &Path, limit: Duration) {
 }
 
 impl Run {
+    /// Reads a recording and what a command printed, and removes the recording.
     pub fn read(file: &Path, stdout: &[u8]) -> Self {
+        let run = Self::parse(file, stdout);
+        std::fs::remove_file(file).unwrap();
+        run
+    }
+
+    /// The same, and leaves the recording where it is.
+    pub fn parse(file: &Path, stdout: &[u8]) -> Self {
         let mut run = Self {
             header: Value::Null,
             events: vec![],
@@ -65,7 +79,6 @@ impl Run {
             }
         }
         assert!(!run.end.is_null(), "no end");
-        std::fs::remove_file(file).unwrap();
         run
     }
 
@@ -79,22 +92,16 @@ impl Run {
 
     /// Traces `workload touch`, which waits for the engine before it begins.
     pub fn touch(engine: &str, arguments: &[&str], touch: &[&str]) -> Self {
-        let own = env!("CARGO_BIN_EXE_trapline");
         let wait = if place() == Place::Vm { "2s" } else { "400ms" };
-        Self::of(engine, arguments, &[&[own, "workload", "touch", "--delay", wait], touch].concat())
+        Self::of(engine, arguments, &[&TOUCH[..], &["--delay", wait], touch].concat())
     }
 
     pub fn truths(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.truth.iter().filter(move |line| line["type"] == kind)
     }
 
-    /// The longest time between two rounds, nanoseconds.
-    pub fn longest_ns(&self) -> u64 {
-        u(&self.end["period_max_ns"])
-    }
-
     /// Accesses to the memory that is touched, by the threads that touch.
-    fn accesses(&self) -> Vec<&Value> {
+    pub fn accesses(&self) -> Vec<&Value> {
         let regions: Vec<_> = self.truths("region").collect();
         let known = |event: &&Value| {
             let addr = event["addr"].as_u64().unwrap_or(0);
@@ -170,27 +177,6 @@ pub fn judge(run: &Run, due: impl Fn(u64, bool) -> bool) -> Judged {
     Judged { seen: wanted.intersection(&seen).count(), due: wanted.len(), touches: seen_at, wrong }
 }
 
-/// The pause between rounds of touches: many periods, so that a reset lies between. An emulated machine that others
-/// keep busy may need longer ones.
-fn pause_ms() -> u64 {
-    if place() == Place::Vm { 200 } else { 60 }
-}
-
-/// Runs with pauses that are longer, each time, than the longest gap between two resets was before, until none is as
-/// long as the pause: a machine that does not let us run for seconds leaves nothing to compare.
-fn undisturbed(run: impl Fn(&str) -> Run) -> Run {
-    let mut pause = pause_ms();
-    for _ in 0..6 {
-        let run = run(&format!("{pause}ms"));
-        let longest = run.longest_ns() / 1_000_000;
-        if longest * 5 < pause * 4 {
-            return run;
-        }
-        pause = (longest * 2).max(pause).min(4000);
-    }
-    panic!("the machine is too busy: resets were seconds apart");
-}
-
 /// On every sort of memory, from two threads: each touch with a reset before it is seen, and nothing else is.
 pub fn every_touch_on_every_memory(engine: &'static str) {
     for (at, on) in ["anon", "file", "private", "shared", "stack"].into_iter().enumerate() {
@@ -199,16 +185,10 @@ pub fn every_touch_on_every_memory(engine: &'static str) {
             if place() == Place::Vm && at % 2 != other {
                 continue;
             }
-            let run = undisturbed(|pause| {
-                let rounds = if place() == Place::Vm { "5" } else { "8" };
-                let memory =
-                    ["--on", on, "--pages", "64", "--rounds", rounds, "--threads", "2", "--pattern", order];
-                Run::touch(
-                    engine,
-                    &[],
-                    &[&memory, &["--access", "both", "--pause", pause, "--warm"][..]].concat(),
-                )
-            });
+            let rounds = if place() == Place::Vm { "5" } else { "8" };
+            let memory = ["--on", on, "--pages", "64", "--rounds", rounds, "--threads", "2"];
+            let touch = ["--pattern", order, "--access", "both", "--warm"];
+            let run = Run::of(engine, &[], &[&AFTER_RESETS[..], &memory, &touch].concat());
             let judged =
                 judge(&run, |_, writes| writes || engine == "rwp" && !matches!(on, "file" | "private"));
             println!(
@@ -295,28 +275,20 @@ pub fn hot_pages_come_back(engine: &'static str) {
 
 /// A process that is there already, by its id; its children are not traced.
 pub fn a_running_process(engine: &'static str) {
-    let own = env!("CARGO_BIN_EXE_trapline");
-    let delay = std::cell::Cell::new(2);
-    let run = undisturbed(|pause| {
-        loop {
-            let mut target = Command::new(own);
-            target.args(["workload", "touch", "--pages", "50", "--rounds", "12", "--warm", "--pause", pause]);
-            target.args(["--delay", &format!("{}s", delay.get())]);
-            let target = target.stdout(Stdio::piped()).spawn().unwrap();
-            std::thread::sleep(Duration::from_millis(300));
-            let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
-            let mut tracer = tracer.spawn().unwrap();
-            let truth = target.wait_with_output().unwrap();
-            assert!(truth.status.success() && tracer.wait().unwrap().success());
-            let run = Run::read(&file, &truth.stdout);
-            // On a machine that is busy the tracer may have come when the touches had begun.
-            let first = run.truths("touch").map(|touch| u(&touch["time_ns"])).min().unwrap();
-            if u(&run.header["start_ns"]) < first || delay.get() > 30 {
-                return run;
-            }
-            delay.set(delay.get() * 2);
-        }
-    });
+    let (own, touch) = AFTER_RESETS.split_first().unwrap();
+    let mut target = Command::new(own);
+    target.args(touch).args(["--pages", "50", "--rounds", "12", "--warm"]);
+    let mut target = target.stdout(Stdio::piped()).spawn().unwrap();
+    // Its pages are there when it says where they are.
+    let mut said = BufReader::new(target.stdout.take().unwrap());
+    let mut region = String::new();
+    said.read_line(&mut region).unwrap();
+    let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
+    let mut tracer = tracer.spawn().unwrap();
+    let mut truth = region.into_bytes();
+    said.read_to_end(&mut truth).unwrap();
+    assert!(target.wait().unwrap().success() && tracer.wait().unwrap().success());
+    let run = Run::read(&file, &truth);
     let judged = judge(&run, |_, writes| writes);
     assert!(judged.wrong.is_empty(), "{:#?}", judged.wrong);
     assert_eq!((judged.seen, judged.due), (600, 600), "{}", run.end);

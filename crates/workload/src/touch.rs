@@ -6,10 +6,11 @@
 
 mod code;
 mod place;
+mod reset;
 
 use std::io::{self, Write};
 use std::str::FromStr;
-use std::sync::{Barrier, OnceLock};
+use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use serde_json::json;
 
 use self::code::{FUNCTIONS, Function};
 use self::place::Place;
+use self::reset::Resets;
 use crate::Control;
 use crate::crew::check_threads;
 use crate::map::page_size;
@@ -133,6 +135,9 @@ pub struct Options {
     pub pause: Duration,
     /// Each thread begins so much later than the one before it.
     pub stagger: Duration,
+    /// Begin each round when each of its pages has been reset since it was touched, by soft-dirty bits or userfaultfd.
+    /// Threads that share pages take turns.
+    pub after_resets: bool,
     /// Waiting is computing for that much processor time, not sleeping.
     pub busy: bool,
     /// Of random orders.
@@ -145,6 +150,13 @@ struct Note {
     time_ns: u64,
     page: u32,
     round: u32,
+}
+
+/// Memory of all threads.
+struct Common {
+    place: Place,
+    /// Who has it touches.
+    turn: Mutex<()>,
 }
 
 /// What one thread did.
@@ -170,7 +182,10 @@ pub fn run(options: &Options, out: &mut (impl Write + Send), control: &Control) 
         "too many touches to tell of: choose at most {MOST}"
     );
     let common = match options.together {
-        true => Some(Place::map(options.on, options.pages).context("cannot map the pages")?),
+        true => {
+            let place = Place::map(options.on, options.pages).context("cannot map the pages")?;
+            Some(Common { place, turn: Mutex::default() })
+        }
         false => None,
     };
     ensure!(
@@ -220,7 +235,7 @@ pub fn run(options: &Options, out: &mut (impl Write + Send), control: &Control) 
 fn touch(
     index: usize,
     options: &Options,
-    common: Option<&Place>,
+    common: Option<&Common>,
     region: &OnceLock<(i32, usize)>,
     ready: &Barrier,
     control: &Control,
@@ -231,7 +246,8 @@ fn touch(
         (None, on) => Place::map(on, options.pages).map(Some),
     };
     let mut notes = vec![Note { time_ns: u64::MAX, page: 0, round: 0 }; options.pages * options.rounds];
-    let place = own.as_ref().ok().and_then(Option::as_ref).or(common);
+    let shared = common.map(|common| &common.place);
+    let place = own.as_ref().ok().and_then(Option::as_ref).or(shared);
     let start = place.map_or(0, |place| place.page(0) as usize);
     let functions = [Function::of(index, false), Function::of(index, true)];
     // SAFETY: place has this page, readable and writable, and its contents mean nothing to anybody.
@@ -245,10 +261,12 @@ fn touch(
     let _ = region.set((tid, start));
     ready.wait();
     ready.wait();
-    let place = match (&own, common) {
-        (Err(error), _) => return Err(anyhow!("cannot map {} pages: {error}", options.pages)),
-        (Ok(own), common) => own.as_ref().or(common).context("there is no memory to touch")?,
+    let place = match &own {
+        Err(error) => return Err(anyhow!("cannot map {} pages: {error}", options.pages)),
+        Ok(own) => own.as_ref().or(shared).context("there is no memory to touch")?,
     };
+    let resets = options.after_resets.then(Resets::new).transpose();
+    let mut resets = resets.context("cannot open /proc/self/pagemap")?;
     wait(options.delay + options.stagger * index as u32, options.busy);
     let mut walk = Walk::of_thread(options.pattern, place.pages(), 7, index, options.threads, options.seed);
     let mut made = 0;
@@ -256,6 +274,11 @@ fn touch(
     for round in 0..options.rounds {
         if round > 0 {
             wait(options.pause, options.busy);
+        }
+        let turn = common.filter(|_| options.after_resets).map(|common| &common.turn);
+        let _turn = turn.map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(resets) = &mut resets {
+            resets.wait(place, control)?;
         }
         if control.stopped() {
             break;
@@ -344,6 +367,7 @@ mod tests {
                 delay: Duration::ZERO,
                 pause: Duration::from_millis(1),
                 stagger: Duration::from_millis(1),
+                after_resets: false,
                 busy: on == "file",
                 seed: 1,
             };
@@ -377,6 +401,7 @@ mod tests {
             delay: Duration::ZERO,
             pause: Duration::ZERO,
             stagger: Duration::ZERO,
+            after_resets: false,
             busy: false,
             seed: 0,
         };

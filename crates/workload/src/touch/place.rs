@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::ptr::NonNull;
 
+use anyhow::{Context, Result};
 use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
 
 use super::On;
@@ -74,6 +75,13 @@ impl Place {
 
     pub(super) fn pages(&self) -> usize {
         self.pages
+    }
+
+    /// Allows what is allowed already: the kernel takes the lock of the address space for writing, and changes nothing.
+    pub(super) fn lock_once(&self) -> Result<()> {
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: all of the memory is readable and writable, and stays so.
+        unsafe { mman::mprotect(self.start.cast(), page_size(), access) }.context("mprotect failed")
     }
 }
 
