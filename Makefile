@@ -33,7 +33,7 @@ test-host: test-deps ## tests on this kernel (as root, those that need it too)
 	$(CARGO) test --workspace --locked
 
 test-vm: test-deps ## tests on the kernels of xtask/src/kernels.rs, in virtual machines
-	$(CARGO) xtask vm --jobs 2
+	$(CARGO) xtask vm
 
 kernels: test-deps ## what attaches on each kernel; writes docs/kernels.md
 	$(CARGO) xtask kernels

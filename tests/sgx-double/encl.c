@@ -151,6 +151,8 @@ static vm_fault_t sgx_encl_eaug_page(struct vm_area_struct *vma, struct sgx_encl
 drop:
 	mutex_unlock(&encl->lock);
 	kfree(entry);
+	if (ret == VM_FAULT_NOPAGE)
+		sgx_let_others_run();
 	return ret;
 }
 
@@ -177,7 +179,7 @@ DRIVER_FUNCTION vm_fault_t sgx_vma_fault(struct vm_fault *vmf)
 	}
 	mutex_unlock(&encl->lock);
 	if (entry == ERR_PTR(-EBUSY))
-		cond_resched();
+		sgx_let_others_run();
 	return ret;
 }
 

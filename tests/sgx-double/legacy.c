@@ -72,7 +72,7 @@ static vm_fault_t legacy_vma_fault(struct vm_fault *vmf)
 		return VM_FAULT_NOPAGE;
 	if (PTR_ERR(entry) != -EBUSY)
 		return VM_FAULT_SIGBUS;
-	cond_resched();
+	sgx_let_others_run();
 	return VM_FAULT_NOPAGE;
 }
 

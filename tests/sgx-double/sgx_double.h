@@ -15,6 +15,7 @@
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/sched.h>
 #include <linux/types.h>
 #include <linux/version.h>
 #include <linux/xarray.h>
@@ -198,6 +199,13 @@ void sgx_detour_end(void);
 /* ioctl.c: what a program can ask for */
 extern const struct file_operations sgx_encl_fops;
 extern const struct file_operations sgx_legacy_fops;
+
+/* The access will fault again. Where an emulator runs processors in turns, the one that makes room is next. */
+static inline void sgx_let_others_run(void)
+{
+	cpu_relax();
+	cond_resched();
+}
 
 static inline void sgx_vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
 {

@@ -42,7 +42,7 @@ DRIVER_FUNCTION vm_fault_t sgx_vepc_fault(struct vm_fault *vmf)
 	mutex_unlock(&vepc->lock);
 	if (err == -EBUSY) {
 		sgx_count(&vepc->counts, COUNT_BUSY);
-		cond_resched();
+		sgx_let_others_run();
 	}
 	return err && err != -EBUSY ? VM_FAULT_SIGBUS : VM_FAULT_NOPAGE;
 }

@@ -62,12 +62,10 @@ impl Emulator {
         Ok(Self { program: set.join("usr/bin/qemu-system-x86_64"), firmware, accel })
     }
 
-    /// A command that starts an empty machine with so much memory (MiB), which stands back as nice(1) has it, and dies
-    /// with the thread that starts it.
-    pub fn command(&self, memory: u32, processors: Processors, nice: u8) -> Result<Command> {
-        // nice becomes setpriv, which becomes QEMU, so the process that is started is QEMU's own.
-        let mut command = Command::new(system::program("nice")?);
-        command.arg(format!("-n{nice}")).arg(system::program("setpriv")?);
+    /// A command that starts an empty machine with so much memory (MiB), which dies with the thread that starts it.
+    pub fn command(&self, memory: u32, processors: Processors) -> Result<Command> {
+        // setpriv becomes QEMU, so the process that is started is QEMU's own.
+        let mut command = Command::new(system::program("setpriv")?);
         command.args(["--pdeathsig", "KILL"]).arg(&self.program);
         for directory in &self.firmware {
             command.arg("-L").arg(directory);

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use crate::boot::{self, Files, Machine};
 use crate::double;
 use crate::emulator::{self, Accel, Emulator};
 use crate::harness::{self, Built, Tally};
-use crate::kernels::{self, Kernel, Load};
+use crate::kernels::{self, Kernel};
 use crate::system::{self, quote};
 
 /// How long a kernel may take to show that it boots on KVM: as long as it needs under emulation.
@@ -48,9 +49,9 @@ pub struct Args {
     /// What executes the guest
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     accel: Accel,
-    /// Machines at a time; of those that wait half of their time twice as many
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    jobs: usize,
+    /// Machines at a time; as many as this one has processors if not given
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
     /// Seconds after which a kernel has failed
     #[arg(long, value_name = "SECONDS", default_value_t = 1500)]
     timeout: u64,
@@ -113,15 +114,16 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Runs every machine, `jobs` at a time that compute; the reports are in the order of the machines.
+    /// Runs every machine, `jobs` at a time; the reports are in the order of the machines.
     fn all(&self, kernels: &[&'static Kernel], archive: &mut Archive) -> Vec<Report> {
-        let room = Room::new(self.args.jobs.max(1) * Load::Full.halves());
+        let processors = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let room = Room::new(self.args.jobs.unwrap_or_else(processors).get());
         thread::scope(|scope| {
             // A machine dies with the thread that started it, and each of these threads waits for its machine.
             let run = |&kernel: &&'static Kernel| {
                 // While those before it run.
                 let files = prepare(kernel, archive);
-                let place = room.enter(kernel.load.halves());
+                let place = room.enter();
                 scope.spawn(move || {
                     let report = self.one(kernel, files);
                     drop(place);
@@ -224,7 +226,7 @@ impl Stage<'_> {
     }
 }
 
-/// Room for machines, in halves of one that always computes.
+/// Room for so many machines.
 #[derive(Debug)]
 struct Room {
     free: Mutex<usize>,
@@ -232,15 +234,15 @@ struct Room {
 }
 
 impl Room {
-    fn new(halves: usize) -> Self {
-        Self { free: Mutex::new(halves), freed: Condvar::new() }
+    fn new(machines: usize) -> Self {
+        Self { free: Mutex::new(machines), freed: Condvar::new() }
     }
 
-    /// Waits until there is so much, and takes it.
-    fn enter(&self, halves: usize) -> Place<'_> {
-        let free = self.freed.wait_while(self.lock(), |free| *free < halves);
-        *free.unwrap_or_else(PoisonError::into_inner) -= halves;
-        Place { room: self, halves }
+    /// Waits until there is a place, and takes it.
+    fn enter(&self) -> Place<'_> {
+        let free = self.freed.wait_while(self.lock(), |free| *free == 0);
+        *free.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Place(self)
     }
 
     fn lock(&self) -> MutexGuard<'_, usize> {
@@ -248,17 +250,14 @@ impl Room {
     }
 }
 
-/// A part of the room, until it is dropped.
+/// A place in the room, until it is dropped.
 #[derive(Debug)]
-struct Place<'a> {
-    room: &'a Room,
-    halves: usize,
-}
+struct Place<'a>(&'a Room);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        *self.room.lock() += self.halves;
-        self.room.freed.notify_all();
+        *self.0.lock() += 1;
+        self.0.freed.notify_one();
     }
 }
 
@@ -358,19 +357,19 @@ mod tests {
 
     #[test]
     fn room_is_given_to_one_after_the_other() {
-        let room = Room::new(Load::Full.halves());
-        let half = room.enter(Load::Half.halves());
+        let room = Room::new(1);
+        let first = room.enter();
         let (entered, next) = std::sync::mpsc::channel();
         thread::scope(|scope| {
             scope.spawn(|| {
-                let _place = room.enter(Load::Full.halves());
+                let _place = room.enter();
                 entered.send(()).unwrap();
             });
-            assert!(next.recv_timeout(Duration::from_millis(50)).is_err(), "there is only half of a place");
-            drop(half);
+            assert!(next.recv_timeout(Duration::from_millis(50)).is_err(), "the place is taken");
+            drop(first);
             next.recv().unwrap();
         });
-        assert_eq!(*room.lock(), 2);
+        assert_eq!(*room.lock(), 1);
     }
 
     #[test]
