@@ -22,6 +22,7 @@ pub fn load() {
 pub fn no_exits() -> Option<String> {
     static WHY: OnceLock<Option<String>> = OnceLock::new();
     let find = || {
+        load();
         let events = "/sys/kernel/tracing/events/kvm/kvm_exit";
         if !std::path::Path::new(events).exists() {
             return Some("kvm is not loaded".into());

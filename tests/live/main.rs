@@ -222,7 +222,6 @@ fn main() -> ExitCode {
     if let Some(status) = fixture::run_if_asked() {
         return status;
     }
-    kvm::load();
     let mut arguments = Arguments::from_args();
     // They measure the whole machine: one at a time.
     arguments.test_threads = Some(1);

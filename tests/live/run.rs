@@ -175,10 +175,14 @@ pub fn missing(name: &str, variant: &str) -> Option<String> {
     (row["attaches"] == "no").then(why)
 }
 
-/// What the doctor said in JSON lines when it was asked first: it takes seconds under emulation.
+/// What the doctor said in JSON lines, with KVM loaded, when it was asked first: it takes seconds under emulation.
 pub fn doctor() -> &'static Output {
     static SAID: OnceLock<Output> = OnceLock::new();
-    SAID.get_or_init(|| trapline().args(["doctor", "--format", "jsonl"]).output().unwrap())
+    let ask = || {
+        crate::kvm::load();
+        trapline().args(["doctor", "--format", "jsonl"]).output().unwrap()
+    };
+    SAID.get_or_init(ask)
 }
 
 /// Whether a variant came to Linux after the running kernel, so that it need not be there.

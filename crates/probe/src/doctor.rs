@@ -1,5 +1,7 @@
 //! What works on this machine: every variant of every tool is loaded and attached, and let go again.
 
+use std::sync::OnceLock;
+
 use anyhow::Result;
 use trapline_model::Header;
 use trapline_model::doctor::{Machine, Program, Refusal, Variant};
@@ -37,7 +39,7 @@ pub fn machine() -> Machine {
 /// The tools whose subject is not on this machine, and what is missing.
 fn lacks() -> Vec<(&'static str, String)> {
     let kvm = kvm::check().err().map(|error| ("kvm", error.to_string()));
-    let sgx = Driver::find(None).err().map(|lack| ("sgx", lack));
+    let sgx = driver().as_ref().err().map(|lack| ("sgx", lack.clone()));
     [kvm, sgx].into_iter().flatten().collect()
 }
 
@@ -108,7 +110,13 @@ fn faults() -> FaultsRecipe {
 
 fn sgx() -> SgxRecipe {
     // Where no driver works, what the kernel has is tried all the same: that it attaches is worth knowing.
-    SgxRecipe::new(nobody(), Driver::find(None).unwrap_or_default(), 1)
+    SgxRecipe::new(nobody(), driver().clone().unwrap_or_default(), 1)
+}
+
+/// The driver of SGX that works here. It is looked for once: the kernel's list of functions is long.
+fn driver() -> &'static Result<Driver, String> {
+    static FOUND: OnceLock<Result<Driver, String>> = OnceLock::new();
+    FOUND.get_or_init(|| Driver::find(None))
 }
 
 /// Without KVM there is nothing to attach to: that is said, not what the kernel says of it.
