@@ -44,7 +44,10 @@ pub fn one_message_a_multiple(variant: &'static str) {
     for (step, words) in runs.into_iter().take(times) {
         assert_steps(&run(variant, &["--log-step", step], words), step.parse().unwrap(), all);
     }
-    assert_steps(&run(variant, &["--log_step"], &["kinds", "2"]), 50, all);
+    // How it is written is the same on every kernel.
+    if place() == Place::Here {
+        assert_steps(&run(variant, &["--log_step"], &["kinds", "2"]), 50, all);
+    }
     let major = run(variant, &["--threshold", "3", "--major"], &["kinds", "3"]);
     assert!(!major.events.is_empty());
     assert_steps(&major, 3, |total| u(&total["major"]));
