@@ -46,8 +46,8 @@ pub enum Processors {
 /// quarter of an hour. What many threads do at once runs with processors side by side, too.
 pub const KERNELS: &[Kernel] = &[
     Kernel { name: "6.1", packages: DEBIAN_6_1, tests: FAULTS, ..USUAL },
-    Kernel { name: "7.3", packages: SPLIT_7_3, tests: FAULTS, ..USUAL },
     Kernel { name: "6.12", packages: DEBIAN_6_12, tests: FAULTS, ..USUAL },
+    Kernel { name: "7.3", packages: SPLIT_7_3, tests: FAULTS, ..USUAL },
     Kernel { name: "6.12-kvm", packages: DEBIAN_6_12, tests: &["kvm::"], ..USUAL },
     Kernel { name: "6.12-sgx", packages: DEBIAN_6_12, tests: &["sgx::"], ..USUAL },
     Kernel { name: "6.1-access", packages: DEBIAN_6_1, tests: ACCESS_6_1, ..USUAL },
@@ -168,13 +168,13 @@ mod tests {
     #[test]
     fn an_unknown_kernel_is_answered_with_the_known_ones() {
         let error = choose(&["6.5".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("\"6.5\"") && error.contains("6.1, 7.3, 6.12, 6.12-kvm, "), "{error}");
+        assert!(error.contains("\"6.5\"") && error.contains("6.1, 6.12, 7.3, 6.12-kvm, "), "{error}");
     }
 
     #[test]
     fn a_kernel_that_is_booted_several_times_is_one() {
         let names: Vec<_> = distinct().iter().map(|kernel| kernel.name).collect();
-        assert_eq!(names, ["6.1", "7.3", "6.12", "6.12-integrity", "6.12-confidentiality"]);
+        assert_eq!(names, ["6.1", "6.12", "7.3", "6.12-integrity", "6.12-confidentiality"]);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub fn write() -> Result<ExitCode> {
         &ask(&["doctor", "--programs", "--format", "jsonl"])?,
     )?;
     let inside = format!(
-        "{0} doctor --format jsonl > $TRAPLINE_RESULTS/doctor.jsonl; \
+        "modprobe kvm_amd; {0} doctor --format jsonl > $TRAPLINE_RESULTS/doctor.jsonl; \
          {0} doctor --programs --format jsonl > $TRAPLINE_RESULTS/programs.jsonl",
         system::quote(&binary.display().to_string())
     );
