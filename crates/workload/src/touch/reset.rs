@@ -55,7 +55,7 @@ impl Resets {
         while !self.all_reset(place).context("cannot read /proc/self/pagemap")? && !control.stopped() {
             ensure!(
                 began.elapsed() < PATIENCE,
-                "nothing has reset the pages for {} s: trace them by writes or rwp",
+                "nothing has reset the pages for {} s: trace them with `trapline access`, by writes or rwp",
                 PATIENCE.as_secs()
             );
             thread::sleep(Duration::from_millis(2));
