@@ -30,7 +30,9 @@ pub fn clearing_and_not(variant: &'static str) {
         assert_eq!((counted["pages"], counted["faults"], counted["loads"]), (300, 364, 364));
         let row = &said.totals[0];
         assert_eq!((u(&row["faults"]), u(&row["loads"]), u(&row["evictions"])), (364, 364, 64));
-        assert_eq!(u(&row["refaults"]), 64, "{row}");
+        // Evicted and brought back in one interval: another may begin in between.
+        let refaults = u(&row["refaults"]);
+        assert!(refaults == 64 || !cumulative && refaults < 64, "{row}");
         assert!(said.rows.len() >= 6, "{} rows", said.rows.len());
         let pages = |row: &Value| u(&row["pages"]);
         if cumulative {
