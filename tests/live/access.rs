@@ -13,10 +13,10 @@ use crate::run::{Place, lines, place, scratch, trapline, u};
 
 const PAGE: u64 = 4096;
 
-/// The workload; after resets it touches pages when all of them have been reset: however late that is, each touch is an
-/// access.
-pub const AFTER_RESETS: [&str; 4] = [TOUCH[0], TOUCH[1], TOUCH[2], "--after-resets"];
+/// The workload.
 pub const TOUCH: [&str; 3] = [env!("CARGO_BIN_EXE_trapline"), "workload", "touch"];
+/// The same, which touches pages when all of them have been reset: however late that is, each touch is an access.
+pub const AFTER_RESETS: [&str; 4] = [TOUCH[0], TOUCH[1], TOUCH[2], "--after-resets"];
 
 /// What a run said, and what is true.
 #[derive(Debug)]

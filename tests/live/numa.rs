@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::access::{Judged, Run, access, judge, until_it_has_begun};
+use crate::access::{Judged, Run, TOUCH, access, judge, until_it_has_begun};
 use crate::run::{Place, lines, place, scratch, trapline, u};
 
 const SWITCH: &str = "/proc/sys/kernel/numa_balancing";
@@ -29,7 +29,7 @@ pub fn a_round_is_seen_whole_or_not_at_all(engine: &'static str) {
     let locked = settings().len() == 1;
     let (pause, rounds) = if locked { ("4s", "3") } else { ("300ms", "10") };
     let disk = format!("TMPDIR={}", scratch().display());
-    let own = ["env", &disk, env!("CARGO_BIN_EXE_trapline"), "workload", "touch", "--delay", "1s", "--warm"];
+    let own = [&["env", &disk], &TOUCH[..], &["--delay", "1s", "--warm"]].concat();
     for on in ["anon", "private", "stack", "file"].into_iter().take(if locked { 1 } else { 4 }) {
         let touch =
             ["--busy", "--on", on, "--pages", "64", "--rounds", rounds, "--access", "both", "--pause", pause];
@@ -75,14 +75,7 @@ pub fn shared_memory_is_seen_or_said_to_be_out_of_sight(engine: &'static str) {
     // A file in memory, mapped for the process alone, has the same rules.
     for (on, named) in [("shared", "/dev/zero (deleted)"), ("private", "/dev/shm/trapline-touch-")] {
         let mut target = Command::new("env");
-        target.args([
-            "TMPDIR=/dev/shm",
-            env!("CARGO_BIN_EXE_trapline"),
-            "workload",
-            "touch",
-            "--warm",
-            "--busy",
-        ]);
+        target.arg("TMPDIR=/dev/shm").args(TOUCH).args(["--warm", "--busy"]);
         target.args(["--on", on, "--pages", "256", "--rounds", "10", "--pause", "300ms", "--delay", "2s"]);
         let target = target.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(if place() == Place::Vm { 1500 } else { 300 }));

@@ -78,12 +78,9 @@ impl Driver {
 /// Who holds a function that takes faults: modules by name, and the kernel itself as nothing.
 fn holders(kallsyms: &str) -> Vec<Option<String>> {
     let holder = |line: &str| {
-        // Most of some hundred thousand lines are of the kernel, and end with the name.
-        let (symbol, module) = line.strip_suffix(']').map_or((line, None), |line| {
-            let (symbol, module) = line.rsplit_once("\t[").unwrap_or((line, ""));
-            (symbol, Some(module))
-        });
+        let (symbol, module) = line.split_once('\t').unwrap_or((line, ""));
         let is_of = |function: &&str| symbol.strip_suffix(*function).is_some_and(|rest| rest.ends_with(' '));
+        let module = Some(module.trim_matches(['[', ']'])).filter(|name| !name.is_empty());
         FAULT_FUNCTIONS.iter().any(is_of).then(|| module.map(str::to_owned))
     };
     let mut holders: Vec<_> = kallsyms.lines().filter_map(holder).collect();
