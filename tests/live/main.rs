@@ -179,6 +179,7 @@ const CASES: &[Case] = &[
     Case { name: "sgx::exact::who_evicted", needs: SGX, variants: DRIVERS, test: sgx_exact::who_evicted },
     Case { name: "sgx::exact::a_storm", needs: SGX, variants: DRIVERS, test: sgx_exact::a_storm },
     Case { name: "sgx::frame::clearing_and_not", needs: SGX, variants: DRIVERS, test: sgx_frame::clearing_and_not },
+    Case { name: "sgx::frame::brought_back", needs: SGX, variants: DRIVERS, test: sgx_frame::brought_back },
     Case { name: "sgx::frame::groups_and_filters", needs: SGX, variants: DRIVERS, test: sgx_frame::groups_and_filters },
     Case { name: "sgx::frame::little_memory", needs: SGX, variants: DRIVERS, test: sgx_frame::little_memory },
     Case { name: "sgx::frame::the_form_for_people", needs: SGX, variants: AUTO, test: sgx_frame::the_form_for_people },

@@ -290,6 +290,13 @@ impl Beside {
         self.child.id()
     }
 
+    /// Waits for its next record.
+    pub fn next(&mut self) -> Value {
+        let begin = self.said.len();
+        self.out.read_until(b'\n', &mut self.said).unwrap();
+        serde_json::from_slice(&self.said[begin..]).unwrap()
+    }
+
     /// Interrupts it, as Ctrl-C does, and gives what it said.
     pub fn interrupt(self) -> Said {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
