@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::run::{Beside, Place, Said, faults, fixture, place, spawn, sum, trapline, u};
+use crate::run::{Beside, Place, Said, faults, fixture, in_full, place, spawn, sum, trapline, u};
 
 fn touch(pages: usize) -> Vec<String> {
     let mut words = fixture("touch");
@@ -107,12 +107,14 @@ pub fn an_interrupt_gives_totals(_: &'static str) {
 }
 
 pub fn the_status_is_the_commands(_: &'static str) {
-    for (command, status) in
-        [(&["true"][..], 0), (&["sh", "-c", "exit 42"], 42), (&["sh", "-c", "kill -9 $$"], 137)]
-    {
+    let ends = [(&["sh", "-c", "kill -9 $$"][..], 137), (&["sh", "-c", "exit 42"], 42), (&["true"], 0)];
+    for (command, status) in ends.into_iter().take(if in_full() { 3 } else { 1 }) {
         let output = faults("auto", &["--"]).args(command).output().unwrap();
         assert_eq!(output.status.code(), Some(status));
         Said::of(&output);
+    }
+    if !in_full() {
+        return;
     }
     for (command, status) in [("/nosuchcommand", 127), ("/etc/passwd", 126)] {
         let output = faults("auto", &["--", command]).output().unwrap();
@@ -132,7 +134,7 @@ pub fn hostile_names(_: &'static str) {
     let arguments = ["--fixture", "touch", "50"];
     let said = Said::by(faults("auto", &["--"]).arg(&program).args(arguments));
     assert_eq!(said.totals[0]["comm"], name);
-    for form in ["table", "csv"] {
+    for form in ["table", "csv"].into_iter().take(if in_full() { 2 } else { 1 }) {
         let mut command = trapline();
         let output =
             command.args(["faults", "--format", form, "--"]).arg(&program).args(arguments).output().unwrap();

@@ -25,6 +25,12 @@ pub fn place() -> Place {
     }
 }
 
+/// Whether what is the same on every kernel is tested, too: how things are written, what is refused before a kernel is
+/// asked. Virtual machines, where each start takes a second of emulation, leave that to the machine's own kernel.
+pub fn in_full() -> bool {
+    place() == Place::Here
+}
+
 /// What a test needs beside the variant that it is about.
 #[derive(Debug, Clone, Copy)]
 pub enum Need {

@@ -6,7 +6,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command};
 use serde_json::Value;
 
 use crate::refuse::one_line;
-use crate::run::{Beside, Said, Source, faults, fixture, runs, scratch, spawn, sum, trapline, u, version};
+use crate::run::{
+    Beside, Said, Source, faults, fixture, in_full, runs, scratch, spawn, sum, trapline, u, version,
+};
 
 /// The rows whose stack has these user functions innermost.
 pub fn of_chain(records: &[Value], chain: &str) -> (u64, u64) {
@@ -192,6 +194,9 @@ pub fn flame_graphs(_: &'static str) {
         let lines = folded.lines().filter_map(|line| line.rsplit_once(' '));
         let n: u64 = lines.filter(|(s, _)| s.ends_with(&chain)).map(|(_, n)| n.parse::<u64>().unwrap()).sum();
         assert!(n <= faults.1 && faults.1 - n <= of("missed"), "{chain}: {n} of {} in {folded}", faults.1);
+    }
+    if !in_full() {
+        return;
     }
     let (svg, ..) = written("chains.svg", &["--weight", "time"]);
     for text in ["Time in page faults", "chain_middle (", "do_syscall_64 ("] {

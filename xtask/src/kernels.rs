@@ -17,8 +17,9 @@ pub struct Kernel {
     pub packages: &'static [&'static str],
     /// Added to the kernel's command line, for example `lockdown=integrity`.
     pub append: &'static str,
-    /// Arguments of the test harness: a part of the names of the tests, `--skip` and a part of those that are not meant.
-    pub tests: &'static [&'static str],
+    /// Arguments of the test harness, for each time that it runs: a part of the names of the tests, `--skip` and a part
+    /// of those that are not meant.
+    pub tests: &'static [&'static [&'static str]],
     /// How software emulation has its processors run.
     pub processors: Processors,
 }
@@ -38,45 +39,48 @@ pub enum Processors {
 
 /// Every machine of the stage, in the order in which they start: those that take long before the others.
 ///
-/// Faults, SGX and KVM have machines of their own, for what one test loads or switches off is not there for the next;
-/// so has the test that switches the function tracer off: what it leaves behind, kernels before 7.3 attach no probe to
-/// a module's functions any more. All of sgx and kvm runs on 6.12; on the others, of sgx what is not about the forms of
-/// its output, and of kvm what compares its counts with those of guests and of perf, on each variant. Of access there
+/// Faults have machines of their own, for what other tests load or switch off is not there for the next; of those others,
+/// the test that switches the function tracer off comes last: what it leaves behind, kernels before 7.3 attach no probe
+/// to a module's functions any more. All of sgx and kvm runs on 6.12; on the others, of sgx what is not about the forms
+/// of its output, and of kvm what compares its counts with those of guests and of perf, on each variant. Of access there
 /// is on each kernel the engine that is best there: `cargo xtask vm 6.12 -- access::` runs all of it, which takes a
 /// quarter of an hour. What many threads do at once runs with processors side by side, too.
 pub const KERNELS: &[Kernel] = &[
-    Kernel { name: "6.1", packages: DEBIAN_6_1, tests: FAULTS, ..USUAL },
-    Kernel { name: "6.12", packages: DEBIAN_6_12, tests: FAULTS, ..USUAL },
-    Kernel { name: "7.3", packages: SPLIT_7_3, tests: FAULTS, ..USUAL },
-    Kernel { name: "6.12-kvm", packages: DEBIAN_6_12, tests: &["kvm::"], ..USUAL },
-    Kernel { name: "6.12-sgx", packages: DEBIAN_6_12, tests: &["sgx::"], ..USUAL },
-    Kernel { name: "6.1-access", packages: DEBIAN_6_1, tests: ACCESS_6_1, ..USUAL },
-    Kernel { name: "6.1-sgx", packages: DEBIAN_6_1, tests: SGX_KERNEL, ..USUAL },
-    Kernel { name: "7.3-sgx", packages: SPLIT_7_3, tests: SGX_KERNEL, ..USUAL },
-    Kernel { name: "7.3-access", packages: SPLIT_7_3, tests: ACCESS_7_3, ..USUAL },
-    Kernel { name: "6.12-access", packages: DEBIAN_6_12, tests: ACCESS_6_12, ..USUAL },
+    Kernel { name: "7.3", packages: SPLIT_7_3, tests: &[FAULTS], ..USUAL },
+    Kernel { name: "6.1", packages: DEBIAN_6_1, tests: &[FAULTS], ..USUAL },
+    Kernel { name: "6.12", packages: DEBIAN_6_12, tests: &[FAULTS], ..USUAL },
+    Kernel {
+        name: "6.12-others",
+        packages: DEBIAN_6_12,
+        tests: &[&["sgx::"], &["kvm::"], ACCESS_6_12, &["the_function_tracer"]],
+        ..USUAL
+    },
+    Kernel {
+        name: "6.1-others",
+        packages: DEBIAN_6_1,
+        tests: &[SGX_KERNEL, ACCESS_6_1, KVM_KERNEL],
+        ..USUAL
+    },
+    Kernel { name: "7.3-others", packages: SPLIT_7_3, tests: &[SGX_KERNEL, ACCESS_7_3, KVM_KERNEL], ..USUAL },
     Kernel {
         name: "6.12-many",
         packages: DEBIAN_6_12,
-        tests: &["faults::many"],
+        tests: &[&["faults::many"]],
         processors: SideBySide,
         ..USUAL
     },
-    Kernel { name: "6.1-kvm", packages: DEBIAN_6_1, tests: &["kvm::counts"], ..USUAL },
-    Kernel { name: "7.3-kvm", packages: SPLIT_7_3, tests: &["kvm::counts"], ..USUAL },
-    Kernel { name: "6.12-ftrace", packages: DEBIAN_6_12, tests: &["the_function_tracer"], ..USUAL },
     Kernel {
         name: "6.12-integrity",
         packages: DEBIAN_6_12,
         append: "lockdown=integrity",
-        tests: LOCKDOWN,
+        tests: &[LOCKDOWN],
         ..USUAL
     },
     Kernel {
         name: "6.12-confidentiality",
         packages: DEBIAN_6_12,
         append: "lockdown=confidentiality",
-        tests: LOCKDOWN,
+        tests: &[LOCKDOWN],
         ..USUAL
     },
 ];
@@ -94,6 +98,9 @@ const LOCKDOWN: &[&str] = &["by_lockdown"];
 
 /// Of sgx what depends on the kernel.
 const SGX_KERNEL: &[&str] = &["sgx::", "--skip=sgx::frame"];
+
+/// Of kvm what depends on the kernel.
+const KVM_KERNEL: &[&str] = &["kvm::counts"];
 
 /// NUMA balancing, and summaries of writes by soft-dirty.
 const ACCESS_6_1: &[&str] = &[
@@ -130,7 +137,8 @@ const ACCESS_7_3: &[&str] = &[
 const SPLIT_7_3: &[&str] =
     &["linux-binary-unsigned-7.3.*-amd64", "linux-modules-7.3.*-amd64", "linux-base-7.3.*-amd64"];
 
-/// Those that differ as kernels: some are booted several times, for different tests, and then called by the shortest name.
+/// Those that differ as kernels, the oldest first: some are booted several times, for different tests, and then called by
+/// the shortest name.
 pub fn distinct() -> Vec<&'static Kernel> {
     let mut all: Vec<&Kernel> = Vec::new();
     for kernel in KERNELS {
@@ -139,6 +147,7 @@ pub fn distinct() -> Vec<&'static Kernel> {
             all.extend(KERNELS.iter().filter(is_same).min_by_key(|other| other.name.len()));
         }
     }
+    all.sort_by_key(|kernel| (kernel.append, kernel.name));
     all
 }
 
@@ -168,13 +177,13 @@ mod tests {
     #[test]
     fn an_unknown_kernel_is_answered_with_the_known_ones() {
         let error = choose(&["6.5".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("\"6.5\"") && error.contains("6.1, 6.12, 7.3, 6.12-kvm, "), "{error}");
+        assert!(error.contains("\"6.5\"") && error.contains("7.3, 6.1, 6.12, 6.12-others, "), "{error}");
     }
 
     #[test]
     fn a_kernel_that_is_booted_several_times_is_one() {
         let names: Vec<_> = distinct().iter().map(|kernel| kernel.name).collect();
-        assert_eq!(names, ["6.1", "6.12", "7.3", "6.12-integrity", "6.12-confidentiality"]);
+        assert_eq!(names, ["6.1", "6.12", "7.3", "6.12-confidentiality", "6.12-integrity"]);
     }
 
     #[test]

@@ -51,7 +51,7 @@ const BENCHES: &[Bench] = &[
         name: "kvm",
         page: OVERHEAD,
         section: "Exits of virtual machines",
-        runs: &[Run { before: "modprobe kvm_amd nested=1 && ", ..inside("6.12-kvm") }],
+        runs: &[Run { before: "modprobe kvm_amd nested=1 && ", ..inside("6.12") }],
     },
     Bench { name: "sgx", page: OVERHEAD, section: "Faults of SGX enclaves", runs: &[inside("6.12")] },
     Bench {

@@ -49,7 +49,7 @@ pub struct Args {
     /// What executes the guest
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     accel: Accel,
-    /// Machines at a time; as many as this one has processors if not given
+    /// Machines at a time; one more than this one has processors if not given
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Seconds after which a kernel has failed
@@ -116,8 +116,9 @@ struct Stage<'a> {
 impl Stage<'_> {
     /// Runs every machine, `jobs` at a time; the reports are in the order of the machines.
     fn all(&self, kernels: &[&'static Kernel], archive: &mut Archive) -> Vec<Report> {
-        let processors = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let room = Room::new(self.args.jobs.unwrap_or_else(processors).get());
+        // A machine waits at times, for its disk or for a test's pause.
+        let usual = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).saturating_add(1);
+        let room = Room::new(self.args.jobs.unwrap_or_else(usual).get());
         thread::scope(|scope| {
             // A machine dies with the thread that started it, and each of these threads waits for its machine.
             let run = |&kernel: &&'static Kernel| {
@@ -170,7 +171,7 @@ impl Stage<'_> {
         })?;
         report.booted = end.booted;
         report.code = end.codes.iter().copied().find(|code| *code != 0).unwrap_or(0);
-        report.problem = end.died.or_else(|| self.complaint(report));
+        report.problem = end.died.or_else(|| self.complaint(kernel, report));
         if end.booted.is_none() || report.problem.as_deref() == Some(boot::DIED) {
             let kernel_log = boot::kernel_log(kernel)?;
             for line in last_words(&fs::read_to_string(&kernel_log).unwrap_or_default()) {
@@ -182,14 +183,17 @@ impl Stage<'_> {
     }
 
     /// What is wrong with a machine that came to its end.
-    fn complaint(&self, report: &Report) -> Option<String> {
+    fn complaint(&self, kernel: &Kernel, report: &Report) -> Option<String> {
         let Report { tally, code, .. } = report;
         if self.args.run.is_some() {
             return (*code != 0).then(|| format!("the command exited with {code}"));
         }
-        let silent = self.built.iter().flat_map(Built::tests).count().saturating_sub(tally.results);
+        let started = self.built.iter().flat_map(Built::tests).count() * self.rounds(kernel).len();
+        let silent = started.saturating_sub(tally.results);
         if silent > 0 {
-            return Some(format!("{silent} test executables ended without a result (exit code {code})"));
+            return Some(format!(
+                "{silent} runs of test executables ended without a result (exit code {code})"
+            ));
         }
         if tally.failed > 0 {
             return Some("tests failed".to_owned());
@@ -214,15 +218,21 @@ impl Stage<'_> {
         let programs = quote(&built.programs().display().to_string());
         work += &format!("export TRAPLINE_PROGRAMS={programs}\n");
         for test in built.tests() {
-            work += &format!("echo; echo {}\n", quote(&format!("tests of {}", test.name)));
-            let mut words = vec![test.place.display().to_string()];
-            if self.args.test_args.is_empty() {
-                words.extend(kernel.tests.iter().map(|word| (*word).to_owned()));
+            for arguments in self.rounds(kernel) {
+                work += &format!("echo; echo {}\n", quote(&format!("tests of {}", test.name)));
+                let program = test.place.display().to_string();
+                work += &boot::step(&[vec![program], arguments].concat());
             }
-            words.extend(self.args.test_args.iter().cloned());
-            work += &boot::step(&words);
         }
         work
+    }
+
+    /// What every test executable is told, each time that it runs in that machine.
+    fn rounds(&self, kernel: &Kernel) -> Vec<Vec<String>> {
+        if !self.args.test_args.is_empty() {
+            return vec![self.args.test_args.clone()];
+        }
+        kernel.tests.iter().map(|words| words.iter().map(|word| (*word).to_owned()).collect()).collect()
     }
 }
 
