@@ -235,26 +235,18 @@ fn refused(output: &Output, holds: &str) {
 }
 
 pub fn what_cannot_be_is_said(_: &'static str) {
+    let try_it = |span: String, holds: &str| {
+        refused(&command("auto", &[span], &[], &["true"]).output().unwrap(), holds);
+    };
+    try_it(format!("{}:wrok", program()), "near it are `work`");
+    if !in_full() {
+        return;
+    }
     let stripped = format!("{}-stripped", program());
     let strip = Command::new("strip").args(["-o", &stripped, program()]).status();
     assert!(strip.unwrap().success());
-    if in_full() {
-        refusals(&stripped);
-    }
-    // Where the symbols are gone, an address does.
-    let nm = Command::new("nm").arg(program()).output().unwrap();
-    let nm = String::from_utf8(nm.stdout).unwrap();
-    let address = nm.lines().find_map(|line| line.strip_suffix(" T work")).unwrap().trim_start_matches('0');
-    let span = format!("{stripped}:0x{address}");
-    let said = Said::by(&mut command("auto", &[span], &[], &[&stripped, "plain", "9"]));
-    assert_eq!(u(&said.totals[0]["calls"]), 9);
-}
-
-/// What is refused before any kernel is asked.
-fn refusals(stripped: &str) {
     let own = fixture("span").swap_remove(0);
     let wrong = [
-        (format!("{}:wrok", program()), "near it are `work`"),
         (format!("{stripped}:work"), "it is stripped"),
         (format!("{own}:Twin::query"), "2 functions"),
         (format!("usdt:{}:trapline:market", program()), "it has `trapline:marked`"),
@@ -265,7 +257,7 @@ fn refusals(stripped: &str) {
         ("work".into(), "is no span"),
     ];
     for (span, holds) in wrong {
-        refused(&command("auto", &[span], &[], &["true"]).output().unwrap(), holds);
+        try_it(span, holds);
     }
     let twice = format!("{}:work", program());
     refused(&command("auto", &[twice.clone(), twice], &[], &["true"]).output().unwrap(), "the same place");
@@ -276,6 +268,13 @@ fn refusals(stripped: &str) {
     ] {
         assert_eq!(faults("auto", options).output().unwrap().status.code(), Some(2), "{options:?}");
     }
+    // Where the symbols are gone, an address does.
+    let nm = Command::new("nm").arg(program()).output().unwrap();
+    let nm = String::from_utf8(nm.stdout).unwrap();
+    let address = nm.lines().find_map(|line| line.strip_suffix(" T work")).unwrap().trim_start_matches('0');
+    let span = format!("{stripped}:0x{address}");
+    let said = Said::by(&mut command("auto", &[span], &[], &[&stripped, "plain", "9"]));
+    assert_eq!(u(&said.totals[0]["calls"]), 9);
 }
 
 /// Functions of names that are alike.
