@@ -185,7 +185,7 @@ pub fn every_touch_on_every_memory(engine: &'static str) {
             if place() == Place::Vm && at % 2 != other {
                 continue;
             }
-            let rounds = if place() == Place::Vm { "5" } else { "8" };
+            let rounds = if place() == Place::Vm { "3" } else { "8" };
             let memory = ["--on", on, "--pages", "64", "--rounds", rounds, "--threads", "2"];
             let touch = ["--pattern", order, "--access", "both", "--warm"];
             let run = Run::of(engine, &[], &[&AFTER_RESETS[..], &memory, &touch].concat());

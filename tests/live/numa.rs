@@ -22,8 +22,9 @@ fn settings() -> Vec<(PathBuf, String)> {
     paths.filter_map(|path| Some((path.clone(), std::fs::read_to_string(path).ok()?))).collect()
 }
 
-/// The kernel comes by when it thinks that it is time, and then takes all of a small mapping away at once. So of a round
-/// of touches either none is seen, or all from some touch on, and of a round with a visit in the pause before it all.
+/// The kernel comes by when it thinks that it is time, and then takes all of a small mapping away at once. A touch is seen
+/// if it came by since the page was last touched: of a round with a visit in the pause before it all are, and of one in
+/// which it comes by, those from then on; those before then are seen in the next round.
 pub fn a_round_is_seen_whole_or_not_at_all(engine: &'static str) {
     // Here the settings are locked, and the kernel comes by each second or more.
     let locked = settings().len() == 1;
@@ -54,16 +55,21 @@ pub fn a_round_is_seen_whole_or_not_at_all(engine: &'static str) {
     }
 }
 
-/// How many rounds were seen whole; the others were seen from some touch on.
+/// How many rounds were seen whole; of the others, what a visit in that round or in the one before makes seen.
 fn whole_rounds(on: &str, run: &Run, judged: &Judged) -> usize {
     // Seen or not, by round, in the order of the touches.
     let mut by_round: BTreeMap<u64, Vec<bool>> = BTreeMap::new();
     for (at, touch) in run.truths("touch").enumerate() {
         by_round.entry(u(&touch["round"])).or_default().push(judged.touches.contains(&at));
     }
+    let mut before: Option<&[bool]> = None;
     for (round, of) in &by_round {
-        let first = of.iter().position(|seen| *seen).unwrap_or(of.len());
-        assert!(of[first..].iter().all(|seen| *seen), "{on}, round {round}: {of:?}");
+        let left_over = of.iter().position(|seen| !*seen).unwrap_or(0);
+        let was_visited = before.is_none_or(|before| before[left_over..].iter().all(|seen| *seen));
+        assert!(left_over == 0 || was_visited, "{on}, round {round}: {of:?} after {before:?}");
+        let unseen = of[left_over..].iter().position(|seen| *seen).unwrap_or(of.len() - left_over);
+        assert!(of[left_over + unseen..].iter().all(|seen| *seen), "{on}, round {round}: {of:?}");
+        before = Some(of);
     }
     by_round.values().filter(|of| of.iter().all(|seen| *seen)).count()
 }
