@@ -194,14 +194,21 @@ impl Ledger {
             let levels = if cumulative {
                 total.clone()
             } else {
-                std::array::from_fn(|i| Stats { max_ns: recent[i], ..total[i].since(&entry.shown[i]) })
+                std::array::from_fn(|i| {
+                    let since = total[i].since(&entry.shown[i]);
+                    // An exit that was being timed while its interval was read is the longest of an interval that has
+                    // been shown. If it is the longest of all, it is told now.
+                    let is_record = since.max_ns > entry.shown[i].max_ns;
+                    Stats { max_ns: if is_record { since.max_ns } else { recent[i] }, ..since }
+                })
             };
+            if levels.iter().all(|level| level.count + level.timed == 0) {
+                continue;
+            }
             for (shown, new) in entry.shown.iter_mut().zip(&levels) {
                 if cumulative { *shown = new.clone() } else { shown.add(new) }
             }
-            if levels.iter().any(|level| level.count + level.timed > 0) {
-                parts.push((key.clone(), entry.vm.clone(), levels));
-            }
+            parts.push((key.clone(), entry.vm.clone(), levels));
         }
         self.block(time_ns, parts)
     }
@@ -331,6 +338,28 @@ mod tests {
             Some(&Value::U64(n)) => n,
             other => panic!("{name} is {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_longest_exit_that_comes_late_is_in_the_next_interval() {
+        let mut ledger = ledger(By::Reason, None);
+        // Counted, and not yet the longest.
+        let early = Report { recent_max_ns: [100, 0], ..report(8, 12, [stats(&[100, 300]), stats(&[])]) };
+        let levels = [Stats { max_ns: 100, ..early.levels[0].clone() }, stats(&[])];
+        ledger.take(Report { levels, ..early }, false);
+        assert_eq!(get(&ledger.interval(1, false).rows[0], "max_ns"), 100);
+        ledger.begin();
+        ledger.take(
+            Report { recent_max_ns: [40, 0], ..report(8, 12, [stats(&[100, 300, 40]), stats(&[])]) },
+            false,
+        );
+        assert_eq!(get(&ledger.interval(2, false).rows[0], "max_ns"), 300);
+        ledger.begin();
+        ledger.take(
+            Report { recent_max_ns: [50, 0], ..report(8, 12, [stats(&[100, 300, 40, 50]), stats(&[])]) },
+            false,
+        );
+        assert_eq!(get(&ledger.interval(3, false).rows[0], "max_ns"), 50);
     }
 
     #[test]
