@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::refuse::one_line;
-use crate::run::{Beside, Said, faults, fixture, in_full, sum, trapline, u};
+use crate::run::{Beside, Said, all_or_first, faults, fixture, sum, trapline, u};
 
 fn by_file(variant: &str, options: &[&str], words: &[String]) -> Said {
     let mut command = faults(variant, &["--by", "file"]);
@@ -173,7 +173,7 @@ fn sweep() {
 /// Names of files that hold escape sequences and newlines reach no terminal, and break no line.
 pub fn hostile_names(_: &'static str) {
     let forms = [("table", &["--by", "file"][..]), ("csv", &["--by", "file"]), ("table", &["-v"])];
-    for (format, options) in forms.into_iter().take(if in_full() { 3 } else { 1 }) {
+    for (format, options) in all_or_first(forms) {
         let mut command = trapline();
         command.args(["faults", "--format", format]).args(options);
         let script = r#"exec "$1" --fixture files > /dev/null"#;

@@ -4,7 +4,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::run::{Beside, Place, Said, faults, fixture, in_full, place, spawn, sum, trapline, u};
+use crate::run::{
+    Beside, Place, Said, all_or_first, faults, fixture, in_full, place, spawn, sum, trapline, u,
+};
 
 fn touch(pages: usize) -> Vec<String> {
     let mut words = fixture("touch");
@@ -108,7 +110,7 @@ pub fn an_interrupt_gives_totals(_: &'static str) {
 
 pub fn the_status_is_the_commands(_: &'static str) {
     let ends = [(&["sh", "-c", "kill -9 $$"][..], 137), (&["sh", "-c", "exit 42"], 42), (&["true"], 0)];
-    for (command, status) in ends.into_iter().take(if in_full() { 3 } else { 1 }) {
+    for (command, status) in all_or_first(ends) {
         let output = faults("auto", &["--"]).args(command).output().unwrap();
         assert_eq!(output.status.code(), Some(status));
         Said::of(&output);
@@ -134,7 +136,7 @@ pub fn hostile_names(_: &'static str) {
     let arguments = ["--fixture", "touch", "50"];
     let said = Said::by(faults("auto", &["--"]).arg(&program).args(arguments));
     assert_eq!(said.totals[0]["comm"], name);
-    for form in ["table", "csv"].into_iter().take(if in_full() { 2 } else { 1 }) {
+    for form in all_or_first(["table", "csv"]) {
         let mut command = trapline();
         let output =
             command.args(["faults", "--format", form, "--"]).arg(&program).args(arguments).output().unwrap();

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::frame::as_nobody;
 use crate::rootless::{Level, make_files, nobody};
-use crate::run::{Said, faults, fixture, in_full, runs, scratch, sum, trapline, u};
+use crate::run::{Place, Said, faults, fixture, in_full, place, runs, scratch, sum, trapline, u};
 use crate::stack::{OnDemand, assert_truth, chains, of_chain};
 
 /// A command that has ended when its stacks are named; rows with what has no stack add up to what wait4 says.
@@ -55,7 +55,7 @@ pub fn a_running_process(variant: &'static str) {
 /// So many processes that those which have ended are named and forgotten meanwhile: nothing of them is.
 pub fn many_short_ones(variant: &'static str) {
     // More than those of whom nothing need be forgotten yet.
-    let many = if in_full() { 100 } else { 40 };
+    let many = if place() == Place::Vm { 40 } else { 100 };
     let _level = Level::of("2");
     let each = fixture("chains").iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
     let script = format!("for i in $(seq {many}); do {each}; done");

@@ -31,6 +31,11 @@ pub fn in_full() -> bool {
     place() == Place::Here
 }
 
+/// All of these, which differ in what is the same on every kernel, or the first of them: see [`in_full`].
+pub fn all_or_first<T, const N: usize>(these: [T; N]) -> impl Iterator<Item = T> {
+    these.into_iter().take(if in_full() { N } else { 1 })
+}
+
 /// What a test needs beside the variant that it is about.
 #[derive(Debug, Clone, Copy)]
 pub enum Need {

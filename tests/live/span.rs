@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::run::{Beside, Said, Source, faults, fixture, in_full, runs, scratch, u};
+use crate::run::{Beside, Said, Source, all_or_first, faults, fixture, in_full, runs, scratch, u};
 
 pub const PROGRAM: Source = Source {
     compiler: "gcc",
@@ -182,8 +182,7 @@ pub fn marks(variant: &'static str) {
 pub fn names(variant: &'static str) {
     let own = fixture("span");
     let words: Vec<&str> = own.iter().map(String::as_str).collect();
-    let names = ["Store::query", "live::span::store::Store::query"];
-    for name in &names[..if in_full() { 2 } else { 1 }] {
+    for name in all_or_first(["Store::query", "live::span::store::Store::query"]) {
         let said = Said::by(&mut command(variant, &[format!("{}:{name}", own[0])], &[], &words));
         assert_eq!(u(&said.totals[0]["calls"]), 12, "{name}");
     }

@@ -343,23 +343,15 @@ mod tests {
     #[test]
     fn a_longest_exit_that_comes_late_is_in_the_next_interval() {
         let mut ledger = ledger(By::Reason, None);
-        // Counted, and not yet the longest.
-        let early = Report { recent_max_ns: [100, 0], ..report(8, 12, [stats(&[100, 300]), stats(&[])]) };
-        let levels = [Stats { max_ns: 100, ..early.levels[0].clone() }, stats(&[])];
-        ledger.take(Report { levels, ..early }, false);
-        assert_eq!(get(&ledger.interval(1, false).rows[0], "max_ns"), 100);
-        ledger.begin();
-        ledger.take(
-            Report { recent_max_ns: [40, 0], ..report(8, 12, [stats(&[100, 300, 40]), stats(&[])]) },
-            false,
-        );
-        assert_eq!(get(&ledger.interval(2, false).rows[0], "max_ns"), 300);
-        ledger.begin();
-        ledger.take(
-            Report { recent_max_ns: [50, 0], ..report(8, 12, [stats(&[100, 300, 40, 50]), stats(&[])]) },
-            false,
-        );
-        assert_eq!(get(&ledger.interval(3, false).rows[0], "max_ns"), 50);
+        let mut next = |of: Stats, recent_ns| {
+            ledger.begin();
+            ledger.take(Report { recent_max_ns: [recent_ns, 0], ..report(8, 12, [of, stats(&[])]) }, false);
+            get(&ledger.interval(1, false).rows[0], "max_ns")
+        };
+        // Both are counted, and the second is not the longest yet.
+        assert_eq!(next(Stats { max_ns: 100, ..stats(&[100, 300]) }, 100), 100);
+        assert_eq!(next(stats(&[100, 300, 40]), 40), 300);
+        assert_eq!(next(stats(&[100, 300, 40, 50]), 50), 50);
     }
 
     #[test]
