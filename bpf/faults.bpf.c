@@ -49,7 +49,7 @@ static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task
 
 	t->open_ns = 0;
 	if (!ASKED(group))
-		stats_time(&t->row.stats, major, ns, config.minor_weight, control.epoch, false);
+		stats_time(&t->row.stats, major, ns, config.minor_weight, &control.epoch, false);
 	if (each_matters() && unseen(t, task, major, !major)) {
 		if (ASKED(verbose))
 			send(t, task, 1, major, ns, facts, true);

@@ -49,15 +49,11 @@ struct faults_control {
 	__u64 last;  /* events are detached: what they did not report is reported by the iterator */
 };
 
-/* The longest and the shortest fault of one interval, each under the interval's number: see stats_recent(). */
+/* The longest and the shortest fault of an interval: see raise_recent() and stats_recent(). */
 struct faults_extremes {
-	__u64 max;
-	__u64 min; /* what it lacks to the greatest time that there is */
+	__u64 max[2];
+	__u64 min[2]; /* what it lacks to the greatest time that there is */
 };
-
-#define FAULTS_TIME_BITS                                                                                               \
-	44 /* nanoseconds of an extreme, 4.8 hours at the most; the interval's number is above them                    \
-	    */
 
 /* Faults and their times. All of it grows, but for the extremes. */
 struct faults_stats {
@@ -67,10 +63,10 @@ struct faults_stats {
 	__u64 timed_minor;
 	__u64 major_ns; /* time of the timed ones */
 	__u64 minor_ns;
+	__u64 hist[TRAP_BUCKETS]; /* time of each, see hist_bucket(); a minor one counts minor_weight times */
 	__u64 max_ns;
-	struct faults_extremes recent[2]; /* of interval n in recent[n % 2] */
-	__u64 min_ns;                     /* FAULTS_NONE if none was timed */
-	__u64 hist[TRAP_BUCKETS];         /* time of each, see hist_bucket(); a minor one counts minor_weight times */
+	__u64 min_ns; /* FAULTS_NONE if none was timed */
+	struct faults_extremes recent;
 };
 
 /* One thread since the trace began (or since it was last retired, see retire()). */

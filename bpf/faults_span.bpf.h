@@ -264,30 +264,36 @@ static __always_inline int span_begins(struct pt_regs *ctx, bool mark)
 	return 0;
 }
 
+static __always_inline void call_told(struct faults_span *cell, u64 interval, u64 stall, u64 ns)
+{
+	stats_recent(&cell->stall.recent, interval, stall, true);
+	stats_recent(&cell->span.recent, interval, ns, true);
+}
+
 static __always_inline void call_took(struct faults_call_times *times, u64 ns)
 {
-	u32 bucket = hist_bucket(ns) & (TRAP_BUCKETS - 1);
-	u64 epoch = control.epoch;
-
-	add(&times->hist[bucket], 1);
-	stats_recent(&times->all, 0, ns, true);
-	stats_recent(&times->recent[epoch & 1], epoch, ns, true);
+	raise(&times->all.max[0], ns, true);
+	raise(&times->all.min[0], short_of_longest(ns), true);
+	add(&times->hist[hist_bucket(ns) & (TRAP_BUCKETS - 1)], 1);
 }
 
 static __always_inline void span_is(struct span_stack *s, struct span_frame *f, struct tracked *t,
 				    struct task_struct *task, u64 now)
 {
 	struct faults_stats *stats = &t->row.stats;
-	u64 ns = now - f->time_ns, stall = stats->major_ns + stats->minor_ns - f->stall_ns;
+	u64 ns = now - f->time_ns, stall = stats->major_ns + stats->minor_ns - f->stall_ns, interval = control.epoch;
 	u32 span = f->span;
 	struct faults_span *cell = bpf_map_lookup_elem(&span_cells, &span);
 
 	close_frame(s, f);
 	if (!cell)
 		return;
-	add(&cell->calls, 1);
+	call_told(cell, interval, stall, ns);
 	call_took(&cell->stall, stall);
 	call_took(&cell->span, ns);
+	add(&cell->calls, 1);
+	if (control.epoch != interval)
+		call_told(cell, control.epoch, stall, ns);
 	if (*open_of(s, span))
 		return;
 	add(&cell->major, task->maj_flt - f->major);

@@ -10,9 +10,9 @@
 
 /* Times of single calls. */
 struct faults_call_times {
-	struct faults_extremes all;       /* under interval 0: of the whole run */
-	struct faults_extremes recent[2]; /* of interval n in recent[n % 2] */
 	__u64 hist[TRAP_BUCKETS];
+	struct faults_extremes all; /* under interval 0: of the whole run */
+	struct faults_extremes recent;
 };
 
 /* One span. In the sums, a call within a call of the same span is in the outer one only. */

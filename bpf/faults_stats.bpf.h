@@ -4,10 +4,8 @@
 #define TRAPLINE_FAULTS_STATS_BPF_H
 
 #include "trap.bpf.h"
+#include "recent.bpf.h"
 #include "faults.h"
-
-/* Whose writes go on while others write the same figures: each gives up after so many others came first. */
-#define STATS_TRIES 16
 
 static __always_inline void add(u64 *counter, u64 n)
 {
@@ -21,7 +19,7 @@ static __always_inline void clear_stats(struct faults_stats *stats)
 	stats->major_ns = stats->minor_ns = 0;
 	stats->max_ns = 0;
 	stats->min_ns = FAULTS_NONE;
-	__builtin_memset(stats->recent, 0, sizeof(stats->recent));
+	__builtin_memset(&stats->recent, 0, sizeof(stats->recent));
 	__builtin_memset(stats->hist, 0, sizeof(stats->hist));
 }
 
@@ -33,21 +31,6 @@ static __always_inline void grow(u64 *counter, u64 n, bool shared)
 		*counter += n;
 }
 
-static __always_inline void raise(u64 *most, u64 value, bool shared)
-{
-	if (!shared) {
-		if (value > *most)
-			*most = value;
-		return;
-	}
-	for (int i = 0; i < STATS_TRIES; i++) {
-		u64 now = *(volatile u64 *)most;
-
-		if (value <= now || __sync_val_compare_and_swap(most, now, value) == now)
-			return;
-	}
-}
-
 static __always_inline void lower(u64 *least, u64 value, bool shared)
 {
 	if (!shared) {
@@ -55,7 +38,7 @@ static __always_inline void lower(u64 *least, u64 value, bool shared)
 			*least = value;
 		return;
 	}
-	for (int i = 0; i < STATS_TRIES; i++) {
+	for (int i = 0; i < RAISE_TRIES; i++) {
 		u64 now = *(volatile u64 *)least;
 
 		if (value >= now || __sync_val_compare_and_swap(least, now, value) == now)
@@ -63,38 +46,28 @@ static __always_inline void lower(u64 *least, u64 value, bool shared)
 	}
 }
 
-/* The word is a time under the number of its interval; that of another interval is replaced. */
-static __always_inline void raise_recent(u64 *most, u64 value, bool shared)
-{
-	for (int i = 0; i < (shared ? STATS_TRIES : 1); i++) {
-		u64 now = *(volatile u64 *)most;
-
-		if (value <= now && !((value ^ now) >> FAULTS_TIME_BITS))
-			return;
-		if (!shared)
-			*most = value;
-		else if (__sync_val_compare_and_swap(most, now, value) == now)
-			return;
-	}
-}
-
 /* The shortest time stands there as what it lacks to the longest that there is, so that 0 is nothing in both. */
-static __always_inline void stats_recent(struct faults_extremes *recent, u64 epoch, u64 ns, bool shared)
+static __always_inline u64 short_of_longest(u64 ns)
 {
-	u64 longest = (1ULL << FAULTS_TIME_BITS) - 1;
-
-	if (ns > longest)
-		ns = longest;
-	epoch <<= FAULTS_TIME_BITS;
-	raise_recent(&recent->max, epoch | ns, shared);
-	raise_recent(&recent->min, epoch | (longest - ns), shared);
+	return ns < LONGEST_TIME ? LONGEST_TIME - ns : 0;
 }
 
-static __always_inline void stats_time(struct faults_stats *stats, bool major, u64 ns, u32 minor_weight, u64 epoch,
-				       bool shared)
+static __always_inline void stats_recent(struct faults_extremes *recent, u64 interval, u64 ns, bool shared)
+{
+	raise_recent(recent->max, interval, ns, shared);
+	raise_recent(recent->min, interval, short_of_longest(ns), shared);
+}
+
+static __always_inline void stats_time(struct faults_stats *stats, bool major, u64 ns, u32 minor_weight,
+				       const volatile u64 *running, bool shared)
 {
 	u32 bucket = hist_bucket(ns) & (TRAP_BUCKETS - 1);
+	u64 interval = *running;
 
+	stats_recent(&stats->recent, interval, ns, shared);
+	raise(&stats->max_ns, ns, shared);
+	lower(&stats->min_ns, ns, shared);
+	barrier();
 	if (major) {
 		grow(&stats->timed_major, 1, shared);
 		grow(&stats->major_ns, ns, shared);
@@ -104,9 +77,9 @@ static __always_inline void stats_time(struct faults_stats *stats, bool major, u
 		grow(&stats->minor_ns, ns, shared);
 		grow(&stats->hist[bucket], minor_weight, shared);
 	}
-	raise(&stats->max_ns, ns, shared);
-	lower(&stats->min_ns, ns, shared);
-	stats_recent(&stats->recent[epoch & 1], epoch, ns, shared);
+	barrier();
+	if (*running != interval)
+		stats_recent(&stats->recent, *running, ns, shared);
 }
 
 #endif

@@ -164,8 +164,7 @@ int entry(void *ctx)
 	struct slot *slot = slot_of(bpf_get_current_task_btf());
 	struct kvm_exits *of;
 	struct kvm_level *level;
-	u64 now, ns, running = epoch;
-	u32 recent = running & 1;
+	u64 now, ns, interval = epoch;
 
 	if (!slot || !slot->open)
 		return LET_OTHERS_SEE;
@@ -179,15 +178,15 @@ int entry(void *ctx)
 	WRITE(of->undecided, 0);
 	ns = now - slot->exit_ns;
 	level = &of->level[slot->level & 1];
+	raise_recent(level->recent, interval, ns, false);
+	raise(&level->max_ns, ns, false);
+	barrier();
 	level->timed++;
 	level->ns += ns;
 	level->hist[hist_bucket(ns) & (TRAP_BUCKETS - 1)]++;
-	if (ns > level->max_ns)
-		level->max_ns = ns;
-	if (level->epoch[recent] != running || ns > level->recent[recent]) {
-		level->epoch[recent] = running;
-		level->recent[recent] = ns;
-	}
+	barrier();
+	if (epoch != interval)
+		raise_recent(level->recent, epoch, ns, false);
 	if (config.split)
 		last_phase(slot, level, now);
 	if (config.slow_ns && ns >= config.slow_ns)

@@ -66,14 +66,13 @@ struct kvm_level {
 	__u64 timed; /* how many had their handling timed */
 	__u64 ns;
 	__u64 max_ns;
-	__u64 recent[2]; /* the longest of interval n in recent[n % 2] ... */
-	__u64 epoch[2];  /* ... if n is here */
 	__u64 reflected; /* exits of L2 that were passed on to L1 */
 	__u64 to_vmm;    /* exits that KVM could not handle by itself */
 	__u64 phase_ns[KVM_PHASES];
 	__u64 faults_major; /* of the host, on the guest's behalf */
 	__u64 faults_minor;
 	__u64 hist[TRAP_BUCKETS];
+	__u64 recent[2]; /* the longest of an interval: see raise_recent() */
 };
 
 /*

@@ -4,6 +4,7 @@
 #define TRAPLINE_KVM_SLOT_BPF_H
 
 #include "trap.bpf.h"
+#include "recent.bpf.h"
 #include "kvm.h"
 
 const volatile struct kvm_config config SEC(".rodata.config") = {};

@@ -132,7 +132,7 @@ static __always_inline int fault_ends(bool failed)
 {
 	struct handling *h = this_fault();
 	struct sgx_enclave *enclave;
-	u64 ns;
+	u64 ns, interval;
 
 	if (!h)
 		return 0;
@@ -144,9 +144,12 @@ static __always_inline int fault_ends(bool failed)
 		add(&enclave->failed, 1);
 	} else if (h->loaded) {
 		ns = bpf_ktime_get_ns() - h->begin_ns;
+		interval = control.epoch;
+		raise_recent(enclave->recent, interval, ns, true);
 		add(&enclave->load_ns, ns);
 		add(&enclave->hist[hist_bucket(ns) & (TRAP_BUCKETS - 1)], 1);
-		raise(enclave, ns);
+		if (control.epoch != interval)
+			raise_recent(enclave->recent, control.epoch, ns, true);
 	} else if (h->added) {
 		add(&enclave->added, 1);
 	} else if (h->busy) {

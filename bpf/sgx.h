@@ -74,8 +74,8 @@ struct sgx_enclave {
 	__u64 secs_loads;
 	__u64 secs_evictions;
 	__u64 load_ns;            /* time of the faults that loaded */
-	__u64 longest[2];         /* of interval n in [n % 2]: n in the upper 16 bits, nanoseconds in the rest */
 	__u64 hist[TRAP_BUCKETS]; /* time of each, see hist_bucket() */
+	__u64 recent[2];          /* the longest of an interval: see raise_recent() */
 	char comm[TRAP_COMM_LEN];
 };
 

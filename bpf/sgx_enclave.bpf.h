@@ -5,6 +5,7 @@
 
 #include "compat.bpf.h"
 #include "trap.bpf.h"
+#include "recent.bpf.h"
 #include "sgx.h"
 
 const volatile struct sgx_layout layout SEC(".rodata.layout") = {};
@@ -155,22 +156,6 @@ static __always_inline enum mark mark_page(struct sgx_enclave *enclave, u64 page
 	if (*word & mask)
 		return MARKED_BEFORE;
 	return __sync_fetch_and_or(word, mask) & mask ? MARKED_BEFORE : MARKED_NOW;
-}
-
-/* Raises the longest time of the running interval. */
-static __always_inline void raise(struct sgx_enclave *enclave, u64 ns)
-{
-	u64 epoch = control.epoch, old;
-	u64 *longest = &enclave->longest[epoch & 1];
-	u64 mine = (epoch << 48) | (ns & ((1ULL << 48) - 1));
-
-	for (int tries = 0; tries < 8; tries++) {
-		old = *longest;
-		if (old >> 48 == mine >> 48 && old >= mine)
-			return;
-		if (__sync_val_compare_and_swap(longest, old, mine) == old)
-			return;
-	}
 }
 
 #endif

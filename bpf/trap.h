@@ -7,6 +7,9 @@
 #define TRAP_BUCKETS  128
 #define TRAP_MAX_PIDS 4096
 
+/* Nanoseconds of an interval's longest time, 4.8 hours at the most; the interval's number is above them. */
+#define TRAP_TIME_BITS 44
+
 /* trap_filter.by: conditions that must all hold. */
 #define TRAP_BY_PID    1u  /* its process is in `pids` */
 #define TRAP_BY_TID    2u  /* its id is `tid` */

@@ -57,6 +57,11 @@ pub fn clearing_and_not(variant: &'static str) {
         } else {
             // 200, then the 64 that were evicted, then 100 that were not there yet.
             assert_eq!((all("pages"), all("faults")), (364, 364), "{:#?}", said.rows);
+            assert_eq!((all("timed"), all("load_ns")), (364, u(&row["load_ns"])));
+            assert_eq!(
+                said.rows.iter().filter_map(|row| row["max_ns"].as_u64()).max(),
+                row["max_ns"].as_u64()
+            );
             assert!(row["pages"].is_null(), "distinct in each interval is not distinct over all: {row}");
         }
     }

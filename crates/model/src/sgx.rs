@@ -94,7 +94,7 @@ impl Figures {
     /// Whether nothing happened.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.faults == 0 && self.loads == 0 && self.evictions == 0 && self.secs_loads == 0
+        *self == Self::default()
     }
 }
 

@@ -8,6 +8,11 @@ pub(crate) const COMM_LEN: usize = 16;
 /// A minimum of nothing; an address that is not known.
 pub(crate) const NONE: u64 = u64::MAX;
 
+/// Nanoseconds of an interval's longest time; the interval's number is above them.
+const TIME_BITS: u32 = 44;
+/// The longest time that there is.
+pub(crate) const LONGEST_TIME: u64 = (1 << TIME_BITS) - 1;
+
 pub(crate) const BY_PID: u32 = 1;
 pub(crate) const BY_TID: u32 = 2;
 pub(crate) const BY_COMM: u32 = 4;
@@ -64,6 +69,14 @@ pub(crate) fn comm(bytes: &[u8; COMM_LEN]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
+/// The longest time of the interval `epoch`, nanoseconds, as `raise_recent()` of `bpf/recent.bpf.h` keeps it; 0 without
+/// one. What came between the begin of the next interval and this reading is in the figures, so it is in this, too.
+pub(crate) fn recent(words: [u64; 2], epoch: u64) -> u64 {
+    let numbers = [epoch, epoch + 1].map(|number| number << TIME_BITS);
+    let times = words.into_iter().filter(|word| numbers.contains(&(word & !LONGEST_TIME)));
+    times.map(|word| word & LONGEST_TIME).max().unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
@@ -72,6 +85,18 @@ mod tests {
     use libbpf_rs::btf::{Btf, HasSize, types};
 
     use super::*;
+
+    #[test]
+    fn an_interval_has_its_own_longest_time_and_what_the_next_has_by_now() {
+        let at = |interval: u64, time| interval << TIME_BITS | time;
+        assert_eq!(recent([0, 0], 7), 0);
+        assert_eq!(recent([at(6, 900), at(7, 50)], 7), 50);
+        assert_eq!(recent([at(8, 70), at(7, 50)], 7), 70);
+        assert_eq!(recent([at(8, 70), at(7, LONGEST_TIME)], 7), LONGEST_TIME);
+        // Numbers are cut to what a word has room for.
+        assert_eq!(recent([at(1 << 20, 3), at((1 << 20) + 1, 4)], 1 << 20), 4);
+        assert_eq!(recent([at(6, 900), at(5, 50)], 7), 0);
+    }
 
     #[test]
     fn mirrors_equal_the_kernel_half() {

@@ -15,7 +15,7 @@ use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
 use trapline_model::kvm::{Exit, Isa, Layout, Ledger, Level, Names, Report, Slow, Stats, Vcpu};
 use trapline_model::{Block, Event, Header, Hist, Schema, Value};
 
-use crate::abi::{BY_PID, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmThread};
+use crate::abi::{self, BY_PID, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmThread};
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
@@ -210,7 +210,6 @@ impl Kvm {
         // What may still turn out to be of L2 is shown when it is known, or when nothing more can come.
         let open = if settled { 0 } else { exits.undecided };
         let l1_count = exits.count.saturating_sub(open + exits.l2_count);
-        let recent = |of: &KvmLevel| (0..2).filter(|&i| of.epoch[i] == epoch).map(|i| of.recent[i]).max();
         Some(Report {
             vcpu: Vcpu {
                 pid: thread.pid,
@@ -223,7 +222,7 @@ impl Kvm {
             subject: key.sub,
             write: key.write != 0,
             levels: [stats(&exits.level[0], l1_count), stats(&exits.level[1], exits.l2_count)],
-            recent_max_ns: exits.level.each_ref().map(|of| recent(of).unwrap_or(0)),
+            recent_max_ns: exits.level.each_ref().map(|of| abi::recent(of.recent, epoch)),
         })
     }
 

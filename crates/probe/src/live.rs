@@ -156,11 +156,11 @@ impl<T: Tool> Live<T> {
         let mut processes: Vec<OwnedFd> =
             frame.pids.iter().filter_map(|&pid| system::pidfd(pid).ok()).collect();
         let ends_by_itself = launch.is_some() || !frame.pids.is_empty();
+        let began = Instant::now();
         if let Some(launch) = &mut launch {
             processes.push(launch.end().context("cannot watch the command")?);
             launch.go()?;
         }
-        let began = Instant::now();
         Ok(Self {
             header: Some(header),
             processes,

@@ -216,7 +216,6 @@ impl Tool for Sgx {
 fn report(row: &SgxEnclave, epoch: u64, names: &mut Paths) -> Report {
     let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
     let owned = row.start_ns != 0;
-    let longest = row.longest[(epoch & 1) as usize];
     Report {
         serial: row.serial,
         owner: Owner {
@@ -246,7 +245,7 @@ fn report(row: &SgxEnclave, epoch: u64, names: &mut Paths) -> Report {
             load_ns: row.load_ns,
             hist: Hist::new(&row.hist),
         },
-        longest_ns: if longest >> 48 == epoch & 0xffff { longest & ((1 << 48) - 1) } else { 0 },
+        longest_ns: abi::recent(row.recent, epoch),
     }
 }
 

@@ -150,7 +150,7 @@ impl Ledger {
         let groups = self.groups.values_mut().chain(self.closed.values_mut());
         for entry in self.threads.values_mut().chain(groups).chain([&mut self.others]) {
             // A thread that ended and was shown has nothing more to show.
-            if !entry.ended || cumulative || entry.shown.faults() != entry.closed.faults() {
+            if !entry.ended || cumulative || entry.shown != entry.closed {
                 let (stats, extremes) = entry.interval(cumulative);
                 rows.add(entry, &stats, extremes);
             }
@@ -201,7 +201,7 @@ struct Rows {
 
 impl Rows {
     fn add(&mut self, entry: &Entry, stats: &Stats, extremes: Extremes) {
-        if stats.faults() + stats.failed > 0 {
+        if !stats.is_idle() {
             let group = self.groups.entry(entry.key.clone()).or_default();
             group.0 = Rc::clone(&entry.comm);
             group.1.add(stats);
@@ -283,5 +283,48 @@ impl Times {
             p50: quantile(0.5),
             p99: quantile(0.99),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Process;
+    use super::*;
+    use crate::Value;
+
+    /// Its two faults were counted; so many of them were timed by now.
+    fn report(timed: u64) -> Report {
+        let process = Process { pid: 7, start_ns: 70 };
+        let stats = Stats { minor: 2, timed_minor: timed, minor_ns: timed * 100, ..Stats::default() };
+        let extremes = Extremes { max_ns: 100, min_ns: 100 };
+        Report {
+            thread: Thread { pid: 7, tid: 7, start_ns: 70 },
+            comm: "db".into(),
+            process,
+            process_comm: "db".into(),
+            cgroup: "/".into(),
+            stats,
+            extremes,
+            recent: extremes,
+        }
+    }
+
+    #[test]
+    fn a_time_that_is_known_after_its_fault_was_shown_is_in_the_next_interval() {
+        let mut ledger = Ledger::new(By::Thread, Timing::All(1));
+        let shown = |ledger: &mut Ledger| {
+            let row = ledger.interval(1, false).rows.into_iter().next()?;
+            match ["minor", "timed"].map(|name| row.get(name)) {
+                [Some(&Value::U64(minor)), Some(&Value::U64(timed))] => Some((minor, timed)),
+                other => panic!("{other:?}"),
+            }
+        };
+        ledger.live(report(0));
+        assert_eq!(shown(&mut ledger), Some((2, 0)));
+        ledger.live(report(1));
+        assert_eq!(shown(&mut ledger), Some((0, 1)));
+        ledger.ended(report(2));
+        assert_eq!(shown(&mut ledger), Some((0, 1)));
+        assert_eq!(shown(&mut ledger), None);
     }
 }

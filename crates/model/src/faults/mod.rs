@@ -263,6 +263,11 @@ impl Stats {
     fn faults(&self) -> u64 {
         self.major + self.minor
     }
+
+    /// Whether nothing happened. The kernel counts a fault before its time is known, so an interval may end between.
+    fn is_idle(&self) -> bool {
+        self.faults() + self.failed + self.timed_major + self.timed_minor == 0
+    }
 }
 
 /// One thread as the kernel half reports it.

@@ -103,7 +103,7 @@ impl CallTimes {
     }
 
     fn known(&self) -> Option<Extremes> {
-        Some(self.extremes).filter(|e| e.min_ns <= e.max_ns)
+        Some(self.extremes).filter(|e| e.min_ns <= e.max_ns && self.hist.count() > 0)
     }
 }
 

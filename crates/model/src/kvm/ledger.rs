@@ -194,21 +194,14 @@ impl Ledger {
             let levels = if cumulative {
                 total.clone()
             } else {
-                std::array::from_fn(|i| {
-                    let since = total[i].since(&entry.shown[i]);
-                    // An exit that was being timed while its interval was read is the longest of an interval that has
-                    // been shown. If it is the longest of all, it is told now.
-                    let is_record = since.max_ns > entry.shown[i].max_ns;
-                    Stats { max_ns: if is_record { since.max_ns } else { recent[i] }, ..since }
-                })
+                std::array::from_fn(|i| Stats { max_ns: recent[i], ..total[i].since(&entry.shown[i]) })
             };
-            if levels.iter().all(|level| level.count + level.timed == 0) {
-                continue;
-            }
             for (shown, new) in entry.shown.iter_mut().zip(&levels) {
                 if cumulative { *shown = new.clone() } else { shown.add(new) }
             }
-            parts.push((key.clone(), entry.vm.clone(), levels));
+            if levels.iter().any(|level| level.count + level.timed > 0) {
+                parts.push((key.clone(), entry.vm.clone(), levels));
+            }
         }
         self.block(time_ns, parts)
     }
@@ -338,20 +331,6 @@ mod tests {
             Some(&Value::U64(n)) => n,
             other => panic!("{name} is {other:?}"),
         }
-    }
-
-    #[test]
-    fn a_longest_exit_that_comes_late_is_in_the_next_interval() {
-        let mut ledger = ledger(By::Reason, None);
-        let mut next = |of: Stats, recent_ns| {
-            ledger.begin();
-            ledger.take(Report { recent_max_ns: [recent_ns, 0], ..report(8, 12, [of, stats(&[])]) }, false);
-            get(&ledger.interval(1, false).rows[0], "max_ns")
-        };
-        // Both are counted, and the second is not the longest yet.
-        assert_eq!(next(Stats { max_ns: 100, ..stats(&[100, 300]) }, 100), 100);
-        assert_eq!(next(stats(&[100, 300, 40]), 40), 300);
-        assert_eq!(next(stats(&[100, 300, 40, 50]), 50), 50);
     }
 
     #[test]

@@ -30,9 +30,6 @@ pub(crate) const AREA_HUGETLB: u32 = 6;
 pub(crate) const AREA_OBJECT: u32 = 7;
 pub(crate) const AREA_SPECIAL: u32 = 8;
 
-/// Nanoseconds of an extreme; the number of its interval is above them.
-pub(crate) const TIME_BITS: u32 = 44;
-
 pub(crate) const NAME_DELETED: u32 = 1;
 pub(crate) const NAME_CUT: u32 = 2;
 pub(crate) const NAME_READY: u32 = 4;
@@ -89,10 +86,10 @@ mirror! {
 }
 
 mirror! {
-    /// The longest and the shortest fault of one interval.
+    /// The longest and the shortest fault of an interval.
     FaultsExtremes = "faults_extremes" {
-        max: u64,
-        min: u64,
+        max: [u64; 2],
+        min: [u64; 2],
     }
 }
 
@@ -105,10 +102,10 @@ mirror! {
         timed_minor: u64,
         major_ns: u64,
         minor_ns: u64,
-        max_ns: u64,
-        recent: [FaultsExtremes; 2],
-        min_ns: u64,
         hist: [u64; BUCKETS],
+        max_ns: u64,
+        min_ns: u64,
+        recent: FaultsExtremes,
     }
 }
 
@@ -231,9 +228,9 @@ pub(crate) const SPANS_MAX: usize = 64;
 mirror! {
     /// Times of single calls.
     FaultsCallTimes = "faults_call_times" {
-        all: FaultsExtremes,
-        recent: [FaultsExtremes; 2],
         hist: [u64; BUCKETS],
+        all: FaultsExtremes,
+        recent: FaultsExtremes,
     }
 }
 

@@ -47,14 +47,13 @@ mirror! {
         timed: u64,
         ns: u64,
         max_ns: u64,
-        recent: [u64; 2],
-        epoch: [u64; 2],
         reflected: u64,
         to_vmm: u64,
         phase_ns: [u64; PHASES],
         faults_major: u64,
         faults_minor: u64,
         hist: [u64; BUCKETS],
+        recent: [u64; 2],
     }
 }
 

@@ -71,8 +71,8 @@ mirror! {
         secs_loads: u64,
         secs_evictions: u64,
         load_ns: u64,
-        longest: [u64; 2],
         hist: [u64; BUCKETS],
+        recent: [u64; 2],
         comm: [u8; COMM_LEN],
     }
 }

@@ -243,5 +243,5 @@ fn calls(cells: impl Iterator<Item = FaultsSpan>, epoch: u64) -> Calls {
 
 fn times(of: &FaultsCallTimes, epoch: u64) -> CallTimes {
     // Those of the whole run are kept under the number 0.
-    CallTimes { hist: Hist::new(&of.hist), extremes: recent(&[of.all], 0), recent: recent(&of.recent, epoch) }
+    CallTimes { hist: Hist::new(&of.hist), extremes: recent(&of.all, 0), recent: recent(&of.recent, epoch) }
 }

@@ -40,18 +40,12 @@ pub(super) fn figures(of: &FaultsStats, epoch: u64) -> (Stats, Extremes, Extreme
 }
 
 /// The extremes of the interval `epoch`, out of those that the kernel half keeps.
-pub(super) fn recent(of: &[FaultsExtremes], epoch: u64) -> Extremes {
-    let longest = (1 << abi::TIME_BITS) - 1;
-    // What came between the begin of the next interval and this reading is in the figures, so it is in the extremes too.
-    let is_recent = |word: u64| [epoch, epoch + 1].map(|e| e << abi::TIME_BITS).contains(&(word & !longest));
-    let mut recent = Extremes::default();
-    for of in of {
-        recent.add(Extremes {
-            max_ns: if is_recent(of.max) { of.max & longest } else { 0 },
-            min_ns: if is_recent(of.min) { longest - (of.min & longest) } else { u64::MAX },
-        });
+pub(super) fn recent(of: &FaultsExtremes, epoch: u64) -> Extremes {
+    let short_of_longest = abi::recent(of.min, epoch);
+    Extremes {
+        max_ns: abi::recent(of.max, epoch),
+        min_ns: if short_of_longest == 0 { u64::MAX } else { abi::LONGEST_TIME - short_of_longest },
     }
-    recent
 }
 
 /// A fault in the words of the model.
