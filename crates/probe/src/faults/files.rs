@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bytemuck::pod_read_unaligned;
+use bytemuck::{bytes_of, pod_read_unaligned};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use trapline_model::faults::File;
 
 use crate::abi::{self, FaultsGroupKey, FaultsName};
@@ -13,12 +15,17 @@ use crate::elements::Elements;
 use crate::system;
 use crate::variant::Attached;
 
+/// How long it is waited for a name that is being written down.
+const NAME_COMES: Duration = Duration::from_millis(500);
+
 const RECORD: usize = size_of::<FaultsGroupKey>() + size_of::<FaultsName>();
 
 /// The names of files, as they become known.
 #[derive(Debug)]
 pub(crate) struct Files {
     left: Elements,
+    /// Of these the kernel half has left a name, or is about to.
+    named: MapHandle,
     names: HashMap<[u64; 4], Rc<File>>,
 }
 
@@ -28,7 +35,11 @@ impl Files {
     /// # Errors
     /// When the names cannot be read.
     pub(crate) fn open(attached: &Attached) -> Result<Self> {
-        Ok(Self { left: Elements::open(attached, "names_read", "names")?, names: HashMap::new() })
+        Ok(Self {
+            left: Elements::open(attached, "names_read", "names")?,
+            named: attached.handle("named")?,
+            names: HashMap::new(),
+        })
     }
 
     /// Takes out the names that the kernel half has left.
@@ -50,15 +61,26 @@ impl Files {
         if key.word[0] == 0 {
             return Ok(None);
         }
-        if has_inode(key) && !self.names.contains_key(&key.word) {
-            self.fetch_names()?;
-        }
-        Ok(Some(Rc::clone(&self.file(key).path)))
+        Ok(Some(Rc::clone(&self.file(key)?.path)))
     }
 
-    /// What a key means.
-    pub(super) fn file(&self, key: &FaultsGroupKey) -> Rc<File> {
-        self.names.get(&key.word).map_or_else(|| Rc::new(file(key, None)), Rc::clone)
+    /// What a key means. A program that is writing its name down may have been preempted: that is waited for.
+    ///
+    /// # Errors
+    /// When the names cannot be read.
+    pub(super) fn file(&mut self, key: &FaultsGroupKey) -> Result<Rc<File>> {
+        let began = Instant::now();
+        while has_inode(key) && !self.names.contains_key(&key.word) && began.elapsed() < NAME_COMES {
+            let is_named = self.named.lookup(bytes_of(key), MapFlags::ANY);
+            if is_named.context("cannot read the names of files")?.is_none() {
+                break;
+            }
+            self.fetch_names()?;
+            if !self.names.contains_key(&key.word) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(self.names.get(&key.word).map_or_else(|| Rc::new(file(key, None)), Rc::clone))
     }
 }
 

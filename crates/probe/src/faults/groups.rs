@@ -84,7 +84,8 @@ impl Groups {
             let key: FaultsGroupKey = pod_read_unaligned(key);
             let group: FaultsGroup = pod_read_unaligned(group);
             let range = (group.low != abi::NONE).then_some((group.low, group.high));
-            let mut report = report(self.key(&key, &group, files.as_deref())?, &group.stats, epoch, range);
+            let mut report =
+                report(self.key(&key, &group, files.as_deref_mut())?, &group.stats, epoch, range);
             report.stats.failed = group.failed;
             ledger.group(key.word, report);
         }
@@ -96,9 +97,12 @@ impl Groups {
         Ok(())
     }
 
-    fn key(&mut self, key: &FaultsGroupKey, group: &FaultsGroup, files: Option<&Files>) -> Result<Key> {
+    fn key(&mut self, key: &FaultsGroupKey, group: &FaultsGroup, files: Option<&mut Files>) -> Result<Key> {
         Ok(match &mut self.kind {
-            Kind::File => files.map_or(Key::Rest, |files| Key::File(files.file(key))),
+            Kind::File => match files {
+                None => Key::Rest,
+                Some(files) => Key::File(files.file(key)?),
+            },
             Kind::Cause => Key::Cause(Cause::of(&facts(key.word[0] as u32))),
             Kind::Stack(chains) => {
                 let faults = group.stats.major + group.stats.minor;

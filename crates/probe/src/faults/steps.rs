@@ -71,7 +71,7 @@ impl Steps {
             for sent in sent {
                 match sent {
                     Sent::Fault(fault) => causes.add(&fault),
-                    Sent::Step(step) => batch.push(Step { most: Some(causes.take(&step, files)), ..step }),
+                    Sent::Step(step) => batch.push(Step { most: Some(causes.take(&step, files)?), ..step }),
                 }
             }
         } else {
@@ -140,7 +140,7 @@ impl Causes {
     }
 
     /// What is to be said in a message; the next one begins anew.
-    fn take(&mut self, step: &Step, files: &Files) -> Most {
+    fn take(&mut self, step: &Step, files: &mut Files) -> Result<Most> {
         let tally = self.tallies.remove(&step.process).unwrap_or_default();
         let mut functions: HashMap<Rc<str>, u64> = HashMap::new();
         for ((image, ip), weight) in tally.code {
@@ -151,10 +151,8 @@ impl Causes {
                 *functions.entry(code.into()).or_default() += weight;
             }
         }
-        Most {
-            file: most(tally.files).map(|word| Rc::clone(&files.file(&FaultsGroupKey { word }).path)),
-            code: most(functions),
-        }
+        let file = most(tally.files).map(|word| files.file(&FaultsGroupKey { word })).transpose()?;
+        Ok(Most { file: file.map(|file| Rc::clone(&file.path)), code: most(functions) })
     }
 }
 
