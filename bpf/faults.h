@@ -49,7 +49,7 @@ struct faults_control {
 	__u64 last;  /* events are detached: what they did not report is reported by the iterator */
 };
 
-/* The longest and the shortest fault of an interval: see raise_recent() and stats_recent(). */
+/* The longest and the shortest fault of an interval: see raise_recent() and stats_extremes(). */
 struct faults_extremes {
 	__u64 max[2];
 	__u64 min[2]; /* what it lacks to the greatest time that there is */
@@ -63,9 +63,8 @@ struct faults_stats {
 	__u64 timed_minor;
 	__u64 major_ns; /* time of the timed ones */
 	__u64 minor_ns;
-	__u64 hist[TRAP_BUCKETS]; /* time of each, see hist_bucket(); a minor one counts minor_weight times */
-	__u64 max_ns;
-	__u64 min_ns; /* FAULTS_NONE if none was timed */
+	__u64 hist[TRAP_BUCKETS];   /* time of each, see hist_bucket(); a minor one counts minor_weight times */
+	struct faults_extremes all; /* under interval 0: since the trace began */
 	struct faults_extremes recent;
 };
 
@@ -89,7 +88,7 @@ struct faults_group_key {
 /* The faults of one key. */
 struct faults_group {
 	struct faults_stats stats;
-	__u64 low; /* of what the kind ranges over (offsets in a file) the least; FAULTS_NONE if there is nothing */
+	__u64 not_low; /* of what the kind ranges over (offsets in a file) the least, inverted: 0 if there is nothing */
 	__u64 high;
 	__u64 failed; /* faults that ended in a signal: the kernel's accounting, and so the rest, leaves them out */
 };

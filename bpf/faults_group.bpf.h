@@ -25,7 +25,7 @@ struct {
 	__type(value, struct faults_group);
 } groups SEC(".maps");
 
-const struct faults_group no_faults = {.stats = {.min_ns = FAULTS_NONE}, .low = FAULTS_NONE};
+const struct faults_group no_faults = {};
 
 /*
  * The thread faults in this area of its memory, NULL if that is not known. Called before fault_ends(): at the entry of
@@ -87,8 +87,8 @@ static __always_inline void group_fault(void *ctx, struct tracked *t, struct tas
 		if (group) {
 			stats = &group->stats;
 			if (at != FAULTS_NONE) {
-				lower(&group->low, at, true);
-				raise(&group->high, at, true);
+				raise_shared(&group->not_low, ~at, 0);
+				raise_shared(&group->high, at, 0);
 			}
 		}
 	}

@@ -266,14 +266,13 @@ static __always_inline int span_begins(struct pt_regs *ctx, bool mark)
 
 static __always_inline void call_told(struct faults_span *cell, u64 interval, u64 stall, u64 ns)
 {
-	stats_recent(&cell->stall.recent, interval, stall, true);
-	stats_recent(&cell->span.recent, interval, ns, true);
+	stats_extremes(&cell->stall.recent, interval, stall, true);
+	stats_extremes(&cell->span.recent, interval, ns, true);
 }
 
 static __always_inline void call_took(struct faults_call_times *times, u64 ns)
 {
-	raise(&times->all.max[0], ns, true);
-	raise(&times->all.min[0], short_of_longest(ns), true);
+	stats_extremes(&times->all, 0, ns, true);
 	add(&times->hist[hist_bucket(ns) & (TRAP_BUCKETS - 1)], 1);
 }
 

@@ -11,7 +11,7 @@
 /* Times of single calls. */
 struct faults_call_times {
 	__u64 hist[TRAP_BUCKETS];
-	struct faults_extremes all; /* under interval 0: of the whole run */
+	struct faults_extremes all; /* under interval 0: since the trace began */
 	struct faults_extremes recent;
 };
 

@@ -12,15 +12,13 @@ static __always_inline void add(u64 *counter, u64 n)
 	__sync_fetch_and_add(counter, n);
 }
 
+/* In pieces: of one as large the compiler makes a call, and there is nobody to answer it. */
 static __always_inline void clear_stats(struct faults_stats *stats)
 {
-	stats->major = stats->minor = 0;
-	stats->timed_major = stats->timed_minor = 0;
-	stats->major_ns = stats->minor_ns = 0;
-	stats->max_ns = 0;
-	stats->min_ns = FAULTS_NONE;
-	__builtin_memset(&stats->recent, 0, sizeof(stats->recent));
 	__builtin_memset(stats->hist, 0, sizeof(stats->hist));
+	barrier();
+	__builtin_memset(stats, 0, __builtin_offsetof(struct faults_stats, hist));
+	__builtin_memset(&stats->all, 0, sizeof(stats->all) + sizeof(stats->recent));
 }
 
 static __always_inline void grow(u64 *counter, u64 n, bool shared)
@@ -31,31 +29,11 @@ static __always_inline void grow(u64 *counter, u64 n, bool shared)
 		*counter += n;
 }
 
-static __always_inline void lower(u64 *least, u64 value, bool shared)
-{
-	if (!shared) {
-		if (value < *least)
-			*least = value;
-		return;
-	}
-	for (int i = 0; i < RAISE_TRIES; i++) {
-		u64 now = *(volatile u64 *)least;
-
-		if (value >= now || __sync_val_compare_and_swap(least, now, value) == now)
-			return;
-	}
-}
-
 /* The shortest time stands there as what it lacks to the longest that there is, so that 0 is nothing in both. */
-static __always_inline u64 short_of_longest(u64 ns)
+static __always_inline void stats_extremes(struct faults_extremes *of, u64 interval, u64 ns, bool shared)
 {
-	return ns < LONGEST_TIME ? LONGEST_TIME - ns : 0;
-}
-
-static __always_inline void stats_recent(struct faults_extremes *recent, u64 interval, u64 ns, bool shared)
-{
-	raise_recent(recent->max, interval, ns, shared);
-	raise_recent(recent->min, interval, short_of_longest(ns), shared);
+	raise_recent(of->max, interval, ns, shared);
+	raise_recent(of->min, interval, ns < LONGEST_TIME ? LONGEST_TIME - ns : 0, shared);
 }
 
 static __always_inline void stats_time(struct faults_stats *stats, bool major, u64 ns, u32 minor_weight,
@@ -64,9 +42,8 @@ static __always_inline void stats_time(struct faults_stats *stats, bool major, u
 	u32 bucket = hist_bucket(ns) & (TRAP_BUCKETS - 1);
 	u64 interval = *running;
 
-	stats_recent(&stats->recent, interval, ns, shared);
-	raise(&stats->max_ns, ns, shared);
-	lower(&stats->min_ns, ns, shared);
+	stats_extremes(&stats->recent, interval, ns, shared);
+	stats_extremes(&stats->all, 0, ns, shared);
 	barrier();
 	if (major) {
 		grow(&stats->timed_major, 1, shared);
@@ -79,7 +56,7 @@ static __always_inline void stats_time(struct faults_stats *stats, bool major, u
 	}
 	barrier();
 	if (*running != interval)
-		stats_recent(&stats->recent, *running, ns, shared);
+		stats_extremes(&stats->recent, *running, ns, shared);
 }
 
 #endif

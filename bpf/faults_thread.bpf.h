@@ -36,8 +36,7 @@ const volatile struct faults_config config SEC(".rodata.config") = {};
 
 volatile struct faults_control control SEC(".data.control") = {};
 struct faults_losses losses SEC(".bss.losses") = {};
-struct faults_stats unattributed SEC(".data.unattributed") = {
-    .min_ns = FAULTS_NONE}; /* grouped: what belongs to no group */
+struct faults_stats unattributed SEC(".data.unattributed") = {}; /* grouped: what belongs to no group */
 struct faults_alive alive SEC(".bss.alive") = {};
 
 struct tracked {
@@ -120,8 +119,7 @@ static __always_inline struct tracked *track(struct task_struct *task)
 		add(&losses.untracked, 1);
 		return NULL;
 	}
-	/* The rest is 0, as all new storage is. */
-	t->row.stats.min_ns = FAULTS_NONE;
+	/* All of it is 0, as new storage is. */
 	identify(t, task);
 	/* A thread born during the trace is counted from its birth, whenever we come across it. */
 	if (task->start_time < filter.began_ns)

@@ -179,7 +179,8 @@ int entry(void *ctx)
 	ns = now - slot->exit_ns;
 	level = &of->level[slot->level & 1];
 	raise_recent(level->recent, interval, ns, false);
-	raise(&level->max_ns, ns, false);
+	if (ns > level->max_ns)
+		level->max_ns = ns;
 	barrier();
 	level->timed++;
 	level->ns += ns;

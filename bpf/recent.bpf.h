@@ -10,22 +10,36 @@
 
 #define LONGEST_TIME ((1ULL << TRAP_TIME_BITS) - 1)
 
-/* Whose writes go on while others write the same word: each gives up after so many others came first. */
-#define RAISE_TRIES 16
+/* Whoever finds that another one was first tries again, so often. */
+#define RAISE_TRIES 1024
 
-static __always_inline void raise(u64 *most, u64 value, bool shared)
+struct raising {
+	u64 *word;
+	u64 value;
+	u64 apart; /* a word that differs in these bits is replaced, be it greater or less */
+};
+
+static __always_inline bool is_raised(struct raising *to)
 {
-	if (!shared) {
-		if (value > *most)
-			*most = value;
-		return;
-	}
-	for (int i = 0; i < RAISE_TRIES; i++) {
-		u64 now = *(volatile u64 *)most;
+	u64 now = *(volatile u64 *)to->word;
 
-		if (value <= now || __sync_val_compare_and_swap(most, now, value) == now)
-			return;
-	}
+	return (to->value <= now && !((to->value ^ now) & to->apart)) ||
+	       __sync_val_compare_and_swap(to->word, now, to->value) == now;
+}
+
+static long raise_again(u32 turn, struct raising *to)
+{
+	return is_raised(to);
+}
+
+/* Others may write the same word meanwhile. Global, so that the verifier goes through it once and not at each call. */
+__noinline int raise_shared(u64 *word, u64 value, u64 apart)
+{
+	struct raising to = {.word = word, .value = value, .apart = apart};
+
+	if (word && !is_raised(&to))
+		bpf_loop(RAISE_TRIES, raise_again, &to, 0);
+	return 0;
 }
 
 /*
@@ -41,16 +55,10 @@ static __always_inline void raise_recent(u64 word[2], u64 interval, u64 time, bo
 	u64 *most = &word[interval & 1];
 	u64 value = interval << TRAP_TIME_BITS | (time < LONGEST_TIME ? time : LONGEST_TIME);
 
-	for (int i = 0; i < (shared ? RAISE_TRIES : 1); i++) {
-		u64 now = *(volatile u64 *)most;
-
-		if (value <= now && !((value ^ now) >> TRAP_TIME_BITS))
-			return;
-		if (!shared)
-			*(volatile u64 *)most = value;
-		else if (__sync_val_compare_and_swap(most, now, value) == now)
-			return;
-	}
+	if (shared)
+		raise_shared(most, value, ~LONGEST_TIME);
+	else if (value > *most || ((value ^ *most) & ~LONGEST_TIME))
+		*(volatile u64 *)most = value;
 }
 
 #endif

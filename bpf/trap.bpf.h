@@ -76,8 +76,9 @@ static __always_inline bool fixed_filter_wants(struct task_struct *task)
 /*
  * Four buckets an octave: bucket i < 4 holds the value i; from there bucket 4(e-1)+s holds values whose highest bit
  * is e and whose next two bits are s. The last one is open-ended (from 7.5 s). model/src/hist.rs is the other half.
+ * Global, so that the verifier goes through its branches once and not at each call.
  */
-static __always_inline u32 hist_bucket(u64 value)
+__noinline u32 hist_bucket(u64 value)
 {
 	u32 e = 0, bucket;
 	u64 v = value;

@@ -103,8 +103,7 @@ mirror! {
         major_ns: u64,
         minor_ns: u64,
         hist: [u64; BUCKETS],
-        max_ns: u64,
-        min_ns: u64,
+        all: FaultsExtremes,
         recent: FaultsExtremes,
     }
 }
@@ -134,7 +133,7 @@ mirror! {
     /// The faults of one key.
     FaultsGroup = "faults_group" {
         stats: FaultsStats,
-        low: u64,
+        not_low: u64,
         high: u64,
         failed: u64,
     }

@@ -8,7 +8,7 @@ use super::causes::facts;
 use super::chains::Chains;
 use super::figures;
 use super::files::Files;
-use crate::abi::{self, FaultsGroup, FaultsGroupKey, FaultsStats};
+use crate::abi::{FaultsGroup, FaultsGroupKey, FaultsStats};
 use crate::elements::Elements;
 use crate::symbols::Whose;
 use crate::variant::Attached;
@@ -83,7 +83,7 @@ impl Groups {
             let (key, group) = record.split_at(size_of::<FaultsGroupKey>());
             let key: FaultsGroupKey = pod_read_unaligned(key);
             let group: FaultsGroup = pod_read_unaligned(group);
-            let range = (group.low != abi::NONE).then_some((group.low, group.high));
+            let range = (group.not_low != 0).then_some((!group.not_low, group.high));
             let mut report =
                 report(self.key(&key, &group, files.as_deref_mut())?, &group.stats, epoch, range);
             report.stats.failed = group.failed;

@@ -36,7 +36,7 @@ pub(super) fn figures(of: &FaultsStats, epoch: u64) -> (Stats, Extremes, Extreme
         hist: Hist::new(&of.hist),
         failed: 0,
     };
-    (stats, Extremes { max_ns: of.max_ns, min_ns: of.min_ns }, recent(&of.recent, epoch))
+    (stats, recent(&of.all, 0), recent(&of.recent, epoch))
 }
 
 /// The extremes of the interval `epoch`, out of those that the kernel half keeps.
