@@ -18,7 +18,8 @@ static __always_inline void clear_stats(struct faults_stats *stats)
 	__builtin_memset(stats->hist, 0, sizeof(stats->hist));
 	barrier();
 	__builtin_memset(stats, 0, __builtin_offsetof(struct faults_stats, hist));
-	__builtin_memset(&stats->all, 0, sizeof(stats->all) + sizeof(stats->recent));
+	__builtin_memset(&stats->all, 0, sizeof(stats->all));
+	__builtin_memset(&stats->recent, 0, sizeof(stats->recent));
 }
 
 static __always_inline void grow(u64 *counter, u64 n, bool shared)

@@ -30,11 +30,7 @@ pub fn rows_add_up(variant: &'static str) {
     assert_eq!(u(&said.end["events"]), all.0 + all.1);
     assert_eq!(said.end["crowded"], 0);
     assert_eq!(sum(&said.rows, |_| true), all);
-    for total in &said.totals {
-        let rows = || said.rows.iter().filter(|row| row["file"] == total["file"]);
-        let most = |name: &str| rows().filter_map(|row| row[name].as_u64()).max();
-        assert_eq!(most("max_ns"), total["max_ns"].as_u64(), "{total}");
-    }
+    said.times_add_up("file");
     let heap = named(&said.totals, "[anon]");
     assert!(heap.len() == 1 && u(&heap[0]["minor"]) > 100, "{:?}", said.totals);
     let own = std::env::current_exe().unwrap();

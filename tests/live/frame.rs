@@ -23,10 +23,10 @@ pub fn intervals_add_up(variant: &'static str) {
     assert!(times.len() >= if place() == Place::Vm { 2 } else { 8 }, "{} intervals", times.len());
     assert_eq!(sum(&said.rows, |_| true), sum(&said.totals, |_| true));
     if variant != "counters" {
-        times_add_up(&said, "tid");
+        said.times_add_up("tid");
         if in_full() {
             let options = ["-i", "10ms", "--by", "cause"];
-            times_add_up(&Said::by(faults(variant, &options).arg("--").args(&storm)), "cause");
+            Said::by(faults(variant, &options).arg("--").args(&storm)).times_add_up("cause");
         }
     }
     let cumulative = Said::by(faults(variant, &["-c", "-i", "200ms"]).arg("--").args(&storm));
@@ -34,21 +34,6 @@ pub fn intervals_add_up(variant: &'static str) {
         let mut rows = cumulative.rows.iter().filter(|r| r["tid"] == total["tid"]).map(|r| u(&r["minor"]));
         assert!(rows.clone().is_sorted(), "{total}");
         assert_eq!(rows.next_back(), total["minor"].as_u64());
-    }
-}
-
-/// The extremes, too: those of a run are in the rows of its intervals.
-fn times_add_up(said: &Said, key: &str) {
-    let timed: Vec<_> = said.totals.iter().filter(|t| t["timed"].as_u64() > Some(0)).collect();
-    assert!(!timed.is_empty(), "{:?}", said.totals);
-    for total in timed {
-        let rows = said.rows.iter().filter(|row| row[key] == total[key]);
-        let of = |name: &str| rows.clone().filter_map(|row| row[name].as_u64()).collect::<Vec<_>>();
-        for name in ["timed", "total_ns"] {
-            assert_eq!(of(name).iter().sum::<u64>(), u(&total[name]), "{name} of {total}");
-        }
-        assert_eq!(of("max_ns").into_iter().max(), total["max_ns"].as_u64(), "{total}");
-        assert_eq!(of("min_ns").into_iter().min(), total["min_ns"].as_u64(), "{total}");
     }
 }
 

@@ -233,6 +233,21 @@ impl Said {
         count <= expected && expected - count <= each * self.end["missed"].as_u64().unwrap_or(0)
     }
 
+    /// The times of each total are those of the rows with the same `key`: their sums and their extremes.
+    pub fn times_add_up(&self, key: &str) {
+        assert!(self.totals.iter().any(|total| total["timed"].as_u64() > Some(0)), "{:?}", self.totals);
+        for total in &self.totals {
+            let rows = self.rows.iter().filter(|row| row[key] == total[key]);
+            let of = |name: &str| rows.clone().filter_map(|row| row[name].as_u64()).collect::<Vec<_>>();
+            for name in ["timed", "total_ns"] {
+                let all = total[name].as_u64().unwrap_or(0);
+                assert_eq!(of(name).iter().sum::<u64>(), all, "{name} of {total}");
+            }
+            assert_eq!(of("max_ns").into_iter().max(), total["max_ns"].as_u64(), "{total}");
+            assert_eq!(of("min_ns").into_iter().min(), total["min_ns"].as_u64(), "{total}");
+        }
+    }
+
     pub fn of(output: &Output) -> Self {
         Self::parse(&output.stdout, &String::from_utf8_lossy(&output.stderr))
     }

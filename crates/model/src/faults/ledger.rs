@@ -150,7 +150,7 @@ impl Ledger {
         let groups = self.groups.values_mut().chain(self.closed.values_mut());
         for entry in self.threads.values_mut().chain(groups).chain([&mut self.others]) {
             // A thread that ended and was shown has nothing more to show.
-            if !entry.ended || cumulative || entry.shown != entry.closed {
+            if !entry.ended || cumulative || entry.shown.known() != entry.closed.known() {
                 let (stats, extremes) = entry.interval(cumulative);
                 rows.add(entry, &stats, extremes);
             }
@@ -201,7 +201,7 @@ struct Rows {
 
 impl Rows {
     fn add(&mut self, entry: &Entry, stats: &Stats, extremes: Extremes) {
-        if !stats.is_idle() {
+        if stats.known() > 0 {
             let group = self.groups.entry(entry.key.clone()).or_default();
             group.0 = Rc::clone(&entry.comm);
             group.1.add(stats);

@@ -264,9 +264,10 @@ impl Stats {
         self.major + self.minor
     }
 
-    /// Whether nothing happened. The kernel counts a fault before its time is known, so an interval may end between.
-    fn is_idle(&self) -> bool {
-        self.faults() + self.failed + self.timed_major + self.timed_minor == 0
+    /// How much is known, which only grows. The kernel counts a fault before its time is known, so an interval may end
+    /// between.
+    fn known(&self) -> u64 {
+        self.faults() + self.failed + self.timed_major + self.timed_minor
     }
 }
 

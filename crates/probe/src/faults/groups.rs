@@ -66,7 +66,7 @@ impl Groups {
     pub(super) fn read(
         &mut self,
         attached: &Attached,
-        files: Option<&mut Files>,
+        mut files: Option<&mut Files>,
         epoch: u64,
         ledger: &mut Ledger,
     ) -> Result<()> {
@@ -74,11 +74,6 @@ impl Groups {
             chains.settle();
         }
         let bytes = self.groups.read().context("cannot read the groups")?;
-        // After the groups: a group's key has been told before there is a fault in it.
-        let mut files = files;
-        if let Some(files) = &mut files {
-            files.fetch_names()?;
-        }
         for record in bytes.chunks_exact(RECORD) {
             let (key, group) = record.split_at(size_of::<FaultsGroupKey>());
             let key: FaultsGroupKey = pod_read_unaligned(key);

@@ -67,7 +67,6 @@ impl Steps {
         let mut batch = Vec::new();
         if let (Some(causes), Some(files)) = (&mut self.causes, files) {
             causes.lives.drain(&mut causes.symbols);
-            files.fetch_names()?;
             for sent in sent {
                 match sent {
                     Sent::Fault(fault) => causes.add(&fault),
