@@ -9,7 +9,7 @@ use trapline_model::Schema;
 use trapline_probe::Filter;
 use trapline_probe::live::Frame;
 
-use crate::cmd;
+use crate::{cmd, sink};
 
 /// The status for a command line that cannot be understood.
 pub(crate) const USAGE: u8 = 2;
@@ -103,7 +103,7 @@ pub(crate) struct Live {
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
 
-    /// Write to this file instead of standard output
+    /// Write to this file instead of standard output; with a COMMAND, a table goes to standard error
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
@@ -154,6 +154,7 @@ impl Live {
         Ok(Frame {
             interval: self.interval.or(interval),
             cumulative: self.cumulative,
+            for_people: sink::form(self.format, self.output.as_deref())? == Format::Table,
             duration: self.duration,
             sort,
             in_order: false,

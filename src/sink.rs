@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
-use terminal_size::{Height, terminal_size};
+use terminal_size::{Height, terminal_size_of};
 use trapline_model::{Item, Schema, Sink};
 use trapline_view::{Csv, Flame, FlameForm, JsonLines, Screen, Table, end_line};
 
@@ -15,7 +15,53 @@ use crate::cli::{Format, Weight};
 /// Where a sink writes.
 pub(crate) type Out = BufWriter<Box<dyn Write>>;
 
-/// Opens the output: a file, whose extension tells the form if nothing else does, or standard output. If rows are of
+/// Where an output goes if no file is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error: standard output belongs to the command that is traced.
+    Error,
+}
+
+impl Stream {
+    /// What is for people makes way for a command's own output; what is for programs does not.
+    fn of(format: Format, has_command: bool) -> Self {
+        if format == Format::Table && has_command { Self::Error } else { Self::Output }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Output => "standard output",
+            Self::Error => "standard error",
+        }
+    }
+
+    fn writer(self) -> Box<dyn Write> {
+        match self {
+            Self::Output => Box::new(io::stdout()),
+            Self::Error => Box::new(io::stderr()),
+        }
+    }
+
+    /// A terminal is redrawn, unless a command writes its output to it, too.
+    fn screen(self) -> Screen {
+        let redrawn = match self {
+            Self::Output => io::stdout().is_terminal(),
+            Self::Error => io::stderr().is_terminal() && !io::stdout().is_terminal(),
+        };
+        if !redrawn {
+            return Screen::Paper;
+        }
+        let size = match self {
+            Self::Output => terminal_size_of(io::stdout()),
+            Self::Error => terminal_size_of(io::stderr()),
+        };
+        Screen::Terminal { lines: size.map_or(24, |(_, Height(lines))| lines.into()) }
+    }
+}
+
+/// Opens the output: a file, whose extension tells the form if nothing else does, or a standard stream. If rows are of
 /// stacks, it may be a flame graph, whose frames are as wide as `weight` says.
 ///
 /// # Errors
@@ -23,11 +69,12 @@ pub(crate) type Out = BufWriter<Box<dyn Write>>;
 pub(crate) fn open(
     format: Option<Format>,
     output: Option<&Path>,
+    has_command: bool,
     schema: &'static Schema,
     weight: Weight,
 ) -> Result<Named> {
     let table = |out, screen, zone| -> Box<dyn Sink> { Box::new(Table::new(out, screen, zone)) };
-    open_any(format, output, schema, weight, table)
+    open_any(format, output, has_command, schema, weight, table)
 }
 
 /// The same, with a tool's own table.
@@ -37,15 +84,17 @@ pub(crate) fn open(
 pub(crate) fn open_with(
     format: Option<Format>,
     output: Option<&Path>,
+    has_command: bool,
     schema: &'static Schema,
     table: impl FnOnce(Out, Screen, TimeZone) -> Box<dyn Sink>,
 ) -> Result<Named> {
-    open_any(format, output, schema, Weight::Count, table)
+    open_any(format, output, has_command, schema, Weight::Count, table)
 }
 
 fn open_any(
     format: Option<Format>,
     output: Option<&Path>,
+    has_command: bool,
     schema: &'static Schema,
     weight: Weight,
     table: impl FnOnce(Out, Screen, TimeZone) -> Box<dyn Sink>,
@@ -59,14 +108,9 @@ fn open_any(
         Weight::Count => trapline_view::Weight::Count,
         Weight::Time => trapline_view::Weight::Time,
     };
-    let (out, name) = destination(output)?;
-    let screen = match output {
-        None if io::stdout().is_terminal() => {
-            let lines = terminal_size().map_or(24, |(_, Height(lines))| lines.into());
-            Screen::Terminal { lines }
-        }
-        _ => Screen::Paper,
-    };
+    let stream = Stream::of(format, has_command);
+    let (out, name) = destination(output, stream)?;
+    let screen = if output.is_none() { stream.screen() } else { Screen::Paper };
     let sink: Box<dyn Sink> = match format {
         Format::Table => table(out, screen, TimeZone::system()),
         Format::Jsonl => Box::new(JsonLines::new(out)),
@@ -87,18 +131,18 @@ pub(crate) fn to(output: Option<&Path>, sink: impl FnOnce(Out) -> Box<dyn Sink>)
     if output.is_none() && io::stdout().is_terminal() {
         bail!("this form is not for a terminal: give -o FILE");
     }
-    let (out, name) = destination(output)?;
+    let (out, name) = destination(output, Stream::Output)?;
     Ok(Named { sink: sink(out), name, tells_end: false })
 }
 
-/// A file, or standard output, and what messages call it.
-fn destination(output: Option<&Path>) -> Result<(Out, String)> {
+/// A file, or a standard stream, and what messages call it.
+fn destination(output: Option<&Path>, stream: Stream) -> Result<(Out, String)> {
     let (out, name): (Box<dyn Write>, _) = match output {
         Some(path) => {
             let file = File::create(path).with_context(|| format!("cannot write to {}", path.display()))?;
             (Box::new(file), path.display().to_string())
         }
-        None => (Box::new(io::stdout()), "standard output".into()),
+        None => (stream.writer(), stream.name().into()),
     };
     Ok((BufWriter::new(out), name))
 }

@@ -65,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORMAT")]
     format: Option<Form>,
 
-    /// Write to this file instead of standard output
+    /// Write to this file instead of standard output; with a COMMAND, a table goes to standard error
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -147,6 +147,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let frame = Frame {
         duration: args.duration,
         interval: args.summarize.tick(),
+        cumulative: args.summarize.cumulative,
+        for_people: form(args)? == Some(cli::Format::Table),
         pids: args.pid.clone(),
         sort: TOTAL.iter().position(|field| field.name == "accesses").unwrap_or(0),
         ..Frame::default()
@@ -168,13 +170,22 @@ fn sink(args: &Args, summary: Option<&summary::Options>) -> Result<sink::Named> 
         let window_ns = args.summarize.window().as_nanos() as u64;
         return sink::to(output, |out| Box::new(Damo::new(out, window_ns)));
     }
+    let schema = summarize::schema(summary, form(args)? == Some(cli::Format::Csv))?;
     let format = args.format.and_then(Form::common);
-    let csv = sink::form(format, output)? == cli::Format::Csv;
-    let schema = summarize::schema(summary, csv)?;
     let summarized = summary.is_some();
-    sink::open_with(format, output, schema, |out, _, _| -> Box<dyn Sink> {
+    let has_command = !args.command.is_empty();
+    sink::open_with(format, output, has_command, schema, |out, _, _| -> Box<dyn Sink> {
         if summarized { Box::new(AccessSummary::new(out)) } else { Box::new(Ftrace::new(out)) }
     })
+}
+
+/// The form of the output, if it is one that all tools know.
+fn form(args: &Args) -> Result<Option<cli::Format>> {
+    match args.format.map(Form::common) {
+        Some(None) => Ok(None),
+        Some(format) => sink::form(format, args.output.as_deref()).map(Some),
+        None => sink::form(None, args.output.as_deref()).map(Some),
+    }
 }
 
 /// Everything from a source into a sink.

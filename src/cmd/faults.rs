@@ -111,7 +111,9 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         Events::Faults => EVENT,
         Events::Steps { of, most } => of.schema(most),
     };
-    let mut sink = sink::open(args.live.format, args.live.output.as_deref(), schema, args.weight)?;
+    let has_command = !args.live.command.is_empty();
+    let output = args.live.output.as_deref();
+    let mut sink = sink::open(args.live.format, output, has_command, schema, args.weight)?;
     let launch = match args.live.command.as_slice() {
         [] => None,
         command => Some(Launch::prepare(command)?),

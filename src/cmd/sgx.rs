@@ -62,9 +62,15 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let by = args.by();
     let frame = args.live.frame(by.schema(), "faults", true)?;
     let output = args.live.output.as_deref();
-    let mut sink = sink::open_with(args.live.format, output, by.schema(), |out, screen, zone| {
-        if by == By::All { Box::new(Lines::new(out, zone)) } else { Box::new(Table::new(out, screen, zone)) }
-    })?;
+    let has_command = !args.live.command.is_empty();
+    let mut sink =
+        sink::open_with(args.live.format, output, has_command, by.schema(), |out, screen, zone| {
+            if by == By::All {
+                Box::new(Lines::new(out, zone))
+            } else {
+                Box::new(Table::new(out, screen, zone))
+            }
+        })?;
     let launch = match args.live.command.as_slice() {
         [] => None,
         command => Some(Launch::prepare(command)?),

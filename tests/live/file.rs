@@ -175,8 +175,10 @@ pub fn hostile_names(_: &'static str) {
         let script = r#"exec "$1" --fixture files > /dev/null"#;
         command.args(["--", "sh", "-c", script, "sh"]).arg(std::env::current_exe().unwrap());
         let output = command.output().unwrap();
-        assert!(output.status.success() && !output.stdout.contains(&0x1b), "{format} {options:?}");
-        let text = String::from_utf8(output.stdout).unwrap();
+        // A table is on standard error.
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success() && !said.contains(&0x1b), "{format} {options:?}");
+        let text = String::from_utf8(said).unwrap();
         // In CSV a quotation mark is doubled.
         let name = ["/\\x1b[2J\\x0a\",x", "/\\x1b[2J\\x0a\"\",x"].map(|name| text.contains(name));
         assert!(name[0] || name[1], "{format}: {text}");

@@ -125,6 +125,35 @@ pub fn the_status_is_the_commands(_: &'static str) {
     }
 }
 
+/// What is for people makes way for the command's own output, what is for programs does not, and a table that says the
+/// same as the one before it is left out.
+pub fn tables_leave_standard_output_to_the_command(_: &'static str) {
+    let said = |options: &[&str]| {
+        let mut command = trapline();
+        let output = command.arg("faults").args(options).args(["--", "echo", "its own"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap())
+    };
+    let [own, table] = said(&[]);
+    assert_eq!(own, "its own\n");
+    assert!(table.contains("TOTAL_MS") && table.contains("Totals, trapline faults by"), "{table}");
+    for options in all_or_first([&["-i", "1m"][..], &["-i", "10ms", "-c"]]) {
+        let [own, table] = said(options);
+        assert_eq!(own, "its own\n");
+        // The end of it is in the totals only.
+        let last = table.matches("trapline faults by").count();
+        let blocks = table.matches("\n     PID").count();
+        assert!(last == blocks && (blocks == 1 || options.contains(&"-c")), "{options:?}: {table}");
+        let sums: Vec<_> = table.lines().filter(|line| line.contains("- TOTAL ")).collect();
+        assert!(!sums.windows(2).any(|two| two[0] == two[1]), "{table}");
+    }
+    let [lines, nothing] = said(&["-i", "1m", "--format", "jsonl"]);
+    assert!(lines.contains("its own\n") && nothing.is_empty(), "{lines} {nothing}");
+    // Whoever adds rows up has all of them.
+    let kinds = |kind: &str| lines.matches(&format!("{{\"type\":\"{kind}\"")).count();
+    assert!(kinds("row") > 0 && kinds("row") == kinds("total"), "{lines}");
+}
+
 /// Names that hold escape sequences and newlines reach no terminal, and break no line.
 pub fn hostile_names(_: &'static str) {
     let name = "\x1b[2J\n\"=x";
@@ -139,8 +168,10 @@ pub fn hostile_names(_: &'static str) {
         let mut command = trapline();
         let output =
             command.args(["faults", "--format", form, "--"]).arg(&program).args(arguments).output().unwrap();
-        assert!(!output.stdout.contains(&0x1b), "{form}");
-        let text = String::from_utf8(output.stdout).unwrap();
+        // A table is on standard error.
+        let said = [output.stdout, output.stderr].concat();
+        assert!(!said.contains(&0x1b), "{form}");
+        let text = String::from_utf8(said).unwrap();
         assert!(text.contains("\\x1b[2J\\x0a"), "{form}: {text}");
     }
     std::fs::remove_dir_all(&dir).unwrap();

@@ -131,6 +131,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::frame::a_process_that_ends", needs: ROOT, variants: AUTO, test: frame::a_process_that_ends },
     Case { name: "faults::frame::an_interrupt_gives_totals", needs: ROOT, variants: AUTO, test: frame::an_interrupt_gives_totals },
     Case { name: "faults::frame::the_status_is_the_commands", needs: ROOT, variants: AUTO, test: frame::the_status_is_the_commands },
+    Case { name: "faults::frame::tables_leave_standard_output_to_the_command", needs: ROOT, variants: AUTO, test: frame::tables_leave_standard_output_to_the_command },
     Case { name: "faults::frame::hostile_names", needs: ROOT, variants: AUTO, test: frame::hostile_names },
     Case { name: "faults::frame::it_is_small_and_quick", needs: ROOT, variants: AUTO, test: frame::it_is_small_and_quick },
     Case { name: "faults::rootless::a_command_equals_wait4", needs: ROOT, variants: ROOTLESS, test: rootless::a_command_equals_wait4 },

@@ -123,7 +123,7 @@ pub fn the_form_for_people(_: &'static str) {
     let words = touching("auto", &[("pages", 500)]);
     let table = |options: &[&str]| {
         let output = trapline().arg("sgx").args(options).arg("--").args(&words).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        String::from_utf8(output.stderr).unwrap()
     };
     let text = table(&["-i", "1", "--hist"]);
     let heading = text.lines().find(|line| line.contains("PAGES")).unwrap();

@@ -72,7 +72,7 @@ pub fn the_lines_have_them(engine: &'static str) {
         let command = [&["access", "--reset", engine], symbols, &["--", own], &touch].concat();
         let output = trapline().args(command).output().unwrap();
         assert!(output.status.success(), "{output:?}");
-        let text = String::from_utf8(output.stdout).unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
         text.lines().filter(|line| line.contains("handle_mm_fault")).map(str::to_owned).collect::<Vec<_>>()
     };
     let with = run(&["--symbols"]);

@@ -96,6 +96,8 @@ pub struct Frame {
     pub interval: Option<Duration>,
     /// Rows are since the start, not since the last interval.
     pub cumulative: bool,
+    /// Rows that the totals repeat are left out: nobody wants to read the same table twice.
+    pub for_people: bool,
     /// End after this time.
     pub duration: Option<Duration>,
     /// Index of the field that rows are sorted by.
@@ -123,6 +125,8 @@ pub struct Live<T> {
     began: Instant,
     began_cpu_ns: u64,
     intervals: u32,
+    /// Rows of an interval were given.
+    has_rows: bool,
     lines: u64,
     events: Vec<Event>,
     /// No event is waited for until then.
@@ -173,6 +177,7 @@ impl<T: Tool> Live<T> {
             began,
             began_cpu_ns: system::own_cpu_ns(),
             intervals: 0,
+            has_rows: false,
             lines: 0,
             events: Vec::new(),
             gathers_until: began,
@@ -273,7 +278,8 @@ impl<T: Tool> Live<T> {
         let duration_ns = self.began.elapsed().as_nanos() as u64;
         let last = self.tool.finish(self.frame.cumulative, &mut self.events)?;
         let mut items: VecDeque<Item> = self.take_events().into_iter().collect();
-        if self.frame.interval.is_some() {
+        let repeated = self.frame.for_people && (self.frame.cumulative || !self.has_rows);
+        if self.frame.interval.is_some() && !repeated {
             items.push_back(Item::Rows(self.block(last.rows)));
         }
         items.push_back(Item::Totals(self.block(last.totals)));
@@ -305,6 +311,7 @@ impl<T: Tool> Source for Live<T> {
                     match self.wait()? {
                         Wake::Events => {}
                         Wake::Interval => {
+                            self.has_rows = true;
                             let block = self.tool.interval(self.frame.cumulative)?;
                             return Ok(Some(Item::Rows(self.block(block))));
                         }

@@ -54,7 +54,7 @@ pub(super) struct Summarize {
 
     /// At intervals, tables are since the start
     #[arg(short, long, requires = "interval")]
-    cumulative: bool,
+    pub(super) cumulative: bool,
 
     /// A recording instead of processes: a file that `-o FILE.jsonl` wrote, or - for standard input
     #[arg(long, value_name = "FILE", group = "whose", conflicts_with_all = LIVE)]
