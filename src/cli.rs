@@ -169,6 +169,30 @@ impl Live {
     }
 }
 
+/// What tools with rows that end take.
+#[derive(Debug, Args)]
+pub(crate) struct Memory {
+    /// Memory for rows and names: beyond it, rows of what has ended are folded into one (a bare number is MiB)
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size)]
+    pub(crate) memory: u64,
+}
+
+/// A size of memory: a bare number is MiB, units are accepted (`512K`, `64M`, `1G`).
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[number.len()..] {
+        "K" | "k" | "KiB" => 10,
+        "" | "M" | "m" | "MiB" => 20,
+        "G" | "g" | "GiB" => 30,
+        _ => return Err(format!("`{text}` has no unit that is known; try 512K, 64M or 1G")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is no size; try 512K, 64M or 1G"))?;
+    match number.checked_mul(1 << shift) {
+        Some(bytes @ 1_048_576..=0x100_0000_0000) => Ok(bytes),
+        _ => Err("it must be from 1M to 1024G".into()),
+    }
+}
+
 /// The form of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -244,6 +268,17 @@ mod tests {
         assert!(interval("1").is_err());
         assert!(interval("0s").is_err());
     }
+
+    #[test]
+    fn sizes_of_memory() {
+        assert_eq!(size("64"), Ok(64 << 20));
+        assert_eq!(size("2048K"), Ok(2 << 20));
+        assert_eq!(size("1G"), Ok(1 << 30));
+        for wrong in ["", "M", "0", "1K", "-1", "5X", "1.5G", "99999999999G", "2000G"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
     #[test]
     fn a_bare_interval_of_sgx_is_seconds() {
         assert_eq!(interval_in_seconds("2"), Ok(Duration::from_secs(2)));

@@ -64,6 +64,9 @@ pub(crate) struct Args {
     /// Memory for events that wait to be shown, MiB (a power of two)
     #[arg(long, value_name = "MB", default_value = "8", value_parser = ring_mib)]
     ring_size: u32,
+
+    #[command(flatten)]
+    memory: cli::Memory,
 }
 
 impl Args {
@@ -129,6 +132,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         minor_latency: args.minor_latency.unwrap_or(MinorLatency::Exact),
         events,
         ring_bytes: args.ring_size << 20,
+        memory_bytes: args.memory.memory,
     };
     let (faults, warning) = faults::open(&options, launch.as_ref())?;
     if let Some(warning) = warning {

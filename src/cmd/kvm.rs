@@ -84,6 +84,9 @@ struct Shared {
 
     #[command(flatten)]
     live: cli::Live,
+
+    #[command(flatten)]
+    memory: cli::Memory,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -215,6 +218,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         slower: job.slower,
         variant: live.variant.clone(),
         ring_bytes: job.ring_bytes,
+        memory_bytes: job.shared.memory.memory,
     };
     let kvm = Kvm::open(&options, launch.as_ref())?;
     warnings(launch.is_some()).iter().for_each(|warning| {

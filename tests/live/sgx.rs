@@ -42,7 +42,7 @@ pub fn assert_same(row: &Value, counted: &Counts) {
 }
 
 fn assert_nothing_lost(said: &Said) {
-    for loss in ["lost", "missed", "untracked", "unpaired", "unmarked", "unended", "folded"] {
+    for loss in ["lost", "missed", "untracked", "unpaired", "unmarked", "unended", "folded_rows"] {
         assert_eq!(said.end[loss], 0, "{loss}: {}", said.end);
     }
 }

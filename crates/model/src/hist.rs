@@ -34,6 +34,11 @@ impl Hist {
         Self((0u8..).zip(counts).filter(|&(_, &n)| n > 0).map(|(i, &n)| (i, n)).collect())
     }
 
+    /// How much memory it takes beside its own structure.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<(u8, u64)>()
+    }
+
     /// How many values there are.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -74,6 +74,7 @@ struct Settings {
     minor_latency: MinorLatency,
     stacks: Option<Stacks>,
     events: Events,
+    memory_bytes: u64,
 }
 
 /// Where events come in.
@@ -128,7 +129,7 @@ impl Faults {
             // It would save nothing.
             recipe.minor_latency = MinorLatency::Exact;
         }
-        let mut faults = Self::start(attached, &recipe, &options.filter, launch)?;
+        let mut faults = Self::start(attached, &recipe, options, launch)?;
         if !spans.is_empty() {
             let timing = faults.settings.timing;
             faults.warning = span::warning(&spans);
@@ -146,9 +147,10 @@ impl Faults {
     fn start(
         attached: Attached,
         recipe: &FaultsRecipe,
-        filter: &Filter,
+        options: &Options,
         launch: Option<&Launch>,
     ) -> Result<Self> {
+        let filter = &options.filter;
         let pids = filter.pids.iter().copied().chain(launch.map(Launch::pid));
         let timing = match (attached.variant, recipe.minor_latency) {
             _ if recipe.counts_only => Timing::None,
@@ -176,8 +178,15 @@ impl Faults {
         io::copy(&mut Iter::new(&adopt)?, &mut io::sink()).context("cannot go through the threads")?;
         let read = attached.iterator("threads_read")?;
         let stacks = (recipe.by == By::Stack).then_some(recipe.stacks);
-        let settings =
-            Settings { timing, minor_latency: recipe.minor_latency, stacks, events: recipe.events };
+        let settings = Settings {
+            timing,
+            minor_latency: recipe.minor_latency,
+            stacks,
+            events: recipe.events,
+            memory_bytes: options.memory_bytes,
+        };
+        // Spans have a ledger of their own; beside it, threads are counted.
+        let by = if recipe.by == By::Span { By::Thread } else { recipe.by };
         Ok(Self {
             attached,
             read,
@@ -187,8 +196,7 @@ impl Faults {
             warning: None,
             files,
             incoming,
-            // Spans have a ledger of their own; beside it, threads are counted.
-            ledger: Ledger::new(if recipe.by == By::Span { By::Thread } else { recipe.by }, timing),
+            ledger: Ledger::new(by, timing).bounded(options.ended_bytes()),
             cgroups: Paths::default(),
             settings,
             epoch: 0,
@@ -241,6 +249,7 @@ impl Tool for Faults {
             _ => self.settings.minor_latency.to_string().as_str().into(),
         };
         let mut settings = vec![("minor_latency", minor_latency)];
+        settings.push(("memory", self.settings.memory_bytes.into()));
         settings.extend(self.settings.stacks.map(|stacks| ("stacks", stacks.to_string().as_str().into())));
         system::header("faults", self.attached.variant, settings)
     }
@@ -336,7 +345,7 @@ impl Tool for Faults {
             ("crowded", losses.crowded),
             ("untold", losses.untold),
             ("missed", missed),
-            ("folded", self.ledger.folded()),
+            ("folded_rows", self.ledger.folded()),
         ];
         losses_named.extend(losses_of_spans);
         losses_named.extend(self.groups.iter().flat_map(Groups::losses));

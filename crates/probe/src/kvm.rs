@@ -67,6 +67,8 @@ pub struct Options {
     pub variant: Option<String>,
     /// Size of the ring that holds events until they are read, bytes: a power of two of pages.
     pub ring_bytes: u32,
+    /// For rows and names, bytes: beyond it, rows of what has ended are folded into one.
+    pub memory_bytes: u64,
 }
 
 /// The tool, attached.
@@ -89,6 +91,7 @@ pub struct Kvm {
     timed: bool,
     detached: bool,
     epoch: u64,
+    memory_bytes: u64,
     slower_ns: Option<u64>,
 }
 
@@ -135,6 +138,8 @@ impl Kvm {
             options.slower.map(|_| Ring::new(&attached.handle("events")?, |event: &KvmEvent| [*event]));
         let names = names();
         let mut ledger = Ledger::new(options.layout, options.schema, options.level, names.clone());
+        // At the end, the totals that are made of them take as much again, and their text in the output may, too.
+        ledger = ledger.bounded(options.memory_bytes / 4);
         ledger.faults_timed = attached.events.len() > 1;
         Ok(Self {
             exits: attached.handle("exits")?,
@@ -153,6 +158,7 @@ impl Kvm {
             timed: options.layout.timed,
             detached: false,
             epoch: 0,
+            memory_bytes: options.memory_bytes,
             slower_ns: options.slower.map(|time| time.as_nanos() as u64),
         })
     }
@@ -247,10 +253,8 @@ impl Kvm {
 
 impl Tool for Kvm {
     fn header(&self) -> Header {
-        let settings = match self.slower_ns {
-            Some(ns) => vec![("slower_ns", Value::from(ns))],
-            None => vec![],
-        };
+        let mut settings = vec![("memory", Value::from(self.memory_bytes))];
+        settings.extend(self.slower_ns.map(|ns| ("slower_ns", Value::from(ns))));
         system::header("kvm", self.attached.variant, settings)
     }
 
@@ -286,6 +290,7 @@ impl Tool for Kvm {
         let losses: KvmLosses = self.attached.read(".bss.losses")?;
         let (counted, timed) = self.ledger.counted();
         let mut also = vec![("uncounted", losses.uncounted + losses.untracked), ("missed", missed)];
+        also.push(("folded_rows", self.ledger.folded()));
         if self.timed {
             also.push(("untimed", counted - timed.min(counted)));
         }

@@ -205,7 +205,7 @@ impl Tool for Sgx {
                 ("unpaired", losses.unpaired),
                 ("unmarked", losses.unmarked),
                 ("unended", losses.unended),
-                ("folded", self.ledger.folded()),
+                ("folded_rows", self.ledger.folded()),
             ],
             verbose: false,
         })

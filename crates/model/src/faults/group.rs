@@ -164,6 +164,19 @@ impl By {
         }
     }
 
+    /// The name of the row into which those of what has ended are folded.
+    pub(super) fn folded(self) -> &'static str {
+        match self {
+            // Spans have a ledger of their own; beside it, threads are counted.
+            Self::Thread | Self::Span => "(folded threads)",
+            Self::Process => "(folded processes)",
+            Self::Cgroup => "(folded cgroups)",
+            Self::File => "(folded files)",
+            Self::Cause => "(folded causes)",
+            Self::Stack => "(folded stacks)",
+        }
+    }
+
     /// The fields of a row and a total.
     #[must_use]
     pub fn schema(self) -> &'static Schema {
@@ -241,6 +254,18 @@ impl By {
 }
 
 impl Key {
+    /// How much memory it takes beside its own structure.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Cgroup(path) => path.len(),
+            Self::File(file) => size_of::<File>() + file.path.len(),
+            Self::Stack(stack) => size_of::<Stack>() + stack.frames.capacity() + stack.lines.capacity(),
+            Self::None | Self::Thread(_) | Self::Process(_) | Self::Cause(_) | Self::Untaken | Self::Rest => {
+                0
+            }
+        }
+    }
+
     /// The name to show of a group's.
     pub(super) fn name(&self) -> Rc<str> {
         match self {

@@ -1,36 +1,33 @@
 //! The ledger: reports of threads in, rows out. Differences between intervals, threads that end, totals over the run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::group::{By, Group, Key};
+use super::rows::Rows;
 use super::{Extremes, Report, Stats, Thread, Timing};
-use crate::field::{Record, Value};
 use crate::item::Block;
 
-/// Threads that ended are kept apart up to this number; beyond it the least of them are put together in one row.
-const ENDED_KEPT: usize = 65_536;
+/// Rows of what has ended may take this many bytes unless [`Ledger::bounded`] says otherwise.
+const ENDED_BYTES: u64 = 64 << 20;
 
 #[derive(Debug, Default)]
-struct Entry {
-    key: Key,
-    comm: Rc<str>,
-    /// What is settled: reported at the end of the thread.
-    closed: Stats,
-    /// The last report of the living thread.
-    live: Stats,
+pub(super) struct Entry {
+    pub(super) key: Key,
+    pub(super) comm: Rc<str>,
+    /// Since the trace began: the last report of what lives, or the sum of what has ended.
+    stats: Stats,
     /// What the rows shown so far add up to.
     shown: Stats,
     extremes: Extremes,
     recent: Extremes,
-    range: Range,
-    ended: bool,
+    pub(super) range: Range,
 }
 
 /// Of a group: where in it the faults were.
-type Range = Option<(u64, u64)>;
+pub(super) type Range = Option<(u64, u64)>;
 
-fn widen(range: &mut Range, other: Range) {
+pub(super) fn widen(range: &mut Range, other: Range) {
     *range = match (*range, other) {
         (Some((low, high)), Some(other)) => Some((low.min(other.0), high.max(other.1))),
         (one, other) => one.or(other),
@@ -40,24 +37,35 @@ fn widen(range: &mut Range, other: Range) {
 impl Entry {
     fn take(&mut self, by: By, report: Report) {
         (self.key, self.comm) = by.key(&report);
-        self.live = report.stats;
+        self.stats = report.stats;
         self.extremes.add(report.extremes);
         self.recent.add(report.recent);
     }
 
-    fn total(&self) -> Stats {
-        let mut total = self.closed.clone();
-        total.add(&self.live);
-        total
+    /// Adds another one's figures.
+    fn add(&mut self, other: &Self) {
+        self.stats.add(&other.stats);
+        self.shown.add(&other.shown);
+        self.extremes.add(other.extremes);
+        self.recent.add(other.recent);
     }
 
     /// What is to be shown for the interval that ends now; it is shown from now on.
     fn interval(&mut self, cumulative: bool) -> (Stats, Extremes) {
         let recent = std::mem::take(&mut self.recent);
-        let total = self.total();
-        let since = total.since(&self.shown);
-        self.shown = total;
+        let since = self.stats.since(&self.shown);
+        self.shown = self.stats.clone();
         if cumulative { (self.shown.clone(), self.extremes) } else { (since, recent) }
+    }
+
+    fn has_news(&self) -> bool {
+        self.stats.known() != self.shown.known()
+    }
+
+    /// About how much memory it takes.
+    fn bytes(&self) -> u64 {
+        (size_of::<(Key, Self)>() + self.stats.hist.bytes() + self.shown.hist.bytes() + self.key.bytes())
+            as u64
     }
 }
 
@@ -68,11 +76,13 @@ pub struct Ledger {
     timing: Timing,
     threads: HashMap<Thread, Entry>,
     groups: HashMap<[u64; 4], Entry>,
-    /// Groups of which nothing more will come, put together by their rows.
+    /// Threads that ended, and groups of which nothing more will come, put together by their rows.
     closed: HashMap<Key, Entry>,
-    ended: usize,
-    /// Threads that ended, put together.
-    others: Entry,
+    /// About how much memory those take, and how much they may.
+    closed_bytes: u64,
+    limit: u64,
+    /// Rows that were folded into one.
+    folded_row: Entry,
     folded: u64,
 }
 
@@ -86,10 +96,17 @@ impl Ledger {
             threads: HashMap::new(),
             groups: HashMap::new(),
             closed: HashMap::new(),
-            ended: 0,
-            others: Entry::default(),
+            closed_bytes: 0,
+            limit: ENDED_BYTES,
+            folded_row: Entry { comm: by.folded().into(), ..Entry::default() },
             folded: 0,
         }
+    }
+
+    /// The same; the rows of what has ended take about this many bytes at most.
+    #[must_use]
+    pub fn bounded(self, bytes: u64) -> Self {
+        Self { limit: bytes, ..self }
     }
 
     /// Takes the report of a group, which the kernel half knows by `id`: it replaces the one before.
@@ -97,7 +114,7 @@ impl Ledger {
         let entry = self.groups.entry(id).or_default();
         entry.comm = report.key.name();
         entry.key = report.key;
-        entry.live = report.stats;
+        entry.stats = report.stats;
         entry.extremes.add(report.extremes);
         entry.recent.add(report.recent);
         entry.range = report.range;
@@ -105,54 +122,51 @@ impl Ledger {
 
     /// Nothing more will be reported of a group.
     pub fn close_group(&mut self, id: &[u64; 4]) {
-        let Some(entry) = self.groups.remove(id) else { return };
-        let into = self.closed.entry(entry.key.clone()).or_default();
-        into.closed.add(&entry.total());
-        into.shown.add(&entry.shown);
-        into.extremes.add(entry.extremes);
-        into.recent.add(entry.recent);
-        widen(&mut into.range, entry.range);
-        (into.key, into.comm) = (entry.key, entry.comm);
+        if let Some(entry) = self.groups.remove(id) {
+            self.close(entry);
+        }
     }
 
     /// Takes the report of a living thread: it replaces the one before.
     pub fn live(&mut self, report: Report) {
-        let entry = self.threads.entry(report.thread).or_default();
-        entry.take(self.by, report);
-        if std::mem::take(&mut entry.ended) {
-            self.ended -= 1;
-        }
+        self.threads.entry(report.thread).or_default().take(self.by, report);
     }
 
     /// Takes the last report of a thread; whatever was reported of it alive is contained in it.
     pub fn ended(&mut self, report: Report) {
-        let entry = self.threads.entry(report.thread).or_default();
+        let mut entry = self.threads.remove(&report.thread).unwrap_or_default();
         entry.take(self.by, report);
-        let last = std::mem::take(&mut entry.live);
-        entry.closed.add(&last);
-        if !std::mem::replace(&mut entry.ended, true) {
-            self.ended += 1;
-        }
-        if self.ended > ENDED_KEPT {
-            self.fold();
-        }
+        self.close(entry);
     }
 
-    /// How many ended threads are shown together in one row, for there were too many to keep apart.
+    /// How many rows of what has ended were folded into one, because they took too much memory.
     #[must_use]
     pub fn folded(&self) -> u64 {
         self.folded
     }
 
+    fn close(&mut self, entry: Entry) {
+        let into = self.closed.entry(entry.key.clone()).or_default();
+        let before = if into.key == Key::None { 0 } else { into.bytes() };
+        into.add(&entry);
+        widen(&mut into.range, entry.range);
+        (into.key, into.comm) = (entry.key, entry.comm);
+        self.closed_bytes = (self.closed_bytes + into.bytes()).saturating_sub(before);
+        if self.closed_bytes > self.limit {
+            self.fold();
+        }
+    }
+
     /// The faults of the interval that ends now; with `cumulative`, those since the beginning.
     pub fn interval(&mut self, time_ns: u64, cumulative: bool) -> Block {
         let mut rows = Rows::default();
-        let groups = self.groups.values_mut().chain(self.closed.values_mut());
-        for entry in self.threads.values_mut().chain(groups).chain([&mut self.others]) {
-            // A thread that ended and was shown has nothing more to show.
-            if !entry.ended || cumulative || entry.shown.known() != entry.closed.known() {
+        let alive = self.threads.values_mut().chain(self.groups.values_mut());
+        for entry in alive.chain(self.closed.values_mut()).chain([&mut self.folded_row]) {
+            if cumulative || entry.has_news() {
                 let (stats, extremes) = entry.interval(cumulative);
                 rows.add(entry, &stats, extremes);
+            } else {
+                entry.recent = Extremes::default();
             }
         }
         rows.block(self.by, self.timing, time_ns)
@@ -162,127 +176,33 @@ impl Ledger {
     #[must_use]
     pub fn totals(&self, time_ns: u64) -> Block {
         let mut rows = Rows::default();
-        for entry in self
-            .threads
-            .values()
-            .chain(self.groups.values())
-            .chain(self.closed.values())
-            .chain([&self.others])
-        {
-            rows.add(entry, &entry.total(), entry.extremes);
+        let alive = self.threads.values().chain(self.groups.values());
+        for entry in alive.chain(self.closed.values()).chain([&self.folded_row]) {
+            rows.add(entry, &entry.stats, entry.extremes);
         }
         rows.block(self.by, self.timing, time_ns)
     }
 
-    /// Keeps memory bounded: puts the least of the ended threads together.
+    /// Keeps memory bounded: folds the least of what has ended into one row until half of the memory is free. What
+    /// shares its row with the living stays.
     fn fold(&mut self) {
-        let ended = self.threads.iter().filter(|(_, entry)| entry.ended);
-        let mut ended: Vec<(u64, Thread)> = ended.map(|(&thread, e)| (e.closed.faults(), thread)).collect();
-        ended.sort_unstable();
-        self.others.comm = "(ended threads)".into();
-        for (_, thread) in ended.drain(..ENDED_KEPT / 2) {
-            if let Some(entry) = self.threads.remove(&thread) {
-                self.others.closed.add(&entry.closed);
-                self.others.shown.add(&entry.shown);
-                self.others.extremes.add(entry.extremes);
-                self.others.recent.add(entry.recent);
+        let alive = self.threads.values().chain(self.groups.values());
+        let alive: HashSet<&Key> = alive.map(|entry| &entry.key).collect();
+        let ended = self.closed.iter().filter(|(key, _)| !alive.contains(key));
+        let mut ended: Vec<(u64, Key)> = ended.map(|(key, e)| (e.stats.known(), key.clone())).collect();
+        ended.sort_unstable_by_key(|&(faults, _)| faults);
+        self.closed_bytes = self.closed.values().map(Entry::bytes).sum();
+        for (_, key) in ended {
+            if self.closed_bytes <= self.limit / 2 {
+                break;
+            }
+            if let Some(entry) = self.closed.remove(&key) {
+                self.closed_bytes -= entry.bytes();
+                self.folded_row.add(&entry);
                 self.folded += 1;
-                self.ended -= 1;
             }
         }
-    }
-}
-
-/// Rows in the making: threads of the same key together.
-#[derive(Default)]
-struct Rows {
-    groups: HashMap<Key, (Rc<str>, Stats, Extremes, Range)>,
-}
-
-impl Rows {
-    fn add(&mut self, entry: &Entry, stats: &Stats, extremes: Extremes) {
-        if stats.known() > 0 {
-            let group = self.groups.entry(entry.key.clone()).or_default();
-            group.0 = Rc::clone(&entry.comm);
-            group.1.add(stats);
-            group.2.add(extremes);
-            widen(&mut group.3, entry.range);
-        }
-    }
-
-    fn block(self, by: By, timing: Timing, time_ns: u64) -> Block {
-        let mut sum = (Stats::default(), Extremes::default());
-        let mut rows = Vec::with_capacity(self.groups.len());
-        for (key, (comm, stats, extremes, range)) in self.groups {
-            let keys = by.values(&key, &comm, range, &stats);
-            rows.push(row(by, timing, keys, &stats, extremes));
-            sum.0.add(&stats);
-            sum.1.add(extremes);
-        }
-        let keys = by.values(&Key::None, "TOTAL", None, &sum.0);
-        let sum = row(by, timing, keys, &sum.0, sum.1);
-        Block { time_ns, rows, sum: Some(sum), hidden: 0 }
-    }
-}
-
-fn row(by: By, timing: Timing, mut values: Vec<Value>, stats: &Stats, extremes: Extremes) -> Record {
-    let times = Times::of(timing, stats, extremes);
-    values.extend::<[Value; 10]>([
-        stats.major.into(),
-        stats.minor.into(),
-        times.total.into(),
-        times.major.into(),
-        times.avg.into(),
-        times.max.into(),
-        times.min.into(),
-        times.p50.into(),
-        times.p99.into(),
-        (stats.timed_major + stats.timed_minor).into(),
-    ]);
-    Record::new(by.schema(), values)
-}
-
-/// The times of a row; what the variant cannot know is missing.
-#[derive(Default)]
-struct Times {
-    total: Option<u64>,
-    major: Option<u64>,
-    avg: Option<u64>,
-    max: Option<u64>,
-    min: Option<u64>,
-    p50: Option<u64>,
-    p99: Option<u64>,
-}
-
-impl Times {
-    fn of(timing: Timing, stats: &Stats, extremes: Extremes) -> Self {
-        let weight = match timing {
-            Timing::None => return Self::default(),
-            Timing::Major => return Self { major: Some(stats.major_ns), ..Self::default() },
-            Timing::All(weight) => u64::from(weight),
-        };
-        // Sampled: a timed minor fault stands for as many as there are to each. The count is exact, the time is not.
-        let (minor_ns, faults) = match stats.timed_minor {
-            timed if weight == 1 => (Some(stats.minor_ns), stats.timed_major + timed),
-            0 => (Some(0).filter(|_| stats.minor == 0), stats.faults()),
-            timed => {
-                let scaled = u128::from(stats.minor_ns) * u128::from(stats.minor) / u128::from(timed);
-                (Some(scaled as u64), stats.faults())
-            }
-        };
-        // Faults that were all taken inside the kernel on the thread's behalf may be counted and none of them timed.
-        let total = minor_ns.map(|minor_ns| stats.major_ns + minor_ns).filter(|_| faults > 0);
-        let known = (extremes.min_ns <= extremes.max_ns).then_some(extremes);
-        let quantile = |q| known.and_then(|e| stats.hist.quantile(q, e.min_ns, e.max_ns));
-        Self {
-            total,
-            major: Some(stats.major_ns).filter(|_| stats.timed_major > 0 || stats.major == 0),
-            avg: total.map(|total| total / faults),
-            max: known.map(|e| e.max_ns),
-            min: known.map(|e| e.min_ns),
-            p50: quantile(0.5),
-            p99: quantile(0.99),
-        }
+        self.closed.shrink_to(self.closed.len() * 2);
     }
 }
 
@@ -326,5 +246,36 @@ mod tests {
         ledger.ended(report(2));
         assert_eq!(shown(&mut ledger), Some((0, 1)));
         assert_eq!(shown(&mut ledger), None);
+    }
+
+    /// Threads come and go for ever: rows and the folded one add up to all there was, in intervals and in all.
+    #[test]
+    fn what_has_ended_is_folded_and_sums_stay_exact() {
+        const BOUND: u64 = 100_000;
+        let mut ledger = Ledger::new(By::Thread, Timing::All(1)).bounded(BOUND);
+        let sum = |block: &Block| match block.sum.as_ref().and_then(|sum| sum.get("minor")) {
+            Some(&Value::U64(minor)) => minor,
+            other => panic!("{other:?}"),
+        };
+        let mut shown = 0;
+        for n in 0..5000 {
+            let thread = Thread { pid: n, tid: n, start_ns: n.into() };
+            ledger.live(Report { thread, ..report(1) });
+            ledger.ended(Report { thread, ..report(2) });
+            assert!(ledger.closed_bytes <= BOUND, "{}", ledger.closed_bytes);
+            if n % 100 == 0 {
+                shown += sum(&ledger.interval(1, false));
+            }
+        }
+        shown += sum(&ledger.interval(1, false));
+        let totals = ledger.totals(2);
+        assert_eq!((shown, sum(&totals)), (10_000, 10_000));
+        assert_eq!(totals.rows.len() as u64 + ledger.folded(), 5001);
+        let folded = totals.rows.iter().find(|row| row.get("comm") == Some(&"(folded threads)".into()));
+        let folded = folded.and_then(|row| row.get("minor").cloned());
+        assert_eq!(folded, Some(Value::U64(ledger.folded() * 2)));
+        // One row of those that are there is as much as what lives.
+        assert_eq!(ledger.interval(3, false).rows.len(), 0);
+        assert_eq!(ledger.interval(4, true).rows.len(), totals.rows.len());
     }
 }

@@ -4,6 +4,7 @@ mod cause;
 mod fault;
 mod group;
 mod ledger;
+mod rows;
 mod span;
 mod step;
 

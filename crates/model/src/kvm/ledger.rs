@@ -112,7 +112,12 @@ enum Key {
     Vm(u32, u64),
     Vcpu(u32, u64, u32, u32),
     Subject(Exit, u64, bool),
+    /// Rows that were folded into one.
+    Folded,
 }
+
+/// Rows of vCPUs that have ended may take this many bytes unless [`Ledger::bounded`] says otherwise.
+const ENDED_BYTES: u64 = 64 << 20;
 
 #[derive(Debug, Clone, Default)]
 struct Entry {
@@ -131,6 +136,26 @@ impl Entry {
         total.iter_mut().zip(&self.live).for_each(|(a, b)| a.add(b));
         total
     }
+
+    /// Whether all threads that it is made of have ended.
+    fn has_ended(&self) -> bool {
+        self.live.iter().all(|level| level.count == 0)
+    }
+
+    /// Adds another one, of which nothing lives.
+    fn add(&mut self, other: &Self) {
+        self.closed.iter_mut().zip(&other.closed).for_each(|(a, b)| a.add(b));
+        self.shown.iter_mut().zip(&other.shown).for_each(|(a, b)| a.add(b));
+        for (a, b) in self.recent_max_ns.iter_mut().zip(other.recent_max_ns) {
+            *a = b.max(*a);
+        }
+    }
+
+    /// About how much memory it takes.
+    fn bytes(&self) -> u64 {
+        let levels = self.closed.iter().chain(&self.shown);
+        (size_of::<(Key, Self)>() + levels.map(|level| level.hist.bytes()).sum::<usize>()) as u64
+    }
 }
 
 /// Turns reports into rows: groups them, and takes the differences between intervals.
@@ -143,17 +168,58 @@ pub struct Ledger {
     pub faults_timed: bool,
     names: Names,
     entries: BTreeMap<Key, Entry>,
+    limit: u64,
+    folded: u64,
 }
 
 impl Ledger {
     /// An empty ledger for rows of that layout, whose schema is given; only of one level if one is named.
     #[must_use]
     pub fn new(layout: Layout, schema: &'static Schema, level: Option<Level>, names: Names) -> Self {
-        Self { layout, schema, level, faults_timed: true, names, entries: BTreeMap::new() }
+        let (entries, limit) = (BTreeMap::new(), ENDED_BYTES);
+        Self { layout, schema, level, faults_timed: true, names, entries, limit, folded: 0 }
+    }
+
+    /// The same; the rows of what has ended take about this many bytes at most.
+    #[must_use]
+    pub fn bounded(self, bytes: u64) -> Self {
+        Self { limit: bytes, ..self }
+    }
+
+    /// How many rows of what has ended were folded into one, because they took too much memory.
+    #[must_use]
+    pub fn folded(&self) -> u64 {
+        self.folded
+    }
+
+    /// Folds the least of what has ended into one row until half of the memory is free.
+    fn fold(&mut self) {
+        let ended = |(key, entry): &(&Key, &Entry)| **key != Key::Folded && entry.has_ended();
+        let mut bytes: u64 = self.entries.iter().filter(ended).map(|(_, entry)| entry.bytes()).sum();
+        if bytes <= self.limit {
+            return;
+        }
+        let ended = self.entries.iter().filter(ended);
+        let count = |entry: &Entry| entry.closed.iter().map(|level| level.count).sum::<u64>();
+        let mut ended: Vec<(u64, Key)> = ended.map(|(key, entry)| (count(entry), key.clone())).collect();
+        ended.sort_unstable();
+        let mut folded = self.entries.remove(&Key::Folded).unwrap_or_default();
+        for (_, key) in ended {
+            if bytes <= self.limit / 2 {
+                break;
+            }
+            if let Some(entry) = self.entries.remove(&key) {
+                bytes -= entry.bytes();
+                folded.add(&entry);
+                self.folded += 1;
+            }
+        }
+        self.entries.insert(Key::Folded, folded);
     }
 
     /// Forgets the living: their reports follow.
     pub fn begin(&mut self) {
+        self.fold();
         self.entries.values_mut().for_each(|entry| entry.live = Default::default());
     }
 
@@ -254,6 +320,9 @@ impl Ledger {
                 put("vm", vm.into());
                 put("vcpu", number.into());
                 put("tid", tid.into());
+            }
+            Some(Key::Folded) => {
+                ["name", "vm"].into_iter().for_each(|name| drop(put(name, "(folded)".into())))
             }
             None => ["name", "vm"].into_iter().for_each(|name| drop(put(name, "Total".into()))),
         }
@@ -391,5 +460,24 @@ mod tests {
             }
             assert_eq!(shown, expected);
         }
+    }
+
+    /// VMs come and go for ever: rows and the folded one add up to all there was.
+    #[test]
+    fn what_has_ended_is_folded_and_sums_stay_exact() {
+        let mut ledger = ledger(By::Vcpu, None).bounded(100_000);
+        for n in 0..2000 {
+            ledger.begin();
+            ledger.take(report(8 + n, 12, [stats(&[100, 300]), stats(&[50])]), true);
+            ledger.interval(1, false);
+        }
+        ledger.begin();
+        let totals = ledger.totals(2);
+        assert_eq!((get(totals.sum.as_ref().unwrap(), "count"), ledger.counted()), (6000, (6000, 6000)));
+        assert!(ledger.folded() > 0);
+        assert_eq!(totals.rows.len() as u64 + ledger.folded(), 2001);
+        let folded = totals.rows.last().unwrap();
+        assert_eq!(folded.get("vm"), Some(&"(folded)".into()));
+        assert_eq!(get(folded, "count"), ledger.folded() * 3);
     }
 }

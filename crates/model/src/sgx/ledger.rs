@@ -182,7 +182,7 @@ impl Ledger {
             return;
         }
         gone.sort_unstable();
-        self.others.owner.comm = "(enclaves that are gone)".into();
+        self.others.owner.comm = "(folded enclaves)".into();
         for (_, serial) in gone.drain(..GONE_KEPT / 2) {
             if let Some(entry) = self.enclaves.remove(&serial) {
                 self.others.figures.add(&entry.figures);

@@ -87,9 +87,17 @@ pub struct Options {
     pub events: Events,
     /// Size of the ring that holds events until they are read, bytes: a power of two of pages.
     pub ring_bytes: u32,
+    /// For rows and names, bytes: beyond it, rows of what has ended are folded into one.
+    pub memory_bytes: u64,
 }
 
 impl Options {
+    /// What rows of what has ended may take, bytes: at the end, the totals that are made of them take as much again, and
+    /// their text in the output may, too. The rest is for what lives.
+    pub(super) fn ended_bytes(&self) -> u64 {
+        self.memory_bytes / 4
+    }
+
     /// Nothing is to be known of a fault but that it was.
     pub(super) fn counts_only(&self) -> bool {
         let counted =

@@ -53,6 +53,7 @@ struct Rootless {
     verbose: bool,
     /// Of which faults the stack is taken, if rows are of stacks.
     stacks: Option<Stacks>,
+    memory_bytes: u64,
 }
 
 /// Attaches the first variant that works, or the one asked for: the last of them needs no privilege. Gives what a user
@@ -154,12 +155,13 @@ impl Rootless {
         let mut tool = Self {
             sampler: sampler.map_err(|error| explain(error, None))?,
             census: Census::new(options.by, groups, launch.is_some(), verbose),
-            ledger: Ledger::new(options.by, Timing::None),
+            ledger: Ledger::new(options.by, Timing::None).bounded(options.ended_bytes()),
             waiting: vec![],
             events: vec![],
             dropped: 0,
             verbose,
             stacks,
+            memory_bytes: options.memory_bytes,
         };
         match launch {
             Some(launch) => tool.watch(launch.pid(), true)?,
@@ -229,6 +231,7 @@ impl Tool for Rootless {
     fn header(&self) -> Header {
         let seen = if self.sampler.sees_kernel() { "seen" } else { "counted only" };
         let mut settings = vec![("minor_latency", Value::Null), ("kernel_mode", seen.into())];
+        settings.push(("memory", self.memory_bytes.into()));
         settings.extend(self.stacks.map(|stacks| ("stacks", stacks.to_string().as_str().into())));
         system::header("faults", NAME, settings)
     }
@@ -271,7 +274,7 @@ impl Tool for Rootless {
             _ => 0,
         };
         let counted = sum("major") + sum("minor");
-        let mut losses = vec![("dropped", self.dropped), ("folded", self.ledger.folded())];
+        let mut losses = vec![("dropped", self.dropped), ("folded_rows", self.ledger.folded())];
         if let Groups::Stacks(stacks) = &self.census.groups {
             losses.extend(stacks.losses());
         }
