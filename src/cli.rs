@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and the words shared by all live tools.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,26 @@ use crate::{cmd, sink};
 
 /// The status for a command line that cannot be understood.
 pub(crate) const USAGE: u8 = 2;
+
+/// What is wrong with a command line, where that shows after it was read: options that do not go together, or have no
+/// effect.
+#[derive(Debug)]
+pub(crate) struct Usage(String);
+
+impl Usage {
+    /// As an error.
+    pub(crate) fn error(text: impl Into<String>) -> anyhow::Error {
+        Self(text.into()).into()
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
 
 /// Shows what it costs when a processor leaves the program it was running.
 #[derive(Debug, Parser)]
@@ -145,10 +166,10 @@ impl Live {
         let is = |name: &str| name == wanted || name.strip_suffix("_ns") == Some(wanted);
         let Some(sort) = schema.iter().position(|field| is(field.name)) else {
             let names: Vec<_> = schema.iter().map(|field| field.name).collect();
-            anyhow::bail!(
+            return Err(Usage::error(format!(
                 "cannot sort by `{wanted}`: there is no such field; there are {}",
                 names.join(", ")
-            );
+            )));
         };
         let interval = if self.command.is_empty() && rows { Some(Duration::from_secs(1)) } else { None };
         Ok(Frame {

@@ -4,6 +4,7 @@
 
 mod cli;
 mod cmd;
+mod output;
 mod sink;
 
 use std::io::{self, Write};
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 use trapline_model::kvm::NoSuchExit;
 use trapline_probe::{LaunchError, OpenError};
 
-use crate::cli::Command;
+use crate::cli::{Command, Usage};
 
 /// Something failed.
 const FAILED: u8 = 1;
@@ -46,12 +47,13 @@ fn report(error: &anyhow::Error) -> u8 {
     if let Some(launch) = error.downcast_ref::<LaunchError>() {
         return launch.status();
     }
-    if error.is::<NoSuchExit>() {
+    if error.is::<NoSuchExit>() || error.is::<Usage>() {
         return cli::USAGE;
     }
     match error.downcast_ref::<OpenError>() {
         Some(OpenError::Refused(_) | OpenError::Unavailable(_)) => UNAVAILABLE,
         Some(OpenError::NoSuchVariant { .. } | OpenError::Unfit { .. } | OpenError::Span(_)) => cli::USAGE,
+        Some(OpenError::Filter(filter)) if filter.is_usage() => cli::USAGE,
         _ => FAILED,
     }
 }

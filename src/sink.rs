@@ -1,16 +1,16 @@
 //! Chooses the sink that the command line asks for.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use jiff::tz::TimeZone;
 use terminal_size::{Height, terminal_size_of};
 use trapline_model::{Item, Schema, Sink};
 use trapline_view::{Csv, Flame, FlameForm, JsonLines, Screen, Table, end_line};
 
-use crate::cli::{Format, Weight};
+use crate::cli::{Format, Usage, Weight};
+use crate::output::{Output, When};
 
 /// Where a sink writes.
 pub(crate) type Out = BufWriter<Box<dyn Write>>;
@@ -102,49 +102,70 @@ fn open_any(
     let format = form(format, output)?;
     let is_flame = matches!(format, Format::Folded | Format::Svg);
     if is_flame && !schema.iter().any(|field| field.name == "stack") {
-        bail!("a flame graph is made of stacks, and there are none here: use `trapline faults --by stack`");
+        return Err(Usage::error(
+            "a flame graph is made of stacks, and there are none here: use `trapline faults --by stack`",
+        ));
     }
     let weight = match weight {
         Weight::Count => trapline_view::Weight::Count,
         Weight::Time => trapline_view::Weight::Time,
     };
     let stream = Stream::of(format, has_command);
-    let (out, name) = destination(output, stream)?;
+    let to = To::open(output, stream, if is_flame { When::AtTheEnd } else { When::Meanwhile })?;
     let screen = if output.is_none() { stream.screen() } else { Screen::Paper };
+    let out = to.out();
     let sink: Box<dyn Sink> = match format {
         Format::Table => table(out, screen, TimeZone::system()),
         Format::Jsonl => Box::new(JsonLines::new(out)),
         Format::Folded => Box::new(Flame::new(out, FlameForm::Folded, weight)),
         Format::Svg => Box::new(Flame::new(out, FlameForm::Svg, weight)),
-        Format::Csv => Box::new(Csv::new(out, schema).with_context(|| format!("cannot write to {name}"))?),
+        Format::Csv => Box::new(Csv::new(out, schema)),
     };
     // Its lines have no place for what was lost: readers of that form know stacks only.
     let tells_end = format == Format::Folded;
-    Ok(Named { sink, name, tells_end })
+    Ok(Named { sink, to, tells_end })
 }
 
-/// A tool's own form, which is not for people.
+/// A tool's own form, which is not for people, and is written at the end.
 ///
 /// # Errors
 /// When the file cannot be made, or there is none and standard output is a terminal.
 pub(crate) fn to(output: Option<&Path>, sink: impl FnOnce(Out) -> Box<dyn Sink>) -> Result<Named> {
     if output.is_none() && io::stdout().is_terminal() {
-        bail!("this form is not for a terminal: give -o FILE");
+        return Err(Usage::error("this form is not for a terminal: give -o FILE"));
     }
-    let (out, name) = destination(output, Stream::Output)?;
-    Ok(Named { sink: sink(out), name, tells_end: false })
+    let to = To::open(output, Stream::Output, When::AtTheEnd)?;
+    Ok(Named { sink: sink(to.out()), to, tells_end: false })
 }
 
-/// A file, or a standard stream, and what messages call it.
-fn destination(output: Option<&Path>, stream: Stream) -> Result<(Out, String)> {
-    let (out, name): (Box<dyn Write>, _) = match output {
-        Some(path) => {
-            let file = File::create(path).with_context(|| format!("cannot write to {}", path.display()))?;
-            (Box::new(file), path.display().to_string())
+/// What is written to.
+enum To {
+    File(Output, String),
+    Stream(Stream),
+}
+
+impl To {
+    fn open(output: Option<&Path>, stream: Stream, when: When) -> Result<Self> {
+        Ok(match output {
+            Some(path) => Self::File(Output::open(path, when)?, path.display().to_string()),
+            None => Self::Stream(stream),
+        })
+    }
+
+    /// What messages call it.
+    fn name(&self) -> &str {
+        match self {
+            Self::File(_, name) => name,
+            Self::Stream(stream) => stream.name(),
         }
-        None => (stream.writer(), stream.name().into()),
-    };
-    Ok((BufWriter::new(out), name))
+    }
+
+    fn out(&self) -> Out {
+        BufWriter::new(match self {
+            Self::File(file, _) => Box::new(file.clone()),
+            Self::Stream(stream) => stream.writer(),
+        })
+    }
 }
 
 /// The form that is asked for: by name, or by the extension of the file.
@@ -162,7 +183,7 @@ pub(crate) fn form(format: Option<Format>, output: Option<&Path>) -> Result<Form
 /// A sink that can say where it writes.
 pub(crate) struct Named {
     sink: Box<dyn Sink>,
-    name: String,
+    to: To,
     /// Standard error gets what a run saw and lost.
     tells_end: bool,
 }
@@ -173,14 +194,21 @@ impl Named {
     /// # Errors
     /// When it cannot be written; the message names the file.
     pub(crate) fn take(&mut self, item: &Item) -> Result<()> {
-        self.sink.take(item).with_context(|| format!("cannot write to {}", self.name))?;
-        if let Item::End(end) = item
-            && self.tells_end
-        {
+        let mut written = self.sink.take(item);
+        let Item::End(end) = item else { return self.written(written) };
+        if let To::File(file, _) = &self.to {
+            written = written.and_then(|()| file.finish());
+        }
+        self.written(written)?;
+        if self.tells_end {
             // Nobody may be listening.
             let _ = writeln!(io::stderr(), "trapline: {}", end_line(end));
         }
         Ok(())
+    }
+
+    fn written(&self, result: io::Result<()>) -> Result<()> {
+        result.with_context(|| format!("cannot write to {}", self.to.name()))
     }
 }
 
@@ -191,9 +219,9 @@ fn by_extension(path: &Path) -> Result<Format> {
         Some("txt") => Ok(Format::Table),
         Some("folded") => Ok(Format::Folded),
         Some("svg") => Ok(Format::Svg),
-        _ => bail!(
+        _ => Err(Usage::error(format!(
             "the name {} does not tell the form: end it in .jsonl, .csv, .txt, .folded or .svg, or give --format",
             path.display()
-        ),
+        ))),
     }
 }

@@ -40,19 +40,19 @@ fn bad_input_is_refused() {
     refuses(&["faults", "-p", "1", "--", "ls"], 2, "cannot be used with");
     refuses(&["faults", "--minor-latency", "1:0"], 2, "give exact, off, or 1:N");
     refuses(&["faults", "--ring-size", "3"], 2, "power of two");
-    refuses(&["faults", "--sort", "size"], 1, "there is no such field");
+    refuses(&["faults", "--sort", "size"], 2, "there is no such field");
     refuses(
         &["faults", "-o", "/nosuchdir/x.jsonl"],
         1,
         "cannot write to /nosuchdir/x.jsonl: No such file or directory",
     );
-    refuses(&["faults", "-o", "result.xyz"], 1, "end it in .jsonl, .csv, .txt, .folded or .svg");
+    refuses(&["faults", "-o", "result.xyz"], 2, "end it in .jsonl, .csv, .txt, .folded or .svg");
     refuses(
         &["faults", "--log-step", "-v", "--variant", "counters"],
         2,
         "it reads the threads' counters and sees no single fault",
     );
-    refuses(&["faults", "-o", "result.svg"], 1, "use `trapline faults --by stack`");
+    refuses(&["faults", "-o", "result.svg"], 2, "use `trapline faults --by stack`");
     refuses(&["access"], 2, "required");
     refuses(&["access", "-p", "1", "--", "ls"], 2, "cannot be used with");
     refuses(&["access", "-p", "1", "--every", "1us"], 2, "at least 100");
@@ -68,7 +68,8 @@ fn bad_input_is_refused() {
     refuses(&["access", "--read", "x.jsonl", "-p", "1"], 2, "cannot be used with");
     refuses(&["access", "--read", "x.jsonl", "-d", "1s"], 2, "cannot be used with");
     refuses(&["targets", "add"], 2, "required");
-    refuses(&["doctor", "--format", "csv"], 1, "table or jsonl");
+    refuses(&["doctor", "--format", "csv"], 2, "possible values: table, jsonl");
+    refuses(&["doctor", "--repair", "--programs"], 2, "cannot be used with");
     refuses(&["kvm"], 2, "Usage");
     refuses(&["kvm", "hist", "HTL"], 2, "trapline: no exit is called `HTL`; did you mean `HLT`?");
     refuses(&["kvm", "slower", "--excludes", "12,CPIUD"], 2, "did you mean `CPUID`?");
@@ -85,10 +86,35 @@ fn bad_input_is_refused() {
 fn what_is_not_there_is_named() {
     refuses(&["faults", "-p", "1073741823"], 1, "there is no process 1073741823");
     refuses(&["faults", "-t", "1073741823"], 1, "there is no thread 1073741823");
-    refuses(&["faults", "--comm", "a-name-of-twenty-bytes"], 1, "at most 15 bytes");
+    refuses(&["faults", "--comm", "a-name-of-twenty-bytes"], 2, "at most 15 bytes");
     refuses(&["faults", "--cgroup", "/nosuch/group"], 1, "is not a cgroup");
     refuses(&["faults", "--variant", "magic"], 2, "there are fentry, kprobe, tracepoint, counters");
     refuses(&["workload", "mmap", "-f", "/nosuch.bin"], 1, "No such file");
+}
+
+/// A file's contents are given up when the trace begins, and not for a typo.
+#[test]
+fn what_a_file_holds_outlives_a_run_that_does_not_begin() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["x.jsonl", "x.csv", "x.txt", "x.svg", "x.folded"] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "yesterday's").unwrap();
+        let to = path.to_str().unwrap();
+        let by = if name.ends_with("svg") || name.ends_with("folded") { "stack" } else { "thread" };
+        for (wrong, status) in [
+            (vec!["-p", "1073741823"], 1),
+            (vec!["--cgroup", "/nosuch/group"], 1),
+            (vec!["--variant", "magic"], 2),
+            (vec!["--variant", "rootless", "--", "/nosuch/command"], 127),
+        ] {
+            let output = trapline(&[&["faults", "--by", by, "-o", to], &wrong[..]].concat());
+            assert_eq!(output.status.code(), Some(status), "{wrong:?}: {output:?}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "yesterday's", "{name} {wrong:?}");
+        }
+    }
+    let new = folder.path().join("new.jsonl");
+    trapline(&["faults", "-p", "1073741823", "-o", new.to_str().unwrap()]);
+    assert!(!new.exists(), "nothing is left of a run that did not begin");
 }
 
 #[test]
@@ -155,8 +181,8 @@ fn a_recording_is_read() {
     // As zlib begins.
     assert!(damo.status.success() && damo.stdout.starts_with(&[0x78]), "{damo:?}");
     refuses(&["access", "--summary", "--read", path, "--format", "damo"], 2, "not of a --summary");
-    refuses(&["access", "--summary", "--read", path, "--format", "csv"], 1, "csv holds one table");
-    refuses(&["access", "--read", path, "-o", path], 1, "would be overwritten");
+    refuses(&["access", "--summary", "--read", path, "--format", "csv"], 2, "csv holds one table");
+    refuses(&["access", "--read", path, "-o", path], 2, "would be overwritten");
     refuses(&["access", "--read", "/nosuch.jsonl"], 1, "cannot read /nosuch.jsonl: No such file");
     // What came before is shown, but no totals.
     let stops = |text: &str, line: &str| {

@@ -2,17 +2,17 @@
 
 use std::io::{self, Write};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use trapline_model::doctor::{Program, Variant};
 use trapline_model::{Block, End, Item, Sink};
 use trapline_probe::doctor::{examine, header, machine, programs};
 use trapline_view::{self as view, JsonLines};
 
-use crate::{UNAVAILABLE, cli::Format};
+use crate::UNAVAILABLE;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The form of the output: table or jsonl
+    /// The form of the output
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 
@@ -21,8 +21,17 @@ pub(crate) struct Args {
     programs: bool,
 
     /// Put back what a killed tracer has left, and say what that was; nothing else is done
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["programs", "format"])]
     repair: bool,
+}
+
+/// The form of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// One JSON object a line
+    Jsonl,
 }
 
 /// Reports, and gives the exit status: 0 if every tool has a variant that works, for any process. A tool about something that this machine
@@ -48,7 +57,6 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         Format::Jsonl => {
             jsonl(&mut JsonLines::new(out), header(&machine)).context("cannot write to standard output")?
         }
-        Format::Csv | Format::Folded | Format::Svg => bail!("the doctor reports as table or jsonl"),
     };
     let works = |tool| {
         machine.lacks.iter().any(|(lacking, _)| *lacking == tool)
@@ -82,7 +90,6 @@ fn each_program(format: Format) -> Result<u8> {
             sink.take(&Item::Header(header))
                 .and_then(|()| sink.take(&Item::Rows(Block { time_ns, rows, sum: None, hidden: 0 })))
         }
-        Format::Csv | Format::Folded | Format::Svg => bail!("the doctor reports as table or jsonl"),
     }
     .context("cannot write to standard output")?;
     Ok(0)

@@ -276,6 +276,7 @@ fn make_data(args: &Data, control: &Control) -> Result<()> {
     let report = data::run(
         &data::Options {
             file: args.file.clone(),
+            open: crate::output::open_data,
             bytes: bytes.with_context(|| format!("a file cannot have {} MB: choose less", args.size))?,
             contents: args.pattern,
             seed: args.seed.unwrap_or_else(drawn_seed),

@@ -1,9 +1,12 @@
 //! What cannot be done is said in one line, with the right status.
 
-use std::fs::File;
+use std::fs::{self, File, Permissions};
 use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::process::{Output, Stdio};
 use std::time::Duration;
+
+use nix::sys::stat::Mode;
 
 use crate::frame::as_nobody;
 use crate::run::{Place, doctor, faults, is_younger, lines, place, trapline};
@@ -93,4 +96,44 @@ pub fn the_doctor_tells_the_truth(_: &'static str) {
             assert!(row["errno"].as_str().is_some_and(|name| name.starts_with('E')), "{row}");
         }
     }
+}
+
+/// What another user has put into a directory for everybody is not written to, though the kernel would allow it.
+pub fn through_what_others_have_put_there(_: &'static str) {
+    let folder = tempfile::tempdir().unwrap();
+    let (shared, own) = (folder.path().join("shared"), folder.path().join("own"));
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
+    fs::write(&own, "root's").unwrap();
+    let others = |name: &str| {
+        let path = shared.join(name);
+        lchown(&path, Some(65534), Some(65534)).unwrap();
+        path
+    };
+    symlink(&own, shared.join("link.jsonl")).unwrap();
+    symlink(folder.path(), shared.join("way")).unwrap();
+    fs::write(shared.join("file.jsonl"), "theirs").unwrap();
+    nix::unistd::mkfifo(&shared.join("pipe.jsonl"), Mode::S_IRWXU).unwrap();
+    fs::hard_link(&own, shared.join("second.jsonl")).unwrap();
+    fs::create_dir(shared.join("theirs")).unwrap();
+    symlink(&own, shared.join("theirs/link.jsonl")).unwrap();
+    lchown(shared.join("theirs/link.jsonl"), Some(65534), Some(65534)).unwrap();
+    for (path, why) in [
+        (others("link.jsonl"), "a link of another user (uid 65534)"),
+        (others("way").join("own.jsonl"), "a link of another user (uid 65534)"),
+        (others("file.jsonl"), "belongs to another user (uid 65534)"),
+        (others("pipe.jsonl"), "belongs to another user (uid 65534)"),
+        (shared.join("second.jsonl"), "has 2 names"),
+        (others("theirs").join("link.jsonl"), "a link of another user (uid 65534)"),
+    ] {
+        let path = path.to_str().unwrap();
+        for form in ["jsonl", "svg"] {
+            let arguments = ["faults", "--by", "stack", "--format", form, "-o", path, "--", "true"];
+            one_line(&trapline().args(arguments).output().unwrap(), 1, why);
+        }
+        let output = trapline().args(["workload", "data", "-s", "1", "-f", path]).output().unwrap();
+        assert!(!output.status.success(), "{output:?}");
+    }
+    assert_eq!(fs::read_to_string(&own).unwrap(), "root's");
+    assert_eq!(fs::read_to_string(shared.join("file.jsonl")).unwrap(), "theirs");
 }

@@ -102,7 +102,7 @@ impl Faults {
         let spans = span::find(&options.spans, &options.filter.pids)?;
         let filter = options.filter.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
         let mut recipe = FaultsRecipe {
-            filter: filter.map_err(anyhow::Error::from)?,
+            filter: filter?,
             by: options.by,
             spans: span::kinds(&spans),
             stacks: options.stacks,

@@ -49,6 +49,14 @@ pub enum FilterError {
     NoCgroup(PathBuf, String),
 }
 
+impl FilterError {
+    /// Whether no machine has what was asked for, whatever runs on it.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::TooMany(_) | Self::LongName(..))
+    }
+}
+
 impl Filter {
     /// Checks that what is named exists, and turns it into what the kernel half reads.
     pub(crate) fn resolve(&self, began_ns: u64) -> Result<TrapFilter, FilterError> {

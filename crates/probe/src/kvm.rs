@@ -108,7 +108,7 @@ impl Kvm {
     /// [`OpenError`] when there is no KVM, no variant can be attached or the filter names what does not exist.
     pub fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
         let filter = options.filter.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
-        let recipe = KvmRecipe::of(options, filter.map_err(anyhow::Error::from)?);
+        let recipe = KvmRecipe::of(options, filter?);
         if system::has_bpf_privilege() {
             check().map_err(OpenError::Unavailable)?;
         }

@@ -69,7 +69,7 @@ impl Sgx {
     /// [`OpenError`] when there is no SGX here, no variant can be attached, or the filter names what does not exist.
     pub fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
         let filter = options.filter.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
-        let filter = filter.map_err(anyhow::Error::from)?;
+        let filter = filter?;
         let driver = Driver::find(options.module.as_deref())
             .map_err(|lack| OpenError::Unavailable(anyhow::Error::msg(lack)))?;
         let recipe = SgxRecipe::new(filter, driver.clone(), options.memory_mib);

@@ -13,6 +13,7 @@ use thiserror::Error;
 use trapline_model::doctor::Refusal;
 
 use crate::faults::SpanError;
+use crate::filter::FilterError;
 use crate::system;
 
 /// One way to watch: programs that load and attach together.
@@ -57,6 +58,9 @@ pub enum OpenError {
     /// A span that cannot be watched.
     #[error(transparent)]
     Span(#[from] SpanError),
+    /// A filter that cannot be used.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// What the tool watches is not on this machine.
     #[error("{0:#}")]
     Unavailable(anyhow::Error),

@@ -12,19 +12,18 @@ use crate::escape::visible;
 #[derive(Debug)]
 pub struct Csv<W: Write> {
     out: Writer<W>,
-    schema: Option<&'static Schema>,
+    schema: &'static Schema,
 }
 
 impl<W: Write> Csv<W> {
-    /// Over a writer, which is flushed after each item. `schema` is that of the table to be written.
-    pub fn new(out: W, schema: &'static Schema) -> io::Result<Self> {
-        let mut out = WriterBuilder::new().flexible(true).from_writer(out);
-        out.write_record(["type", "time_ns"].into_iter().chain(schema.iter().map(|field| field.name)))?;
-        Ok(Self { out, schema: Some(schema) })
+    /// Over a writer, which is flushed after each item. `schema` is that of the table to be written. Nothing is written
+    /// before the first item.
+    pub fn new(out: W, schema: &'static Schema) -> Self {
+        Self { out: WriterBuilder::new().flexible(true).from_writer(out), schema }
     }
 
     fn record(&mut self, kind: &str, time_ns: u64, record: &Record) -> io::Result<()> {
-        if self.schema.is_none_or(|schema| schema != record.schema()) {
+        if self.schema != record.schema() {
             return Ok(());
         }
         let values = record.iter().map(|(_, value)| match value {
@@ -40,7 +39,10 @@ impl<W: Write> Csv<W> {
 impl<W: Write> Sink for Csv<W> {
     fn take(&mut self, item: &Item) -> io::Result<()> {
         match item {
-            Item::Header(_) => {}
+            Item::Header(_) => {
+                let names = self.schema.iter().map(|field| field.name);
+                self.out.write_record(["type", "time_ns"].into_iter().chain(names))?;
+            }
             Item::Events(events) => {
                 for Event { time_ns, record } in events {
                     self.record("event", *time_ns, record)?;

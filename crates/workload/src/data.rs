@@ -66,6 +66,8 @@ impl FromStr for Contents {
 pub struct Options {
     /// Where; a file that is there is replaced.
     pub file: PathBuf,
+    /// Opens it to write and read, without contents.
+    pub open: fn(&Path) -> Result<File>,
     /// Its size in bytes, at least 1.
     pub bytes: u64,
     /// What is in it.
@@ -111,13 +113,7 @@ pub fn run(options: &Options, control: &Control) -> Result<DataReport> {
     if options.contents != Contents::Sequential {
         check_space(&options.file, bytes_to_write(options))?;
     }
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&options.file)
-        .with_context(|| format!("cannot create {name}"))?;
+    let file = (options.open)(&options.file)?;
     let begun = Instant::now();
     let written = AtomicU64::new(0);
     let filled = progress::watch(

@@ -15,7 +15,10 @@ fn folder() -> TempDir {
 }
 
 fn options(file: &Path, bytes: u64, contents: Contents) -> Options {
-    Options { file: file.to_owned(), bytes, contents, seed: 42, drop: false }
+    let open = |path: &Path| {
+        Ok(fs::File::options().read(true).write(true).create(true).truncate(true).open(path)?)
+    };
+    Options { file: file.to_owned(), open, bytes, contents, seed: 42, drop: false }
 }
 
 fn make(file: &Path, bytes: u64, contents: Contents) -> DataReport {

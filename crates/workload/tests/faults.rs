@@ -62,6 +62,7 @@ fn a_cold_file_gives_major_faults() {
     let file = folder.path().join("cold");
     let made = data::Options {
         file: file.clone(),
+        open: |path| Ok(std::fs::File::create_new(path)?),
         bytes: 4 << 20,
         contents: data::Contents::Random,
         seed: 1,

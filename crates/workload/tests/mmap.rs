@@ -38,7 +38,14 @@ fn the_mapping_workload_keeps_its_books() {
     let file = folder.path().join("data");
     let bytes = (8 << 20) + 1;
     let contents = data::Contents::Random;
-    let made = data::Options { file: file.clone(), bytes, contents, seed: 1, drop: true };
+    let made = data::Options {
+        file: file.clone(),
+        open: |path| Ok(fs::File::create_new(path)?),
+        bytes,
+        contents,
+        seed: 1,
+        drop: true,
+    };
     let cold = data::run(&made, &Control::default()).unwrap().resident == Some(0);
 
     every_fault_has_an_owner(&file);

@@ -117,7 +117,9 @@ pub(super) fn schema(options: Option<&Options>, one: bool) -> Result<&'static Sc
     match options.map(|options| options.views.as_slice()) {
         None => Ok(EVENT),
         Some([view]) => Ok(view.schema()),
-        Some(_) if one => bail!("csv holds one table: choose one, as in --summary pages, or --format jsonl"),
+        Some(_) if one => Err(cli::Usage::error(
+            "csv holds one table: choose one, as in --summary pages, or --format jsonl",
+        )),
         Some(_) => Ok(&[]),
     }
 }
@@ -127,14 +129,18 @@ pub(super) fn schema(options: Option<&Options>, one: bool) -> Result<&'static Sc
 /// # Errors
 /// When it cannot be read, is something else, or would be overwritten by the output.
 pub(super) fn open(path: &Path, output: Option<&Path>) -> Result<Recording<Box<dyn BufRead>>> {
-    let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    if let Some(output) = output
-        && let (Ok(read), Ok(written)) = (fs::metadata(path), fs::metadata(output))
-        && same(read, written)
+    let stdin = path == Path::new("-");
+    let read = if stdin { fs::metadata("/dev/stdin") } else { fs::metadata(path) };
+    if let (Some(Ok(written)), Ok(read)) = (output.map(fs::metadata), read)
+        && read.is_file()
+        && (read.dev(), read.ino()) == (written.dev(), written.ino())
     {
-        bail!("{} would be overwritten while it is read: write to another file", path.display());
+        return Err(cli::Usage::error(format!(
+            "{} would be overwritten while it is read: write to another file",
+            path.display()
+        )));
     }
-    let (input, name): (Box<dyn BufRead>, _) = if path == Path::new("-") {
+    let (input, name): (Box<dyn BufRead>, _) = if stdin {
         (Box::new(io::stdin().lock()), "standard input".to_owned())
     } else {
         let name = path.display().to_string();
