@@ -5,7 +5,8 @@
  *   kvm_exit, [kvm_nested_vmexit, [kvm_nested_vmexit_inject]], ..., [kvm_userspace_exit], ..., kvm_entry
  *
  * An exit is counted at kvm_exit, so that the last one before a vCPU ends is not lost, and belongs to L2 when
- * kvm_nested_vmexit follows. It is timed at the next kvm_entry, which closes it: an entry without an exit times
+ * kvm_nested_vmexit follows. Where exits are counted by MSR, port or guest address, it is one without, until an event
+ * tells that it has one. It is timed at the next kvm_entry, which closes it: an entry without an exit times
  * nothing, and an exit without an entry is counted and not timed. The variants differ in how the fields of kvm_exit
  * are found: by the kernel's types (core), or by the tracepoint's own description of its format (format).
  */
@@ -19,6 +20,18 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+/*
+ * Exits that are the host's whatever L1 wants: see Intel's manual, volume 3, appendix C, and AMD's, volume 2, appendix
+ * C.
+ */
+#define VMX_BASIC              0xffffu
+#define VMX_EXCEPTION_NMI      0u
+#define VMX_EXTERNAL_INTERRUPT 1u
+#define VMX_INTERRUPT_TYPE     0x700u
+#define VMX_INTERRUPT_IS_NMI   0x200u
+#define SVM_INTERRUPT          0x60u
+#define SVM_NMI                0x61u
+
 static __always_inline int exit_begins(u32 reason, u32 isa, u32 vcpu, u64 rip)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -29,6 +42,9 @@ static __always_inline int exit_begins(u32 reason, u32 isa, u32 vcpu, u64 rip)
 		if (!slot)
 			return LET_OTHERS_SEE;
 	}
+	/* No entry followed: none is looked at, or KVM went back into the guest by itself (VMX, 5.10). */
+	if (slot->open && (slot->awaits || config.timed))
+		decide(slot);
 	slot->open = 0;
 	if (config.vcpu != KVM_ANY_VCPU && config.vcpu != vcpu)
 		return LET_OTHERS_SEE;
@@ -41,10 +57,10 @@ static __always_inline int exit_begins(u32 reason, u32 isa, u32 vcpu, u64 rip)
 	slot->isa = isa;
 	slot->rip = rip;
 	slot->level = slot->counted = slot->to_vmm = slot->reflected = 0;
-	if (config.sub == KVM_SUB_RIP)
-		slot->key.sub = rip;
-	if (config.sub == KVM_SUB_NONE || config.sub == KVM_SUB_RIP)
-		count(slot);
+	slot->awaits = config.sub != KVM_SUB_NONE && config.sub != KVM_SUB_RIP;
+	slot->key.sub = config.sub == KVM_SUB_RIP ? rip : 0;
+	slot->key.write = slot->awaits ? KVM_NO_SUBJECT : 0;
+	count(slot, false);
 	if (config.timed)
 		slot->exit_ns = bpf_ktime_get_ns();
 	if (config.split)
@@ -59,15 +75,6 @@ int core_exit(struct trace_event_raw_kvm_exit *ctx)
 	return exit_begins(ctx->exit_reason, ctx->isa, ctx->vcpu_id, ctx->guest_rip);
 }
 
-static __always_inline u64 field(void *ctx, u32 at, u32 size)
-{
-	u64 value = 0;
-
-	if (at != KVM_NO_FIELD)
-		bpf_probe_read_kernel(&value, size, ctx + at);
-	return value;
-}
-
 SEC("?tp/kvm/kvm_exit")
 int format_exit(void *ctx)
 {
@@ -79,62 +86,87 @@ SEC("?tp/kvm/kvm_nested_vmexit")
 int nested(void *ctx)
 {
 	struct slot *slot = slot_of(bpf_get_current_task_btf());
-	struct kvm_exits *of;
 
-	if (!slot || !slot->open || slot->level)
-		return LET_OTHERS_SEE;
-	slot->level = 1;
-	if (!slot->counted)
-		return LET_OTHERS_SEE;
-	of = bpf_map_lookup_elem(&exits, &slot->key);
-	if (of) {
-		WRITE(of->l2_count, of->l2_count + 1);
-		WRITE(of->undecided, 0);
-	}
+	if (slot && slot->open && !slot->level)
+		belongs_to_l2(slot);
 	return LET_OTHERS_SEE;
 }
 
+/*
+ * Whether an exit of L2 is the host's own whatever L1 wants: interrupts and NMIs of the host's devices. What L1 gets
+ * under the same code later is another interrupt, that the host made for it.
+ */
+static __always_inline bool is_for_the_host(struct slot *slot, u32 info)
+{
+	if (slot->isa != KVM_ISA_VMX)
+		return slot->key.reason == SVM_INTERRUPT || slot->key.reason == SVM_NMI;
+	switch (slot->key.reason & VMX_BASIC) {
+	case VMX_EXTERNAL_INTERRUPT:
+		return true;
+	case VMX_EXCEPTION_NMI:
+		return (info & VMX_INTERRUPT_TYPE) == VMX_INTERRUPT_IS_NMI;
+	}
+	return false;
+}
+
+/*
+ * L1 gets an exit of L2. It may be the open one, or another that the host made while it handled the open one: to leave
+ * L2 for an SMI (nested_svm_simple_vmexit() in arch/x86/kvm/svm/svm.c), an interrupt, a triple fault.
+ */
 SEC("?tp/kvm/kvm_nested_vmexit_inject")
 int reflected(void *ctx)
 {
 	struct slot *slot = slot_of(bpf_get_current_task_btf());
+	u32 code = field(ctx, config.at.injected, 4);
 
-	if (slot && slot->open && slot->level)
+	if (!slot || !slot->open || !slot->level)
+		return LET_OTHERS_SEE;
+	code ^= slot->key.reason;
+	if (slot->isa == KVM_ISA_VMX)
+		code &= VMX_BASIC;
+	if (!code && !is_for_the_host(slot, field(ctx, config.at.injected_info, 4)))
 		slot->reflected = 1;
 	return LET_OTHERS_SEE;
 }
 
 /* What the exit was about: an exit is counted under the first MSR, port or guest address that it touches. */
-static __always_inline int subject(void *ctx, u32 size)
+static __always_inline int subject(u64 what, bool write)
 {
 	struct slot *slot = slot_of(bpf_get_current_task_btf());
-	u32 write = field(ctx, config.at.write, 4);
 
-	if (!slot || !slot->open || slot->counted)
+	if (!slot || !slot->open || !slot->counted || !slot->awaits)
 		return LET_OTHERS_SEE;
-	slot->key.sub = field(ctx, config.at.sub, size);
-	/* kvm_mmio: 0 and 1 are two sorts of reads, 2 is a write. */
-	slot->key.write = config.sub == KVM_SUB_MMIO ? write == 2 : write != 0;
-	count(slot);
+	withdraw(slot);
+	slot->key.sub = what;
+	slot->key.write = write;
+	count(slot, true);
 	return LET_OTHERS_SEE;
 }
 
 SEC("?tp/kvm/kvm_msr")
 int subject_msr(void *ctx)
 {
-	return subject(ctx, 4);
+	return subject(field(ctx, config.at.sub, 4), field(ctx, config.at.write, 4));
 }
 
 SEC("?tp/kvm/kvm_pio")
 int subject_port(void *ctx)
 {
-	return subject(ctx, 4);
+	return subject(field(ctx, config.at.sub, 4), field(ctx, config.at.write, 4));
 }
 
 SEC("?tp/kvm/kvm_mmio")
 int subject_mmio(void *ctx)
 {
-	return subject(ctx, 8);
+	/* 0 and 1 are two kinds of reads, 2 is a write. */
+	return subject(field(ctx, config.at.sub, 8), field(ctx, config.at.write, 4) == 2);
+}
+
+/* A write to a device that KVM hands on as an event (ioeventfd) without a look at the instruction: VMX. */
+SEC("?tp/kvm/kvm_fast_mmio")
+int subject_fast_mmio(void *ctx)
+{
+	return subject(field(ctx, config.at.fast, 8), true);
 }
 
 static __always_inline void send(struct slot *slot, u64 now, u64 ns)
@@ -164,18 +196,15 @@ int entry(void *ctx)
 	struct slot *slot = slot_of(bpf_get_current_task_btf());
 	struct kvm_exits *of;
 	struct kvm_level *level;
-	u64 now, ns, interval = epoch;
+	u64 now, ns, interval = control.epoch;
 
 	if (!slot || !slot->open)
 		return LET_OTHERS_SEE;
 	slot->open = 0;
 	now = bpf_ktime_get_ns();
-	if (!slot->counted)
-		return LET_OTHERS_SEE;
-	of = bpf_map_lookup_elem(&exits, &slot->key);
+	of = decide(slot);
 	if (!of)
 		return LET_OTHERS_SEE;
-	WRITE(of->undecided, 0);
 	ns = now - slot->exit_ns;
 	level = &of->level[slot->level & 1];
 	raise_recent(level->recent, interval, ns, false);
@@ -186,8 +215,8 @@ int entry(void *ctx)
 	level->ns += ns;
 	level->hist[hist_bucket(ns) & (TRAP_BUCKETS - 1)]++;
 	barrier();
-	if (epoch != interval)
-		raise_recent(level->recent, epoch, ns, false);
+	if (control.epoch != interval)
+		raise_recent(level->recent, control.epoch, ns, false);
 	if (config.split)
 		last_phase(slot, level, now);
 	if (config.slow_ns && ns >= config.slow_ns)

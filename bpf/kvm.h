@@ -18,6 +18,13 @@
 #define KVM_SUB_MMIO 3u
 #define KVM_SUB_RIP  4u
 
+/* kvm_key.write of an exit that has no MSR, port or guest address: there is no such event of it, or not yet. */
+#define KVM_NO_SUBJECT 2u
+
+/* kvm_exits.undecided: of L1 so far, of L2. */
+#define KVM_UNDECIDED    1u
+#define KVM_UNDECIDED_L2 2u
+
 /* kvm_config.choice: what the map `reasons` holds. */
 #define KVM_ALL_REASONS   0u
 #define KVM_ONLY_THESE    1u
@@ -29,8 +36,18 @@ struct kvm_offsets {
 	__u32 isa;
 	__u32 vcpu;
 	__u32 rip;
-	__u32 sub;   /* of the tracepoint that `config.sub` is about: the MSR, the port, the guest address */
-	__u32 write; /* whether it is written; 4 bytes */
+	__u32 sub;           /* of the tracepoint that `config.sub` is about: the MSR, the port, the guest address */
+	__u32 write;         /* whether it is written; 4 bytes */
+	__u32 fast;          /* of kvm_fast_mmio: the guest address */
+	__u32 injected;      /* of kvm_nested_vmexit_inject: the exit that L1 gets */
+	__u32 injected_info; /* and its interrupt information */
+	__u32 returned;      /* of kvm_userspace_exit: why KVM returned to its VMM, and the error */
+	__u32 returned_errno;
+	__u32 pad;
+};
+
+struct kvm_control {
+	__u64 epoch; /* the number of the running interval */
 };
 
 struct kvm_config {
@@ -77,13 +94,14 @@ struct kvm_level {
 
 /*
  * Exits of one key. Only their own thread writes them. They are written and read in such an order that a reader who
- * comes between never takes an exit of L2 for one of L1: those of L1 are count - undecided - l2_count, or for a moment
- * fewer.
+ * comes between never takes an exit of L2 for one of L1, nor counts one twice: those of L1 are count - l2_count -
+ * moved, less one while the last is undecided, or for a moment fewer.
  */
 struct kvm_exits {
 	__u64 count;
-	__u64 undecided; /* 1: the last one may still turn out to be of L2 */
+	__u64 undecided; /* the last one may turn out to be of L2, or to have a subject */
 	__u64 l2_count;
+	__u64 moved;               /* exits that turned out to have a subject: they are counted under it */
 	struct kvm_level level[2]; /* L1, L2 */
 };
 
@@ -115,6 +133,7 @@ struct kvm_losses {
 	__u64 events;    /* slow exits that the ring could not hold */
 	__u64 uncounted; /* exits for whose key there was no room */
 	__u64 untracked; /* exits of threads for which there was no memory */
+	__u64 unseen;    /* returns of KVM to its VMM on threads that have shown no exit */
 };
 
 #endif

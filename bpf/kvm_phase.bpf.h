@@ -52,13 +52,35 @@ static __always_inline void last_phase(struct slot *slot, struct kvm_level *leve
 	level->reflected += slot->reflected;
 }
 
+/* KVM_EXIT_INTR, include/uapi/linux/kvm.h: a signal came. */
+#define RETURNED_FOR_A_SIGNAL 10
+
+/*
+ * On a thread that has shown no exit: KVM ran the guest by means that fire no kvm_exit (PVM), or an exit has been open
+ * since before the trace. Where nothing is counted, this tells that something ran all the same.
+ */
+static __always_inline void ran_unseen(void *ctx, struct task_struct *task)
+{
+	if (field(ctx, config.at.returned_errno, 4) || field(ctx, config.at.returned, 4) == RETURNED_FOR_A_SIGNAL)
+		return;
+	if (filter.by && !fixed_filter_wants(task))
+		return;
+	if ((filter.by & (TRAP_BY_COMM | TRAP_BY_CGROUP)) && !moving_filter_wants(task, task->comm))
+		return;
+	__sync_fetch_and_add(&losses.unseen, 1);
+}
+
 SEC("?tp/kvm/kvm_userspace_exit")
 int returned_to_vmm(void *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct slot *slot = slot_of(task);
 
-	if (slot && slot->open && !slot->to_vmm) {
+	if (!slot) {
+		ran_unseen(ctx, task);
+		return LET_OTHERS_SEE;
+	}
+	if (config.split && slot->open && !slot->to_vmm) {
 		enter_phase(slot, KVM_PHASE_VMM);
 		settle_faults(slot, task);
 		slot->to_vmm = 1;

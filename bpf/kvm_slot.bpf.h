@@ -9,6 +9,7 @@
 
 const volatile struct kvm_config config SEC(".rodata.config") = {};
 struct kvm_losses losses SEC(".bss.losses") = {};
+volatile struct kvm_control control SEC(".data.control") = {};
 /* The first value of a key. */
 const struct kvm_exits nothing SEC(".rodata.nothing") = {};
 
@@ -17,6 +18,16 @@ const struct kvm_exits nothing SEC(".rodata.nothing") = {};
 
 /* Where the order matters to a reader; see struct kvm_exits. */
 #define WRITE(to, value) (*(volatile typeof(to) *)&(to) = (value))
+
+/* A field of a tracepoint's record. */
+static __always_inline u64 field(void *ctx, u32 at, u32 size)
+{
+	u64 value = 0;
+
+	if (at != KVM_NO_FIELD)
+		bpf_probe_read_kernel(&value, size, ctx + at);
+	return value;
+}
 
 /* The exit that a thread is handling. */
 struct slot {
@@ -27,10 +38,12 @@ struct slot {
 	u32 open;    /* between kvm_exit and kvm_entry */
 	u32 level;   /* 1: of L2 */
 	u32 counted; /* under `key` */
+	u32 awaits;  /* counted as an exit without subject: one may follow */
 	u32 to_vmm;
 	u32 reflected;
 	u32 phase;       /* what is going on since mark_ns */
 	u32 interrupted; /* what was going on before the thread left its processor */
+	u32 pad;
 	u64 mark_ns;
 	u64 phase_ns[KVM_PHASES];
 	u64 major; /* task->maj_flt at the exit; from the return to the VMM on, faults since then */
@@ -79,7 +92,6 @@ struct {
 const struct kvm_event *event_type __attribute__((unused));
 
 static u32 thread_serial;
-static volatile u64 epoch; /* the number of the running interval */
 
 static __always_inline struct slot *slot_of(struct task_struct *task)
 {
@@ -124,7 +136,8 @@ static __always_inline bool reason_is_wanted(u32 isa, u32 reason)
 	return !bpf_map_lookup_elem(&reasons, &key) == (config.choice == KVM_ALL_BUT_THESE);
 }
 
-static __always_inline void count(struct slot *slot)
+/* `level_is_known`: kvm_nested_vmexit has come, or will not. */
+static __always_inline void count(struct slot *slot, bool level_is_known)
 {
 	struct kvm_exits *of = bpf_map_lookup_elem(&exits, &slot->key);
 
@@ -142,8 +155,56 @@ static __always_inline void count(struct slot *slot)
 		WRITE(of->count, of->count + 1);
 		return;
 	}
-	WRITE(of->undecided, 1);
+	if (!level_is_known)
+		WRITE(of->undecided, KVM_UNDECIDED);
 	WRITE(of->count, of->count + 1);
+}
+
+/* The open exit is of L2. */
+static __always_inline void belongs_to_l2(struct slot *slot)
+{
+	struct kvm_exits *of;
+
+	slot->level = 1;
+	if (!slot->counted)
+		return;
+	of = bpf_map_lookup_elem(&exits, &slot->key);
+	if (!of)
+		return;
+	if (slot->awaits) {
+		WRITE(of->undecided, KVM_UNDECIDED_L2);
+		return;
+	}
+	WRITE(of->l2_count, of->l2_count + 1);
+	WRITE(of->undecided, 0);
+}
+
+/* Nothing more is to be learned of the open exit. */
+static __always_inline struct kvm_exits *decide(struct slot *slot)
+{
+	struct kvm_exits *of;
+
+	if (!slot->counted)
+		return NULL;
+	of = bpf_map_lookup_elem(&exits, &slot->key);
+	if (!of)
+		return NULL;
+	if (of->undecided == KVM_UNDECIDED_L2)
+		WRITE(of->l2_count, of->l2_count + 1);
+	WRITE(of->undecided, 0);
+	return of;
+}
+
+/* The open exit turns out to have a subject: what it was counted under is not its key. */
+static __always_inline void withdraw(struct slot *slot)
+{
+	struct kvm_exits *of = bpf_map_lookup_elem(&exits, &slot->key);
+
+	if (of) {
+		WRITE(of->moved, of->moved + 1);
+		WRITE(of->undecided, 0);
+	}
+	slot->counted = slot->awaits = 0;
 }
 
 #endif

@@ -65,6 +65,11 @@ pub fn of(rows: &[Value], names: [&str; 2], field: &str) -> u64 {
     rows.iter().filter(|row| names.iter().any(|name| row["name"] == *name)).map(|row| u(&row[field])).sum()
 }
 
+/// The sum of a field of all rows.
+pub fn sum(rows: &[Value], field: &str) -> u64 {
+    rows.iter().map(|row| u(&row[field])).sum()
+}
+
 pub const IO: [&str; 2] = ["io", "IO_INSTRUCTION"];
 pub const CPUID: [&str; 2] = ["cpuid", "CPUID"];
 pub const HLT: [&str; 2] = ["hlt", "HLT"];
@@ -276,21 +281,25 @@ pub fn phases_add_up(variant: &'static str) {
 }
 
 pub fn subjects(variant: &'static str) {
-    let counts = |by: &str| {
+    let counts = |by: &str, name: [&str; 2]| {
         let (said, truth) = watched("time", variant, &["--by", by], ALL_KINDS);
-        let rows: Vec<(u64, String, u64)> = said
-            .totals
-            .iter()
-            .map(|row| (u(&row[by]), row["rw"].as_str().unwrap_or("").to_owned(), u(&row["count"])))
-            .collect();
-        (rows, truth)
+        assert_eq!(sum(&said.totals, "count"), u(&said.end["events"]), "rows add up to all exits");
+        let (with, without): (Vec<Value>, Vec<Value>) =
+            said.totals.into_iter().partition(|row| !row[by].is_null());
+        let row = |row: &Value| (u(&row[by]), row["rw"].as_str().unwrap().to_owned(), u(&row["count"]));
+        assert!(without.iter().all(|row| row["rw"].is_null()), "{without:#?}");
+        assert_eq!(of(&without, CPUID, "count"), u(&truth["cpuid"]));
+        (with.iter().map(row).collect::<Vec<_>>(), of(&without, name, "count"), truth)
     };
-    let (msr, truth) = counts("msr");
-    assert_eq!(msr, [(0x1b, "R".to_owned(), u(&truth["msr"]))]);
-    let (ports, truth) = counts("port");
+    let (msr, without, truth) = counts("msr", MSR);
+    assert_eq!((msr, without), (vec![(0x1b, "R".to_owned(), u(&truth["msr"]))], 0));
+    let (ports, without, truth) = counts("port", IO);
     assert_eq!(ports, [(0x10, "W".to_owned(), u(&truth["io"]) - 1), (0x11, "W".to_owned(), 1)]);
-    let (devices, truth) = counts("mmio");
+    assert_eq!(without, 0);
+    let (devices, without, truth) = counts("mmio", PAGES);
     assert_eq!(devices, [(0xd000_0000, "W".to_owned(), u(&truth["mmio"]))]);
+    // The first touches of pages.
+    assert!(without >= u(&truth["touch"]), "{without} of {truth}");
     // Each loop of the guest is one instruction.
     let (said, truth) = watched("count", variant, &["--by", "rip"], ALL_KINDS);
     let cpuid: Vec<&Value> = said.totals.iter().filter(|row| row["name"] == CPUID[0]).collect();

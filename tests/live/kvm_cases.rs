@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::kvm::{ALL_KINDS, CPUID, HLT, IO, assert_truth, guest, load, of, run, watched};
+use crate::kvm::{ALL_KINDS, CPUID, HLT, IO, assert_truth, guest, load, of, run, sum, watched};
 use crate::run::{Beside, Said, lines, u};
 
 fn start(arguments: &[&str]) -> Child {
@@ -18,10 +18,6 @@ fn truth(guest: Child) -> Value {
     let output = guest.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     lines(&output.stdout).remove(0)
-}
-
-fn sum(rows: &[Value], field: &str) -> u64 {
-    rows.iter().map(|row| u(&row[field])).sum()
 }
 
 pub fn filters(_: &'static str) {

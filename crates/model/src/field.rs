@@ -53,6 +53,8 @@ pub enum Show {
     Integer,
     /// An address in hexadecimal.
     Hex,
+    /// The same; where there is none, these words.
+    HexOr(&'static str),
     /// Nanoseconds as milliseconds with so many decimals.
     Milliseconds(usize),
     /// Nanoseconds as microseconds with so many decimals.

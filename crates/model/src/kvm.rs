@@ -73,10 +73,11 @@ const TID: Field =
     shown(plain("tid", Unit::None, Kind::Key, "the thread that runs the vCPU"), "TID", 8, Show::Integer);
 const RW: Field =
     shown(plain("rw", Unit::None, Kind::Key, "R it is read, W it is written"), "RW", 2, Show::Text);
-const RIP: Field = subject("rip", "the guest's instruction", "RIP");
+const RIP: Field =
+    shown(plain("rip", Unit::Address, Kind::Key, "the guest's instruction"), "RIP", 18, Show::Hex);
 
-const fn subject(name: &'static str, help: &'static str, title: &'static str) -> Field {
-    shown(plain(name, Unit::Address, Kind::Key, help), title, 18, Show::Hex)
+const fn subject(name: &'static str, help: &'static str, title: &'static str, none: &'static str) -> Field {
+    shown(plain(name, Unit::Address, Kind::Key, help), title, 18, Show::HexOr(none))
 }
 
 const COUNTS: &Schema = &[
@@ -130,10 +131,17 @@ impl By {
             Self::Reason => vec![ISA, REASON, NAME],
             Self::Vm => vec![PID, START, VM],
             Self::Vcpu => vec![PID, START, VM, VCPU, TID],
-            Self::Msr => vec![ISA, REASON, NAME, subject("msr", "the model-specific register", "MSR"), RW],
-            Self::Port => vec![ISA, REASON, NAME, subject("port", "the I/O port", "PORT"), RW],
+            Self::Msr => {
+                let help = "the first model-specific register of the exit, null without one";
+                vec![ISA, REASON, NAME, subject("msr", help, "MSR", "(no MSR event)"), RW]
+            }
+            Self::Port => {
+                let help = "the first I/O port of the exit, null without one";
+                vec![ISA, REASON, NAME, subject("port", help, "PORT", "(no port event)"), RW]
+            }
             Self::Mmio => {
-                vec![ISA, REASON, NAME, subject("mmio", "the guest-physical address of a device", "MMIO"), RW]
+                let help = "the first guest-physical address of a device of the exit, null without one";
+                vec![ISA, REASON, NAME, subject("mmio", help, "MMIO", "(no MMIO event)"), RW]
             }
             Self::Rip => vec![ISA, REASON, NAME, RIP],
         }

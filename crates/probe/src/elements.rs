@@ -1,14 +1,15 @@
 //! What is in a map: gone through by a program where the kernel allows such programs, else by system calls.
 //!
-//! While a system call is at an element, no program of a perf event runs on its processor
-//! (`bpf_disable_instrumentation()`): a thread that preempts it there may take a fault that nobody sees. It is counted
-//! all the same, but has no time and is in no group. So system calls are the second choice.
+//! While a system call is at an element, no program of a perf event, a kprobe or a classic tracepoint runs on its processor
+//! (`bpf_disable_instrumentation()`): what a thread does that preempts it there goes unseen. So system calls are the second
+//! choice, and no ordinary thread may preempt them, if we are allowed to ask for that.
 
 use std::io::Read;
 
 use anyhow::{Context, Result};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
 
+use crate::system;
 use crate::variant::Attached;
 
 /// A map, to be read again and again.
@@ -40,14 +41,24 @@ impl Elements {
             Iter::new(program)?.read_to_end(&mut bytes)?;
             return Ok(bytes);
         }
-        // Not in batches: libbpf-rs takes one that the kernel cut short for the last.
-        for key in self.map.keys() {
-            // One that was deleted meanwhile has no value.
-            if let Some(value) = self.map.lookup(&key, MapFlags::ANY)? {
-                bytes.extend(key.iter().chain(&value));
+        system::undisturbed(|| {
+            // Not in batches: libbpf-rs takes one that the kernel cut short for the last.
+            for key in self.map.keys() {
+                // One that was deleted meanwhile has no value.
+                if let Some(value) = self.map.lookup(&key, MapFlags::ANY)? {
+                    bytes.extend(key.iter().chain(&value));
+                }
             }
-        }
-        Ok(bytes)
+            Ok(bytes)
+        })
+    }
+
+    /// Deletes an element.
+    ///
+    /// # Errors
+    /// When there is none of that key.
+    pub(crate) fn remove(&self, key: &[u8]) -> Result<()> {
+        Ok(system::undisturbed(|| self.map.delete(key))?)
     }
 
     /// The same of those that are ready, which are taken out of the map. The program knows by itself which are.
@@ -68,7 +79,7 @@ impl Elements {
                 for record in read.chunks_exact(size) {
                     let (key, value) = record.split_at(key_size);
                     if is_ready(value) {
-                        self.map.delete(key).context("cannot delete what was read")?;
+                        self.remove(key).context("cannot delete what was read")?;
                         all.extend(record);
                     }
                 }

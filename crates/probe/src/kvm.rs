@@ -5,17 +5,17 @@ mod machine;
 mod recipe;
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
+use libbpf_rs::{MapCore, MapFlags};
 use trapline_model::kvm::{Exit, Isa, Layout, Ledger, Level, Names, Report, Slow, Stats, Vcpu};
 use trapline_model::{Block, Event, Header, Hist, Schema, Value};
 
-use crate::abi::{self, BY_PID, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmThread};
+use crate::abi::{self, BY_PID, KvmControl, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmThread};
+use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
@@ -31,6 +31,9 @@ pub(crate) use recipe::OBJECT;
 
 /// The level of an exit is told right after it: how long that is waited for when the exits are detached.
 const LEVEL_SETTLES: Duration = Duration::from_millis(2);
+
+/// The loss that says that guests ran whose exits no tracepoint showed.
+pub const UNSEEN_RETURNS: &str = "unseen_returns";
 
 /// Which reasons are counted.
 #[derive(Debug, Clone, Default)]
@@ -75,11 +78,8 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Kvm {
     attached: Attached,
-    exits: MapHandle,
-    threads: MapHandle,
-    read_threads: Link,
-    read_exits: Link,
-    read_interval: Link,
+    exits: Elements,
+    threads: Elements,
     ring: Option<Ring<KvmEvent>>,
     ledger: Ledger,
     names: Names,
@@ -92,6 +92,8 @@ pub struct Kvm {
     detached: bool,
     epoch: u64,
     memory_bytes: u64,
+    /// Returns to the VMM before exits were looked at.
+    unseen_before: u64,
     slower_ns: Option<u64>,
 }
 
@@ -141,12 +143,10 @@ impl Kvm {
         // At the end, the totals that are made of them take as much again, and their text in the output may, too.
         ledger = ledger.bounded(options.memory_bytes / 4);
         ledger.faults_timed = attached.events.len() > 1;
+        let unseen_before = attached.read::<KvmLosses>(".bss.losses")?.unseen;
         Ok(Self {
-            exits: attached.handle("exits")?,
-            threads: attached.handle("vcpu_threads")?,
-            read_threads: attached.map_iterator("threads_read", "vcpu_threads")?,
-            read_exits: attached.map_iterator("exits_read", "exits")?,
-            read_interval: attached.map_iterator("exits_interval", "exits")?,
+            exits: Elements::open(&attached, "exits_read", "exits")?,
+            threads: Elements::open(&attached, "threads_read", "vcpu_threads")?,
             attached,
             ring: ring.transpose()?,
             ledger,
@@ -159,6 +159,7 @@ impl Kvm {
             detached: false,
             epoch: 0,
             memory_bytes: options.memory_bytes,
+            unseen_before,
             slower_ns: options.slower.map(|time| time.as_nanos() as u64),
         })
     }
@@ -167,7 +168,7 @@ impl Kvm {
     /// exits have been read. Gives the numbers of those that ended and are still to be read.
     fn meet_threads(&mut self) -> Result<Vec<u32>> {
         let mut ended = Vec::new();
-        for (serial, thread) in entries::<u32, KvmThread>(&self.read_threads)? {
+        for (serial, thread) in entries::<u32, KvmThread>(&self.threads)? {
             self.vm_names.of(thread.pid, thread.process_start_ns);
             self.vcpu_threads.insert(serial, thread);
             if thread.ended != 0 {
@@ -177,7 +178,7 @@ impl Kvm {
         Ok(ended)
     }
 
-    /// Reads what the kernel half counted; with `next`, lets it begin the next interval.
+    /// Reads what the kernel half counted; with `next`, lets it begin the next interval first.
     fn read(&mut self, next: bool) -> Result<()> {
         // The list of threads that ended comes first: what is read after it is all that they did.
         let ended = self.meet_threads()?;
@@ -186,21 +187,22 @@ impl Kvm {
 
     fn read_with(&mut self, ended: &[u32], next: bool) -> Result<()> {
         let epoch = self.epoch;
-        let all = entries::<KvmKey, KvmExits>(if next { &self.read_interval } else { &self.read_exits })?;
-        // Where there is nothing to read, the kernel half has not counted on.
-        self.epoch += u64::from(next && !all.is_empty());
+        if next {
+            self.epoch += 1;
+            self.attached.write(".data.control", &KvmControl { epoch: self.epoch })?;
+        }
         self.ledger.begin();
-        for (key, exits) in all {
+        for (key, exits) in entries::<KvmKey, KvmExits>(&self.exits)? {
             let over = ended.contains(&key.thread);
             if let Some(report) = self.report(&key, &exits, epoch, over || self.detached) {
                 self.ledger.take(report, over);
             }
             if over {
-                self.exits.delete(bytes_of(&key)).context("cannot clear an ended thread")?;
+                self.exits.remove(bytes_of(&key)).context("cannot clear an ended thread")?;
             }
         }
         for serial in ended {
-            self.threads.delete(&serial.to_ne_bytes()).context("cannot clear an ended thread")?;
+            self.threads.remove(&serial.to_ne_bytes()).context("cannot clear an ended thread")?;
             self.vcpu_threads.remove(serial);
         }
         Ok(())
@@ -213,9 +215,7 @@ impl Kvm {
         if self.vm.is_some() && self.vm != vm {
             return None;
         }
-        // What may still turn out to be of L2 is shown when it is known, or when nothing more can come.
-        let open = if settled { 0 } else { exits.undecided };
-        let l1_count = exits.count.saturating_sub(open + exits.l2_count);
+        let [l1_count, l2_count] = counts(exits, settled);
         Some(Report {
             vcpu: Vcpu {
                 pid: thread.pid,
@@ -225,9 +225,8 @@ impl Kvm {
                 number: key.vcpu,
             },
             exit: Exit { isa: Isa::of_x86(thread.isa), code: key.reason },
-            subject: key.sub,
-            write: key.write != 0,
-            levels: [stats(&exits.level[0], l1_count), stats(&exits.level[1], exits.l2_count)],
+            subject: (key.write != abi::KVM_NO_SUBJECT).then_some((key.sub, key.write != 0)),
+            levels: [stats(&exits.level[0], l1_count), stats(&exits.level[1], l2_count)],
             recent_max_ns: exits.level.each_ref().map(|of| abi::recent(of.recent, epoch)),
         })
     }
@@ -294,6 +293,7 @@ impl Tool for Kvm {
         if self.timed {
             also.push(("untimed", counted - timed.min(counted)));
         }
+        also.push((UNSEEN_RETURNS, losses.unseen - self.unseen_before));
         Ok(Last {
             counted,
             rows,
@@ -304,6 +304,16 @@ impl Tool for Kvm {
             verbose: self.ring.is_some(),
         })
     }
+}
+
+/// Exits of L1 and of L2. What may still turn out to be of L2, or to have a subject, is shown when that is known, or when
+/// nothing more can come.
+fn counts(exits: &KvmExits, settled: bool) -> [u64; 2] {
+    let open = u64::from(exits.undecided != 0);
+    let of_l2 = u64::from(exits.undecided == abi::KVM_UNDECIDED_L2);
+    let l2_count = exits.l2_count + if settled { of_l2 } else { 0 };
+    let not_l1 = exits.moved + exits.l2_count + if settled { of_l2 } else { open };
+    [exits.count.saturating_sub(not_l1), l2_count]
 }
 
 /// A level's figures in the words of the model.
@@ -331,13 +341,34 @@ fn in_kernel(exit: &Exit) -> Option<u64> {
     Some(isa << 32 | u64::from(exit.reason()))
 }
 
-/// All entries of the map that an iterator goes through.
-fn entries<K: Pod, V: Pod>(iterator: &Link) -> Result<Vec<(K, V)>> {
-    let mut bytes = Vec::new();
-    Iter::new(iterator)?.read_to_end(&mut bytes).context("cannot read the exits")?;
+/// All entries of a map.
+fn entries<K: Pod, V: Pod>(map: &Elements) -> Result<Vec<(K, V)>> {
+    let bytes = map.read().context("cannot read the exits")?;
     let entry = |bytes: &[u8]| {
         let (key, value) = bytes.split_at(size_of::<K>());
         (pod_read_unaligned(key), pod_read_unaligned(value))
     };
     Ok(bytes.chunks_exact(size_of::<K>() + size_of::<V>()).map(entry).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable;
+
+    use super::*;
+
+    #[test]
+    fn an_exit_is_counted_once_it_is_known_what_it_was() {
+        let of = |count, undecided, l2_count, moved| {
+            let exits = KvmExits { count, undecided, l2_count, moved, ..KvmExits::zeroed() };
+            [false, true].map(|settled| counts(&exits, settled))
+        };
+        assert_eq!(of(6, 0, 2, 1), [[3, 2], [3, 2]]);
+        // The last one is open: of L1 if nothing more comes.
+        assert_eq!(of(6, 1, 2, 1), [[2, 2], [3, 2]]);
+        // It is of L2, and may still turn out to have a subject.
+        assert_eq!(of(6, abi::KVM_UNDECIDED_L2, 2, 1), [[2, 2], [2, 3]]);
+        // A reader came between the two writes of an exit that turned out to have one: one fewer, for a moment.
+        assert_eq!(of(1, 1, 0, 1)[0], [0, 0]);
+    }
 }

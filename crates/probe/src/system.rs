@@ -144,8 +144,9 @@ pub(crate) fn header(
 
 /// Does something that no ordinary thread of this processor may interrupt, if we are allowed to ask for that.
 ///
-/// While a system call works on a map, the kernel runs no kprobe programs on that processor. On a kernel that preempts
-/// itself, whoever takes the processor away from us in such a call would go unseen.
+/// While a system call works on a map, the kernel runs no program of a kprobe, a perf event or a classic tracepoint on
+/// that processor. On a kernel that preempts itself, whoever takes the processor away from us in such a call would go
+/// unseen.
 #[allow(unsafe_code)]
 pub(crate) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
     let schedule = |policy, priority| {
@@ -153,10 +154,13 @@ pub(crate) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
         // SAFETY: our own thread, and a valid parameter that outlives the call.
         unsafe { libc::sched_setscheduler(0, policy, &raw const how) == 0 }
     };
-    let raised = schedule(libc::SCHED_FIFO, 1);
+    // SAFETY: no pointer is passed, 0 is our own thread.
+    let before = unsafe { libc::sched_getscheduler(0) };
+    let is_ordinary = [libc::SCHED_OTHER, libc::SCHED_BATCH, libc::SCHED_IDLE].contains(&before);
+    let raised = is_ordinary && schedule(libc::SCHED_FIFO, 1);
     let done = work();
     if raised {
-        schedule(libc::SCHED_OTHER, 0);
+        schedule(before, 0);
     }
     done
 }

@@ -109,8 +109,9 @@ impl Attached {
 
     /// Sets the variable that a data section consists of.
     pub(crate) fn write(&self, section: &str, value: &impl Pod) -> anyhow::Result<()> {
-        self.map(section)?
-            .update(&0u32.to_ne_bytes(), bytes_of(value), MapFlags::ANY)
+        let map = self.map(section)?;
+        // Such a call keeps programs off like those of `Elements`.
+        system::undisturbed(|| map.update(&0u32.to_ne_bytes(), bytes_of(value), MapFlags::ANY))
             .with_context(|| format!("cannot write {section}"))
     }
 

@@ -215,9 +215,10 @@ fn join<'a>(cells: impl Iterator<Item = (&'a Field, String)>) -> String {
 
 pub(crate) fn cell(value: &Value, show: Show) -> String {
     match (value, show) {
+        (Value::Null, Show::HexOr(none)) => none.into(),
         (Value::Null | Value::Buckets(_), _) => "-".into(),
         (Value::Str(s), _) => visible(s),
-        (Value::U64(n), Show::Hex) => format!("{n:#x}"),
+        (Value::U64(n), Show::Hex | Show::HexOr(_)) => format!("{n:#x}"),
         (Value::U64(n), Show::Milliseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e6),
         (Value::U64(n), Show::Microseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e3),
         (Value::U64(n), Show::Percent(decimals)) => format!("{:.decimals$}", *n as f64 / 1e4),

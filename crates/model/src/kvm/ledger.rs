@@ -95,10 +95,9 @@ pub struct Report {
     pub vcpu: Vcpu,
     /// Which exits.
     pub exit: Exit,
-    /// The register, port, address or instruction that they were about, if they are counted under one.
-    pub subject: u64,
-    /// Whether that was written.
-    pub write: bool,
+    /// The register, port, address or instruction that they are counted under, and whether it was written; nothing where
+    /// exits are counted under none, and of those that had none.
+    pub subject: Option<(u64, bool)>,
     /// Of L1 and of L2.
     pub levels: [Stats; 2],
     /// The longest of the interval that is about to be shown, of L1 and of L2, nanoseconds.
@@ -112,6 +111,7 @@ enum Key {
     Vm(u32, u64),
     Vcpu(u32, u64, u32, u32),
     Subject(Exit, u64, bool),
+    NoSubject(Exit),
     /// Rows that were folded into one.
     Folded,
 }
@@ -238,9 +238,10 @@ impl Ledger {
             By::Reason => Key::Reason(report.exit),
             By::Vm => Key::Vm(vcpu.pid, vcpu.process_start_ns),
             By::Vcpu => Key::Vcpu(vcpu.pid, vcpu.process_start_ns, vcpu.number, vcpu.tid),
-            By::Msr | By::Port | By::Mmio | By::Rip => {
-                Key::Subject(report.exit, report.subject, report.write)
-            }
+            By::Msr | By::Port | By::Mmio | By::Rip => match report.subject {
+                Some((subject, write)) => Key::Subject(report.exit, subject, write),
+                None => Key::NoSubject(report.exit),
+            },
         };
         let entry = self.entries.entry(key).or_default();
         let of = if ended { &mut entry.closed } else { &mut entry.live };
@@ -309,6 +310,8 @@ impl Ledger {
                 }
                 put("rw", if write { "W" } else { "R" }.into());
             }
+            // Its subject is not known: null.
+            Some(&Key::NoSubject(exit)) => self.name_exit(&mut put, exit),
             Some(&Key::Vm(pid, start_ns)) => {
                 put("pid", pid.into());
                 put("start_ns", start_ns.into());
@@ -322,9 +325,13 @@ impl Ledger {
                 put("tid", tid.into());
             }
             Some(Key::Folded) => {
-                ["name", "vm"].into_iter().for_each(|name| drop(put(name, "(folded)".into())))
+                ["name", "vm"].into_iter().for_each(|name| drop(put(name, "(folded)".into())));
+                ["msr", "port", "mmio"].into_iter().for_each(|name| drop(put(name, "-".into())));
             }
-            None => ["name", "vm"].into_iter().for_each(|name| drop(put(name, "Total".into()))),
+            None => {
+                ["name", "vm"].into_iter().for_each(|name| drop(put(name, "Total".into())));
+                ["msr", "port", "mmio"].into_iter().for_each(|name| drop(put(name, "-".into())));
+            }
         }
         for (name, value) in [("count", all.count), ("l1_count", l1.count), ("l2_count", l2.count)] {
             put(name, value.into());
@@ -387,7 +394,7 @@ mod tests {
     fn report(tid: u32, code: u32, levels: [Stats; 2]) -> Report {
         let vcpu = Vcpu { pid: 7, process_start_ns: 70, vm: Some("db".into()), tid, number: tid - 8 };
         let recent_max_ns = [levels[0].max_ns, levels[1].max_ns];
-        Report { vcpu, exit: Exit { isa: Isa::Vmx, code }, subject: 0, write: false, levels, recent_max_ns }
+        Report { vcpu, exit: Exit { isa: Isa::Vmx, code }, subject: None, levels, recent_max_ns }
     }
 
     fn ledger(by: By, level: Option<Level>) -> Ledger {
@@ -433,6 +440,31 @@ mod tests {
         let counts = |by| rows(by).iter().map(|row| get(row, "count")).collect::<Vec<_>>();
         assert_eq!((counts(By::Vm), counts(By::Vcpu), counts(By::Reason)), (vec![5], vec![2, 3], vec![4, 1]));
         assert_eq!(rows(By::Reason)[1].get("name"), Some(&"INVALID_STATE FAILED_VMENTRY".into()));
+    }
+
+    #[test]
+    fn exits_without_a_subject_have_a_row_and_rows_add_up() {
+        let mut ledger = ledger(By::Msr, None);
+        let mut take = |code, subject, times: &[u64]| {
+            ledger.take(Report { subject, ..report(8, code, [stats(times), stats(&[])]) }, false);
+        };
+        take(31, None, &[1, 2, 3]);
+        take(31, Some((0x1b, false)), &[4]);
+        take(31, Some((0x10, true)), &[5, 6]);
+        take(12, None, &[7]);
+        let totals = ledger.totals(0);
+        let rows: Vec<_> =
+            totals.rows.iter().map(|row| (row.get("msr"), row.get("rw"), get(row, "count"))).collect();
+        let (null, r, w) = (Value::Null, "R".into(), "W".into());
+        let (low, high) = (0x10u64.into(), 0x1bu64.into());
+        let expected = [
+            (Some(&low), Some(&w), 2),
+            (Some(&high), Some(&r), 1),
+            (Some(&null), Some(&null), 1),
+            (Some(&null), Some(&null), 3),
+        ];
+        assert_eq!(rows, expected);
+        assert_eq!(totals.sum.map(|sum| get(&sum, "count")), Some(7));
     }
 
     #[test]

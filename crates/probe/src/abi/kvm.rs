@@ -4,6 +4,11 @@ use bytemuck::{Pod, Zeroable};
 use trapline_model::BUCKETS;
 use trapline_model::kvm::PHASES;
 
+/// `kvm_key.write` of an exit without MSR, port or guest address.
+pub(crate) const KVM_NO_SUBJECT: u32 = 2;
+/// `kvm_exits.undecided`: it is of L2.
+pub(crate) const KVM_UNDECIDED_L2: u64 = 2;
+
 mirror! {
     /// Where the kvm tracepoints have their fields.
     KvmOffsets = "kvm_offsets" {
@@ -13,6 +18,19 @@ mirror! {
         rip: u32,
         sub: u32,
         write: u32,
+        fast: u32,
+        injected: u32,
+        injected_info: u32,
+        returned: u32,
+        returned_errno: u32,
+        pad: u32,
+    }
+}
+
+mirror! {
+    /// What user space tells the kernel half while it runs.
+    KvmControl = "kvm_control" {
+        epoch: u64,
     }
 }
 
@@ -63,6 +81,7 @@ mirror! {
         count: u64,
         undecided: u64,
         l2_count: u64,
+        moved: u64,
         level: [KvmLevel; 2],
     }
 }
@@ -100,6 +119,7 @@ mirror! {
         events: u64,
         uncounted: u64,
         untracked: u64,
+        unseen: u64,
     }
 }
 
@@ -107,6 +127,7 @@ mirror! {
 pub(super) fn kvm_layouts() -> Vec<super::Layout> {
     vec![
         KvmOffsets::layout(),
+        KvmControl::layout(),
         KvmConfig::layout(),
         KvmKey::layout(),
         KvmLevel::layout(),

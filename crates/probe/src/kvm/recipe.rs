@@ -1,6 +1,6 @@
 //! What of the kernel half is loaded, how it is set up, and where this kernel has the fields that it reads.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bytemuck::{Zeroable, bytes_of};
 use libbpf_rs::{Link, OpenObject, ProgramMut};
 use trapline_model::kvm::By;
@@ -49,7 +49,7 @@ pub(crate) struct KvmRecipe {
 impl KvmRecipe {
     /// Counts the exits of whoever the filter means.
     pub(crate) fn new(filter: TrapFilter) -> Self {
-        let config = KvmConfig { vcpu: u32::MAX, ..KvmConfig::zeroed() };
+        let config = KvmConfig { vcpu: u32::MAX, at: offsets(By::Reason), ..KvmConfig::zeroed() };
         Self { filter, config, tree: false, ring_bytes: 64 << 10 }
     }
 
@@ -94,7 +94,9 @@ fn subject(by: By) -> Option<Subject> {
 
 /// Where this kernel's tracepoints have their fields.
 fn offsets(by: By) -> KvmOffsets {
-    let exit = format::read("kvm_exit").unwrap_or_default();
+    let [exit, fast, injected, returned] =
+        ["kvm_exit", "kvm_fast_mmio", "kvm_nested_vmexit_inject", "kvm_userspace_exit"]
+            .map(|tracepoint| format::read(tracepoint).unwrap_or_default());
     let at = |format: &str, name: &str| format::field(format, name).map_or(NO_FIELD, |(offset, _)| offset);
     let (sub, write) = match subject(by).and_then(|of| of.from) {
         Some((_, tracepoint, [sub, write])) => {
@@ -110,7 +112,28 @@ fn offsets(by: By) -> KvmOffsets {
         rip: at(&exit, "guest_rip"),
         sub,
         write,
+        fast: at(&fast, "gpa"),
+        injected: at(&injected, "exit_code"),
+        injected_info: at(&injected, "exit_int_info"),
+        returned: at(&returned, "reason"),
+        returned_errno: at(&returned, "errno"),
+        pad: 0,
     }
+}
+
+/// Refuses a program whose fields this kernel's tracepoints do not have: it would count zeros.
+fn ensure_fields(program: &str, at: &KvmOffsets) -> Result<()> {
+    let needed: &[u32] = match program {
+        "format_exit" => &[at.reason, at.isa, at.vcpu],
+        "reflected" => &[at.injected],
+        "subject_msr" | "subject_port" | "subject_mmio" => &[at.sub, at.write],
+        _ => &[],
+    };
+    ensure!(
+        !needed.contains(&NO_FIELD),
+        "its tracepoint has other fields on this kernel (/sys/kernel/tracing/events/kvm/*/format)"
+    );
+    Ok(())
 }
 
 impl Recipe for KvmRecipe {
@@ -124,23 +147,27 @@ impl Recipe for KvmRecipe {
 
     fn always(&self) -> Vec<&'static str> {
         // What follows an exit is attached before exits are, or it would be missed.
-        let mut names = vec!["threads_read", "exits_read", "exits_interval", "thread_ends", "nested"];
+        let mut names = vec!["thread_ends", "nested", "returned_to_vmm"];
         if self.config.timed != 0 {
             names.push("entry");
         }
         if self.config.split != 0 {
-            names.extend(["switched", "returned_to_vmm", "reflected"]);
+            names.extend(["switched", "reflected"]);
         }
         match self.config.sub {
             1 => names.push("subject_msr"),
             2 => names.push("subject_port"),
-            3 => names.push("subject_mmio"),
+            3 => names.extend(["subject_mmio", "subject_fast_mmio"]),
             _ => {}
         }
         if self.tree {
             names.extend(["process_freed", "process_born"]);
         }
         names
+    }
+
+    fn readers(&self) -> Vec<&'static str> {
+        vec!["threads_read", "exits_read"]
     }
 
     fn optional(&self) -> Vec<&'static str> {
@@ -160,9 +187,12 @@ impl Recipe for KvmRecipe {
     }
 
     fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
-        match program.name().to_str() {
-            Some("threads_read" | "exits_read" | "exits_interval") => Ok(vec![]),
-            _ => Ok(vec![program.attach()?]),
+        let name = program.name().to_string_lossy().into_owned();
+        // Since 4.15; without it no such write passes `kvm_mmio` by.
+        if name == "subject_fast_mmio" && self.config.at.fast == NO_FIELD {
+            return Ok(vec![]);
         }
+        ensure_fields(&name, &self.config.at)?;
+        Ok(vec![program.attach()?])
     }
 }

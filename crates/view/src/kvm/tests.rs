@@ -22,7 +22,7 @@ fn shown(form: KvmForm, exits: &[(Isa, u32, &[u64], &[u64])]) -> String {
     let mut ledger = Ledger::new(layout, layout.schema(), None, Names::default());
     for &(isa, code, l1, l2) in exits {
         let (exit, levels) = (Exit { isa, code }, [stats(l1), stats(l2)]);
-        let report = Report { vcpu: vcpu(), exit, subject: 0, write: false, levels, recent_max_ns: [0, 0] };
+        let report = Report { vcpu: vcpu(), exit, subject: None, levels, recent_max_ns: [0, 0] };
         ledger.take(report, false);
     }
     let mut out = Vec::new();
