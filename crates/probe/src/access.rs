@@ -13,6 +13,7 @@ mod knobs;
 mod lock;
 mod numa;
 mod pages;
+mod patience;
 mod prepared;
 mod probes;
 mod rounds;
@@ -26,17 +27,18 @@ mod trial;
 mod uffd;
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::sys::prctl::set_thp_disable;
 use trapline_model::access::{Coverage, Step, Tally, What};
 use trapline_model::{Block, Event, Header, Value};
 
 use self::budget::Budget;
-pub use self::engine::{ENGINES, engines};
+pub use self::engine::{ENGINES, engines, unavailable};
 use self::functions::Functions;
 use self::injector::Injector;
 use self::lock::Lock;
@@ -148,15 +150,14 @@ impl Access {
         if let Whose::Processes(pids) = &options.whose {
             let mut coverage = Coverage::default();
             let taken;
-            (engine, taken) = take(pids, &engines, &injector)?;
+            (engine, taken) = take(pids, &engines, &injector).map_err(denied)?;
             if engine == Engine::Numa {
                 balance = Some(Balance::begin(options.every, &injector)?);
             }
             for mut space in taken {
                 space.learn(balance.as_ref());
                 let (maps, read_ns) = Target::read(space.pid);
-                let maps = maps.with_context(|| format!("process {} has ended", space.pid));
-                let maps = maps.map_err(OpenError::Other)?;
+                let maps = maps.map_err(|error| space::unreadable(space.pid, error))?;
                 let of = space.cover(&maps);
                 coverage.add(&of);
                 let mut target = Target::new(space.pid, maps, read_ns);
@@ -399,6 +400,14 @@ impl Tool for Access {
             verbose: false,
         })
     }
+}
+
+/// An error that privileges would mend is one of this machine, not of the run.
+fn denied(error: anyhow::Error) -> OpenError {
+    let denied = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
+    };
+    if error.chain().any(denied) { OpenError::Unavailable(error) } else { OpenError::Other(error) }
 }
 
 /// Takes processes under control by the first engine that works for all of them.

@@ -9,7 +9,7 @@ use trapline_model::faults::By;
 
 use crate::abi::{BY_TID, FaultsWalk, TrapFilter};
 use crate::access;
-use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, Stacks, rootless};
+use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, SEEING, Stacks, rootless};
 use crate::kvm::{self, KvmRecipe};
 use crate::sgx::SgxRecipe;
 use crate::sgx_driver::Driver;
@@ -55,7 +55,7 @@ const TOOLS: &[Tool] = &[
     Tool {
         name: "faults",
         variants: |tool| {
-            let mut all = tried(tool, &faults());
+            let mut all = tried_faults().to_vec();
             // It has no kernel half.
             all.push(Variant { tool, variant: rootless::NAME, refusal: rootless::tried(), own_only: true });
             all
@@ -68,8 +68,14 @@ const TOOLS: &[Tool] = &[
         name: "access",
         // What sees the accesses is the faults tool's; this tool's variants are the engines that reset page tables.
         variants: |tool| {
+            let common = access::unavailable().or_else(no_sight);
             let engines = access::engines().into_iter();
-            engines.map(|(variant, refusal)| Variant { tool, variant, refusal, own_only: false }).collect()
+            engines
+                .map(|(variant, refusal)| {
+                    let refusal = refusal.or_else(|| common.clone());
+                    Variant { tool, variant, refusal, own_only: false }
+                })
+                .collect()
         },
         programs: || variant::load_each(&access::lives()),
     },
@@ -93,6 +99,21 @@ pub fn programs() -> Result<Vec<Program>> {
     Ok(all)
 }
 
+/// The variants of `faults`, tried once.
+fn tried_faults() -> &'static [Variant] {
+    static TRIED: OnceLock<Vec<Variant>> = OnceLock::new();
+    TRIED.get_or_init(|| tried("faults", &faults()))
+}
+
+/// Why accesses cannot be seen, if no variant that sees single faults attaches.
+fn no_sight() -> Option<Refusal> {
+    let sees = |of: &&Variant| SEEING.iter().any(|seeing| seeing.name == of.variant);
+    let mut seeing = tried_faults().iter().filter(sees).map(|of| of.refusal.clone());
+    let first = seeing.next()?;
+    // The reason of the best one.
+    if seeing.any(|refusal| refusal.is_none()) { None } else { first }
+}
+
 fn faults() -> FaultsRecipe {
     FaultsRecipe {
         filter: nobody(),
@@ -103,6 +124,7 @@ fn faults() -> FaultsRecipe {
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
         counts_only: false,
+        seeing: false,
         ring_bytes: 64 << 10,
         causes: Some(FaultsWalk::deepest()),
     }

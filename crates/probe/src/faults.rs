@@ -115,6 +115,7 @@ impl Faults {
             },
             events: options.events,
             counts_only: options.counts_only(),
+            seeing: false,
             ring_bytes: options.ring_bytes,
             causes: None,
         };

@@ -5,10 +5,12 @@ use std::io;
 
 use trapline_model::doctor::Refusal;
 
+use super::lock::Lock;
 use super::numa;
+use super::probes;
 use super::space::Engine;
 use super::uffd::Features;
-use crate::variant::{OpenError, Refused};
+use crate::variant::{self, OpenError, Recipe, Refused};
 
 /// All engines, best first, as `--reset` knows them.
 pub const ENGINES: &[&str] = &["rwp", "numa", "writes", "none"];
@@ -99,6 +101,18 @@ pub fn engines() -> Vec<(&'static str, Option<Refusal>)> {
         names.swap(1, 2);
     }
     names.into_iter().map(|name| (name, refusal(name))).collect()
+}
+
+/// Why no engine is of use here, whichever works: we may not take the lock, or not follow processes.
+#[must_use]
+pub fn unavailable() -> Option<Refusal> {
+    if let Err(error) = Lock::is_possible() {
+        const REMEDY: &str = "run as root";
+        let error = format!("{error:#}").replace(&format!(" ({REMEDY})"), "");
+        return Some(Refusal { errno: None, error, remedy: REMEDY.into() });
+    }
+    let lives = probes::lives();
+    lives.variants().iter().find_map(|of| variant::try_variant(&lives, of).err())
 }
 
 /// Whether the kernel tracks written pages. Pages that were never cleared are all soft-dirty where it does.

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -25,7 +26,9 @@ const PAGE: usize = 4096;
 /// The thread does nothing but wait in one system call, bytes.
 const STACK: usize = 64 << 10;
 /// How long it may take to get there, and how often it is looked whether it has given up, ms.
-const PATIENCE_MS: u16 = 2000;
+const PATIENCE_MS: u16 = 700;
+/// How long it may take to end when it is let go. One that the target keeps from reading ends with this process.
+const ENDS_WITHIN: Duration = Duration::from_millis(100);
 const LOOK_EVERY_MS: u16 = 5;
 
 /// Holds as long as it lives.
@@ -83,6 +86,14 @@ impl Drop for Hold {
     fn drop(&mut self) {
         drop(self.uffd.take());
         if let Some(thread) = self.thread.take() {
+            let until = Instant::now() + ENDS_WITHIN;
+            while !thread.is_finished() {
+                if Instant::now() > until {
+                    // It still knows of the page.
+                    return;
+                }
+                std::thread::sleep(Duration::from_micros(50));
+            }
             let _ = thread.join();
         }
         // SAFETY: of() mapped this page, and the thread that knew of it has ended.
@@ -100,7 +111,7 @@ mod tests {
             return;
         }
         let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let maps = loop {
             let maps = Maps::read(child.id()).unwrap();
             let is_sleep = maps.iter().any(|m| m.name.ends_with("sleep"));

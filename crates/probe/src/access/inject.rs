@@ -2,6 +2,8 @@
 //!
 //! A thread of the target is stopped between two instructions, is led over a `syscall` instruction that its own
 //! memory holds, and goes on where it was. Nothing is written to its memory.
+//!
+//! The memory is the target's to change: at the entry of the call the kernel is asked what is called, and from where.
 
 #![allow(unsafe_code)]
 
@@ -10,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
+use super::space::unreadable;
 use super::stopped::{Regs, Stopped};
 use super::uffd;
 use crate::maps::{Mapping, Maps};
@@ -28,7 +31,7 @@ pub(crate) struct Injected {
 /// # Errors
 /// Why not, in words for the user; the process goes on as it was.
 pub(crate) fn userfaultfd_of(pid: u32) -> Result<Injected, String> {
-    let maps = Maps::read(pid).map_err(|_| format!("there is no process {pid} any more"))?;
+    let maps = Maps::read(pid).map_err(|e| format!("{:#}", unreadable(pid, e)))?;
     if maps.is_empty() {
         return Err(format!(
             "process {pid} has no memory of its own: it is a kernel thread, or has just ended"
@@ -37,7 +40,7 @@ pub(crate) fn userfaultfd_of(pid: u32) -> Result<Injected, String> {
     let process = system::pidfd(pid).map_err(|e| format!("cannot open process {pid}: {e}"))?;
     let tid = a_thread(pid).ok_or_else(|| format!("no thread of process {pid} can be stopped now"))?;
 
-    let mut thread = Stopped::seize(pid, tid, sandboxed(pid, tid))?;
+    let mut thread = Stopped::seize(pid, tid)?;
     let began = Instant::now();
     let done = borrow(&mut thread, pid, process);
     let restored = thread.release();
@@ -53,12 +56,19 @@ fn borrow(thread: &mut Stopped, pid: u32, process: OwnedFd) -> Result<OwnedFd, S
     let maps = Maps::read(pid).map_err(|e| format!("cannot read process {pid}: {e}"))?;
     let memory =
         File::open(format!("/proc/{pid}/mem")).map_err(|e| format!("cannot read process {pid}: {e}"))?;
-    let gadget = maps
-        .iter()
-        .filter(|m| m.name == "[vdso]")
-        .chain(maps.iter().filter(|m| m.inode != 0))
-        .find_map(|m| syscall_instruction(&memory, m))
-        .ok_or("no system call instruction was found in its memory")?;
+    let confined = thread.suspend_filter()?;
+    let is_vdso = |m: &&Mapping| m.name == "[vdso]";
+    let mut gadget = maps.iter().filter(is_vdso).find_map(|m| syscall_instruction(&memory, m));
+    if gadget.is_none() {
+        if confined {
+            return Err(format!(
+                "process {pid} is sandboxed (seccomp), and has no vDSO: no other code of it is trusted"
+            ));
+        }
+        let files = maps.iter().filter(|m| m.inode != 0 && !m.writable);
+        gadget = files.into_iter().find_map(|m| syscall_instruction(&memory, m));
+    }
+    let gadget = gadget.ok_or("no system call instruction was found in its memory")?;
     thread.prepare(&memory)?;
     let fd = thread.call(gadget, libc::SYS_userfaultfd, uffd::FLAGS as u64)?;
     if fd < 0 {
@@ -70,6 +80,10 @@ fn borrow(thread: &mut Stopped, pid: u32, process: OwnedFd) -> Result<OwnedFd, S
         });
     }
     let taken = uffd::take_over(process.as_fd(), fd as i32);
+    // Another thread may have put something else in its place: that is not ours to close.
+    if taken.as_ref().is_ok_and(|taken| !uffd::is_userfaultfd(taken)) {
+        return Err(format!("process {pid} changes the descriptor that it was made"));
+    }
     thread.call(gadget, libc::SYS_close, fd as u64)?;
     taken.map_err(|e| format!("cannot take its descriptor over: {e}"))
 }
@@ -99,12 +113,6 @@ fn a_thread(pid: u32) -> Option<u32> {
     };
     let of = |states: &str| tids.iter().copied().find(|&tid| state(tid).is_some_and(|s| states.contains(s)));
     of("RST").or_else(|| of("D"))
-}
-
-/// Whether the thread's system calls pass a seccomp filter.
-fn sandboxed(pid: u32, tid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
-    status.lines().any(|line| line.starts_with("Seccomp:") && !line.ends_with("\t0"))
 }
 
 /// Where the thread goes on instead, if it is inside a restartable sequence: the kernel aborts a sequence that was

@@ -5,27 +5,32 @@
 #![allow(unsafe_code)]
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::signal::SigSet;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, recvmsg,
     sendmsg, setsockopt, shutdown, socketpair, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork, setsid};
+use nix::unistd::{ForkResult, Pid, fork, getpid, setsid};
 
 use super::inject::{Injected, userfaultfd_of};
-use super::trial;
+use super::{patience, trial};
+use crate::system;
 
 /// The longest answer: a reason in words.
 const ANSWER: usize = 1024;
-/// Longer than any injection takes.
-const PATIENCE_SECONDS: i64 = 10;
+/// Longer than any injection takes, whose waits have limits.
+const PATIENCE_SECONDS: i64 = 15;
+/// An injection that takes longer hangs: it reads memory that the target keeps from it.
+const HANGS_MS: u16 = 10_000;
 
 /// Instead of a process: see [`Injector::goes_over_shared`].
 const TRIAL: u32 = 0;
@@ -33,7 +38,7 @@ const TRIAL: u32 = 0;
 /// The other process, as its client sees it.
 #[derive(Debug)]
 pub(crate) struct Injector {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     process: Pid,
 }
 
@@ -48,11 +53,13 @@ impl Injector {
                 .context("cannot make a socket")?;
         setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))
             .context("cannot set up a socket")?;
+        let parent = getpid();
         // SAFETY: there is only this thread, so that the child may do whatever we may.
         match unsafe { fork() }.context("cannot fork")? {
-            ForkResult::Parent { child } => Ok(Self { socket: ours, process: child }),
+            ForkResult::Parent { child } => Ok(Self { socket: Arc::new(ours), process: child }),
             ForkResult::Child => {
                 drop(ours);
+                patience::die_with(parent);
                 serve(&theirs);
                 // SAFETY: ends the process; nothing of the parent's is to be cleaned up here.
                 unsafe { libc::_exit(0) }
@@ -78,6 +85,11 @@ impl Injector {
         sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(&question)], &[], MsgFlags::MSG_NOSIGNAL, None)
             .context("the injector has ended")?;
         Ok(&self.socket)
+    }
+
+    /// To give up what the other process is doing, from another thread.
+    pub(crate) fn canceller(&self) -> Canceller {
+        Canceller(Arc::clone(&self.socket))
     }
 
     /// Has a userfaultfd made in a process.
@@ -111,8 +123,18 @@ impl Injector {
 impl Drop for Injector {
     fn drop(&mut self) {
         // Closing it is not enough: a command that waits to be started has it too.
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        self.canceller().cancel();
         let _ = waitpid(self.process, None);
+    }
+}
+
+/// Ends the other process's work: whoever waits for an answer gets none.
+#[derive(Debug)]
+pub(crate) struct Canceller(Arc<OwnedFd>);
+
+impl Canceller {
+    pub(crate) fn cancel(&self) {
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
     }
 }
 
@@ -126,6 +148,7 @@ fn serve(socket: &OwnedFd) {
         libc::prctl(libc::PR_SET_NAME, c"trapline-inject".as_ptr());
         libc::setpriority(libc::PRIO_PROCESS, 0, -20);
     }
+    let own = getpid();
     loop {
         let mut pid = [0; 4];
         let mut buffer = [IoSliceMut::new(&mut pid)];
@@ -139,6 +162,8 @@ fn serve(socket: &OwnedFd) {
         // SAFETY: there is only this thread.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
+                patience::die_with(own);
+                patience::tick();
                 answer(
                     socket,
                     match u32::from_ne_bytes(pid) {
@@ -149,11 +174,33 @@ fn serve(socket: &OwnedFd) {
                 return;
             }
             Ok(ForkResult::Parent { child }) => {
-                let _ = waitpid(child, None);
+                if !ends(child, socket) {
+                    return;
+                }
             }
             Err(error) => answer(socket, Err(format!("cannot fork: {error}"))),
         }
     }
+}
+
+/// Waits until a child has ended, which is killed if it hangs. Not if nobody wants what it does any more: it hears of our
+/// end, and puts back what it has changed.
+fn ends(child: Pid, socket: &OwnedFd) -> bool {
+    if let Ok(process) = system::pidfd(child.as_raw() as u32) {
+        let ended = PollFd::new(process.as_fd(), PollFlags::POLLIN);
+        let unwanted = PollFd::new(socket.as_fd(), PollFlags::empty());
+        let mut fds = [ended, unwanted];
+        while poll(&mut fds, HANGS_MS) == Err(Errno::EINTR) {}
+        let [ended, unwanted] = fds.map(|fd| fd.any().unwrap_or(false));
+        if unwanted && !ended {
+            return false;
+        }
+        if !ended {
+            let _ = kill(child, Signal::SIGKILL);
+        }
+    }
+    let _ = waitpid(child, None);
+    true
 }
 
 /// What came of the trial, as it is told.

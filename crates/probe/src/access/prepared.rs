@@ -84,7 +84,7 @@ pub fn changed_settings() -> Vec<(&'static str, u64)> {
 ///
 /// # Errors
 /// When a tracer is at work, or we may not.
-pub fn repair() -> Result<Vec<Restored>> {
+pub fn repair() -> Result<Vec<Restored>, OpenError> {
     let _lock = Lock::take()?;
-    restore()
+    Ok(restore()?)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytemuck::bytes_of;
-use libbpf_rs::{Link, MapHandle, OpenObject, ProgramMut};
+use libbpf_rs::{MapHandle, OpenObject};
 use trapline_model::access::Way;
 use trapline_model::faults::By;
 
@@ -16,7 +16,7 @@ use crate::abi::{
     self, AccessConfig, AccessLife, BY_PID, FaultsEvent, FaultsGroupKey, FaultsLosses, TrapFilter,
 };
 use crate::elements::Elements;
-use crate::faults::{Events, FaultsRecipe, Files, Kinds, MinorLatency, SEEING, Stacks, inode_number};
+use crate::faults::{Events, FaultsRecipe, Files, Kinds, MinorLatency, Stacks, inode_number};
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::ring::{self, Ring};
@@ -164,7 +164,7 @@ impl Probes {
         let named = Filter { pids, ..Filter::default() };
         let filter = named.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
         let filter = filter.map_err(anyhow::Error::from)?;
-        let recipe = Sights(FaultsRecipe {
+        let recipe = FaultsRecipe {
             // Others join while it runs.
             filter: TrapFilter { by: BY_PID, ..filter },
             by: By::Thread,
@@ -174,9 +174,10 @@ impl Probes {
             minor_latency: MinorLatency::Exact,
             events: Events::Faults,
             counts_only: false,
+            seeing: true,
             ring_bytes: options.ring_bytes,
             causes: None,
-        });
+        };
         let faults = variant::open(&recipe, options.variant.as_deref())?;
         let lives = Lives {
             pids: Some(faults.handle("pids")?),
@@ -243,43 +244,6 @@ impl Probes {
     /// Becomes readable when accesses wait.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.sightings.fd()
-    }
-}
-
-/// The faults tool's recipe, with the variants that see something.
-pub(crate) struct Sights(pub(crate) FaultsRecipe);
-
-impl Recipe for Sights {
-    fn object(&self) -> &'static [u8] {
-        self.0.object()
-    }
-
-    fn variants(&self) -> &'static [Variant] {
-        SEEING
-    }
-
-    fn always(&self) -> Vec<&'static str> {
-        self.0.always()
-    }
-
-    fn readers(&self) -> Vec<&'static str> {
-        self.0.readers()
-    }
-
-    fn optional(&self) -> Vec<&'static str> {
-        self.0.optional()
-    }
-
-    fn is_worth_trying(&self, way: &[&str]) -> bool {
-        self.0.is_worth_trying(way)
-    }
-
-    fn configure(&self, object: &mut OpenObject) -> Result<()> {
-        self.0.configure(object)
-    }
-
-    fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
-        self.0.attach(program)
     }
 }
 
@@ -377,7 +341,7 @@ fn life(event: &AccessLife) -> Option<Seen> {
 
 #[cfg(test)]
 mod tests {
-    use super::SEEING;
+    use crate::faults::SEEING;
 
     #[test]
     fn the_variants_that_see_are_those_with_probes() {

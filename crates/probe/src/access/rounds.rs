@@ -12,7 +12,7 @@ use nix::sys::prctl::set_timerslack;
 use trapline_model::access::Coverage;
 use trapline_model::{BUCKETS, Hist, bucket};
 
-use super::injector::Injector;
+use super::injector::{Canceller, Injector};
 use super::numa::{self, Balance};
 use super::space::{Engine, Reset, Space};
 use crate::maps::Maps;
@@ -26,6 +26,9 @@ const SETTLE: Duration = Duration::from_millis(2);
 /// A process that cannot be taken under control is tried again so often, after so long.
 const TRIES: u32 = 5;
 const TRY_AGAIN: Duration = Duration::from_millis(50);
+
+/// At the end an injection that has begun may take so long.
+const LAST_INJECTION: Duration = Duration::from_millis(300);
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -121,6 +124,7 @@ pub(crate) struct Rounds {
     pub(crate) notices: Receiver<Notice>,
     pub(crate) figures: Arc<Figures>,
     thread: Option<JoinHandle<()>>,
+    injection: Canceller,
 }
 
 impl Rounds {
@@ -138,6 +142,7 @@ impl Rounds {
         let (orders, receive) = channel();
         let (notify, notices) = channel();
         let figures = Arc::new(Figures::new(every));
+        let injection = injector.canceller();
         let mut resetter = Resetter {
             engine,
             injector,
@@ -160,7 +165,7 @@ impl Rounds {
             }
         });
         let thread = thread.context("cannot start the thread that resets page tables")?;
-        Ok(Self { orders: Some(orders), notices, figures, thread: Some(thread) })
+        Ok(Self { orders: Some(orders), notices, figures, thread: Some(thread), injection })
     }
 
     pub(crate) fn tell(&self, order: Order) {
@@ -174,6 +179,12 @@ impl Rounds {
     pub(crate) fn stop(&mut self) {
         drop(self.orders.take());
         if let Some(thread) = self.thread.take() {
+            let until = Instant::now() + LAST_INJECTION;
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // A target that does not stop must not keep us.
+            self.injection.cancel();
             let _ = thread.join();
         }
     }

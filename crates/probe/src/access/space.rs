@@ -1,11 +1,12 @@
 //! The memory of one process under an engine: which of its mappings are watched, and how they are reset.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
+use nix::errno::Errno;
 use trapline_model::access::Coverage;
 
 use super::injector::Injector;
@@ -72,6 +73,22 @@ impl Engine {
     }
 }
 
+/// Why the mappings of a process cannot be read.
+pub(crate) fn unreadable(pid: u32, error: io::Error) -> Error {
+    let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            let context = format!(
+                "cannot read the mappings of process {pid}: {name:?} (it has privileges that we lack)"
+            );
+            Error::new(error).context(context)
+        }
+        ErrorKind::NotFound => anyhow!("there is no process {pid}"),
+        _ if name == Errno::ESRCH => anyhow!("process {pid} has ended"),
+        _ => Error::new(error).context(format!("cannot read the mappings of process {pid}")),
+    }
+}
+
 /// One process under an engine.
 #[derive(Debug)]
 pub(crate) struct Space {
@@ -108,7 +125,7 @@ impl Space {
     /// # Errors
     /// Why that cannot be, in words.
     pub(crate) fn open(pid: u32, engine: Engine, injector: &Injector) -> Result<Self> {
-        let maps = Maps::read(pid).map_err(|_| anyhow!("there is no process {pid}"))?;
+        let maps = Maps::read(pid).map_err(|error| unreadable(pid, error))?;
         if maps.is_empty() {
             bail!("process {pid} has no memory of its own: it is a kernel thread, or has just ended");
         }

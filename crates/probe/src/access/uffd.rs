@@ -221,6 +221,12 @@ pub(crate) fn take_over(process: BorrowedFd<'_>, fd: i32) -> io::Result<OwnedFd>
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Whether a descriptor is a userfaultfd.
+pub(crate) fn is_userfaultfd(fd: &OwnedFd) -> bool {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    link.is_ok_and(|to| to.as_os_str() == "anon_inode:[userfaultfd]")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -84,6 +84,8 @@ pub(crate) struct FaultsRecipe {
     pub(crate) events: Events,
     /// Of a fault nothing is to be known but that it was.
     pub(crate) counts_only: bool,
+    /// Only variants that see each fault are of use.
+    pub(crate) seeing: bool,
     pub(crate) ring_bytes: u32,
     /// What each fault was for is to be known; this is how page tables are walked.
     pub(crate) causes: Option<FaultsWalk>,
@@ -102,7 +104,7 @@ impl Recipe for FaultsRecipe {
     }
 
     fn variants(&self) -> &'static [Variant] {
-        if self.by.each_fault() || matches!(self.events, Events::Steps { most: true, .. }) {
+        if self.seeing || self.by.each_fault() || matches!(self.events, Events::Steps { most: true, .. }) {
             SEEING
         } else if self.counts_only {
             COUNTING
