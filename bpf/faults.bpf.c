@@ -16,7 +16,9 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#define VM_FAULT_RETRY 0x400 /* include/linux/mm_types.h: the same from 5.4 to 7.3 */
+#define VM_FAULT_MAJOR 0x4 /* include/linux/mm_types.h: the same from 5.4 to 7.3 */
+#define VM_FAULT_RETRY 0x400
+#define VM_FAULT_ERROR 0x873
 
 /* ---- the life of a fault ---- */
 
@@ -59,12 +61,36 @@ static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task
 	count_stall(t, task, ns);
 }
 
+/*
+ * A fault is over whose thread has no slot: if it was under way when counting began, the kernel counted it after that
+ * moment, and so do we. Nobody saw its beginning. With `adopted` such a thread is not wanted.
+ */
+static __always_inline struct tracked *met_late(struct task_struct *task, bool major)
+{
+	struct tracked *t = control.adopted ? NULL : wanted_thread(task);
+
+	if (!t || task->start_time >= control.began_ns)
+		return t;
+	if (major) {
+		t->base_major--;
+		t->seen_major--;
+	} else {
+		t->base_minor--;
+		t->seen_minor--;
+	}
+	return t;
+}
+
 /* A fault is over, and that is all that is asked for. */
-static __always_inline int counted(void)
+static __always_inline int counted(bool complete, bool major)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct tracked *t = wanted_thread(task);
+	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
 
+	if (!t && complete && !control.adopted)
+		t = met_late(task, major);
+	else
+		t = wanted_thread(task);
 	is_alive(&alive.ends);
 	if (t)
 		count_steps(t, task);
@@ -147,9 +173,15 @@ int BPF_PROG(tracepoint_user, unsigned long addr, struct pt_regs *regs, unsigned
 	return exception(addr, regs, error, false);
 }
 
+/*
+ * Where the kernel does without (page faults are disabled: it walks a stack, or copies with a lock held) the exception
+ * is not handled as a fault, and is none. It may come in the middle of one: of another program that walks stacks.
+ */
 SEC("?tp_btf/page_fault_kernel")
 int BPF_PROG(tracepoint_kernel, unsigned long addr, struct pt_regs *regs, unsigned long error)
 {
+	if (bpf_get_current_task_btf()->pagefault_disabled)
+		return 0;
 	return exception(addr, regs, error, true);
 }
 
@@ -160,9 +192,11 @@ static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool major
 	struct tracked *t;
 
 	if (config.counts_only)
-		return counted();
+		return counted(true, major);
 	t = bpf_task_storage_get(&threads, task, 0, 0);
 	is_alive(&alive.ends);
+	if (!t)
+		t = met_late(task, major);
 	if (!t || t->unwanted)
 		return 0;
 	if (t->open_ns && t->open_addr == ctx->addr) {
@@ -190,6 +224,26 @@ SEC("?perf_event")
 int tracepoint_minor(struct bpf_perf_event_data *ctx)
 {
 	return accounted(ctx, false);
+}
+
+/*
+ * ---- variant counters: while it begins ----
+ *
+ * So that each thread is known before its next fault, and all are counted from one moment on (see threads_adopt()).
+ */
+
+SEC("?tp_btf/page_fault_user")
+int BPF_PROG(counters_user)
+{
+	wanted_thread(bpf_get_current_task_btf());
+	return 0;
+}
+
+SEC("?tp_btf/page_fault_kernel")
+int BPF_PROG(counters_kernel)
+{
+	wanted_thread(bpf_get_current_task_btf());
+	return 0;
 }
 
 /* ---- variants fentry and kprobe: handle_mm_fault ---- */
@@ -231,15 +285,23 @@ static __always_inline int handling(struct vm_area_struct *vma, unsigned long ad
 	return 0;
 }
 
+/* What the kernel counts: neither to be taken up again, nor failed. */
+static __always_inline bool is_complete(u32 ret)
+{
+	return !(ret & (VM_FAULT_RETRY | VM_FAULT_ERROR));
+}
+
 static __always_inline int handled(void *ctx, u32 ret)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t;
 
 	if (config.counts_only)
-		return counted();
+		return counted(is_complete(ret), ret & VM_FAULT_MAJOR);
 	t = bpf_task_storage_get(&threads, task, 0, 0);
 	is_alive(&alive.ends);
+	if (!t && is_complete(ret) && met_late(task, ret & VM_FAULT_MAJOR))
+		add(&losses.unpaired, 1);
 	if (!t || t->unwanted || !t->open_ns)
 		return 0;
 	if (ret & VM_FAULT_RETRY) {

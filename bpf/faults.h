@@ -46,7 +46,13 @@ struct faults_step {
 /* What user space changes while programs run. */
 struct faults_control {
 	__u64 epoch; /* the number of the running interval */
-	__u64 last;  /* events are detached: what they did not report is reported by the iterator */
+	__u64 last;  /* the pass over all threads that comes now is the last: behind it nothing is counted */
+	/*
+	 * CLOCK_MONOTONIC; 0: not yet. Threads that started later are counted from their start, the others from that
+	 * moment on. For all processes, the pass that adopts the threads sets it.
+	 */
+	__u64 began_ns;
+	__u64 adopted; /* that pass is over: each thread that started before is known */
 };
 
 /* The longest and the shortest fault of an interval: see raise_recent() and stats_extremes(). */

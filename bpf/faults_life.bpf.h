@@ -40,9 +40,15 @@ static __always_inline void company_comes(struct task_struct *parent, struct tas
 		settle_steps(t, parent);
 }
 
-SEC("?tp_btf/sched_process_fork")
-int BPF_PROG(thread_born, struct task_struct *parent, struct task_struct *child)
+/*
+ * In the thread that makes it, before it runs. Not sched_process_fork: that is not for threads which the kernel makes
+ * in a process by itself (create_io_thread(), vhost_task_create(); 5.12 and later).
+ */
+SEC("?tp_btf/task_newtask")
+int BPF_PROG(thread_born, struct task_struct *child)
 {
+	struct task_struct *parent = bpf_get_current_task_btf();
+
 	company_comes(parent, child);
 	if (filters(TRAP_BY_TREE)) {
 		struct tracked *t = tracked_with_family(parent);
@@ -175,13 +181,21 @@ int BPF_PROG(thread_freed, struct task_struct *task)
 
 /* ---- reading: one pass over all threads ---- */
 
+/*
+ * Counting begins: at one moment for all threads. One that faults before this pass comes to it is met by that fault's
+ * beginning, so it is counted from then; the others did nothing in between.
+ */
 SEC("?iter/task")
 int threads_adopt(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 
+	if (!control.began_ns)
+		control.began_ns = bpf_ktime_get_ns();
 	if (task)
 		tracked_or_new(task);
+	else /* after the last one */
+		control.adopted = 1;
 	return 0;
 }
 
@@ -200,8 +214,6 @@ int threads_read(struct bpf_iter__task *ctx)
 		now_wanted(t, task, moving_filter_wants(task, task->comm));
 	catch_up_steps(t, task);
 	fill_row(t, task);
-	if (each_matters() && control.last && !t->unwanted)
-		unseen(t, task, 0, 0);
 	if (ASKED(group))
 		return 0;
 	if (t->row.stats.major || t->row.stats.minor)

@@ -67,7 +67,7 @@ struct tracked {
 	u64 image_ns;       /* of a leader: a moment after its last exec, before any fault with a stack since then */
 	u64 image_exec;     /* how many execs there had been then */
 	u32 open_in_kernel; /* the fault is not one of user mode */
-	u32 pad;
+	u32 known;          /* what it is counted from has been written down */
 };
 
 struct {
@@ -113,16 +113,22 @@ static __always_inline void identify(struct tracked *t, struct task_struct *task
 
 static __always_inline struct tracked *track(struct task_struct *task)
 {
-	struct tracked *t = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct tracked *t;
 
+	if (!control.began_ns || control.last)
+		return NULL;
+	t = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!t) {
 		add(&losses.untracked, 1);
 		return NULL;
 	}
+	/* The pass that adopts threads and the thread's own fault may come here at once: one of them is first. */
+	if (__sync_val_compare_and_swap(&t->known, 0, 1))
+		return t;
 	/* All of it is 0, as new storage is. */
 	identify(t, task);
-	/* A thread born during the trace is counted from its birth, whenever we come across it. */
-	if (task->start_time < filter.began_ns)
+	/* A thread that started during the trace is counted from its start, whenever we come across it. */
+	if (task->start_time < control.began_ns)
 		count_from_here(t, task);
 	t->follow = filters(TRAP_BY_TREE);
 	return t;
@@ -148,11 +154,12 @@ static __always_inline struct tracked *tracked_or_new(struct task_struct *task)
 
 /* ---- verbose: one event a fault ---- */
 
+/* Threads of the kernel's own never were in user mode: they have 0. */
 static __always_inline u64 user_ip(struct task_struct *task)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 
-	return BPF_PROBE_READ(regs, ip);
+	return BPF_PROBE_READ(regs, ip) ?: FAULTS_NONE;
 }
 
 /* Of faults that were not seen, only the number is known: latency and facts are FAULTS_NONE and 0. */
@@ -248,7 +255,7 @@ static __always_inline u64 own_minor(struct tracked *t, struct task_struct *task
 
 static __always_inline void now_wanted(struct tracked *t, struct task_struct *task, bool wanted)
 {
-	if (wanted && t->unwanted) {
+	if (wanted && t->unwanted && !control.last) {
 		t->base_major = task->maj_flt - t->row.stats.major;
 		t->base_minor = task->min_flt - t->row.stats.minor;
 		t->seen_major = task->maj_flt;
@@ -277,14 +284,17 @@ static __always_inline struct tracked *wanted_thread(struct task_struct *task)
 
 static __always_inline void fill_row(struct tracked *t, struct task_struct *task)
 {
+	/* By name it is wanted under the name that it had. */
+	if (!t->unwanted)
+		__builtin_memcpy(t->row.comm, task->comm, TRAP_COMM_LEN);
+	/* What it does from here on is not counted, nor timed: each fault is both, or neither. */
+	if (control.last)
+		now_wanted(t, task, false);
 	t->row.stats.major = own_major(t, task);
 	t->row.stats.minor = own_minor(t, task);
 	if (FILTERS & TRAP_BY_CGROUP)
 		t->row.cgroup = task_cgroup_id(task);
 	BPF_CORE_READ_INTO(&t->row.process_comm, task, group_leader, comm);
-	/* By name it is wanted under the name that it had. */
-	if (!t->unwanted)
-		__builtin_memcpy(t->row.comm, task->comm, TRAP_COMM_LEN);
 }
 
 #endif

@@ -19,7 +19,6 @@
 
 struct trap_filter {
 	__u64 cgroup;       /* the id of a cgroup of the v2 hierarchy */
-	__u64 began_ns;     /* CLOCK_MONOTONIC; threads born later are counted from their birth */
 	__u32 cgroup_level; /* depth of that cgroup; the root is 0 */
 	__u32 tid;
 	__u32 by;

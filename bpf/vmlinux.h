@@ -205,6 +205,7 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct fs_struct *fs;
 	unsigned long nvcsw; /* how often it left the processor to wait */
+	int pagefault_disabled;
 	struct thread_struct thread;
 	u64 self_exec_id;
 	struct uprobe_task *utask; /* if the kernel has uprobes */

@@ -35,6 +35,7 @@ mod step;
 mod summary;
 mod symbols;
 mod taken_away;
+mod threads;
 mod turmoil;
 mod unharmed;
 
@@ -54,6 +55,8 @@ struct Case {
 }
 
 const ALL: &[&str] = &["fentry", "kprobe", "tracepoint", "counters"];
+/// Those of root, and the one without privilege.
+const EVERY: &[&str] = &["fentry", "kprobe", "tracepoint", "counters", "rootless"];
 const TIMING: &[&str] = &["fentry", "kprobe", "tracepoint"];
 /// Without privilege.
 const ROOTLESS: &[&str] = &["rootless"];
@@ -134,6 +137,10 @@ const CASES: &[Case] = &[
     Case { name: "faults::frame::tables_leave_standard_output_to_the_command", needs: ROOT, variants: AUTO, test: frame::tables_leave_standard_output_to_the_command },
     Case { name: "faults::frame::hostile_names", needs: ROOT, variants: AUTO, test: frame::hostile_names },
     Case { name: "faults::frame::it_is_small_and_quick", needs: ROOT, variants: AUTO, test: frame::it_is_small_and_quick },
+    Case { name: "faults::threads::workers_of_io_uring", needs: ROOT, variants: EVERY, test: threads::workers_of_io_uring },
+    Case { name: "faults::threads::the_memory_of_others", needs: ROOT, variants: ALL, test: threads::the_memory_of_others },
+    Case { name: "faults::threads::one_beginning", needs: ROOT, variants: ALL, test: threads::one_beginning },
+    Case { name: "faults::threads::two_at_once", needs: ROOT, variants: TIMING, test: threads::two_at_once },
     Case { name: "faults::rootless::a_command_equals_wait4", needs: ROOT, variants: ROOTLESS, test: rootless::a_command_equals_wait4 },
     Case { name: "faults::rootless::threads_are_exact", needs: ROOT, variants: ROOTLESS, test: rootless::threads_are_exact },
     Case { name: "faults::rootless::every_fault_has_a_line", needs: ROOT, variants: ROOTLESS, test: rootless::every_fault_has_a_line },

@@ -54,7 +54,6 @@ mirror! {
     /// Which tasks are meant.
     TrapFilter = "trap_filter" {
         cgroup: u64,
-        began_ns: u64,
         cgroup_level: u32,
         tid: u32,
         by: u32,

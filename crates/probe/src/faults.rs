@@ -65,6 +65,7 @@ pub struct Faults {
     cgroups: Paths,
     settings: Settings,
     epoch: u64,
+    began_ns: u64,
 }
 
 /// What follows from the options on the variant in use.
@@ -100,7 +101,7 @@ impl Faults {
             });
         }
         let spans = span::find(&options.spans, &options.filter.pids)?;
-        let filter = options.filter.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
+        let filter = options.filter.resolve();
         let mut recipe = FaultsRecipe {
             filter: filter?,
             by: options.by,
@@ -146,7 +147,7 @@ impl Faults {
     }
 
     fn start(
-        attached: Attached,
+        mut attached: Attached,
         recipe: &FaultsRecipe,
         options: &Options,
         launch: Option<&Launch>,
@@ -174,9 +175,11 @@ impl Faults {
                 Incoming::Steps(Box::new(Steps::open(&ring, of, most.then(|| whose(filter, launch)))?))
             }
         };
-        // Threads that were here before: counted from now on.
-        let adopt = attached.iterator("threads_adopt")?;
-        io::copy(&mut Iter::new(&adopt)?, &mut io::sink()).context("cannot go through the threads")?;
+        let began_ns = begin(&attached, launch)?;
+        if attached.variant == "counters" {
+            // A fault costs nothing more from here on.
+            attached.events.clear();
+        }
         let read = attached.iterator("threads_read")?;
         let stacks = (recipe.by == By::Stack).then_some(recipe.stacks);
         let settings = Settings {
@@ -201,13 +204,14 @@ impl Faults {
             cgroups: Paths::default(),
             settings,
             epoch: 0,
+            began_ns,
         })
     }
 
-    /// Lets the kernel half begin the next interval, and reads the one that ended.
+    /// Lets the kernel half begin the next interval, if there is one, and reads the one that ended.
     fn read(&mut self, last: bool) -> Result<()> {
         let epoch = self.epoch;
-        self.epoch += 1;
+        self.epoch += u64::from(!last);
         self.read_threads(epoch, last)?;
         // After the living: a thread that ended in between is in both, and its end replaces its life.
         self.fetch_ended(epoch)?;
@@ -216,7 +220,9 @@ impl Faults {
     }
 
     fn read_threads(&mut self, epoch: u64, last: bool) -> Result<()> {
-        self.attached.write(".data.control", &FaultsControl { epoch: self.epoch, last: last.into() })?;
+        let control =
+            FaultsControl { epoch: self.epoch, last: last.into(), began_ns: self.began_ns, adopted: 1 };
+        self.attached.write(".data.control", &control)?;
         let mut bytes = Vec::new();
         Iter::new(&self.read)?.read_to_end(&mut bytes).context("cannot read the threads")?;
         for chunk in bytes.chunks_exact(size_of::<FaultsThread>()) {
@@ -252,7 +258,10 @@ impl Tool for Faults {
         let mut settings = vec![("minor_latency", minor_latency)];
         settings.push(("memory", self.settings.memory_bytes.into()));
         settings.extend(self.settings.stacks.map(|stacks| ("stacks", stacks.to_string().as_str().into())));
-        system::header("faults", self.attached.variant, settings)
+        let mut header = system::header("faults", self.attached.variant, settings);
+        header.start_unix_ns -= header.start_ns.saturating_sub(self.began_ns) as i64;
+        header.start_ns = self.began_ns;
+        header
     }
 
     fn events_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -306,12 +315,10 @@ impl Tool for Faults {
         if let Some(spans) = &mut self.spans {
             spans.detach();
         }
-        if self.groups.is_some() {
-            // While faults are still seen: what the variant could not see is what is left then.
-            self.read_threads(self.epoch, true)?;
-        }
-        self.attached.events.clear();
+        // While faults are still seen: the pass closes each thread, so that what is counted is timed, too, however long
+        // it takes to detach; and what the variant could not see is what is left then.
         self.read(true)?;
+        self.attached.events.clear();
         if self.attached.missed(|name| name.starts_with("thread_end"))? > 0 {
             // A thread whose end was skipped is heard of once more when the kernel frees it, some milliseconds later.
             std::thread::sleep(FREED_WITHIN);
@@ -319,7 +326,7 @@ impl Tool for Faults {
         // The threads' ends stay attached until here: a last fault in exit_mm is in one of the two.
         self.attached.rest.clear();
         self.drain(events)?;
-        self.read_groups(self.epoch - 1)?;
+        self.read_groups(self.epoch)?;
         if let Incoming::Steps(steps) = &mut self.incoming {
             steps.rest(events);
         }
@@ -363,6 +370,17 @@ impl Tool for Faults {
             totals,
         })
     }
+}
+
+/// Lets counting begin, and gives the moment: that of a command's fork, or now for all threads at once.
+fn begin(attached: &Attached, launch: Option<&Launch>) -> Result<u64> {
+    if let Some(launch) = launch {
+        let control = FaultsControl { began_ns: launch.born_ns(), ..FaultsControl::zeroed() };
+        attached.write(".data.control", &control)?;
+    }
+    let adopt = attached.iterator("threads_adopt")?;
+    io::copy(&mut Iter::new(&adopt)?, &mut io::sink()).context("cannot go through the threads")?;
+    Ok(attached.read::<FaultsControl>(".data.control")?.began_ns)
 }
 
 /// Whose address spaces are to be known.

@@ -59,9 +59,8 @@ impl FilterError {
 
 impl Filter {
     /// Checks that what is named exists, and turns it into what the kernel half reads.
-    pub(crate) fn resolve(&self, began_ns: u64) -> Result<TrapFilter, FilterError> {
-        let mut abi =
-            TrapFilter { cgroup: 0, began_ns, cgroup_level: 0, tid: 0, by: 0, pad: 0, comm: [0; COMM_LEN] };
+    pub(crate) fn resolve(&self) -> Result<TrapFilter, FilterError> {
+        let mut abi = TrapFilter { cgroup: 0, cgroup_level: 0, tid: 0, by: 0, pad: 0, comm: [0; COMM_LEN] };
         if self.pids.len() > MAX_PIDS {
             return Err(FilterError::TooMany(self.pids.len()));
         }
@@ -133,11 +132,11 @@ mod tests {
     #[test]
     fn what_does_not_exist_is_named() {
         let gone = Filter { pids: vec![u32::MAX >> 2], ..Filter::default() };
-        assert!(gone.resolve(0).unwrap_err().to_string().starts_with("there is no process 1073741823"));
+        assert!(gone.resolve().unwrap_err().to_string().starts_with("there is no process 1073741823"));
         let long = Filter { comm: Some("a-name-of-twenty-bytes".into()), ..Filter::default() };
-        assert!(long.resolve(0).unwrap_err().to_string().ends_with("try `a-name-of-twent`"));
+        assert!(long.resolve().unwrap_err().to_string().ends_with("try `a-name-of-twent`"));
         let outside = Filter { cgroup: Some("/etc/passwd".into()), ..Filter::default() };
-        assert!(outside.resolve(0).is_err());
+        assert!(outside.resolve().is_err());
     }
 
     #[test]
@@ -148,9 +147,9 @@ mod tests {
             comm: Some("x".into()),
             ..Filter::default()
         };
-        let abi = filter.resolve(7).unwrap();
+        let abi = filter.resolve().unwrap();
         assert_eq!(abi.by, BY_PID | BY_TID | BY_COMM);
-        assert_eq!((abi.began_ns, abi.tid, abi.comm[0], abi.comm[1]), (7, std::process::id(), b'x', 0));
-        assert_eq!(Filter::default().resolve(0).unwrap().by, 0);
+        assert_eq!((abi.tid, abi.comm[0], abi.comm[1]), (std::process::id(), b'x', 0));
+        assert_eq!(Filter::default().resolve().unwrap().by, 0);
     }
 }

@@ -109,8 +109,7 @@ impl Kvm {
     /// # Errors
     /// [`OpenError`] when there is no KVM, no variant can be attached or the filter names what does not exist.
     pub fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
-        let filter = options.filter.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
-        let recipe = KvmRecipe::of(options, filter?);
+        let recipe = KvmRecipe::of(options, options.filter.resolve()?);
         if system::has_bpf_privilege() {
             check().map_err(OpenError::Unavailable)?;
         }

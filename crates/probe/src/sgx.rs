@@ -68,8 +68,7 @@ impl Sgx {
     /// # Errors
     /// [`OpenError`] when there is no SGX here, no variant can be attached, or the filter names what does not exist.
     pub fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
-        let filter = options.filter.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
-        let filter = filter?;
+        let filter = options.filter.resolve()?;
         let driver = Driver::find(options.module.as_deref())
             .map_err(|lack| OpenError::Unavailable(anyhow::Error::msg(lack)))?;
         let recipe = SgxRecipe::new(filter, driver.clone(), options.memory_mib);

@@ -82,6 +82,8 @@ mirror! {
     FaultsControl = "faults_control" {
         epoch: u64,
         last: u64,
+        began_ns: u64,
+        adopted: u64,
     }
 }
 

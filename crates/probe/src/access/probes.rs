@@ -13,7 +13,8 @@ use trapline_model::faults::By;
 use super::targets::Targets;
 use super::{Options, Whose};
 use crate::abi::{
-    self, AccessConfig, AccessLife, BY_PID, FaultsEvent, FaultsGroupKey, FaultsLosses, TrapFilter,
+    self, AccessConfig, AccessLife, BY_PID, FaultsControl, FaultsEvent, FaultsGroupKey, FaultsLosses,
+    TrapFilter,
 };
 use crate::elements::Elements;
 use crate::faults::{Events, FaultsRecipe, Files, Kinds, MinorLatency, Stacks, inode_number};
@@ -162,8 +163,7 @@ impl Probes {
             Whose::Named(_) | Whose::Command => launch.map(Launch::pid).into_iter().collect(),
         };
         let named = Filter { pids, ..Filter::default() };
-        let filter = named.resolve(launch.map_or_else(system::monotonic_ns, Launch::born_ns));
-        let filter = filter.map_err(anyhow::Error::from)?;
+        let filter = named.resolve()?;
         let recipe = FaultsRecipe {
             // Others join while it runs.
             filter: TrapFilter { by: BY_PID, ..filter },
@@ -179,6 +179,8 @@ impl Probes {
             causes: None,
         };
         let faults = variant::open(&recipe, options.variant.as_deref())?;
+        let began_ns = launch.map_or_else(system::monotonic_ns, Launch::born_ns);
+        faults.write(".data.control", &FaultsControl { epoch: 0, last: 0, began_ns, adopted: 1 })?;
         let lives = Lives {
             pids: Some(faults.handle("pids")?),
             targets,

@@ -22,6 +22,9 @@ pub(super) fn half(needs: u32) -> &'static [u8] {
     HALVES.iter().find(|(can, _)| needs & !can == 0).map_or(OBJECT, |(_, object)| object)
 }
 
+/// `counters` as it begins, or where the kernel cannot say so, with nothing.
+const COUNTERS: Variant = Variant { name: "counters", ways: &[&["counters_user", "counters_kernel"], &[]] };
+
 /// Best first: see [`crate::variant::in_order`].
 const VARIANTS: &[Variant] = &[
     Variant { name: "fentry", ways: &[&["fentry_begin", "fentry_end"]] },
@@ -30,7 +33,7 @@ const VARIANTS: &[Variant] = &[
         name: "tracepoint",
         ways: &[&["tracepoint_user", "tracepoint_kernel", "tracepoint_major", "tracepoint_minor"]],
     },
-    Variant { name: "counters", ways: &[&[]] },
+    COUNTERS,
 ];
 
 /// The same, where of a fault only its completion is seen.
@@ -38,7 +41,7 @@ const COUNTING: &[Variant] = &[
     Variant { name: "fentry", ways: &[&["fentry_end"]] },
     Variant { name: "kprobe", ways: &[&["kprobe_end"]] },
     Variant { name: "tracepoint", ways: &[&["tracepoint_major", "tracepoint_minor"]] },
-    Variant { name: "counters", ways: &[&[]] },
+    COUNTERS,
 ];
 
 /// Those that see each fault.
