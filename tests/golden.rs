@@ -53,6 +53,9 @@ fn bad_input_is_refused() {
         "it reads the threads' counters and sees no single fault",
     );
     refuses(&["faults", "-o", "result.svg"], 2, "use `trapline faults --by stack`");
+    for message in ["-v", "--log-step", "--stall=1s"] {
+        refuses(&["faults", "--span", "libc.so.6:fsync", message], 2, "not those of a call");
+    }
     refuses(&["access"], 2, "required");
     refuses(&["access", "-p", "1", "--", "ls"], 2, "cannot be used with");
     refuses(&["access", "-p", "1", "--every", "1us"], 2, "at least 100");

@@ -82,6 +82,10 @@ impl Args {
             (By::Span, Some(MinorLatency::Sampled(_))) => conflict(
                 "the stall of a call is that of all its faults: with --span, --minor-latency is exact or off",
             ),
+            (By::Span, _) if self.events() != Events::None => conflict(
+                "-v, --log-step and --stall are about all faults of a process, not those of a call: give them without \
+                 --span, or --span without them",
+            ),
             (By::Span, _) => Ok(()),
             _ if self.span.is_empty() => Ok(()),
             _ => conflict("with --span, a row is a span: leave --by away, or give --by span"),
