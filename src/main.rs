@@ -21,6 +21,7 @@ const FAILED: u8 = 1;
 const UNAVAILABLE: u8 = 3;
 
 fn main() -> ExitCode {
+    trapline_probe::symbolize_if_asked();
     let cli = cli::parse();
     trapline_probe::set_libbpf_output(cli.libbpf_log);
     let result = match &cli.command {

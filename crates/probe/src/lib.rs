@@ -27,6 +27,7 @@ mod variant;
 
 pub use filter::{Filter, FilterError};
 pub use launch::{Launch, LaunchError};
+pub use symbols::symbolize_if_asked;
 pub use variant::{OpenError, Refused};
 
 /// Keeps libbpf from writing to standard error; with `verbose`, shows all it has to say (the verifier's log too).

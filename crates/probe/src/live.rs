@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use trapline_model::{Block, End, Event, Header, Item, Source};
 
 use crate::launch::Launch;
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 use crate::system;
 
 /// How often what the kernel half sets aside is fetched, at the least: threads that ended.
@@ -276,6 +276,7 @@ impl<T: Tool> Live<T> {
     /// Detaches and puts the last items in order.
     fn finish(&mut self) -> Result<VecDeque<Item>> {
         let duration_ns = self.began.elapsed().as_nanos() as u64;
+        signals::end_by_any();
         let last = self.tool.finish(self.frame.cumulative, &mut self.events)?;
         let mut items: VecDeque<Item> = self.take_events().into_iter().collect();
         let repeated = self.frame.for_people && (self.frame.cumulative || !self.has_rows);

@@ -18,6 +18,8 @@ pub(crate) struct Mapping {
     pub(crate) shared: bool,
     /// Where in the file it begins, bytes.
     pub(crate) offset: u64,
+    /// Of the file: major and minor number.
+    pub(crate) device: (u32, u32),
     /// The file's inode, 0 if there is no file.
     pub(crate) inode: u64,
     /// A path, `[heap]`, or nothing.
@@ -49,9 +51,10 @@ impl Mapping {
             rest = after;
             word
         };
-        let (range, perms, offset, _device, inode) = (word(), word().as_bytes(), word(), word(), word());
+        let (range, perms, offset, device, inode) = (word(), word().as_bytes(), word(), word(), word());
         let (start, end) = range.split_once('-')?;
         let hex = |text| u64::from_str_radix(text, 16).ok();
+        let (major, minor) = device.split_once(':')?;
         let allows = |at: usize, letter| perms.get(at) == Some(&letter);
         Some(Self {
             start: hex(start)?,
@@ -61,6 +64,7 @@ impl Mapping {
             executable: allows(2, b'x'),
             shared: allows(3, b's'),
             offset: hex(offset)?,
+            device: (hex(major)? as u32, hex(minor)? as u32),
             inode: inode.parse().ok()?,
             name: rest.trim_start().to_owned(),
         })
@@ -129,8 +133,8 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
         assert_eq!(maps.iter().count(), 5);
         let file = maps.find(0x55d0_c8a0_1fff).unwrap();
         assert_eq!(
-            (file.offset, file.inode, file.name.as_str()),
-            (0x1000, 325_843, "/usr/bin/a file (deleted)")
+            (file.offset, file.device, file.inode, file.name.as_str()),
+            (0x1000, (0xfe, 0), 325_843, "/usr/bin/a file (deleted)")
         );
         assert!(file.readable && !file.writable && !file.executable && !file.shared);
         assert!(maps.find(0x7f11_d1df_6000).unwrap().shared);

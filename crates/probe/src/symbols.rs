@@ -2,13 +2,16 @@
 //!
 //! Processes end before anybody asks what their addresses meant. So what a process has mapped is remembered when it is
 //! first met, and the files are held on to: by themselves, not by their names, which may be gone or mean another file
-//! in the process's own view. What cannot be named is said to be so, never guessed.
+//! in the process's own view. What cannot be named is said to be so, never guessed. Files are read by a process of their
+//! own, without privileges: see `child.rs`.
 
+mod child;
 pub(crate) mod demangle;
-mod elf;
+mod files;
 mod jit;
 mod kernel;
 mod lives;
+mod open;
 mod ranges;
 mod space;
 
@@ -18,7 +21,9 @@ use std::rc::Rc;
 
 use trapline_model::faults::Process;
 
-use self::elf::Files;
+pub use self::child::symbolize_if_asked;
+pub(crate) use self::child::worked_ns;
+use self::files::Files;
 use self::kernel::Kernel;
 pub(crate) use self::lives::{Lives, Whose};
 pub(crate) use self::ranges::Ranges;
@@ -71,6 +76,10 @@ pub(crate) enum Why {
     Unmapped,
     /// The file cannot be read, or is no program.
     Unreadable(String),
+    /// What became of the process that reads files.
+    Symbolizer(String),
+    /// There was no time left to look.
+    Late,
     /// The file has no symbols.
     Stripped,
     /// The file has symbols, and none for this.
@@ -81,6 +90,13 @@ pub(crate) enum Why {
     Hidden,
 }
 
+impl Why {
+    /// Whether the same may be asked again.
+    fn passes(&self) -> bool {
+        matches!(self, Self::Late)
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -88,6 +104,8 @@ impl fmt::Display for Why {
             Self::Unseen(error) => return write!(f, "cannot see what the process has mapped: {error}"),
             Self::Unmapped => "nothing that can be executed is mapped there",
             Self::Unreadable(error) => return write!(f, "cannot read the file: {error}"),
+            Self::Symbolizer(error) => return write!(f, "{error}"),
+            Self::Late => "there was no time left to look it up",
             Self::Stripped => "the file has no symbols",
             Self::NoSymbol => "the file has no symbol for it",
             Self::NoPerfMap => "made at run time, and not in a perf map",
@@ -155,24 +173,21 @@ impl Symbols {
     pub(crate) fn resolve(&mut self, image: Image, addrs: &[u64]) -> Vec<Rc<Name>> {
         self.know(image);
         let Some(space) = self.spaces.get_mut(&image) else { return vec![] };
-        let files = &mut self.files;
-        let mut read_again = false;
-        let mut name = |addr: u64| {
-            if addr >= KERNEL {
-                return self.kernel.name(addr);
-            }
-            // Once in a call: what was mapped since it was read.
-            if !space.holds(addr) && !std::mem::replace(&mut read_again, true) {
-                space.read_again(files);
-            }
-            space.name(addr)
-        };
-        addrs.iter().map(|&addr| name(addr)).collect()
+        let user: Vec<u64> = addrs.iter().copied().filter(|&addr| addr < KERNEL).collect();
+        // Once in a call: what was mapped since it was read.
+        if user.iter().any(|&addr| !space.holds(addr)) {
+            space.read_again(&mut self.files);
+        }
+        let mut names = space.resolve(&user, &mut self.files).into_iter();
+        let mut name = |addr| if addr < KERNEL { names.next() } else { Some(self.kernel.name(addr)) };
+        addrs.iter().filter_map(|&addr| name(addr)).collect()
     }
 
     /// A process became another program, of which nothing is known yet but that it will be told.
     fn begin(&mut self, image: Image) {
-        self.spaces.insert(image, Space::empty(image.process));
+        let before = Image { execs: image.execs.saturating_sub(1), ..image };
+        let space = self.spaces.get(&before).map(|before| before.succeeding(image.process));
+        self.spaces.insert(image, space.unwrap_or_else(|| Space::empty(image.process)));
     }
 
     /// A process was born with what its parent has mapped.

@@ -14,6 +14,8 @@ use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use trapline_model::{Header, Value};
 
+use crate::symbols;
+
 /// Where a kernel shows its own types.
 pub(crate) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -40,10 +42,11 @@ pub(crate) fn asleep_ns() -> u64 {
     since_boot.saturating_sub(monotonic_ns())
 }
 
-/// Processor time of this process so far, user and system, nanoseconds.
+/// Processor time of this process and its symbolizer so far, user and system, nanoseconds.
 pub(crate) fn own_cpu_ns() -> u64 {
-    getrusage(UsageWho::RUSAGE_SELF)
-        .map_or(0, |u| (u.user_time().num_nanoseconds() + u.system_time().num_nanoseconds()) as u64)
+    let own = getrusage(UsageWho::RUSAGE_SELF)
+        .map_or(0, |u| (u.user_time().num_nanoseconds() + u.system_time().num_nanoseconds()) as u64);
+    own + symbols::worked_ns()
 }
 
 /// The effective capabilities, as a bit mask.

@@ -51,7 +51,15 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
     /// The process has something mapped: to execute, or to read and write.
-    Mapped { start: u64, len: u64, offset: u64, inode: u64, executable: bool, name: String },
+    Mapped {
+        start: u64,
+        len: u64,
+        offset: u64,
+        device: (u32, u32),
+        inode: u64,
+        executable: bool,
+        name: String,
+    },
     /// The thread has this name; it has become another program, if `exec`.
     Named { comm: String, exec: bool },
     /// The process, or the thread, was born.
@@ -140,11 +148,11 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Record> {
         MMAP2 => {
             let (pid, tid) = (words.u32()?, words.u32()?);
             let (start, len, offset) = (words.u64()?, words.u64()?, words.u64()?);
-            let _device = words.u64()?;
+            let device = (words.u32()?, words.u32()?);
             let inode = words.u64()?;
             let _generation_prot_flags = words.take(16)?;
             let executable = misc & MISC_MMAP_DATA == 0;
-            of(pid, tid, What::Mapped { start, len, offset, inode, executable, name: words.text() })
+            of(pid, tid, What::Mapped { start, len, offset, device, inode, executable, name: words.text() })
         }
         COMM => {
             let (pid, tid) = (words.u32()?, words.u32()?);
@@ -189,6 +197,7 @@ mod tests {
             start: 0x1000,
             len: 0x2000,
             offset: 0x3000,
+            device: (8, 1),
             inode: 44,
             executable,
             name: "a name".into(),

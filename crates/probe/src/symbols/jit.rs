@@ -2,102 +2,160 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::unistd::Uid;
+use trapline_model::faults::Process;
 
-use super::ranges::Ranges;
+use super::Function;
+use super::child::Lost;
+use super::child::wire::{ADDRESSES, Frame, Id, Reply, Request};
+use super::files::{Files, user_of};
+use super::open::{Pin, own_root};
+use crate::system;
 
-/// What is read of one at most, bytes: the file is anybody's.
+/// The largest perf map that is read, bytes: the file is anybody's.
 const LARGEST: u64 = 128 << 20;
+/// By how much the times of files and processes may differ: they are of two clocks.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Where a process's perf map is: known while it lives, and used after its end, too.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    root: Rc<File>,
+    /// Its number in its own namespace; unknown if that was never asked for.
+    number: Option<u32>,
+    user: u32,
+    /// Whether its namespace of processes is ours.
+    is_ours: bool,
+}
+
+impl Origin {
+    /// Of a process that lives.
+    pub(super) fn of(pid: u32, files: &mut Files) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let mut numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace();
+        let is_ours = numbers.clone().count() == 1;
+        let number = numbers.next_back()?.parse().ok()?;
+        Some(Self {
+            root: Rc::new(files.learn_root(pid)?),
+            number: Some(number),
+            user: user_of(pid)?,
+            is_ours,
+        })
+    }
+
+    /// Of a child of the process, as long as it was not seen itself.
+    pub(super) fn of_child(&self) -> Self {
+        Self { number: None, ..self.clone() }
+    }
+
+    /// Of a process that was never seen alive: as if it were one of ours.
+    pub(super) fn unseen() -> Option<Self> {
+        let root = Rc::new(own_root().ok()?);
+        Some(Self { root, number: None, user: Uid::effective().as_raw(), is_ours: true })
+    }
+
+    pub(super) fn is_seen(&self) -> bool {
+        self.number.is_some()
+    }
+
+    /// Holds on to the map, if there is one that is the process's own or root's.
+    fn open(&self, process: Process) -> Option<Pin> {
+        let number = self.number.or_else(|| self.is_ours.then_some(process.pid))?;
+        let pin = Pin::inside(&self.root, &PathBuf::from(format!("/tmp/perf-{number}.map")), true).ok()?;
+        let (owner, links) = (pin.meta.uid(), pin.meta.nlink());
+        // Everybody may write to /tmp: what others put there, or a link to something else, is not its word. Nor is what
+        // a process wrote that had its number before.
+        let own = (owner == self.user || owner == 0) && links <= 1;
+        (own && !is_older(&pin, process)).then_some(pin)
+    }
+}
+
+fn is_older(pin: &Pin, process: Process) -> bool {
+    if process.start_ns == 0 {
+        return false;
+    }
+    let age = Duration::from_nanos(system::monotonic_ns().saturating_sub(process.start_ns));
+    let changed = UNIX_EPOCH + Duration::new(pin.meta.mtime().max(0) as u64, pin.meta.mtime_nsec() as u32);
+    SystemTime::now().checked_sub(age + SLACK).is_some_and(|began| changed < began)
+}
 
 /// A process's perf map, held on to.
 #[derive(Debug)]
 pub(super) struct PerfMap {
-    file: File,
-    /// How much of it has been read, bytes.
-    read: u64,
-    names: Ranges<Rc<str>>,
+    pin: Pin,
+    id: Id,
+    /// In which of the symbolizers it is, and what it was when that read it.
+    open_in: u64,
+    read: (u64, i64, i64),
+    bad: bool,
 }
 
 impl PerfMap {
-    /// Opens the map of a process, if it has one that is its own or root's.
-    pub(super) fn of(pid: u32) -> Option<Self> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let inside =
-            status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().last()?;
-        let file = open_inside(pid, Path::new(&format!("/tmp/perf-{inside}.map")), OFlag::O_RDONLY).ok()?;
-        let owner = file.metadata().ok().filter(fs::Metadata::is_file)?.uid();
-        let own = fs::metadata(format!("/proc/{pid}")).ok()?.uid();
-        // Everybody may write to /tmp: a file of somebody else's is not the process's word.
-        (owner == own || owner == 0).then(|| Self { file, read: 0, names: Ranges::default() })
-    }
-
-    /// The name of what is at an address now.
-    pub(super) fn find(&mut self, addr: u64) -> Option<Rc<str>> {
-        self.read_on();
-        self.names.find(addr).cloned()
-    }
-
-    /// Reads what was written since; a line that is not finished yet is left for later.
-    fn read_on(&mut self) {
-        let mut text = Vec::new();
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(n @ 1..) = self.file.read_at(&mut buffer, self.read + text.len() as u64) {
-            text.extend(buffer.get(..n).unwrap_or_default());
-            if self.read + text.len() as u64 > LARGEST {
-                return;
-            }
-        }
-        let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |last| last + 1);
-        self.read += whole as u64;
-        for line in text.get(..whole).unwrap_or_default().split(|&b| b == b'\n') {
-            if let Some((start, end, name)) = parse(&String::from_utf8_lossy(line)) {
-                // Code is made anew where old code was: the later line is the one that holds.
-                self.names.insert(start, end, name.into());
-            }
+    /// The map that the process has now: the one before, if it is still that.
+    pub(super) fn of(
+        before: Option<Self>,
+        process: Process,
+        origin: &Origin,
+        files: &mut Files,
+    ) -> Option<Self> {
+        let Some(pin) = origin.open(process) else { return before };
+        let same = |map: &Self| (map.pin.meta.dev(), map.pin.meta.ino()) == (pin.meta.dev(), pin.meta.ino());
+        match before {
+            Some(map) if same(&map) => Some(map),
+            _ => Some(Self { pin, id: files.id(), open_in: 0, read: (0, 0, 0), bad: false }),
         }
     }
-}
 
-/// `START SIZE name`, the numbers hexadecimal, the name with whatever it has in it.
-fn parse(line: &str) -> Option<(u64, u64, &str)> {
-    let (start, rest) = line.split_once(' ')?;
-    let (size, name) = rest.split_once(' ')?;
-    let hex = |text: &str| u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok();
-    let start = hex(start)?;
-    Some((start, start.checked_add(hex(size)?)?, name.trim_end()))
-}
+    /// The names of what is at addresses now.
+    pub(super) fn find(&mut self, addrs: &[u64], files: &mut Files) -> Vec<Option<Function>> {
+        let mut found = Vec::new();
+        // Once more if it was closed meanwhile.
+        for _ in 0..2 {
+            if self.bad || self.read_on(files).is_err() {
+                break;
+            }
+            while let Some(at) = addrs.get(found.len()..).filter(|at| !at.is_empty()) {
+                let at = at.iter().take(ADDRESSES).copied().collect();
+                match files.client.call(&Request::Find { id: self.id, at }, None) {
+                    Ok(Reply::Found(some)) if !some.is_empty() => found.extend(some),
+                    Ok(Reply::NotOpen) => {
+                        self.open_in = 0;
+                        break;
+                    }
+                    _ => return vec![None; addrs.len()],
+                }
+            }
+        }
+        let name = |frames: Vec<Frame>| Some(Function { name: frames.into_iter().next()?.name, line: None });
+        let mut names: Vec<_> = found.into_iter().map(|found| found.ok().and_then(name)).collect();
+        names.resize(addrs.len(), None);
+        names
+    }
 
-/// Opens a path as a process sees it, wherever links in it want to lead.
-pub(super) fn open_inside(pid: u32, path: &Path, flags: OFlag) -> std::io::Result<File> {
-    let root = File::open(format!("/proc/{pid}/root"))?;
-    let how = OpenHow::new()
-        .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    Ok(File::from(openat2(root.as_fd(), path, how)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    #[test]
-    fn later_lines_hold_and_unfinished_ones_wait() {
-        let mut file = tempfile::tempfile().unwrap();
-        let mut map = PerfMap { file: file.try_clone().unwrap(), read: 0, names: Ranges::default() };
-        assert_eq!(map.find(0x1000), None);
-        file.write_all(b"1000 20 old name\nnonsense\n0x2000 0x10 x\nffffffffffffffff 2 beyond\n1010 10 ne")
-            .unwrap();
-        assert_eq!(map.find(0x1010).as_deref(), Some("old name"));
-        assert_eq!(map.find(0x200f).as_deref(), Some("x"));
-        file.write_all(b"w\n").unwrap();
-        assert_eq!(map.find(0x1010).as_deref(), Some("new"));
-        assert_eq!(map.find(0x100f).as_deref(), Some("old name"));
-        assert_eq!(map.find(0x1020), None);
+    /// Has the symbolizer read what was written since.
+    fn read_on(&mut self, files: &mut Files) -> Result<(), Lost> {
+        let generation = files.client.generation()?;
+        let _ = self.pin.refresh();
+        let now = (self.pin.meta.len(), self.pin.meta.mtime(), self.pin.meta.mtime_nsec());
+        if self.open_in == generation && self.read == now {
+            return Ok(());
+        }
+        let Ok((file, size)) = self.pin.read() else { return Err(Lost::Late) };
+        let request = Request::Map { id: self.id, size: size.min(LARGEST) };
+        match files.client.call(&request, Some(file.as_fd())) {
+            // What could be read of it is there.
+            Ok(_) => (self.open_in, self.read) = (files.client.generation()?, now),
+            Err(Lost::Fault(error)) => {
+                self.bad = true;
+                return Err(Lost::Fault(error));
+            }
+            Err(lost) => return Err(lost),
+        }
+        Ok(())
     }
 }

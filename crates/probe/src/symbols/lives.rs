@@ -130,7 +130,7 @@ impl Lives {
                     life.comm.clone_from(comm);
                 }
             }
-            What::Mapped { start, len, offset, inode, executable: true, name } => {
+            What::Mapped { start, len, offset, device, inode, executable: true, name } => {
                 let mapping = Mapping {
                     start: *start,
                     end: start.saturating_add(*len),
@@ -139,6 +139,7 @@ impl Lives {
                     executable: true,
                     shared: false,
                     offset: *offset,
+                    device: *device,
                     inode: *inode,
                     // What perf calls so has no name in /proc.
                     name: if name == "//anon" { String::new() } else { name.clone() },

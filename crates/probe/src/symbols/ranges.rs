@@ -35,6 +35,11 @@ impl<T: Clone> Ranges<T> {
         self.0.is_empty()
     }
 
+    /// How many ranges there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.values().map(|(_, what)| what)

@@ -10,8 +10,8 @@ use blazesym::symbolize::source::{self, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 use trapline_model::faults::Process;
 
-use super::elf::{Elf, Files};
-use super::jit::PerfMap;
+use super::files::{Files, Program};
+use super::jit::{Origin, PerfMap};
 use super::ranges::Ranges;
 use super::{Function, Name, Why};
 use crate::maps::{Mapping, Maps};
@@ -24,28 +24,35 @@ const VDSO: &str = "[vdso]";
 pub(super) struct Space {
     process: Process,
     regions: Ranges<Region>,
+    origin: Option<Origin>,
     perf_map: Option<PerfMap>,
-    /// What was asked before.
+    /// What was asked before; of code made at run time, what it was when it was asked for last.
     names: HashMap<u64, Rc<Name>>,
+    made: HashMap<u64, Function>,
     /// Why nothing more can be learnt from the process.
     blind: Option<Why>,
 }
 
+/// Names remembered of one process, of each kind.
+const NAMES: usize = 1 << 16;
+
 #[derive(Debug, Clone)]
 struct Region {
-    start: u64,
-    offset: u64,
+    mapping: Rc<Mapping>,
     module: Rc<str>,
     code: Code,
 }
 
 #[derive(Debug, Clone)]
 enum Code {
-    File(Result<Rc<Elf>, Why>),
+    File(Result<Rc<Program>, Why>),
     Vdso,
     /// In no file.
     Made,
 }
+
+/// A file, and the addresses that are asked for in it, each with its offset.
+type Wanted = (Rc<Program>, Vec<(u64, u64)>);
 
 impl Space {
     /// What the process has mapped now.
@@ -57,12 +64,26 @@ impl Space {
 
     /// Nothing, yet.
     pub(super) fn empty(process: Process) -> Self {
-        Self { process, regions: Ranges::default(), perf_map: None, names: HashMap::new(), blind: None }
+        Self {
+            process,
+            regions: Ranges::default(),
+            origin: None,
+            perf_map: None,
+            names: HashMap::new(),
+            made: HashMap::new(),
+            blind: None,
+        }
     }
 
     /// What a child of the process begins with.
     pub(super) fn inherited(&self, process: Process) -> Self {
-        Self { regions: self.regions.clone(), ..Self::empty(process) }
+        let origin = self.origin.as_ref().map(Origin::of_child);
+        Self { regions: self.regions.clone(), origin, ..Self::empty(process) }
+    }
+
+    /// Nothing, but what a process keeps that becomes another program.
+    pub(super) fn succeeding(&self, process: Process) -> Self {
+        Self { origin: self.origin.clone(), ..Self::empty(process) }
     }
 
     /// Nothing more can be learnt from the process: it ended, or is another program.
@@ -91,22 +112,25 @@ impl Space {
         for mapping in maps.iter().filter(|mapping| mapping.executable) {
             self.add(mapping, files);
         }
-        if self.perf_map.is_none() {
-            self.perf_map = PerfMap::of(pid);
-        }
+        self.look_for_map(files);
     }
 
     /// Adds one mapping that can be executed.
     pub(super) fn add(&mut self, mapping: &Mapping, files: &mut Files) {
+        self.learn_origin(files);
         let code = match mapping.name.as_str() {
             // Ours stands for that of any process: but for one of another word size.
             VDSO if mapping.start >> 32 != 0 => Code::Vdso,
             _ if mapping.inode != 0 => Code::File(files.open(self.process.pid, mapping)),
             _ => Code::Made,
         };
-        let region =
-            Region { start: mapping.start, offset: mapping.offset, module: mapping.shown().into(), code };
+        let made = matches!(code, Code::Made);
+        let region = Region { module: mapping.shown().into(), mapping: Rc::new(mapping.clone()), code };
         self.regions.insert(mapping.start, mapping.end, region);
+        if made && self.perf_map.is_none() {
+            // It may be removed when the process ends.
+            self.look_for_map(files);
+        }
     }
 
     /// The names of everything that is mapped.
@@ -120,46 +144,120 @@ impl Space {
         self.regions.find(addr).is_some()
     }
 
-    /// The name of an address.
-    pub(super) fn name(&mut self, addr: u64) -> Rc<Name> {
-        if let Some(name) = self.names.get(&addr) {
-            return Rc::clone(name);
+    /// The names of addresses, in their order.
+    pub(super) fn resolve(&mut self, addrs: &[u64], files: &mut Files) -> Vec<Rc<Name>> {
+        let missing = addrs.iter().filter(|addr| !self.names.contains_key(addr));
+        let mut found: HashMap<u64, Name> = missing.map(|&addr| (addr, self.place(addr))).collect();
+        self.look_into_files(&mut found, files);
+        // Code that is made at run time may be in a file without a name, too.
+        let made = |name: &&mut Name| name.module.is_some() && name.functions.is_err();
+        let mut made: Vec<&mut Name> = found.values_mut().filter(made).collect();
+        if !made.is_empty() {
+            let addrs: Vec<u64> = made.iter().map(|name| name.addr).collect();
+            for (name, function) in made.iter_mut().zip(self.made(&addrs, files)) {
+                if let Some(function) = function {
+                    name.functions = Ok(vec![function]);
+                }
+            }
         }
-        let name = Rc::new(self.find(addr));
-        // What is made at run time may be named later, or made anew.
-        if !matches!(self.regions.find(addr), None | Some(Region { code: Code::Made, .. })) {
-            self.names.insert(addr, Rc::clone(&name));
+        let found: HashMap<u64, Rc<Name>> =
+            found.into_iter().map(|(addr, name)| (addr, Rc::new(name))).collect();
+        if self.names.len() > NAMES {
+            // Those that are wanted now are kept.
+            self.names.retain(|addr, _| addrs.contains(addr));
         }
-        name
+        let names = addrs.iter().filter_map(|addr| found.get(addr).or_else(|| self.names.get(addr)).cloned());
+        let names = names.collect();
+        for (addr, name) in found {
+            // What is made at run time may be named later, or made anew; what there was no time for is looked up later.
+            let lasts = !matches!(self.regions.find(addr), None | Some(Region { code: Code::Made, .. }));
+            if lasts && !name.functions.as_ref().is_err_and(Why::passes) {
+                self.names.insert(addr, name);
+            }
+        }
+        names
     }
 
-    fn find(&mut self, addr: u64) -> Name {
+    /// Where an address is; not yet what.
+    fn place(&self, addr: u64) -> Name {
         let Some(region) = self.regions.find(addr) else {
             // What was mapped when it was looked at is known, also of a process that has ended.
             let why = self.blind.clone().filter(|_| self.regions.is_empty()).unwrap_or(Why::Unmapped);
             return Name { addr, functions: Err(why), module: None, offset: None };
         };
-        let (at, module) = (addr - region.start, Rc::clone(&region.module));
+        let at = addr - region.mapping.start;
         let (functions, offset) = match &region.code {
-            Code::File(file) => {
-                let offset = at + region.offset;
-                (file.as_ref().map_err(Clone::clone).and_then(|elf| elf.find(offset)), Some(offset))
-            }
+            Code::File(Ok(_)) => (Err(Why::NoSymbol), Some(at + region.mapping.offset)),
+            Code::File(Err(why)) => (Err(why.clone()), Some(at + region.mapping.offset)),
             Code::Vdso => (vdso(at), Some(at)),
             Code::Made => (Err(Why::NoPerfMap), None),
         };
-        // Code that is made at run time may be in a file without a name, too.
-        let functions = functions.or_else(|why| self.made(addr).map(|f| vec![f]).ok_or(why));
-        Name { addr, functions, module: Some(module), offset }
+        Name { addr, functions, module: Some(Rc::clone(&region.module)), offset }
     }
 
-    /// The function in the process's perf map, which it may have begun to write since we looked.
-    fn made(&mut self, addr: u64) -> Option<Function> {
-        if self.perf_map.is_none() && self.blind.is_none() && is_still(self.process) {
-            self.perf_map = PerfMap::of(self.process.pid);
+    /// Asks the files that addresses are in, each once.
+    fn look_into_files(&mut self, found: &mut HashMap<u64, Name>, files: &mut Files) {
+        let mut wanted: HashMap<*const Program, Wanted> = HashMap::new();
+        for name in found.values_mut() {
+            let (Some(region), Some(offset)) = (self.regions.find(name.addr), name.offset) else { continue };
+            let Code::File(Ok(program)) = &region.code else { continue };
+            let mut program = Rc::clone(program);
+            if program.is_let_go() && is_still(self.process) {
+                // It was closed to make space, and can be opened again.
+                if let Ok(again) = files.open(self.process.pid, &region.mapping) {
+                    program = again;
+                }
+            }
+            let (_, at) = wanted.entry(Rc::as_ptr(&program)).or_insert((program, vec![]));
+            at.push((name.addr, offset));
         }
-        let name = self.perf_map.as_mut()?.find(addr)?;
-        Some(Function { name: name.to_string(), line: None })
+        for (program, at) in wanted.into_values() {
+            let offsets: Vec<u64> = at.iter().map(|(_, offset)| *offset).collect();
+            for ((addr, _), functions) in at.iter().zip(files.find(&program, &offsets)) {
+                if let Some(name) = found.get_mut(addr) {
+                    name.functions = functions;
+                }
+            }
+        }
+    }
+
+    /// The functions in the process's perf map, which it may have begun to write, or written anew, since we looked.
+    fn made(&mut self, addrs: &[u64], files: &mut Files) -> Vec<Option<Function>> {
+        self.look_for_map(files);
+        let Some(map) = self.perf_map.as_mut() else { return vec![] };
+        let found = map.find(addrs, files);
+        let mut functions = Vec::new();
+        for (addr, found) in addrs.iter().zip(found) {
+            if self.made.len() > NAMES {
+                self.made.clear();
+            }
+            match found {
+                Some(function) => {
+                    self.made.insert(*addr, function.clone());
+                    functions.push(Some(function));
+                }
+                // What it was when the map had it.
+                None => functions.push(self.made.get(addr).cloned()),
+            }
+        }
+        functions
+    }
+
+    /// Remembers, while the process lives, where its perf map would be.
+    fn learn_origin(&mut self, files: &mut Files) {
+        if self.blind.is_none()
+            && self.origin.as_ref().is_none_or(|origin| !origin.is_seen())
+            && is_still(self.process)
+        {
+            self.origin = Origin::of(self.process.pid, files).or(self.origin.take());
+        }
+    }
+
+    fn look_for_map(&mut self, files: &mut Files) {
+        self.learn_origin(files);
+        if let Some(origin) = self.origin.clone().or_else(Origin::unseen) {
+            self.perf_map = PerfMap::of(self.perf_map.take(), self.process, &origin, files);
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Which function of a file a name means: as the linker, C++ or Rust write it, whole or its last parts.
 
-use blazesym::symbolize::SrcLang;
 use trapline_model::distance;
 
 use super::SpanError;
@@ -23,7 +22,7 @@ struct Names {
 
 impl Names {
     fn of(symbol: &str) -> Self {
-        Self { full: demangle(symbol, SrcLang::Unknown), path: without_parameters(symbol) }
+        Self { full: demangle(symbol, false), path: without_parameters(symbol) }
     }
 
     /// How well it fits what was asked for: 1 is the name itself, 2 its last parts, 3 either without type parameters.
