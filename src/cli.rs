@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use trapline_model::Schema;
 use trapline_probe::Filter;
@@ -65,9 +66,10 @@ pub(crate) enum Command {
     Workload(cmd::workload::Args),
 }
 
-/// The command line, with what `derive` cannot say: to the users of `sgx`, a bare number of `-i` is seconds.
+/// The command line, with what `derive` cannot say: to the users of `sgx`, a bare number of `-i` is seconds; and what is
+/// below zero is a value that an option does not take, not an option that does not exist.
 pub(crate) fn command() -> clap::Command {
-    Cli::command().mut_subcommand("sgx", |sgx| {
+    with_values_below_zero(Cli::command()).mut_subcommand("sgx", |sgx| {
         sgx.mut_arg("interval", |arg| {
             arg.value_parser(interval_in_seconds).help(
                 "Show rows at each such time; a bare number is seconds [default: 1; with a COMMAND, only the totals]",
@@ -76,9 +78,48 @@ pub(crate) fn command() -> clap::Command {
     })
 }
 
+fn with_values_below_zero(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let takes_values = arg.get_action().takes_values();
+        // `-5s` is no number to clap.
+        if arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == "TIME")) {
+            arg.allow_hyphen_values(true)
+        } else if takes_values && !arg.is_last_set() {
+            arg.allow_negative_numbers(true)
+        } else {
+            arg
+        }
+    });
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    names.iter().fold(command, |command, name| command.mut_subcommand(name, with_values_below_zero))
+}
+
 /// Reads the command line; ends with a message if it cannot be understood.
 pub(crate) fn parse() -> Cli {
-    Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit())
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let traces = !matches!(cli.command, Command::Targets(_) | Command::Doctor(_) | Command::Workload(_));
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if traces && words.iter().position(|word| word == "--") == words.len().checked_sub(1) {
+        let text = "there is no command after `--`: give one, or leave `--` out to trace what runs";
+        command().error(ErrorKind::MissingRequiredArgument, text).exit();
+    }
+    cli
+}
+
+/// Refuses the first of these that holds: what is asked for and would have no effect.
+pub(crate) fn refuse(cases: &[(bool, &str)]) -> anyhow::Result<()> {
+    cases.iter().find(|(holds, _)| *holds).map_or(Ok(()), |(_, text)| Err(Usage::error(*text)))
+}
+
+/// What an output consists of, as far as options are about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Rows, at intervals also if nobody asks for them.
+    Rows,
+    /// Rows, at intervals if they are asked for.
+    Totals,
+    /// A line for each event, and rows as above.
+    Events,
 }
 
 /// What every live tool takes.
@@ -89,7 +130,7 @@ pub(crate) struct Live {
     pid: Vec<u32>,
 
     /// Only this thread
-    #[arg(short, long, value_name = "TID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "TID", conflicts_with = "command", value_parser = clap::value_parser!(u32).range(1..))]
     tid: Option<u32>,
 
     /// Only tasks of this name
@@ -147,6 +188,61 @@ impl Live {
             cgroup: self.cgroup.clone(),
             tree: !self.command.is_empty(),
         }
+    }
+
+    /// The form of the output.
+    ///
+    /// # Errors
+    /// When the name of the file does not tell.
+    pub(crate) fn form(&self) -> anyhow::Result<Format> {
+        sink::form(self.format, self.output.as_deref())
+    }
+
+    /// Refuses options that have no effect on what is shown.
+    ///
+    /// # Errors
+    /// Which, and what to do.
+    pub(crate) fn check(&self, shown: Shown) -> anyhow::Result<()> {
+        let form = self.form()?;
+        let has_rows = self.interval.is_some() || shown == Shown::Rows && self.command.is_empty();
+        let only_events = shown == Shown::Events && form == Format::Csv;
+        let only_totals = matches!(form, Format::Folded | Format::Svg);
+        let picture = form == Format::Svg && self.top.is_none();
+        let csv = "csv holds the events, and no rows";
+        let no_rows = [
+            (only_events && self.interval.is_some(), "-i"),
+            (only_events && self.cumulative, "-c"),
+            (only_events && self.sort.is_some(), "--sort"),
+            (only_events && self.top.is_some(), "--top"),
+        ];
+        if let Some((_, option)) = no_rows.iter().find(|(holds, _)| *holds) {
+            return Err(Usage::error(format!("{csv}: leave out {option}, or give --format jsonl")));
+        }
+        refuse(&[
+            (
+                self.pid.contains(&0) && self.pid.len() > 1,
+                "-p 0 means all processes: leave out the others, or 0",
+            ),
+            (self.cumulative && only_totals, "a flame graph is of the whole run: leave out -c"),
+            (
+                self.cumulative && !has_rows,
+                "-c is about rows at intervals, and there are none: give -i TIME, too",
+            ),
+            (
+                self.sort.is_some() && picture,
+                "frames of a flame graph are in the order of their names: leave out --sort",
+            ),
+        ])
+    }
+
+    /// Whether rows at intervals were asked for.
+    pub(crate) fn has_interval(&self) -> bool {
+        self.interval.is_some()
+    }
+
+    /// Whether only the first rows are wanted.
+    pub(crate) fn has_top(&self) -> bool {
+        self.top.is_some()
     }
 
     /// Whether an order of the rows was asked for.
@@ -240,6 +336,11 @@ pub(crate) enum Weight {
 
 /// A time: a bare number is milliseconds, units are accepted (`500ms`, `2s`, `1m`).
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    if text.starts_with('-') {
+        let is_time = text.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
+        let why = if is_time { "is less than 0" } else { "is no time; try 500ms, 2s or 1m" };
+        return Err(format!("`{text}` {why}"));
+    }
     if let Ok(ms) = text.parse::<f64>() {
         let time = Duration::try_from_secs_f64(ms / 1e3);
         return time.map_err(|_| format!("`{text}` is no time that can be waited for"));

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use trapline_model::kvm::NoSuchExit;
 use trapline_probe::{LaunchError, OpenError};
+use trapline_workload::Unfit;
 
 use crate::cli::{Command, Usage};
 
@@ -48,7 +49,10 @@ fn report(error: &anyhow::Error) -> u8 {
     if let Some(launch) = error.downcast_ref::<LaunchError>() {
         return launch.status();
     }
-    if error.is::<NoSuchExit>() || error.is::<Usage>() {
+    if error.is::<trapline_workload::Unavailable>() {
+        return UNAVAILABLE;
+    }
+    if error.is::<NoSuchExit>() || error.is::<Usage>() || error.is::<Unfit>() {
         return cli::USAGE;
     }
     match error.downcast_ref::<OpenError>() {

@@ -38,9 +38,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ENGINE", value_parser = PossibleValuesParser::new(ENGINES))]
     reset: Option<String>,
 
-    /// Reset page-table entries each such time, if the engine can
-    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = every)]
-    every: Duration,
+    /// Reset page-table entries each such time, if the engine can [default: 1ms]
+    #[arg(long, value_name = "TIME", value_parser = every)]
+    every: Option<Duration>,
 
     /// Leave out the first touch of each page, which would have faulted without us
     #[arg(long)]
@@ -107,12 +107,39 @@ impl Form {
     }
 }
 
+impl Args {
+    /// Refuses options that have no effect.
+    fn check(&self) -> Result<()> {
+        let none = self.reset.as_deref() == Some("none");
+        let plain = !self.summarize.is_summary() && self.format != Some(Form::Damo);
+        cli::refuse(&[
+            (none && self.every.is_some(), "with --reset none, nothing is reset: leave out --every"),
+            (
+                none && self.max_overhead.is_some(),
+                "with --reset none, nothing is reset: leave out --max-overhead",
+            ),
+            (
+                none && self.no_first_touch,
+                "with --reset none, there are first touches only: leave out --no-first-touch",
+            ),
+            (
+                self.symbols && !plain,
+                "--symbols names the instruction of each access: leave out --summary or --format damo",
+            ),
+        ])
+    }
+}
+
+/// How often page tables are reset, if nobody says.
+const EVERY: Duration = Duration::from_millis(1);
+
 /// Runs until the end and gives the exit status.
 ///
 /// # Errors
 /// When nothing can be attached, the processes cannot be traced, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
     args.summarize.check(args.format == Some(Form::Damo));
+    args.check()?;
     let summary = args.summarize.options();
     if let Some(path) = &args.summarize.read {
         let recording = summarize::open(path, args.output.as_deref())?;
@@ -131,14 +158,14 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
             _ => Whose::Processes(args.pid.clone()),
         },
         reset: args.reset.clone(),
-        every: args.every,
+        every: args.every.unwrap_or(EVERY),
         first_touch: !args.no_first_touch,
         symbols: args.symbols,
         variant: args.variant.clone(),
         ring_bytes: args.ring_size << 20,
         max_overhead: args.max_overhead,
     };
-    let prepared = Prepared::new(&options)?;
+    let prepared = Prepared::new(&options).map_err(|error| trapline_probe::refused(error.into()))?;
     let launch = match args.command.as_slice() {
         [] => None,
         command => Some(Launch::prepare(command)?),

@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
 }
 
 fn repair() -> Result<u8> {
-    let restored = trapline_probe::access::repair()?;
+    let restored = trapline_probe::access::repair().map_err(|error| trapline_probe::refused(error.into()))?;
     let mut out = io::stdout().lock();
     let written = match restored.as_slice() {
         [] => writeln!(out, "nothing was left behind"),
@@ -92,7 +92,7 @@ fn each_program(format: Format) -> Result<u8> {
         }
     }
     .context("cannot write to standard output")?;
-    Ok(0)
+    Ok(if programs.iter().all(|program| program.insns.is_err()) { UNAVAILABLE } else { 0 })
 }
 
 fn jsonl(sink: &mut impl Sink, header: trapline_model::Header) -> io::Result<Vec<Variant>> {

@@ -8,9 +8,9 @@ use trapline_model::Source;
 use trapline_model::faults::{By, EVENT, StepOf};
 use trapline_probe::Launch;
 use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
-use trapline_probe::live::Live;
+use trapline_probe::live::{Live, Tool};
 
-use crate::cli::Weight;
+use crate::cli::{Format, Shown, Weight};
 use crate::{cli, sink};
 
 #[derive(Debug, clap::Args)]
@@ -30,13 +30,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BINARY:FUNCTION")]
     span: Vec<String>,
 
-    /// With --by stack: of which faults the stack is taken: all, major, or 1:N; counts are exact in any case
-    #[arg(long, value_name = "WHICH", default_value = "all", value_parser = stacks)]
-    stacks: Stacks,
+    /// With --by stack: of which faults the stack is taken: all, major, or 1:N; counts are exact in any case [default:
+    /// all]
+    #[arg(long, value_name = "WHICH", value_parser = stacks)]
+    stacks: Option<Stacks>,
 
-    /// What makes a frame of a flame graph (.folded, .svg) wide
-    #[arg(long, value_name = "WHAT", default_value = "count")]
-    weight: Weight,
+    /// What makes a frame of a flame graph (.folded, .svg) wide [default: count]
+    #[arg(long, value_name = "WHAT")]
+    weight: Option<Weight>,
 
     /// Show every fault as a line; with --log-step or --stall: which file and code caused most since the last message
     #[arg(short, long)]
@@ -61,9 +62,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHICH", value_parser = minor_latency)]
     minor_latency: Option<MinorLatency>,
 
-    /// Memory for events that wait to be shown, MiB (a power of two)
-    #[arg(long, value_name = "MB", default_value = "8", value_parser = ring_mib)]
-    ring_size: u32,
+    /// Memory for events that wait to be shown, MiB (a power of two) [default: 8]
+    #[arg(long, value_name = "MB", value_parser = ring_mib)]
+    ring_size: Option<u32>,
 
     #[command(flatten)]
     memory: cli::Memory,
@@ -75,21 +76,56 @@ impl Args {
         self.by.unwrap_or(if self.span.is_empty() { By::Thread } else { By::Span })
     }
 
-    /// What cannot be had together, and clap cannot say.
-    fn check(&self) -> Result<(), clap::Error> {
-        let conflict = |text| Err(cli::command().error(clap::error::ErrorKind::ArgumentConflict, text));
-        match (self.by(), self.minor_latency) {
-            (By::Span, Some(MinorLatency::Sampled(_))) => conflict(
+    /// What cannot be had together, or has no effect, and clap cannot say.
+    fn check(&self) -> Result<()> {
+        let (by, events) = (self.by(), self.events());
+        let no_events = events == Events::None;
+        let form = self.live.form()?;
+        let is_flame = matches!(form, Format::Folded | Format::Svg);
+        let skips = self.minor_latency.is_some_and(|minor| minor != MinorLatency::Exact);
+        let sampled = matches!(self.minor_latency, Some(MinorLatency::Sampled(_)));
+        let times_nothing = matches!(self.live.variant.as_deref(), Some("counters" | "rootless"));
+        cli::refuse(&[
+            (
+                by == By::Span && sampled,
                 "the stall of a call is that of all its faults: with --span, --minor-latency is exact or off",
             ),
-            (By::Span, _) if self.events() != Events::None => conflict(
+            (
+                by == By::Span && !no_events,
                 "-v, --log-step and --stall are about all faults of a process, not those of a call: give them without \
                  --span, or --span without them",
             ),
-            (By::Span, _) => Ok(()),
-            _ if self.span.is_empty() => Ok(()),
-            _ => conflict("with --span, a row is a span: leave --by away, or give --by span"),
-        }
+            (
+                by != By::Span && !self.span.is_empty(),
+                "with --span, a row is a span: leave --by away, or give --by span",
+            ),
+            (
+                self.stacks.is_some() && by != By::Stack,
+                "--stacks is about rows by stack: add --by stack, or leave it out",
+            ),
+            (
+                self.weight.is_some() && !is_flame,
+                "--weight is how wide frames of a flame graph are: write one with -o FILE.svg or -o FILE.folded",
+            ),
+            (is_flame && !no_events, "a flame graph is of rows: leave out -v, --log-step and --stall"),
+            (
+                self.by.is_some() && !no_events && form == Format::Csv,
+                "csv holds the events, and no rows: leave out --by, or give --format jsonl",
+            ),
+            (
+                skips && !no_events,
+                "with -v, --log-step or --stall, --minor-latency is exact: no fault is left out of them",
+            ),
+            (
+                skips && by.each_fault(),
+                "rows by file, cause or stack are of each fault: with them, --minor-latency is exact",
+            ),
+            (
+                self.minor_latency.is_some() && times_nothing,
+                "this variant times no fault: leave out --minor-latency, or take another",
+            ),
+        ])?;
+        self.live.check(if no_events { Shown::Rows } else { Shown::Events })
     }
 
     fn events(&self) -> Events {
@@ -109,7 +145,7 @@ impl Args {
 /// # Errors
 /// When nothing can be attached, the command cannot be run, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
-    args.check().unwrap_or_else(|error| error.exit());
+    args.check()?;
     let by = args.by();
     let frame = args.live.frame(by.schema(), "total_ns", args.events() == Events::None)?;
     let events = args.events();
@@ -120,7 +156,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     };
     let has_command = !args.live.command.is_empty();
     let output = args.live.output.as_deref();
-    let mut sink = sink::open(args.live.format, output, has_command, schema, args.weight)?;
+    let mut sink =
+        sink::open(args.live.format, output, has_command, schema, args.weight.unwrap_or(Weight::Count))?;
     let launch = match args.live.command.as_slice() {
         [] => None,
         command => Some(Launch::prepare(command)?),
@@ -129,16 +166,21 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         filter: args.live.filter(),
         by,
         spans: args.span.clone(),
-        stacks: args.stacks,
-        needs_times: args.weight == Weight::Time,
+        stacks: args.stacks.unwrap_or(Stacks::All),
+        needs_times: args.weight == Some(Weight::Time),
         variant: args.live.variant.clone(),
         times: args.minor_latency.is_some() || frame.interval.is_some(),
         minor_latency: args.minor_latency.unwrap_or(MinorLatency::Exact),
         events,
-        ring_bytes: args.ring_size << 20,
+        ring_bytes: args.ring_size.unwrap_or(8) << 20,
         memory_bytes: args.memory.memory,
     };
     let (faults, warning) = faults::open(&options, launch.as_ref())?;
+    let rings = events != Events::None || faults.header().variant == "rootless";
+    cli::refuse(&[(
+        args.ring_size.is_some() && !rings,
+        "--ring-size is memory for events, and none are shown: add -v, --log-step or --stall, or leave it out",
+    )])?;
     if let Some(warning) = warning {
         // Nobody may be listening.
         let _ = writeln!(io::stderr(), "trapline: {}", trapline_view::visible(&warning));

@@ -12,6 +12,7 @@ use trapline_probe::kvm::{Choice, Kvm, Options, isa, names, warnings};
 use trapline_probe::live::Live;
 use trapline_view::{KvmForm, KvmTable, Table};
 
+use crate::cli::Shown;
 use crate::sink::Named;
 use crate::{cli, sink};
 
@@ -167,6 +168,46 @@ impl<'a> Job<'a> {
         })
     }
 
+    /// Refuses options that have no effect on what is shown.
+    fn check(&self) -> Result<()> {
+        let live = &self.shared.live;
+        let slower = self.slower.is_some();
+        let each = self.form == KvmForm::Hist { each: true };
+        let table = live.form()? == cli::Format::Table;
+        let lines = table && slower;
+        let histogram = table && matches!(self.form, KvmForm::Hist { .. });
+        let by = self.layout.by != By::Reason;
+        let csv = live.form()? == cli::Format::Csv && slower;
+        cli::refuse(&[
+            (
+                (lines || csv) && by,
+                "only the exits themselves are shown, and no rows: leave out --by, or give --format jsonl",
+            ),
+            (
+                (lines || csv) && self.layout.split,
+                "only the exits themselves are shown, and no rows: leave out --split, or give --format jsonl",
+            ),
+            (
+                lines && (live.has_sort() || live.has_top() || live.has_interval()),
+                "exits are shown as they happen, and no rows: leave out -i, --sort and --top, or give --format jsonl",
+            ),
+            (
+                histogram && by,
+                "a histogram is of all exits together, or with --each of each: leave out --by, or give --format jsonl",
+            ),
+            (
+                histogram && self.layout.split,
+                "a histogram is of whole times: leave out --split, or take `trapline kvm time`",
+            ),
+            (
+                histogram && !each && (live.has_sort() || live.has_top()),
+                "there is one histogram: leave out --sort and --top, or add --each",
+            ),
+            (each && !table, "each row has its histogram in this form: leave out --each"),
+        ])?;
+        live.check(if slower { Shown::Events } else { Shown::Totals })
+    }
+
     /// The familiar table where there is one, else the common one.
     fn open(&self, schema: &'static Schema) -> Result<Named> {
         let live = &self.shared.live;
@@ -194,6 +235,7 @@ impl<'a> Job<'a> {
 pub(crate) fn run(args: &Args) -> Result<u8> {
     let names = names();
     let job = Job::of(&args.what, &names)?;
+    job.check()?;
     let live = &job.shared.live;
     let schema = job.layout.schema();
     let mut frame = live.frame(schema, "count", false)?;

@@ -60,6 +60,9 @@ impl Args {
 /// When there is no SGX here, nothing can be attached, the command cannot be run, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
     let by = args.by();
+    let one = by == By::All && (args.live.has_sort() || args.live.has_top());
+    cli::refuse(&[(one, "there is one row: leave out --sort and --top, or add --by")])?;
+    args.live.check(cli::Shown::Rows)?;
     let frame = args.live.frame(by.schema(), "faults", true)?;
     let output = args.live.output.as_deref();
     let has_command = !args.live.command.is_empty();

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use trapline_probe::access::Targets;
+use trapline_probe::refused;
 use trapline_view::visible;
 
 /// The names of programs that a running `access --exec` follows.
@@ -36,7 +37,7 @@ enum What {
 /// # Errors
 /// When the list cannot be used, or a name not be added or removed.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let targets = Targets::open()?;
+    let targets = Targets::open().map_err(|error| refused(error.into()))?;
     if let Some(what) = targets.mounted() {
         eprintln!("trapline: {what}");
     }

@@ -18,6 +18,8 @@ use trapline_workload::pattern::Pattern;
 use trapline_workload::touch::{Access, On};
 use trapline_workload::{Control, data, faults, mmap, touch};
 
+use crate::cli::{self, Usage};
+
 const MIB: u64 = 1024 * 1024;
 
 /// Make data, page faults, and exits of virtual machines whose number is known.
@@ -86,9 +88,9 @@ struct Mmap {
     /// Threads (1 to 1024); in the ordered patterns they begin evenly spread over the file
     #[arg(short, long, default_value_t = 1)]
     threads: usize,
-    /// Pages from one access of the stride pattern to the next
-    #[arg(short, long, value_name = "PAGES", default_value_t = 64)]
-    stride: usize,
+    /// Pages from one access of the stride pattern to the next [default: 64]
+    #[arg(short, long, value_name = "PAGES")]
+    stride: Option<usize>,
     /// Pause after each access: milliseconds, or with a unit (500us, 2ms)
     #[arg(short, long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
     delay: Duration,
@@ -116,9 +118,9 @@ struct Faults {
     /// Where they come from: fresh memory (minor faults), or a file that is not cached (major faults)
     #[arg(long, default_value = "anon", value_parser = named::<Kind>(&Kind::NAMES))]
     kind: Kind,
-    /// File of `--kind file`; it is dropped from the page cache first
-    #[arg(short, long, value_name = "PATH", default_value = "test_data.bin")]
-    file: PathBuf,
+    /// File of `--kind file`; it is dropped from the page cache first [default: test_data.bin]
+    #[arg(short, long, value_name = "PATH")]
+    file: Option<PathBuf>,
     /// Threads that share the faults (1 to 1024)
     #[arg(short, long, default_value_t = 1)]
     threads: usize,
@@ -162,8 +164,8 @@ struct Guest {
     #[arg(long, value_name = "N", default_value_t = 1)]
     vcpus: usize,
     /// Pause of the VMM at each HLT: milliseconds, or with a unit (500us, 2ms)
-    #[arg(long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
-    pause: Duration,
+    #[arg(long, value_name = "MS", value_parser = crate::cli::duration)]
+    pause: Option<Duration>,
     /// A name for the guest, where monitors look for it; nothing else is done with it
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -205,8 +207,8 @@ struct Touch {
     #[arg(long, value_name = "MS", default_value = "10ms", value_parser = crate::cli::duration)]
     pause: Duration,
     /// Let each thread begin so much later than the one before it: milliseconds, or with a unit
-    #[arg(long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
-    stagger: Duration,
+    #[arg(long, value_name = "MS", value_parser = crate::cli::duration)]
+    stagger: Option<Duration>,
     /// Begin each round when each of its pages has been reset (by a tracer, with writes or rwp) since it was touched;
     /// threads that share pages take turns
     #[arg(long)]
@@ -252,6 +254,18 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn touch_pages(args: &Touch, control: &Control) -> Result<()> {
+    let drawn = matches!(args.pattern, Pattern::Random | Pattern::Mixed);
+    cli::refuse(&[
+        (args.seed.is_some() && !drawn, "no page is drawn in this pattern: leave out --seed"),
+        (
+            args.together && args.threads == 1,
+            "one thread shares nothing: leave out --together, or add --threads N",
+        ),
+        (
+            args.stagger.is_some() && args.threads == 1,
+            "one thread waits for no other: leave out --stagger, or add --threads N",
+        ),
+    ])?;
     let options = touch::Options {
         on: args.on,
         pages: args.pages,
@@ -263,7 +277,7 @@ fn touch_pages(args: &Touch, control: &Control) -> Result<()> {
         warm: args.warm,
         delay: args.delay,
         pause: args.pause,
-        stagger: args.stagger,
+        stagger: args.stagger.unwrap_or_default(),
         after_resets: args.after_resets,
         busy: args.busy,
         seed: args.seed.unwrap_or_else(drawn_seed),
@@ -272,12 +286,15 @@ fn touch_pages(args: &Touch, control: &Control) -> Result<()> {
 }
 
 fn make_data(args: &Data, control: &Control) -> Result<()> {
+    let counts_up = args.pattern == data::Contents::Sequential;
+    cli::refuse(&[(args.seed.is_some() && counts_up, "numbers counting up have no seed: leave out --seed")])?;
     let bytes = args.size.checked_mul(MIB).filter(|bytes| i64::try_from(*bytes).is_ok());
+    let too_large = || Usage::error(format!("a file cannot have {} MB: choose less", args.size));
     let report = data::run(
         &data::Options {
             file: args.file.clone(),
             open: crate::output::open_data,
-            bytes: bytes.with_context(|| format!("a file cannot have {} MB: choose less", args.size))?,
+            bytes: bytes.ok_or_else(too_large)?,
             contents: args.pattern,
             seed: args.seed.unwrap_or_else(drawn_seed),
             drop: args.drop,
@@ -291,13 +308,21 @@ fn make_data(args: &Data, control: &Control) -> Result<()> {
 }
 
 fn read_mapped(args: &Mmap, control: &Control) -> Result<()> {
+    let drawn = matches!(args.pattern, Pattern::Random | Pattern::Mixed);
+    cli::refuse(&[
+        (args.seed.is_some() && !drawn, "no page is drawn in this pattern: leave out --seed"),
+        (
+            args.stride.is_some() && args.pattern != Pattern::Stride,
+            "--stride is about --pattern stride: add that, or leave it out",
+        ),
+    ])?;
     let report = mmap::run(
         &mmap::Options {
             file: args.file.clone(),
             pattern: args.pattern,
             count: args.count,
             threads: args.threads,
-            stride: args.stride,
+            stride: args.stride.unwrap_or(64),
             delay: args.delay,
             advice: args.advice,
             cold: args.cold,
@@ -312,12 +337,14 @@ fn read_mapped(args: &Mmap, control: &Control) -> Result<()> {
 }
 
 fn make_faults(args: &Faults, control: &Control) -> Result<()> {
+    let anon = args.kind != Kind::File;
+    cli::refuse(&[(args.file.is_some() && anon, "--file is about --kind file: add that, or leave it out")])?;
     let amount = args.storm.map_or_else(|| Amount::Count(args.count.unwrap_or(0)), Amount::Storm);
     let report = faults::run(
         &faults::Options {
             amount,
             kind: args.kind,
-            file: args.file.clone(),
+            file: args.file.clone().unwrap_or_else(|| "test_data.bin".into()),
             threads: args.threads,
             rate: args.rate,
         },
@@ -342,6 +369,10 @@ fn make_faults(args: &Faults, control: &Control) -> Result<()> {
 
 #[cfg(target_arch = "x86_64")]
 fn run_guest(args: &Guest, control: &Control) -> Result<()> {
+    cli::refuse(&[(
+        args.pause.is_some() && args.hlt == 0,
+        "--pause is at each HLT: add --hlt N, or leave it out",
+    )])?;
     let each = guest::Exits {
         io: args.io,
         cpuid: args.cpuid,
@@ -351,7 +382,10 @@ fn run_guest(args: &Guest, control: &Control) -> Result<()> {
         touch: args.touch,
         nested: args.nested,
     };
-    let report = guest::run(&guest::Options { each, vcpus: args.vcpus, pause: args.pause }, control)?;
+    let report = guest::run(
+        &guest::Options { each, vcpus: args.vcpus, pause: args.pause.unwrap_or_default() },
+        control,
+    )?;
     print(|out| match args.format {
         Format::Table => report.write_text(out),
         Format::Jsonl => report.write_jsonl(out),

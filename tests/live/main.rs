@@ -60,6 +60,7 @@ const EVERY: &[&str] = &["fentry", "kprobe", "tracepoint", "counters", "rootless
 const TIMING: &[&str] = &["fentry", "kprobe", "tracepoint"];
 /// Without privilege.
 const ROOTLESS: &[&str] = &["rootless"];
+const AUTO_AND_ROOTLESS: &[&str] = &["auto", "rootless"];
 const KVM: &[&str] = &["core", "format"];
 /// Not about a variant: run on whichever is chosen. That is fentry on 6.1 and 6.12, kprobe on 7.3, and tracepoint on kernels
 /// that refuse both.
@@ -157,6 +158,9 @@ const CASES: &[Case] = &[
     Case { name: "faults::refuse::a_full_disk", needs: ROOT, variants: AUTO, test: refuse::a_full_disk },
     Case { name: "faults::refuse::a_closed_pipe", needs: ROOT, variants: AUTO, test: refuse::a_closed_pipe },
     Case { name: "faults::refuse::a_stuck_reader", needs: ROOT, variants: AUTO, test: refuse::a_stuck_reader },
+    Case { name: "faults::refuse::few_descriptors", needs: ROOT, variants: AUTO, test: refuse::few_descriptors },
+    Case { name: "faults::refuse::a_zombie", needs: ROOT, variants: AUTO, test: refuse::a_zombie },
+    Case { name: "faults::refuse::a_process_without_its_first_thread", needs: ROOT, variants: AUTO_AND_ROOTLESS, test: refuse::a_process_without_its_first_thread },
     Case { name: "faults::refuse::through_what_others_have_put_there", needs: ROOT, variants: AUTO, test: refuse::through_what_others_have_put_there },
     Case { name: "faults::refuse::the_doctor_tells_the_truth", needs: ROOT, variants: AUTO, test: refuse::the_doctor_tells_the_truth },
     Case { name: "faults::taken_away::the_kernels_types", needs: ROOT, variants: AUTO, test: taken_away::the_kernels_types },

@@ -1,9 +1,9 @@
 //! What cannot be done is said in one line, with the right status.
 
 use std::fs::{self, File, Permissions};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use nix::sys::stat::Mode;
@@ -20,8 +20,85 @@ pub fn one_line(output: &Output, status: i32, holds: &str) {
 
 pub fn without_privileges(_: &'static str) {
     one_line(&as_nobody(&mut faults("auto", &["-d", "1s"])), 3, "run as root");
-    let output = as_nobody(trapline().args(["doctor"]));
-    assert_eq!(output.status.code(), Some(3));
+    for arguments in ["doctor", "doctor --programs"] {
+        let output = as_nobody(trapline().args(arguments.split(' ')));
+        assert_eq!(output.status.code(), Some(3), "{arguments}");
+    }
+    for arguments in [
+        "faults --by cause -- true",
+        "faults --by cgroup -- true",
+        "kvm count -d 1",
+        "sgx -d 1",
+        "access -- true",
+        "access --exec true -d 1",
+        "targets list",
+        "targets add true",
+        "doctor --repair",
+        "workload guest --io 1",
+    ] {
+        one_line(&as_nobody(trapline().args(arguments.split(' '))), 3, "");
+    }
+}
+
+/// A variant that lacks descriptors is not replaced by a poorer one; and the command keeps the limit that it was given.
+pub fn few_descriptors(_: &'static str) {
+    let limited = |limit: &str, inside: &str| {
+        let line = format!("ulimit {limit} 20; exec \"$@\"");
+        let own = env!("CARGO_BIN_EXE_trapline");
+        let words = ["-c", &line, "sh", own, "faults", "--format", "jsonl", "--", "sh", "-c", inside];
+        Command::new("sh").args(words).stdin(Stdio::null()).output().unwrap()
+    };
+    one_line(&limited("-n", "exit 9"), 1, "at most 20 descriptors may be open here");
+    let output = limited("-Sn", "test $(ulimit -Sn) -eq 20");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_ne!(lines(&output.stdout)[0]["variant"], "rootless");
+}
+
+/// One that has ended, and that nobody has waited for.
+pub fn a_zombie(_: &'static str) {
+    let mut child = Command::new("true").spawn().unwrap();
+    let pid = child.id().to_string();
+    let stat = format!("/proc/{pid}/stat");
+    while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
+        std::thread::yield_now();
+    }
+    for variant in ["auto", "rootless"] {
+        one_line(&faults(variant, &["-p", &pid]).output().unwrap(), 1, "a zombie");
+    }
+    child.wait().unwrap();
+}
+
+/// A process whose first thread has ended goes on.
+pub fn a_process_without_its_first_thread(variant: &'static str) {
+    let program = r#"
+import ctypes, threading, mmap, sys
+def work():
+    sys.stdin.read()
+    memory = mmap.mmap(-1, 4096 * 500)
+    for page in range(500): memory[page * 4096] = 1
+threading.Thread(target=work).start()
+ctypes.CDLL(None).pthread_exit(None)
+"#;
+    if Command::new("python3").arg("-V").output().is_err() {
+        println!("not tried: there is no python3");
+        return;
+    }
+    let mut child = Command::new("python3").args(["-c", program]).stdin(Stdio::piped()).spawn().unwrap();
+    let pid = child.id().to_string();
+    while !fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ") {
+        std::thread::yield_now();
+    }
+    let mut trapline = faults(variant, &["-p", &pid]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(trapline.stdout.take().unwrap());
+    let mut text = String::new();
+    out.read_line(&mut text).unwrap();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    out.read_to_string(&mut text).unwrap();
+    assert_eq!(trapline.wait().unwrap().code(), Some(0));
+    let totals = lines(text.as_bytes()).into_iter().filter(|line| line["type"] == "total");
+    let minor: u64 = totals.map(|line| line["minor"].as_u64().unwrap()).sum();
+    assert!((500..2000).contains(&minor), "{text}");
 }
 
 pub fn a_full_disk(_: &'static str) {

@@ -121,7 +121,9 @@ impl Faults {
             causes: None,
         };
         if options.by == By::Cause {
-            recipe.causes = Some(walk::find().context("what faults are for cannot be told here")?);
+            recipe.causes = Some(walk::find().map_err(|error| {
+                OpenError::Unavailable(error.context("what faults are for cannot be told here"))
+            })?);
         } else if options.events == Events::Faults {
             // Without a way through page tables there is little to tell; each event says so.
             recipe.causes = Some(walk::find().unwrap_or_else(|_| FaultsWalk::zeroed()));

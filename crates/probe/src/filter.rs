@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::abi::{BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, COMM_LEN, TrapFilter};
 use crate::cgroup::hierarchy;
+use crate::{system, task};
 
 /// How many processes can be named, TRAP_MAX_PIDS in `bpf/trap.h`.
 const MAX_PIDS: usize = 4096;
@@ -35,6 +36,27 @@ pub enum FilterError {
     /// No such process.
     #[error("there is no process {0}: it has ended, or the number is wrong")]
     NoProcess(u32),
+    /// A thread's number where a process's belongs.
+    #[error("{tid} is a thread of process {pid}: use -t {tid} for the thread, or -p {pid} for the process")]
+    OnlyThread {
+        /// The number.
+        tid: u32,
+        /// Whose thread it is.
+        pid: u32,
+    },
+    /// It has ended.
+    #[error(
+        "process {0} has ended, and only its parent's wait for it is missing (a zombie): nothing runs in it"
+    )]
+    Zombie(u32),
+    /// No process has both.
+    #[error("thread {tid} belongs to process {pid}, which is not among those of -p: leave out -p")]
+    Elsewhere {
+        /// The thread.
+        tid: u32,
+        /// Whose it is.
+        pid: u32,
+    },
     /// No such thread.
     #[error("there is no thread {0}: it has ended, or the number is wrong")]
     NoThread(u32),
@@ -65,19 +87,23 @@ impl Filter {
             return Err(FilterError::TooMany(self.pids.len()));
         }
         for &pid in &self.pids {
-            // A thread's id has a directory too, but not in the list of processes.
-            let leads = fs::read_to_string(format!("/proc/{pid}/status"))
-                .is_ok_and(|status| status.lines().any(|line| line == format!("Tgid:\t{pid}")));
-            if !leads {
-                return Err(FilterError::NoProcess(pid));
+            match system::process_of(pid) {
+                None => return Err(FilterError::NoProcess(pid)),
+                // A thread's id has a directory too, but not in the list of processes.
+                Some(process) if process != pid => {
+                    return Err(FilterError::OnlyThread { tid: pid, pid: process });
+                }
+                Some(_) if task::is_zombie(pid) => return Err(FilterError::Zombie(pid)),
+                Some(_) => {}
             }
         }
         if !self.pids.is_empty() {
             abi.by |= BY_PID;
         }
         if let Some(tid) = self.tid {
-            if !Path::new(&format!("/proc/{tid}/status")).exists() {
-                return Err(FilterError::NoThread(tid));
+            let pid = system::process_of(tid).ok_or(FilterError::NoThread(tid))?;
+            if !self.pids.is_empty() && !self.pids.contains(&pid) {
+                return Err(FilterError::Elsewhere { tid, pid });
             }
             abi.by |= BY_TID;
             abi.tid = tid;
@@ -137,6 +163,38 @@ mod tests {
         assert!(long.resolve().unwrap_err().to_string().ends_with("try `a-name-of-twent`"));
         let outside = Filter { cgroup: Some("/etc/passwd".into()), ..Filter::default() };
         assert!(outside.resolve().is_err());
+    }
+
+    #[test]
+    fn a_thread_is_not_a_process() {
+        let pid = std::process::id();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(nix::unistd::gettid().as_raw() as u32).unwrap();
+            let _ = ended.recv();
+        });
+        let tid = told.recv().unwrap();
+        let error = |filter: Filter| filter.resolve().unwrap_err().to_string();
+        let thread_as_process = error(Filter { pids: vec![tid], ..Filter::default() });
+        assert!(thread_as_process.starts_with(&format!("{tid} is a thread of process {pid}: use -t {tid}")));
+        let elsewhere = error(Filter { pids: vec![1], tid: Some(tid), ..Filter::default() });
+        assert!(elsewhere.contains(&format!("belongs to process {pid}")), "{elsewhere}");
+        drop(end);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn what_has_ended_is_no_process_to_watch() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        let ended = system::pidfd(pid).unwrap();
+        let mut polled =
+            [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&ended), nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut polled, nix::poll::PollTimeout::NONE).unwrap();
+        let error = Filter { pids: vec![pid], ..Filter::default() }.resolve().unwrap_err().to_string();
+        assert!(error.contains("a zombie"), "{error}");
+        child.wait().unwrap();
     }
 
     #[test]

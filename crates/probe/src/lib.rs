@@ -28,7 +28,7 @@ mod variant;
 pub use filter::{Filter, FilterError};
 pub use launch::{Launch, LaunchError};
 pub use symbols::symbolize_if_asked;
-pub use variant::{OpenError, Refused};
+pub use variant::{OpenError, Refused, refused};
 
 /// Keeps libbpf from writing to standard error; with `verbose`, shows all it has to say (the verifier's log too).
 pub fn set_libbpf_output(verbose: bool) {

@@ -110,6 +110,15 @@ impl Task {
     }
 }
 
+/// Whether all of a process has ended, and only its parent has not waited for it. One whose first thread alone has ended
+/// goes on.
+pub(crate) fn is_zombie(pid: u32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = String::from_utf8_lossy(&stat);
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+    matches!(state, Some("Z" | "X")) && threads(pid).len() <= 1
+}
+
 /// The threads that a process has.
 pub(crate) fn threads(pid: u32) -> Vec<u32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();

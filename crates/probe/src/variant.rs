@@ -61,6 +61,16 @@ pub enum OpenError {
     /// A filter that cannot be used.
     #[error(transparent)]
     Filter(#[from] FilterError),
+    /// A variant that would work, and a poorer one is not taken instead: descriptors or memory are used up.
+    #[error("cannot attach {variant}: {error} ({remedy})")]
+    Short {
+        /// The variant.
+        variant: &'static str,
+        /// The kernel's error.
+        error: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// What the tool watches is not on this machine.
     #[error("{0:#}")]
     Unavailable(anyhow::Error),
@@ -187,8 +197,25 @@ pub(crate) trait Recipe {
     }
 }
 
+/// Errors that say nothing of a variant, but of what is left of something on the machine.
+const SHORT: [&str; 3] = ["EMFILE", "ENFILE", "ENOMEM"];
+
+/// What the kernel refused (EPERM, EACCES) as an error of that kind, for whoever turns errors into statuses.
+#[must_use]
+pub fn refused(error: anyhow::Error) -> anyhow::Error {
+    let is_refusal = matches!(errno(&error), Some(Errno::EPERM | Errno::EACCES));
+    if !is_refusal || !matches!(error.downcast_ref(), None | Some(OpenError::Other(_))) {
+        return error;
+    }
+    let text = format!("{error:#}");
+    let remedy = if text.contains("as root") { "" } else { "; run as root" };
+    OpenError::Unavailable(anyhow!("{text}{remedy}")).into()
+}
+
 /// Tries the variants in order, or only the one that is asked for. Gives the first that works.
 pub(crate) fn open(recipe: &impl Recipe, only: Option<&str>) -> Result<Attached, OpenError> {
+    // The limit of a command that is started is its own: it is there already.
+    system::raise_descriptors();
     let known = in_order(recipe);
     if let Some(name) = only
         && !known.iter().any(|v| v.name == name)
@@ -200,6 +227,19 @@ pub(crate) fn open(recipe: &impl Recipe, only: Option<&str>) -> Result<Attached,
     for variant in known.iter().filter(|v| only.is_none_or(|name| name == v.name)) {
         match try_variant(recipe, variant) {
             Ok(attached) => return Ok(attached),
+            Err(Refusal { errno: Some(errno), error, .. }) if SHORT.contains(&errno.as_str()) => {
+                let remedy = match errno.as_str() {
+                    "ENOMEM" => {
+                        "too little memory: free some, or raise the limits of locked memory and of the cgroup"
+                            .into()
+                    }
+                    _ => format!(
+                        "at most {} descriptors may be open here: raise the limit, `ulimit -Hn`",
+                        system::descriptors()
+                    ),
+                };
+                return Err(OpenError::Short { variant: variant.name, error, remedy });
+            }
             Err(refusal) => refused.push(Refused { variant: variant.name, refusal }),
         }
     }

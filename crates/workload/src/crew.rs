@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::unistd::gettid;
 
-use crate::Control;
 use crate::progress;
 use crate::usage::Faults;
+use crate::{Control, Unfit};
 
 /// The most threads that a crew may have.
 pub const MAX_THREADS: usize = 1024;
@@ -140,7 +140,7 @@ pub(crate) struct Job<'a> {
 pub(crate) fn check_threads(threads: usize) -> Result<()> {
     ensure!(
         (1..=MAX_THREADS).contains(&threads),
-        "cannot work with {threads} threads: choose 1 to {MAX_THREADS}"
+        Unfit::new(format!("cannot work with {threads} threads: choose 1 to {MAX_THREADS}"))
     );
     Ok(())
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::statvfs::statvfs;
 
 use crate::report::{shown, size};
-use crate::{Control, cache, progress};
+use crate::{Control, Unfit, cache, progress};
 
 /// Bytes written at a time.
 const CHUNK: u64 = 64 * 1024;
@@ -108,7 +108,10 @@ pub struct DataReport {
 /// interrupted. A file that was begun is then removed.
 pub fn run(options: &Options, control: &Control) -> Result<DataReport> {
     let name = shown(&options.file);
-    ensure!(options.bytes > 0, "cannot make {name} with 0 bytes: choose a size of at least 1");
+    ensure!(
+        options.bytes > 0,
+        Unfit::new(format!("cannot make {name} with 0 bytes: choose a size of at least 1"))
+    );
     cache::check_target(&options.file)?;
     if options.contents != Contents::Sequential {
         check_space(&options.file, bytes_to_write(options))?;

@@ -16,7 +16,7 @@ use crate::crew::{self, CrewReport, Job, Slot};
 use crate::map::{Advice, Mapping};
 use crate::report::shown;
 use crate::usage::Faults;
-use crate::{Control, cache};
+use crate::{Control, Unfit, cache};
 
 /// Pages that a worker maps at once; with more faults to make it gives them back and starts over, so that
 /// any number of faults needs at most 64 MiB of 4 KiB pages per thread.
@@ -130,23 +130,29 @@ impl FaultsReport {
 /// thread cannot be started.
 pub fn run(options: &Options, control: &Control) -> Result<FaultsReport> {
     crew::check_threads(options.threads)?;
-    ensure!(options.rate != Some(0), "a rate of 0 faults per second never ends: choose at least 1");
+    ensure!(
+        options.rate != Some(0),
+        Unfit::new("a rate of 0 faults per second never ends: choose at least 1")
+    );
     let begun = Instant::now();
     let (crew, interrupted) = match options.amount {
-        Amount::Count(0) => bail!("nothing to do: the number of faults is 0; choose at least 1"),
+        Amount::Count(0) => bail!(Unfit::new("nothing to do: the number of faults is 0; choose at least 1")),
         Amount::Count(count) => {
             let crew = counted(count, options, control)?;
             let interrupted = crew.done() < count;
             (crew, interrupted)
         }
         Amount::Storm(_) if options.kind == Kind::File => {
-            bail!("a storm is of anonymous memory: leave out --kind file")
+            bail!(Unfit::new("a storm is of anonymous memory: leave out --kind file"))
         }
         Amount::Storm(_) if options.rate.is_some() => {
-            bail!("a storm is as fast as possible: leave out --rate")
+            bail!(Unfit::new("a storm is as fast as possible: leave out --rate"))
         }
         Amount::Storm(span) => {
-            ensure!(!span.is_zero(), "a storm of no duration makes no faults: choose at least 1ms");
+            ensure!(
+                !span.is_zero(),
+                Unfit::new("a storm of no duration makes no faults: choose at least 1ms")
+            );
             let elapsed = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             let job = Job {
                 threads: options.threads,
@@ -164,7 +170,10 @@ pub fn run(options: &Options, control: &Control) -> Result<FaultsReport> {
 
 fn counted(count: u64, options: &Options, control: &Control) -> Result<CrewReport> {
     let threads = options.threads as u64;
-    ensure!(count >= threads, "{count} faults cannot be shared by {threads} threads: choose fewer threads");
+    ensure!(
+        count >= threads,
+        Unfit::new(format!("{count} faults cannot be shared by {threads} threads: choose fewer threads"))
+    );
     let file = match options.kind {
         Kind::File => Some(cold_file(count, options)?),
         Kind::Anon => None,

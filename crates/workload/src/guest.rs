@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 
-use crate::Control;
 use crate::report::Line;
+use crate::{Control, Unavailable, Unfit};
 use code::{END_PORT, MMIO, PORT};
 use machine::Machine;
 
@@ -131,8 +131,10 @@ impl GuestReport {
 /// # Errors
 /// When there is no KVM, KVM refuses what the guest needs, the guest does something else than it should, or it was stopped.
 pub fn run(options: &Options, control: &Control) -> Result<GuestReport> {
-    ensure!((1..=256).contains(&options.vcpus), "a guest has 1 to 256 vCPUs");
-    let kvm = Kvm::new().context("cannot open /dev/kvm: is a kvm module loaded, and may you use it?")?;
+    ensure!((1..=256).contains(&options.vcpus), Unfit::new("a guest has 1 to 256 vCPUs"));
+    let kvm = Kvm::new().map_err(|error| {
+        Unavailable(format!("cannot open /dev/kvm: is a kvm module loaded, and may you use it?: {error}"))
+    })?;
     let machine = Machine::new(&kvm, options.vcpus, &options.each)?;
     let vcpus = (0..options.vcpus).map(|number| machine.vcpu(number)).collect::<Result<Vec<_>>>()?;
     let seen = Seen::default();

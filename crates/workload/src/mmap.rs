@@ -12,7 +12,7 @@ use crate::map::{Advice, Mapping};
 use crate::pattern::{Pattern, Walk};
 use crate::report::shown;
 use crate::usage::Faults;
-use crate::{Control, cache};
+use crate::{Control, Unfit, cache};
 
 /// What to read, and how.
 #[derive(Debug, Clone)]
@@ -68,8 +68,8 @@ pub struct MmapReport {
 /// # Errors
 /// When an option is out of its range, the file cannot be mapped, or a thread cannot be started.
 pub fn run(options: &Options, control: &Control) -> Result<MmapReport> {
-    ensure!(options.count > 0, "nothing to do: the count of accesses is 0; choose at least 1");
-    ensure!(options.stride > 0, "a stride of 0 pages stays where it is: choose at least 1");
+    ensure!(options.count > 0, Unfit::new("nothing to do: the count of accesses is 0; choose at least 1"));
+    ensure!(options.stride > 0, Unfit::new("a stride of 0 pages stays where it is: choose at least 1"));
     crew::check_threads(options.threads)?;
     let (file, bytes) = cache::open(&options.file)?;
     if options.cold {

@@ -23,10 +23,10 @@ use serde_json::json;
 use self::code::{FUNCTIONS, Function};
 use self::place::Place;
 use self::reset::Resets;
-use crate::Control;
 use crate::crew::check_threads;
 use crate::map::page_size;
 use crate::pattern::{Pattern, Walk};
+use crate::{Control, Unfit};
 
 /// Touches that are told at most: their notes are held in memory.
 const MOST: usize = 20_000_000;
@@ -175,11 +175,14 @@ struct Told {
 /// When an option is out of its range, memory is refused, or `out` takes no more.
 pub fn run(options: &Options, out: &mut (impl Write + Send), control: &Control) -> Result<()> {
     check_threads(options.threads)?;
-    ensure!(options.pages > 0 && options.rounds > 0, "nothing to do: choose at least 1 page and 1 round");
+    ensure!(
+        options.pages > 0 && options.rounds > 0,
+        Unfit::new("nothing to do: choose at least 1 page and 1 round")
+    );
     let touches = options.pages.checked_mul(options.rounds).and_then(|n| n.checked_mul(options.threads));
     ensure!(
         touches.is_some_and(|n| n <= MOST) && u32::try_from(options.pages).is_ok(),
-        "too many touches to tell of: choose at most {MOST}"
+        Unfit::new(format!("too many touches to tell of: choose at most {MOST}"))
     );
     let common = match options.together {
         true => {
@@ -190,7 +193,7 @@ pub fn run(options: &Options, out: &mut (impl Write + Send), control: &Control) 
     };
     ensure!(
         !(options.together && options.on == On::Stack),
-        "threads do not share a stack: leave out --together"
+        Unfit::new("threads do not share a stack: leave out --together")
     );
     let ready = Barrier::new(options.threads + 1);
     let regions: Vec<OnceLock<(i32, usize)>> = (0..options.threads).map(|_| OnceLock::new()).collect();

@@ -43,10 +43,9 @@ pub(super) struct Summarize {
     #[arg(long, value_name = "TIME", value_parser = window)]
     window: Option<Duration>,
 
-    /// Rows of tables that have one for each process, mapping or page
-    #[arg(long, value_name = "N", default_value = "20", requires = "summary",
-          value_parser = clap::value_parser!(u32).range(1..))]
-    top: u32,
+    /// Rows of tables that have one for each process, mapping or page [default: 20]
+    #[arg(long, value_name = "N", requires = "summary", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
 
     /// Show the tables of a summary at each such time too
     #[arg(short, long, value_name = "TIME", requires = "summary", value_parser = cli::interval)]
@@ -76,21 +75,37 @@ impl Summarize {
         Some(Options {
             views,
             window_ns: self.window().as_nanos() as u64,
-            top: self.top as usize,
+            top: self.top.unwrap_or(20) as usize,
             intervals: self.interval.is_some(),
             cumulative: self.cumulative,
             ..Options::default()
         })
     }
 
+    /// Whether tables are shown, and no accesses.
+    pub(super) fn is_summary(&self) -> bool {
+        self.summary.is_some()
+    }
+
     /// Ends with a message if options do not go together.
     pub(super) fn check(&self, damo: bool) {
+        let has = |views: &[View]| self.summary.iter().flatten().any(|view| views.contains(view));
         let (kind, why) = match (damo, self.summary.is_some(), self.window.is_some()) {
             (true, true, _) => {
                 (ErrorKind::ArgumentConflict, "--format damo is of accesses, not of a --summary of them")
             }
             (false, false, true) => {
                 (ErrorKind::MissingRequiredArgument, "--window is for --summary and --format damo")
+            }
+            (false, true, true) if !has(&[View::WorkingSet]) => (
+                ErrorKind::ArgumentConflict,
+                "--window is about the working set, which is not among the tables",
+            ),
+            (_, true, _)
+                if self.top.is_some()
+                    && !has(&[View::Mappings, View::Pages, View::ReadsWrites, View::Sharing]) =>
+            {
+                (ErrorKind::ArgumentConflict, "--top is about tables that are not among those of --summary")
             }
             _ => return,
         };

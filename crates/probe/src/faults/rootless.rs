@@ -11,7 +11,7 @@ mod place;
 mod stacked;
 mod trial;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
@@ -27,6 +27,7 @@ use self::groups::Groups;
 use self::stacked::Stacked;
 pub(crate) use self::trial::refusal as tried;
 use super::{Events, Faults, Options, Stacks, whose};
+use crate::filter::FilterError;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
 use crate::perf::{Record, Recording, Sampler, What, is_refusal};
@@ -173,11 +174,13 @@ impl Rootless {
     /// Follows all threads of a process. A `new` one has done nothing yet, and its children are followed, too.
     fn watch(&mut self, pid: u32, new: bool) -> Result<(), OpenError> {
         self.census.adopt(pid, new).with_context(|| format!("process {pid} has ended"))?;
+        let mut gone = HashSet::new();
         loop {
             let tids = task::threads(pid);
             // Those that were made by one that is followed already are followed, and have a record.
             self.take();
-            let strangers: Vec<u32> = tids.into_iter().filter(|&tid| !self.census.knows(pid, tid)).collect();
+            let is_new = |tid: &u32| !self.census.knows(pid, *tid) && !gone.contains(tid);
+            let strangers: Vec<u32> = tids.into_iter().filter(is_new).collect();
             if strangers.is_empty() {
                 return Ok(());
             }
@@ -185,7 +188,12 @@ impl Rootless {
                 match self.sampler.follow(tid as i32, new) {
                     Ok(()) => self.census.adopt_thread(pid, tid, new, system::monotonic_ns()),
                     // It has ended meanwhile; the process may have others.
-                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) && tid != pid => {}
+                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
+                        if task::is_zombie(pid) || task::threads(pid).is_empty() {
+                            return Err(FilterError::Zombie(pid).into());
+                        }
+                        gone.insert(tid);
+                    }
                     Err(error) => return Err(explain(error.into(), Some(pid))),
                 }
             }

@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
     Attr, Buffer, EXCLUDE_CALLCHAIN_KERNEL, EXCLUDE_KERNEL, INHERIT, INHERIT_THREAD, LIVES, MMAP_DATA,
     Record, SAMPLE_CALLCHAIN, SAMPLE_OF_FAULT, Software, WATERMARK, online, open,
 };
+use crate::system;
 
 /// include/uapi/linux/perf_event.h
 const IOC_DISABLE: libc::c_ulong = 0x2401;
@@ -60,9 +60,7 @@ impl Sampler {
     /// When the kernel allows no event at all, or memory for none.
     pub(crate) fn new(bytes: usize, minor: Recording, major: Recording) -> Result<Self> {
         // A thread takes two descriptors for each processor.
-        if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-            let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-        }
+        system::raise_descriptors();
         let processors = online()?;
         let mut each = (bytes / processors.len().max(1)).next_power_of_two().max(LEAST);
         let rings = loop {

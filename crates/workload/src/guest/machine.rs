@@ -99,7 +99,10 @@ impl Machine {
         let nested = each.nested > 0;
         let fresh = address_of(vcpus).next_multiple_of(LARGE_SIZE);
         let len = (fresh + vcpus * each.touch as usize * PAGE).next_multiple_of(LARGE_SIZE);
-        ensure!(len as u64 <= MMIO, "a guest has too little memory to touch so many pages");
+        ensure!(
+            len as u64 <= MMIO,
+            crate::Unfit::new("a guest has too little memory to touch so many pages")
+        );
         let mut memory = Memory::new(len)?;
         for page in 0..len / LARGE_SIZE {
             memory.put_u32(DIRECTORY + page * 4, (page * LARGE_SIZE) as u32 | LARGE);
