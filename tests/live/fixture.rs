@@ -43,6 +43,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "sgx" => crate::sgx_driver::enclave(&words[at + 2..]),
         "touch" => touch(&map(number(2) * PAGE, 0)),
         "births" => crate::threads::births(),
+        "births-of-threads" => crate::threads::births_of_threads(),
         "io-uring" => crate::threads::io_uring(),
         "remote" => crate::threads::remote(),
         "turmoil" => crate::turmoil::turmoil(number(2)),

@@ -140,7 +140,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::frame::it_is_small_and_quick", needs: ROOT, variants: AUTO, test: frame::it_is_small_and_quick },
     Case { name: "faults::threads::workers_of_io_uring", needs: ROOT, variants: EVERY, test: threads::workers_of_io_uring },
     Case { name: "faults::threads::the_memory_of_others", needs: ROOT, variants: ALL, test: threads::the_memory_of_others },
-    Case { name: "faults::threads::one_beginning", needs: ROOT, variants: ALL, test: threads::one_beginning },
+    Case { name: "faults::threads::one_beginning", needs: ROOT, variants: EVERY, test: threads::one_beginning },
     Case { name: "faults::threads::two_at_once", needs: ROOT, variants: TIMING, test: threads::two_at_once },
     Case { name: "faults::rootless::a_command_equals_wait4", needs: ROOT, variants: ROOTLESS, test: rootless::a_command_equals_wait4 },
     Case { name: "faults::rootless::threads_are_exact", needs: ROOT, variants: ROOTLESS, test: rootless::threads_are_exact },

@@ -8,6 +8,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -203,7 +205,7 @@ fn now_ns() -> u64 {
 /// each had done by when.
 pub fn births() {
     nix::sys::prctl::set_name(c"births").unwrap();
-    let (end, ended) = (std::sync::atomic::AtomicBool::new(false), std::sync::atomic::Ordering::Relaxed);
+    let (end, ended) = (AtomicBool::new(false), Ordering::Relaxed);
     let mut alive: Vec<(i32, Memory)> = Vec::new();
     let mut done: Vec<(i32, Vec<u64>)> = Vec::new();
     let mut reap = |alive: &mut Vec<(i32, Memory)>| {
@@ -217,10 +219,12 @@ pub fn births() {
         let (_, said) = alive.swap_remove(at);
         // SAFETY: the child has written all of it, and has ended.
         let said = unsafe { std::slice::from_raw_parts(said.0.cast::<u64>(), STEPS * 3) };
+        if done.is_empty() {
+            println!("some have ended");
+        }
         let last = (usage.ru_majflt + usage.ru_minflt) as u64;
         done.push((pid, [said, &[last]].concat()));
     };
-    println!("ready");
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let _ = std::io::stdin().read(&mut [0]);
@@ -266,6 +270,49 @@ pub fn births() {
     }
 }
 
+/// The same by threads of one process.
+pub fn births_of_threads() {
+    static SAID: [[AtomicU64; STEPS * 3]; ALIVE] =
+        [const { [const { AtomicU64::new(0) }; STEPS * 3] }; ALIVE];
+    fn live(number: usize) {
+        let memory = map(STEPS * PAGE, 0);
+        for (step, place) in SAID[number].chunks_exact(3).enumerate() {
+            let before = now_ns();
+            let (major, minor) = fixture::thread_faults();
+            let after = now_ns();
+            for (place, said) in place.iter().zip([before, (major + minor) as u64, after]) {
+                place.store(said, Ordering::Relaxed);
+            }
+            // SAFETY: within the mapping, which is writable.
+            unsafe { memory.0.add(step * PAGE).write_volatile(1) };
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+    let end = Arc::new(AtomicBool::new(false));
+    let ending = Arc::clone(&end);
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read(&mut [0]);
+        ending.store(true, Ordering::Relaxed);
+    });
+    let mut further = FURTHER / ALIVE;
+    let mut done = Vec::new();
+    while further > 0 {
+        further -= usize::from(end.load(Ordering::Relaxed));
+        let ended = fixture::in_threads(ALIVE, live);
+        if done.is_empty() {
+            println!("some have ended");
+        }
+        for (number, (tid, major, minor)) in ended.into_iter().enumerate() {
+            let mut said: Vec<u64> = SAID[number].iter().map(|place| place.load(Ordering::Relaxed)).collect();
+            said.push((major + minor) as u64);
+            done.push((tid, said));
+        }
+    }
+    for (tid, said) in done {
+        println!(r#"{{"tid":{tid},"said":{said:?}}}"#);
+    }
+}
+
 /// What a child of `births` did after a moment: at least and at most. The two differ by what it did at that moment.
 fn done_after(life: &Value, moment: u64) -> (u64, u64) {
     let said: Vec<u64> = life["said"].as_array().unwrap().iter().map(u).collect();
@@ -275,12 +322,15 @@ fn done_after(life: &Value, moment: u64) -> (u64, u64) {
     (all - most_before.unwrap_or(all), all - least_before.unwrap_or(0))
 }
 
-/// Runs trapline while children are born all the time; gives what they say, too.
-fn beside_births(variant: &str, options: &[&str]) -> (Said, Vec<Value>) {
-    let mut storm = spawn(&fixture("births"));
+/// Runs trapline while children or threads are born all the time; gives what they say, too. `-p` is the storm.
+fn beside_births(storm: &str, variant: &str, options: &[&str]) -> (Said, Vec<Value>) {
+    let mut storm = spawn(&fixture(storm));
+    let pid = storm.id().to_string();
+    let options: Vec<&str> =
+        options.iter().flat_map(|&o| [o].into_iter().chain((o == "-p").then_some(&*pid))).collect();
     let mut out = BufReader::new(storm.stdout.take().unwrap());
     out.read_line(&mut String::new()).unwrap();
-    let trapline = Beside::start(faults(variant, options));
+    let trapline = Beside::start(faults(variant, &options));
     drop(storm.stdin.take());
     let mut text = Vec::new();
     out.read_to_end(&mut text).unwrap();
@@ -293,15 +343,37 @@ fn beside_births(variant: &str, options: &[&str]) -> (Said, Vec<Value>) {
 /// Nothing that was done before the moment that the header names is in a figure, and everything after it is: of those
 /// that were there, of those that were born while trapline attached, and of those that were born later.
 pub fn one_beginning(variant: &'static str) {
-    let (said, lives) = beside_births(variant, &[]);
+    // Now and then nobody is alive at that moment.
+    let some_are_alive = |run: &dyn Fn() -> usize| assert!((0..20).any(|_| run() > 0), "nobody was alive");
+    some_are_alive(&|| begins_for_all("births-of-threads", "tid", variant, &["-p"]));
+    if variant == "rootless" {
+        return;
+    }
+    some_are_alive(&|| begins_for_all("births", "pid", variant, &[]));
+    if variant == "counters" {
+        return;
+    }
+    // Where rows are of files, what nobody saw would be in none of them.
+    let (said, lives) = beside_births("births", variant, &["--comm", "births", "--by", "file"]);
+    let began = u(&said.header["start_ns"]);
+    let least = lives.iter().map(|life| done_after(life, began).0).sum::<u64>();
+    let named = said.totals.iter().filter(|t| t["file"] != "(not attributed)").map(faults_of).sum::<u64>();
+    let nameless = said.totals.iter().map(faults_of).sum::<u64>() - named;
+    assert!(nameless <= ALIVE as u64 + 1, "{nameless} in {:?}", said.totals);
+    assert!(named + nameless >= least, "{named} of {least}");
+}
+
+/// Gives how many were alive at the beginning.
+fn begins_for_all(storm: &str, id: &str, variant: &str, options: &[&str]) -> usize {
+    let (said, lives) = beside_births(storm, variant, options);
     let began = u(&said.header["start_ns"]);
     let (mut before, mut across, mut after) = (0, 0, 0);
     for life in &lives {
         let (least, most) = done_after(life, began);
-        let (major, minor) = sum(&said.totals, |t| t["pid"] == life["pid"]);
+        let (major, minor) = sum(&said.totals, |t| t[id] == life[id]);
         let counted = major + minor;
         assert!((least..=most).contains(&counted), "{counted} of {life} since {began}: {least} to {most}");
-        if said.totals.iter().any(|t| t["pid"] == life["pid"] && u(&t["start_ns"]) >= began) {
+        if said.totals.iter().any(|t| t[id] == life[id] && u(&t["start_ns"]) >= began) {
             let all = life["said"].as_array().unwrap().last().map(u);
             assert_eq!(Some(counted), all, "{life} since {began}");
             after += 1;
@@ -309,19 +381,8 @@ pub fn one_beginning(variant: &'static str) {
             *if most < STEPS as u64 / 8 { &mut before } else { &mut across } += 1;
         }
     }
-    assert!(before > 0 && across > 0 && after > 0, "{before} before, {across} then, {after} after");
-    if variant == "counters" {
-        return;
-    }
-    // Where rows are of files, what nobody saw would be in none of them.
-    let (said, lives) = beside_births(variant, &["--comm", "births", "--by", "file"]);
-    let began = u(&said.header["start_ns"]);
-    let (least, most) =
-        lives.iter().map(|life| done_after(life, began)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-    let named = said.totals.iter().filter(|t| t["file"] != "(not attributed)").map(faults_of).sum::<u64>();
-    let nameless = said.totals.iter().map(faults_of).sum::<u64>() - named;
-    assert!(nameless <= ALIVE as u64 + 1, "{nameless} in {:?}", said.totals);
-    assert!(named + nameless >= least, "{named} of {least} to {most}");
+    assert!(before > 0 && after > 0, "{before} before, {across} then, {after} after");
+    across
 }
 
 /// What is counted while two watch the same threads is timed by both, until the end.

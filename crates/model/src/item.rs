@@ -28,6 +28,15 @@ pub struct Header {
     pub settings: Vec<(Name, Value)>,
 }
 
+impl Header {
+    /// The same with another start: CLOCK_MONOTONIC, nanoseconds.
+    #[must_use]
+    pub fn begun(self, start_ns: u64) -> Self {
+        let later = start_ns.cast_signed() - self.start_ns.cast_signed();
+        Self { start_ns, start_unix_ns: self.start_unix_ns + later, ..self }
+    }
+}
+
 /// The rows of one interval, or the totals of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {

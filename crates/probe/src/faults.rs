@@ -260,10 +260,7 @@ impl Tool for Faults {
         let mut settings = vec![("minor_latency", minor_latency)];
         settings.push(("memory", self.settings.memory_bytes.into()));
         settings.extend(self.settings.stacks.map(|stacks| ("stacks", stacks.to_string().as_str().into())));
-        let mut header = system::header("faults", self.attached.variant, settings);
-        header.start_unix_ns -= header.start_ns.saturating_sub(self.began_ns) as i64;
-        header.start_ns = self.began_ns;
-        header
+        system::header("faults", self.attached.variant, settings).begun(self.began_ns)
     }
 
     fn events_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -52,6 +52,7 @@ struct Rootless {
     /// Records of all kinds for which there was no room.
     dropped: u64,
     verbose: bool,
+    began_ns: u64,
     /// Of which faults the stack is taken, if rows are of stacks.
     stacks: Option<Stacks>,
     memory_bytes: u64,
@@ -161,19 +162,24 @@ impl Rootless {
             events: vec![],
             dropped: 0,
             verbose,
+            began_ns: 0,
             stacks,
             memory_bytes: options.memory_bytes,
         };
-        match launch {
-            Some(launch) => tool.watch(launch.pid(), true)?,
-            None => options.filter.pids.iter().try_for_each(|&pid| tool.watch(pid, false))?,
+        if let Some(launch) = launch {
+            tool.watch(launch.pid(), true)?;
+            tool.began_ns = launch.born_ns();
+        } else {
+            options.filter.pids.iter().try_for_each(|&pid| tool.watch(pid, false))?;
+            tool.began_ns = system::monotonic_ns();
+            tool.census.begin(tool.began_ns);
         }
         Ok(tool)
     }
 
     /// Follows all threads of a process. A `new` one has done nothing yet, and its children are followed, too.
     fn watch(&mut self, pid: u32, new: bool) -> Result<(), OpenError> {
-        self.census.adopt(pid, new).with_context(|| format!("process {pid} has ended"))?;
+        self.census.adopt(pid).with_context(|| format!("process {pid} has ended"))?;
         let mut gone = HashSet::new();
         loop {
             let tids = task::threads(pid);
@@ -186,7 +192,7 @@ impl Rootless {
             }
             for tid in strangers {
                 match self.sampler.follow(tid as i32, new) {
-                    Ok(()) => self.census.adopt_thread(pid, tid, new, system::monotonic_ns()),
+                    Ok(()) => self.census.adopt_thread(pid, tid),
                     // It has ended meanwhile; the process may have others.
                     Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
                         if task::is_zombie(pid) || task::threads(pid).is_empty() {
@@ -241,7 +247,7 @@ impl Tool for Rootless {
         let mut settings = vec![("minor_latency", Value::Null), ("kernel_mode", seen.into())];
         settings.push(("memory", self.memory_bytes.into()));
         settings.extend(self.stacks.map(|stacks| ("stacks", stacks.to_string().as_str().into())));
-        system::header("faults", NAME, settings)
+        system::header("faults", NAME, settings).begun(self.began_ns)
     }
 
     fn events_fd(&self) -> Option<BorrowedFd<'_>> {

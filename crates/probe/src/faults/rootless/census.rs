@@ -50,6 +50,8 @@ pub(super) struct Census {
     /// Children are watched, too.
     tree: bool,
     families: HashMap<u32, Family>,
+    /// Faults before that are not counted, CLOCK_MONOTONIC.
+    began_ns: u64,
     /// Of processes that are gone: all their faults, and those of them that no thread had.
     gone: Counts,
     gone_rest: Counts,
@@ -67,6 +69,8 @@ impl Census {
             by,
             tree,
             families: HashMap::new(),
+            // A command is counted from its birth, others from when `begin` says.
+            began_ns: if tree { 0 } else { u64::MAX },
             gone: Counts::default(),
             gone_rest: Counts::default(),
             groups,
@@ -77,28 +81,37 @@ impl Census {
         }
     }
 
-    /// A process that is there: counted from now on, or if it is `new` from its birth.
-    pub(super) fn adopt(&mut self, pid: u32, new: bool) -> Option<()> {
+    /// A process that is there.
+    pub(super) fn adopt(&mut self, pid: u32) -> Option<()> {
         let task = Task::process(pid)?;
-        let (base, waited_base) = if new { Default::default() } else { (task.faults, task.waited) };
         let process = Process { pid, start_ns: task.start_ns() };
         let mut family = Family::new(process, task.comm.as_str().into());
-        (family.base, family.waited_base) = (base, waited_base);
         family.places.read(pid);
         self.families.insert(pid, family);
         Some(())
     }
 
     /// A thread that is there, of a process that is known.
-    pub(super) fn adopt_thread(&mut self, pid: u32, tid: u32, new: bool, now_ns: u64) {
+    pub(super) fn adopt_thread(&mut self, pid: u32, tid: u32) {
         let Some(family) = self.families.get_mut(&pid) else { return };
         let Some(task) = Task::thread(pid, tid) else { return };
         let start_ns = if tid == pid { family.process.start_ns } else { task.start_ns() };
-        let mut member = Member::new(Thread { pid, tid, start_ns }, task.comm.as_str().into());
-        if !new {
-            (member.base, member.since_ns) = (task.faults, now_ns);
-        }
+        let member = Member::new(Thread { pid, tid, start_ns }, task.comm.as_str().into());
         family.members.insert(tid, member);
+    }
+
+    /// Counting begins at this moment, for all that are followed by now. What they do before their counters are read here
+    /// has its records.
+    pub(super) fn begin(&mut self, now_ns: u64) {
+        self.began_ns = now_ns;
+        for (&pid, family) in &mut self.families {
+            if let Some(task) = Task::process(pid) {
+                (family.base, family.waited_base) = (task.faults, task.waited);
+            }
+            for (&tid, member) in &mut family.members {
+                member.base = Task::thread(pid, tid).map_or(member.base, |task| task.faults);
+            }
+        }
     }
 
     pub(super) fn knows(&self, pid: u32, tid: u32) -> bool {
@@ -117,6 +130,9 @@ impl Census {
         }
         if let What::Faulted { .. } = record.what {
             self.recorded += 1;
+            if record.time_ns < self.began_ns {
+                return None;
+            }
         }
         let family = self.families.get_mut(&pid)?;
         match record.what {
@@ -153,9 +169,6 @@ impl Census {
                     .members
                     .entry(tid)
                     .or_insert_with(|| Member::new(Thread { pid, tid, start_ns }, comm));
-                if record.time_ns < member.since_ns {
-                    return None;
-                }
                 let major = is_major(event);
                 member.seen += Counts::of(major);
                 if let (Groups::Stacks(stacks), Some(calls)) = (&mut self.groups, calls) {
@@ -190,7 +203,10 @@ impl Census {
         let (pid, tid) = (record.pid, record.tid);
         let Some(from) = self.families.get(&parent) else { return };
         let thread = Thread { pid, tid, start_ns: record.time_ns };
-        let member = Member::new(thread, Rc::clone(&from.comm));
+        let mut member = Member::new(thread, Rc::clone(&from.comm));
+        if record.time_ns < self.began_ns {
+            member.base = Task::thread(pid, tid).map_or(member.base, |task| task.faults);
+        }
         if parent != pid {
             if !self.tree {
                 return;
@@ -388,8 +404,8 @@ mod tests {
     #[test]
     fn a_late_record_is_not_told_twice() {
         let own = std::process::id();
-        let mut census = Census::new(By::File, Groups::Files(HashMap::new()), false, false);
-        census.adopt(own, true).unwrap();
+        let mut census = Census::new(By::File, Groups::Files(HashMap::new()), true, false);
+        census.adopt(own).unwrap();
         let mut ledger = Ledger::new(By::File, Timing::None);
         let mut told = |census: &mut Census, last: bool| -> u64 {
             census.report(&mut ledger, last, || {});

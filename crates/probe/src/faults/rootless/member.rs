@@ -15,7 +15,6 @@ pub(super) struct Member {
     pub(super) comm: Rc<str>,
     /// What it had before it was watched.
     pub(super) base: Counts,
-    pub(super) since_ns: u64,
     /// Recorded.
     pub(super) seen: Counts,
     /// What the kernel's counter had beyond those when it was last read.
@@ -75,7 +74,7 @@ pub(super) struct Missing {
 impl Member {
     pub(super) fn new(thread: Thread, comm: Rc<str>) -> Self {
         let none = Counts::default();
-        Self { thread, comm, base: none, since_ns: 0, seen: none, unseen: none, ended: false }
+        Self { thread, comm, base: none, seen: none, unseen: none, ended: false }
     }
 }
 
