@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use trapline_model::Schema;
-use trapline_probe::Filter;
 use trapline_probe::live::Frame;
+use trapline_probe::{Filter, RunAs};
 
 use crate::{cmd, sink};
 
@@ -173,6 +173,11 @@ pub(crate) struct Live {
     #[arg(long, value_name = "NAME")]
     pub(crate) variant: Option<String>,
 
+    /// Run the command as this user (a name or a number), with their groups; the environment stays as it is [default: as
+    /// trapline itself runs, under sudo as root]
+    #[arg(long, value_name = "USER", requires = "command", conflicts_with = "pid")]
+    run_as: Option<String>,
+
     /// Run this command, trace it and its children from their first instruction, exit with its status
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -243,6 +248,14 @@ impl Live {
     /// Whether only the first rows are wanted.
     pub(crate) fn has_top(&self) -> bool {
         self.top.is_some()
+    }
+
+    /// Whom the command runs as, if not as we do.
+    ///
+    /// # Errors
+    /// When there is no such user, or we may not become another.
+    pub(crate) fn run_as(&self) -> anyhow::Result<Option<RunAs>> {
+        self.run_as.as_deref().map(RunAs::find).transpose()
     }
 
     /// Whether an order of the rows was asked for.

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 /// Says in one line what went wrong, and gives the status for it.
-fn report(error: &anyhow::Error) -> u8 {
+pub(crate) fn report(error: &anyhow::Error) -> u8 {
     if is_broken_pipe(error) {
         // Whoever read us has had enough: that is no failure.
         return 0;

@@ -38,6 +38,9 @@ fn bad_input_is_refused() {
     refuses(&["faults", "-t", "0"], 2, "0 is not in 1..");
     refuses(&["faults", "--top", "0"], 2, "0 is not in 1..");
     refuses(&["faults", "-p", "1", "--", "ls"], 2, "cannot be used with");
+    refuses(&["faults", "--run-as", "root"], 2, "<COMMAND>");
+    refuses(&["faults", "-p", "1", "--run-as", "root"], 2, "cannot be used with");
+    refuses(&["access", "-p", "1", "--run-as", "root"], 2, "cannot be used with");
     refuses(&["faults", "--minor-latency", "1:0"], 2, "give exact, off, or 1:N");
     refuses(&["faults", "--ring-size", "3"], 2, "power of two");
     refuses(&["faults", "--sort", "size"], 2, "there is no such field");
@@ -230,6 +233,7 @@ fn help_names_what_there_is() {
         "--cumulative",
         "--sort",
         "--top",
+        "--run-as",
     ];
     for option in options.iter().chain(&["--format", "--output", "--variant", "--verbose", "--minor-latency"])
     {

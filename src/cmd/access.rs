@@ -9,14 +9,15 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
+use trapline_model::Sink;
 use trapline_model::access::TOTAL;
 use trapline_model::access::summary::{self, Summarized};
-use trapline_model::{Sink, Source};
-use trapline_probe::Launch;
+use trapline_probe::RunAs;
 use trapline_probe::access::{Access, ENGINES, Options, Prepared, Whose};
 use trapline_probe::live::{Frame, Live};
 use trapline_view::{AccessSummary, Damo, Ftrace};
 
+use crate::cmd::command::{launch, pour, see_to_the_end};
 use crate::cmd::faults::ring_mib;
 use crate::{cli, sink};
 
@@ -76,6 +77,11 @@ pub(crate) struct Args {
     /// Memory for events that wait to be shown, MiB (a power of two)
     #[arg(long, value_name = "MB", default_value = "16", value_parser = ring_mib)]
     ring_size: u32,
+
+    /// Run the command as this user (a name or a number), with their groups; the environment stays as it is [default: as
+    /// trapline itself runs, under sudo as root]
+    #[arg(long, value_name = "USER", requires = "command", conflicts_with_all = ["pid", "exec", "read"])]
+    run_as: Option<String>,
 
     /// Run this command, trace it and its children, exit with its status
     #[arg(last = true, value_name = "COMMAND", group = "whose")]
@@ -150,6 +156,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         }
         return Ok(0);
     }
+    let run_as = args.run_as.as_deref().map(RunAs::find).transpose()?;
     let mut sink = sink(args, summary.as_ref())?;
     let options = Options {
         whose: match (args.command.is_empty(), args.exec.is_empty()) {
@@ -166,10 +173,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         max_overhead: args.max_overhead,
     };
     let prepared = Prepared::new(&options).map_err(|error| trapline_probe::refused(error.into()))?;
-    let launch = match args.command.as_slice() {
-        [] => None,
-        command => Some(Launch::prepare(command)?),
-    };
+    let launch = launch(&args.command, run_as.as_ref())?;
     let access = Access::open(&options, prepared, launch.as_ref())?;
     let frame = Frame {
         duration: args.duration,
@@ -181,14 +185,15 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         ..Frame::default()
     };
     let mut source = Live::new(access, frame, launch)?;
+    let poured;
     if let Some(summary) = summary {
         let mut summarized = Summarized::new(source, summary);
-        pour(&mut summarized, &mut sink)?;
+        poured = pour(&mut summarized, &mut sink);
         source = summarized.into_source();
     } else {
-        pour(&mut source, &mut sink)?;
+        poured = pour(&mut source, &mut sink);
     }
-    source.into_launch().map_or(Ok(0), |mut launch| launch.wait())
+    see_to_the_end(source, poured)
 }
 
 fn sink(args: &Args, summary: Option<&summary::Options>) -> Result<sink::Named> {
@@ -213,17 +218,6 @@ fn form(args: &Args) -> Result<Option<cli::Format>> {
         Some(format) => sink::form(format, args.output.as_deref()).map(Some),
         None => sink::form(None, args.output.as_deref()).map(Some),
     }
-}
-
-/// Everything from a source into a sink.
-fn pour<S: Source>(source: &mut S, sink: &mut sink::Named) -> Result<()>
-where
-    anyhow::Error: From<S::Error>,
-{
-    while let Some(item) = source.next()? {
-        sink.take(&item)?;
-    }
-    Ok(())
 }
 
 /// The shortest period: the time that a round takes is of this order.

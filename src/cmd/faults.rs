@@ -4,13 +4,12 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use anyhow::Result;
-use trapline_model::Source;
 use trapline_model::faults::{By, EVENT, StepOf};
-use trapline_probe::Launch;
 use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
 use trapline_probe::live::{Live, Tool};
 
 use crate::cli::{Format, Shown, Weight};
+use crate::cmd::command::{launch, pour, see_to_the_end};
 use crate::{cli, sink};
 
 #[derive(Debug, clap::Args)]
@@ -156,12 +155,10 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     };
     let has_command = !args.live.command.is_empty();
     let output = args.live.output.as_deref();
+    let run_as = args.live.run_as()?;
     let mut sink =
         sink::open(args.live.format, output, has_command, schema, args.weight.unwrap_or(Weight::Count))?;
-    let launch = match args.live.command.as_slice() {
-        [] => None,
-        command => Some(Launch::prepare(command)?),
-    };
+    let launch = launch(&args.live.command, run_as.as_ref())?;
     let options = Options {
         filter: args.live.filter(),
         by,
@@ -186,10 +183,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         let _ = writeln!(io::stderr(), "trapline: {}", trapline_view::visible(&warning));
     }
     let mut source = Live::new(faults, frame, launch)?;
-    while let Some(item) = source.next()? {
-        sink.take(&item)?;
-    }
-    source.into_launch().map_or(Ok(0), |mut launch| launch.wait())
+    let poured = pour(&mut source, &mut sink);
+    see_to_the_end(source, poured)
 }
 
 fn minor_latency(text: &str) -> Result<MinorLatency, String> {

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
+use trapline_model::Schema;
 use trapline_model::kvm::{By, EVENT, Exit, Isa, Layout, Level, Names};
-use trapline_model::{Schema, Source};
-use trapline_probe::Launch;
 use trapline_probe::kvm::{Choice, Kvm, Options, isa, names, warnings};
 use trapline_probe::live::Live;
 use trapline_view::{KvmForm, KvmTable, Table};
 
 use crate::cli::Shown;
+use crate::cmd::command::{launch, pour, see_to_the_end};
 use crate::sink::Named;
 use crate::{cli, sink};
 
@@ -241,11 +241,9 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let mut frame = live.frame(schema, "count", false)?;
     // As the exits are numbered, if no other order is asked for.
     frame.in_order = !live.has_sort();
+    let run_as = live.run_as()?;
     let mut sink = job.open(schema)?;
-    let launch = match live.command.as_slice() {
-        [] => None,
-        command => Some(Launch::prepare(command)?),
-    };
+    let launch = launch(&live.command, run_as.as_ref())?;
     let options = Options {
         filter: live.filter(),
         vm: job.shared.vm.clone(),
@@ -268,10 +266,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         let _ = writeln!(io::stderr(), "trapline: {warning}");
     });
     let mut source = Live::new(kvm, frame, launch)?;
-    while let Some(item) = source.next()? {
-        sink.take(&item)?;
-    }
-    source.into_launch().map_or(Ok(0), |mut launch| launch.wait())
+    let poured = pour(&mut source, &mut sink);
+    see_to_the_end(source, poured)
 }
 
 /// The exits in a list such as `12,HLT,` or `[12, 30]`.

@@ -1,6 +1,7 @@
 //! One module per command.
 
 pub(crate) mod access;
+pub(crate) mod command;
 pub(crate) mod doctor;
 pub(crate) mod faults;
 pub(crate) mod kvm;

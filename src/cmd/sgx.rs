@@ -2,13 +2,12 @@
 
 use anyhow::Result;
 use clap::ValueEnum;
-use trapline_model::Source;
 use trapline_model::sgx::By;
-use trapline_probe::Launch;
 use trapline_probe::live::Live;
 use trapline_probe::sgx::{Options, Sgx};
 use trapline_view::{Lines, Table};
 
+use crate::cmd::command::{launch, pour, see_to_the_end};
 use crate::{cli, sink};
 
 #[derive(Debug, clap::Args)]
@@ -66,6 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let frame = args.live.frame(by.schema(), "faults", true)?;
     let output = args.live.output.as_deref();
     let has_command = !args.live.command.is_empty();
+    let run_as = args.live.run_as()?;
     let mut sink =
         sink::open_with(args.live.format, output, has_command, by.schema(), |out, screen, zone| {
             if by == By::All {
@@ -74,10 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
                 Box::new(Table::new(out, screen, zone))
             }
         })?;
-    let launch = match args.live.command.as_slice() {
-        [] => None,
-        command => Some(Launch::prepare(command)?),
-    };
+    let launch = launch(&args.live.command, run_as.as_ref())?;
     let options = Options {
         filter: args.live.filter(),
         variant: args.live.variant.clone(),
@@ -88,8 +85,6 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     };
     let sgx = Sgx::open(&options, launch.as_ref())?;
     let mut source = Live::new(sgx, frame, launch)?;
-    while let Some(item) = source.next()? {
-        sink.take(&item)?;
-    }
-    source.into_launch().map_or(Ok(0), |mut launch| launch.wait())
+    let poured = pour(&mut source, &mut sink);
+    see_to_the_end(source, poured)
 }

@@ -58,7 +58,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
 
 /// Compiles what the tests run beside themselves.
 fn compile(into: &Path) {
-    for source in [crate::span::PROGRAM, crate::span::BLOCK, crate::stack::NARROW] {
+    for source in [crate::span::PROGRAM, crate::span::BLOCK, crate::stack::NARROW, crate::command::PROGRAM] {
         source.compile(into);
     }
 }

@@ -9,6 +9,8 @@
 mod access;
 mod cause;
 mod chains;
+mod command;
+mod command_signals;
 mod exact;
 mod file;
 mod fixture;
@@ -60,6 +62,7 @@ const EVERY: &[&str] = &["fentry", "kprobe", "tracepoint", "counters", "rootless
 const TIMING: &[&str] = &["fentry", "kprobe", "tracepoint"];
 /// Without privilege.
 const ROOTLESS: &[&str] = &["rootless"];
+/// About what goes on beside the trace, too: with a kernel half and without.
 const AUTO_AND_ROOTLESS: &[&str] = &["auto", "rootless"];
 const KVM: &[&str] = &["core", "format"];
 /// Not about a variant: run on whichever is chosen. That is fentry on 6.1 and 6.12, kprobe on 7.3, and tracepoint on kernels
@@ -136,6 +139,12 @@ const CASES: &[Case] = &[
     Case { name: "faults::frame::an_interrupt_gives_totals", needs: ROOT, variants: AUTO, test: frame::an_interrupt_gives_totals },
     Case { name: "faults::frame::the_status_is_the_commands", needs: ROOT, variants: AUTO, test: frame::the_status_is_the_commands },
     Case { name: "faults::frame::tables_leave_standard_output_to_the_command", needs: ROOT, variants: AUTO, test: frame::tables_leave_standard_output_to_the_command },
+    Case { name: "faults::command::is_as_without_us", needs: ROOT, variants: EVERY, test: command::of_faults_is_as_without_us },
+    Case { name: "faults::command::what_is_sent_to_us_is_passed_on", needs: ROOT, variants: AUTO_AND_ROOTLESS, test: command_signals::what_is_sent_to_us_is_passed_on },
+    Case { name: "faults::command::a_second_request_leaves_nobody", needs: ROOT, variants: AUTO_AND_ROOTLESS, test: command_signals::a_second_request_leaves_nobody },
+    Case { name: "faults::command::the_usual_company", needs: ROOT, variants: AUTO_AND_ROOTLESS, test: command_signals::the_usual_company },
+    Case { name: "faults::command::in_a_terminal", needs: ROOT, variants: AUTO_AND_ROOTLESS, test: command_signals::in_a_terminal },
+    Case { name: "faults::command::another_user", needs: ROOT, variants: AUTO, test: command::another_user },
     Case { name: "faults::frame::hostile_names", needs: ROOT, variants: AUTO, test: frame::hostile_names },
     Case { name: "faults::frame::it_is_small_and_quick", needs: ROOT, variants: AUTO, test: frame::it_is_small_and_quick },
     Case { name: "faults::threads::workers_of_io_uring", needs: ROOT, variants: EVERY, test: threads::workers_of_io_uring },
@@ -179,6 +188,7 @@ const CASES: &[Case] = &[
     Case { name: "kvm::guests_come_and_go", needs: EXITS, variants: AUTO, test: kvm_cases::guests_come_and_go },
     Case { name: "kvm::a_vcpu_dies_in_its_exit", needs: EXITS, variants: AUTO, test: kvm_cases::a_vcpu_dies_in_its_exit },
     Case { name: "kvm::a_processor_goes_offline", needs: APART, variants: AUTO, test: kvm_cases::a_processor_goes_offline },
+    Case { name: "kvm::a_command_is_as_without_us", needs: EXITS, variants: KVM, test: command::of_kvm_is_as_without_us },
     Case { name: "kvm::a_real_vmm_by_its_name", needs: EXITS, variants: AUTO, test: kvm_cases::a_real_vmm_by_its_name },
     Case { name: "kvm::without_kvm", needs: APART, variants: AUTO, test: kvm_cases::without_kvm },
     Case { name: "sgx::exact::one_enclave", needs: SGX, variants: DRIVERS, test: sgx_exact::one_enclave },
@@ -188,6 +198,7 @@ const CASES: &[Case] = &[
     Case { name: "sgx::exact::threads_on_all_processors", needs: SGX, variants: DRIVERS, test: sgx_exact::threads_on_all_processors },
     Case { name: "sgx::exact::one_that_dies", needs: SGX, variants: DRIVERS, test: sgx_exact::one_that_dies },
     Case { name: "sgx::exact::one_after_the_other", needs: SGX, variants: DRIVERS, test: sgx_exact::one_after_the_other },
+    Case { name: "sgx::command_is_as_without_us", needs: SGX, variants: DRIVERS, test: command::of_sgx_is_as_without_us },
     Case { name: "sgx::exact::a_guests_memory", needs: SGX, variants: MAINLINE, test: sgx_exact::a_guests_memory },
     Case { name: "sgx::exact::who_evicted", needs: SGX, variants: DRIVERS, test: sgx_exact::who_evicted },
     Case { name: "sgx::exact::a_storm", needs: SGX, variants: DRIVERS, test: sgx_exact::a_storm },
@@ -214,6 +225,7 @@ const CASES: &[Case] = &[
     Case { name: "access::symbols::of_programs_that_came_and_went", needs: ROOT, variants: &["none"], test: symbols::of_programs_that_came_and_went },
     Case { name: "access::symbols::the_lines_have_them", needs: ROOT, variants: &["none"], test: symbols::the_lines_have_them },
     Case { name: "access::unharmed::the_results_are_the_same", needs: ROOT, variants: RESETS, test: unharmed::the_results_are_the_same },
+    Case { name: "access::unharmed::a_command_is_as_without_us", needs: ROOT, variants: ENGINES, test: command::of_access_is_as_without_us },
     Case { name: "access::unharmed::a_mapping_stays_one", needs: ROOT, variants: RESETS, test: unharmed::a_mapping_stays_one },
     Case { name: "access::unharmed::a_killed_tracer_leaves_nothing", needs: ROOT, variants: ROUNDS, test: unharmed::a_killed_tracer_leaves_nothing },
     Case { name: "access::unharmed::waiting_and_stopped_targets", needs: ROOT, variants: RESETS, test: unharmed::waiting_and_stopped_targets },

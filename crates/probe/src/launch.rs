@@ -3,19 +3,21 @@
 #![allow(unsafe_code)]
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use anyhow::{Context, Result, anyhow};
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use thiserror::Error;
 
-use crate::system;
+use crate::run_as::RunAs;
+use crate::{inherited, system};
 
 /// Why a command could not be run.
 #[derive(Debug, Error)]
@@ -40,16 +42,19 @@ pub struct Launch {
     pid: u32,
     program: String,
     go: Option<File>,
-    spawning: Option<JoinHandle<io::Result<Child>>>,
+    spawned: Option<Receiver<io::Result<Child>>>,
     child: Option<Child>,
+    /// The thread that is the command's parent ends with this.
+    _parent: Sender<()>,
 }
 
 impl Launch {
-    /// Forks; the child waits for [`Launch::go`].
+    /// Forks; the child waits for [`Launch::go`]. The command will be what it would be if it had been started in our place,
+    /// but for the user that it is to run as.
     ///
     /// # Errors
-    /// When no process or pipe can be made, or the command is empty.
-    pub fn prepare(command: &[OsString]) -> Result<Self> {
+    /// When no process or pipe can be made, the command is empty, or it cannot run as that user.
+    pub fn prepare(command: &[OsString], run_as: Option<&RunAs>) -> Result<Self> {
         let born_ns = system::monotonic_ns();
         let (program, arguments) = command.split_first().context("the command is empty")?;
         let (mut born, tell_born) = io::pipe()?;
@@ -57,10 +62,16 @@ impl Launch {
         let mut command = Command::new(program);
         command.args(arguments);
         let (tell, wait, close) = (tell_born.as_raw_fd(), wait_go.as_raw_fd(), go.as_raw_fd());
-        // SAFETY: between fork and exec the closure only calls getpid, write, close and read, which are
-        // async-signal-safe, on descriptors that spawn() has left open in the child.
+        let run_as = run_as.cloned();
+        // SAFETY: between fork and exec the closure only makes system calls, on descriptors that spawn() has left open in
+        // the child, and takes no memory.
         unsafe {
             command.pre_exec(move || {
+                // As long as it may: hard limits may have to be raised again.
+                inherited::restore()?;
+                if let Some(user) = &run_as {
+                    user.become_them()?;
+                }
                 let pid = libc::getpid().to_ne_bytes();
                 if libc::write(tell, pid.as_ptr().cast(), pid.len()) != pid.len() as isize {
                     return Err(io::Error::last_os_error());
@@ -68,33 +79,41 @@ impl Launch {
                 libc::close(close);
                 let mut byte = 0u8;
                 match libc::read(wait, (&raw mut byte).cast(), 1) {
-                    1 => Ok(()),
-                    // The tracer has gone: there is nobody to run for.
-                    _ => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
+                    1 => {
+                        inherited::finish();
+                        Ok(())
+                    }
+                    // The tracer has gone: there is nobody to run for, and nobody to tell.
+                    _ => libc::_exit(0),
                 }
             });
         }
+        let (tell_spawned, spawned) = channel();
+        let (parent, stay) = channel();
         // spawn() returns when the child has become its program, so it has to wait in a thread of its own.
-        let spawning = std::thread::spawn(move || {
-            // Signals are for the thread that waits for them.
+        std::thread::spawn(move || {
+            // Until it is the command that gets them, the child has none: our handlers are not its.
             let _ = SigSet::all().thread_block();
             let child = command.spawn();
             drop((tell_born, wait_go));
-            child
+            let _ = tell_spawned.send(child);
+            // PR_SET_PDEATHSIG is about the thread that forked.
+            let _ = stay.recv();
         });
         let mut pid = [0; 4];
         if born.read_exact(&mut pid).is_err() {
-            let failed =
-                spawning.join().map_err(|_| anyhow!("the thread that starts the command panicked"))?;
-            return Err(failed.err().unwrap_or_else(|| io::ErrorKind::Other.into())).context("cannot fork");
+            let failed = spawned.recv().ok().and_then(Result::err);
+            return Err(failed.unwrap_or_else(|| io::ErrorKind::Other.into()))
+                .context("cannot start the command");
         }
         Ok(Self {
             born_ns,
             pid: u32::from_ne_bytes(pid),
             program: program.to_string_lossy().into_owned(),
             go: Some(File::from(OwnedFd::from(go))),
-            spawning: Some(spawning),
+            spawned: Some(spawned),
             child: None,
+            _parent: parent,
         })
     }
 
@@ -120,11 +139,11 @@ impl Launch {
     /// [`LaunchError`] when there is no such program or it cannot be executed.
     pub fn go(&mut self) -> Result<()> {
         if let Some(mut go) = self.go.take() {
-            go.write_all(&[1]).context("the command ended before it began")?;
+            // Not a closed pipe of somebody who has had enough.
+            go.write_all(&[1]).map_err(|_| anyhow!("the command was killed before it began"))?;
         }
-        if let Some(spawning) = self.spawning.take() {
-            let child =
-                spawning.join().map_err(|_| anyhow!("the thread that starts the command panicked"))?;
+        if let Some(spawned) = self.spawned.take() {
+            let child = spawned.recv().context("the thread that starts the command has ended")?;
             self.child = Some(child.map_err(|source| LaunchError { program: self.program.clone(), source })?);
         }
         Ok(())
@@ -143,10 +162,29 @@ impl Launch {
         })
     }
 
-    /// Sends a signal to the command.
-    pub fn signal(&self, signal: Signal) {
-        // It may have ended meanwhile; then there is nobody to tell. It is not reaped yet, so the id is still its own.
-        let _ = kill(Pid::from_raw(self.pid as i32), signal);
+    /// Sends a signal to the command. It is not reaped yet, so the id is still its own, also if it has ended.
+    ///
+    /// # Errors
+    /// When it has become another user's, by a set-user-ID program.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
+        kill(Pid::from_raw(self.pid as i32), signal)
+    }
+
+    /// Whether it is stopped, as job control stops processes.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.says("State:").is_some_and(|state| state.starts_with('T'))
+    }
+
+    /// Whether it has a handler for a signal.
+    pub(crate) fn catches(&self, signal: Signal) -> bool {
+        let caught = self.says("SigCgt:").and_then(|set| u64::from_str_radix(&set, 16).ok());
+        caught.unwrap_or(0) & (1 << (signal as i32 - 1)) != 0
+    }
+
+    /// A line of its /proc/PID/status, without the heading.
+    fn says(&self, heading: &str) -> Option<String> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        status.lines().find_map(|line| line.strip_prefix(heading)).map(|said| said.trim().to_owned())
     }
 }
 
@@ -154,8 +192,8 @@ impl Drop for Launch {
     fn drop(&mut self) {
         // Without a go the child sees the pipe close and ends; reap it.
         drop(self.go.take());
-        if let Some(spawning) = self.spawning.take() {
-            let _ = spawning.join();
+        if let Some(spawned) = self.spawned.take() {
+            let _ = spawned.recv();
         }
     }
 }

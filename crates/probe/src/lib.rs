@@ -11,12 +11,15 @@ pub mod doctor;
 mod elements;
 pub mod faults;
 mod filter;
+mod inherited;
 pub mod kvm;
 mod launch;
 pub mod live;
 mod maps;
 mod perf;
+mod relay;
 mod ring;
+mod run_as;
 pub mod sgx;
 mod sgx_driver;
 mod signals;
@@ -27,6 +30,7 @@ mod variant;
 
 pub use filter::{Filter, FilterError};
 pub use launch::{Launch, LaunchError};
+pub use run_as::RunAs;
 pub use symbols::symbolize_if_asked;
 pub use variant::{OpenError, Refused, refused};
 

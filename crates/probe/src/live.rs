@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
 use trapline_model::{Block, End, Event, Header, Item, Source};
 
 use crate::launch::Launch;
+use crate::relay::Relay;
 use crate::signals::{self, Signals};
 use crate::system;
 
@@ -116,9 +116,8 @@ pub struct Live<T> {
     tool: T,
     header: Option<Header>,
     frame: Frame,
-    launch: Option<Launch>,
+    command: Option<Relay>,
     signals: Signals,
-    interrupts: u32,
     /// The processes, or the command, whose end is ours; those that still run.
     processes: Vec<OwnedFd>,
     ends_by_itself: bool,
@@ -155,8 +154,7 @@ impl<T: Tool> Live<T> {
     /// When signals cannot be caught, or there is no such command.
     pub fn new(tool: T, frame: Frame, mut launch: Option<Launch>) -> Result<Self> {
         let header = tool.header();
-        // A command decides by itself what an interrupt means to it.
-        let signals = Signals::catch(launch.is_none()).context("cannot catch signals")?;
+        let signals = Signals::catch(launch.as_ref().map(Launch::pid)).context("cannot catch signals")?;
         let mut processes: Vec<OwnedFd> =
             frame.pids.iter().filter_map(|&pid| system::pidfd(pid).ok()).collect();
         let ends_by_itself = launch.is_some() || !frame.pids.is_empty();
@@ -171,9 +169,8 @@ impl<T: Tool> Live<T> {
             ends_by_itself,
             tool,
             frame,
-            launch,
+            command: launch.map(Relay::new),
             signals,
-            interrupts: 0,
             began,
             began_cpu_ns: system::own_cpu_ns(),
             intervals: 0,
@@ -185,9 +182,14 @@ impl<T: Tool> Live<T> {
         })
     }
 
-    /// The command that was started, if one was.
-    pub fn into_launch(self) -> Option<Launch> {
-        self.launch
+    /// Detaches, waits for the command to end if there is one, and gives the status to exit with: its own, or 128 and
+    /// the signal that killed it.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn status(mut self) -> Result<u8> {
+        drop(self.tool);
+        self.command.map_or(Ok(0), |command| command.status(&mut self.signals))
     }
 
     fn wait(&mut self) -> Result<Wake> {
@@ -240,18 +242,8 @@ impl<T: Tool> Live<T> {
     /// Reads the signals that came. Tells whether they mean the end.
     fn take_signals(&mut self) -> bool {
         let mut end = false;
-        for signal in self.signals.take() {
-            match (&self.launch, signal) {
-                // An interrupt from the terminal has reached the command too: it decides. A second one does not ask.
-                (Some(launch), Signal::SIGINT) => {
-                    self.interrupts += 1;
-                    if self.interrupts > 1 {
-                        launch.signal(Signal::SIGKILL);
-                    }
-                }
-                (Some(launch), signal) => launch.signal(signal),
-                (None, _) => end = true,
-            }
+        for came in self.signals.take() {
+            end |= self.command.as_mut().is_none_or(|command| command.take(&came));
         }
         end
     }

@@ -1,14 +1,19 @@
-//! Signals that end a trace, as something to wait for.
+//! Signals as something to wait for: those that end a trace, and those that a command is to get from us.
 
-use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
-use signal_hook::{flag, low_level::pipe};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+use signal_hook::flag;
+use signal_hook_registry::register_sigaction;
+
+use crate::{inherited, system};
 
 /// The signals that somebody ends us by.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
@@ -27,38 +32,119 @@ pub(crate) fn end_by_any() {
     ENDS.store(true, Ordering::Relaxed);
 }
 
+/// What comes to us and is meant for the command: whoever sends it knows our id only.
+const FOR_A_COMMAND: [Signal; 9] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGTSTP,
+    Signal::SIGCONT,
+];
+
+/// If a signal was not taken for so long when the next one comes, nobody takes signals any more: we are stuck in writing to
+/// somebody who does not read. A terminal's are given longer: a program may want several.
+const STUCK: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+
+/// A signal that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Came {
+    pub(crate) signal: Signal,
+    /// The process that sent it; none if the kernel did: a terminal's key, a hangup, a timer.
+    pub(crate) sender: Option<i32>,
+}
+
 /// Signals that have come and were not taken yet.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    wake: UnixStream,
-    came: Vec<(Signal, Arc<AtomicBool>)>,
+    wake: UnixDatagram,
+    tally: Arc<Tally>,
+}
+
+/// What a handler knows.
+#[derive(Debug, Default)]
+struct Tally {
+    came: AtomicU32,
+    taken: AtomicU32,
+    /// When the first of those that were not taken came, CLOCK_MONOTONIC nanoseconds.
+    first_ns: AtomicU64,
+    /// The command that is killed if we are stuck; 0: there is none (any more).
+    command: AtomicI32,
+}
+
+impl Tally {
+    /// Notes one that comes now. Tells since when one has been waiting, if any has.
+    fn note(&self, now_ns: u64, is_told: bool) -> Option<Duration> {
+        let waits = self.came.load(Ordering::Relaxed) != self.taken.load(Ordering::Relaxed);
+        self.came.fetch_add(is_told.into(), Ordering::Relaxed);
+        if waits {
+            return Some(Duration::from_nanos(now_ns.saturating_sub(self.first_ns.load(Ordering::Relaxed))));
+        }
+        self.first_ns.store(now_ns, Ordering::Relaxed);
+        None
+    }
 }
 
 impl Signals {
-    /// Catches them from here on. With `insist`, a second signal ends the process where it stands: it may be stuck in
-    /// writing to somebody who does not read.
-    pub(crate) fn catch(insist: bool) -> Result<Self> {
+    /// Catches them from here on: those that end us, or those that are for this command. One that insists ends the process
+    /// where it stands if that is stuck, and the command with it.
+    pub(crate) fn catch(command: Option<u32>) -> Result<Self> {
         let at_all = CAME.get_or_init(Arc::default);
-        if insist {
+        if command.is_none() {
             end_by_any();
         }
-        let (wake, tell) = UnixStream::pair().context("cannot make a pair of sockets")?;
+        let (wake, tell) = UnixDatagram::pair().context("cannot make a pair of sockets")?;
         wake.set_nonblocking(true)?;
-        let mut came = Vec::new();
-        for signal in ENDING {
-            let again = Arc::new(AtomicBool::new(false));
-            let here = Arc::new(AtomicBool::new(false));
+        let tell = Arc::new(tell);
+        let tally = Tally { command: AtomicI32::new(command.unwrap_or(0) as i32), ..Tally::default() };
+        let signals = Self { wake, tally: Arc::new(tally) };
+        for &signal in if command.is_some() { &FOR_A_COMMAND[..] } else { &ENDING[..] } {
             let number = signal as i32;
-            if insist {
+            // Who was started by nohup stays at a hangup; what a shell without job control ignores cannot stop us.
+            if [Signal::SIGHUP, Signal::SIGTSTP].contains(&signal) && inherited::ignored(number) {
+                continue;
+            }
+            if command.is_none() {
+                // A second one does not wait for anything.
+                let again = Arc::new(AtomicBool::new(false));
                 flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&again))?;
                 flag::register(number, again)?;
             }
-            flag::register(number, Arc::clone(&here))?;
-            flag::register(number, Arc::clone(at_all))?;
-            pipe::register(number, tell.try_clone()?)?;
-            came.push((signal, here));
+            if ENDING.contains(&signal) {
+                flag::register(number, Arc::clone(at_all))?;
+            }
+            signals.register(signal, Arc::clone(&tell))?;
         }
-        Ok(Self { wake, came })
+        Ok(signals)
+    }
+
+    fn register(&self, signal: Signal, tell: Arc<UnixDatagram>) -> Result<()> {
+        let tally = Arc::clone(&self.tally);
+        let came = move |info: &libc::siginfo_t| {
+            // SAFETY: what a process has sent holds its id; what the kernel has sent has a code above 0.
+            let sender = if info.si_code > 0 { 0 } else { unsafe { info.si_pid() } };
+            let message = [(signal as i32).to_ne_bytes(), sender.to_ne_bytes()];
+            let bytes = size_of_val(&message);
+            // SAFETY: an open descriptor, and as many bytes as said.
+            let sent =
+                unsafe { libc::send(tell.as_raw_fd(), message.as_ptr().cast(), bytes, libc::MSG_DONTWAIT) };
+            let waits = tally.note(system::monotonic_ns(), sent == bytes as isize);
+            let command = tally.command.load(Ordering::Relaxed);
+            let is_stuck = waits.is_some_and(|waits| waits > STUCK[usize::from(sender == 0)]);
+            if is_stuck && command > 0 && ENDING.contains(&signal) {
+                // SAFETY: the command was not waited for, so that its id is its own; nothing is left to be done here.
+                unsafe {
+                    libc::kill(command, libc::SIGKILL);
+                    libc::_exit(128 + signal as i32);
+                }
+            }
+        };
+        // SAFETY: the action makes system calls and changes atomic numbers: it may interrupt whatever it likes.
+        unsafe { register_sigaction(signal as i32, came) }.context("cannot catch a signal")?;
+        Ok(())
     }
 
     /// Becomes readable when a signal comes.
@@ -66,14 +152,36 @@ impl Signals {
         self.wake.as_fd()
     }
 
-    /// Those that came since the last call.
-    pub(crate) fn take(&mut self) -> Vec<Signal> {
-        let mut bytes = [0; 64];
-        while self.wake.read(&mut bytes).is_ok_and(|n| n > 0) {}
-        self.came
-            .iter()
-            .filter(|(_, here)| here.swap(false, Ordering::Relaxed))
-            .map(|&(signal, _)| signal)
-            .collect()
+    /// Those that came since the last call, in order.
+    pub(crate) fn take(&mut self) -> Vec<Came> {
+        let mut came = Vec::new();
+        let mut message = [0; 8];
+        while self.wake.recv(&mut message).is_ok_and(|n| n == message.len()) {
+            self.tally.taken.fetch_add(1, Ordering::Relaxed);
+            let number = |at: usize| {
+                message[at..].first_chunk().map_or(0, |bytes: &[u8; 4]| i32::from_ne_bytes(*bytes))
+            };
+            if let Ok(signal) = Signal::try_from(number(0)) {
+                came.push(Came { signal, sender: Some(number(4)).filter(|&sender| sender != 0) });
+            }
+        }
+        came
+    }
+
+    /// The command is waited for now, and its id may then be somebody else's.
+    pub(crate) fn forget_command(&self) {
+        self.tally.command.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Stops, as SIGTSTP stops a process that does not catch it, and returns when it is continued.
+pub(crate) fn stop() {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action runs no code, and the one that was there comes back.
+    unsafe {
+        if let Ok(ours) = sigaction(Signal::SIGTSTP, &default) {
+            let _ = raise(Signal::SIGTSTP);
+            let _ = sigaction(Signal::SIGTSTP, &ours);
+        }
     }
 }

@@ -19,6 +19,7 @@ use crate::symbols;
 /// Where a kernel shows its own types.
 pub(crate) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
+const CAP_SETUID_SETGID: u64 = 1 << 6 | 1 << 7;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
@@ -74,6 +75,11 @@ pub(crate) fn has_bpf_privilege() -> bool {
     let caps = capabilities();
     let has = |cap: u32| caps & (1 << cap) != 0;
     has(CAP_SYS_ADMIN) || (has(CAP_BPF) && has(CAP_PERFMON))
+}
+
+/// Whether a child of ours may run as another user.
+pub(crate) fn may_become_others() -> bool {
+    capabilities() & CAP_SETUID_SETGID == CAP_SETUID_SETGID
 }
 
 /// The lockdown mode in force: `none`, `integrity`, `confidentiality`; nothing if the kernel does not say.
