@@ -42,25 +42,25 @@ static __always_inline void send(u32 what, struct task_struct *task, bool borrow
 	}
 	life->time_ns = bpf_ktime_get_ns();
 	life->what = what;
-	life->pid = task->tgid;
-	life->tid = task->pid;
+	life->pid = pid_of(task);
+	life->tid = tid_of(task);
 	life->cpu = bpf_get_smp_processor_id();
 	life->borrows = borrows;
-	life->parent = bpf_get_current_pid_tgid() >> 32;
+	life->parent = pid_of(bpf_get_current_task_btf());
 	__builtin_memcpy(life->comm, task->comm, TRAP_COMM_LEN);
 	bpf_ringbuf_submit(life, 0);
 }
 
 static __always_inline bool followed(struct task_struct *task)
 {
-	u32 pid = task->tgid;
+	u32 pid = pid_of(task);
 
 	return bpf_map_lookup_elem(&pids, &pid);
 }
 
 static __always_inline void follow(struct task_struct *task)
 {
-	u32 pid = task->tgid;
+	u32 pid = pid_of(task);
 	u8 yes = 1;
 
 	bpf_map_update_elem(&pids, &pid, &yes, BPF_ANY);
@@ -97,7 +97,7 @@ int BPF_PROG(process_execed, struct task_struct *task)
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(process_ends, struct task_struct *task)
 {
-	u32 pid = task->tgid;
+	u32 pid = pid_of(task);
 
 	if (BPF_CORE_READ(task, signal, live.counter) || bpf_map_delete_elem(&pids, &pid))
 		return 0;

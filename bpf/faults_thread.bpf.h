@@ -105,8 +105,8 @@ static __always_inline void count_from_here(struct tracked *t, struct task_struc
 static __always_inline void identify(struct tracked *t, struct task_struct *task)
 {
 	t->row.start_ns = task->start_time;
-	t->row.pid = task->tgid;
-	t->row.tid = task->pid;
+	t->row.pid = pid_of(task);
+	t->row.tid = tid_of(task);
 	/* Followed directly, the verifier would go through all types of the kernel at each visit (6.12, 6.18). */
 	t->row.process_start_ns = BPF_CORE_READ(task, group_leader, start_time);
 }
@@ -141,14 +141,10 @@ static __always_inline struct tracked *tracked_or_new(struct task_struct *task)
 
 	if (t)
 		return t;
-	if (filter.by) {
-		if (!fixed_filter_wants(task))
-			return NULL;
-		if (filters(TRAP_BY_COMM | TRAP_BY_CGROUP) && !moving_filter_wants(task, task->comm))
-			return NULL;
-	} else if (!task->tgid) {
+	if (!fixed_filter_wants(task))
 		return NULL;
-	}
+	if (filters(TRAP_BY_COMM | TRAP_BY_CGROUP) && !moving_filter_wants(task, task->comm))
+		return NULL;
 	return track(task);
 }
 

@@ -181,8 +181,8 @@ static __always_inline void send(struct slot *slot, u64 now, u64 ns)
 	e->time_ns = now;
 	e->latency_ns = ns;
 	e->rip = slot->rip;
-	e->pid = task->tgid;
-	e->tid = task->pid;
+	e->pid = pid_of(task);
+	e->tid = tid_of(task);
 	e->vcpu = slot->key.vcpu;
 	e->isa = slot->isa;
 	e->reason = slot->key.reason;
@@ -230,7 +230,7 @@ int entry(void *ctx)
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(process_born, struct task_struct *parent, struct task_struct *child)
 {
-	u32 of = parent->tgid, pid = child->tgid;
+	u32 of = pid_of(parent), pid = pid_of(child);
 	u8 wanted = 1;
 
 	if (of != pid && bpf_map_lookup_elem(&pids, &of))
@@ -238,12 +238,13 @@ int BPF_PROG(process_born, struct task_struct *parent, struct task_struct *child
 	return 0;
 }
 
-SEC("?tp_btf/sched_process_free")
-int BPF_PROG(process_freed, struct task_struct *task)
+/* Before it is reaped, while it has its number. */
+SEC("?tp_btf/sched_process_exit")
+int BPF_PROG(process_ended, struct task_struct *task)
 {
-	u32 pid = task->tgid;
+	u32 pid = pid_of(task);
 
-	if (task->pid == task->tgid)
+	if (!BPF_CORE_READ(task, signal, live.counter))
 		bpf_map_delete_elem(&pids, &pid);
 	return 0;
 }

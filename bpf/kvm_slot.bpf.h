@@ -105,7 +105,7 @@ static __always_inline struct slot *adopt(struct task_struct *task, u32 isa)
 	struct slot *slot;
 	u32 serial;
 
-	if (filter.by && !fixed_filter_wants(task))
+	if (!fixed_filter_wants(task))
 		return NULL;
 	slot = bpf_task_storage_get(&slots, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!slot)
@@ -113,8 +113,8 @@ static __always_inline struct slot *adopt(struct task_struct *task, u32 isa)
 	serial = __sync_fetch_and_add(&thread_serial, 1);
 	thread.start_ns = task->start_time;
 	thread.process_start_ns = BPF_CORE_READ(task, group_leader, start_time);
-	thread.pid = task->tgid;
-	thread.tid = task->pid;
+	thread.pid = pid_of(task);
+	thread.tid = tid_of(task);
 	thread.isa = isa;
 	slot->key.thread = serial;
 	if (bpf_map_update_elem(&vcpu_threads, &serial, &thread, BPF_NOEXIST)) {

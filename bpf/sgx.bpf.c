@@ -68,8 +68,6 @@ static __always_inline bool is_wanted(struct task_struct *task)
 {
 	struct handling *h;
 
-	if (!filter.by)
-		return true;
 	if (filter.by & TRAP_BY_TREE) {
 		h = bpf_task_storage_get(&threads, task, 0, 0);
 		if (!(h && h->follow) && !fixed_filter_wants(task))
@@ -169,9 +167,10 @@ static __always_inline int vma_fault(struct vm_fault *vmf, bool guest)
 
 /* ---- what the driver does meanwhile ---- */
 
+/* An enclave whose owner is not known. In a PID namespace it may be one that is not visible there. */
 static __always_inline bool may_enter(void)
 {
-	return !filter.by;
+	return !filter.by && !filter.pid_level;
 }
 
 /* The enclave that a page of the driver's belongs to: as its structure says, or as the fault that it is for says. */

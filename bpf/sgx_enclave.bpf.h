@@ -63,7 +63,7 @@ static __always_inline void belongs_to(struct sgx_enclave *enclave, struct task_
 	enclave->start_ns = BPF_CORE_READ(task, group_leader, start_time);
 	BPF_CORE_READ_INTO(&enclave->comm, task, group_leader, comm);
 	enclave->cgroup = task_cgroup_id(task);
-	enclave->pid = task->tgid;
+	enclave->pid = pid_of(task);
 }
 
 static __always_inline void retire(u64 encl, struct sgx_enclave *enclave)
@@ -85,7 +85,7 @@ static __always_inline struct sgx_enclave *enclave_of(u64 encl, struct task_stru
 	u64 serial;
 
 	/* Where the end of enclaves is not seen, another process at the same address means another enclave. */
-	if (enclave && task && (guest || !config.release_is_seen) && enclave->pid && enclave->pid != (u32)task->tgid) {
+	if (enclave && task && (guest || !config.release_is_seen) && enclave->pid && enclave->pid != pid_of(task)) {
 		retire(encl, enclave);
 		enclave = NULL;
 	}

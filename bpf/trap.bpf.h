@@ -37,6 +37,48 @@ static __always_inline bool comm_is_wanted(const char *comm)
 	return name[0] == wanted[0] && name[1] == wanted[1];
 }
 
+/* The kernel's types of ids would be gone through at each start (CO-RE), and are of use in a PID namespace alone. */
+static __always_inline u64 read_at(u64 object, u32 offset, u32 size)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, size, (void *)(object + offset));
+	return value;
+}
+
+/* What our PID namespace calls that struct pid; 0 if it is not visible there. */
+static __always_inline u32 number_of(u64 pid)
+{
+	struct upid own = {};
+
+	if (!pid || read_at(pid, filter.numbers.level, 4) < filter.pid_level)
+		return 0;
+	bpf_probe_read_kernel(&own, sizeof(own),
+			      (void *)(pid + filter.numbers.numbers + filter.pid_level * sizeof(own)));
+	return read_at((u64)own.ns, filter.numbers.inum, 4) == filter.pid_inum ? own.nr : 0;
+}
+
+/*
+ * A task's ids as user space knows them: every id that is compared or reported comes from here. 0: it is not visible in
+ * our PID namespace, or it was reaped there.
+ */
+static __always_inline u32 tid_of(struct task_struct *task)
+{
+	if (!filter.pid_level)
+		return task->pid;
+	return number_of(read_at((u64)task, filter.numbers.thread_pid, 8));
+}
+
+static __always_inline u32 pid_of(struct task_struct *task)
+{
+	u64 signal;
+
+	if (!filter.pid_level)
+		return task->tgid;
+	signal = read_at((u64)task, filter.numbers.signal, 8);
+	return signal ? number_of(read_at(signal, filter.numbers.tgid, 8)) : 0;
+}
+
 static __always_inline u64 task_cgroup_id(struct task_struct *task)
 {
 	return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
@@ -61,12 +103,12 @@ static __always_inline bool moving_filter_wants(struct task_struct *task, const 
 	return true;
 }
 
-/* The part that is settled when a thread is born. */
+/* The part that is settled when a thread is born. A task that our PID namespace does not show is nobody's. */
 static __always_inline bool fixed_filter_wants(struct task_struct *task)
 {
-	u32 pid = task->tgid;
+	u32 pid = pid_of(task);
 
-	if (filters(TRAP_BY_TID) && filter.tid != (u32)task->pid)
+	if (filters(TRAP_BY_TID) && filter.tid != tid_of(task))
 		return false;
 	if (filters(TRAP_BY_PID) && !bpf_map_lookup_elem(&pids, &pid))
 		return false;

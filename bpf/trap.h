@@ -17,11 +17,25 @@
 #define TRAP_BY_CGROUP 8u  /* its cgroup is `cgroup` or below it */
 #define TRAP_BY_TREE   16u /* it is a process in `pids`, or a descendant born during the trace */
 
+/* Where the numbers of a task are, by PID namespace: offsets in the kernel's types, set where ours is not the initial
+ * one. */
+struct trap_numbers {
+	__u32 thread_pid; /* in a task: of the thread */
+	__u32 signal;     /* in a task */
+	__u32 tgid;       /* in that: of the process */
+	__u32 level;      /* in a pid: how many namespaces it has numbers in, beside the initial one */
+	__u32 numbers;    /* in a pid: the first of its numbers, that of the initial namespace */
+	__u32 inum;       /* in a PID namespace: its inode number */
+};
+
 struct trap_filter {
 	__u64 cgroup;       /* the id of a cgroup of the v2 hierarchy */
 	__u32 cgroup_level; /* depth of that cgroup; the root is 0 */
 	__u32 tid;
 	__u32 by;
+	__u32 pid_level; /* depth of our PID namespace; in the initial one, 0, tasks have the kernel's own ids */
+	__u32 pid_inum;  /* its inode number */
+	struct trap_numbers numbers;
 	__u32 pad;
 	char comm[TRAP_COMM_LEN];
 };

@@ -47,10 +47,19 @@ enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
 enum { BPF_F_USER_STACK = 256 };
 
+enum { PIDTYPE_TGID = 1 }; /* include/linux/pid_types.h: 4.19+ */
+
+/* A number in one PID namespace: laid out so since 4.15. */
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct kernfs_node {
 	u64 id;
+	void *priv; /* of a cgroup's directory, the cgroup */
 };
 
 struct cgroup {
@@ -64,13 +73,36 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+struct cgroup_namespace {
+	struct css_set *root_cset;
+};
+
+struct nsproxy {
+	struct cgroup_namespace *cgroup_ns;
+};
+
 typedef struct {
 	int counter;
 } atomic_t;
 
+struct ns_common {
+	unsigned int inum;
+};
+
+struct pid_namespace {
+	struct ns_common ns;
+};
+
+/* An id: a number in its PID namespace and in each of those around it, down to the initial one, which is the first. */
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+};
+
 struct signal_struct {
 	atomic_t live;  /* threads that have not ended */
 	int nr_threads; /* those that have not been reaped */
+	struct pid *pids[PIDTYPE_TGID + 1];
 };
 
 struct maple_tree {
@@ -126,6 +158,7 @@ struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	u32 i_generation;
+	void *i_private;
 };
 
 struct hlist_bl_node {
@@ -158,6 +191,15 @@ struct mount {
 struct path {
 	struct vfsmount *mnt;
 	struct dentry *dentry;
+};
+
+/* Open files, by descriptor. */
+struct fdtable {
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
 };
 
 struct fs_struct {
@@ -203,7 +245,10 @@ struct task_struct {
 	unsigned int __state; /* 5.14+, see compat.bpf.h */
 	struct mm_struct *mm;
 	struct signal_struct *signal;
+	struct pid *thread_pid; /* 4.19+; NULL once the task has been reaped */
 	struct fs_struct *fs;
+	struct files_struct *files;
+	struct nsproxy *nsproxy;
 	unsigned long nvcsw; /* how often it left the processor to wait */
 	int pagefault_disabled;
 	struct thread_struct thread;

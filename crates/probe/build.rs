@@ -7,8 +7,8 @@ use std::{env, fs, thread};
 use anyhow::{Context, Result, anyhow};
 use libbpf_cargo::SkeletonBuilder;
 
-/// The kernel halves: one per tool; `src/` has a module of the same name.
-const TOOLS: &[&str] = &["access", "faults", "kvm", "sgx"];
+/// The kernel halves: one per tool, and `namespaces` for all; `src/` has a module of the same name.
+const TOOLS: &[&str] = &["access", "faults", "kvm", "namespaces", "sgx"];
 
 /// What the kernel half of faults can do beside counting and timing: each is `WITH_…` in `bpf/`.
 const PARTS: &[&str] = &["EVENTS", "FILES", "CAUSES", "STACKS", "NAMES"];

@@ -78,7 +78,7 @@ pub fn filters(variant: &'static str) {
     assert!((5000..6000).contains(&inner.1), "{path}: {:?}", grouped.totals);
 }
 
-fn cgroup_root() -> std::path::PathBuf {
+pub fn cgroup_root() -> std::path::PathBuf {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let line = mounts
         .lines()

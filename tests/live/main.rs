@@ -19,6 +19,7 @@ mod frame;
 mod kvm;
 mod kvm_cases;
 mod many;
+mod namespaces;
 mod numa;
 mod provoke;
 mod provoke_uffd;
@@ -105,6 +106,15 @@ const CASES: &[Case] = &[
     Case { name: "faults::exact::verbose_shows_every_fault", needs: ROOT, variants: ALL, test: exact::verbose_shows_every_fault },
     Case { name: "faults::cause::each_by_its_program", needs: ROOT, variants: TIMING, test: cause::each_by_its_program },
     Case { name: "faults::cause::numa_hint", needs: &[Need::Root, Need::OwnMachine, Need::Cause("numa-hint")], variants: BY_ENTRY_OR_EXCEPTION, test: cause::numa_hint },
+    Case { name: "faults::namespaces::a_command_equals_wait4", needs: ROOT, variants: ALL, test: namespaces::a_command_equals_wait4 },
+    Case { name: "faults::namespaces::root_in_a_user_namespace", needs: ROOT, variants: ROOTLESS, test: namespaces::root_in_a_user_namespace },
+    Case { name: "faults::namespaces::a_number_is_of_our_own_namespace", needs: ROOT, variants: ALL, test: namespaces::a_number_is_of_our_own_namespace },
+    Case { name: "faults::namespaces::without_a_filter_it_is_the_namespace", needs: ROOT, variants: SEEING_OR_NOT, test: namespaces::without_a_filter_it_is_the_namespace },
+    Case { name: "faults::namespaces::cgroups", needs: ROOT, variants: SEEING_OR_NOT, test: namespaces::cgroups },
+    Case { name: "faults::namespaces::times", needs: ROOT, variants: TIMING, test: namespaces::times },
+    Case { name: "faults::namespaces::stacks", needs: ROOT, variants: AUTO, test: namespaces::stacks },
+    Case { name: "faults::namespaces::what_cannot_be_is_said", needs: ROOT, variants: AUTO, test: namespaces::what_cannot_be_is_said },
+    Case { name: "faults::namespaces::the_doctor_names_them", needs: ROOT, variants: AUTO, test: namespaces::the_doctor_names_them },
     Case { name: "faults::many::a_storm_loses_nothing", needs: ROOT, variants: ALL, test: many::a_storm_loses_nothing },
     Case { name: "faults::many::a_storm_overruns_the_ring", needs: ROOT, variants: AUTO, test: many::a_storm_overruns_the_ring },
     Case { name: "faults::many::short_processes", needs: ROOT, variants: ALL, test: many::short_processes },
@@ -237,6 +247,7 @@ const CASES: &[Case] = &[
     Case { name: "access::numa::the_settings_are_put_back", needs: ROOT, variants: NUMA, test: numa::the_settings_are_put_back },
     Case { name: "access::numa::one_at_a_time", needs: ROOT, variants: NUMA, test: numa::one_at_a_time },
     Case { name: "access::numa::cpusets", needs: ROOT, variants: NUMA, test: numa::cpusets },
+    Case { name: "access::namespaces::an_access_is_of_our_own_namespace", needs: ROOT, variants: AUTO, test: namespaces::an_access_is_of_our_own_namespace },
     Case { name: "access::reach::a_sandboxed_program", needs: ROOT, variants: RESETS, test: reach::a_sandboxed_program },
     Case { name: "access::reach::another_users", needs: ROOT, variants: RESETS, test: reach::another_users },
     Case { name: "access::reach::in_a_container", needs: ROOT, variants: RESETS, test: reach::in_a_container },

@@ -40,6 +40,8 @@ pub struct Machine {
     pub mounted: Vec<&'static str>,
     /// Tools about something that this machine does not have, and what it lacks.
     pub lacks: Vec<(&'static str, String)>,
+    /// Namespaces that are not the machine's initial ones, and what each costs.
+    pub namespaces: Vec<(&'static str, &'static str)>,
     /// Settings that a tracer, running or killed, has changed: names, and what they were.
     pub changed: Vec<(&'static str, u64)>,
 }
@@ -57,10 +59,21 @@ impl Machine {
             ("mounted", self.mounted.join(" ").as_str().into()),
         ];
         settings.extend(self.lacks.iter().map(|(tool, lack)| (*tool, lack.as_str().into())));
+        if !self.namespaces.is_empty() {
+            settings.push(("namespaces", self.namespaces_words().as_str().into()));
+        }
         if !self.changed.is_empty() {
             settings.push(("changed", self.changed_words().as_str().into()));
         }
         settings
+    }
+
+    /// The namespaces, in words.
+    #[must_use]
+    pub fn namespaces_words(&self) -> String {
+        let words: Vec<String> =
+            self.namespaces.iter().map(|(name, cost)| format!("{name}: {cost}")).collect();
+        words.join("; ")
     }
 
     /// The settings that are changed, in words.

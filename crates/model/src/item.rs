@@ -110,6 +110,26 @@ pub enum Item {
     End(End),
 }
 
+impl Item {
+    /// Tells all times by a clock that is so far ahead of the one that they were told by. What was before its zero is told
+    /// as 0.
+    pub fn shift_clock(&mut self, ahead_ns: i64) {
+        let shift = |time: &mut u64| *time = time.saturating_add_signed(ahead_ns);
+        match self {
+            Self::Header(header) => shift(&mut header.start_ns),
+            Self::Events(events) => events.iter_mut().for_each(|event| {
+                shift(&mut event.time_ns);
+                event.record.shift_clock(ahead_ns);
+            }),
+            Self::Rows(block) | Self::Totals(block) => {
+                shift(&mut block.time_ns);
+                block.rows.iter_mut().chain(&mut block.sum).for_each(|record| record.shift_clock(ahead_ns));
+            }
+            Self::End(_) => {}
+        }
+    }
+}
+
 /// Yields items: a live probe, or a recording.
 pub trait Source {
     /// Why there is no next item.

@@ -51,14 +51,40 @@ pub(crate) use self::kvm::*;
 pub(crate) use self::sgx::*;
 
 mirror! {
+    /// Where the numbers of a task are, by PID namespace.
+    TrapNumbers = "trap_numbers" {
+        thread_pid: u32,
+        signal: u32,
+        tgid: u32,
+        level: u32,
+        numbers: u32,
+        inum: u32,
+    }
+}
+
+mirror! {
     /// Which tasks are meant.
     TrapFilter = "trap_filter" {
         cgroup: u64,
         cgroup_level: u32,
         tid: u32,
         by: u32,
+        pid_level: u32,
+        pid_inum: u32,
+        numbers: TrapNumbers,
         pad: u32,
         comm: [u8; COMM_LEN],
+    }
+}
+
+mirror! {
+    /// Where we are among namespaces.
+    Namespaces = "namespaces" {
+        cgroup_root: u64,
+        cgroup: u64,
+        cgroup_level: u32,
+        pid_level: u32,
+        numbers: TrapNumbers,
     }
 }
 
@@ -104,9 +130,10 @@ mod tests {
             (crate::kvm::OBJECT, kvm_layouts()),
             (crate::sgx::OBJECT, sgx_layouts()),
         ] {
-            compare(object, &[&[TrapFilter::layout()], &own[..]].concat());
+            compare(object, &[&[TrapFilter::layout(), TrapNumbers::layout()], &own[..]].concat());
         }
         compare(crate::access::OBJECT, &access_layouts());
+        compare(crate::namespaces::OBJECT, &[Namespaces::layout()]);
     }
 
     fn compare(object: &[u8], mirrors: &[Layout]) {

@@ -11,6 +11,7 @@ use crate::abi::{BY_TID, FaultsWalk, TrapFilter};
 use crate::access;
 use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, SEEING, Stacks, rootless};
 use crate::kvm::{self, KvmRecipe};
+use crate::namespaces;
 use crate::sgx::SgxRecipe;
 use crate::sgx_driver::Driver;
 use crate::system;
@@ -32,6 +33,7 @@ pub fn machine() -> Machine {
             .filter(|fs| system::is_mounted(fs))
             .collect(),
         lacks: lacks(),
+        namespaces: namespaces::entered(),
         changed: access::changed_settings(),
     }
 }
@@ -84,7 +86,13 @@ const TOOLS: &[Tool] = &[
 /// Tries every variant of every tool.
 #[must_use]
 pub fn examine() -> Vec<Variant> {
-    TOOLS.iter().flat_map(|tool| (tool.variants)(tool.name)).collect()
+    let mut all: Vec<Variant> = TOOLS.iter().flat_map(|tool| (tool.variants)(tool.name)).collect();
+    if let Some((why, remedy)) = namespaces::problem() {
+        // Then no tool starts, whatever attaches.
+        let refusal = Refusal { errno: None, error: why.into(), remedy: remedy.into() };
+        all.iter_mut().for_each(|of| of.refusal = Some(refusal.clone()));
+    }
+    all
 }
 
 /// Loads every program of every tool, each for itself.
@@ -172,5 +180,7 @@ fn nobody() -> TrapFilter {
 /// The stream's header of a doctor's report.
 #[must_use]
 pub fn header(machine: &Machine) -> Header {
-    system::header("doctor", "none", machine.settings())
+    let mut header = system::header("doctor", "none", machine.settings());
+    header.start_ns = header.start_ns.saturating_add_signed(system::clocks().monotonic_ns);
+    header
 }

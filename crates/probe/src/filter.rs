@@ -2,14 +2,18 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use anyhow::anyhow;
+use bytemuck::Zeroable;
 use thiserror::Error;
 
 use crate::abi::{BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, COMM_LEN, TrapFilter};
-use crate::cgroup::hierarchy;
+use crate::cgroup::{Hierarchy, is_cgroup};
+use crate::namespaces::{self, Kind};
+use crate::variant::OpenError;
 use crate::{system, task};
 
 /// How many processes can be named, TRAP_MAX_PIDS in `bpf/trap.h`.
@@ -80,9 +84,22 @@ impl FilterError {
 }
 
 impl Filter {
-    /// Checks that what is named exists, and turns it into what the kernel half reads.
-    pub(crate) fn resolve(&self) -> Result<TrapFilter, FilterError> {
-        let mut abi = TrapFilter { cgroup: 0, cgroup_level: 0, tid: 0, by: 0, pad: 0, comm: [0; COMM_LEN] };
+    /// Checks that what is named exists, and that numbers mean here what they seem to.
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        namespaces::check()?;
+        self.conditions().map(|_| ()).map_err(refusal)
+    }
+
+    /// The same, turned into what the kernel half reads.
+    pub(crate) fn resolve(&self) -> Result<TrapFilter, OpenError> {
+        namespaces::check()?;
+        let conditions = self.conditions().map_err(refusal)?;
+        let TrapFilter { pid_level, pid_inum, numbers, .. } = namespaces::ids()?;
+        Ok(TrapFilter { pid_level, pid_inum, numbers, ..conditions })
+    }
+
+    fn conditions(&self) -> Result<TrapFilter, FilterError> {
+        let mut abi = TrapFilter::zeroed();
         if self.pids.len() > MAX_PIDS {
             return Err(FilterError::TooMany(self.pids.len()));
         }
@@ -133,22 +150,44 @@ impl Filter {
     }
 }
 
-/// The id and the depth of a cgroup of the v2 hierarchy: its directory's inode number, and how far below the root.
+/// A process that is not there may be outside of our PID namespace.
+fn refusal(error: FilterError) -> OpenError {
+    let missing = matches!(error, FilterError::NoProcess(_) | FilterError::NoThread(_));
+    if !missing || Kind::Pid.is_initial() {
+        return OpenError::Filter(error);
+    }
+    OpenError::Unavailable(anyhow!(
+        "{error}; trapline runs in a PID namespace, where only its own processes and their numbers count: \
+         run it outside for others (a container: --pid=host)"
+    ))
+}
+
+/// The id and the depth of a cgroup of the v2 hierarchy: its directory's inode number, and how far it is below the root
+/// of all, whatever of the hierarchy we see.
 fn id_and_level(path: &Path) -> Result<(u64, u32), FilterError> {
     let no = |why: String| FilterError::NoCgroup(path.to_owned(), why);
-    let root =
-        hierarchy().ok_or_else(|| no("no v2 hierarchy is mounted (mount -t cgroup2 none DIR)".into()))?;
-    let dir = [path.to_owned(), root.join(path.strip_prefix("/").unwrap_or(path))]
+    let all = Hierarchy::find()
+        .ok_or_else(|| no("no v2 hierarchy is mounted (mount -t cgroup2 none DIR)".into()))?;
+    let dir = [Some(path.to_owned()), all.directory(path)]
         .into_iter()
-        .find(|dir| statfs(dir).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC))
+        .flatten()
+        .find(|dir| is_cgroup(dir))
         .ok_or_else(|| match fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => no("it does not exist".into()),
-            _ => no("it is on another file system".into()),
-        })?;
+        Err(error) if error.kind() == io::ErrorKind::NotFound => no("it does not exist".into()),
+        _ => no("it is on another file system".into()),
+    })?;
     let dir = dir.canonicalize().map_err(|e| no(e.to_string()))?;
-    let id = fs::metadata(&dir).map_err(|e| no(e.to_string()))?.ino();
-    let below = dir.strip_prefix(&root).map_err(|_| no(format!("it is not below {}", root.display())))?;
-    Ok((id, below.components().filter(|c| matches!(c, Component::Normal(_))).count() as u32))
+    let file = fs::File::open(&dir).map_err(|e| no(e.to_string()))?;
+    let id = file.metadata().map_err(|e| no(e.to_string()))?.ino();
+    if let Some(level) = all.level(&dir) {
+        return Ok((id, level));
+    }
+    let own =
+        namespaces::read(Some(file.as_fd())).map_err(|e| no(format!("the kernel hides its depth: {e:#}")))?;
+    if own.cgroup != id {
+        return Err(no("the kernel does not say how deep it is in the hierarchy".into()));
+    }
+    Ok((id, own.cgroup_level))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod kvm;
 mod launch;
 pub mod live;
 mod maps;
+mod namespaces;
 mod perf;
 mod relay;
 mod ring;

@@ -291,7 +291,18 @@ impl<T: Tool> Live<T> {
 impl<T: Tool> Source for Live<T> {
     type Error = anyhow::Error;
 
+    /// Gives times out by the clock that we read, which in a time namespace is not the kernel's own.
     fn next(&mut self) -> Result<Option<Item>> {
+        let mut item = self.next_item()?;
+        if let Some(item) = &mut item {
+            item.shift_clock(system::clocks().monotonic_ns);
+        }
+        Ok(item)
+    }
+}
+
+impl<T: Tool> Live<T> {
+    fn next_item(&mut self) -> Result<Option<Item>> {
         if let Some(header) = self.header.take() {
             return Ok(Some(Item::Header(header)));
         }

@@ -78,9 +78,12 @@ struct Attr {
 
 /// The processors that are online.
 fn online() -> anyhow::Result<Vec<i32>> {
-    let online =
-        fs::read_to_string("/sys/devices/system/cpu/online").context("cannot read the list of processors")?;
-    Ok(parse_list(&online))
+    if let Ok(online) = fs::read_to_string("/sys/devices/system/cpu/online") {
+        return Ok(parse_list(&online));
+    }
+    // Without /sys; this file has those that are online, too.
+    let stat = fs::read_to_string("/proc/stat").context("cannot read the list of processors")?;
+    Ok(of_stat(&stat))
 }
 
 /// Opens the event on every processor that is online, for all tasks: it fires at each `period`-th occurrence there.
@@ -145,6 +148,11 @@ pub(crate) fn attach(
         .collect()
 }
 
+/// The processors that have a line in /proc/stat.
+fn of_stat(text: &str) -> Vec<i32> {
+    text.lines().filter_map(|line| line.strip_prefix("cpu")?.split(' ').next()?.parse().ok()).collect()
+}
+
 /// The numbers of a list such as `0-3,6`.
 fn parse_list(text: &str) -> Vec<i32> {
     text.trim()
@@ -164,5 +172,6 @@ mod tests {
         assert_eq!(super::parse_list("0-3,6\n"), [0, 1, 2, 3, 6]);
         assert_eq!(super::parse_list("0"), [0]);
         assert_eq!(super::parse_list(""), []);
+        assert_eq!(super::of_stat("cpu  9 9\ncpu0 4 4\ncpu12 5 5\nintr 1 cpu3\n"), [0, 12]);
     }
 }

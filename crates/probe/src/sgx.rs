@@ -221,7 +221,7 @@ fn report(row: &SgxEnclave, epoch: u64, names: &mut Paths) -> Report {
             pid: owned.then_some(row.pid),
             start_ns: owned.then_some(row.start_ns),
             comm: abi::comm(&row.comm),
-            cgroup: owned.then(|| names.path(row.cgroup).to_string()),
+            cgroup: owned.then(|| names.path(row.cgroup, row.pid).to_string()),
             guest: row.guest != 0,
             base: known(row.base),
             size: known(row.size),

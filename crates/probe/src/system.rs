@@ -14,6 +14,7 @@ use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use trapline_model::{Header, Value};
 
+use crate::namespaces::{self, Clocks, Kind};
 use crate::symbols;
 
 /// Where a kernel shows its own types.
@@ -31,16 +32,25 @@ pub(crate) fn has_kernel_types() -> bool {
         && u16::from_ne_bytes(magic) == 0xeb9f
 }
 
-/// CLOCK_MONOTONIC in nanoseconds: the clock of every `time_ns` and `start_ns`.
+/// The kernel's own CLOCK_MONOTONIC in nanoseconds, as tasks' start times and BPF programs have it: that of the initial
+/// time namespace. The clock of every `time_ns` and `start_ns`, until [`Live`](crate::live::Live) gives them out.
 pub(crate) fn monotonic_ns() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| t.num_nanoseconds() as u64)
+    kernels(ClockId::CLOCK_MONOTONIC, clocks().monotonic_ns)
 }
 
 /// How long the machine was asleep, which CLOCK_MONOTONIC leaves out, nanoseconds.
 pub(crate) fn asleep_ns() -> u64 {
     // The other clock is read a little later, so that without any sleep it is ahead.
-    let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |t| t.num_nanoseconds() as u64);
-    since_boot.saturating_sub(monotonic_ns())
+    kernels(ClockId::CLOCK_BOOTTIME, clocks().boot_ns).saturating_sub(monotonic_ns())
+}
+
+/// What our clocks are ahead of the kernel's own. Where that is not to be seen, no tool starts.
+pub(crate) fn clocks() -> Clocks {
+    namespaces::clocks().unwrap_or_default()
+}
+
+fn kernels(clock: ClockId, ahead_ns: i64) -> u64 {
+    clock_gettime(clock).map_or(0, |t| (t.num_nanoseconds() - ahead_ns).max(0) as u64)
 }
 
 /// Processor time of this process and its symbolizer so far, user and system, nanoseconds.
@@ -70,9 +80,9 @@ pub(crate) fn is_mounted(kind: &str) -> bool {
     mounts.lines().any(|line| line.split(' ').nth(2) == Some(kind))
 }
 
-/// Whether programs may be loaded and attached at all.
+/// Whether programs may be loaded and attached at all. In a user namespace capabilities are over nothing but that.
 pub(crate) fn has_bpf_privilege() -> bool {
-    let caps = capabilities();
+    let caps = if Kind::User.is_initial() { capabilities() } else { 0 };
     let has = |cap: u32| caps & (1 << cap) != 0;
     has(CAP_SYS_ADMIN) || (has(CAP_BPF) && has(CAP_PERFMON))
 }
@@ -80,6 +90,17 @@ pub(crate) fn has_bpf_privilege() -> bool {
 /// Whether a child of ours may run as another user.
 pub(crate) fn may_become_others() -> bool {
     capabilities() & CAP_SETUID_SETGID == CAP_SETUID_SETGID
+}
+
+/// What to do where programs may not be loaded.
+pub(crate) fn privilege_remedy() -> &'static str {
+    if !Kind::User.is_initial() {
+        "root in a user namespace has no privilege over the machine: run trapline outside of it, as root; in a container, one with the machine's users (--userns=host, not rootless)"
+    } else if nix::unistd::geteuid().is_root() {
+        "root lacks capabilities here: add CAP_BPF and CAP_PERFMON; in a container, --privileged, or --cap-add for both"
+    } else {
+        "run as root, or with CAP_BPF and CAP_PERFMON"
+    }
 }
 
 /// The lockdown mode in force: `none`, `integrity`, `confidentiality`; nothing if the kernel does not say.
@@ -148,6 +169,8 @@ pub(crate) fn header(
     variant: &'static str,
     settings: Vec<(&'static str, Value)>,
 ) -> Header {
+    let outside = (!Kind::Pid.is_initial()).then_some(("processes", "of this PID namespace".into()));
+    let settings = settings.into_iter().chain(outside.filter(|_| tool != "doctor"));
     let uts = nix::sys::utsname::uname();
     let part = |f: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
         uts.as_ref().map_or_else(|_| String::new(), |u| f(u).to_string_lossy().into_owned())
@@ -160,7 +183,7 @@ pub(crate) fn header(
         kernel: part(|u| u.release()),
         start_unix_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64),
         start_ns: monotonic_ns(),
-        settings: settings.into_iter().map(|(name, value)| (name.into(), value)).collect(),
+        settings: settings.map(|(name, value)| (name.into(), value)).collect(),
     }
 }
 

@@ -96,11 +96,13 @@ impl Task {
         })
     }
 
-    /// Its birth, CLOCK_MONOTONIC nanoseconds: the tick before it.
+    /// Its birth, the kernel's CLOCK_MONOTONIC nanoseconds: the tick before it.
     pub(crate) fn start_ns(&self) -> u64 {
         // By a clock that goes on while the machine is asleep. To the millisecond, or the two readings would show.
         let asleep_ms = system::asleep_ns() / 1_000_000;
-        (self.began * TICK_NS).saturating_sub(asleep_ms * 1_000_000)
+        // The clock is our time namespace's. A birth before its zero is told as a number close to 2^64 nanoseconds.
+        let since_boot = self.began.wrapping_mul(TICK_NS).wrapping_sub(system::clocks().boot_ns as u64);
+        since_boot.saturating_sub(asleep_ms * 1_000_000)
     }
 
     /// Whether it is that process, and not another that was given its number. Another's birth is later; its own may be

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, anyhow};
@@ -366,7 +367,7 @@ pub(crate) fn errno(error: &anyhow::Error) -> Option<Errno> {
 }
 
 /// Turns the kernel's refusal into words that help.
-fn explain(error: &anyhow::Error) -> Refusal {
+pub(crate) fn explain(error: &anyhow::Error) -> Refusal {
     let errno = errno(error);
     Refusal {
         errno: errno.map(|e| format!("{e:?}")),
@@ -381,7 +382,10 @@ fn remedy(errno: Option<Errno>) -> String {
             .into();
     }
     if !system::has_bpf_privilege() {
-        return "run as root, or with CAP_BPF and CAP_PERFMON".into();
+        return system::privilege_remedy().into();
+    }
+    if !Path::new("/sys/kernel").exists() {
+        return "/sys is not mounted: mount -t sysfs sysfs /sys".into();
     }
     if !system::has_kernel_types() {
         return format!(

@@ -21,6 +21,10 @@ pub fn doctor(out: &mut impl Write, machine: &Machine, variants: &[Variant]) -> 
     writeln!(out, "kernel types  {}", if machine.btf { "yes (BTF)" } else { "no BTF" })?;
     writeln!(out, "capabilities  {}", list(&machine.capabilities))?;
     writeln!(out, "mounted       {}", list(&machine.mounted))?;
+    for (index, (name, cost)) in machine.namespaces.iter().enumerate() {
+        let title = if index == 0 { "namespaces" } else { "" };
+        writeln!(out, "{title:<13} {name}: {cost}")?;
+    }
     for (tool, lack) in &machine.lacks {
         writeln!(out, "{tool:<13} {}", visible(lack))?;
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bytemuck::bytes_of;
+use bytemuck::{Zeroable, bytes_of};
 use libbpf_rs::{MapHandle, OpenObject};
 use trapline_model::access::Way;
 use trapline_model::faults::By;
@@ -182,6 +182,7 @@ impl Probes {
         let began_ns = launch.map_or_else(system::monotonic_ns, Launch::born_ns);
         faults.write(".data.control", &FaultsControl { epoch: 0, last: 0, began_ns, adopted: 1 })?;
         let lives = Lives {
+            filter,
             pids: Some(faults.handle("pids")?),
             targets,
             follow: !matches!(options.whose, Whose::Processes(_)),
@@ -251,11 +252,13 @@ impl Probes {
 
 /// The recipe for the lives of processes, of nobody's.
 pub(crate) fn lives() -> impl Recipe {
-    Lives { pids: None, targets: None, follow: false }
+    Lives { filter: TrapFilter::zeroed(), pids: None, targets: None, follow: false }
 }
 
 /// The lives of processes; the faults object's map of processes is kept by it.
 struct Lives<'a> {
+    /// Of which only our PID namespace matters.
+    filter: TrapFilter,
     pids: Option<MapHandle>,
     targets: Option<&'a Targets>,
     follow: bool,
@@ -282,6 +285,7 @@ impl Recipe for Lives<'_> {
         let config = AccessConfig { follow: self.follow.into(), named: self.targets.is_some().into() };
         for mut map in object.maps_mut() {
             match map.name().to_str() {
+                Some(".rodata.filter") => map.set_initial_value(bytes_of(&self.filter))?,
                 Some(".rodata.config") => map.set_initial_value(bytes_of(&config))?,
                 Some("pids") => {
                     if let Some(pids) = &self.pids {

@@ -138,7 +138,7 @@ impl Rootless {
         if let Some(why) = unfit(options, launch.is_some()) {
             return Err(OpenError::Unfit { variant: NAME, why });
         }
-        options.filter.resolve()?;
+        options.filter.check()?;
         let verbose = options.events == Events::Faults;
         let stacks = (options.by == By::Stack).then_some(options.stacks);
         let (mut minor, major) = stacks.map_or((Recording::EACH, Recording::EACH), stacked::recorded);

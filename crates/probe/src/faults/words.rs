@@ -17,7 +17,7 @@ pub(super) fn report(row: &FaultsThread, epoch: u64, cgroups: &mut Paths) -> Rep
         comm: abi::comm(&row.comm).into(),
         process: Process { pid: row.pid, start_ns: row.process_start_ns },
         process_comm: abi::comm(&row.process_comm).into(),
-        cgroup: cgroups.path(row.cgroup),
+        cgroup: cgroups.path(row.cgroup, row.pid),
         stats,
         extremes,
         recent,

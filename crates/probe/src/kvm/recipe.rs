@@ -161,7 +161,7 @@ impl Recipe for KvmRecipe {
             _ => {}
         }
         if self.tree {
-            names.extend(["process_freed", "process_born"]);
+            names.extend(["process_ended", "process_born"]);
         }
         names
     }
