@@ -228,8 +228,7 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id();
         let ended = system::pidfd(pid).unwrap();
-        let mut polled =
-            [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&ended), nix::poll::PollFlags::POLLIN)];
+        let mut polled = [nix::poll::PollFd::new(ended.as_fd(), nix::poll::PollFlags::POLLIN)];
         nix::poll::poll(&mut polled, nix::poll::PollTimeout::NONE).unwrap();
         let error = Filter { pids: vec![pid], ..Filter::default() }.resolve().unwrap_err().to_string();
         assert!(error.contains("a zombie"), "{error}");
