@@ -141,6 +141,48 @@ fn letter(way: Way) -> &'static str {
     }
 }
 
+/// Whether a record of [`EVENT`] can be one of ours: a recording may be written by anybody.
+///
+/// # Errors
+/// The first field that cannot be, and why.
+pub fn check(event: &Record) -> Result<(), (&'static str, String)> {
+    let text = |name: &'static str| match event.get(name) {
+        Some(Value::Str(text)) => Ok(Some(text.as_str())),
+        Some(Value::Null) | None => Ok(None),
+        Some(_) => Err((name, "is not a text".to_owned())),
+    };
+    let number = |name: &'static str, least: u64, most: u64| match event.get(name) {
+        Some(&Value::U64(n)) if (least..=most).contains(&n) => Ok(Some(n)),
+        Some(Value::Null) | None => Ok(None),
+        Some(Value::U64(n)) => Err((name, format!("is {n}, which it cannot be"))),
+        Some(_) => Err((name, "is not a whole number".to_owned())),
+    };
+    let given = |name, is: bool| if is { Ok(()) } else { Err((name, "is missing".to_owned())) };
+    const WHATS: [What; 4] = [What::Start, What::Engine, What::Access, What::End];
+    let what = text("event")?;
+    given("event", what.is_some())?;
+    let what = WHATS.into_iter().find(|known| Some(known.name()) == what);
+    let what = what.ok_or_else(|| ("event", "is none of start, engine, access, end".to_owned()))?;
+    for name in ["pid", "tid"] {
+        given(name, number(name, 1, u64::from(u32::MAX))?.is_some())?;
+    }
+    number("cpu", 0, u64::from(u32::MAX))?;
+    for name in ["comm", "file", "symbol", "note"] {
+        text(name)?;
+    }
+    if text("rw")?.is_some_and(|letter| way(letter).is_none()) {
+        return Err(("rw", "is none of R, W, X".into()));
+    }
+    let first = number("first", 0, 1)?;
+    number("ip", 0, u64::MAX)?;
+    let addr = number("addr", 0, u64::MAX)?;
+    if what == What::Access {
+        given("addr", addr.is_some())?;
+        given("first", first.is_some())?;
+    }
+    Ok(())
+}
+
 /// The way of a letter.
 fn way(letter: &str) -> Option<Way> {
     match letter {

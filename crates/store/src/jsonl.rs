@@ -23,6 +23,8 @@ pub struct Tool {
     pub event: &'static Schema,
     /// The fields of its totals.
     pub total: &'static Schema,
+    /// Whether an event can be one of the tool's: the field that cannot be, and why.
+    pub check: fn(&Record) -> Result<(), (&'static str, String)>,
 }
 
 /// Why a recording cannot be read (on).
@@ -90,8 +92,11 @@ impl<R: BufRead> Recording<R> {
                 return Err(self.lines.wrong("the recording stops here, and its end is missing"));
             };
             let parsed = match text(&line, "type") {
-                Some("event") => record(&line, self.tool.event)
-                    .map(|(time_ns, record)| events.push(Event { time_ns, record })),
+                Some("event") => record(&line, self.tool.event).and_then(|(time_ns, record)| {
+                    (self.tool.check)(&record).map_err(|(field, why)| format!("its `{field}` {why}"))?;
+                    events.push(Event { time_ns, record });
+                    Ok(())
+                }),
                 Some("total") => record(&line, self.tool.total).map(|(time_ns, record)| {
                     self.totals.time_ns = time_ns;
                     self.totals.rows.push(record);
@@ -178,6 +183,13 @@ fn number(line: &Line, name: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("its `{name}` is missing, or not a whole number"))
 }
 
+/// A time on the machine's clock. The kernel's are signed.
+fn time(line: &Line, name: &str) -> Result<u64, String> {
+    let ns = number(line, name)?;
+    i64::try_from(ns).map_err(|_| format!("its `{name}` is {ns}, which no clock shows"))?;
+    Ok(ns)
+}
+
 fn header(line: &Line, tool: &Tool) -> Result<Header, String> {
     if text(line, "type") != Some("header") {
         return Err("it is not the header of a recording".into());
@@ -204,7 +216,7 @@ fn header(line: &Line, tool: &Tool) -> Result<Header, String> {
         host: word("host"),
         kernel: word("kernel"),
         start_unix_ns: i64::try_from(start.as_nanosecond()).unwrap_or(0),
-        start_ns: number(line, "start_ns")?,
+        start_ns: time(line, "start_ns")?,
         settings: settings
             .filter_map(|(name, json)| Some((Name::from(name.clone()), value(json)?)))
             .collect(),
@@ -228,7 +240,7 @@ fn value(json: &Json) -> Option<Value> {
 
 fn record(line: &Line, schema: &'static Schema) -> Result<(u64, Record), String> {
     let values: Result<Vec<Value>, String> = schema.iter().map(|field| field_of(line, field)).collect();
-    Ok((number(line, "time_ns")?, Record::new(schema, values?)))
+    Ok((time(line, "time_ns")?, Record::new(schema, values?)))
 }
 
 /// A field that is not there is not known.
@@ -245,10 +257,10 @@ fn field_of(line: &Line, field: &Field) -> Result<Value, String> {
 
 fn end(line: &Line) -> Result<End, String> {
     const OWN: [&str; 5] = ["duration_ns", "events", "lost", "sampled", "self_ns"];
-    let [duration_ns, events, lost, sampled, self_ns] = OWN.map(|name| number(line, name));
+    let [_, events, lost, sampled, self_ns] = OWN.map(|name| number(line, name));
     let losses = line.iter().filter(|(name, _)| !OWN.contains(&name.as_str()) && is_name(name));
     Ok(End {
-        duration_ns: duration_ns?,
+        duration_ns: time(line, "duration_ns")?,
         events: events?,
         lost: lost?,
         sampled: sampled?,

@@ -11,7 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use trapline_model::Schema;
 use trapline_model::access::summary::{Options, View};
-use trapline_model::access::{EVENT, TOTAL};
+use trapline_model::access::{self, EVENT, TOTAL};
 use trapline_store::{Recording, Tool};
 
 use crate::cli;
@@ -162,7 +162,8 @@ pub(super) fn open(path: &Path, output: Option<&Path>) -> Result<Recording<Box<d
         let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
         (Box::new(BufReader::new(file)), name)
     };
-    let recording = Recording::open(input, name, Tool { name: "access", event: EVENT, total: TOTAL })?;
+    let tool = Tool { name: "access", event: EVENT, total: TOTAL, check: access::check };
+    let recording = Recording::open(input, name, tool)?;
     if recording.header().settings.iter().any(|(name, _)| name == "summary") {
         bail!(
             "{} holds a summary, not accesses: record with `-o FILE.jsonl` and without --summary",

@@ -1,10 +1,11 @@
 use trapline_model::Sink;
+use trapline_model::access;
 use trapline_model::access::{EVENT, Page, Step, TOTAL, Tally, Way, What};
 use trapline_view::JsonLines;
 
 use super::*;
 
-const ACCESS: Tool = Tool { name: "access", event: EVENT, total: TOTAL };
+const ACCESS: Tool = Tool { name: "access", event: EVENT, total: TOTAL, check: access::check };
 
 fn items() -> Vec<Item> {
     let step = |time_ns: u64| Step {
@@ -129,6 +130,23 @@ fn what_is_wrong_is_said_with_its_line() {
     refused(&text.replacen("\"addr\":140733193392128", "\"addr\":\"x\"", 1), 2, "`addr`");
     refused(&text.replacen("\"time_ns\":11", "\"time_ns\":null", 1), 3, "`time_ns`");
     refused(&text.replacen("\"comm\":", "\"comm\":[],\"was\":", 1), 2, "`comm`");
+    // What is a value of the right kind, and cannot be.
+    for (field, was, is) in [
+        ("rw", "\"rw\":\"W\"", "\"rw\":\"Q\""),
+        ("rw", "\"rw\":\"W\"", "\"rw\":7"),
+        ("addr", "\"addr\":140733193392128", "\"addr\":null"),
+        ("time_ns", "\"time_ns\":10", "\"time_ns\":18446744073709551615"),
+        ("event", "\"event\":\"access\"", "\"event\":\"exit\""),
+        ("pid", "\"pid\":7", "\"pid\":null"),
+        ("tid", "\"tid\":8", "\"tid\":4294967296"),
+        ("first", "\"first\":1", "\"first\":2"),
+        ("file", "\"file\":\"/a b\"", "\"file\":3"),
+    ] {
+        assert!(text.contains(was), "{was}");
+        refused(&text.replacen(was, is, 1), 2, &format!("`{field}`"));
+    }
+    refused(&text.replace("\"start_ns\":5", "\"start_ns\":18446744073709551615"), 1, "`start_ns`");
+    refused(&text.replace("\"duration_ns\":15", "\"duration_ns\":18446744073709551615"), 6, "`duration_ns`");
     refused(&[lines[0], "{}"].join("\n"), 2, "no `type`");
     refused(&format!("{text}{text}"), 7, "more after");
     refused(&[lines[0], lines[0]].join("\n"), 2, "another recording");
