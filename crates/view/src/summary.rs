@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use trapline_model::access::summary::View;
 use trapline_model::{Block, End, Header, Item, Record, Sink, Value};
 
+use crate::escape::visible;
 use crate::ftrace::{begun, reached};
 use crate::histogram::histogram;
 use crate::table::{block, headings, line};
@@ -70,6 +71,16 @@ impl<W: Write> AccessSummary<W> {
         }
     }
 
+    /// How a process is traced, and what of it is out of sight.
+    fn engine(&mut self, event: &Record) -> io::Result<()> {
+        let (Some(Value::Str(note)), Some(Value::Str(comm)), Some(Value::U64(pid))) =
+            (event.get("note"), event.get("comm"), event.get("pid"))
+        else {
+            return Ok(());
+        };
+        writeln!(self.out, "{} ({pid}): {}", visible(comm), visible(note))
+    }
+
     fn end(&mut self, end: &End) -> io::Result<()> {
         let of = |name: &str| end.losses.iter().find(|(n, _)| n == name).map_or(0, |&(_, n)| n);
         let (untracked, late, merged) = (of("untracked"), of("late"), of("merged"));
@@ -104,7 +115,7 @@ impl<W: Write> Sink for AccessSummary<W> {
     fn take(&mut self, item: &Item) -> io::Result<()> {
         match item {
             Item::Header(header) => self.header(header)?,
-            Item::Events(_) => {}
+            Item::Events(events) => events.iter().try_for_each(|event| self.engine(&event.record))?,
             Item::Rows(block) => self.rows(block)?,
             Item::Totals(block) => self.totals(block)?,
             Item::End(end) => self.end(end)?,
@@ -258,5 +269,22 @@ mod tests {
         100 rounds, one each 1.200 ms (99 % within 0.000 ms, longest 0.000 ms); 0.0 ms in resets, 0.0 ms in the faults they caused; 0 B out of sight
         a page counts once between two rounds; 0 further faults of the same access left out, 0 accesses untracked, 0 shown in a later window
         ");
+    }
+
+    #[test]
+    fn how_each_process_is_traced() {
+        let step = Step {
+            time_ns: 1,
+            what: What::Engine,
+            pid: 7,
+            tid: 7,
+            comm: "a\u{1b}b".into(),
+            cpu: None,
+            page: None,
+            note: Some("writes: cannot see 1 MB of /x".into()),
+        };
+        let mut out = Vec::new();
+        AccessSummary::new(&mut out).take(&Item::Events(vec![step.event()])).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "a\\x1bb (7): writes: cannot see 1 MB of /x\n");
     }
 }

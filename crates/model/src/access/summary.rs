@@ -22,6 +22,7 @@ use self::tables::Made;
 pub use self::trace::PAGE;
 use self::trace::{Access, Order, Twice, Words};
 use self::window::Windows;
+use super::What;
 use crate::field::{Schema, Value};
 use crate::item::{Block, End, Item, Source};
 
@@ -200,7 +201,7 @@ impl Summary {
                 header.settings.push(("window_ns".into(), self.options.window_ns.into()));
                 ready.push_back(Item::Header(header));
             }
-            Item::Events(events) => {
+            Item::Events(mut events) => {
                 for event in &events {
                     match self.words.read(event) {
                         Ok(Some(access)) => {
@@ -212,6 +213,12 @@ impl Summary {
                     }
                 }
                 self.show_windows(ready);
+                // What is out of sight of a process that was not there at the start is in these alone.
+                let engine = Value::from(What::Engine.name());
+                events.retain(|event| event.record.get("event") == Some(&engine));
+                if !events.is_empty() {
+                    ready.push_back(Item::Events(events));
+                }
             }
             Item::Rows(block) => {
                 self.order.advance(block.time_ns);

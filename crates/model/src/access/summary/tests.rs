@@ -67,6 +67,24 @@ fn run(options: Options, items: Vec<Item>) -> Vec<Item> {
     ready.into()
 }
 
+#[test]
+fn what_is_out_of_sight_of_a_command_is_passed_on() {
+    let step = |what, note: Option<&str>| Step {
+        time_ns: 1,
+        what,
+        pid: 7,
+        tid: 7,
+        comm: "x".into(),
+        cpu: None,
+        page: None,
+        note: note.map(str::to_owned),
+    };
+    let events = vec![step(What::Start, None).event(), step(What::Engine, Some("writes: sees")).event()];
+    let engine = events[1].clone();
+    let items = whole(events, 10);
+    assert!(items.contains(&Item::Events(vec![engine])), "{items:?}");
+}
+
 fn whole(events: Vec<Event>, until_ms: u64) -> Vec<Item> {
     run(Options::default(), vec![header(), Item::Events(events), totals(until_ms), end()])
 }
