@@ -10,6 +10,7 @@
 #include "compat.bpf.h"
 #include "trap.bpf.h"
 #include "access.h"
+#include "access_own.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -66,7 +67,7 @@ static __always_inline void follow(struct task_struct *task)
 	bpf_map_update_elem(&pids, &pid, &yes, BPF_ANY);
 }
 
-SEC("tp_btf/sched_process_fork")
+SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(process_born, struct task_struct *parent, struct task_struct *child)
 {
 	if (!config.follow || child->tgid == parent->tgid || !followed(parent))
@@ -77,7 +78,7 @@ int BPF_PROG(process_born, struct task_struct *parent, struct task_struct *child
 }
 
 /* Fires when the new program's memory and name are in place. */
-SEC("tp_btf/sched_process_exec")
+SEC("?tp_btf/sched_process_exec")
 int BPF_PROG(process_execed, struct task_struct *task)
 {
 	char comm[TRAP_COMM_LEN] = {};
@@ -94,7 +95,7 @@ int BPF_PROG(process_execed, struct task_struct *task)
 	return 0;
 }
 
-SEC("tp_btf/sched_process_exit")
+SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(process_ends, struct task_struct *task)
 {
 	u32 pid = pid_of(task);

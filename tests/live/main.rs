@@ -16,6 +16,7 @@ mod file;
 mod fixture;
 mod fixture_files;
 mod frame;
+mod hostile;
 mod kvm;
 mod kvm_cases;
 mod many;
@@ -242,6 +243,12 @@ const CASES: &[Case] = &[
     Case { name: "access::unharmed::what_cannot_be_is_said", needs: ROOT, variants: RESETS, test: unharmed::what_cannot_be_is_said },
     Case { name: "access::unharmed::programs_are_followed_by_name", needs: ROOT, variants: RESETS, test: unharmed::programs_are_followed_by_name },
     Case { name: "access::unharmed::a_budget_stretches_the_period", needs: ROOT, variants: ROUNDS, test: unharmed::a_budget_stretches_the_period },
+    Case { name: "access::hostile::a_userfaultfd_of_its_own", needs: ROOT, variants: RESETS, test: hostile::a_userfaultfd_of_its_own },
+    Case { name: "access::hostile::code_that_changes", needs: ROOT, variants: ROUNDS, test: hostile::code_that_changes },
+    Case { name: "access::hostile::sandboxed_without_a_vdso", needs: ROOT, variants: ROUNDS, test: hostile::sandboxed_without_a_vdso },
+    Case { name: "access::hostile::the_lock_is_roots", needs: ROOT, variants: &["none"], test: hostile::the_lock_is_roots },
+    Case { name: "access::hostile::the_list_is_roots", needs: ROOT, variants: &["none"], test: hostile::the_list_is_roots },
+    Case { name: "access::hostile::an_ordinary_user", needs: ROOT, variants: &["none"], test: hostile::an_ordinary_user },
     Case { name: "access::numa::a_round_is_seen_whole_or_not_at_all", needs: ROOT, variants: NUMA, test: numa::a_round_is_seen_whole_or_not_at_all },
     Case { name: "access::numa::shared_memory_is_seen_or_said_to_be_out_of_sight", needs: ROOT, variants: NUMA, test: numa::shared_memory_is_seen_or_said_to_be_out_of_sight },
     Case { name: "access::numa::the_settings_are_put_back", needs: ROOT, variants: NUMA, test: numa::the_settings_are_put_back },

@@ -6,7 +6,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use crate::fixture::{Memory, PAGE, map, map_of, read_all, touch};
+use crate::fixture::{Memory, PAGE, look, map, map_of, read_all, touch};
 use crate::provoke::{Means, Provoked, each_page};
 
 /// include/uapi/linux/userfaultfd.h
@@ -82,4 +82,36 @@ pub fn userfaultfd() -> Provoked {
     ioctl(&fd, WRITEPROTECT, [protected.0 as u64, protected.1 as u64, PROTECT]);
     std::thread::spawn(move || serve(&fd));
     each_page(vec![(missing, read_all as Means), (shared, touch), (protected, touch)])
+}
+
+/// A program that makes a userfaultfd when it is told to, or had made one `before`, and uses it at once: it prints what it
+/// reads, and what failed.
+pub fn own(before: bool) {
+    let missing = map(8 * PAGE, 0);
+    let protected = map(8 * PAGE, 0);
+    touch(&protected);
+    let make = || {
+        // SAFETY: the descriptor is new.
+        let fd = unsafe {
+            let fd = libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC);
+            assert!(fd >= 0, "userfaultfd: {}", std::io::Error::last_os_error());
+            OwnedFd::from_raw_fd(fd as i32)
+        };
+        ioctl(&fd, API, [0xAA, FEATURE_WP, 0]);
+        fd
+    };
+    let made = before.then(make);
+    println!("ready");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    let fd = made.unwrap_or_else(make);
+    ioctl(&fd, REGISTER, [missing.0 as u64, missing.1 as u64, MODE_MISSING, 0]);
+    ioctl(&fd, REGISTER, [protected.0 as u64, protected.1 as u64, MODE_WP, 0]);
+    ioctl(&fd, WRITEPROTECT, [protected.0 as u64, protected.1 as u64, PROTECT]);
+    std::thread::spawn(move || serve(&fd));
+    touch(&protected);
+    let sum: u64 = (0..missing.len()).step_by(PAGE).map(|at| u64::from(look(&missing, at))).sum();
+    println!("sum {sum}");
+    // Unmapping what is registered would wait for nobody, but the thread that serves must not see it go.
+    std::mem::forget((missing, protected));
 }

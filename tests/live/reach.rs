@@ -76,8 +76,8 @@ fn enough(engine: &str) -> usize {
     if engine == "numa" { 0 } else { 20 }
 }
 
-/// Lets the kernel kill this process at the system call that is injected, and goes over its memory.
-pub fn sandboxed(pages: usize) {
+/// Lets the kernel kill this process at the system call that is injected.
+pub fn confine() {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let filter = [
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
@@ -91,6 +91,11 @@ pub fn sandboxed(pages: usize) {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
     }
+}
+
+/// The same, and goes over its memory.
+pub fn sandboxed(pages: usize) {
+    confine();
     crate::turmoil::steady(pages);
 }
 

@@ -38,6 +38,8 @@ pub fn the_function_tracer(_: &'static str) {
     let sysctl = "/proc/sys/kernel/ftrace_enabled";
     std::fs::write(sysctl, "0").unwrap();
     let (doctor, faults) = after("true");
+    let access =
+        trapline().args(["access", "--reset", "none", "--format", "jsonl", "--", "ls", "/"]).output();
     std::fs::write(sysctl, "1").unwrap();
     let refused = refused(&doctor);
     assert!(refused.iter().any(|&(variant, _)| variant == "fentry"), "{refused:?}");
@@ -45,6 +47,15 @@ pub fn the_function_tracer(_: &'static str) {
     let first = doctor.iter().find(|line| line["attaches"] == "yes").unwrap();
     assert_eq!(faults.status.code(), Some(0));
     assert_eq!(lines(&faults.stdout)[0]["variant"], first["variant"]);
+    let access = access.unwrap();
+    let text = [access.stdout, access.stderr].concat();
+    let said: Vec<Value> = String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|line: &Value| line.is_object())
+        .collect();
+    assert!(access.status.success() && said[0]["variant"] == first["variant"], "{said:?}");
+    assert!(said.iter().filter(|line| line["event"] == "access").count() > 50, "{said:?}");
 }
 
 /// Integrity leaves everything; confidentiality lets nobody read the kernel.

@@ -3,6 +3,7 @@
 //! The faults are seen by the probes of the faults tool; `bpf/access.bpf.c` follows the lives of the processes; a
 //! thread of ours resets page tables in `rounds`.
 
+mod boosted;
 mod budget;
 mod engine;
 mod functions;
@@ -12,6 +13,7 @@ mod injector;
 mod knobs;
 mod lock;
 mod numa;
+mod own;
 mod pages;
 mod patience;
 mod prepared;
@@ -43,6 +45,7 @@ use self::functions::Functions;
 use self::injector::Injector;
 use self::lock::Lock;
 use self::numa::Balance;
+use self::own::{GiveWay, Given};
 pub use self::prepared::{Prepared, Restored, changed_settings, repair};
 #[cfg(test)]
 pub(crate) use self::probes::OBJECT;
@@ -107,6 +110,9 @@ pub struct Access {
     budget: Option<Budget>,
     unseen: u64,
     refused: u64,
+    /// How many processes have a userfaultfd of their own, and those of which that was not told yet.
+    gave_way: u64,
+    given: Vec<u32>,
     names: Option<Targets>,
     functions: Option<Functions>,
     max_overhead: Option<f64>,
@@ -147,10 +153,11 @@ impl Access {
         let mut steps = Vec::new();
         let (mut sight, mut spaces) = (None, vec![]);
         let mut engine = engines[0];
+        let mut give_way = None;
         if let Whose::Processes(pids) = &options.whose {
             let mut coverage = Coverage::default();
             let taken;
-            (engine, taken) = take(pids, &engines, &injector).map_err(denied)?;
+            (engine, taken) = take(pids, &engines, &injector, &mut give_way).map_err(denied)?;
             if engine == Engine::Numa {
                 balance = Some(Balance::begin(options.every, &injector)?);
             }
@@ -176,7 +183,10 @@ impl Access {
         }
         changed.extend(names.as_ref().and_then(Targets::mounted).map(str::to_owned));
         changed.extend(balance.as_ref().map(Balance::words));
-        let rounds = Rounds::start(engine, options.every, injector, spaces, balance)?;
+        if engine.has_userfaultfd() && give_way.is_none() {
+            give_way = Some(GiveWay::begin()?);
+        }
+        let rounds = Rounds::start(engine, options.every, injector, spaces, balance, give_way)?;
         let budget = options.max_overhead.map(|share| Budget::new(share, options.every));
         Ok(Self {
             probes,
@@ -191,6 +201,8 @@ impl Access {
             budget,
             unseen: 0,
             refused: 0,
+            gave_way: 0,
+            given: vec![],
             names,
             functions,
             max_overhead: options.max_overhead,
@@ -228,6 +240,7 @@ impl Access {
                 self.rounds.tell(Order::Begin(pid));
             }
             probes::Begin::End => {
+                self.given_way();
                 self.rounds.tell(Order::End(pid));
                 if let Some(target) = self.targets.remove(&pid) {
                     self.steps.push(Step {
@@ -239,6 +252,21 @@ impl Access {
                 }
             }
         }
+    }
+
+    /// Tells of which processes nothing is reset any more. Of one that has just begun this may be known before its beginning.
+    fn given_way(&mut self) {
+        self.given.extend(self.rounds.given.iter().flat_map(Given::take));
+        let (targets, steps) = (&self.targets, &mut self.steps);
+        let before = self.given.len();
+        self.given.retain(|pid| {
+            let Some(target) = targets.get(pid) else { return true };
+            let note = "none: it has a userfaultfd of its own, to which ours has given way";
+            let step = target.step(What::Engine, system::monotonic_ns());
+            steps.push(Step { note: Some(note.into()), ..step });
+            false
+        });
+        self.gave_way += (before - self.given.len()) as u64;
     }
 
     fn notices(&mut self) {
@@ -341,6 +369,7 @@ impl Tool for Access {
             }
         }
         self.notices();
+        self.given_way();
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
@@ -389,6 +418,8 @@ impl Tool for Access {
                 ("unmapped", self.functions.as_ref().map_or(0, Functions::lost)),
                 ("missed", losses.missed),
                 ("refused", self.refused),
+                ("gave_way", self.gave_way),
+                ("gave_way_late", figures.late.load(Ordering::Relaxed)),
                 ("rounds", reached.rounds),
                 ("period_ns", reached.mean_ns),
                 ("period_p99_ns", reached.p99_ns),
@@ -411,11 +442,27 @@ fn denied(error: anyhow::Error) -> OpenError {
 }
 
 /// Takes processes under control by the first engine that works for all of them.
-fn take(pids: &[u32], engines: &[Engine], injector: &Injector) -> Result<(Engine, Vec<Space>)> {
+fn take(
+    pids: &[u32],
+    engines: &[Engine],
+    injector: &Injector,
+    give_way: &mut Option<GiveWay>,
+) -> Result<(Engine, Vec<Space>)> {
     let mut refusal = None;
-    for &engine in engines {
-        let spaces: Result<Vec<Space>> = pids.iter().map(|&pid| Space::open(pid, engine, injector)).collect();
-        match spaces {
+    for (at, &engine) in engines.iter().enumerate() {
+        if engine.has_userfaultfd() && give_way.is_none() {
+            match GiveWay::begin() {
+                Ok(begun) => *give_way = Some(begun),
+                Err(error) => {
+                    refusal = refusal.or(Some(error.into()));
+                    continue;
+                }
+            }
+        }
+        let open = |&pid| Space::open(pid, engine, injector, give_way.as_ref());
+        match pids.iter().map(open).collect::<Result<Vec<Space>>>() {
+            // Another engine does not stand in its way; where there is none it is not reset.
+            Ok(spaces) if spaces.iter().any(Space::gave_way) && at + 1 < engines.len() => {}
             Ok(spaces) => return Ok((engine, spaces)),
             Err(error) => refusal = refusal.or(Some(error)),
         }

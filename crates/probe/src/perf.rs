@@ -50,6 +50,8 @@ pub(crate) enum Software {
     MajorFaults = 6,
     /// PERF_COUNT_SW_DUMMY
     Nothing = 9,
+    /// PERF_COUNT_SW_BPF_OUTPUT
+    Output = 10,
 }
 
 #[repr(C)]
@@ -102,6 +104,20 @@ pub(crate) fn watch_lives(bytes_each: usize) -> anyhow::Result<Vec<Buffer>> {
         open(&attr, -1, cpu)
             .and_then(|event| Buffer::new(event, bytes_each))
             .with_context(|| format!("cannot watch what processes map on CPU {cpu}"))
+    };
+    online()?.into_iter().map(open_on).collect()
+}
+
+/// Opens a buffer for each processor, into which programs there write, and which becomes readable at every record.
+pub(crate) fn outputs() -> anyhow::Result<Vec<(i32, Buffer)>> {
+    /// A page: what is written is read at once.
+    const BYTES: usize = 4096;
+    /// PERF_SAMPLE_RAW
+    const RAW: u64 = 1 << 10;
+    let attr = Attr { sample_period: 1, sample_type: RAW, wakeup_events: 1, ..Attr::of(Software::Output) };
+    let open_on = |cpu| {
+        let opened = open(&attr, -1, cpu).and_then(|event| Buffer::new(event, BYTES));
+        Ok((cpu, opened.with_context(|| format!("cannot make a buffer of events on CPU {cpu}"))?))
     };
     online()?.into_iter().map(open_on).collect()
 }

@@ -210,6 +210,19 @@ pub(crate) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
+/// From now on this thread runs before every ordinary one, if we are allowed to ask for that.
+#[allow(unsafe_code)]
+pub(crate) fn before_all_others() {
+    // SAFETY: our own thread, and a valid parameter that outlives the call.
+    unsafe {
+        let highest = libc::sched_get_priority_max(libc::SCHED_FIFO);
+        let how = libc::sched_param { sched_priority: highest };
+        if libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const how) != 0 {
+            libc::setpriority(libc::PRIO_PROCESS, 0, -20);
+        }
+    }
+}
+
 /// Whether threads are preempted inside the kernel: `full`, or `lazy` at the latest with the next tick. Nothing if that
 /// is not to be seen: a kernel that can be told so at its boot, without debugfs.
 pub(crate) fn preempts_itself() -> Option<bool> {

@@ -14,6 +14,7 @@ use trapline_model::{BUCKETS, Hist, bucket};
 
 use super::injector::{Canceller, Injector};
 use super::numa::{self, Balance};
+use super::own::{GiveWay, Given};
 use super::space::{Engine, Reset, Space};
 use crate::maps::Maps;
 
@@ -67,6 +68,8 @@ pub(crate) struct Figures {
     /// The period that is aimed at, nanoseconds.
     pub(crate) every_ns: AtomicU64,
     pub(crate) unseen_bytes: AtomicU64,
+    /// Registrations with a userfaultfd of the target's that ours was in the way of.
+    pub(crate) late: AtomicU64,
 }
 
 /// The period that was reached.
@@ -88,6 +91,7 @@ impl Figures {
             busy_ns: AtomicU64::new(0),
             every_ns: AtomicU64::new(every.as_nanos() as u64),
             unseen_bytes: AtomicU64::new(0),
+            late: AtomicU64::new(0),
         }
     }
 
@@ -125,6 +129,8 @@ pub(crate) struct Rounds {
     pub(crate) figures: Arc<Figures>,
     thread: Option<JoinHandle<()>>,
     injection: Canceller,
+    /// Which processes are not reset any more, for they have a userfaultfd of their own.
+    pub(crate) given: Option<Given>,
 }
 
 impl Rounds {
@@ -138,15 +144,18 @@ impl Rounds {
         injector: Injector,
         spaces: Vec<(Space, Coverage)>,
         balance: Option<Balance>,
+        give_way: Option<GiveWay>,
     ) -> Result<Self> {
         let (orders, receive) = channel();
         let (notify, notices) = channel();
         let figures = Arc::new(Figures::new(every));
         let injection = injector.canceller();
+        let given = give_way.as_ref().map(GiveWay::given);
         let mut resetter = Resetter {
             engine,
             injector,
             balance,
+            give_way,
             spaces: HashMap::new(),
             soon: vec![],
             tries: HashMap::new(),
@@ -160,12 +169,16 @@ impl Rounds {
             // A period of a millisecond wants to be woken on time; if not, it is a little longer.
             let _ = set_timerslack(1000);
             resetter.run(&receive);
+            resetter.spaces.clear();
+            if let Some(give_way) = resetter.give_way.take() {
+                resetter.figures.late.store(give_way.late(), Ordering::Relaxed);
+            }
             if let Some(Err(error)) = resetter.balance.take().map(Balance::end) {
                 let _ = resetter.notify.send(Notice::Balance(error));
             }
         });
         let thread = thread.context("cannot start the thread that resets page tables")?;
-        Ok(Self { orders: Some(orders), notices, figures, thread: Some(thread), injection })
+        Ok(Self { orders: Some(orders), notices, figures, thread: Some(thread), injection, given })
     }
 
     pub(crate) fn tell(&self, order: Order) {
@@ -217,6 +230,8 @@ struct Resetter {
     injector: Injector,
     balance: Option<Balance>,
     spaces: HashMap<u32, Watched>,
+    /// Behind the spaces, which it lets go.
+    give_way: Option<GiveWay>,
     soon: Vec<(Instant, u32)>,
     /// How often a process has not let itself be taken under control.
     tries: HashMap<u32, u32>,
@@ -256,7 +271,7 @@ impl Resetter {
             let figures = &self.figures;
             self.spaces.retain(|_, watched| match watched.space.reset() {
                 Reset::Gone => false,
-                Reset::Stale => {
+                Reset::Stale | Reset::GaveWay => {
                     watched.look = true;
                     true
                 }
@@ -315,11 +330,12 @@ impl Resetter {
         self.soon.retain(|&(_, soon)| soon != pid);
         // Of an exec: what belonged to the old memory is void.
         self.spaces.remove(&pid);
-        let begun = Space::open(pid, self.engine, &self.injector).and_then(|mut space| {
-            space.learn(self.balance.as_ref());
-            let coverage = space.cover(&Maps::read(pid).context("it has ended")?);
-            Ok((space, coverage))
-        });
+        let begun =
+            Space::open(pid, self.engine, &self.injector, self.give_way.as_ref()).and_then(|mut space| {
+                space.learn(self.balance.as_ref());
+                let coverage = space.cover(&Maps::read(pid).context("it has ended")?);
+                Ok((space, coverage))
+            });
         let notice = match begun {
             Ok((space, coverage)) => {
                 let stopped_ns = space.stopped_ns;

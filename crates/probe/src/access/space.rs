@@ -11,6 +11,7 @@ use trapline_model::access::Coverage;
 
 use super::injector::Injector;
 use super::numa::{Balance, Scanned};
+use super::own::{GiveWay, Hold};
 use super::pages::PAGE;
 use super::sight::Sight;
 use super::stretch::{self, Taken};
@@ -41,6 +42,11 @@ impl Engine {
             Self::Writes(_) | Self::SoftDirty => "writes",
             Self::None => "none",
         }
+    }
+
+    /// Whether it puts a userfaultfd over the memory.
+    pub(crate) fn has_userfaultfd(self) -> bool {
+        matches!(self, Self::Rwp(_) | Self::Writes(_))
     }
 
     /// Whether page tables are reset at all.
@@ -94,7 +100,7 @@ pub(crate) fn unreadable(pid: u32, error: io::Error) -> Error {
 pub(crate) struct Space {
     pub(crate) pid: u32,
     engine: Engine,
-    uffd: Option<Uffd>,
+    hold: Option<Hold>,
     pub(crate) scanned: Option<Scanned>,
     pagemap: File,
     clear_refs: Option<File>,
@@ -115,6 +121,8 @@ pub(crate) enum Reset {
     Waiting,
     /// Mappings have changed: look again.
     Stale,
+    /// The process has a userfaultfd of its own: from now on nothing is reset.
+    GaveWay,
     /// The process has ended, or is another program.
     Gone,
 }
@@ -124,17 +132,25 @@ impl Space {
     ///
     /// # Errors
     /// Why that cannot be, in words.
-    pub(crate) fn open(pid: u32, engine: Engine, injector: &Injector) -> Result<Self> {
+    pub(crate) fn open(
+        pid: u32,
+        engine: Engine,
+        injector: &Injector,
+        give_way: Option<&GiveWay>,
+    ) -> Result<Self> {
         let maps = Maps::read(pid).map_err(|error| unreadable(pid, error))?;
         if maps.is_empty() {
             bail!("process {pid} has no memory of its own: it is a kernel thread, or has just ended");
         }
-        let mut uffd = None;
+        let mut hold = None;
         let mut stopped_ns = 0;
         if let Engine::Rwp(features) | Engine::Writes(features) = engine {
             let injected = injector.userfaultfd_of(pid)?;
             stopped_ns = injected.stopped_ns;
-            uffd = Some(Uffd::new(injected.uffd, features).context("cannot set up its userfaultfd")?);
+            let uffd = Uffd::new(injected.uffd, features).context("cannot set up its userfaultfd")?;
+            let give_way =
+                give_way.context("a userfaultfd of the process's own could not be given way to")?;
+            hold = Some(give_way.hold(pid, uffd)?);
         }
         let scanned = if engine == Engine::Numa { Some(Scanned::open(pid, &maps)?) } else { None };
         let clear_refs = if engine == Engine::SoftDirty {
@@ -147,7 +163,7 @@ impl Space {
         // These files stay with the memory that the process has when they are opened.
         let pagemap = File::open(format!("/proc/{pid}/pagemap"))
             .with_context(|| format!("cannot read the page map of process {pid}"))?;
-        Ok(Self { pid, engine, uffd, scanned, pagemap, clear_refs, watched: vec![], stopped_ns })
+        Ok(Self { pid, engine, hold, scanned, pagemap, clear_refs, watched: vec![], stopped_ns })
     }
 
     /// Learns what was found out of the kernel's balancing, if that is what resets.
@@ -162,6 +178,12 @@ impl Space {
         let mut coverage = Coverage::default();
         let mut scanned = Vec::new();
         self.watched = self.watch(maps);
+        if let Some(hold) = &self.hold
+            && hold.ours.gave_way()
+        {
+            hold.settle();
+            self.watched.clear();
+        }
         let mut watched = self.watched.iter().peekable();
         for mapping in maps.of_the_program() {
             let mode = watched.next_if(|of| of.start == mapping.start).map(|of| of.mode);
@@ -189,8 +211,8 @@ impl Space {
 
     /// Takes what can be watched under control: which mappings that is, in order.
     fn watch(&self, maps: &Maps) -> Vec<Taken> {
-        let Some(uffd) = &self.uffd else { return vec![] };
-        let taken = stretch::take(uffd, self.pid, self.engine, maps);
+        let Some(hold) = &self.hold else { return vec![] };
+        let taken = stretch::take(&hold.ours, self.pid, self.engine, maps);
         let how = |m: &Mapping| {
             let range = taken.get(taken.partition_point(|range| range.end <= m.start))?;
             let is_watched = range.start <= m.start && self.engine.modes(m).contains(&range.mode);
@@ -199,8 +221,19 @@ impl Space {
         maps.of_the_program().iter().filter_map(how).collect()
     }
 
+    /// Whether the process has a userfaultfd of its own, and ours has given way to it.
+    pub(crate) fn gave_way(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.ours.gave_way())
+    }
+
     /// Makes the next access to each page fault.
     pub(crate) fn reset(&mut self) -> Reset {
+        if self.gave_way() {
+            self.hold = None;
+            self.watched.clear();
+            self.engine = Engine::None;
+            return Reset::GaveWay;
+        }
         if let Some(scanned) = &mut self.scanned {
             return match scanned.passed() {
                 Ok(Some((times, time))) => Reset::Passed(times, time),
@@ -222,11 +255,11 @@ impl Space {
     }
 
     fn reset_accesses(&self) -> io::Result<()> {
-        let Some(uffd) = &self.uffd else { return Ok(()) };
+        let Some(hold) = &self.hold else { return Ok(()) };
         let mut result = Ok(());
         for range in self.watched.iter().filter(|of| of.mode == Mode::Rwp) {
             // One that has changed must not keep the others from being reset.
-            match uffd.protect_accesses(range.start, range.end) {
+            match hold.ours.protect_accesses(range.start, range.end) {
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(error),
                 Err(error) => result = Err(error),
                 Ok(()) => {}

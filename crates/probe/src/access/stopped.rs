@@ -209,12 +209,16 @@ impl Stopped {
     pub(crate) fn release(mut self) -> Result<(), String> {
         if let Some((regs, mut mask)) = self.saved {
             // A call that was interrupted is restarted only on the way out of an interruption.
-            self.request(libc::PTRACE_INTERRUPT, 0, 0)?;
             self.leads = false;
             let until = Instant::now() + TO_RESTORE;
+            if self.running {
+                self.request(libc::PTRACE_INTERRUPT, 0, 0)?;
+            }
             loop {
                 if !self.running {
                     self.cancel_entry()?;
+                    // Every stop makes the kernel forget that there was to be another one.
+                    self.request(libc::PTRACE_INTERRUPT, 0, 0)?;
                     // What it called meanwhile would be called without its filter.
                     self.resume(libc::PTRACE_SYSCALL, 0)?;
                 }

@@ -8,8 +8,9 @@
 
 use std::collections::BTreeSet;
 
+use super::own::Ours;
 use super::space::Engine;
-use super::uffd::{Mode, Uffd};
+use super::uffd::Mode;
 use crate::maps::{Mapping, Maps};
 
 /// A range that is under control. There may be holes in it.
@@ -29,7 +30,7 @@ struct Stretch<'a> {
 }
 
 /// Takes under control what can be of a process whose mappings were these a moment ago, or are now.
-pub(crate) fn take(uffd: &Uffd, pid: u32, engine: Engine, maps: &Maps) -> Vec<Taken> {
+pub(crate) fn take(uffd: &Ours, pid: u32, engine: Engine, maps: &Maps) -> Vec<Taken> {
     let taken = take_those(uffd, engine, maps, |_| true);
     let mut lately = taken.clone();
     let mut newest: Option<Maps> = None;
@@ -55,7 +56,7 @@ pub(crate) fn take(uffd: &Uffd, pid: u32, engine: Engine, maps: &Maps) -> Vec<Ta
     taken
 }
 
-fn take_those(uffd: &Uffd, engine: Engine, maps: &Maps, which: impl Fn(&Stretch<'_>) -> bool) -> Vec<Taken> {
+fn take_those(uffd: &Ours, engine: Engine, maps: &Maps, which: impl Fn(&Stretch<'_>) -> bool) -> Vec<Taken> {
     let mut taken = Vec::new();
     for stretch in stretches(maps.of_the_program(), engine).filter(which) {
         stretch.register(uffd, engine, &mut taken);
@@ -88,7 +89,7 @@ fn stretches(maps: &[Mapping], engine: Engine) -> impl Iterator<Item = Stretch<'
 
 impl Stretch<'_> {
     /// Takes it under control, in the first of the modes that the kernel allows.
-    fn register(&self, uffd: &Uffd, engine: Engine, taken: &mut Vec<Taken>) {
+    fn register(&self, uffd: &Ours, engine: Engine, taken: &mut Vec<Taken>) {
         let mut try_it = |start, end, mode| {
             let done = uffd.register(start, end, mode).is_ok();
             taken.extend(done.then_some(Taken { start, end, mode }));
@@ -107,7 +108,10 @@ impl Stretch<'_> {
         if best.is_some_and(|&best| try_it(self.start, self.end, best)) {
             return;
         }
-        // One of them is not to be had: the target may have it under a userfaultfd of its own.
+        // One of them is not to be had.
+        if uffd.gave_way() {
+            return;
+        }
         let (low, high) = self.mappings.split_at(self.mappings.len() / 2);
         let middle = high[0].start;
         Stretch { start: self.start, end: middle, mappings: low }.register(uffd, engine, taken);

@@ -51,6 +51,11 @@ impl Buffer {
 
     /// Takes all records that are there.
     pub(crate) fn drain(&self, records: &mut Vec<Record>) {
+        self.each(|bytes| records.extend(parse(bytes)));
+    }
+
+    /// Takes all records that are there, as they are.
+    pub(crate) fn each(&self, mut take: impl FnMut(&[u8])) {
         let head = self.position(DATA_HEAD).load(Ordering::Acquire);
         let mut tail = self.position(DATA_TAIL).load(Ordering::Relaxed);
         let mut bytes = Vec::new();
@@ -64,7 +69,7 @@ impl Buffer {
                 break;
             }
             self.copy(tail, size, &mut bytes);
-            records.extend(parse(&bytes));
+            take(&bytes);
             tail = tail.wrapping_add(size as u64);
         }
         self.position(DATA_TAIL).store(head, Ordering::Release);
@@ -83,6 +88,9 @@ impl Buffer {
         }
     }
 }
+
+// SAFETY: the mapping is this value's alone, and goes with it from thread to thread.
+unsafe impl Send for Buffer {}
 
 impl Drop for Buffer {
     fn drop(&mut self) {
