@@ -74,6 +74,17 @@ static __always_inline bool vma_is_watched(struct vm_area_struct *vma)
 	return bpf_core_field_exists(vma->vm_userfaultfd_ctx.ctx) && BPF_CORE_READ(vma, vm_userfaultfd_ctx.ctx);
 }
 
+/* A thread of the process whose memory it is, as far as the kernel keeps that (CONFIG_MEMCG), or else this one. */
+static __always_inline struct task_struct *owner_of(struct mm_struct *mm, struct task_struct *task)
+{
+	struct task_struct *owner;
+
+	if (BPF_CORE_READ(task, mm) == mm || !bpf_core_field_exists(mm->owner))
+		return task;
+	owner = BPF_CORE_READ(mm, owner);
+	return owner ?: task;
+}
+
 /*
  * From 6.16 sched_process_exit fires before exit_mm, so a thread's last faults (the kernel clears its tid in user
  * memory there) come after it; 5.x to 6.15 fire it after exit_mm. x86_fpu_dropped comes later still on every x86

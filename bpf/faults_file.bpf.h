@@ -114,7 +114,8 @@ static __always_inline struct path *file_key(struct vm_area_struct *vma, struct 
 }
 
 /* Leaves the name for user space, once. */
-static __always_inline bool file_is_named(struct faults_group_key *key, struct path *path, struct task_struct *task)
+static __always_inline bool file_is_named(struct faults_group_key *key, struct path *path, struct vm_area_struct *vma,
+					  struct task_struct *task)
 {
 	struct faults_name *name;
 	struct dentry *dentry;
@@ -130,7 +131,7 @@ static __always_inline bool file_is_named(struct faults_group_key *key, struct p
 	if (!name)
 		goto none;
 	if (key->word[0] >> 32 == FAULTS_AREA_FILE) {
-		read_path(name, path, task);
+		read_path(name, path, owner_of(BPF_CORE_READ(vma, vm_mm), task));
 	} else {
 		dentry = BPF_CORE_READ(path, dentry);
 		path_append(name, BPF_CORE_READ(dentry, d_name.name));
@@ -157,7 +158,7 @@ static __always_inline void file_meets(struct tracked *t, struct task_struct *ta
 	    last->word[2] == key.word[2] && last->word[3] == key.word[3])
 		return;
 	*last = key;
-	t->open_named = !path || file_is_named(&key, path, task);
+	t->open_named = !path || file_is_named(&key, path, vma, task);
 }
 
 /* ---- reading ---- */

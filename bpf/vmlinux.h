@@ -141,6 +141,7 @@ struct mm_struct {
 	unsigned long start_brk;
 	unsigned long brk;
 	unsigned long start_stack;
+	struct task_struct *owner; /* a kernel option */
 	struct uprobes_state uprobes_state;
 };
 
