@@ -161,7 +161,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::threads::workers_of_io_uring", needs: ROOT, variants: EVERY, test: threads::workers_of_io_uring },
     Case { name: "faults::threads::the_memory_of_others", needs: ROOT, variants: ALL, test: threads::the_memory_of_others },
     Case { name: "faults::threads::one_beginning", needs: ROOT, variants: EVERY, test: threads::one_beginning },
-    Case { name: "faults::threads::two_at_once", needs: ROOT, variants: TIMING, test: threads::two_at_once },
+    Case { name: "faults::threads::two_at_once", needs: ROOT, variants: BY_ENTRY_OR_EXCEPTION, test: threads::two_at_once },
     Case { name: "faults::rootless::a_command_equals_wait4", needs: ROOT, variants: ROOTLESS, test: rootless::a_command_equals_wait4 },
     Case { name: "faults::rootless::threads_are_exact", needs: ROOT, variants: ROOTLESS, test: rootless::threads_are_exact },
     Case { name: "faults::rootless::every_fault_has_a_line", needs: ROOT, variants: ROOTLESS, test: rootless::every_fault_has_a_line },
