@@ -61,7 +61,13 @@ pub fn run_if_asked() -> Option<ExitCode> {
 
 /// Compiles what the tests run beside themselves.
 fn compile(into: &Path) {
-    for source in [crate::span::PROGRAM, crate::span::BLOCK, crate::stack::NARROW, crate::command::PROGRAM] {
+    for source in [
+        crate::span::PROGRAM,
+        crate::span::BLOCK,
+        crate::stack::NARROW,
+        crate::command::PROGRAM,
+        crate::underfoot::PROGRAM,
+    ] {
         source.compile(into);
     }
 }

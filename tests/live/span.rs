@@ -251,7 +251,7 @@ pub fn what_cannot_be_is_said(_: &'static str) {
         (format!("usdt:{}:trapline:market", program()), "it has `trapline:marked`"),
         ("usdt:/bin/true:a:b".into(), "has no USDT points"),
         ("/nowhere:f".into(), "no such file"),
-        ("/etc/passwd:f".into(), "no program of 64 bits"),
+        ("/etc/passwd:f".into(), "it is no ELF file"),
         (format!("{}:0x0", program()), "no code at 0x0"),
         ("work".into(), "is no span"),
     ];

@@ -5,6 +5,7 @@
 //! in the process's own view. What cannot be named is said to be so, never guessed. Files are read by a process of their
 //! own, without privileges: see `child.rs`.
 
+mod binaries;
 mod child;
 pub(crate) mod demangle;
 mod files;
@@ -21,7 +22,10 @@ use std::rc::Rc;
 
 use trapline_model::faults::Process;
 
+pub(crate) use self::binaries::{Binaries, Binary};
+pub(crate) use self::child::function::listed;
 pub use self::child::symbolize_if_asked;
+pub(crate) use self::child::wire::Point;
 pub(crate) use self::child::worked_ns;
 use self::files::Files;
 use self::kernel::Kernel;
@@ -181,6 +185,19 @@ impl Symbols {
         let mut names = space.resolve(&user, &mut self.files).into_iter();
         let mut name = |addr| if addr < KERNEL { names.next() } else { Some(self.kernel.name(addr)) };
         addrs.iter().filter_map(|&addr| name(addr)).collect()
+    }
+
+    /// Looks at the perf maps of processes that live: reads one that is new. Tells whether one was written since it was
+    /// read: then what was taken before is to be named by what it said before.
+    pub(crate) fn watch_maps(&mut self) -> bool {
+        let watch = |space: &mut Space| space.watch_map(&mut self.files);
+        // All of them: the new ones are read now.
+        self.spaces.values_mut().map(watch).fold(false, |changed, now| changed | now)
+    }
+
+    /// Has perf maps that were written since read again when they are asked for next.
+    pub(crate) fn renew_maps(&mut self) {
+        self.spaces.values_mut().for_each(Space::renew_map);
     }
 
     /// A process became another program, of which nothing is known yet but that it will be told.

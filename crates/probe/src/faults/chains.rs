@@ -48,9 +48,9 @@ impl Chains {
         self.naming.follow();
     }
 
-    /// Whether so many processes have ended that the room which theirs take is needed.
-    pub(super) fn is_full_of_ended(&self) -> bool {
-        self.naming.is_full_of_ended()
+    /// Whether they should be named now.
+    pub(super) fn want_naming(&self) -> bool {
+        self.naming.wants_naming()
     }
 
     /// Before the groups are read: whose faults are all in them by now.

@@ -54,10 +54,10 @@ impl Groups {
         }
     }
 
-    /// Whether they should be read although no interval has ended: to make room.
+    /// Whether they should be read although no interval has ended: to make space, or before their names change.
     pub(super) fn want_reading(&self) -> bool {
         match &self.kind {
-            Kind::Stack(chains) => chains.is_full_of_ended(),
+            Kind::Stack(chains) => chains.want_naming(),
             Kind::File | Kind::Cause => false,
         }
     }

@@ -258,7 +258,7 @@ impl Tool for Rootless {
         self.take();
         events.append(&mut self.events);
         if let Groups::Stacks(stacks) = &self.census.groups
-            && stacks.is_full_of_ended()
+            && stacks.want_naming()
         {
             self.read(false)?;
         }

@@ -1,14 +1,10 @@
 //! Spans: probes at the entry and return of functions and at pairs of USDT points, and what was counted between them.
 //! See `bpf/faults_span.bpf.h`.
 
-mod binary;
-mod function;
 mod place;
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -22,6 +18,7 @@ use trapline_model::faults::{CallTimes, Calls, SpanLedger, Timing};
 use self::place::{Place, Places};
 use super::words::recent;
 use crate::abi::{self, FaultsCallTimes, FaultsSpan, FaultsSpanLosses};
+use crate::symbols::{Binaries, listed};
 use crate::variant::{Attached, OpenError};
 
 /// The programs that are attached to the places of functions, to those of points, and those of both.
@@ -87,10 +84,11 @@ pub(super) fn find(names: &[String], pids: &[u32]) -> Result<Vec<Found>, SpanErr
     }
     let mut found: Vec<Found> = Vec::new();
     let mut known: HashMap<(u64, u64, u64), Rc<str>> = HashMap::new();
+    let mut binaries = Binaries::default();
     for name in names {
-        let span = Found { name: name.as_str().into(), places: place::find(name, pids)? };
+        let span = Found { name: name.as_str().into(), places: place::find(&mut binaries, name, pids)? };
         for place in span.places.starts() {
-            let file = fs::metadata(&place.path).map_or((0, 0), |meta| (meta.dev(), meta.ino()));
+            let file = place.binary.identity;
             if let Some(other) = known.insert((file.0, file.1, place.offset), Rc::clone(&span.name)) {
                 return Err(SpanError::new(format!(
                     "`{other}` and `{name}` are the same place: give one of them"
@@ -110,7 +108,7 @@ pub(super) fn warning(found: &[Found]) -> Option<String> {
         format!(
             "an exception or a panic that passes through {} would end its program while it is probed: if that can \
              happen, use marks (docs/spans.md)",
-            function::listed(names.into_iter())
+            listed(names.into_iter())
         )
     })
 }
@@ -209,7 +207,7 @@ fn probe(
         UprobeOpts { ref_ctr_offset: place.semaphore as usize, cookie, retprobe, ..UprobeOpts::default() };
     let program = attached.object.progs_mut().find(|p| p.name() == program);
     let program = program.ok_or_else(|| io::Error::other("the kernel half has no such program"))?;
-    program.attach_uprobe_with_opts(pid, &place.path, place.offset as usize, options)
+    program.attach_uprobe_with_opts(pid, &place.binary.path, place.offset as usize, options)
 }
 
 fn refused(name: &str, error: libbpf_rs::Error) -> OpenError {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use trapline_model::faults::{Process, Stack};
@@ -14,6 +15,9 @@ const ENTRIES: &[&str] = &["asm_exc_page_fault", "handle_mm_fault"];
 /// What a probe puts on top of the stack that it looks at.
 const PROBES: &[&str] =
     &["bpf_", "arch_rethook", "kretprobe", "rethook", "ftrace_", "trace_call_bpf", "kprobe_"];
+
+/// How often perf maps are looked at: as often as what the kernel half sets aside is fetched, or less.
+const WATCHED_EVERY: Duration = Duration::from_millis(400);
 
 /// The frames that the kernel walks, unless kernel.perf_event_max_stack was changed.
 const DEEPEST: usize = 127;
@@ -82,6 +86,9 @@ impl Losses {
 pub(super) struct Naming {
     lives: Lives,
     symbols: Symbols,
+    /// Perf maps were written since they were read, and when that was looked at.
+    rewritten: bool,
+    looked: Instant,
     /// More frames than so many the kernel does not walk.
     pub(super) deepest: usize,
 }
@@ -103,17 +110,27 @@ impl Naming {
     fn new(mut lives: Lives) -> Self {
         let mut symbols = Symbols::new();
         lives.adopt(&mut symbols);
-        Self { lives, symbols, deepest: deepest() }
+        Self { lives, symbols, rewritten: false, looked: Instant::now(), deepest: deepest() }
     }
 
     /// Learns what processes have done.
     pub(super) fn follow(&mut self) {
         self.lives.drain(&mut self.symbols);
+        self.look();
+    }
+
+    /// Notices code that is made anew where other code was.
+    fn look(&mut self) {
+        if self.looked.elapsed() >= WATCHED_EVERY {
+            self.looked = Instant::now();
+            self.rewritten |= self.symbols.watch_maps();
+        }
     }
 
     /// Learns one thing that a process has done: not older than the one before.
     pub(super) fn take(&mut self, record: &Record) {
         self.lives.take(record, &mut self.symbols);
+        self.look();
     }
 
     /// The address space that a process had at a moment, if its birth was seen.
@@ -121,9 +138,10 @@ impl Naming {
         self.lives.at(pid, time_ns).map(|(image, _)| image)
     }
 
-    /// Whether so many processes have ended that the room they take is needed.
-    pub(super) fn is_full_of_ended(&self) -> bool {
-        self.lives.is_full_of_ended()
+    /// Whether what was taken should be named now: so many processes have ended that the space they take is needed, or
+    /// code is made anew where other code was.
+    pub(super) fn wants_naming(&self) -> bool {
+        self.rewritten || self.lives.is_full_of_ended()
     }
 
     /// Before what was counted is read: the faults of whoever is over are all in it by then.
@@ -136,8 +154,11 @@ impl Naming {
         self.lives.is_over(pid, time_ns)
     }
 
-    /// Forgets who is over.
+    /// Forgets who is over: everything was named.
     pub(super) fn forget(&mut self) {
+        if std::mem::take(&mut self.rewritten) {
+            self.symbols.renew_maps();
+        }
         self.lives.forget(&mut self.symbols);
     }
 

@@ -5,8 +5,10 @@
 //! (`confine.rs`), opens files, checks that they are regular ones, and passes descriptors; what comes back are names, or
 //! nothing.
 
+mod binary;
 mod client;
 mod confine;
+pub(super) mod function;
 mod perf_map;
 mod program;
 mod serve;

@@ -52,7 +52,7 @@ pub(super) struct Files {
 /// A program file.
 #[derive(Debug)]
 pub(super) struct Program {
-    id: Id,
+    pub(super) id: Id,
     identity: Identity,
     pin: RefCell<Option<Pin>>,
     /// Who runs the process that it was first seen in, and who owns the file.
@@ -94,6 +94,11 @@ impl Program {
 }
 
 impl Files {
+    #[cfg(test)]
+    pub(super) fn pinned(&self) -> usize {
+        self.known.len()
+    }
+
     /// A number for something that the symbolizer is to read.
     pub(super) fn id(&mut self) -> Id {
         self.next = self.next.wrapping_add(1);
@@ -129,6 +134,47 @@ impl Files {
         });
         self.known.insert(identity, Rc::clone(&program));
         Ok(program)
+    }
+
+    /// A file that is not looked at because somebody has mapped it.
+    pub(super) fn named(&mut self, pin: Pin, path: &Path, pid: u32) -> Rc<Program> {
+        let meta = &pin.meta;
+        Rc::new(Program {
+            id: self.id(),
+            identity: (meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()),
+            user: meta.uid(),
+            owner: meta.uid(),
+            pid,
+            path: path.into(),
+            used: Cell::new(0),
+            open_in: Cell::new(0),
+            // Symbols are all that is asked for.
+            without_lines: Cell::new(true),
+            bad: RefCell::new(None),
+            names: RefCell::new(HashMap::new()),
+            pin: RefCell::new(Some(pin)),
+        })
+    }
+
+    /// Asks one thing about a file.
+    pub(super) fn question(&mut self, program: &Program, request: &Request) -> Result<Reply, Why> {
+        // Once more if it was closed meanwhile.
+        for _ in 0..2 {
+            if let Some(why) = program.bad.borrow().clone() {
+                return Err(why);
+            }
+            let answer = self.open_there(program).and_then(|is_open| {
+                if is_open { self.client.call(request, None) } else { Ok(Reply::NotOpen) }
+            });
+            match answer {
+                Ok(Reply::NotOpen) => program.open_in.set(0),
+                Ok(Reply::Bad(error)) => return Err(Why::Unreadable(error)),
+                Ok(reply) => return Ok(reply),
+                Err(Lost::Late) => return Err(Why::Late),
+                Err(Lost::Fault(error) | Lost::Unavailable(error)) => return Err(Why::Symbolizer(error)),
+            }
+        }
+        Err(program.bad.borrow().clone().unwrap_or(Why::Late))
     }
 
     /// Closes a file of the user of whom most are open: nobody can take the others' places.
@@ -364,7 +410,7 @@ pub(super) fn user_of(pid: u32) -> Option<u32> {
 }
 
 /// Whether a file found by its name is the one that was mapped.
-fn is_the_one(pin: &Pin, mapping: &Mapping, since: SystemTime) -> bool {
+pub(super) fn is_the_one(pin: &Pin, mapping: &Mapping, since: SystemTime) -> bool {
     let (meta, kind) = (&pin.meta, fstatfs(pin.file()).map(|fs| fs.filesystem_type()));
     if meta.ino() == mapping.inode && mapping.device == (major(meta.dev()) as u32, minor(meta.dev()) as u32) {
         return true;

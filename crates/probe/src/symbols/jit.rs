@@ -75,6 +75,11 @@ impl Origin {
     }
 }
 
+/// What tells it from what it was before.
+fn version(pin: &Pin) -> (u64, i64, i64) {
+    (pin.meta.len(), pin.meta.mtime(), pin.meta.mtime_nsec())
+}
+
 fn is_older(pin: &Pin, process: Process) -> bool {
     if process.start_ns == 0 {
         return false;
@@ -111,12 +116,25 @@ impl PerfMap {
         }
     }
 
-    /// The names of what is at addresses now.
-    pub(super) fn find(&mut self, addrs: &[u64], files: &mut Files) -> Vec<Option<Function>> {
+    /// Whether it was written, or replaced, since it was read.
+    pub(super) fn is_written(&self, process: Process, origin: &Origin) -> bool {
+        origin.open(process).is_some_and(|pin| {
+            let same = (pin.meta.dev(), pin.meta.ino()) == (self.pin.meta.dev(), self.pin.meta.ino());
+            !same || self.read != version(&pin)
+        })
+    }
+
+    /// It is to be read again before it is asked next.
+    pub(super) fn renew(&mut self) {
+        self.open_in = 0;
+    }
+
+    /// The names of what is at addresses: by what was read of it, or by what it is now.
+    pub(super) fn find(&mut self, addrs: &[u64], now: bool, files: &mut Files) -> Vec<Option<Function>> {
         let mut found = Vec::new();
         // Once more if it was closed meanwhile.
         for _ in 0..2 {
-            if self.bad || self.read_on(files).is_err() {
+            if self.bad || self.read_on(now, files).is_err() {
                 break;
             }
             while let Some(at) = addrs.get(found.len()..).filter(|at| !at.is_empty()) {
@@ -138,18 +156,21 @@ impl PerfMap {
     }
 
     /// Has the symbolizer read what was written since.
-    fn read_on(&mut self, files: &mut Files) -> Result<(), Lost> {
+    fn read_on(&mut self, now: bool, files: &mut Files) -> Result<(), Lost> {
         let generation = files.client.generation()?;
+        if self.open_in == generation && !now {
+            return Ok(());
+        }
         let _ = self.pin.refresh();
-        let now = (self.pin.meta.len(), self.pin.meta.mtime(), self.pin.meta.mtime_nsec());
-        if self.open_in == generation && self.read == now {
+        let version = version(&self.pin);
+        if self.open_in == generation && self.read == version {
             return Ok(());
         }
         let Ok((file, size)) = self.pin.read() else { return Err(Lost::Late) };
         let request = Request::Map { id: self.id, size: size.min(LARGEST) };
         match files.client.call(&request, Some(file.as_fd())) {
             // What could be read of it is there.
-            Ok(_) => (self.open_in, self.read) = (files.client.generation()?, now),
+            Ok(_) => (self.open_in, self.read) = (files.client.generation()?, version),
             Err(Lost::Fault(error)) => {
                 self.bad = true;
                 return Err(Lost::Fault(error));

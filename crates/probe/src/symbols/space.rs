@@ -26,6 +26,10 @@ pub(super) struct Space {
     regions: Ranges<Region>,
     origin: Option<Origin>,
     perf_map: Option<PerfMap>,
+    /// It has code that is in no file.
+    makes: bool,
+    /// The map is to be read again before it is asked.
+    stale: bool,
     /// What was asked before; of code made at run time, what it was when it was asked for last.
     names: HashMap<u64, Rc<Name>>,
     made: HashMap<u64, Function>,
@@ -69,6 +73,8 @@ impl Space {
             regions: Ranges::default(),
             origin: None,
             perf_map: None,
+            makes: false,
+            stale: false,
             names: HashMap::new(),
             made: HashMap::new(),
             blind: None,
@@ -78,7 +84,7 @@ impl Space {
     /// What a child of the process begins with.
     pub(super) fn inherited(&self, process: Process) -> Self {
         let origin = self.origin.as_ref().map(Origin::of_child);
-        Self { regions: self.regions.clone(), origin, ..Self::empty(process) }
+        Self { regions: self.regions.clone(), makes: self.makes, origin, ..Self::empty(process) }
     }
 
     /// Nothing, but what a process keeps that becomes another program.
@@ -127,6 +133,7 @@ impl Space {
         let made = matches!(code, Code::Made);
         let region = Region { module: mapping.shown().into(), mapping: Rc::new(mapping.clone()), code };
         self.regions.insert(mapping.start, mapping.end, region);
+        self.makes |= made;
         if made && self.perf_map.is_none() {
             // It may be removed when the process ends.
             self.look_for_map(files);
@@ -223,9 +230,19 @@ impl Space {
 
     /// The functions in the process's perf map, which it may have begun to write, or written anew, since we looked.
     fn made(&mut self, addrs: &[u64], files: &mut Files) -> Vec<Option<Function>> {
-        self.look_for_map(files);
-        let Some(map) = self.perf_map.as_mut() else { return vec![] };
-        let found = map.find(addrs, files);
+        if self.perf_map.is_none() || std::mem::take(&mut self.stale) {
+            self.look_for_map(files);
+        }
+        let mut found = self.perf_map.as_mut().map_or(vec![], |map| map.find(addrs, false, files));
+        found.resize(addrs.len(), None);
+        if found.contains(&None) {
+            // It may have been written since.
+            self.look_for_map(files);
+            let again = self.perf_map.as_mut().map_or(vec![], |map| map.find(addrs, true, files));
+            for (found, again) in found.iter_mut().zip(again) {
+                *found = found.take().or(again);
+            }
+        }
         let mut functions = Vec::new();
         for (addr, found) in addrs.iter().zip(found) {
             if self.made.len() > NAMES {
@@ -250,6 +267,32 @@ impl Space {
             && is_still(self.process)
         {
             self.origin = Origin::of(self.process.pid, files).or(self.origin.take());
+        }
+    }
+
+    /// Reads the perf map if it is new. Tells whether it was written since it was read.
+    pub(super) fn watch_map(&mut self, files: &mut Files) -> bool {
+        if !self.makes || self.blind.is_some() {
+            return false;
+        }
+        match (&self.perf_map, &self.origin) {
+            (Some(map), Some(origin)) => map.is_written(self.process, origin),
+            (None, _) => {
+                self.look_for_map(files);
+                if let Some(map) = &mut self.perf_map {
+                    map.find(&[], true, files);
+                }
+                false
+            }
+            (Some(_), None) => false,
+        }
+    }
+
+    /// What was named by the perf map as it was is named: it is read again when it is asked next.
+    pub(super) fn renew_map(&mut self) {
+        self.stale = self.makes;
+        if let Some(map) = &mut self.perf_map {
+            map.renew();
         }
     }
 

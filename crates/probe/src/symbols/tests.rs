@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use super::*;
 
+mod hostile;
+
 const PROGRAM: &str = r#"
 #include <stdio.h>
 #include <string.h>

@@ -83,9 +83,9 @@ impl Stacked {
         self.counted = Some(counted);
     }
 
-    /// Whether so many processes have ended that their stacks should be named, and forgotten.
-    pub(super) fn is_full_of_ended(&self) -> bool {
-        self.naming.is_full_of_ended()
+    /// Whether stacks should be named now.
+    pub(super) fn want_naming(&self) -> bool {
+        self.naming.wants_naming()
     }
 
     /// Before the last records of whoever has ended are taken.

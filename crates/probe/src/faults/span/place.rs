@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use super::SpanError;
-use super::binary::{Binary, Point};
-use super::function::{self, listed};
 use crate::maps::Maps;
+use crate::symbols::{Binaries, Binary, Point, listed};
 
 /// Where libraries are looked for that are named without a path, as the dynamic linker does by itself.
 const LIBRARIES: &[&str] = &[
@@ -28,7 +26,7 @@ const PAIRS: &[(&str, &str)] = &[("__start", "__done"), ("-entry", "-return"), (
 /// One instruction in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
-    pub(super) path: PathBuf,
+    pub(super) binary: Binary,
     pub(super) offset: u64,
     /// Of the USDT semaphore; 0 if there is none.
     pub(super) semaphore: u64,
@@ -58,13 +56,13 @@ impl Places {
 
 /// Finds what `BINARY:FUNCTION` or `usdt:BINARY:PROVIDER:NAME` means in these processes, or on this machine if there are
 /// none.
-pub(super) fn find(name: &str, pids: &[u32]) -> Result<Places, SpanError> {
+pub(super) fn find(binaries: &mut Binaries, name: &str, pids: &[u32]) -> Result<Places, SpanError> {
     if let Some(rest) = name.strip_prefix("usdt:") {
         let mut parts = rest.rsplitn(3, ':');
         let (Some(point), Some(provider), Some(file)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(SpanError::new(format!("`{name}` is no span: write usdt:BINARY:PROVIDER:NAME")));
         };
-        return points(file, provider, point, pids);
+        return points(binaries, file, provider, point, pids);
     }
     let Some((file, wanted)) =
         name.split_once(':').filter(|(file, wanted)| !file.is_empty() && !wanted.is_empty())
@@ -74,51 +72,54 @@ pub(super) fn find(name: &str, pids: &[u32]) -> Result<Places, SpanError> {
         )));
     };
     let mut unwinds = false;
-    let places = files(file, pids)?.into_iter().map(|path| {
-        let binary = Binary::read(&path, file)?;
-        let function::Found { address, unwinds: may_unwind } = function::find(&binary, wanted, file)?;
+    let places = files(binaries, file, pids)?.into_iter().map(|binary| {
+        let (offset, may_unwind) = binaries.function(&binary, wanted, file).map_err(SpanError::new)?;
         unwinds |= may_unwind;
-        let offset = binary.code_at(address);
-        let offset = offset.ok_or_else(|| SpanError::new(format!("{file} has no code at {address:#x}")))?;
-        Ok(Place { path, offset, semaphore: 0 })
+        Ok(Place { binary, offset, semaphore: 0 })
     });
     let at = places.collect::<Result<_, _>>()?;
     Ok(Places::Function { at, unwinds })
 }
 
-fn points(file: &str, provider: &str, name: &str, pids: &[u32]) -> Result<Places, SpanError> {
+fn points(
+    binaries: &mut Binaries,
+    file: &str,
+    provider: &str,
+    name: &str,
+    pids: &[u32],
+) -> Result<Places, SpanError> {
     let (mut starts, mut ends) = (Vec::new(), Vec::new());
-    for path in files(file, pids)? {
-        let binary = Binary::read(&path, file)?;
+    for binary in files(binaries, file, pids)? {
+        let all = binaries.points(&binary, file).map_err(SpanError::new)?;
         let called = |full: &str| -> Vec<Place> {
-            let points = binary.points.iter().filter(|p| p.provider == provider && p.name == full);
-            let place = |p: &Point| Place { path: path.clone(), offset: p.offset, semaphore: p.semaphore };
+            let points = all.iter().filter(|p| p.provider == provider && p.name == full);
+            let place =
+                |p: &Point| Place { binary: binary.clone(), offset: p.offset, semaphore: p.semaphore };
             points.map(place).collect()
         };
         let mut pairs = PAIRS
             .iter()
             .map(|(start, end)| (called(&format!("{name}{start}")), called(&format!("{name}{end}"))));
         let pair = pairs.find(|(start, end)| !start.is_empty() && !end.is_empty());
-        let (start, end) = pair.ok_or_else(|| SpanError::new(no_pair(&binary, file, provider, name)))?;
+        let (start, end) = pair.ok_or_else(|| SpanError::new(no_pair(&all, file, provider, name)))?;
         starts.extend(start);
         ends.extend(end);
     }
     Ok(Places::Points(starts, ends))
 }
 
-fn no_pair(binary: &Binary, file: &str, provider: &str, name: &str) -> String {
+fn no_pair(points: &[Point], file: &str, provider: &str, name: &str) -> String {
     let wanted: Vec<String> = PAIRS[..2].iter().map(|(s, e)| format!("{name}{s}/{name}{e}")).collect();
     let wanted = wanted.join(" or ");
-    if binary.points.is_empty() {
+    if points.is_empty() {
         return format!("{file} has no USDT points, so no {wanted}: it was built without them");
     }
     let has = |end: &str, other: &str| {
-        binary
-            .points
+        points
             .iter()
             .filter_map(|p| Some((&p.provider, p.name.strip_suffix(end)?)))
             .filter(|&(of, name)| {
-                binary.points.iter().any(|p| p.provider == *of && p.name == format!("{name}{other}"))
+                points.iter().any(|p| p.provider == *of && p.name == format!("{name}{other}"))
             })
             .map(|(of, name)| format!("`{of}:{name}`"))
             .collect::<Vec<_>>()
@@ -129,30 +130,38 @@ fn no_pair(binary: &Binary, file: &str, provider: &str, name: &str) -> String {
 }
 
 /// The files that a name means: a path, the name of a file that the processes have mapped, a program in PATH, a library.
-fn files(name: &str, pids: &[u32]) -> Result<Vec<PathBuf>, SpanError> {
+fn files(binaries: &mut Binaries, name: &str, pids: &[u32]) -> Result<Vec<Binary>, SpanError> {
     let nothing = |why: &str| SpanError::new(format!("there is no {name}: {why}"));
-    if name.contains('/') {
-        let inside =
-            pids.iter().map(|pid| PathBuf::from(format!("/proc/{pid}/root{name}"))).filter(|p| p.is_file());
-        let found = Some(PathBuf::from(name)).filter(|path| path.is_file());
-        // A process in a container may have another file under that path than we have.
-        let mut found: Vec<PathBuf> = if pids.is_empty() || !name.starts_with('/') {
-            found.into_iter().collect()
-        } else {
-            inside.collect()
-        };
-        distinct(&mut found);
-        return if found.is_empty() { Err(nothing("no such file")) } else { Ok(found) };
-    }
     let mut found = Vec::new();
+    if name.contains('/') {
+        // A process in a container may have another file under that path than we have.
+        let opened: Vec<io::Result<Binary>> = if pids.is_empty() || !name.starts_with('/') {
+            vec![binaries.open(Path::new(name))]
+        } else {
+            pids.iter().map(|&pid| binaries.inside(pid, Path::new(name))).collect()
+        };
+        let mut error = None;
+        for opened in opened {
+            match opened {
+                Ok(binary) => found.push(binary),
+                Err(why) => error = Some(why),
+            }
+        }
+        distinct(&mut found);
+        return match error.filter(|_| found.is_empty()) {
+            None => Ok(found),
+            Some(error) if error.kind() == io::ErrorKind::NotFound => Err(nothing("no such file")),
+            Some(error) => Err(SpanError::new(format!("cannot look into {name}: {error}"))),
+        };
+    }
     for &pid in pids {
-        found.extend(mapped(name, pid)?);
+        found.extend(mapped(binaries, name, pid)?);
     }
     if found.is_empty() {
         let path = env::var_os("PATH").unwrap_or_default();
         let programs = env::split_paths(&path).collect::<Vec<_>>().into_iter().map(|dir| dir.join(name));
         let libraries = LIBRARIES.iter().map(|dir| Path::new(dir).join(name));
-        found.extend(programs.chain(libraries).find(|path| path.is_file()));
+        found.extend(programs.chain(libraries).find_map(|path| binaries.open(&path).ok()));
     }
     distinct(&mut found);
     match (found.is_empty(), pids.is_empty()) {
@@ -165,23 +174,24 @@ fn files(name: &str, pids: &[u32]) -> Result<Vec<PathBuf>, SpanError> {
 }
 
 /// The file of that name that a process runs code from: `libc.so.6`, or the beginning of its name up to a dot
-/// (`libsqlite3` for libsqlite3.so.0.8.6). By a path that reaches it even if it was replaced or is in a container.
-fn mapped(name: &str, pid: u32) -> Result<Option<PathBuf>, SpanError> {
+/// (`libsqlite3` for libsqlite3.so.0.8.6), even if it was replaced or is in a container.
+fn mapped(binaries: &mut Binaries, name: &str, pid: u32) -> Result<Option<Binary>, SpanError> {
     let maps = Maps::read(pid).unwrap_or_default();
-    let mut found: Vec<(&str, PathBuf)> = Vec::new();
+    let mut found = Vec::new();
     for mapping in maps.iter().filter(|m| m.executable && m.inode != 0) {
         let path = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name);
         let file = path.rsplit('/').next().unwrap_or(path);
         if file == name || file.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')) {
-            let link = PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end));
-            let inside = || PathBuf::from(format!("/proc/{pid}/root{path}"));
-            found.push((path, if link.is_file() { link } else { inside() }));
+            found.push((path, mapping));
         }
     }
-    found.dedup_by(|a, b| a.0 == b.0);
-    match found.as_mut_slice() {
+    found.dedup_by_key(|(path, _)| *path);
+    match found.as_slice() {
         [] => Ok(None),
-        [(_, path)] => Ok(Some(std::mem::take(path))),
+        [(path, mapping)] => match binaries.mapped(pid, mapping) {
+            Ok(binary) => Ok(Some(binary)),
+            Err(error) => Err(SpanError::new(format!("cannot look into {path} of process {pid}: {error}"))),
+        },
         several => Err(SpanError::new(format!(
             "`{name}` means several files of process {pid}: {}; give one by its path",
             listed(several.iter().map(|(path, _)| (*path).to_owned()))
@@ -190,9 +200,9 @@ fn mapped(name: &str, pid: u32) -> Result<Option<PathBuf>, SpanError> {
 }
 
 /// Leaves out a file that is there already under another path.
-fn distinct(paths: &mut Vec<PathBuf>) {
+fn distinct(found: &mut Vec<Binary>) {
     let mut seen = BTreeSet::new();
-    paths.retain(|path| fs::metadata(path).is_ok_and(|meta| seen.insert((meta.dev(), meta.ino()))));
+    found.retain(|binary| seen.insert(binary.identity));
 }
 
 #[cfg(test)]
@@ -200,7 +210,7 @@ mod tests {
     use super::*;
 
     fn why(name: &str) -> String {
-        find(name, &[]).unwrap_err().to_string()
+        find(&mut Binaries::default(), name, &[]).unwrap_err().to_string()
     }
 
     #[test]
@@ -210,15 +220,18 @@ mod tests {
         assert!(why("usdt:a:b").ends_with("write usdt:BINARY:PROVIDER:NAME"));
         assert!(why("/nowhere/app:f").starts_with("there is no /nowhere/app: no such file"));
         assert!(why("no-such-program:f").contains("no program in PATH"));
-        assert!(why("/etc/passwd:f").contains("no program of 64 bits"));
+        assert!(why("/etc/passwd:f").contains("it is no ELF file"));
     }
 
     #[test]
     fn libraries_of_a_process_by_the_beginning_of_their_names() {
         let own = std::process::id();
-        let (whole, part) = (files("libc.so.6", &[own]).unwrap(), files("libc", &[own]).unwrap());
-        assert_eq!(whole, part);
-        assert!(find("libc:fopen", &[own]).is_ok() && find("libc.so.6:fopen", &[]).is_ok());
+        let mut all = Binaries::default();
+        let whole = files(&mut all, "libc.so.6", &[own]).unwrap();
+        assert_eq!(whole, files(&mut all, "libc", &[own]).unwrap());
+        assert!(
+            find(&mut all, "libc:fopen", &[own]).is_ok() && find(&mut all, "libc.so.6:fopen", &[]).is_ok()
+        );
         assert!(why("libc.so.6:fopenn").contains("near it are `fopen`"));
     }
 }

@@ -27,6 +27,8 @@ use crate::signals;
 const WORK: Duration = Duration::from_secs(2);
 /// And the time, also where it waits for a disk, or for other processes.
 const WAIT: Duration = Duration::from_secs(6);
+/// A function's name is looked for once, before anything begins, and all of a file may have to be gone through for it.
+const NAMES: u32 = 10;
 /// All requests together may take this long, and a half of what has passed since: rows wait no longer.
 const AT_A_STRETCH: Duration = Duration::from_secs(10);
 /// After an interrupt: the end is to come within a second.
@@ -154,7 +156,7 @@ impl Client {
             return Ok(());
         }
         let why = |why: String| Lost::Unavailable(format!("cannot start the symbolizer: {why}"));
-        match self.answer(began) {
+        match self.answer(began, 1) {
             Ok(Reply::Done) => {}
             Ok(Reply::Bad(error)) => return Err(why(error)),
             Err(Lost::Fault(error)) => return Err(why(error)),
@@ -178,11 +180,12 @@ impl Client {
             // It ended in between, and not by this request.
             return Err(Lost::Late);
         }
-        self.answer(began)
+        let names = matches!(request, Request::Function { .. });
+        self.answer(began, if names { NAMES } else { 1 })
     }
 
-    /// Waits for an answer.
-    fn answer(&mut self, began: Instant) -> Result<Reply, Lost> {
+    /// Waits for an answer, so many times as long as is usual.
+    fn answer(&mut self, began: Instant, times: u32) -> Result<Reply, Lost> {
         let worked = self.running.as_ref().and_then(Running::cpu).unwrap_or_default();
         loop {
             let Some(running) = &mut self.running else { return Err(Lost::Late) };
@@ -191,7 +194,7 @@ impl Client {
             match poll(&mut fds, timeout) {
                 Ok(0) | Err(Errno::EINTR) => {
                     let work = running.cpu().unwrap_or_default().saturating_sub(worked);
-                    if work > WORK || began.elapsed() > WAIT {
+                    if work > WORK * times || began.elapsed() > WAIT * times {
                         return Err(Lost::Fault("reading it takes too long".into()));
                     }
                     if self.is_interrupted() {

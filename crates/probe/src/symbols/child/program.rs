@@ -8,11 +8,12 @@ use std::rc::Rc;
 use addr2line::gimli::{self, DwLang, EndianSlice, RunTimeEndian, SectionId};
 use memmap2::{Mmap, MmapOptions};
 use object::{
-    CompressionFormat, Object, ObjectSection, ObjectSegment, ObjectSymbol, ObjectSymbolTable, SectionKind,
+    CompressionFormat, Object, ObjectSection, ObjectSegment, ObjectSymbol, ObjectSymbolTable, SectionFlags,
     SegmentFlags, SymbolIndex, SymbolKind, SymbolSection, elf,
 };
 use self_cell::self_cell;
 
+use super::binary::Binary;
 use super::wire::{Frame, Miss};
 use crate::symbols::demangle::{demangle, shortened};
 
@@ -210,9 +211,13 @@ fn symbols(elf: &Elf<'_>) -> Result<Vec<Symbol>, String> {
     Ok(all)
 }
 
-fn in_code(elf: &Elf<'_>, section: SymbolSection) -> bool {
+fn in_code(file: &Elf<'_>, section: SymbolSection) -> bool {
     let SymbolSection::Section(index) = section else { return false };
-    elf.section_by_index(index).is_ok_and(|section| section.kind() == SectionKind::Text)
+    // By its flag: in a file that has debug information only, it is there without its contents.
+    file.section_by_index(index).is_ok_and(|section| match section.flags() {
+        SectionFlags::Elf { sh_flags, .. } => sh_flags.0 & elf::SHF_EXECINSTR.0 != 0,
+        _ => false,
+    })
 }
 
 /// Reads what is said of lines and inlined functions; nothing if it cannot be read.
@@ -297,6 +302,12 @@ impl Program {
         self.size += size;
         self.debug = Some(debug);
         Ok(())
+    }
+
+    /// What can be probed in it.
+    pub(super) fn binary(&self) -> Result<Binary, String> {
+        let bytes = |image: &Image| -> Rc<Mmap> { Rc::clone(image.parsed.borrow_owner()) };
+        Binary::read(&bytes(&self.main), self.debug.as_ref().map(bytes).as_deref().map(|map| &map[..]))
     }
 
     /// The functions at an offset in the file, outermost first.

@@ -8,9 +8,10 @@ use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::confine::ADDRESSES;
+use super::function;
 use super::perf_map::PerfMap;
 use super::program::{self, Program};
-use super::wire::{self, Frame, Id, LARGEST, Miss, Reply, Request};
+use super::wire::{self, Frame, Id, LARGEST, Miss, Point, Reply, Request};
 
 /// Files open at a time.
 const FILES: usize = 128;
@@ -67,9 +68,12 @@ pub(super) fn serve(socket: BorrowedFd<'_>, memory: Option<File>) -> io::Result<
 impl Request {
     fn id(&self) -> Id {
         match self {
-            Self::Open { id, .. } | Self::Debug { id, .. } | Self::Map { id, .. } | Self::Find { id, .. } => {
-                *id
-            }
+            Self::Open { id, .. }
+            | Self::Debug { id, .. }
+            | Self::Map { id, .. }
+            | Self::Find { id, .. }
+            | Self::Function { id, .. }
+            | Self::Points { id, .. } => *id,
             #[cfg(test)]
             Self::Misbehave(_) => 0,
         }
@@ -84,6 +88,8 @@ impl Files {
             (Request::Debug { id, size }, Some(file)) => self.debug(id, &file, size),
             (Request::Map { id, size }, Some(file)) => self.map(id, file, size),
             (Request::Find { id, at }, _) => self.find(id, &at),
+            (Request::Function { id, wanted, shown }, _) => self.function(id, &wanted, &shown),
+            (Request::Points { id, from }, _) => self.points(id, from as usize),
             #[cfg(test)]
             (Request::Misbehave(misdeed), _) => Ok(super::misbehave::misbehave(misdeed)),
             (Request::Open { .. } | Request::Debug { .. } | Request::Map { .. }, None) => {
@@ -140,6 +146,26 @@ impl Files {
             found.push(functions);
         }
         Ok(Reply::Found(found))
+    }
+
+    fn function(&mut self, id: Id, wanted: &str, shown: &str) -> Result<Reply, String> {
+        let Some((_, Open::Program(program))) = self.open.get(&id) else { return Ok(Reply::NotOpen) };
+        let binary = program.binary()?;
+        Ok(Reply::Function(function::find(&binary, wanted, shown).and_then(|found| {
+            let offset = binary.code_at(found.address);
+            let offset = offset.ok_or_else(|| format!("{shown} has no code at {:#x}", found.address))?;
+            Ok((offset, found.unwinds))
+        })))
+    }
+
+    fn points(&mut self, id: Id, from: usize) -> Result<Reply, String> {
+        let Some((_, Open::Program(program))) = self.open.get(&id) else { return Ok(Reply::NotOpen) };
+        let mut left = ANSWER;
+        let fits = |point: &Point| {
+            let size = point.provider.len() + point.name.len() + 32;
+            left.checked_sub(size).map(|rest| left = rest).is_some()
+        };
+        Ok(Reply::Points(program.binary()?.points.into_iter().skip(from).take_while(fits).collect()))
     }
 
     /// Closes what was not used for longest, but not what was asked for last, until the rest is little enough.

@@ -36,6 +36,11 @@ pub(crate) enum Request {
     Map { id: Id, size: u64 },
     /// The functions at offsets in a file, or at addresses of a perf map.
     Find { id: Id, at: Vec<u64> },
+    /// Where a function begins in a file that is open: by its name, or by an address as `0x…`. `shown` is the file's name
+    /// for people.
+    Function { id: Id, wanted: String, shown: String },
+    /// The USDT points of a file that is open, from one on.
+    Points { id: Id, from: u32 },
     /// Tries what is forbidden.
     #[cfg(test)]
     Misbehave(Misdeed),
@@ -72,8 +77,23 @@ pub(crate) enum Reply {
     Bad(String),
     /// One for each of the first addresses that were asked for: outermost function first.
     Found(Vec<Result<Vec<Frame>, Miss>>),
+    /// Where the function begins in the file, bytes, and whether it may be left by unwinding; or why there is none.
+    Function(Result<(u64, bool), String>),
+    /// As many of the points as fit; none if there are no more.
+    Points(Vec<Point>),
     #[cfg(test)]
     Errors(Vec<i32>),
+}
+
+/// A USDT point; a name may have several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Point {
+    pub(crate) provider: String,
+    pub(crate) name: String,
+    /// Of its instruction in the file, bytes.
+    pub(crate) offset: u64,
+    /// Of the counter that makes it do its work, in the file; 0 if it has none.
+    pub(crate) semaphore: u64,
 }
 
 /// A function, and where in it the address is.

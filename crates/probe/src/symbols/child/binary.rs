@@ -1,12 +1,10 @@
 //! The symbols and the USDT points of one ELF file, with the places in the file where they can be probed.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader};
 use object::{Object, ObjectSymbol, SymbolKind, elf};
 
-use super::SpanError;
+use super::wire::Point;
+use crate::symbols::demangle::shortened;
 
 type Parsed<'a> = ElfFile64<'a, object::Endianness>;
 
@@ -19,17 +17,6 @@ pub(super) struct Function {
     pub(super) address: u64,
     /// Its code is chosen at run time (IFUNC): at the address is what chooses.
     pub(super) chosen: bool,
-}
-
-/// A USDT point; a name may have several.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Point {
-    pub(super) provider: String,
-    pub(super) name: String,
-    /// Of its instruction in the file, bytes.
-    pub(super) offset: u64,
-    /// Of the counter that makes it do its work, in the file; 0 if it has none.
-    pub(super) semaphore: u64,
 }
 
 /// The type of a note that marks a point.
@@ -54,8 +41,10 @@ struct Segment {
     executable: bool,
 }
 
-/// Where distributions put the symbols that they have taken out of a file.
-const DEBUG_FILES: &str = "/usr/lib/debug/.build-id";
+/// Of a point's name, bytes.
+const NAME: usize = 256;
+/// Points of one file, at most.
+const POINTS: usize = 1 << 16;
 
 impl Binary {
     #[cfg(test)]
@@ -63,19 +52,15 @@ impl Binary {
         Self { functions, has_symbols: true, ..Self::default() }
     }
 
-    /// Reads a file; `shown` is the name for people.
-    pub(super) fn read(path: &Path, shown: &str) -> Result<Self, SpanError> {
-        let cannot = |why: String| SpanError::new(format!("cannot look into {shown}: {why}"));
-        let bytes = fs::read(path).map_err(|error| cannot(error.to_string()))?;
-        let file = Parsed::parse(bytes.as_slice())
-            .map_err(|_| cannot("it is no program of 64 bits (ELF)".into()))?;
+    /// Reads a file, and that with its symbols, if they are elsewhere.
+    pub(super) fn read(main: &[u8], debug: Option<&[u8]>) -> Result<Self, String> {
+        let file = Parsed::parse(main).map_err(|_| "it is no program of 64 bits (ELF)")?;
         let mut binary = Self { segments: segments(&file), ..Self::default() };
         binary.has_symbols = file.symbols().next().is_some();
         binary.functions = functions(&file);
-        binary.points = binary.points(&file).map_err(|error| cannot(format!("its USDT notes: {error}")))?;
-        if let Some(debug) = debug_file(&file).filter(|_| !binary.has_symbols)
-            && let Ok(bytes) = fs::read(debug)
-            && let Ok(file) = Parsed::parse(bytes.as_slice())
+        binary.points = binary.points(&file).map_err(|error| format!("its USDT notes: {error}"))?;
+        if let Some(debug) = debug.filter(|_| !binary.has_symbols)
+            && let Ok(file) = Parsed::parse(debug)
         {
             binary.functions.extend(functions(&file));
             binary.has_symbols = true;
@@ -89,9 +74,10 @@ impl Binary {
     }
 
     fn offset(&self, address: u64, executable: bool) -> Option<u64> {
-        let holds =
-            |s: &&Segment| s.executable == executable && (s.address..s.address + s.len).contains(&address);
-        self.segments.iter().find(holds).map(|s| address - s.address + s.offset)
+        let holds = |s: &&Segment| {
+            s.executable == executable && address.checked_sub(s.address).is_some_and(|within| within < s.len)
+        };
+        self.segments.iter().find(holds).and_then(|s| (address - s.address).checked_add(s.offset))
     }
 
     /// The notes that mark USDT points: owner `stapsdt`, type 3; the address of the point, that of `.stapsdt.base` when
@@ -109,6 +95,9 @@ impl Binary {
                     continue;
                 }
                 points.extend(self.point(note.desc(), base));
+                if points.len() >= POINTS {
+                    return Ok(points);
+                }
             }
         }
         Ok(points)
@@ -123,7 +112,7 @@ impl Binary {
         let mut text = || {
             let (text, rest) = texts.split_at_checked(texts.iter().position(|&b| b == 0)?)?;
             texts = &rest[1..];
-            Some(String::from_utf8_lossy(text).into_owned())
+            Some(shortened(&String::from_utf8_lossy(text), NAME).to_owned())
         };
         Some(Point {
             provider: text()?,
@@ -160,11 +149,4 @@ fn functions(file: &Parsed<'_>) -> Vec<Function> {
             Some(Function { symbol, address: s.address(), chosen })
         })
         .collect()
-}
-
-/// The file with the symbols that belong to this one, by its build id.
-fn debug_file(file: &Parsed<'_>) -> Option<PathBuf> {
-    let id: String = file.build_id().ok()??.iter().map(|byte| format!("{byte:02x}")).collect();
-    let (first, rest) = id.split_at_checked(2)?;
-    Some(Path::new(DEBUG_FILES).join(first).join(format!("{rest}.debug")))
 }

@@ -2,12 +2,13 @@
 
 use trapline_model::distance;
 
-use super::SpanError;
 use super::binary::{Binary, Function};
-use crate::symbols::demangle::{demangle, without_parameters};
+use crate::symbols::demangle::{demangle, shortened, without_parameters};
 
 /// How many names an error lists at most.
 const LISTED: usize = 12;
+/// How much of each, bytes.
+const SHOWN: usize = 1024;
 /// How unlike a name may be that is offered for another: this part of its length.
 const UNLIKE: usize = 3;
 
@@ -47,7 +48,7 @@ pub(super) struct Found {
 }
 
 /// The function that is called so; `0x…` is an address itself.
-pub(super) fn find(binary: &Binary, wanted: &str, shown: &str) -> Result<Found, SpanError> {
+pub(super) fn find(binary: &Binary, wanted: &str, shown: &str) -> Result<Found, String> {
     if let Some(address) = wanted.strip_prefix("0x").and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
         return Ok(Found { address, unwinds: false });
     }
@@ -55,22 +56,22 @@ pub(super) fn find(binary: &Binary, wanted: &str, shown: &str) -> Result<Found, 
     fitting.sort_by_key(|(function, _)| function.address);
     fitting.dedup_by_key(|(function, _)| function.address);
     match fitting.as_slice() {
-        [] => Err(SpanError::new(nothing(binary, wanted, shown))),
-        [(function, _)] if function.chosen => Err(SpanError::new(format!(
+        [] => Err(nothing(binary, wanted, shown)),
+        [(function, _)] if function.chosen => Err(format!(
             "`{wanted}` of {shown} is chosen among several functions at run time (IFUNC): name one of those, or one that calls it"
-        ))),
+        )),
         [(function, _)] => {
             let unwinds = ["_Z", "_R"].iter().any(|mangled| function.symbol.starts_with(mangled));
             Ok(Found { address: function.address, unwinds })
         }
-        several => Err(SpanError::new(format!(
+        several => Err(format!(
             "`{wanted}` means {} functions of {shown}: {}; give one of them by its whole name or its address",
             several.len(),
             listed(several.iter().map(|(function, names)| {
                 let chosen = if function.chosen { " (which chooses another at run time)" } else { "" };
                 format!("`{}` at {:#x}{chosen}", names.full, function.address)
             }))
-        ))),
+        )),
     }
 }
 
@@ -152,8 +153,9 @@ fn nothing(binary: &Binary, wanted: &str, shown: &str) -> String {
 }
 
 /// The first of some names, and how many there are beyond them.
-pub(super) fn listed(names: impl Iterator<Item = String>) -> String {
-    let names: Vec<String> = names.collect();
+pub(crate) fn listed(names: impl Iterator<Item = String>) -> String {
+    // Names may be as long as their authors like.
+    let names: Vec<String> = names.map(|name| shortened(&name, SHOWN).to_owned()).collect();
     let more = names.len().saturating_sub(LISTED);
     let shown = names[..names.len() - more].join(", ");
     if more > 0 { format!("{shown} and {more} more") } else { shown }
@@ -200,7 +202,7 @@ mod tests {
             assert_eq!(find(&all, wanted, "app").unwrap().address, address, "{wanted}");
         }
         assert_eq!(
-            find(&all, "Store::query", "app").unwrap_err().to_string(),
+            find(&all, "Store::query", "app").unwrap_err(),
             "`Store::query` means 2 functions of app: `app::Store::query(int)` at 0x1010, \
              `app::Store::query(double)` at 0x1020; give one of them by its whole name or its address"
         );
@@ -211,7 +213,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_said_with_what_is_near() {
         let mut some = binary(&["exec_query", "exec_simple_query", "other"]);
-        let why = |binary: &Binary, name: &str| find(binary, name, "app").unwrap_err().to_string();
+        let why = |binary: &Binary, name: &str| find(binary, name, "app").unwrap_err();
         assert_eq!(
             why(&some, "query"),
             "app has no function `query`; near it are `exec_query`, `exec_simple_query`"

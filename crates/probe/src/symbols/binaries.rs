@@ -1,0 +1,113 @@
+//! Files that a user names, to probe functions and points in them: opened and read as those that are mapped.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::UNIX_EPOCH;
+
+use super::Why;
+use super::child::wire::{Point, Reply, Request};
+use super::files::{Files, Program, is_the_one};
+use super::open::{Pin, root_of};
+use crate::maps::Mapping;
+
+/// A file that is held on to.
+#[derive(Debug, Clone)]
+pub(crate) struct Binary {
+    program: Rc<Program>,
+    /// Device and inode.
+    pub(crate) identity: (u64, u64),
+    /// A path that leads to it as long as this is there.
+    pub(crate) path: PathBuf,
+}
+
+impl PartialEq for Binary {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
+}
+
+impl Eq for Binary {}
+
+/// Opens files and asks about them.
+#[derive(Debug, Default)]
+pub(crate) struct Binaries(Files);
+
+impl Binaries {
+    /// By a path of our own view.
+    pub(crate) fn open(&mut self, path: &Path) -> io::Result<Binary> {
+        Ok(self.take(Pin::path(path)?, path, std::process::id()))
+    }
+
+    /// By a path as a process sees it, wherever links in it want to lead.
+    pub(crate) fn inside(&mut self, pid: u32, path: &Path) -> io::Result<Binary> {
+        Ok(self.take(Pin::inside(&root_of(pid)?, path, false)?, path, pid))
+    }
+
+    /// What a process has mapped.
+    pub(crate) fn mapped(&mut self, pid: u32, mapping: &Mapping) -> io::Result<Binary> {
+        let path = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name);
+        let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+        let pin = Pin::path(Path::new(&link)).or_else(|_| {
+            let pin = Pin::inside(&root_of(pid)?, Path::new(path), false)?;
+            // On overlayfs only the kernel's link is certain: no file there is old enough.
+            if is_the_one(&pin, mapping, UNIX_EPOCH) {
+                Ok(pin)
+            } else {
+                Err(io::Error::other("another file has its name now"))
+            }
+        })?;
+        Ok(self.take(pin, Path::new(path), pid))
+    }
+
+    fn take(&mut self, pin: Pin, path: &Path, pid: u32) -> Binary {
+        let identity = (pin.meta.dev(), pin.meta.ino());
+        let link = format!("/proc/self/fd/{}", pin.file().as_raw_fd());
+        Binary { program: self.0.named(pin, path, pid), identity, path: link.into() }
+    }
+
+    /// Where a function begins in a file, bytes, and whether it may be left by unwinding; or why it is not found.
+    pub(crate) fn function(
+        &mut self,
+        binary: &Binary,
+        wanted: &str,
+        shown: &str,
+    ) -> Result<(u64, bool), String> {
+        let request = Request::Function { id: binary.program.id, wanted: wanted.into(), shown: shown.into() };
+        match self.0.question(&binary.program, &request) {
+            Ok(Reply::Function(found)) => found,
+            Ok(_) => Err(cannot(shown, "the symbolizer answered something else")),
+            Err(why) => Err(cannot(shown, &reason(why))),
+        }
+    }
+
+    /// The USDT points of a file.
+    pub(crate) fn points(&mut self, binary: &Binary, shown: &str) -> Result<Vec<Point>, String> {
+        let mut points = Vec::new();
+        loop {
+            let request = Request::Points { id: binary.program.id, from: points.len() as u32 };
+            match self.0.question(&binary.program, &request) {
+                Ok(Reply::Points(more)) if more.is_empty() => return Ok(points),
+                Ok(Reply::Points(more)) if points.len() < MOST => points.extend(more),
+                Ok(_) => return Err(cannot(shown, "the symbolizer answered something else")),
+                Err(why) => return Err(cannot(shown, &reason(why))),
+            }
+        }
+    }
+}
+
+/// Points of one file, at most: the symbolizer says so, too.
+const MOST: usize = 1 << 17;
+
+fn cannot(shown: &str, why: &str) -> String {
+    format!("cannot look into {shown}: {why}")
+}
+
+fn reason(why: Why) -> String {
+    match why {
+        Why::Unreadable(error) | Why::Symbolizer(error) => error,
+        other => other.to_string(),
+    }
+}
