@@ -79,6 +79,8 @@ fn bad_input_is_refused() {
     refuses(&["kvm"], 2, "Usage");
     refuses(&["kvm", "hist", "HTL"], 2, "trapline: no exit is called `HTL`; did you mean `HLT`?");
     refuses(&["kvm", "slower", "--excludes", "12,CPIUD"], 2, "did you mean `CPUID`?");
+    refuses(&["kvm", "hist", "0x999"], 2, "has the number 0x999; the nearest is ");
+    refuses(&["kvm", "slower", "--excludes", "0xfffff"], 2, "has the number 0xfffff; ");
     refuses(&["kvm", "slower", "soon"], 2, "try 500ms, 2s or 1m");
     refuses(
         &["kvm", "count", "--by", "colour"],

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
-use trapline_model::Schema;
-use trapline_model::kvm::{By, EVENT, Exit, Isa, Layout, Level, Names};
-use trapline_probe::kvm::{Choice, Kvm, Options, isa, names, warnings};
+use trapline_model::kvm::{By, EVENT, Exit, Isa, Layout, Level, Names, NoSuchExit};
+use trapline_model::{End, Item, Schema, Source};
+use trapline_probe::kvm::{
+    Choice, EXITS_OF_OTHER_VMS, Kvm, Options, UNSEEN_RETURNS, exits_by_kvm, isa, names, warnings,
+};
 use trapline_probe::live::Live;
 use trapline_view::{KvmForm, KvmTable, Table};
 
 use crate::cli::Shown;
-use crate::cmd::command::{launch, pour, see_to_the_end};
+use crate::cmd::command::{launch, see_to_the_end};
 use crate::sink::Named;
 use crate::{cli, sink};
 
@@ -128,6 +130,18 @@ impl From<ByName> for By {
     }
 }
 
+impl Shared {
+    /// Whether all exits of all VMs are meant.
+    fn means_all(&self) -> bool {
+        let filter = self.live.filter();
+        let of_all = filter.pids.is_empty()
+            && filter.tid.is_none()
+            && filter.comm.is_none()
+            && filter.cgroup.is_none();
+        of_all && !filter.tree && self.vm.is_none() && self.vcpu.is_none() && self.level.is_none()
+    }
+}
+
 /// What one of the four does that the others do not.
 struct Job<'a> {
     shared: &'a Shared,
@@ -146,18 +160,18 @@ impl<'a> Job<'a> {
         Self { shared, choice: Choice::All, layout, form, slower: None, ring_bytes: 0 }
     }
 
-    fn of(what: &'a What, names: &Names) -> Result<Self> {
+    fn of(what: &'a What, names: &Names, here: Option<Isa>) -> Result<Self> {
         Ok(match what {
             What::Count { shared } => Self::new(shared, false, KvmForm::Count),
             What::Time { shared } => Self::new(shared, true, KvmForm::Time),
             What::Hist { exits, each, shared } => {
-                let only = chosen(names, exits)?;
+                let only = chosen(names, here, exits)?;
                 let choice = if only.is_empty() { Choice::All } else { Choice::Only(only) };
                 Self { choice, ..Self::new(shared, true, KvmForm::Hist { each: *each }) }
             }
             What::Slower { than, excludes, ring_size, shared } => {
-                let except = chosen(names, excludes)?;
-                let form = KvmForm::Slower { excludes: spoken(names, &except) };
+                let except = chosen(names, here, excludes)?;
+                let form = KvmForm::Slower { excludes: spoken(names, here, &except) };
                 Self {
                     choice: if except.is_empty() { Choice::All } else { Choice::Except(except) },
                     slower: Some(*than),
@@ -234,7 +248,7 @@ impl<'a> Job<'a> {
 /// When there is no KVM, nothing can be attached, an exit is not known, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
     let names = names();
-    let job = Job::of(&args.what, &names)?;
+    let job = Job::of(&args.what, &names, isa())?;
     job.check()?;
     let live = &job.shared.live;
     let schema = job.layout.schema();
@@ -261,26 +275,82 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         memory_bytes: job.shared.memory.memory,
     };
     let kvm = Kvm::open(&options, launch.as_ref())?;
-    warnings(launch.is_some()).iter().for_each(|warning| {
-        // Nothing is left to do if standard error is closed.
-        let _ = writeln!(io::stderr(), "trapline: {warning}");
-    });
+    warnings(&options.filter.pids, launch.is_some()).iter().for_each(|warning| warn(warning));
+    let of_all = job.shared.means_all() && matches!(options.choice, Choice::All);
+    let before = exits_by_kvm().filter(|_| of_all);
     let mut source = Live::new(kvm, frame, launch)?;
-    let poured = pour(&mut source, &mut sink);
+    let poured = pour_and_explain(&mut source, &mut sink, before);
     see_to_the_end(source, poured)
 }
 
-/// The exits in a list such as `12,HLT,` or `[12, 30]`.
-fn chosen(names: &Names, lists: &[String]) -> Result<Vec<Exit>> {
+/// Everything from the tool into a sink; a zero that is none is explained. `before`: the exits by KVM's own statistics.
+fn pour_and_explain(source: &mut Live<Kvm>, sink: &mut Named, before: Option<u64>) -> Result<()> {
+    let mut nothing = false;
+    while let Some(item) = source.next()? {
+        sink.take(&item)?;
+        match &item {
+            Item::Totals(block) => nothing = block.rows.is_empty(),
+            Item::End(end) if nothing => {
+                let by_kvm = before.and_then(|before| exits_by_kvm()?.checked_sub(before));
+                unseen(end, by_kvm).iter().for_each(|warning| warn(warning));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn warn(text: &str) {
+    // Nothing is left to do if standard error is closed.
+    let _ = writeln!(io::stderr(), "trapline: {text}");
+}
+
+/// What shows that guests ran although no exit was counted: that is no zero.
+fn unseen(end: &End, by_kvm: Option<u64>) -> Option<String> {
+    let loss = |name| end.losses.iter().find(|(of, _)| of == name).map_or(0, |&(_, n)| n);
+    let (returns, others) = (loss(UNSEEN_RETURNS), loss(EXITS_OF_OTHER_VMS));
+    let why = "a KVM that works without VMX and SVM (PVM) fires no kvm_exit";
+    if returns > 0 {
+        return Some(format!("no exit was counted, but KVM returned {returns} times to the VMM: {why}"));
+    }
+    if others > 0 {
+        return Some(format!("no exit was counted of a VM of that name, but {others} of others"));
+    }
+    let exits = by_kvm.filter(|&n| n > 0)?;
+    Some(format!("no exit was counted, but KVM's own statistics count {exits} (debugfs, kvm/exits): {why}"))
+}
+
+/// The exits in a list such as `12,HLT,` or `[12, 30]`. What no processor of this machine's kind has is allowed beside what
+/// it has, with a word about it: a list may be written for several machines.
+///
+/// # Errors
+/// When a name or a number is not known, or this machine has none of those exits.
+fn chosen(names: &Names, here: Option<Isa>, lists: &[String]) -> Result<Vec<Exit>> {
     let words = lists.iter().flat_map(|list| list.trim_matches(['[', ']', '(', ')']).split(','));
     let words = words.map(str::trim).filter(|word| !word.is_empty());
-    let found: Vec<Vec<Exit>> = words.map(|word| names.find(word)).collect::<Result<_, _>>()?;
-    Ok(found.into_iter().flatten().collect())
+    let mut all = Vec::new();
+    let mut foreign = Vec::new();
+    for word in words {
+        let found = names.find(word, here)?;
+        if let (Some(here), Some(&Exit { isa, .. })) = (here, found.first())
+            && found.iter().all(|exit| exit.isa != here)
+        {
+            foreign.push(NoSuchExit::Elsewhere { name: word.to_owned(), isa, here });
+        }
+        all.extend(found);
+    }
+    match foreign.as_slice() {
+        [first, ..] if all.iter().all(|exit| here != Some(exit.isa)) => Err(first.clone().into()),
+        some => {
+            some.iter().for_each(|no| warn(&no.to_string()));
+            Ok(all)
+        }
+    }
 }
 
 /// The names of exits on this machine; where its kind is not known, on Intel's.
-fn spoken(names: &Names, exits: &[Exit]) -> Vec<String> {
-    let here = isa().unwrap_or(Isa::Vmx);
+fn spoken(names: &Names, here: Option<Isa>, exits: &[Exit]) -> Vec<String> {
+    let here = here.unwrap_or(Isa::Vmx);
     exits.iter().filter(|exit| exit.isa == here).map(|&exit| names.name(exit)).collect()
 }
 
@@ -291,13 +361,40 @@ mod tests {
     #[test]
     fn lists_are_forgiving() {
         let names = Names::default();
-        let list = |text: &str| chosen(&names, &[text.to_owned()]).unwrap();
+        let list = |text: &str| chosen(&names, None, &[text.to_owned()]).unwrap();
         assert_eq!(list("12,"), list("12"));
         assert_eq!(list("[12, 30]"), list("12,30"));
-        assert_eq!(list("HLT"), names.find("hlt").unwrap());
-        assert_eq!(chosen(&names, &["12".into(), "30,".into()]).unwrap(), list("12,30"));
+        assert_eq!(list("HLT"), names.find("hlt", None).unwrap());
+        assert_eq!(chosen(&names, None, &["12".into(), "30,".into()]).unwrap(), list("12,30"));
         assert_eq!(list(""), []);
-        let error = chosen(&names, &["HLT,CPIUD".into()]).unwrap_err();
+        let error = chosen(&names, None, &["HLT,CPIUD".into()]).unwrap_err();
         assert_eq!(error.to_string(), "no exit is called `CPIUD`; did you mean `CPUID`?");
+    }
+
+    #[test]
+    fn a_zero_beside_guests_that_ran_is_explained() {
+        let end = |losses: &[(&'static str, u64)]| End {
+            losses: losses.iter().map(|&(name, n)| (name.into(), n)).collect(),
+            duration_ns: 1,
+            events: 0,
+            lost: 0,
+            sampled: 1,
+            self_ns: 0,
+        };
+        assert_eq!(unseen(&end(&[(UNSEEN_RETURNS, 0)]), Some(0)), None);
+        let holds = |said: Option<String>, text: &str| said.is_some_and(|said| said.contains(text));
+        assert!(holds(unseen(&end(&[(UNSEEN_RETURNS, 3)]), None), "returned 3 times to the VMM"));
+        assert!(holds(unseen(&end(&[(EXITS_OF_OTHER_VMS, 4)]), None), "but 4 of others"));
+        assert!(holds(unseen(&end(&[]), Some(5)), "statistics count 5"));
+    }
+
+    #[test]
+    fn exits_of_another_processor_alone_are_refused() {
+        let names = Names::default();
+        let here =
+            |text: &str| chosen(&names, Some(Isa::Svm), &[text.to_owned()]).map_err(|no| no.to_string());
+        assert!(here("EPT_VIOLATION").is_err_and(|no| no.starts_with("`EPT_VIOLATION` is an exit of vmx, ")));
+        assert!(here("IO_INSTRUCTION,io").is_ok_and(|exits| exits.len() == 2));
+        assert!(here("0xfffff").is_err_and(|no| no.starts_with("no exit of svm has the number 0xfffff;")));
     }
 }

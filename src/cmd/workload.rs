@@ -160,6 +160,9 @@ struct Guest {
     /// write, and its own guest for CPUID and VMMCALL
     #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = "100")]
     nested: u32,
+    /// In each of them, have the guest's own guest write to a port, and answer with an SMI
+    #[arg(long, requires = "nested")]
+    smi: bool,
     /// vCPUs (1 to 256)
     #[arg(long, value_name = "N", default_value_t = 1)]
     vcpus: usize,
@@ -381,6 +384,7 @@ fn run_guest(args: &Guest, control: &Control) -> Result<()> {
         msr: args.msr,
         touch: args.touch,
         nested: args.nested,
+        smi: args.smi,
     };
     let report = guest::run(
         &guest::Options { each, vcpus: args.vcpus, pause: args.pause.unwrap_or_default() },

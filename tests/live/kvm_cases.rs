@@ -23,7 +23,6 @@ fn truth(guest: Child) -> Value {
 pub fn filters(_: &'static str) {
     // By name and by process, from outside, beside another guest; long enough for their names to be read.
     let kinds = [ALL_KINDS, &["--nested", "30", "--pause", "30ms"]].concat();
-    let by_name = Beside::start(run("count", "auto", &["--vm", "red"]));
     let by_vm = Beside::start(run("count", "auto", &["--by", "vm"]));
     let guests = ["red", "blue"].map(|name| start(&[&kinds[..], &["--name", name]].concat()));
     let pids = guests.each_ref().map(|guest| u64::from(guest.id()));
@@ -31,7 +30,14 @@ pub fn filters(_: &'static str) {
     let truths = guests.map(truth);
     let said = by_process.wait();
     assert!(of(&said.totals, HLT, "count") <= u(&truths[1]["hlt"]));
-    assert_truth(&by_name.interrupt().totals, &truths[0]);
+    // The VM of a name among the descendants of a command.
+    let words = |name| guest(&[&kinds[..], &["--name", name]].concat()).join(" ");
+    let both = format!("{} & {} & wait", words("red"), words("blue"));
+    let by_name = Said::by(&mut run("count", "auto", &["--vm", "red", "--", "sh", "-c", &both]));
+    let (truth, rows): (Vec<Value>, Vec<Value>) =
+        by_name.totals.into_iter().partition(|total| total["workload"] == "guest");
+    assert_truth(&rows, &truth[0]);
+    assert_eq!((truth.len(), u(&by_name.end["exits_of_other_vms"]) > 300), (2, true));
     let rows = by_vm.interrupt().totals;
     assert_eq!(rows.len(), 2, "{rows:#?}");
     for (pid, name) in pids.iter().zip(["red", "blue"]) {
@@ -170,6 +176,13 @@ pub fn a_processor_goes_offline(_: &'static str) {
     assert_eq!(u(&said.end["untimed"]), 4);
 }
 
+fn there_is_a_vm(pid: u32) -> bool {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files
+        .filter_map(|file| fs::read_link(file.path()).ok())
+        .any(|link| link.to_string_lossy().contains("kvm-vm"))
+}
+
 /// QEMU with its firmware: a name that somebody gave, and HLTs that really sleep in KVM.
 pub fn a_real_vmm_by_its_name(_: &'static str) {
     let qemu = "qemu-system-x86_64";
@@ -178,13 +191,16 @@ pub fn a_real_vmm_by_its_name(_: &'static str) {
         return;
     }
     let options = ["--vm", "named by us", "--split", "-i", "200ms", "-c"];
-    let mut trapline = Beside::start(run("time", "auto", &options));
     let mut vmm = Command::new(qemu)
         .args(["-accel", "kvm", "-nodefaults", "-display", "none", "-m", "32", "-cpu", "host"])
         .args(["-name", "guest=named by us,debug-threads=on", "-no-user-config"])
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
+    while !there_is_a_vm(vmm.id()) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut trapline = Beside::start(run("time", "auto", &options));
     let (mut much, mut slept) = (false, false);
     while !(much && slept) {
         let row = [trapline.next()];
@@ -196,6 +212,51 @@ pub fn a_real_vmm_by_its_name(_: &'static str) {
     vmm.wait().unwrap();
     let said = trapline.interrupt();
     assert_eq!(said.end["lost"], 0);
+}
+
+/// KVM ran the guest, and no exit showed: the end and standard error say so.
+pub fn guests_that_fire_no_exit_are_no_silent_zero(_: &'static str) {
+    let output = run("count", "auto", &["--"]).args(guest(&["--io", "3"])).output().unwrap();
+    let said = lines(&output.stdout);
+    let end = said.iter().find(|line| line["type"] == "end").unwrap();
+    assert!(u(&end["unseen_returns"]) > 0 && end["events"] == 0, "{end}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("no exit was counted, but KVM returned"), "{error}");
+}
+
+/// Names, numbers and processes that mean nothing here are refused, or said.
+pub fn what_means_nothing_is_said(_: &'static str) {
+    let refused = |what: &str, arguments: &[&str], status: i32, holds: &str| {
+        let output = run(what, "auto", arguments).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), error.lines().count()), (Some(status), 1), "{error}");
+        assert!(error.contains(holds) && output.stdout.is_empty(), "{error}");
+    };
+    refused("count", &["--vm", "nosuch"], 1, "`nosuch`; none is running");
+    let mut there = start(&["--hlt", "1", "--pause", "30s", "--name", "red"]);
+    wait_for_pause(there.id());
+    refused("count", &["--vm", "nosuch"], 1, &format!("there are `red` (process {})", there.id()));
+    refused("hist", &["0x999"], 2, "no exit of svm has the number 0x999");
+    refused("hist", &["EPT_VIOLATION"], 2, "`EPT_VIOLATION` is an exit of vmx");
+    refused("slower", &["--excludes", "0xfffff"], 2, "no exit of svm has the number 0xfffff");
+    there.kill().unwrap();
+    there.wait().unwrap();
+    // The command runs no VM of that name: its exits are left out, and that is said.
+    let output = run("count", "auto", &["--vm", "red", "--"])
+        .args(guest(&["--io", "3", "--name", "blue"]))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && error.contains("no exit was counted of a VM of that name, but "),
+        "{error}"
+    );
+    let mut idle = Command::new("sleep").arg("0.3").spawn().unwrap();
+    let pid = idle.id().to_string();
+    let output = run("count", "auto", &["-p", &pid]).output().unwrap();
+    let warning = String::from_utf8_lossy(&output.stderr);
+    assert!(warning.contains(&format!("process {pid} runs no virtual machine now")), "{warning}");
+    idle.wait().unwrap();
 }
 
 /// Without the modules it says what is missing, in one line; with them, that there is nothing to count yet.

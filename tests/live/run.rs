@@ -46,6 +46,8 @@ pub enum Need {
     Lockdown,
     /// A machine on which guests make real exits.
     Exits,
+    /// A KVM that runs guests without VMX and SVM, and fires no kvm_exit.
+    UnseenExits,
     /// A machine that is there for nothing else: the test takes a part of it away.
     Disposable,
     /// The perf tool.
@@ -71,6 +73,7 @@ impl Need {
             Self::Lockdown => (place() != Place::Vm || lockdown().is_none_or(|mode| mode == "none"))
                 .then(|| "it needs a kernel that was booted with lockdown=…".into()),
             Self::Exits => crate::kvm::no_exits(),
+            Self::UnseenExits => crate::kvm::no_unseen_exits(),
             Self::Disposable => {
                 (place() != Place::Vm).then(|| "it takes a part of the machine away for a while".into())
             }
@@ -90,7 +93,7 @@ impl Need {
 
     /// Whether it may be missing even where everything must run: it is about a machine of a special sort.
     pub fn is_special(self) -> bool {
-        matches!(self, Self::Lockdown | Self::FunctionTracer | Self::Cause(_))
+        matches!(self, Self::Lockdown | Self::FunctionTracer | Self::UnseenExits | Self::Cause(_))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::system;
 use crate::variant::{self, Attached, OpenError};
 
 pub(crate) use machine::check;
-pub use machine::{isa, vms, warnings};
+pub use machine::{exits_by_kvm, isa, vms, warnings};
 pub(crate) use recipe::KvmRecipe;
 #[cfg(test)]
 pub(crate) use recipe::OBJECT;
@@ -34,6 +34,8 @@ const LEVEL_SETTLES: Duration = Duration::from_millis(2);
 
 /// The loss that says that guests ran whose exits no tracepoint showed.
 pub const UNSEEN_RETURNS: &str = "unseen_returns";
+/// Where only a VM of some name is meant: exits of the others.
+pub const EXITS_OF_OTHER_VMS: &str = "exits_of_other_vms";
 
 /// Which reasons are counted.
 #[derive(Debug, Clone, Default)]
@@ -85,6 +87,8 @@ pub struct Kvm {
     names: Names,
     vm_names: machine::VmNames,
     vm: Option<String>,
+    /// Exits of other VMs than that: of threads that ended, and of the others.
+    of_others: [u64; 2],
     level: Option<Level>,
     /// By serial number.
     vcpu_threads: HashMap<u32, KvmThread>,
@@ -114,6 +118,10 @@ impl Kvm {
             check().map_err(OpenError::Unavailable)?;
         }
         let attached = variant::open(&recipe, options.variant.as_deref())?;
+        // A command may be the VM: it has yet to start.
+        if let (Some(vm), None) = (&options.vm, launch) {
+            machine::ensure_vm(vm)?;
+        }
         let pids = options.filter.pids.iter().copied().chain(launch.map(Launch::pid));
         Ok(Self::start(attached, &recipe, options, pids)?)
     }
@@ -152,6 +160,7 @@ impl Kvm {
             names,
             vm_names: machine::VmNames::default(),
             vm: options.vm.clone(),
+            of_others: [0, 0],
             level: options.level,
             vcpu_threads: HashMap::new(),
             timed: options.layout.timed,
@@ -191,10 +200,12 @@ impl Kvm {
             self.attached.write(".data.control", &KvmControl { epoch: self.epoch })?;
         }
         self.ledger.begin();
+        self.of_others[1] = 0;
         for (key, exits) in entries::<KvmKey, KvmExits>(&self.exits)? {
             let over = ended.contains(&key.thread);
-            if let Some(report) = self.report(&key, &exits, epoch, over || self.detached) {
-                self.ledger.take(report, over);
+            match self.report(&key, &exits, epoch, over || self.detached) {
+                Some(report) => self.ledger.take(report, over),
+                None => self.of_others[usize::from(!over)] += exits.count - exits.moved,
             }
             if over {
                 self.exits.remove(bytes_of(&key)).context("cannot clear an ended thread")?;
@@ -291,6 +302,9 @@ impl Tool for Kvm {
         also.push(("folded_rows", self.ledger.folded()));
         if self.timed {
             also.push(("untimed", counted - timed.min(counted)));
+        }
+        if self.vm.is_some() {
+            also.push((EXITS_OF_OTHER_VMS, self.of_others.iter().sum()));
         }
         also.push((UNSEEN_RETURNS, losses.unseen - self.unseen_before));
         Ok(Last {

@@ -3,7 +3,9 @@
 //! The guest needs no operating system: its vCPUs run through loops of port writes, CPUID, HLT, writes to a device's
 //! memory, reads of a model-specific register and first touches of pages, and say by one more port write that they are done. With `nested`, each
 //! runs a guest of its own by SVM's VMRUN: per run the guest takes a VMRUN, a CPUID and a port write, and the guest's guest a
-//! CPUID, which the host handles, and a VMMCALL, which the host passes on to the guest.
+//! CPUID, which the host handles, and a VMMCALL, which the host passes on to the guest. With `smi`, the guest's guest
+//! writes to a port first, and its VMM answers with a system management interrupt: L2 is left for the guest's management
+//! mode, whose only instruction is RSM, and goes on after it.
 //!
 //! Beside those exits there are first touches of the code and the tables (page faults of the second level, as each touched
 //! page is) and whatever interrupts the host has meanwhile.
@@ -22,7 +24,7 @@ use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 
 use crate::report::Line;
 use crate::{Control, Unavailable, Unfit};
-use code::{END_PORT, MMIO, PORT};
+use code::{END_PORT, MMIO, PORT, SMI_PORT};
 use machine::Machine;
 
 /// How many exits of each kind a vCPU takes.
@@ -42,6 +44,8 @@ pub struct Exits {
     pub touch: u32,
     /// Runs of the guest's own guest.
     pub nested: u32,
+    /// In each of them, a port write of L2 that the VMM answers with an SMI.
+    pub smi: bool,
 }
 
 /// What guest to run.
@@ -71,8 +75,9 @@ pub struct GuestReport {
 impl GuestReport {
     /// How many exits there were by kind, of all vCPUs: those of the guest, then those of its own guests.
     #[must_use]
-    pub fn exits(&self) -> [(&'static str, u64); 9] {
-        let Exits { io, cpuid, hlt, mmio, msr, touch, nested } = self.options.each;
+    pub fn exits(&self) -> [(&'static str, u64); 11] {
+        let Exits { io, cpuid, hlt, mmio, msr, touch, nested, smi } = self.options.each;
+        let smis = if smi { nested } else { 0 };
         let all = |n: u32| u64::from(n) * self.options.vcpus as u64;
         [
             ("io", all(io) + all(nested) + self.options.vcpus as u64),
@@ -84,6 +89,8 @@ impl GuestReport {
             ("vmrun", all(nested)),
             ("l2_cpuid", all(nested)),
             ("l2_hypercall", all(nested)),
+            ("l2_io", all(smis)),
+            ("rsm", all(smis)),
         ]
     }
 
@@ -91,7 +98,7 @@ impl GuestReport {
     #[must_use]
     pub fn exact(&self) -> bool {
         let exits = self.exits();
-        self.seen == [exits[0].1, exits[2].1, exits[3].1]
+        self.seen == [exits[0].1 + exits[9].1, exits[2].1, exits[3].1]
     }
 
     /// Writes the report for people.
@@ -132,6 +139,10 @@ impl GuestReport {
 /// When there is no KVM, KVM refuses what the guest needs, the guest does something else than it should, or it was stopped.
 pub fn run(options: &Options, control: &Control) -> Result<GuestReport> {
     ensure!((1..=256).contains(&options.vcpus), Unfit::new("a guest has 1 to 256 vCPUs"));
+    ensure!(
+        !options.each.smi || options.vcpus == 1,
+        Unfit::new("a guest whose guest gets SMIs has one vCPU")
+    );
     let kvm = Kvm::new().map_err(|error| {
         Unavailable(format!("cannot open /dev/kvm: is a kvm module loaded, and may you use it?: {error}"))
     })?;
@@ -181,6 +192,10 @@ fn drive(mut vcpu: VcpuFd, pause: Duration, control: &Control, seen: &Seen) -> R
                 if port == END_PORT {
                     return Ok(());
                 }
+            }
+            Ok(VcpuExit::IoOut(SMI_PORT, _)) => {
+                seen.io.fetch_add(1, Ordering::Relaxed);
+                vcpu.smi().context("KVM gives this guest no SMI")?;
             }
             Ok(VcpuExit::Hlt) => {
                 seen.hlt.fetch_add(1, Ordering::Relaxed);

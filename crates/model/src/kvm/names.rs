@@ -1,6 +1,7 @@
 //! From an exit's number to its name and back.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use super::tables::{ALIASES, ARM64, RISCV, SVM, VMX};
 use crate::likeness::distance;
@@ -33,6 +34,20 @@ impl Isa {
             1 => Self::Vmx,
             2 => Self::Svm,
             other => Self::Other(other),
+        }
+    }
+
+    /// The numbers that exits can have, named or not. What the running kernel names comes on top.
+    fn ranges(self) -> &'static [RangeInclusive<u32>] {
+        match self {
+            // Basic exit reasons up to the last that Intel's manual has (volume 3, appendix C).
+            Self::Vmx => &[0..=85],
+            // AMD's manual, volume 2, appendix C; the GHCB specification, table 4; -1 and -2 there: invalid, busy.
+            Self::Svm => &[0..=0x403, 0x8000_0000..=0x8000_ffff, 0xf000_0000..=u32::MAX],
+            // An exception class has six bits.
+            Self::Arm64 => &[0..=0x3f, 0x100..=0x103],
+            Self::Riscv => &[0..=63, 0x8000_0000..=0x8000_003f],
+            Self::Other(_) => &[0..=u32::MAX],
         }
     }
 
@@ -83,18 +98,52 @@ impl Exit {
     }
 }
 
-/// A name that no exit has.
+/// What was asked for is no exit, or none of this machine's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoSuchExit {
-    /// What was asked for.
-    pub name: String,
-    /// The name that is most like it.
-    pub nearest: String,
+pub enum NoSuchExit {
+    /// A name that no exit has.
+    Name {
+        /// The name.
+        name: String,
+        /// The name that is most like it.
+        nearest: String,
+    },
+    /// A number that no exit can have.
+    Number {
+        /// The number as it was given.
+        number: String,
+        /// The kind of exits that was looked at, if only one was.
+        isa: Option<Isa>,
+        /// The exit that is nearest: its number and its name.
+        nearest: String,
+    },
+    /// An exit of another kind of processor.
+    Elsewhere {
+        /// The name.
+        name: String,
+        /// What it belongs to.
+        isa: Isa,
+        /// What this machine has.
+        here: Isa,
+    },
 }
 
 impl fmt::Display for NoSuchExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no exit is called `{}`; did you mean `{}`?", self.name, self.nearest)
+        match self {
+            Self::Name { name, nearest } => {
+                write!(f, "no exit is called `{name}`; did you mean `{nearest}`?")
+            }
+            Self::Number { number, isa, nearest } => {
+                let of = isa.map_or_else(String::new, |isa| format!(" of {isa}"));
+                write!(f, "no exit{of} has the number {number}; the nearest is {nearest}")
+            }
+            Self::Elsewhere { name, isa, here } => write!(
+                f,
+                "`{name}` is an exit of {isa}, and this machine's processor has {here}; `trapline kvm count` shows \
+                 which exits there are"
+            ),
+        }
     }
 }
 
@@ -148,15 +197,15 @@ impl Names {
         name
     }
 
-    /// The exits that a number (`12`, `0x78`) or a name means: a number one of each isa, a name those that are called so in
-    /// the kernel's spelling or the reference tools'. Case, and whether words are joined by `_`, `-` or a space, are the same.
+    /// The exits that a number (`12`, `0x78`) or a name means: a number one of each isa that can have it, or of `here` if the
+    /// machine's is known; a name those that are called so in the kernel's spelling or the reference tools'. Case, and
+    /// whether words are joined by `_`, `-` or a space, are the same.
     ///
     /// # Errors
-    /// [`NoSuchExit`] when nothing has that name; it says which name is nearest.
-    pub fn find(&self, text: &str) -> Result<Vec<Exit>, NoSuchExit> {
-        if let Some(code) = number(text) {
-            let isas = [Isa::Vmx, Isa::Svm, Isa::Arm64, Isa::Riscv];
-            return Ok(isas.into_iter().map(|isa| Exit { isa, code }).collect());
+    /// [`NoSuchExit`] when nothing has that name or can have that number; it says what is nearest.
+    pub fn find(&self, text: &str, here: Option<Isa>) -> Result<Vec<Exit>, NoSuchExit> {
+        if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+            return self.numbered(text, here);
         }
         let wanted = plain(text);
         let all = self.all();
@@ -166,10 +215,38 @@ impl Names {
             return Ok(found);
         }
         let nearest = all.iter().min_by_key(|(_, name)| distance(&plain(name), &wanted));
-        Err(NoSuchExit {
+        Err(NoSuchExit::Name {
             name: text.to_owned(),
             nearest: nearest.map_or_else(String::new, |(_, name)| (*name).to_owned()),
         })
+    }
+
+    fn numbered(&self, text: &str, here: Option<Isa>) -> Result<Vec<Exit>, NoSuchExit> {
+        let isas = || {
+            [Isa::Vmx, Isa::Svm, Isa::Arm64, Isa::Riscv]
+                .into_iter()
+                .filter(|&isa| here.is_none_or(|here| here == isa))
+        };
+        let code = number(text);
+        let found: Vec<Exit> = code
+            .into_iter()
+            .flat_map(|code| isas().map(move |isa| Exit { isa, code }))
+            .filter(|&exit| self.can_be(exit))
+            .collect();
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let code = code.unwrap_or(u32::MAX - 1);
+        let known = self.all().into_iter().filter(|(exit, _)| isas().any(|isa| isa == exit.isa));
+        let nearest = known.min_by_key(|(exit, _)| exit.code.abs_diff(code));
+        let nearest = nearest.map_or_else(String::new, |(exit, name)| format!("{} {name}", exit.number()));
+        Err(NoSuchExit::Number { number: text.to_owned(), isa: here, nearest })
+    }
+
+    /// Whether an exit can have that number, be it named or not.
+    fn can_be(&self, exit: Exit) -> bool {
+        exit.isa.ranges().iter().any(|range| range.contains(&exit.code))
+            || self.of_kernel.iter().any(|(of, _)| *of == exit)
     }
 
     fn all(&self) -> Vec<(Exit, &str)> {
@@ -182,8 +259,11 @@ impl Names {
     }
 }
 
-/// A number in decimal, or in hexadecimal after `0x`.
+/// A number in decimal, or in hexadecimal after `0x`; -1 as a processor gives it.
 fn number(text: &str) -> Option<u32> {
+    if text == "-1" {
+        return Some(u32::MAX);
+    }
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(hex) => u32::from_str_radix(hex, 16).ok(),
         None => text.parse().ok(),
@@ -195,10 +275,7 @@ fn pairs(text: &str) -> impl Iterator<Item = (u32, String)> {
     text.split('{').skip(1).filter_map(|pair| {
         let (value, name) = pair.split('}').next()?.split_once(',')?;
         let name = name.trim().strip_prefix('"')?.strip_suffix('"')?;
-        let terms = value.split('+').map(|term| match term.trim() {
-            "-1" => Some(u32::MAX),
-            term => number(term),
-        });
+        let terms = value.split('+').map(|term| number(term.trim()));
         Some((terms.sum::<Option<u32>>()?, name.to_owned()))
     })
 }
@@ -251,24 +328,56 @@ mod tests {
     #[test]
     fn names_are_found_in_every_spelling() {
         let names = Names::with_format(FORMAT);
-        assert_eq!(names.find("EXTERNAL_INT"), Ok(vec![vmx(1)]));
-        assert_eq!(names.find("external_interrupt"), Ok(vec![vmx(1)]));
-        assert_eq!(names.find("VMX_PREEMPT_TIMER"), Ok(vec![vmx(52)]));
-        assert_eq!(names.find("hlt"), Ok(vec![vmx(12), svm(0x78)]));
-        assert_eq!(names.find("pf_excp"), Ok(vec![svm(0x4e)]));
-        assert_eq!(names.find("Something-New"), Ok(vec![vmx(99)]));
-        assert!(names.find("12").unwrap().contains(&vmx(12)));
-        assert!(names.find("0x78").unwrap().contains(&svm(0x78)));
+        assert_eq!(names.find("EXTERNAL_INT", None), Ok(vec![vmx(1)]));
+        assert_eq!(names.find("external_interrupt", None), Ok(vec![vmx(1)]));
+        assert_eq!(names.find("VMX_PREEMPT_TIMER", None), Ok(vec![vmx(52)]));
+        assert_eq!(names.find("hlt", None), Ok(vec![vmx(12), svm(0x78)]));
+        assert_eq!(names.find("pf_excp", None), Ok(vec![svm(0x4e)]));
+        assert_eq!(names.find("Something-New", None), Ok(vec![vmx(99)]));
+        assert!(names.find("12", None).unwrap().contains(&vmx(12)));
+        assert!(names.find("0x78", None).unwrap().contains(&svm(0x78)));
     }
 
     #[test]
     fn a_wrong_name_gets_a_suggestion() {
-        let nearest = |name: &str| Names::default().find(name).unwrap_err().nearest;
+        let nearest = |name: &str| match Names::default().find(name, None) {
+            Err(NoSuchExit::Name { nearest, .. }) => nearest,
+            other => panic!("{other:?}"),
+        };
         assert_eq!(nearest("HTL"), "HLT");
         assert_eq!(nearest("EPT_VIOLATON"), "EPT_VIOLATION");
         assert_eq!(nearest("vmcal"), "VMCALL");
-        let said = Names::default().find("cpiud").unwrap_err().to_string();
+        let said = Names::default().find("cpiud", None).unwrap_err().to_string();
         assert_eq!(said, "no exit is called `cpiud`; did you mean `CPUID`?");
+    }
+
+    #[test]
+    fn numbers_that_no_exit_can_have_are_refused() {
+        let names = Names::with_format(FORMAT);
+        let find = |text: &str, isa| names.find(text, Some(isa)).map_err(|no| no.to_string());
+        // Named, not named, and beyond what there is.
+        assert_eq!(find("0x78", Isa::Svm), Ok(vec![svm(0x78)]));
+        assert_eq!(find("0x9f", Isa::Svm), Ok(vec![svm(0x9f)]));
+        assert_eq!(find("0x999", Isa::Svm), Ok(vec![svm(0x999)]), "the running kernel names it");
+        assert_eq!(find("-1", Isa::Svm), find("0xffffffff", Isa::Svm));
+        assert_eq!(find("35", Isa::Vmx), Ok(vec![vmx(35)]));
+        assert_eq!(find("99", Isa::Vmx), Ok(vec![vmx(99)]), "the running kernel names it");
+        assert_eq!(
+            find("0x404", Isa::Svm),
+            Err("no exit of svm has the number 0x404; the nearest is 0x403 vmgexit".into())
+        );
+        assert!(find("0xfffff", Isa::Svm).is_err() && find("0x400", Isa::Vmx).is_err());
+        assert!(find("0x1ffffffff", Isa::Svm).is_err() && find("12x", Isa::Vmx).is_err());
+        // Where the machine's kind is not known, whatever one of them can have.
+        assert_eq!(names.find("0x400", None), Ok(vec![svm(0x400)]));
+        assert!(Names::default().find("0x999", None).is_err());
+    }
+
+    #[test]
+    fn every_named_exit_is_within_the_ranges() {
+        for (exit, name) in Names::default().all() {
+            assert!(exit.isa.ranges().iter().any(|range| range.contains(&exit.code)), "{name}");
+        }
     }
 
     #[test]

@@ -43,9 +43,9 @@ pub fn isa() -> Option<Isa> {
     })
 }
 
-/// Says what makes it likely that nothing will be counted, for people. `starting`: a command that may be a VM is about to run.
+/// What makes it likely that nothing will be counted, for people. `starting`: a command that may be a VM is about to run.
 #[must_use]
-pub fn warnings(starting: bool) -> Vec<String> {
+pub fn warnings(pids: &[u32], starting: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     if isa().is_none() {
         warnings.push(
@@ -54,10 +54,25 @@ pub fn warnings(starting: bool) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if !starting && vms().is_empty() {
+    let idle: Vec<u32> = pids.iter().copied().filter(|&pid| !runs_guest(pid)).collect();
+    if !idle.is_empty() {
+        warnings.push(format!(
+            "{} no virtual machine now; exits are counted as soon as it does",
+            processes(&idle)
+        ));
+    } else if !starting && vms().is_empty() {
         warnings.push("no virtual machine is running now; exits are counted as soon as one does".to_owned());
     }
     warnings
+}
+
+fn processes(pids: &[u32]) -> String {
+    let list: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    if let [one] = list.as_slice() {
+        format!("process {one} runs")
+    } else {
+        format!("processes {} run", list.join(", "))
+    }
 }
 
 /// The processes that hold a virtual machine open.
@@ -66,6 +81,35 @@ pub fn vms() -> Vec<u32> {
     let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|&pid| runs_guest(pid)).collect()
+}
+
+/// Says why no VM of that name can be watched: there is none.
+///
+/// # Errors
+/// When no virtual machine that is there has that name.
+pub(super) fn ensure_vm(wanted: &str) -> Result<()> {
+    let vms: Vec<(u32, Option<String>)> = vms().into_iter().map(|pid| (pid, name_of(pid))).collect();
+    if vms.iter().any(|(_, name)| name.as_deref() == Some(wanted)) {
+        return Ok(());
+    }
+    bail!("no virtual machine is called `{wanted}`; {}", what_there_is(&vms))
+}
+
+fn what_there_is(vms: &[(u32, Option<String>)]) -> String {
+    let one = |(pid, name): &(u32, Option<String>)| match name {
+        Some(name) => format!("`{name}` (process {pid})"),
+        None => format!("one without a name (process {pid})"),
+    };
+    match vms {
+        [] => "none is running: start it first, or by `trapline kvm … -- COMMAND`".into(),
+        vms => format!("there are {}", vms.iter().map(one).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// How often all vCPUs that there are have left their guests, by KVM's own statistics, if debugfs shows them.
+#[must_use]
+pub fn exits_by_kvm() -> Option<u64> {
+    fs::read_to_string("/sys/kernel/debug/kvm/exits").ok()?.trim().parse().ok()
 }
 
 fn runs_guest(pid: u32) -> bool {
@@ -85,19 +129,21 @@ impl VmNames {
     /// The name of the VM of the process, by its birth told from others with its id. Ask soon: a process that has ended
     /// tells nothing.
     pub(super) fn of(&mut self, pid: u32, start_ns: u64) -> Option<String> {
-        let read = || {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let words: Vec<_> = line.split(|&b| b == 0).map(String::from_utf8_lossy).collect();
-            name_in(&words)
-        };
         self.latest.insert(pid, start_ns);
-        self.known.entry((pid, start_ns)).or_insert_with(read).clone()
+        self.known.entry((pid, start_ns)).or_insert_with(|| name_of(pid)).clone()
     }
 
     /// The birth of the last process of that id that was asked for, 0 if none was.
     pub(super) fn latest(&self, pid: u32) -> u64 {
         self.latest.get(&pid).copied().unwrap_or(0)
     }
+}
+
+/// The name of the VM of a process that is there.
+fn name_of(pid: u32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = line.split(|&b| b == 0).map(String::from_utf8_lossy).collect();
+    name_in(&words)
 }
 
 /// The name of the VM in a command line: QEMU's and libvirt's `-name guest=NAME,…`, Firecracker's `--id NAME`, the
@@ -129,6 +175,17 @@ fn name_in<S: AsRef<str>>(words: &[S]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_vm_that_is_not_there_is_answered_with_those_that_are() {
+        let there = [(7, Some("web1".into())), (9, None)];
+        assert_eq!(what_there_is(&there), "there are `web1` (process 7), one without a name (process 9)");
+        assert!(what_there_is(&[]).contains("none is running"));
+        assert!(
+            ensure_vm("nosuch")
+                .is_err_and(|no| no.to_string().starts_with("no virtual machine is called `nosuch`; "))
+        );
+    }
 
     #[test]
     fn the_name_is_where_each_program_has_it() {

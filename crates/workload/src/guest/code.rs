@@ -91,11 +91,19 @@ unsafe extern "C" {
 pub(super) const PORT: u16 = 0x10;
 /// Where it writes when it has done everything.
 pub(super) const END_PORT: u16 = 0x11;
+/// Where the guest's own guest writes for an SMI.
+pub(super) const SMI_PORT: u16 = 0x12;
 /// Where nothing but a device could be.
 pub(super) const MMIO: u64 = 0xd000_0000;
 
 /// The guest's own guest: CPUID, and VMMCALL, which its hypervisor wants to know of.
 pub(super) const INNER: &[u8] = &[0x0f, 0xa2, 0x0f, 0x01, 0xd9];
+
+/// The same, after a write to [`SMI_PORT`].
+pub(super) const INNER_WITH_SMI: &[u8] = &[0xe6, SMI_PORT as u8, 0x0f, 0xa2, 0x0f, 0x01, 0xd9];
+
+/// The guest's handler of SMIs: RSM.
+pub(super) const MANAGEMENT: &[u8] = &[0x0f, 0xaa];
 
 /// The guest's code.
 pub(super) fn outer() -> &'static [u8] {

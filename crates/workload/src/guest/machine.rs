@@ -12,16 +12,21 @@ use kvm_bindings::{
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
 use super::Exits;
-use super::code::{self, INNER, MMIO};
+use super::code::{self, INNER, INNER_WITH_SMI, MANAGEMENT, MMIO};
 
 const PAGE: usize = 4096;
 /// Guest-physical addresses.
 const DIRECTORY: usize = 0x1000;
 const CODE: usize = 0x2000;
 const INNER_CODE: usize = 0x8000;
+/// Where a processor looks for its handler of SMIs after a reset: at SMBASE (0x30000) + 0x8000.
+const MANAGEMENT_CODE: usize = 0x3_8000;
 const FIRST_VCPU: usize = 0x10_0000;
 /// Of each vCPU: the table of numbers, the control block of its own guest, and the processor's own save area.
 const PAGES_EACH: usize = 3;
+
+/// The first slot of the address space that a vCPU has in system management mode (KVM_CAP_MULTI_ADDRESS_SPACE).
+const MANAGEMENT_SLOT: u32 = 1 << 16;
 
 const EFER_SVME: u64 = 1 << 12;
 const MSR_VM_HSAVE_PA: u32 = 0xc001_0117;
@@ -109,7 +114,8 @@ impl Machine {
         }
         memory.put_u32(DIRECTORY + (MMIO as usize / LARGE_SIZE) * 4, MMIO as u32 | LARGE);
         memory.put(CODE, code::outer());
-        memory.put(INNER_CODE, INNER);
+        memory.put(INNER_CODE, if each.smi { INNER_WITH_SMI } else { INNER });
+        memory.put(MANAGEMENT_CODE, MANAGEMENT);
         let region = kvm_userspace_memory_region {
             slot: 0,
             flags: 0,
@@ -119,6 +125,11 @@ impl Machine {
         };
         // SAFETY: the mapping is as long as it says, and outlives the VM.
         unsafe { vm.set_user_memory_region(region) }.context("KVM does not take the memory")?;
+        if each.smi {
+            let region = kvm_userspace_memory_region { slot: MANAGEMENT_SLOT, ..region };
+            // SAFETY: the same memory, in the address space of system management mode.
+            unsafe { vm.set_user_memory_region(region) }.context("KVM has no system management mode")?;
+        }
         for number in 0..vcpus {
             let table = address_of(number);
             let control = table + PAGE;
