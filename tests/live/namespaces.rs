@@ -39,6 +39,12 @@ pub fn a_command_equals_wait4(variant: &'static str) {
             assert_eq!(counted, (u(&truth["major"]), u(&truth["minor"])), "{truth} {namespaces:?}");
         }
     }
+    // A thread that takes another's number over, and processes that have other numbers in a namespace of their own.
+    let nested = ["unshare"].iter().chain(PID).chain(&["--", "sh", "-c", "ls -l /etc | sort | wc -l >&2"]);
+    let nested = nested.map(|word| (*word).to_owned());
+    for words in [fixture("exec-in-thread"), fixture("wait4").into_iter().chain(nested).collect()] {
+        equals_truth(&Said::by(&mut inside(PID, faults(variant, &[]).arg("--").args(words))));
+    }
 }
 
 /// What needs no privilege outside needs none in a user namespace, whose root has none.

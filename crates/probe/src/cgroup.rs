@@ -141,21 +141,22 @@ impl Paths {
             }
             // Asked once and not there: removed meanwhile, or beyond what we may see.
             self.known.entry(id).or_insert_with(|| {
-                if all.is_some_and(|all| all.shows_all()) {
+                if all.as_ref().is_some_and(Hierarchy::shows_all) {
                     return format!("(removed cgroup {id})").into();
                 }
-                outside(pid).unwrap_or_else(|| format!("(cgroup {id}, removed or out of sight)")).into()
+                let path = unseen(pid, all.is_some());
+                path.unwrap_or_else(|| format!("(cgroup {id}, removed or out of sight)")).into()
             });
         }
         self.known.get(&id).map_or_else(|| Rc::from(""), Rc::clone)
     }
 }
 
-/// The path of a process's cgroup, if that is outside of our namespace.
-fn outside(pid: u32) -> Option<String> {
+/// The path of a process's cgroup, if no mount shows it: where there is one, because it is outside of our namespace.
+fn unseen(pid: u32, mounted: bool) -> Option<String> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    path.starts_with("/..").then(|| path.to_owned())
+    (!mounted || path.starts_with("/..")).then(|| path.to_owned())
 }
 
 #[cfg(test)]

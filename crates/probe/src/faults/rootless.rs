@@ -328,7 +328,9 @@ fn explain(error: anyhow::Error, pid: Option<u32>) -> OpenError {
             "kernel.perf_event_paranoid is {level}, which keeps perf events from users: \
              `sysctl kernel.perf_event_paranoid=2` allows them, or run as root"
         ),
-        _ => "a container's seccomp profile or a security module forbids it: run outside, or as root".into(),
+        _ => "a container's seccomp profile or a security module forbids it: allow perf_event_open there \
+              (--cap-add=PERFMON), or run outside"
+            .into(),
     };
     OpenError::Refused(vec![refusal(errno, text, remedy)])
 }

@@ -16,6 +16,9 @@ use crate::ring;
 /// For the records of a quarter of a second of one processor, bytes: a thousand programs begun in that time.
 const BUFFER: usize = 1 << 20;
 
+/// What perf calls every process that our PID namespace does not show.
+const OUTSIDE: u32 = 0;
+
 /// Whose lives matter.
 #[derive(Debug)]
 pub(crate) enum Whose {
@@ -163,6 +166,9 @@ impl Lives {
     }
 
     fn matters(&mut self, record: &Record) -> bool {
+        if record.pid == OUTSIDE {
+            return false;
+        }
         match &mut self.whose {
             Whose::All => true,
             Whose::These(pids) => pids.contains(&record.pid),
@@ -306,6 +312,17 @@ mod tests {
         assert!(lives.is_over(child, 45) && !lives.is_over(child, 50));
         lives.forget(&mut symbols);
         assert_eq!(names(&lives, child, &[45, 99]), [None, some("shell")]);
+    }
+
+    #[test]
+    fn processes_outside_of_our_pid_namespace_are_nobody() {
+        let mut symbols = Symbols::new();
+        let mut lives = Lives::told(Whose::All);
+        for pid in [OUTSIDE, u32::MAX >> 2] {
+            lives.take(&record(10, pid, What::Named { comm: "tool".into(), exec: true }), &mut symbols);
+        }
+        assert_eq!(names(&lives, OUTSIDE, &[20]), [None]);
+        assert_eq!(names(&lives, u32::MAX >> 2, &[20]), [Some("tool".to_owned())]);
     }
 
     /// What a short process mapped is known when it has long ended.
