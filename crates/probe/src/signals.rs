@@ -45,9 +45,12 @@ const FOR_A_COMMAND: [Signal; 9] = [
     Signal::SIGCONT,
 ];
 
-/// If a signal was not taken for so long when the next one comes, nobody takes signals any more: we are stuck in writing to
-/// somebody who does not read. A terminal's are given longer: a program may want several.
-const STUCK: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+/// In place of the id of a process, which is 0 for one outside of our PID namespace.
+const KERNEL: i32 = -1;
+
+/// How long a request to end waits to be taken when a second one comes, by a process or by a key, if nobody takes them any
+/// more: we are stuck in writing to somebody who does not read. Keys have longer: a command may want several.
+const STUCK: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
 
 /// A signal that has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +67,7 @@ pub(crate) struct Signals {
     tally: Arc<Tally>,
 }
 
-/// What a handler knows.
+/// What a handler knows of the signals that end us.
 #[derive(Debug, Default)]
 struct Tally {
     came: AtomicU32,
@@ -99,9 +102,10 @@ impl Signals {
         let (wake, tell) = UnixDatagram::pair().context("cannot make a pair of sockets")?;
         wake.set_nonblocking(true)?;
         let tell = Arc::new(tell);
+        let caught = if command.is_some() { &FOR_A_COMMAND[..] } else { &ENDING[..] };
         let tally = Tally { command: AtomicI32::new(command.unwrap_or(0) as i32), ..Tally::default() };
         let signals = Self { wake, tally: Arc::new(tally) };
-        for &signal in if command.is_some() { &FOR_A_COMMAND[..] } else { &ENDING[..] } {
+        for &signal in caught {
             let number = signal as i32;
             // Who was started by nohup stays at a hangup; what a shell without job control ignores cannot stop us.
             if [Signal::SIGHUP, Signal::SIGTSTP].contains(&signal) && inherited::ignored(number) {
@@ -118,6 +122,8 @@ impl Signals {
             }
             signals.register(signal, Arc::clone(&tell))?;
         }
+        // Whoever started us may have blocked them; for the command, they still are.
+        caught.iter().copied().collect::<SigSet>().thread_unblock()?;
         Ok(signals)
     }
 
@@ -125,16 +131,19 @@ impl Signals {
         let tally = Arc::clone(&self.tally);
         let came = move |info: &libc::siginfo_t| {
             // SAFETY: what a process has sent holds its id; what the kernel has sent has a code above 0.
-            let sender = if info.si_code > 0 { 0 } else { unsafe { info.si_pid() } };
+            let sender = if info.si_code > 0 { KERNEL } else { unsafe { info.si_pid() } };
             let message = [(signal as i32).to_ne_bytes(), sender.to_ne_bytes()];
             let bytes = size_of_val(&message);
             // SAFETY: an open descriptor, and as many bytes as said.
             let sent =
                 unsafe { libc::send(tell.as_raw_fd(), message.as_ptr().cast(), bytes, libc::MSG_DONTWAIT) };
+            if !ENDING.contains(&signal) {
+                return;
+            }
             let waits = tally.note(system::monotonic_ns(), sent == bytes as isize);
             let command = tally.command.load(Ordering::Relaxed);
-            let is_stuck = waits.is_some_and(|waits| waits > STUCK[usize::from(sender == 0)]);
-            if is_stuck && command > 0 && ENDING.contains(&signal) {
+            let is_stuck = waits.is_some_and(|waits| waits > STUCK[usize::from(sender == KERNEL)]);
+            if is_stuck && command > 0 {
                 // SAFETY: the command was not waited for, so that its id is its own; nothing is left to be done here.
                 unsafe {
                     libc::kill(command, libc::SIGKILL);
@@ -157,12 +166,12 @@ impl Signals {
         let mut came = Vec::new();
         let mut message = [0; 8];
         while self.wake.recv(&mut message).is_ok_and(|n| n == message.len()) {
-            self.tally.taken.fetch_add(1, Ordering::Relaxed);
             let number = |at: usize| {
                 message[at..].first_chunk().map_or(0, |bytes: &[u8; 4]| i32::from_ne_bytes(*bytes))
             };
             if let Ok(signal) = Signal::try_from(number(0)) {
-                came.push(Came { signal, sender: Some(number(4)).filter(|&sender| sender != 0) });
+                self.tally.taken.fetch_add(ENDING.contains(&signal).into(), Ordering::Relaxed);
+                came.push(Came { signal, sender: Some(number(4)).filter(|&sender| sender != KERNEL) });
             }
         }
         came
