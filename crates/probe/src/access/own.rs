@@ -217,8 +217,14 @@ fn attend(cpu: i32, buffer: &perf::Buffer, register: &Register, ended: &OwnedFd)
     loop {
         let mut fds =
             [PollFd::new(buffer.event(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::empty())];
-        let waited = poll(&mut fds, PollTimeout::NONE);
-        if fds[1].any().unwrap_or(true) && waited != Err(Errno::EINTR) {
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            Err(_) => return,
+            Ok(_) => {}
+        }
+        // Told to end, or the processor is taken away: with this priority nothing may be tried again and again.
+        let [asked, ended] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::POLLERR));
+        if !ended.is_empty() || !PollFlags::POLLIN.contains(asked) {
             return;
         }
         buffer.each(|record| {
