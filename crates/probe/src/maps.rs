@@ -22,6 +22,8 @@ pub(crate) struct Mapping {
     pub(crate) device: (u32, u32),
     /// The file's inode, 0 if there is no file.
     pub(crate) inode: u64,
+    /// Which of the files that had this inode it is, if that is known.
+    pub(crate) generation: Option<u64>,
     /// A path, `[heap]`, or nothing.
     pub(crate) name: String,
 }
@@ -66,6 +68,7 @@ impl Mapping {
             offset: hex(offset)?,
             device: (hex(major)? as u32, hex(minor)? as u32),
             inode: inode.parse().ok()?,
+            generation: None,
             name: rest.trim_start().to_owned(),
         })
     }

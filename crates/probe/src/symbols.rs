@@ -9,6 +9,7 @@ mod binaries;
 mod child;
 pub(crate) mod demangle;
 mod files;
+mod handle;
 mod jit;
 mod kernel;
 mod lives;

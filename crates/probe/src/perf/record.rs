@@ -57,6 +57,8 @@ pub(crate) enum What {
         offset: u64,
         device: (u32, u32),
         inode: u64,
+        /// Which of the files that had this inode it is.
+        generation: u64,
         executable: bool,
         name: String,
     },
@@ -150,9 +152,22 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Record> {
             let (start, len, offset) = (words.u64()?, words.u64()?, words.u64()?);
             let device = (words.u32()?, words.u32()?);
             let inode = words.u64()?;
-            let _generation_prot_flags = words.take(16)?;
+            let (generation, _prot_flags) = (words.u64()?, words.u64()?);
             let executable = misc & MISC_MMAP_DATA == 0;
-            of(pid, tid, What::Mapped { start, len, offset, device, inode, executable, name: words.text() })
+            of(
+                pid,
+                tid,
+                What::Mapped {
+                    start,
+                    len,
+                    offset,
+                    device,
+                    inode,
+                    generation,
+                    executable,
+                    name: words.text(),
+                },
+            )
         }
         COMM => {
             let (pid, tid) = (words.u32()?, words.u32()?);
@@ -199,6 +214,7 @@ mod tests {
             offset: 0x3000,
             device: (8, 1),
             inode: 44,
+            generation: 0,
             executable,
             name: "a name".into(),
         };

@@ -16,6 +16,7 @@ use nix::sys::statfs::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, fstatfs};
 
 use super::child::wire::{ADDRESSES, Frame, Id, Miss, Reply, Request};
 use super::child::{Client, Lost};
+use super::handle::by_handle;
 use super::open::{Pin, own_root, root_of, trusted};
 use super::{Function, Line, Why};
 use crate::maps::Mapping;
@@ -237,6 +238,7 @@ impl Files {
         let roots = own.chain(self.roots.iter().rev().map(|(_, root)| root));
         let mut pins = roots.filter_map(|root| Pin::inside(root, path, false).ok());
         let pin = pins.find(|pin| is_the_one(pin, mapping, since));
+        let pin = pin.or_else(|| by_handle(mapping).ok().flatten());
         pin.ok_or_else(|| io::Error::other("the process ended before it was opened"))
     }
 

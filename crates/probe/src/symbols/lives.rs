@@ -133,7 +133,7 @@ impl Lives {
                     life.comm.clone_from(comm);
                 }
             }
-            What::Mapped { start, len, offset, device, inode, executable: true, name } => {
+            What::Mapped { start, len, offset, device, inode, generation, executable: true, name } => {
                 let mapping = Mapping {
                     start: *start,
                     end: start.saturating_add(*len),
@@ -144,6 +144,7 @@ impl Lives {
                     offset: *offset,
                     device: *device,
                     inode: *inode,
+                    generation: Some(*generation),
                     // What perf calls so has no name in /proc.
                     name: if name == "//anon" { String::new() } else { name.clone() },
                 };
@@ -343,5 +344,34 @@ mod tests {
         assert!(mapped.iter().any(|name| name.ends_with("/true")), "{mapped:?}");
         assert!(mapped.iter().any(|name| name.contains("libc")), "{mapped:?}");
         assert_eq!(lives.lost(), 0);
+    }
+
+    /// Which had another root directory, so that no path of ours leads to what it ran.
+    #[test]
+    fn a_process_with_another_root_that_came_and_went() {
+        let own = std::process::id();
+        let Ok(mut lives) = Lives::watch(Whose::Tree([own].into())) else { return };
+        let mut symbols = Symbols::new();
+        lives.adopt(&mut symbols);
+        let root = tempfile::tempdir().unwrap();
+        let source = root.path().join("only_here.c");
+        fs::write(&source, "int only_here(void) { return 0; } int main(void) { return only_here(); }")
+            .unwrap();
+        let program = root.path().join("only-here");
+        let made = Command::new("cc").args(["-static", "-o"]).args([&program, &source]).status().unwrap();
+        assert!(made.success());
+        let mut child = Command::new("chroot").arg(root.path()).arg("/only-here").spawn().unwrap();
+        let pid = child.id();
+        assert!(child.wait().unwrap().success(), "it runs");
+        lives.drain(&mut symbols);
+        let (image, comm) = lives.at(pid, system::monotonic_ns()).expect("it was seen");
+        assert_eq!(comm, "only-here");
+        let code = symbols.spaces[&image].code_of("only-here").expect("it is mapped");
+        let why = code.err().map(|why| why.to_string());
+        // ext2, ext3 and ext4 share their number.
+        let is_ext = nix::sys::statfs::statfs(root.path()).unwrap().filesystem_type()
+            == nix::sys::statfs::EXT4_SUPER_MAGIC;
+        let expected = (!is_ext).then_some("cannot read the file: the process ended before it was opened");
+        assert!(why.is_none() || why.as_deref() == expected, "{why:?}");
     }
 }

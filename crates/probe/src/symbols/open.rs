@@ -22,7 +22,7 @@ pub(super) struct Pin {
 }
 
 impl Pin {
-    fn of(file: File) -> io::Result<Self> {
+    pub(super) fn of(file: File) -> io::Result<Self> {
         let meta = file.metadata()?;
         if !meta.is_file() {
             return Err(io::Error::other("it is not a regular file"));

@@ -146,6 +146,15 @@ impl Space {
         self.regions.iter().map(|region| Rc::clone(&region.module)).collect()
     }
 
+    /// Whether the file of that name was opened.
+    #[cfg(test)]
+    pub(super) fn code_of(&self, name: &str) -> Option<Result<(), Why>> {
+        self.regions.iter().find_map(|region| match &region.code {
+            Code::File(file) if region.module.ends_with(name) => Some(file.clone().map(drop)),
+            _ => None,
+        })
+    }
+
     /// Whether an address is in something that is known.
     pub(super) fn holds(&self, addr: u64) -> bool {
         self.regions.find(addr).is_some()
