@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use trapline_model::faults::{By, EVENT, StepOf};
 use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
 use trapline_probe::live::{Live, Tool};
+use trapline_probe::privilege::{Keep, drop_all_but};
 
 use crate::cli::{Format, Shown, Weight};
 use crate::cmd::command::{launch, pour, see_to_the_end};
@@ -183,6 +184,9 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         let _ = writeln!(io::stderr(), "trapline: {}", trapline_view::visible(&warning));
     }
     let mut source = Live::new(faults, frame, launch)?;
+    let files = output.is_some() && matches!(args.live.form()?, Format::Folded | Format::Svg);
+    let names = by == By::Stack || matches!(events, Events::Steps { most: true, .. });
+    drop_all_but(Keep { names, files }).context("cannot drop capabilities")?;
     let poured = pour(&mut source, &mut sink);
     see_to_the_end(source, poured)
 }

@@ -177,6 +177,24 @@ pub fn hostile_names(_: &'static str) {
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
+/// A process can have an empty name; a function does not take its place.
+pub fn an_empty_name(_: &'static str) {
+    let script = "printf '\\000' > /proc/$$/comm; for i in 1 2 3; do x=$(echo $i); done";
+    let of = |options: &[&str]| {
+        let output =
+            trapline().arg("faults").args(options).args(["--", "sh", "-c", script]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let folded = of(&["--by", "stack", "--format", "folded"]);
+    assert!(folded.contains("[no name];"), "{folded}");
+    assert!(folded.lines().all(|line| !line.starts_with(';')), "{folded}");
+    for form in ["table", "csv"] {
+        assert!(of(&["--format", form]).contains("[no name]"), "{form}");
+    }
+    assert!(of(&["--format", "jsonl"]).contains("\"comm\":\"\""));
+}
+
 /// Not a timing test: bounds far above what was measured, to catch what is out of all proportion.
 pub fn it_is_small_and_quick(_: &'static str) {
     if place() == Place::Vm {

@@ -22,6 +22,7 @@ mod kvm_cases;
 mod many;
 mod namespaces;
 mod numa;
+mod privilege;
 mod provoke;
 mod provoke_uffd;
 mod reach;
@@ -160,6 +161,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::command::in_a_terminal", needs: ROOT, variants: AUTO_AND_ROOTLESS, test: command_signals::in_a_terminal },
     Case { name: "faults::command::another_user", needs: ROOT, variants: AUTO, test: command::another_user },
     Case { name: "faults::frame::hostile_names", needs: ROOT, variants: AUTO, test: frame::hostile_names },
+    Case { name: "faults::frame::an_empty_name", needs: ROOT, variants: AUTO, test: frame::an_empty_name },
     Case { name: "faults::frame::it_is_small_and_quick", needs: ROOT, variants: AUTO, test: frame::it_is_small_and_quick },
     Case { name: "faults::threads::workers_of_io_uring", needs: ROOT, variants: EVERY, test: threads::workers_of_io_uring },
     Case { name: "faults::threads::the_memory_of_others", needs: ROOT, variants: ALL, test: threads::the_memory_of_others },
@@ -186,6 +188,8 @@ const CASES: &[Case] = &[
     Case { name: "faults::refuse::a_process_without_its_first_thread", needs: ROOT, variants: AUTO_AND_ROOTLESS, test: refuse::a_process_without_its_first_thread },
     Case { name: "faults::refuse::through_what_others_have_put_there", needs: ROOT, variants: AUTO, test: refuse::through_what_others_have_put_there },
     Case { name: "faults::refuse::the_doctor_tells_the_truth", needs: ROOT, variants: AUTO, test: refuse::the_doctor_tells_the_truth },
+    Case { name: "faults::privilege::what_reading_does_not_need_is_dropped", needs: ROOT, variants: TIMING, test: privilege::what_reading_does_not_need_is_dropped },
+    Case { name: "faults::privilege::hidden_addresses_stay_hidden", needs: ROOT, variants: AUTO, test: privilege::hidden_addresses_stay_hidden },
     Case { name: "faults::taken_away::the_kernels_types", needs: ROOT, variants: AUTO, test: taken_away::the_kernels_types },
     Case { name: "faults::taken_away::the_function_tracer", needs: &[Need::Root, Need::FunctionTracer], variants: AUTO, test: taken_away::the_function_tracer },
     Case { name: "faults::taken_away::by_lockdown", needs: &[Need::Root, Need::Lockdown], variants: AUTO, test: taken_away::by_lockdown },

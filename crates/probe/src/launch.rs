@@ -96,6 +96,8 @@ impl Launch {
             let _ = SigSet::all().thread_block();
             let child = command.spawn();
             drop((tell_born, wait_go));
+            // Where that fails, it is noticed when the first thread drops its own.
+            let _ = privilege::drop_all_but_signals();
             let _ = tell_spawned.send(child);
             // PR_SET_PDEATHSIG is about the thread that forked.
             let _ = stay.recv();

@@ -18,6 +18,7 @@ pub mod live;
 mod maps;
 mod namespaces;
 mod perf;
+pub mod privilege;
 mod relay;
 mod ring;
 mod run_as;

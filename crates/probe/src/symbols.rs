@@ -149,6 +149,8 @@ impl fmt::Display for Name {
             (Some(module), Some(offset)) => {
                 write!(f, "{}+{offset:#x}", module.rsplit('/').next().unwrap_or(module))
             }
+            // Where it hides their names, it hides where they are.
+            _ if self.functions == Err(Why::Hidden) => f.write_str("[kernel]"),
             _ => write!(f, "{:#x}", self.addr),
         }
     }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use libbpf_rs::libbpf_sys::{bpf_obj_get_info_by_fd, bpf_prog_info};
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
@@ -62,7 +63,11 @@ pub(crate) fn own_cpu_ns() -> u64 {
 
 /// The effective capabilities, as a bit mask.
 pub(crate) fn capabilities() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    effective(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+/// The effective capabilities that a thread's status tells.
+pub(crate) fn effective(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
@@ -72,6 +77,19 @@ pub(crate) fn named_capabilities() -> Vec<&'static str> {
     let all = [(21, "CAP_SYS_ADMIN"), (24, "CAP_SYS_RESOURCE"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
     let caps = capabilities();
     all.into_iter().filter(|&(bit, _)| caps & (1 << bit) != 0).map(|(_, name)| name).collect()
+}
+
+/// Whether the kernel lets us know where its functions are: it decides by kernel.kptr_restrict, the level of perf events and
+/// CAP_SYSLOG, and shows zeros in their place.
+pub(crate) fn shows_kernel_addresses() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let mut first = [0; 16 << 10];
+        let mut list = fs::File::open("/proc/kallsyms").ok();
+        let len = list.as_mut().and_then(|list| list.read(&mut first).ok()).unwrap_or(0);
+        let text = String::from_utf8_lossy(&first[..len]);
+        text.lines().any(|line| line.split(' ').next().is_some_and(|address| address.contains(|c| c != '0')))
+    })
 }
 
 /// Whether a file system of this type is mounted anywhere.
@@ -126,6 +144,16 @@ pub(crate) fn descriptors() -> u64 {
 pub(crate) fn process_of(tid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+/// What the kernel says of a program that we have: to list all, as `libbpf_rs::query` does, takes CAP_SYS_ADMIN.
+#[allow(unsafe_code)]
+pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
+    let mut info = bpf_prog_info::default();
+    let mut len = size_of::<bpf_prog_info>() as u32;
+    // SAFETY: the structure is as long as it says, and asks for nothing to be written elsewhere: its addresses are 0.
+    let error = unsafe { bpf_obj_get_info_by_fd(program.as_raw_fd(), (&raw mut info).cast(), &raw mut len) };
+    if error < 0 { Err(io::Error::from_raw_os_error(-error)) } else { Ok(info) }
 }
 
 /// A descriptor that becomes readable when the process ends.

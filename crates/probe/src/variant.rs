@@ -136,12 +136,14 @@ impl Attached {
     /// keeps programs off, in a thread that was preempted on that processor. Kernels tell since 5.12; of classic
     /// tracepoints since 6.7.
     pub(crate) fn missed(&self, which: impl Fn(&str) -> bool) -> anyhow::Result<u64> {
-        let programs = self.object.progs().filter(|program| which(&program.name().to_string_lossy()));
-        // A program that was not loaded has no descriptor, and missed nothing.
-        let ids: Vec<u32> =
-            programs.filter_map(|program| Program::id_from_fd(program.as_fd()).ok()).collect();
-        let infos = ProgInfoIter::default().filter(|info| ids.contains(&info.id));
-        Ok(infos.map(|info| info.recursion_misses).sum())
+        // A program that was not loaded missed nothing.
+        let programs = self
+            .object
+            .progs()
+            .filter(|program| program.autoload() && which(&program.name().to_string_lossy()));
+        let missed =
+            |program: Program<'_>| system::program_info(program.as_fd()).map(|info| info.recursion_misses);
+        Ok(programs.map(missed).sum::<io::Result<u64>>()?)
     }
 
     /// Adds processes to those that the filter means.

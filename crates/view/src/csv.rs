@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use csv::{Writer, WriterBuilder};
 use trapline_model::{Event, Item, Record, Schema, Sink, Value};
 
-use crate::escape::visible;
+use crate::escape::{name, visible};
 
 /// Writes one table with a line of column names; the first two columns are `type` and `time_ns`. The last line is a
 /// comment, `# end …`, with the losses. A table has one schema: where events are shown, rows and totals are not.
@@ -26,10 +26,11 @@ impl<W: Write> Csv<W> {
         if self.schema != record.schema() {
             return Ok(());
         }
-        let values = record.iter().map(|(_, value)| match value {
+        let values = record.iter().map(|(field, value)| match value {
             Value::Null => String::new(),
+            Value::Str(comm) if field.name == "comm" => harmless(&name(comm)),
             Value::U64(n) => n.to_string(),
-            Value::Str(s) => harmless(s),
+            Value::Str(s) => harmless(&visible(s)),
             Value::Buckets(buckets) => listed(buckets),
         });
         Ok(self.out.write_record([kind.to_owned(), time_ns.to_string()].into_iter().chain(values))?)
@@ -76,20 +77,19 @@ fn listed(buckets: &[(u64, Option<u64>, u64)]) -> String {
     buckets.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
-/// A name that a spreadsheet shows and does not compute.
+/// A visible name that a spreadsheet shows and does not compute.
 fn harmless(name: &str) -> String {
-    let name = visible(name);
-    if name.starts_with(['=', '+', '-', '@']) { format!("'{name}") } else { name }
+    if name.starts_with(['=', '+', '-', '@']) { format!("'{name}") } else { name.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::harmless;
+    use super::*;
 
     #[test]
     fn a_name_is_not_a_formula() {
         assert_eq!(harmless("=cmd|' /C calc'!A0"), "'=cmd|' /C calc'!A0");
-        assert_eq!(harmless("\tx"), "\\x09x");
+        assert_eq!(harmless(&visible("\tx")), "\\x09x");
         assert_eq!(harmless("kworker/0:1"), "kworker/0:1");
     }
 }

@@ -31,9 +31,24 @@ pub fn visible(text: &str) -> String {
     out
 }
 
+/// The name of a task, which may be empty: that would look as if there were none, or shift what follows it.
+pub(crate) fn name(text: &str) -> String {
+    if text.trim().is_empty() { NO_NAME.to_owned() } else { visible(text) }
+}
+
+const NO_NAME: &str = "[no name]";
+
 #[cfg(test)]
 mod tests {
-    use super::visible;
+    use super::{name, visible};
+
+    #[test]
+    fn a_name_is_never_empty() {
+        assert_eq!(
+            (name(""), name("  "), name("a\n")),
+            ("[no name]".into(), "[no name]".into(), "a\\x0a".into())
+        );
+    }
 
     #[test]
     fn nothing_moves_the_cursor() {

@@ -6,7 +6,7 @@ use inferno::flamegraph::color::{MultiPalette, Palette};
 use inferno::flamegraph::{self, Options};
 use trapline_model::{Block, End, Item, Record, Sink, Value};
 
-use crate::escape::visible;
+use crate::escape::name;
 use crate::table::{end_line, note};
 
 /// What faults have no stack of are under this name.
@@ -151,7 +151,9 @@ fn weight_of(row: &Record, weight: Weight) -> Option<u64> {
 
 /// A stack as the part of a line before the number: nothing in it may be taken for the number.
 fn line(stack: &str) -> String {
-    let stack = visible(stack).trim().to_owned();
+    // A frame without a name would leave its place to the next.
+    let frames: Vec<String> = stack.split(';').map(name).collect();
+    let stack = frames.join(";").trim().to_owned();
     match stack.rsplit_once(' ') {
         Some((before, last)) if last.bytes().all(|b| b.is_ascii_digit() || b == b'.') => {
             format!("{before}_{last}")
@@ -186,6 +188,7 @@ mod tests {
             row("sh;main;copy(int, 3".into(), 1, 2),
             row("sh;main;read 7".into(), 0, 4),
             row("sh;main;<script>alert(1)</script>\x1b[2J\n;do_read_[k]".into(), 5, 0),
+            row(" ;main".into(), 0, 1),
             row(Value::Null, 0, 100),
         ];
         let header = Header {
@@ -217,11 +220,15 @@ mod tests {
         let hostile = r"sh;main;<script>alert(1)</script>\x1b[2J\x0a;do_read_[k]";
         assert_eq!(
             written(FlameForm::Folded, Weight::Count, 9u64.into()).unwrap(),
-            format!("sh;main;copy(int,_3 3\nsh;main;read_7 4\n{hostile} 5\n[no stack taken] 100\n")
+            format!(
+                "sh;main;copy(int,_3 3\nsh;main;read_7 4\n{hostile} 5\n[no name];main 1\n[no stack taken] 100\n"
+            )
         );
         assert_eq!(
             written(FlameForm::Folded, Weight::Time, 9u64.into()).unwrap(),
-            format!("sh;main;copy(int,_3 9\nsh;main;read_7 9\n{hostile} 9\n[no stack taken] 9\n")
+            format!(
+                "sh;main;copy(int,_3 9\nsh;main;read_7 9\n{hostile} 9\n[no name];main 9\n[no stack taken] 9\n"
+            )
         );
         let untimed = written(FlameForm::Folded, Weight::Time, Value::Null).unwrap_err();
         assert_eq!(untimed.to_string(), "no fault was timed here: use --weight count");

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use trapline_model::access::size;
 use trapline_model::{Block, End, Event, Header, Item, Record, Sink, Value};
 
-use crate::escape::visible;
+use crate::escape::{name, visible};
 use crate::table::block;
 
 /// Writes an event a line; what is no event is a comment, a line that begins with `#`.
@@ -30,15 +30,15 @@ impl<W: Write> Ftrace<W> {
         let record = &event.record;
         let comm = text(record, "comm");
         let (seconds, micros) = (event.time_ns / 1_000_000_000, event.time_ns / 1000 % 1_000_000);
-        let task = format!("{:>16}-{:<7}", visible(comm), number(record, "tid").unwrap_or(0));
+        let task = format!("{:>16}-{:<7}", name(comm), number(record, "tid").unwrap_or(0));
         match number(record, "cpu") {
             Some(cpu) => write!(self.out, "{task} [{cpu:03}]")?,
             None => write!(self.out, "{task} [---]")?,
         }
         write!(self.out, " .... {seconds:>5}.{micros:06}: ")?;
         match text(record, "event") {
-            "start" => writeln!(self.out, "init_page_access_trace: START {}", visible(comm)),
-            "end" => writeln!(self.out, "__reset_page_access_trace: END {}", visible(comm)),
+            "start" => writeln!(self.out, "init_page_access_trace: START {}", name(comm)),
+            "end" => writeln!(self.out, "__reset_page_access_trace: END {}", name(comm)),
             "engine" => writeln!(self.out, "page_access_engine: {}", visible(text(record, "note"))),
             _ => self.access(record),
         }

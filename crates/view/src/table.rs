@@ -6,7 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use trapline_model::{Block, Column, End, Event, Field, Header, Item, Record, Schema, Show, Sink, Value};
 use unicode_width::UnicodeWidthStr;
 
-use crate::escape::visible;
+use crate::escape::{name, visible};
 use crate::histogram::histogram;
 
 /// Where a table is shown.
@@ -196,7 +196,13 @@ pub(crate) fn headings(schema: &Schema) -> String {
 }
 
 pub(crate) fn line(record: &Record) -> String {
-    join(record.iter().filter_map(|(field, value)| column(field).map(|c| (field, cell(value, c.show)))))
+    let text = |field: &Field, value: &Value, show| match value {
+        Value::Str(comm) if field.name == "comm" => name(comm),
+        _ => cell(value, show),
+    };
+    join(
+        record.iter().filter_map(|(field, value)| column(field).map(|c| (field, text(field, value, c.show)))),
+    )
 }
 
 fn join<'a>(cells: impl Iterator<Item = (&'a Field, String)>) -> String {

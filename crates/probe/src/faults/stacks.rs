@@ -19,6 +19,9 @@ const PROBES: &[&str] =
 /// How often perf maps are looked at: as often as what the kernel half sets aside is fetched, or less.
 const WATCHED_EVERY: Duration = Duration::from_millis(400);
 
+/// The process whose name is empty: `prctl(PR_SET_NAME, "")`.
+const NO_NAME: &str = "[no name]";
+
 /// The frames that the kernel walks, unless kernel.perf_event_max_stack was changed.
 const DEEPEST: usize = 127;
 
@@ -176,7 +179,8 @@ impl Naming {
         };
         let mut named = Named::default();
         let mut stack = Stack::default();
-        stack.push(&comm, "");
+        // One that has none would leave its place to a function.
+        stack.push(if comm.is_empty() { NO_NAME } else { &comm }, "");
         for (chain, in_kernel) in [(user, false), (kernel, true)] {
             let (ips, deep) = match chain {
                 Chain::None => continue,

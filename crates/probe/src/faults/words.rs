@@ -8,6 +8,8 @@ use super::causes;
 use super::files::Files;
 use crate::abi::{self, FaultsEvent, FaultsExtremes, FaultsStats, FaultsStep, FaultsThread};
 use crate::cgroup::Paths;
+use crate::symbols::KERNEL;
+use crate::system;
 
 /// A thread's figures in the words of the model; `epoch` is the interval that is about to be shown.
 pub(super) fn report(row: &FaultsThread, epoch: u64, cgroups: &mut Paths) -> Report {
@@ -65,7 +67,7 @@ pub(super) fn fault(event: &FaultsEvent, files: Option<&mut Files>) -> Result<Fa
             _ => Outcome::Major,
         },
         addr: known(event.addr),
-        ip: known(event.ip),
+        ip: known(event.ip).filter(|&ip| ip < KERNEL || system::shows_kernel_addresses()),
         access: [Access::Read, Access::Write, Access::Execute].get(event.rw as usize).copied(),
         latency_ns: known(event.latency_ns),
         cause: (event.facts != 0).then(|| Cause::of(&causes::facts(event.facts))),
