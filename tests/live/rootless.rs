@@ -213,7 +213,7 @@ pub fn what_cannot_be_is_said(_: &'static str) {
     other.wait().unwrap();
     for (options, why) in [
         (&["-d", "100"][..], "one's own processes only"),
-        (&["--by", "stack", "--weight", "time", "--", "true"], "--weight count"),
+        (&["--by", "stack", "--weight", "time", "--", "true"], "--weight is how wide"),
         (&["--by", "stack", "--stacks", "1:4", "-v", "--", "true"], "records every fault"),
         (&["--by", "cause", "--", "true"], "does not see what a fault is for"),
         (&["--log-step", "5", "--", "true"], "cannot count in the kernel"),

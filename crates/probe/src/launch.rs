@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use thiserror::Error;
 
 use crate::run_as::RunAs;
-use crate::{inherited, system};
+use crate::{inherited, privilege, system};
 
 /// Why a command could not be run.
 #[derive(Debug, Error)]
