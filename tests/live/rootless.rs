@@ -221,7 +221,9 @@ pub fn what_cannot_be_is_said(_: &'static str) {
     ] {
         one_line(&faults("rootless", options).output().unwrap(), 2, why);
     }
-    let weighed = as_nobody(&mut faults("auto", &["--by", "stack", "--weight", "time", "--", "true"]));
+    let weighed = as_nobody(
+        trapline().args(["faults", "--by", "stack", "--weight", "time", "--format", "folded", "--", "true"]),
+    );
     one_line(&weighed, 3, "--weight count");
     drop(level);
     if place() == Place::Vm {

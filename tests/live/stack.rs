@@ -248,7 +248,7 @@ pub fn refusals(_: &'static str) {
         command.args(["faults", "-d", "100ms"]).args(options).output().unwrap()
     };
     let path = scratch().join("refused.svg");
-    one_line(&said(&["-o", path.to_str().unwrap()]), 1, "--by stack");
+    one_line(&said(&["-o", path.to_str().unwrap()]), 2, "--by stack");
     assert!(!path.exists());
     assert_eq!(said(&["--by", "stack", "--stacks", "minor"]).status.code(), Some(2));
     one_line(&said(&["--by", "stack", "--variant", "counters"]), 2, "sees no single fault");
