@@ -4,13 +4,14 @@ CARGO ?= cargo
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 BIN   := target/release/trapline
 DEMO  := target/demo
+SOAK  ?= 10m
 
 BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config gcc libc6-dev
 TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf
 BENCH_PACKAGES := $(TEST_PACKAGES) bpftrace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-host test-vm check kernels bench install build build-deps test-deps bench-deps rust
+.PHONY: help demo test test-host test-vm check kernels bench soak install build build-deps test-deps bench-deps rust
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -40,6 +41,10 @@ kernels: test-deps ## what attaches on each kernel; writes docs/kernels.md
 
 bench: bench-deps ## what a fault, an exit, an SGX fault and an access cost under trapline; writes docs/overhead.md, docs/access.md
 	$(CARGO) xtask overhead
+
+soak: build ## storms of processes, files, threads and stacks for SOAK=10m: trapline must not grow, and count exactly
+	$(CARGO) build --release --locked -p xtask
+	$(SUDO) target/release/xtask soak --time $(SOAK)
 
 install: build ## install to $(DESTDIR)/usr/local/bin
 	$(SUDO) install -D -m 755 $(BIN) $(DESTDIR)/usr/local/bin/trapline

@@ -141,7 +141,7 @@ int BPF_PROG(fault_failed, int sig, struct kernel_siginfo *info, struct task_str
 	facts = FAULTS_FACTS(0, 0, FAULTS_ALSO_SIGNAL);
 	if (ASKED(verbose))
 		send(t, task, 1, FAULTS_FAILED, FAULTS_NONE, facts, true);
-	group_failed(facts);
+	group_failed(t, task, facts);
 	return 0;
 }
 

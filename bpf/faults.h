@@ -8,6 +8,7 @@
 #define FAULTS_NONE (~0ULL) /* a minimum of nothing; an address that is not known */
 
 struct faults_config {
+	__u64 seed;          /* of the hash of chains: nobody can know which of them have the same */
 	__u64 step;          /* a message each time a process has this many more; 0: none */
 	__u32 minor_weight;  /* one timed minor fault stands for so many */
 	__u32 verbose;       /* every fault goes to the ring; with a step: to be told with the message */
@@ -19,6 +20,10 @@ struct faults_config {
 	__u32 stack_deepest; /* kernel.perf_event_max_stack: no chain has more frames */
 	__u32 counts_only;   /* of a fault only its completion is seen, and nothing is timed */
 	__u32 may_miss;      /* the programs that follow the lives of threads may be skipped */
+	__u32 groups;        /* capacity of the map */
+	__u32 chains;        /* the same */
+	__u32 share;         /* of the table of groups one process takes 1 / (share + 1) at most; 0: all of it */
+	__u32 pad;
 };
 
 /* What completed faults are grouped by, beside their thread. */
@@ -43,7 +48,14 @@ struct faults_step {
 	char comm[TRAP_COMM_LEN];
 };
 
-/* What user space changes while programs run. */
+/*
+ * What user space changes while programs run.
+ *
+ * An entry of a table is taken out in two steps, so that no figure is lost. Each has the turn in which it was last
+ * used. User space first says which turns are stale: programs leave such entries alone from then on, and what they
+ * would have put there goes into another entry, under the second key. When no program runs that has not seen that, user
+ * space reads the stale entries once more and deletes them.
+ */
 struct faults_control {
 	__u64 epoch; /* the number of the running interval */
 	__u64 last;  /* the pass over all threads that comes now is the last: behind it nothing is counted */
@@ -52,7 +64,18 @@ struct faults_control {
 	 * moment on. For all processes, the pass that adopts the threads sets it.
 	 */
 	__u64 began_ns;
-	__u64 adopted; /* that pass is over: each thread that started before is known */
+	__u64 adopted;      /* that pass is over: each thread that started before is known */
+	__u64 turn;         /* from 1: user space has read the tables so many times */
+	__u64 stale;        /* groups and names of earlier turns are stale */
+	__u64 stale_chains; /* the same of chains */
+	__u64 taken_groups; /* were taken out by user space */
+	__u64 taken_chains;
+};
+
+/* Entries that programs have made. */
+struct faults_made {
+	__u64 groups;
+	__u64 chains;
 };
 
 /* The longest and the shortest fault of an interval: see raise_recent() and stats_extremes(). */
@@ -91,12 +114,24 @@ struct faults_group_key {
 	__u64 word[4];
 };
 
+/* A process: whose steps are counted, or who made a group. */
+struct faults_process {
+	__u64 start_ns;
+	__u32 pid;
+	__u32 pad;
+};
+
+/* In the first word of a key: it stands for the group whose key it is otherwise, see struct faults_control. */
+#define FAULTS_SECOND (1ULL << 63)
+
 /* The faults of one key. */
 struct faults_group {
 	struct faults_stats stats;
 	__u64 not_low; /* of what the kind ranges over (offsets in a file) the least, inverted: 0 if there is nothing */
 	__u64 high;
 	__u64 failed; /* faults that ended in a signal: the kernel's accounting, and so the rest, leaves them out */
+	__u64 turn;   /* in which it was last used; 0: it is being made */
+	struct faults_process owner; /* who made it */
 };
 
 /* What is mapped somewhere: the upper half of a key's first word; the lower half is the file system's device number. */
@@ -109,6 +144,7 @@ struct faults_group {
 #define FAULTS_AREA_HUGETLB 6u /* on the kernel's own hugetlbfs */
 #define FAULTS_AREA_OBJECT  7u /* on another file system that is mounted nowhere: anon_inode:[perf_event] */
 #define FAULTS_AREA_SPECIAL 8u /* pages of the kernel's, such as the vDSO */
+#define FAULTS_AREA_OTHER   9u /* files of a process that has used up its share; words: its id, its birth */
 
 #define FAULTS_NAME_LEN 4096
 
@@ -125,14 +161,17 @@ struct faults_name {
 };
 
 /* A stack's key: process, a moment at which it had this memory, the chain in user mode, the chain in the kernel. */
-#define FAULTS_STACK_UNTAKEN (~0ULL) /* instead of a process: faults whose stack was not asked for */
-#define FAULTS_CHAIN_NONE    0ULL    /* there is no chain of this sort */
-#define FAULTS_CHAIN_LOST    1ULL    /* there was no room for it */
-#define FAULTS_CHAIN_LEN     128     /* the kernel walks 127, unless kernel.perf_event_max_stack was changed */
+#define FAULTS_STACK_UNTAKEN (~0ULL >> 1) /* instead of a process: faults whose stack was not asked for */
+#define FAULTS_CHAIN_NONE    0ULL         /* there is no chain of this sort */
+#define FAULTS_CHAIN_LOST    1ULL         /* there was no room for it */
+#define FAULTS_CHAIN_OTHER   2ULL         /* the process has used up its share */
+#define FAULTS_CHAIN_LEN     128          /* the kernel walks 127, unless kernel.perf_event_max_stack was changed */
 
 /* Where calls return to, innermost first; the first is where the fault was. */
 struct faults_chain {
 	__u64 count;
+	__u64 check; /* another hash than its key */
+	__u64 turn;  /* in which it was last used */
 	__u64 ip[FAULTS_CHAIN_LEN];
 };
 
@@ -225,13 +264,6 @@ struct faults_event {
 	char comm[TRAP_COMM_LEN];
 };
 
-/* The process of a step. */
-struct faults_process {
-	__u64 start_ns;
-	__u32 pid;
-	__u32 pad;
-};
-
 /* Whether the programs have run at all: some attach and are never called (function tracer or kprobes off). */
 struct faults_alive {
 	__u32 begins;
@@ -243,11 +275,12 @@ struct faults_losses {
 	__u64 events;             /* faults whose event the ring could not hold */
 	__u64 unattributed_major; /* faults of threads that ended when `retired` was full */
 	__u64 unattributed_minor;
-	__u64 untracked; /* threads for which there was no memory at their birth */
-	__u64 uncounted; /* faults of processes for which there was no room to count steps */
-	__u64 unpaired;  /* completions without an entry: counted, not timed */
-	__u64 crowded;   /* faults for whose group there was no room */
-	__u64 untold;    /* faults that no message of steps could take into account: the ring was full */
+	__u64 untracked;  /* threads for which there was no memory at their birth */
+	__u64 uncounted;  /* faults of processes for which there was no room to count steps */
+	__u64 unpaired;   /* completions without an entry: counted, not timed */
+	__u64 crowded;    /* faults for whose group there was no room */
+	__u64 untold;     /* faults that no message of steps could take into account: the ring was full */
+	__u64 over_quota; /* faults in the row of the others of a process that has used up its share */
 };
 
 #endif

@@ -3,7 +3,7 @@
 #ifndef TRAPLINE_FAULTS_FILE_BPF_H
 #define TRAPLINE_FAULTS_FILE_BPF_H
 
-#include "faults_thread.bpf.h"
+#include "faults_quota.bpf.h"
 #include "faults_path.bpf.h"
 
 #define TMPFS_MAGIC     0x01021994 /* include/uapi/linux/magic.h */
@@ -20,13 +20,13 @@ struct {
 	__type(value, struct faults_name);
 } names SEC(".maps");
 
-/* Of these user space has, or can have, the name. */
+/* Of these user space has, or can have, the name; in which turn that was last looked up. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536);
 	__type(key, struct faults_group_key);
-	__type(value, u8);
+	__type(value, u64);
 } named SEC(".maps");
 
 const struct faults_name no_name = {};
@@ -114,17 +114,27 @@ static __always_inline struct path *file_key(struct vm_area_struct *vma, struct 
 }
 
 /* Leaves the name for user space, once. */
-static __always_inline bool file_is_named(struct faults_group_key *key, struct path *path, struct vm_area_struct *vma,
-					  struct task_struct *task)
+static __always_inline bool file_is_named(struct tracked *t, struct faults_group_key *key, struct path *path,
+					  struct vm_area_struct *vma, struct task_struct *task)
 {
+	u64 turn = control.turn, *last = bpf_map_lookup_elem(&named, key);
 	struct faults_name *name;
 	struct dentry *dentry;
-	u8 yes = 1;
 
-	if (bpf_map_lookup_elem(&named, key))
-		return true;
-	if (bpf_map_update_elem(&named, key, &yes, BPF_NOEXIST))
+	if (last) {
+		bool stale = is_stale(*last);
+
+		if (*last != turn)
+			*last = turn;
+		/* One that is about to be forgotten is told once more. */
+		if (!stale)
+			return true;
+	} else if (GROUPED(FILE) && !may_make_group(leader_of(t, task))) {
+		/* It will be among the others. */
 		return false;
+	} else if (bpf_map_update_elem(&named, key, &turn, BPF_NOEXIST)) {
+		return false;
+	}
 	if (bpf_map_update_elem(&names, key, &no_name, BPF_ANY))
 		goto none;
 	name = bpf_map_lookup_elem(&names, key);
@@ -144,6 +154,27 @@ none: /* The next fault on it tries again. */
 	return false;
 }
 
+/* The row of a process that has used up its share; its name is the process's. */
+static __always_inline void other_files(struct faults_group_key *key, struct tracked *leader, struct task_struct *task)
+{
+	struct faults_name *name;
+	u64 turn = control.turn;
+
+	key->word[0] = (u64)FAULTS_AREA_OTHER << 32;
+	key->word[1] = leader->row.pid;
+	key->word[2] = leader->row.process_start_ns;
+	key->word[3] = 0;
+	if (bpf_map_lookup_elem(&named, key) || bpf_map_update_elem(&named, key, &turn, BPF_NOEXIST))
+		return;
+	bpf_map_update_elem(&names, key, &no_name, BPF_ANY);
+	name = bpf_map_lookup_elem(&names, key);
+	if (!name)
+		return;
+	name->length = TRAP_COMM_LEN;
+	BPF_CORE_READ_INTO(&name->text, task, group_leader, comm);
+	name->flags |= FAULTS_NAME_READY;
+}
+
 /* The thread faults in this area. */
 static __always_inline void file_meets(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma,
 				       u64 addr)
@@ -151,14 +182,15 @@ static __always_inline void file_meets(struct tracked *t, struct task_struct *ta
 	struct faults_group_key key = {};
 	struct path *path = vma ? file_key(vma, &key) : NULL;
 	struct faults_group_key *last = &t->open_file;
+	u32 found = (u32)control.stale | 1u << 31;
 
 	t->open_offset =
 	    path ? addr - BPF_CORE_READ(vma, vm_start) + (BPF_CORE_READ(vma, vm_pgoff) << PAGE_SHIFT) : FAULTS_NONE;
-	if (t->open_named && last->word[0] == key.word[0] && last->word[1] == key.word[1] &&
+	if (t->open_named == found && last->word[0] == key.word[0] && last->word[1] == key.word[1] &&
 	    last->word[2] == key.word[2] && last->word[3] == key.word[3])
 		return;
 	*last = key;
-	t->open_named = !path || file_is_named(&key, path, vma, task);
+	t->open_named = !path || file_is_named(t, &key, path, vma, task) ? found : 0;
 }
 
 /* ---- reading ---- */

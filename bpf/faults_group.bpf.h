@@ -12,6 +12,7 @@
 #define TRAPLINE_FAULTS_GROUP_BPF_H
 
 #include "faults_thread.bpf.h"
+#include "faults_quota.bpf.h"
 #include "faults_cause.bpf.h"
 #include "faults_file.bpf.h"
 #include "faults_stack.bpf.h"
@@ -58,16 +59,58 @@ static __always_inline bool group_key(void *ctx, struct tracked *t, struct task_
 	return false;
 }
 
-static __always_inline struct faults_group *group_of(struct faults_group_key *key)
+/* The group that there is; NULL if it may be made under the key. */
+static __always_inline struct faults_group *group_there(struct faults_group_key *key)
 {
 	struct faults_group *group = bpf_map_lookup_elem(&groups, key);
 
-	if (group)
-		return group;
-	bpf_map_update_elem(&groups, key, &no_faults, BPF_NOEXIST);
-	group = bpf_map_lookup_elem(&groups, key);
-	if (!group)
+	if (group && is_stale(group->turn)) {
+		key->word[0] |= FAULTS_SECOND;
+		group = bpf_map_lookup_elem(&groups, key);
+	}
+	return group;
+}
+
+static __always_inline bool is_of_others(struct faults_group_key *key)
+{
+	if (GROUPED(FILE))
+		return (u32)(key->word[0] >> 32) == FAULTS_AREA_OTHER;
+	return GROUPED(STACK) && key->word[2] == FAULTS_CHAIN_OTHER;
+}
+
+static __always_inline struct faults_group *group_of(struct faults_group_key *key, struct tracked *t,
+						     struct task_struct *task)
+{
+	struct faults_group *group = group_there(key);
+	u64 turn = control.turn;
+
+	if (!group) {
+		struct tracked *leader = leader_of(t, task);
+
+		if ((GROUPED(FILE) || GROUPED(STACK)) && !is_of_others(key) && !may_make_group(leader)) {
+			if (GROUPED(FILE))
+				other_files(key, leader, task);
+			else
+				other_stacks(key);
+			group = group_there(key);
+		}
+		if (!group && !bpf_map_update_elem(&groups, key, &no_faults, BPF_NOEXIST)) {
+			add(&made.groups, 1);
+			__sync_fetch_and_add(&leader->made, 1);
+		}
+		if (!group)
+			group = bpf_map_lookup_elem(&groups, key);
+		if (group && !group->turn)
+			group->owner = maker_of(leader);
+	}
+	if (!group || is_stale(group->turn)) {
 		add(&losses.crowded, 1);
+		return NULL;
+	}
+	if (group->turn != turn)
+		group->turn = turn;
+	if (is_of_others(key))
+		add(&losses.over_quota, 1);
 	return group;
 }
 
@@ -83,10 +126,10 @@ static __always_inline void group_fault(void *ctx, struct tracked *t, struct tas
 	if (!ASKED(group))
 		return;
 	if (group_key(ctx, t, task, major, facts, &key, &at)) {
-		group = group_of(&key);
+		group = group_of(&key, t, task);
 		if (group) {
 			stats = &group->stats;
-			if (at != FAULTS_NONE) {
+			if (at != FAULTS_NONE && !is_of_others(&key)) {
 				raise_shared(&group->not_low, ~at, 0);
 				raise_shared(&group->high, at, 0);
 			}
@@ -97,7 +140,7 @@ static __always_inline void group_fault(void *ctx, struct tracked *t, struct tas
 }
 
 /* A fault ended in a signal. It has no place among files. */
-static __always_inline void group_failed(u32 facts)
+static __always_inline void group_failed(struct tracked *t, struct task_struct *task, u32 facts)
 {
 	struct faults_group_key key = {};
 	struct faults_group *group;
@@ -105,7 +148,7 @@ static __always_inline void group_failed(u32 facts)
 	if (!GROUPED(CAUSE))
 		return;
 	key.word[0] = facts;
-	group = group_of(&key);
+	group = group_of(&key, t, task);
 	if (group)
 		add(&group->failed, 1);
 }

@@ -2,13 +2,14 @@
 /*
  * Faults by where they came from: the chain of calls in user mode, and in the kernel if the fault was taken there.
  *
- * Chains are kept whole under a hash of 64 bits, each once. The kernel's own maps of stacks have one place for each of
- * a few thousand values of a hash, and give a chain up when another has its place.
+ * Chains are kept whole under a hash of 64 bits, each once, and compared by another hash: a process chooses what is on
+ * its stack, so both have a seed that it cannot know. The kernel's own maps of stacks have one place for each of a few
+ * thousand values of a hash, and give a chain up when another has its place.
  */
 #ifndef TRAPLINE_FAULTS_STACK_BPF_H
 #define TRAPLINE_FAULTS_STACK_BPF_H
 
-#include "faults_thread.bpf.h"
+#include "faults_quota.bpf.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -28,28 +29,68 @@ struct {
 
 #define STACK_PRIME 0x9e3779b97f4a7c15ULL /* 2^64 over the golden ratio: odd, and its bits look like chance */
 
-static __always_inline u64 mix(u64 hash, u64 ip)
+/* By chance, of each run: two for each place in a chain. */
+const volatile u32 chain_keys[2 * FAULTS_CHAIN_LEN] SEC(".rodata.chain_keys") = {};
+
+/* A chain's two hashes. */
+struct hashes {
+	u64 key;
+	u64 check; /* NH (Black et al., UMAC, 1999): of chains of the same length one pair in 2^32, whatever they are */
+};
+
+static __always_inline void mix(struct hashes *of, u32 n, u64 ip)
 {
-	hash = (hash ^ ip) * STACK_PRIME;
-	return hash ^ hash >> 29;
+	u64 hash = (of->key ^ ip) * STACK_PRIME;
+	u32 low = (u32)ip + chain_keys[2 * n], high = (u32)(ip >> 32) + chain_keys[2 * n + 1];
+
+	of->key = hash ^ hash >> 29;
+	of->check += (u64)low * high;
 }
 
-/* The key of what was walked; FAULTS_CHAIN_LOST if there is no room for it. */
-static __always_inline u64 keep(struct faults_chain *chain, u64 hash)
+/* Whether it is what was walked, and may be used. */
+static __always_inline bool is_kept(struct faults_chain *kept, struct faults_chain *chain)
 {
-	if (hash <= FAULTS_CHAIN_LOST)
-		hash += FAULTS_CHAIN_LOST + 1;
-	if (bpf_map_lookup_elem(&chains, &hash))
-		return hash;
-	bpf_map_update_elem(&chains, &hash, chain, BPF_NOEXIST);
+	return kept->check == chain->check && kept->count == chain->count && kept->turn >= control.stale_chains;
+}
+
+/* The key of what was walked; FAULTS_CHAIN_OTHER or FAULTS_CHAIN_LOST if there is no place for it. */
+static __always_inline u64 keep(struct faults_chain *chain, struct hashes *of, struct tracked *leader)
+{
+	u64 key = of->key, turn = control.turn;
+	struct faults_chain *kept;
+
+	chain->check = of->check;
+	if (key <= FAULTS_CHAIN_OTHER)
+		key += FAULTS_CHAIN_OTHER + 1;
+	kept = bpf_map_lookup_elem(&chains, &key);
+	if (kept && !is_kept(kept, chain)) {
+		/* Another one's, or about to be taken out. */
+		key = ~key - FAULTS_CHAIN_OTHER;
+		kept = bpf_map_lookup_elem(&chains, &key);
+		if (kept && !is_kept(kept, chain))
+			return FAULTS_CHAIN_LOST;
+	}
+	if (kept) {
+		if (kept->turn != turn)
+			kept->turn = turn;
+		return key;
+	}
+	if (!may_make_group(leader))
+		return FAULTS_CHAIN_OTHER;
+	chain->turn = turn;
+	if (!bpf_map_update_elem(&chains, &key, chain, BPF_NOEXIST)) {
+		add(&made.chains, 1);
+		return key;
+	}
 	/* Another processor may have been first. */
-	return bpf_map_lookup_elem(&chains, &hash) ? hash : FAULTS_CHAIN_LOST;
+	kept = bpf_map_lookup_elem(&chains, &key);
+	return kept && is_kept(kept, chain) ? key : FAULTS_CHAIN_LOST;
 }
 
 /* The kernel's own walk. The key, or FAULTS_CHAIN_NONE. */
-static __always_inline u64 chain_asked(void *ctx, struct faults_chain *chain, u64 flags)
+static __always_inline u64 chain_asked(void *ctx, struct faults_chain *chain, struct tracked *leader, u64 flags)
 {
-	u64 hash = flags + 1;
+	struct hashes of = {.key = config.seed ^ (flags + 1)};
 	long bytes = bpf_get_stack(ctx, chain->ip, sizeof(chain->ip), flags);
 
 	if (bytes <= 0)
@@ -58,9 +99,9 @@ static __always_inline u64 chain_asked(void *ctx, struct faults_chain *chain, u6
 	for (u32 i = 0; i < FAULTS_CHAIN_LEN; i++) {
 		if (i >= chain->count)
 			break;
-		hash = mix(hash, chain->ip[i]);
+		mix(&of, i, chain->ip[i]);
 	}
-	return keep(chain, hash);
+	return keep(chain, &of, leader);
 }
 
 #define USER_CS     0x33   /* arch/x86/include/asm/segment.h: 64-bit code */
@@ -72,22 +113,24 @@ static __always_inline u64 chain_asked(void *ctx, struct faults_chain *chain, u6
  * code is walked here, by the same rules, and the end is told by looking. Where return addresses on the stack were
  * replaced by uprobes only the kernel knows them.
  */
-static __always_inline u64 chain_of_user(void *ctx, struct task_struct *task, struct faults_chain *chain)
+static __always_inline u64 chain_of_user(void *ctx, struct task_struct *task, struct faults_chain *chain,
+					 struct tracked *leader)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 	struct {
 		u64 next, back;
 	} frame;
-	u64 hash = BPF_F_USER_STACK + 1, at;
+	struct hashes of = {.key = config.seed ^ (BPF_F_USER_STACK + 1)};
+	u64 at;
 	u32 n;
 
 	/* A thread of the kernel's own (io_uring, vhost) never was in user mode: the rest is of who made it. */
 	if (!regs->ip && !regs->sp)
 		return FAULTS_CHAIN_NONE;
 	if (regs->cs != USER_CS || has_uprobes(task))
-		return chain_asked(ctx, chain, BPF_F_USER_STACK);
+		return chain_asked(ctx, chain, leader, BPF_F_USER_STACK);
 	chain->ip[0] = regs->ip;
-	hash = mix(hash, regs->ip);
+	mix(&of, 0, regs->ip);
 	at = regs->bp;
 	for (n = 1; n < FAULTS_CHAIN_LEN; n++) {
 		if (n >= config.stack_deepest || at < LEAST_FRAME)
@@ -95,11 +138,11 @@ static __always_inline u64 chain_of_user(void *ctx, struct task_struct *task, st
 		if (bpf_probe_read_user(&frame, sizeof(frame), (void *)at))
 			break;
 		chain->ip[n] = frame.back;
-		hash = mix(hash, frame.back);
+		mix(&of, n, frame.back);
 		at = frame.next;
 	}
 	chain->count = n;
-	return keep(chain, hash);
+	return keep(chain, &of, leader);
 }
 
 /* Whether this fault's chain is to be walked: it costs more than all the rest. */
@@ -116,12 +159,8 @@ static __always_inline bool stack_is_wanted(bool major)
  * A moment at which the process had the memory it has now, the same for all its threads: what an address means is
  * settled by that. Told by the number of execs, for the tracepoint of an exec may be missed.
  */
-static __always_inline u64 image_of(struct tracked *t, struct task_struct *task)
+static __always_inline u64 image_of(struct tracked *leader, struct task_struct *task)
 {
-	struct tracked *leader = t;
-
-	if (task->pid != task->tgid)
-		leader = bpf_task_storage_get(&threads, task->group_leader, 0, 0) ?: t;
 	if (!leader->image_ns || leader->image_exec != task->self_exec_id) {
 		leader->image_exec = task->self_exec_id;
 		leader->image_ns = bpf_ktime_get_ns();
@@ -129,11 +168,19 @@ static __always_inline u64 image_of(struct tracked *t, struct task_struct *task)
 	return leader->image_ns;
 }
 
+/* The row of a process that has used up its share. */
+static __always_inline void other_stacks(struct faults_group_key *key)
+{
+	key->word[2] = FAULTS_CHAIN_OTHER;
+	key->word[3] = FAULTS_CHAIN_NONE;
+}
+
 static __always_inline void stack_key(void *ctx, struct tracked *t, struct task_struct *task, bool major,
 				      struct faults_group_key *key)
 {
 	/* Before a walk: one that ends in an exception is another fault of this thread to us. */
 	bool in_kernel = t->open_in_kernel;
+	struct tracked *leader = leader_of(t, task);
 	struct faults_chain *chain;
 	u32 zero = 0;
 
@@ -144,9 +191,11 @@ static __always_inline void stack_key(void *ctx, struct tracked *t, struct task_
 	if (!chain)
 		return;
 	key->word[0] = t->row.pid;
-	key->word[1] = image_of(t, task);
-	key->word[2] = chain_of_user(ctx, task, chain);
-	key->word[3] = in_kernel ? chain_asked(ctx, chain, 0) : FAULTS_CHAIN_NONE;
+	key->word[1] = image_of(leader, task);
+	key->word[2] = chain_of_user(ctx, task, chain, leader);
+	key->word[3] = in_kernel ? chain_asked(ctx, chain, leader, 0) : FAULTS_CHAIN_NONE;
+	if (key->word[2] == FAULTS_CHAIN_OTHER || key->word[3] == FAULTS_CHAIN_OTHER)
+		other_stacks(key);
 }
 
 #endif

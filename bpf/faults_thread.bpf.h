@@ -37,6 +37,7 @@ const volatile struct faults_config config SEC(".rodata.config") = {};
 volatile struct faults_control control SEC(".data.control") = {};
 struct faults_losses losses SEC(".bss.losses") = {};
 struct faults_stats unattributed SEC(".data.unattributed") = {}; /* grouped: what belongs to no group */
+struct faults_made made SEC(".bss.made") = {};
 struct faults_alive alive SEC(".bss.alive") = {};
 
 struct tracked {
@@ -57,7 +58,7 @@ struct tracked {
 	struct faults_thread row;
 	u64 open_ip;
 	u32 open_page;
-	u32 open_named;
+	u32 open_named; /* by which turn names were stale when this one was found; 0: it was not */
 	u32 open_facts; /* see faults_cause.bpf.h */
 	u32 open_level; /* of the table that had no entry for the page; 0 if it had one */
 	u64 open_table; /* the topmost of the page tables */
@@ -68,6 +69,8 @@ struct tracked {
 	u64 image_exec;     /* how many execs there had been then */
 	u32 open_in_kernel; /* the fault is not one of user mode */
 	u32 known;          /* what it is counted from has been written down */
+	u32 made;           /* of a leader: groups that its process has made */
+	u32 pad;
 };
 
 struct {
@@ -109,6 +112,14 @@ static __always_inline void identify(struct tracked *t, struct task_struct *task
 	t->row.tid = tid_of(task);
 	/* Followed directly, the verifier would go through all types of the kernel at each visit (6.12, 6.18). */
 	t->row.process_start_ns = BPF_CORE_READ(task, group_leader, start_time);
+}
+
+/* The slot of the process's first thread, or the thread's own if that is not followed. */
+static __always_inline struct tracked *leader_of(struct tracked *t, struct task_struct *task)
+{
+	if (task->pid == task->tgid)
+		return t;
+	return bpf_task_storage_get(&threads, task->group_leader, 0, 0) ?: t;
 }
 
 static __always_inline struct tracked *track(struct task_struct *task)

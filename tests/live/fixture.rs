@@ -37,6 +37,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "cause" => crate::provoke::provoke(&words[at + 2]),
         "chains" => crate::chains::once(),
         "chains-on-demand" => crate::chains::on_demand(),
+        "flood" => crate::fair::flood(&words[at + 2], number(3), number(4)),
         "rename" => rename(),
         "span" => crate::span::work(),
         "files" => crate::fixture_files::files(),

@@ -12,6 +12,7 @@ mod chains;
 mod command;
 mod command_signals;
 mod exact;
+mod fair;
 mod file;
 mod fixture;
 mod fixture_files;
@@ -126,6 +127,9 @@ const CASES: &[Case] = &[
     Case { name: "faults::step::short_processes", needs: ROOT, variants: SEEING_OR_NOT, test: step::short_processes },
     Case { name: "faults::step::stalls", needs: ROOT, variants: TIMING, test: step::stalls },
     Case { name: "faults::step::what_caused_most", needs: ROOT, variants: AUTO, test: step::what_caused_most },
+    Case { name: "faults::fair::files", needs: ROOT, variants: AUTO, test: fair::files },
+    Case { name: "faults::fair::stacks", needs: ROOT, variants: AUTO, test: fair::stacks },
+    Case { name: "faults::fair::files_come_and_go", needs: ROOT, variants: AUTO, test: fair::files_come_and_go },
     Case { name: "faults::file::rows_add_up", needs: ROOT, variants: TIMING, test: file::rows_add_up },
     Case { name: "faults::stack::a_command", needs: ROOT, variants: TIMING, test: stack::a_command },
     Case { name: "faults::stack::a_running_process", needs: ROOT, variants: AUTO, test: stack::a_running_process },

@@ -10,6 +10,7 @@ pub(crate) mod rootless;
 mod span;
 mod stacks;
 mod steps;
+mod table;
 mod walk;
 mod words;
 
@@ -65,7 +66,7 @@ pub struct Faults {
     cgroups: Paths,
     settings: Settings,
     epoch: u64,
-    began_ns: u64,
+    control: FaultsControl,
 }
 
 /// What follows from the options on the variant in use.
@@ -177,7 +178,7 @@ impl Faults {
                 Incoming::Steps(Box::new(Steps::open(&ring, of, most.then(|| whose(filter, launch)))?))
             }
         };
-        let began_ns = begin(&attached, launch)?;
+        let control = begin(&attached, launch)?;
         if attached.variant == "counters" {
             // A fault costs nothing more from here on.
             attached.events.clear();
@@ -206,7 +207,7 @@ impl Faults {
             cgroups: Paths::default(),
             settings,
             epoch: 0,
-            began_ns,
+            control,
         })
     }
 
@@ -222,9 +223,8 @@ impl Faults {
     }
 
     fn read_threads(&mut self, epoch: u64, last: bool) -> Result<()> {
-        let control =
-            FaultsControl { epoch: self.epoch, last: last.into(), began_ns: self.began_ns, adopted: 1 };
-        self.attached.write(".data.control", &control)?;
+        (self.control.epoch, self.control.last, self.control.adopted) = (self.epoch, last.into(), 1);
+        self.attached.write(".data.control", &self.control)?;
         let mut bytes = Vec::new();
         Iter::new(&self.read)?.read_to_end(&mut bytes).context("cannot read the threads")?;
         for chunk in bytes.chunks_exact(size_of::<FaultsThread>()) {
@@ -236,7 +236,9 @@ impl Faults {
     fn read_groups(&mut self, epoch: u64) -> Result<()> {
         match &mut self.groups {
             None => Ok(()),
-            Some(groups) => groups.read(&self.attached, self.files.as_mut(), epoch, &mut self.ledger),
+            Some(groups) => {
+                groups.read(&self.attached, self.files.as_mut(), &mut self.control, epoch, &mut self.ledger)
+            }
         }
     }
 
@@ -258,9 +260,9 @@ impl Tool for Faults {
             _ => self.settings.minor_latency.to_string().as_str().into(),
         };
         let mut settings = vec![("minor_latency", minor_latency)];
-        settings.push(("memory", self.settings.memory_bytes.into()));
+        settings.push(("memory_mb", (self.settings.memory_bytes >> 20).into()));
         settings.extend(self.settings.stacks.map(|stacks| ("stacks", stacks.to_string().as_str().into())));
-        system::header("faults", self.attached.variant, settings).begun(self.began_ns)
+        system::header("faults", self.attached.variant, settings).begun(self.control.began_ns)
     }
 
     fn events_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -290,10 +292,18 @@ impl Tool for Faults {
         }
         if let Some(files) = &mut self.files {
             files.fetch_names()?;
+            if self.groups.is_none() && files.are_full() {
+                // No name is in use for longer than an event takes.
+                self.control.turn += 1;
+                self.control.stale = self.control.turn;
+                self.attached.write(".data.control", &self.control)?;
+                system::wait_for_programs();
+                files.forget(self.control.stale, &HashSet::new())?;
+            }
         }
         if let Some(groups) = &mut self.groups {
             groups.follow();
-            if groups.want_reading() {
+            if groups.want_reading(&self.attached, &self.control)? {
                 self.read_groups(self.epoch)?;
             }
         }
@@ -350,6 +360,7 @@ impl Tool for Faults {
             ("uncounted", losses.uncounted),
             ("unpaired", losses.unpaired),
             ("crowded", losses.crowded),
+            ("over_quota", losses.over_quota),
             ("untold", losses.untold),
             ("missed", missed),
             ("folded_rows", self.ledger.folded()),
@@ -372,14 +383,12 @@ impl Tool for Faults {
 }
 
 /// Lets counting begin, and gives the moment: that of a command's fork, or now for all threads at once.
-fn begin(attached: &Attached, launch: Option<&Launch>) -> Result<u64> {
-    if let Some(launch) = launch {
-        let control = FaultsControl { began_ns: launch.born_ns(), ..FaultsControl::zeroed() };
-        attached.write(".data.control", &control)?;
-    }
+fn begin(attached: &Attached, launch: Option<&Launch>) -> Result<FaultsControl> {
+    let began_ns = launch.map_or(0, Launch::born_ns);
+    attached.write(".data.control", &FaultsControl { began_ns, turn: 1, ..FaultsControl::zeroed() })?;
     let adopt = attached.iterator("threads_adopt")?;
     io::copy(&mut Iter::new(&adopt)?, &mut io::sink()).context("cannot go through the threads")?;
-    Ok(attached.read::<FaultsControl>(".data.control")?.began_ns)
+    attached.read(".data.control")
 }
 
 /// Whose address spaces are to be known.

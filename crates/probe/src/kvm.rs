@@ -262,7 +262,7 @@ impl Kvm {
 
 impl Tool for Kvm {
     fn header(&self) -> Header {
-        let mut settings = vec![("memory", Value::from(self.memory_bytes))];
+        let mut settings = vec![("memory_mb", Value::from(self.memory_bytes >> 20))];
         settings.extend(self.slower_ns.map(|ns| ("slower_ns", Value::from(ns))));
         system::header("kvm", self.attached.variant, settings)
     }

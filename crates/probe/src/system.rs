@@ -268,3 +268,24 @@ fn read_preemption() -> Option<bool> {
     let version = nix::sys::utsname::uname().ok()?.version().to_string_lossy().into_owned();
     (!version.contains("PREEMPT_DYNAMIC")).then(|| version.contains("PREEMPT"))
 }
+
+/// A number that nobody can guess, if the kernel gives one.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    let read = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    // Without /dev: at least another one in each run.
+    if read.is_ok() { u64::from_ne_bytes(bytes) } else { monotonic_ns().wrapping_mul(0x9e37_79b9_7f4a_7c15) }
+}
+
+/// Waits until every BPF program that runs now has ended: they run in RCU read-side critical sections.
+#[allow(unsafe_code)]
+pub(crate) fn wait_for_programs() {
+    /// include/uapi/linux/membarrier.h: the kernel waits for an RCU grace period, also since 4.16, when it got this name.
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: the call takes three numbers and touches no memory of ours.
+    let done = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if done != 0 {
+        // Not there with nohz_full: no program takes as long as this.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}

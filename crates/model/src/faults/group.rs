@@ -94,6 +94,8 @@ pub struct Group {
     pub recent: Extremes,
     /// Where in the group they were: the least and the greatest offset, bytes.
     pub range: Option<(u64, u64)>,
+    /// The process that was the first in it, if that is known.
+    pub owner: Option<Process>,
 }
 
 const BIRTH: Field = Field {
@@ -314,7 +316,8 @@ mod tests {
             let stats =
                 Stats { minor, failed, timed_minor: minor, minor_ns: minor * 1000, ..Stats::default() };
             let extremes = Extremes { max_ns: 1000, min_ns: if minor > 0 { 1000 } else { u64::MAX } };
-            let group = Group { key: Key::Cause(cause), stats, extremes, recent: extremes, range: None };
+            let group =
+                Group { key: Key::Cause(cause), stats, extremes, recent: extremes, range: None, owner: None };
             ledger.group([id, 0, 0, 0], group);
         };
         report(1, Cause::ZeroFill, 5, 0);

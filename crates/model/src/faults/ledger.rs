@@ -1,11 +1,12 @@
 //! The ledger: reports of threads in, rows out. Differences between intervals, threads that end, totals over the run.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::group::{By, Group, Key};
 use super::rows::Rows;
-use super::{Extremes, Report, Stats, Thread, Timing};
+use super::{Extremes, Process, Report, Stats, Thread, Timing};
 use crate::item::Block;
 
 /// Rows of what has ended may take this many bytes unless [`Ledger::bounded`] says otherwise.
@@ -22,6 +23,7 @@ pub(super) struct Entry {
     extremes: Extremes,
     recent: Extremes,
     pub(super) range: Range,
+    owner: Option<Process>,
 }
 
 /// Of a group: where in it the faults were.
@@ -38,6 +40,7 @@ impl Entry {
     fn take(&mut self, by: By, report: Report) {
         (self.key, self.comm) = by.key(&report);
         self.stats = report.stats;
+        self.owner = Some(report.process);
         self.extremes.add(report.extremes);
         self.recent.add(report.recent);
     }
@@ -118,6 +121,7 @@ impl Ledger {
         entry.extremes.add(report.extremes);
         entry.recent.add(report.recent);
         entry.range = report.range;
+        entry.owner = report.owner;
     }
 
     /// Nothing more will be reported of a group.
@@ -150,7 +154,7 @@ impl Ledger {
         let before = if into.key == Key::None { 0 } else { into.bytes() };
         into.add(&entry);
         widen(&mut into.range, entry.range);
-        (into.key, into.comm) = (entry.key, entry.comm);
+        (into.key, into.comm, into.owner) = (entry.key, entry.comm, into.owner.or(entry.owner));
         self.closed_bytes = (self.closed_bytes + into.bytes()).saturating_sub(before);
         if self.closed_bytes > self.limit {
             self.fold();
@@ -183,16 +187,20 @@ impl Ledger {
         rows.block(self.by, self.timing, time_ns)
     }
 
-    /// Keeps memory bounded: folds the least of what has ended into one row until half of the memory is free. What
-    /// shares its row with the living stays.
+    /// Keeps memory bounded: folds what has ended into one row until half of the memory is free. First the rows of the
+    /// process that has the most, so that it takes nothing from others; of those the ones with the fewest faults. What shares
+    /// its row with the living stays.
     fn fold(&mut self) {
         let alive = self.threads.values().chain(self.groups.values());
         let alive: HashSet<&Key> = alive.map(|entry| &entry.key).collect();
         let ended = self.closed.iter().filter(|(key, _)| !alive.contains(key));
-        let mut ended: Vec<(u64, Key)> = ended.map(|(key, e)| (e.stats.known(), key.clone())).collect();
-        ended.sort_unstable_by_key(|&(faults, _)| faults);
+        let mut ended: Vec<(Option<Process>, u64, Key)> =
+            ended.map(|(key, entry)| (entry.owner, entry.stats.known(), key.clone())).collect();
+        let mut rows: HashMap<Option<Process>, usize> = HashMap::new();
+        ended.iter().for_each(|(owner, ..)| *rows.entry(*owner).or_default() += 1);
+        ended.sort_unstable_by_key(|(owner, faults, _)| (Reverse(rows[owner]), *owner, *faults));
         self.closed_bytes = self.closed.values().map(Entry::bytes).sum();
-        for (_, key) in ended {
+        for (.., key) in ended {
             if self.closed_bytes <= self.limit / 2 {
                 break;
             }

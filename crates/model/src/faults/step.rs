@@ -8,7 +8,7 @@ use crate::field::{Record, Schema, Value};
 use crate::item::Event;
 
 /// Which process: ids are reused, so its birth is part of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Process {
     /// The process id.
     pub pid: u32,

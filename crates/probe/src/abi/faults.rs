@@ -14,9 +14,13 @@ pub(crate) const GROUP_STACK: u32 = 3;
 pub(crate) const FAILED: u32 = 2;
 
 /// Instead of a process: faults whose stack was not asked for.
-pub(crate) const STACK_UNTAKEN: u64 = u64::MAX;
+pub(crate) const STACK_UNTAKEN: u64 = u64::MAX >> 1;
+/// In the first word of a key: it stands for the group whose key it is otherwise.
+pub(crate) const SECOND: u64 = 1 << 63;
 /// There is no chain of this sort.
 pub(crate) const CHAIN_NONE: u64 = 0;
+/// The process has used up its share.
+pub(crate) const CHAIN_OTHER: u64 = 2;
 /// Frames of a chain at most.
 pub(crate) const CHAIN_LEN: usize = 128;
 
@@ -29,6 +33,8 @@ pub(crate) const AREA_HUGETLB: u32 = 6;
 #[cfg(test)]
 pub(crate) const AREA_OBJECT: u32 = 7;
 pub(crate) const AREA_SPECIAL: u32 = 8;
+/// Files of a process that has used up its share.
+pub(crate) const AREA_OTHER: u32 = 9;
 
 pub(crate) const NAME_DELETED: u32 = 1;
 pub(crate) const NAME_CUT: u32 = 2;
@@ -42,6 +48,7 @@ pub(crate) const STEP_STALL: u32 = 2;
 mirror! {
     /// How the faults programs work.
     FaultsConfig = "faults_config" {
+        seed: u64,
         step: u64,
         minor_weight: u32,
         verbose: u32,
@@ -53,6 +60,10 @@ mirror! {
         stack_deepest: u32,
         counts_only: u32,
         may_miss: u32,
+        groups: u32,
+        chains: u32,
+        share: u32,
+        pad: u32,
     }
 }
 
@@ -60,6 +71,8 @@ mirror! {
     /// Where calls return to, innermost first.
     FaultsChain = "faults_chain" {
         count: u64,
+        check: u64,
+        turn: u64,
         ip: [u64; CHAIN_LEN],
     }
 }
@@ -84,6 +97,28 @@ mirror! {
         last: u64,
         began_ns: u64,
         adopted: u64,
+        turn: u64,
+        stale: u64,
+        stale_chains: u64,
+        taken_groups: u64,
+        taken_chains: u64,
+    }
+}
+
+mirror! {
+    /// Entries that were made.
+    FaultsMade = "faults_made" {
+        groups: u64,
+        chains: u64,
+    }
+}
+
+mirror! {
+    /// A process.
+    FaultsProcess = "faults_process" {
+        start_ns: u64,
+        pid: u32,
+        pad: u32,
     }
 }
 
@@ -138,6 +173,8 @@ mirror! {
         not_low: u64,
         high: u64,
         failed: u64,
+        turn: u64,
+        owner: FaultsProcess,
     }
 }
 
@@ -220,6 +257,7 @@ mirror! {
         unpaired: u64,
         crowded: u64,
         untold: u64,
+        over_quota: u64,
     }
 }
 
@@ -268,6 +306,8 @@ pub(super) fn faults_layouts() -> Vec<super::Layout> {
         FaultsChain::layout(),
         FaultsStep::layout(),
         FaultsControl::layout(),
+        FaultsMade::layout(),
+        FaultsProcess::layout(),
         FaultsExtremes::layout(),
         FaultsStats::layout(),
         FaultsThread::layout(),

@@ -180,7 +180,10 @@ impl Probes {
         };
         let faults = variant::open(&recipe, options.variant.as_deref())?;
         let began_ns = launch.map_or_else(system::monotonic_ns, Launch::born_ns);
-        faults.write(".data.control", &FaultsControl { epoch: 0, last: 0, began_ns, adopted: 1 })?;
+        faults.write(
+            ".data.control",
+            &FaultsControl { began_ns, adopted: 1, turn: 1, ..FaultsControl::zeroed() },
+        )?;
         let lives = Lives {
             filter,
             pids: Some(faults.handle("pids")?),

@@ -1,12 +1,12 @@
 //! What the kernel half calls a chain of calls. See `bpf/faults_stack.bpf.h`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use bytemuck::{bytes_of, pod_read_unaligned};
+use bytemuck::pod_read_unaligned;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use trapline_model::faults::{Ledger, Process, Stack};
+use trapline_model::faults::{Process, Stack};
 
 use super::stacks::{Chain, Losses, Named, Naming};
 use crate::abi::{self, FaultsChain, FaultsGroupKey};
@@ -19,7 +19,6 @@ pub(super) struct Chains {
     map: MapHandle,
     naming: Naming,
     known: HashMap<[u64; 4], Known>,
-    groups: MapHandle,
     /// Of processes that are forgotten.
     past: Losses,
 }
@@ -36,7 +35,6 @@ impl Chains {
     pub(super) fn open(attached: &Attached, whose: Whose) -> Result<Self> {
         Ok(Self {
             map: attached.handle("chains")?,
-            groups: attached.handle("groups")?,
             naming: Naming::watch(whose)?,
             known: HashMap::new(),
             past: Losses::default(),
@@ -59,32 +57,43 @@ impl Chains {
         self.naming.settle();
     }
 
-    /// Makes room: forgets processes that were settled to be over, and has the kernel half forget them.
-    pub(super) fn forget(&mut self, ledger: &mut Ledger) {
-        let over =
-            |key: &[u64; 4]| key[0] != abi::STACK_UNTAKEN && self.naming.is_over(key[0] as u32, key[1]);
-        let (over, known): (HashMap<_, _>, HashMap<_, _>) =
-            self.known.drain().partition(|(key, _)| over(key));
-        self.known = known;
+    /// Makes room: forgets processes that were settled to be over. Gives their groups, of which nothing more can come.
+    pub(super) fn over(&mut self) -> Vec<[u64; 4]> {
+        let is_over = |[pid, start_ns, ..]: [u64; 4]| {
+            let pid = pid & !abi::SECOND;
+            pid != abi::STACK_UNTAKEN && self.naming.is_over(pid as u32, start_ns)
+        };
+        let over = self.known.keys().copied().filter(|&key| is_over(key)).collect();
         self.naming.forget();
-        if over.is_empty() {
-            return;
-        }
-        let used: HashSet<u64> = self.known.keys().flat_map(|&[.., user, kernel]| [user, kernel]).collect();
-        for (key, known) in over {
+        over
+    }
+
+    /// Forgets a group.
+    pub(super) fn close(&mut self, key: &[u64; 4]) {
+        if let Some(known) = self.known.remove(key) {
             self.past.add(&known.named, known.faults);
-            ledger.close_group(&key);
-            // What stays, only takes room.
-            let _ = self.groups.delete(bytes_of(&key));
-            for chain in key.iter().skip(2).filter(|chain| !used.contains(chain)) {
-                let _ = self.map.delete(&chain.to_ne_bytes());
+        }
+    }
+
+    /// Takes out the chains that were last used before a turn. Gives how many there were.
+    pub(super) fn take_out(&self, stale: u64) -> Result<u64> {
+        let mut taken = 0;
+        // All of them first: after a key that was deleted comes the first one again.
+        let keys: Vec<_> = self.map.keys().collect();
+        for key in keys {
+            let chain = self.map.lookup(&key, MapFlags::ANY).context("cannot read the stacks")?;
+            if chain.is_some_and(|chain| pod_read_unaligned::<FaultsChain>(&chain).turn < stale) {
+                self.map.delete(&key).context("cannot delete a stack")?;
+                taken += 1;
             }
         }
+        Ok(taken)
     }
 
     /// What a key means, of which there are so many faults; nothing if their stack was not asked for.
     pub(super) fn stack(&mut self, key: &FaultsGroupKey, faults: u64) -> Result<Option<Rc<Stack>>> {
         let [pid, start_ns, user, kernel] = key.word;
+        let pid = pid & !abi::SECOND;
         if pid == abi::STACK_UNTAKEN {
             return Ok(None);
         }
@@ -109,8 +118,10 @@ impl Chains {
     }
 
     fn chain(&self, key: u64) -> Result<Chain> {
-        if key == abi::CHAIN_NONE {
-            return Ok(Chain::None);
+        match key {
+            abi::CHAIN_NONE => return Ok(Chain::None),
+            abi::CHAIN_OTHER => return Ok(Chain::Other),
+            _ => {}
         }
         let bytes = self.map.lookup(&key.to_ne_bytes(), MapFlags::ANY).context("cannot read the stacks")?;
         // The key that means a lost one is no chain's.

@@ -1,6 +1,6 @@
 //! What the kernel half calls a mapped file or a sort of memory, in words. See `bpf/faults_file.bpf.h`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -27,7 +27,12 @@ pub(crate) struct Files {
     /// Of these the kernel half has left a name, or is about to.
     named: MapHandle,
     names: HashMap<[u64; 4], Rc<File>>,
+    /// They were taken out of `named` when it was last cleared; what still comes may be about them.
+    taken: Vec<[u64; 4]>,
 }
+
+/// With more names than this the oldest are forgotten: the kernel half has a place for 65,536.
+const NAMES_KEPT: usize = 40_000;
 
 impl Files {
     /// Of an object that was configured to know what is mapped where a thread faults.
@@ -39,6 +44,7 @@ impl Files {
             left: Elements::open(attached, "names_read", "names")?,
             named: attached.handle("named")?,
             names: HashMap::new(),
+            taken: vec![],
         })
     }
 
@@ -53,6 +59,35 @@ impl Files {
             let file = file(&key, Some(text(area(&key), &name)));
             self.names.insert(key.word, Rc::new(file));
         }
+        Ok(())
+    }
+
+    /// Whether there are so many names that some should be forgotten.
+    pub(super) fn are_full(&self) -> bool {
+        self.names.len() > NAMES_KEPT
+    }
+
+    /// Forgets names that were last looked up before a turn, but for those in use. The kernel half knows that it has to
+    /// tell them again.
+    pub(super) fn forget(&mut self, stale: u64, in_use: &HashSet<[u64; 4]>) -> Result<()> {
+        for key in std::mem::take(&mut self.taken) {
+            if self.named.lookup(bytes_of(&key), MapFlags::ANY).is_ok_and(|named| named.is_none()) {
+                self.names.remove(&key);
+            }
+        }
+        // All of them first: after a key that was deleted comes the first one again.
+        let keys: Vec<_> = self.named.keys().collect();
+        for key in keys {
+            let word: [u64; 4] = pod_read_unaligned(&key);
+            let turn = self.named.lookup(&key, MapFlags::ANY).context("cannot read the names of files")?;
+            let is_stale = turn.is_some_and(|turn| pod_read_unaligned::<u64>(&turn) < stale);
+            if is_stale && !in_use.contains(&word) {
+                // If it is used at this moment, the name was told again.
+                let _ = self.named.delete(&key);
+                self.taken.push(word);
+            }
+        }
+        self.names.shrink_to(self.names.len() * 2);
         Ok(())
     }
 
@@ -121,6 +156,8 @@ fn file(key: &FaultsGroupKey, name: Option<String>) -> File {
         (abi::AREA_HEAP, _) => "[heap]".into(),
         (abi::AREA_STACK, _) => "[stack]".into(),
         (abi::AREA_SPECIAL, _) => "[special]".into(),
+        (abi::AREA_OTHER, Some(comm)) => format!("(other files of {comm} [{}])", key.word[1]),
+        (abi::AREA_OTHER, None) => format!("(other files of [{}])", key.word[1]),
         (abi::AREA_SHMEM, None) if !is_inode => "[shmem]".into(),
         (abi::AREA_HUGETLB, None) if !is_inode => "[hugetlb]".into(),
         (_, Some(name)) => name,
@@ -130,13 +167,18 @@ fn file(key: &FaultsGroupKey, name: Option<String>) -> File {
     File {
         path: path.into(),
         inode: is_inode.then_some((major, minor, key.word[1])),
-        generation: key.word[2] as u32,
+        // Of a process, what tells it from others with its id.
+        generation: if area == abi::AREA_OTHER { (key.word[2] >> 10) as u32 } else { key.word[2] as u32 },
     }
 }
 
 /// A name as it is shown: that of a file is its path, that of memory follows its sort.
 fn text(area: u32, name: &FaultsName) -> String {
     let text = &name.text[..(name.length as usize).min(name.text.len())];
+    if area == abi::AREA_OTHER {
+        let comm = text.split(|&b| b == 0).next().unwrap_or_default();
+        return String::from_utf8_lossy(comm).into_owned();
+    }
     let mut parts: Vec<_> = text.split(|&b| b == 0).map(String::from_utf8_lossy).collect();
     // Each ends in a NUL, so what follows the last one is nothing.
     parts.pop();

@@ -1,16 +1,20 @@
 //! Faults that the kernel half puts into groups as they happen: `--by file`. See `bpf/faults_group.bpf.h`.
 
+use std::collections::{HashMap, HashSet};
+
 use anyhow::{Context, Result};
-use bytemuck::pod_read_unaligned;
-use trapline_model::faults::{By, Cause, Group, Key, Ledger};
+use bytemuck::{Zeroable, pod_read_unaligned};
+use trapline_model::faults::{By, Cause, Group, Key, Ledger, Process};
 
 use super::causes::facts;
 use super::chains::Chains;
 use super::figures;
 use super::files::Files;
-use crate::abi::{FaultsGroup, FaultsGroupKey, FaultsStats};
+use super::table::Table;
+use crate::abi::{self, FaultsControl, FaultsGroup, FaultsGroupKey, FaultsLosses, FaultsMade, FaultsStats};
 use crate::elements::Elements;
 use crate::symbols::Whose;
+use crate::system;
 use crate::variant::Attached;
 
 /// A group's key and its figures, as they are read.
@@ -23,7 +27,12 @@ const REST: [u64; 4] = [u64::MAX; 4];
 #[derive(Debug)]
 pub(super) struct Groups {
     groups: Elements,
+    table: Table,
     kind: Kind,
+    /// What had been made when the tables were last read.
+    made: FaultsMade,
+    /// How many faults had been put among others for want of a share.
+    over_quota: u64,
 }
 
 /// What turns a key into the words of the model.
@@ -43,7 +52,14 @@ impl Groups {
             By::Cause => Kind::Cause,
             By::Stack => Kind::Stack(Box::new(Chains::open(attached, whose)?)),
         };
-        Ok(Some(Self { groups: Elements::open(attached, "groups_read", "groups")?, kind }))
+        let groups = Elements::open(attached, "groups_read", "groups")?;
+        Ok(Some(Self {
+            groups,
+            table: Table::open(attached)?,
+            kind,
+            made: FaultsMade::zeroed(),
+            over_quota: 0,
+        }))
     }
 
     /// Looks after what the kernel half tells of keys.
@@ -55,48 +71,141 @@ impl Groups {
     }
 
     /// Whether they should be read although no interval has ended: to make space, or before their names change.
-    pub(super) fn want_reading(&self) -> bool {
-        match &self.kind {
-            Kind::Stack(chains) => chains.want_naming(),
-            Kind::File | Kind::Cause => false,
+    pub(super) fn want_reading(&self, attached: &Attached, control: &FaultsControl) -> Result<bool> {
+        if let Kind::Stack(chains) = &self.kind
+            && chains.want_naming()
+        {
+            return Ok(true);
         }
+        let made: FaultsMade = attached.read(".bss.made")?;
+        // Not again and again where everything is in use.
+        let grown = (made.groups - self.made.groups).max(made.chains - self.made.chains);
+        let is_filling = self.table.is_filling(&made, control) && grown >= self.table.capacity / 32;
+        Ok(is_filling || self.refused(attached)? > self.over_quota)
     }
 
-    /// Reports every group to the ledger; `epoch` is the interval that is about to be shown.
+    /// How many faults were put among others for want of a share.
+    fn refused(&self, attached: &Attached) -> Result<u64> {
+        let losses: FaultsLosses = attached.read(".bss.losses")?;
+        Ok(losses.over_quota)
+    }
+
+    /// Reports every group to the ledger; `epoch` is the interval that is about to be shown. Makes room where there is
+    /// little: what was not used of late is closed.
     pub(super) fn read(
         &mut self,
         attached: &Attached,
         mut files: Option<&mut Files>,
+        control: &mut FaultsControl,
         epoch: u64,
         ledger: &mut Ledger,
     ) -> Result<()> {
         if let Kind::Stack(chains) = &mut self.kind {
             chains.settle();
         }
-        let bytes = self.groups.read().context("cannot read the groups")?;
-        for record in bytes.chunks_exact(RECORD) {
-            let (key, group) = record.split_at(size_of::<FaultsGroupKey>());
-            let key: FaultsGroupKey = pod_read_unaligned(key);
-            let group: FaultsGroup = pod_read_unaligned(group);
-            let range = (group.not_low != 0).then_some((!group.not_low, group.high));
-            let mut report =
-                report(self.key(&key, &group, files.as_deref_mut())?, &group.stats, epoch, range);
-            report.stats.failed = group.failed;
-            ledger.group(key.word, report);
-        }
+        control.turn += 1;
+        attached.write(".data.control", control)?;
+        let records = self.report(files.as_deref_mut(), epoch, ledger, |_| true)?;
+        let turns = records.iter().map(|record| record.group.turn).collect();
         if let Kind::Stack(chains) = &mut self.kind {
-            chains.forget(ledger);
+            let over = chains.over();
+            let owners: HashMap<_, _> =
+                records.iter().map(|record| (record.key.word, record.group.owner)).collect();
+            for key in over {
+                // One that has none was not reported yet.
+                let Some(&owner) = owners.get(&key) else { continue };
+                chains.close(&key);
+                self.table.take_out(&key, owner, control)?;
+                ledger.close_group(&key);
+            }
+        }
+        self.made = attached.read(".bss.made")?;
+        let refused = self.refused(attached)?;
+        let is_short = std::mem::replace(&mut self.over_quota, refused) < refused;
+        if is_short || self.table.is_filling(&self.made, control) {
+            self.make_room(attached, files, control, epoch, ledger, turns)?;
         }
         let rest: FaultsStats = attached.read(".data.unattributed")?;
         ledger.group(REST, report(self.rest(), &rest, epoch, None));
         Ok(())
     }
 
+    /// Closes the groups that were not used for longest, until an eighth of the table is taken; those used since it was
+    /// last read stay in any case.
+    fn make_room(
+        &mut self,
+        attached: &Attached,
+        mut files: Option<&mut Files>,
+        control: &mut FaultsControl,
+        epoch: u64,
+        ledger: &mut Ledger,
+        mut turns: Vec<u64>,
+    ) -> Result<()> {
+        turns.sort_unstable();
+        let kept = self.table.capacity as usize / 8;
+        let newest = turns.len().checked_sub(kept).and_then(|at| turns.get(at)).copied();
+        control.stale = control.stale.max(newest.unwrap_or(0).min(control.turn - 1));
+        control.stale_chains = control.turn - 1;
+        attached.write(".data.control", control)?;
+        system::wait_for_programs();
+        let stale = control.stale;
+        let closed = self.report(files.as_deref_mut(), epoch, ledger, |turn| turn != 0 && turn < stale)?;
+        for Element { key, group } in closed {
+            if let Kind::Stack(chains) = &mut self.kind {
+                chains.close(&key.word);
+            }
+            self.table.take_out(&key.word, group.owner, control)?;
+            ledger.close_group(&key.word);
+        }
+        if let Kind::Stack(chains) = &self.kind {
+            control.taken_chains += chains.take_out(control.stale_chains)?;
+        }
+        if let Some(files) = files {
+            let in_use: HashSet<[u64; 4]> =
+                self.records()?.iter().map(|record| plain(record.key.word)).collect();
+            files.forget(stale, &in_use)?;
+        }
+        self.table.forget_ended()?;
+        attached.write(".data.control", control)
+    }
+
+    /// Reports the groups that are wanted by the turn in which they were last used, and gives them.
+    fn report(
+        &mut self,
+        mut files: Option<&mut Files>,
+        epoch: u64,
+        ledger: &mut Ledger,
+        wanted: impl Fn(u64) -> bool,
+    ) -> Result<Vec<Element>> {
+        let mut records = self.records()?;
+        // Whatever a process had mapped before a fault that was read is known from here on.
+        self.follow();
+        records.retain(|record| wanted(record.group.turn));
+        for Element { key, group } in &records {
+            let range = (group.not_low != 0).then_some((!group.not_low, group.high));
+            let mut report = report(self.key(key, group, files.as_deref_mut())?, &group.stats, epoch, range);
+            report.stats.failed = group.failed;
+            let owner = Process { pid: group.owner.pid, start_ns: group.owner.start_ns };
+            report.owner = Some(owner).filter(|owner| owner.pid != 0);
+            ledger.group(key.word, report);
+        }
+        Ok(records)
+    }
+
+    fn records(&self) -> Result<Vec<Element>> {
+        let bytes = self.groups.read().context("cannot read the groups")?;
+        let record = |record: &[u8]| {
+            let (key, group) = record.split_at(size_of::<FaultsGroupKey>());
+            Element { key: pod_read_unaligned(key), group: pod_read_unaligned(group) }
+        };
+        Ok(bytes.chunks_exact(RECORD).map(record).collect())
+    }
+
     fn key(&mut self, key: &FaultsGroupKey, group: &FaultsGroup, files: Option<&mut Files>) -> Result<Key> {
         Ok(match &mut self.kind {
             Kind::File => match files {
                 None => Key::Rest,
-                Some(files) => Key::File(files.file(key)?),
+                Some(files) => Key::File(files.file(&FaultsGroupKey { word: plain(key.word) })?),
             },
             Kind::Cause => Key::Cause(Cause::of(&facts(key.word[0] as u32))),
             Kind::Stack(chains) => {
@@ -123,7 +232,19 @@ impl Groups {
     }
 }
 
+/// A group as it is read.
+struct Element {
+    key: FaultsGroupKey,
+    group: FaultsGroup,
+}
+
+/// The key that a second one stands for.
+fn plain([first, rest @ ..]: [u64; 4]) -> [u64; 4] {
+    let [second, third, fourth] = rest;
+    [first & !abi::SECOND, second, third, fourth]
+}
+
 fn report(key: Key, stats: &FaultsStats, epoch: u64, range: Option<(u64, u64)>) -> Group {
     let (stats, extremes, recent) = figures(stats, epoch);
-    Group { key, stats, extremes, recent, range }
+    Group { key, stats, extremes, recent, range, owner: None }
 }

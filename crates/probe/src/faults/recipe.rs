@@ -7,7 +7,9 @@ use trapline_model::faults::{By, StepOf};
 
 use super::span::{self, Kinds};
 use super::{Events, MinorLatency, Stacks, stacks};
-use crate::abi::{self, BY_CGROUP, BY_COMM, FaultsAlive, FaultsConfig, FaultsWalk, TrapFilter};
+use crate::abi::{
+    self, BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, FaultsAlive, FaultsConfig, FaultsWalk, TrapFilter,
+};
 use crate::perf::{self, Software};
 use crate::system;
 use crate::variant::{Attached, Recipe, Variant};
@@ -53,6 +55,16 @@ const GROUPS: u32 = 32_768;
 /// For how many stacks and chains of calls there is room, 1.2 and 1 KB each. Their memory is there beforehand: a program
 /// that begins meets new ones faster than the kernel gives memory out in a fault.
 const STACKS: u32 = 16_384;
+
+/// Of this many processes it is known how many of their groups were taken out again.
+const RELEASED: u32 = 65_536;
+
+/// Of what is left in a table for groups, a process may make this part, if all processes are watched: with this many
+/// beside it, one that makes as many as it can gets a quarter of what is not kept for rows of others.
+const SHARE_OF_ALL: u32 = 3;
+
+/// The same if the processes were named by who asked, and are what the table is for.
+const SHARE_OF_TREE: u32 = 1;
 
 /// Whether a program that follows the lives of threads may be skipped: a thread that was preempted in it keeps it from
 /// running for others. Tracepoints can be preempted since 7.0, on kernels that preempt themselves.
@@ -174,7 +186,14 @@ impl Recipe for FaultsRecipe {
             Stacks::Sampled(n) => n,
             Stacks::Major => 0,
         };
+        let capacity = if self.by == By::Stack { STACKS } else { GROUPS };
+        let share = match self.filter.by {
+            by if by & BY_TREE != 0 => SHARE_OF_TREE,
+            by if by & (BY_PID | BY_TID) != 0 => 0,
+            _ => SHARE_OF_ALL,
+        };
         let config = FaultsConfig {
+            seed: system::random(),
             step,
             minor_weight,
             verbose,
@@ -186,6 +205,10 @@ impl Recipe for FaultsRecipe {
             stack_deepest: stacks::deepest() as u32,
             counts_only: self.counts_only.into(),
             may_miss: lives_may_be_missed().into(),
+            groups: capacity,
+            chains: capacity,
+            share,
+            pad: 0,
         };
         for mut map in object.maps_mut() {
             match map.name().to_str() {
@@ -201,6 +224,11 @@ impl Recipe for FaultsRecipe {
                     map.set_map_flags(0)?;
                 }
                 Some("groups") if self.by.each_fault() => map.set_max_entries(GROUPS)?,
+                Some("released") if self.by.each_fault() => map.set_max_entries(RELEASED)?,
+                Some(".rodata.chain_keys") => {
+                    let keys: [u64; abi::CHAIN_LEN] = std::array::from_fn(|_| system::random());
+                    map.set_initial_value(bytes_of(&keys))?;
+                }
                 _ => {}
             }
         }

@@ -245,7 +245,7 @@ impl Tool for Rootless {
     fn header(&self) -> Header {
         let seen = if self.sampler.sees_kernel() { "seen" } else { "counted only" };
         let mut settings = vec![("minor_latency", Value::Null), ("kernel_mode", seen.into())];
-        settings.push(("memory", self.memory_bytes.into()));
+        settings.push(("memory_mb", (self.memory_bytes >> 20).into()));
         settings.extend(self.stacks.map(|stacks| ("stacks", stacks.to_string().as_str().into())));
         system::header("faults", NAME, settings).begun(self.began_ns)
     }

@@ -32,6 +32,8 @@ pub(super) enum Chain {
     None,
     /// There was no room for it.
     Lost,
+    /// One of those of a process that has used up its share.
+    Other,
     Taken {
         /// Innermost first.
         ips: Vec<u64>,
@@ -188,6 +190,10 @@ impl Naming {
                     let name = if in_kernel { "[lost]_[k]" } else { "[lost]" };
                     stack.push(name, "[there was no room for the chain]");
                     named.lost = true;
+                    continue;
+                }
+                Chain::Other => {
+                    stack.push("(other stacks)", "[the process has more stacks than its share of the table]");
                     continue;
                 }
                 Chain::Taken { ips, deep } => (ips, *deep),

@@ -74,5 +74,5 @@ pub(super) fn id(number: u64) -> [u64; 4] {
 /// What is told of a group: nothing of it is timed.
 pub(super) fn group(key: Key, faults: Counts, range: Option<(u64, u64)>) -> Group {
     let none = Extremes::default();
-    Group { key, stats: faults.stats(), extremes: none, recent: none, range }
+    Group { key, stats: faults.stats(), extremes: none, recent: none, range, owner: None }
 }

@@ -1,0 +1,67 @@
+//! The table of groups, which all processes share: how full it is, and what is taken out of it. See
+//! `struct faults_control` in `bpf/faults.h`, and `bpf/faults_quota.bpf.h`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bytemuck::bytes_of;
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+
+use crate::abi::{FaultsControl, FaultsMade, FaultsProcess};
+use crate::variant::Attached;
+
+/// The table of groups.
+#[derive(Debug)]
+pub(super) struct Table {
+    groups: MapHandle,
+    released: MapHandle,
+    /// Of how many groups there can be; there can be as many chains.
+    pub(super) capacity: u64,
+    /// How many groups of each process were taken out, while it lives.
+    credits: HashMap<(u32, u64), u64>,
+}
+
+impl Table {
+    pub(super) fn open(attached: &Attached) -> Result<Self> {
+        let groups = attached.handle("groups")?;
+        let capacity = u64::from(groups.max_entries());
+        Ok(Self { groups, released: attached.handle("released")?, capacity, credits: HashMap::new() })
+    }
+
+    /// Whether more than a quarter of the groups or chains that there can be are there: less than what one process may
+    /// have made in a quarter of a second if it was named by who asked.
+    pub(super) fn is_filling(&self, made: &FaultsMade, control: &FaultsControl) -> bool {
+        let there = |made: u64, taken: u64| made.saturating_sub(taken) > self.capacity / 4;
+        there(made.groups, control.taken_groups) || there(made.chains, control.taken_chains)
+    }
+
+    /// Takes out a group of which nothing more can come: its process may make another one.
+    pub(super) fn take_out(
+        &mut self,
+        key: &[u64; 4],
+        owner: FaultsProcess,
+        control: &mut FaultsControl,
+    ) -> Result<()> {
+        self.groups.delete(bytes_of(key)).context("cannot delete a group")?;
+        control.taken_groups += 1;
+        let credit = self.credits.entry((owner.pid, owner.start_ns)).or_default();
+        *credit += 1;
+        // Without a place for it, the process's share is what it was.
+        let _ = self.released.update(bytes_of(&owner), &credit.to_ne_bytes(), MapFlags::ANY);
+        Ok(())
+    }
+
+    /// Forgets what was taken out of processes that have ended.
+    pub(super) fn forget_ended(&mut self) -> Result<()> {
+        let released = &self.released;
+        self.credits.retain(|&(pid, start_ns), _| {
+            let lives = Path::new("/proc").join(pid.to_string()).exists();
+            if !lives {
+                let _ = released.delete(bytes_of(&FaultsProcess { start_ns, pid, pad: 0 }));
+            }
+            lives
+        });
+        Ok(())
+    }
+}
