@@ -91,7 +91,7 @@ static int cut(const char *to)
 		if (write(fd, buffer, n) != n)
 			return 1;
 	dl_iterate_phdr(base_of, &base);
-	copy = mmap(0, size, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+	copy = mmap(0, size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_POPULATE, fd, 0);
 	((void (*)(char *, long))(copy + ((char *)in_the_copy - base)))(fresh(60), 60);
 	/* Until the tracer has named it. */
 	usleep(2000000);

@@ -27,6 +27,8 @@ const PINNED: usize = 384;
 const ROOTS: usize = 32;
 /// Names remembered of one file.
 const NAMES: usize = 1 << 16;
+/// How often a file is passed to the symbolizer, at most, for one call chain.
+const TRIES: usize = 8;
 /// The files of one user that may end the symbolizer, before no more of them are read.
 const STRIKES: u32 = 4;
 
@@ -273,9 +275,13 @@ impl Files {
     /// Asks the symbolizer: all offsets, or why none of them can be had.
     fn ask(&mut self, program: &Program, offsets: &[u64]) -> Result<Vec<Found>, Why> {
         let mut found = Vec::new();
-        // A symbolizer that had to be started anew, or that has closed the file meanwhile, is asked again; in how many
-        // ways a file can end it is limited below.
+        // A symbolizer that had to be started anew, or that has closed the file meanwhile, is asked again. What it answers is
+        // not trusted: not for ever.
+        let mut tries = TRIES + offsets.len();
         while found.len() < offsets.len() {
+            tries = tries
+                .checked_sub(1)
+                .ok_or_else(|| Why::Symbolizer("the symbolizer does not open it".into()))?;
             if let Some(why) = program.bad.borrow().clone() {
                 return Err(why);
             }
