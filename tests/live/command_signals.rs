@@ -37,6 +37,8 @@ impl Listening {
     fn start(variant: &str, options: &[&str], how: &str) -> Self {
         let mut command = trapline();
         command.args(words(variant)).args(options).args(["--", program(), how]);
+        // A group of its own, whose parent is of the same session: in an orphaned one SIGTSTP stops nobody.
+        command.process_group(0);
         let mut tracer =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let to = tracer.stdin.take();

@@ -1,6 +1,6 @@
 //! What comes before a trace: the lock, what a killed tracer left, and what a command must be born with.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use nix::sys::prctl::set_thp_disable;
 
 use super::engine::Choice;
@@ -9,6 +9,7 @@ use super::lock::Lock;
 use super::numa::Balance;
 use super::space::Engine;
 use super::{Options, Whose, knobs, targets};
+use crate::system;
 use crate::variant::OpenError;
 
 /// What must be done before there are threads or a command.
@@ -30,6 +31,13 @@ impl Prepared {
     /// # Errors
     /// [`OpenError`] when not the engine asked for can be used, another tracer is at work, or we may not.
     pub fn new(options: &Options) -> Result<Self, OpenError> {
+        // Before anything is changed for an engine.
+        if !system::has_bpf_privilege() {
+            return Err(OpenError::Unavailable(anyhow!(
+                "cannot trace page accesses: no privilege to load BPF programs ({})",
+                system::privilege_remedy()
+            )));
+        }
         // First: what is open when it is forked it holds too, and a tracer that is killed must let go of the lock.
         let injector = Injector::start()?;
         let lock = Lock::take()?;

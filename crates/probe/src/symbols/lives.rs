@@ -246,9 +246,16 @@ impl Lives {
 
     /// Forgets what is over: nothing is to be asked about it any more.
     pub(crate) fn forget(&mut self, symbols: &mut Symbols) {
-        self.lives.retain(|_, lives| {
+        let Self { lives, whose, .. } = self;
+        lives.retain(|pid, lives| {
             lives.iter().filter(|life| life.over).for_each(|life| symbols.forget(life.image));
             lives.retain(|life| !life.over);
+            if lives.is_empty()
+                && let Whose::Tree(pids) = whose
+            {
+                // Its number may be given to a process that is no descendant.
+                pids.remove(pid);
+            }
             !lives.is_empty()
         });
     }
@@ -313,6 +320,12 @@ mod tests {
         assert!(lives.is_over(child, 45) && !lives.is_over(child, 50));
         lives.forget(&mut symbols);
         assert_eq!(names(&lives, child, &[45, 99]), [None, some("shell")]);
+        // Its number goes to a process that is no descendant.
+        lives.take(&record(110, child, What::Ended), &mut symbols);
+        lives.settle();
+        lives.forget(&mut symbols);
+        lives.take(&record(120, child, What::Forked { parent: 1 }), &mut symbols);
+        assert_eq!(names(&lives, child, &[130]), [None]);
     }
 
     #[test]
