@@ -36,8 +36,9 @@ impl Recorded {
     /// Each touch, before which there was a reset, is an access in it. One that was interrupted for half a period and more
     /// may be several: its thread has gone on only then, and a reset was in between.
     fn touch(engine: &str, touch: &[&str]) -> Self {
-        let (mut tracer, file) = access(engine, &["--every", &format!("{}ms", every_ms())]);
         let resets = engine != "none";
+        let period = format!("{}ms", every_ms());
+        let (mut tracer, file) = access(engine, if resets { &["--every", &period] } else { &[] });
         let own = if resets { &AFTER_RESETS[..] } else { &TOUCH[..] };
         let output = tracer.arg("--").args(own).args(touch).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
