@@ -157,13 +157,12 @@ impl Drop for State {
 /// # Errors
 /// As [`Output::open`].
 pub(crate) fn open_data(path: &Path) -> Result<File> {
-    let cannot = || format!("cannot create {}", path.display());
-    let place = Place::of(path).with_context(cannot)?;
+    let place = Place::of(path)?;
     let file = match &place.found {
-        None if !place.is_magic => create(&place.dir, &place.name, 0o666).with_context(cannot)?,
-        _ => place.reopen(OpenOptions::new().read(true).write(true)).with_context(cannot)?,
+        None if !place.is_magic => create(&place.dir, &place.name, 0o666)?,
+        _ => place.reopen(OpenOptions::new().read(true).write(true))?,
     };
-    file.set_len(0).with_context(cannot)?;
+    file.set_len(0)?;
     Ok(file)
 }
 

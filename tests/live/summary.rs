@@ -38,7 +38,8 @@ impl Recorded {
     fn touch(engine: &str, touch: &[&str]) -> Self {
         let resets = engine != "none";
         let period = format!("{}ms", every_ms());
-        let (mut tracer, file) = access(engine, if resets { &["--every", &period] } else { &[] });
+        let every = ["--every", &period];
+        let (mut tracer, file) = access(engine, if resets { &every } else { &[] });
         let own = if resets { &AFTER_RESETS[..] } else { &TOUCH[..] };
         let output = tracer.arg("--").args(own).args(touch).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

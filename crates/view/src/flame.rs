@@ -243,7 +243,7 @@ mod tests {
             "0 missed",
             "100 faults without a stack are not shown",
             "read_7 (4 faults",
-            "main (12 faults, 100.00%)",
+            "main (12 faults, 92.31%)",
         ] {
             assert!(svg.contains(text), "{text} in {svg}");
         }

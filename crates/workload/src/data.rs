@@ -116,7 +116,7 @@ pub fn run(options: &Options, control: &Control) -> Result<DataReport> {
     if options.contents != Contents::Sequential {
         check_space(&options.file, bytes_to_write(options))?;
     }
-    let file = (options.open)(&options.file)?;
+    let file = (options.open)(&options.file).with_context(|| format!("cannot create {name}"))?;
     let begun = Instant::now();
     let written = AtomicU64::new(0);
     let filled = progress::watch(
