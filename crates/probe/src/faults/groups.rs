@@ -1,6 +1,7 @@
 //! Faults that the kernel half puts into groups as they happen: `--by file`. See `bpf/faults_group.bpf.h`.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
@@ -20,6 +21,9 @@ use crate::variant::Attached;
 /// A group's key and its figures, as they are read.
 const RECORD: usize = size_of::<FaultsGroupKey>() + size_of::<FaultsGroup>();
 
+/// New stacks are named at least this often, so that little is left to name when the end is asked for.
+const NAMED_EVERY: Duration = Duration::from_secs(1);
+
 /// No group has this key.
 const REST: [u64; 4] = [u64::MAX; 4];
 
@@ -31,6 +35,8 @@ pub(super) struct Groups {
     kind: Kind,
     /// What had been made when the tables were last read.
     made: FaultsMade,
+    /// When that was.
+    looked: Instant,
     /// How many faults had been put among others for want of a share.
     over_quota: u64,
 }
@@ -58,6 +64,7 @@ impl Groups {
             table: Table::open(attached)?,
             kind,
             made: FaultsMade::zeroed(),
+            looked: Instant::now(),
             over_quota: 0,
         }))
     }
@@ -78,6 +85,10 @@ impl Groups {
             return Ok(true);
         }
         let made: FaultsMade = attached.read(".bss.made")?;
+        let is_new = made.groups != self.made.groups;
+        if matches!(self.kind, Kind::Stack(_)) && is_new && self.looked.elapsed() >= NAMED_EVERY {
+            return Ok(true);
+        }
         // Not again and again where everything is in use.
         let grown = (made.groups - self.made.groups).max(made.chains - self.made.chains);
         let is_filling = self.table.is_filling(&made, control) && grown >= self.table.capacity / 32;
@@ -120,6 +131,7 @@ impl Groups {
             }
         }
         self.made = attached.read(".bss.made")?;
+        self.looked = Instant::now();
         let refused = self.refused(attached)?;
         let is_short = std::mem::replace(&mut self.over_quota, refused) < refused;
         if is_short || self.table.is_filling(&self.made, control) {

@@ -161,6 +161,7 @@ impl Files {
 
     /// Asks one thing about a file.
     pub(super) fn question(&mut self, program: &Program, request: &Request) -> Result<Reply, Why> {
+        self.client.owned_by(program.owner);
         // Once more if it was closed meanwhile.
         for _ in 0..2 {
             if let Some(why) = program.bad.borrow().clone() {
@@ -274,6 +275,7 @@ impl Files {
 
     /// Asks the symbolizer: all offsets, or why none of them can be had.
     fn ask(&mut self, program: &Program, offsets: &[u64]) -> Result<Vec<Found>, Why> {
+        self.client.owned_by(program.owner);
         let mut found = Vec::new();
         // A symbolizer that had to be started anew, or that has closed the file meanwhile, is asked again. What it answers is
         // not trusted: not for ever.

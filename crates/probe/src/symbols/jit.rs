@@ -131,6 +131,7 @@ impl PerfMap {
 
     /// The names of what is at addresses: by what was read of it, or by what it is now.
     pub(super) fn find(&mut self, addrs: &[u64], now: bool, files: &mut Files) -> Vec<Option<Function>> {
+        files.client.owned_by(self.pin.meta.uid());
         let mut found = Vec::new();
         // Once more if it was closed meanwhile.
         for _ in 0..2 {
