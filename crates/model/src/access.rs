@@ -141,6 +141,12 @@ fn letter(way: Way) -> &'static str {
     }
 }
 
+/// Whether an event is among those that the end of a run counts: an access, not the beginning or end of a process.
+#[must_use]
+pub fn is_counted(event: &Record) -> bool {
+    matches!(event.get("event"), Some(Value::Str(what)) if what == "access")
+}
+
 /// Whether a record of [`EVENT`] can be one of ours: a recording may be written by anybody.
 ///
 /// # Errors

@@ -41,7 +41,9 @@ pub enum FilterError {
     #[error("there is no process {0}: it has ended, or the number is wrong")]
     NoProcess(u32),
     /// A thread's number where a process's belongs.
-    #[error("{tid} is a thread of process {pid}: use -t {tid} for the thread, or -p {pid} for the process")]
+    #[error(
+        "{tid} is a thread of process {pid}: use -t {tid} for the thread (`access` has no -t), or -p {pid} for the process"
+    )]
     OnlyThread {
         /// The number.
         tid: u32,
@@ -119,6 +121,9 @@ impl Filter {
         }
         if let Some(tid) = self.tid {
             let pid = system::process_of(tid).ok_or(FilterError::NoThread(tid))?;
+            if task::has_ended(tid) {
+                return Err(FilterError::NoThread(tid));
+            }
             if !self.pids.is_empty() && !self.pids.contains(&pid) {
                 return Err(FilterError::Elsewhere { tid, pid });
             }

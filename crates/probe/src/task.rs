@@ -115,10 +115,15 @@ impl Task {
 /// Whether all of a process has ended, and only its parent has not waited for it. One whose first thread alone has ended
 /// goes on.
 pub(crate) fn is_zombie(pid: u32) -> bool {
-    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    has_ended(pid) && threads(pid).len() <= 1
+}
+
+/// Whether a thread has ended, and only the wait for it is missing.
+pub(crate) fn has_ended(tid: u32) -> bool {
+    let stat = fs::read(format!("/proc/{tid}/stat")).unwrap_or_default();
     let stat = String::from_utf8_lossy(&stat);
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
-    matches!(state, Some("Z" | "X")) && threads(pid).len() <= 1
+    matches!(state, Some("Z" | "X"))
 }
 
 /// The threads that a process has.

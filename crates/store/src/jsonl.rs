@@ -25,6 +25,8 @@ pub struct Tool {
     pub total: &'static Schema,
     /// Whether an event can be one of the tool's: the field that cannot be, and why.
     pub check: fn(&Record) -> Result<(), (&'static str, String)>,
+    /// Whether an event is among those that the end counts.
+    pub is_counted: fn(&Record) -> bool,
 }
 
 /// Why a recording cannot be read (on).
@@ -59,6 +61,7 @@ pub struct Recording<R> {
     /// What is to be given before anything more is read.
     ready: VecDeque<Item>,
     totals: Block,
+    counted: u64,
     ended: bool,
 }
 
@@ -76,7 +79,7 @@ impl<R: BufRead> Recording<R> {
         let header = header(&first, &tool).map_err(|why| lines.wrong(why))?;
         let ready = VecDeque::from([Item::Header(header.clone())]);
         let totals = Block { time_ns: 0, rows: vec![], sum: None, hidden: 0 };
-        Ok(Self { lines, tool, header, ready, totals, ended: false })
+        Ok(Self { lines, tool, header, ready, totals, counted: 0, ended: false })
     }
 
     /// What was run, where and how.
@@ -94,6 +97,7 @@ impl<R: BufRead> Recording<R> {
             let parsed = match text(&line, "type") {
                 Some("event") => record(&line, self.tool.event).and_then(|(time_ns, record)| {
                     (self.tool.check)(&record).map_err(|(field, why)| format!("its `{field}` {why}"))?;
+                    self.counted += u64::from((self.tool.is_counted)(&record));
                     events.push(Event { time_ns, record });
                     Ok(())
                 }),
@@ -101,7 +105,15 @@ impl<R: BufRead> Recording<R> {
                     self.totals.time_ns = time_ns;
                     self.totals.rows.push(record);
                 }),
-                Some("end") => end(&line).map(|end| self.finish(std::mem::take(&mut events), end)),
+                Some("end") => end(&line).and_then(|end| match (end.events, self.counted) {
+                    (events, counted) if events != counted => Err(format!(
+                        "its `events` is {events}, and there are {counted}: lines are missing, or too many"
+                    )),
+                    _ => {
+                        self.finish(std::mem::take(&mut events), end);
+                        Ok(())
+                    }
+                }),
                 Some("header") => Err("another recording begins here: one file holds one".into()),
                 Some(_) => Ok(()),
                 None => Err("it has no `type`".into()),
@@ -258,14 +270,16 @@ fn field_of(line: &Line, field: &Field) -> Result<Value, String> {
 fn end(line: &Line) -> Result<End, String> {
     const OWN: [&str; 5] = ["duration_ns", "events", "lost", "sampled", "self_ns"];
     let [_, events, lost, sampled, self_ns] = OWN.map(|name| number(line, name));
-    let losses = line.iter().filter(|(name, _)| !OWN.contains(&name.as_str()) && is_name(name));
+    let losses = line.keys().filter(|name| !OWN.contains(&name.as_str()) && *name != "type" && is_name(name));
+    let losses: Result<_, String> =
+        losses.map(|name| Ok((Name::from(name.clone()), number(line, name)?))).collect();
     Ok(End {
         duration_ns: time(line, "duration_ns")?,
         events: events?,
         lost: lost?,
         sampled: sampled?,
         self_ns: self_ns?,
-        losses: losses.filter_map(|(name, json)| Some((Name::from(name.clone()), json.as_u64()?))).collect(),
+        losses: losses?,
     })
 }
 

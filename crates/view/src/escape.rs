@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 /// The text with everything that could move a cursor, change a colour or hide other text written out: `\x1b`,
-/// `\n` as `\x0a`, direction marks and zero-width characters as `\u{202e}`; and a backslash doubled.
+/// `\n` as `\x0a`, direction marks, characters that show nothing and those that XML forbids as `\u{202e}`; and a backslash
+/// doubled.
 #[must_use]
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -19,7 +20,16 @@ pub fn visible(text: &str) -> String {
             | '\u{2060}'..='\u{206f}'
             | '\u{feff}'
             | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}' => {
+            | '\u{115f}'..='\u{1160}'
+            | '\u{180b}'..='\u{180e}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{fdd0}'..='\u{fdef}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{ffa0}'
+            | '\u{e0000}'..='\u{e007f}' => write!(out, "\\u{{{:x}}}", c as u32),
+            // No characters: the last two of each plane.
+            c if c as u32 & 0xfffe == 0xfffe => {
                 write!(out, "\\u{{{:x}}}", c as u32)
             }
             c => {
@@ -56,5 +66,6 @@ mod tests {
         assert_eq!(visible("\x1b[2J\r\n\t\0\u{9b}"), "\\x1b[2J\\x0d\\x0a\\x09\\x00\\x9b");
         assert_eq!(visible("a\u{202e}b\u{200b}"), "a\\u{202e}b\\u{200b}");
         assert_eq!(visible("\\x1b"), "\\\\x1b");
+        assert_eq!(visible("\u{fffe}\u{1ffff}\u{3164}\u{fffd}"), "\\u{fffe}\\u{1ffff}\\u{3164}\u{fffd}");
     }
 }

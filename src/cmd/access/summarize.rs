@@ -162,7 +162,13 @@ pub(super) fn open(path: &Path, output: Option<&Path>) -> Result<Recording<Box<d
         let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
         (Box::new(BufReader::new(file)), name)
     };
-    let tool = Tool { name: "access", event: EVENT, total: TOTAL, check: access::check };
+    let tool = Tool {
+        name: "access",
+        event: EVENT,
+        total: TOTAL,
+        check: access::check,
+        is_counted: access::is_counted,
+    };
     let recording = Recording::open(input, name, tool)?;
     if recording.header().settings.iter().any(|(name, _)| name == "summary") {
         bail!(

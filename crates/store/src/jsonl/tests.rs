@@ -5,7 +5,8 @@ use trapline_view::JsonLines;
 
 use super::*;
 
-const ACCESS: Tool = Tool { name: "access", event: EVENT, total: TOTAL, check: access::check };
+const ACCESS: Tool =
+    Tool { name: "access", event: EVENT, total: TOTAL, check: access::check, is_counted: access::is_counted };
 
 fn items() -> Vec<Item> {
     let step = |time_ns: u64| Step {
@@ -90,13 +91,15 @@ fn many_events_come_in_batches_and_none_is_an_end_too() {
     let text = written();
     let lines: Vec<&str> = text.lines().collect();
     let many = [vec![lines[0]], vec![lines[1]; 3000], lines[4..].to_vec()].concat().join("\n");
+    let many = many.replace("\"events\":3", "\"events\":3000");
     let events: Vec<usize> = read(&many)
         .unwrap()
         .iter()
         .filter_map(|item| if let Item::Events(events) = item { Some(events.len()) } else { None })
         .collect();
     assert_eq!(events, [1024, 1024, 952]);
-    let none = read(&[lines[0], lines[5]].join("\n")).unwrap();
+    let none = [lines[0], lines[5]].join("\n").replace("\"events\":3", "\"events\":0");
+    let none = read(&none).unwrap();
     let Item::Totals(totals) = &none[2] else { panic!("{none:?}") };
     assert_eq!((totals.rows.len(), totals.time_ns), (0, 20));
 }
@@ -127,6 +130,10 @@ fn what_is_wrong_is_said_with_its_line() {
     refused(&lines[..1].join("\n"), 1, "its end is missing");
     refused(&format!("{}\n", lines[..3].join("\n")), 3, "its end is missing");
     refused(&text[..text.len() - 10], 6, "cut off");
+    refused(&[&lines[..2], &lines[3..]].concat().join("\n"), 5, "`events` is 3, and there are 2");
+    for (was, is) in [("\"rounds\":4", "\"rounds\":null"), ("\"lost\":1", "\"lost\":\"Q\"")] {
+        refused(&text.replace(was, is), 6, "not a whole number");
+    }
     refused(&text.replacen("\"addr\":140733193392128", "\"addr\":\"x\"", 1), 2, "`addr`");
     refused(&text.replacen("\"time_ns\":11", "\"time_ns\":null", 1), 3, "`time_ns`");
     refused(&text.replacen("\"comm\":", "\"comm\":[],\"was\":", 1), 2, "`comm`");
