@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use trapline_model::Schema;
 use trapline_probe::live::Frame;
@@ -96,7 +96,13 @@ fn with_values_below_zero(command: clap::Command) -> clap::Command {
 
 /// Reads the command line; ends with a message if it cannot be understood.
 pub(crate) fn parse() -> Cli {
-    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let cli = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = cli.unwrap_or_else(|mut error| {
+        // Its advice to put what it does not know after `--`: there it would be a command, and run.
+        error.remove(ContextKind::Suggested);
+        error.remove(ContextKind::TrailingArg);
+        error.exit()
+    });
     let traces = !matches!(cli.command, Command::Targets(_) | Command::Doctor(_) | Command::Workload(_));
     let words: Vec<OsString> = std::env::args_os().collect();
     if traces && words.iter().position(|word| word == "--") == words.len().checked_sub(1) {

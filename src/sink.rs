@@ -1,5 +1,6 @@
 //! Chooses the sink that the command line asks for.
 
+use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
@@ -15,6 +16,24 @@ use crate::output::{Output, When};
 /// Where a sink writes.
 pub(crate) type Out = BufWriter<Box<dyn Write>>;
 
+/// Where the items come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// What runs on the machine.
+    Machine,
+    /// A command that was started for it.
+    Command,
+    /// A file.
+    Recording,
+}
+
+impl From {
+    /// Of what is traced: this command, if it is one.
+    pub(crate) fn trace(command: &[OsString]) -> Self {
+        if command.is_empty() { Self::Machine } else { Self::Command }
+    }
+}
+
 /// Where an output goes if no file is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
@@ -26,8 +45,8 @@ pub(crate) enum Stream {
 
 impl Stream {
     /// What is for people makes way for a command's own output; what is for programs does not.
-    fn of(format: Format, has_command: bool) -> Self {
-        if format == Format::Table && has_command { Self::Error } else { Self::Output }
+    fn of(format: Format, from: From) -> Self {
+        if format == Format::Table && from == From::Command { Self::Error } else { Self::Output }
     }
 
     fn name(self) -> &'static str {
@@ -69,12 +88,12 @@ impl Stream {
 pub(crate) fn open(
     format: Option<Format>,
     output: Option<&Path>,
-    has_command: bool,
+    from: From,
     schema: &'static Schema,
     weight: Weight,
 ) -> Result<Named> {
     let table = |out, screen, zone| -> Box<dyn Sink> { Box::new(Table::new(out, screen, zone)) };
-    open_any(format, output, has_command, schema, weight, table)
+    open_any(format, output, from, schema, weight, table)
 }
 
 /// The same, with a tool's own table.
@@ -84,17 +103,17 @@ pub(crate) fn open(
 pub(crate) fn open_with(
     format: Option<Format>,
     output: Option<&Path>,
-    has_command: bool,
+    from: From,
     schema: &'static Schema,
     table: impl FnOnce(Out, Screen, TimeZone) -> Box<dyn Sink>,
 ) -> Result<Named> {
-    open_any(format, output, has_command, schema, Weight::Count, table)
+    open_any(format, output, from, schema, Weight::Count, table)
 }
 
 fn open_any(
     format: Option<Format>,
     output: Option<&Path>,
-    has_command: bool,
+    from: From,
     schema: &'static Schema,
     weight: Weight,
     table: impl FnOnce(Out, Screen, TimeZone) -> Box<dyn Sink>,
@@ -110,8 +129,10 @@ fn open_any(
         Weight::Count => trapline_view::Weight::Count,
         Weight::Time => trapline_view::Weight::Time,
     };
-    let stream = Stream::of(format, has_command);
-    let to = To::open(output, stream, if is_flame { When::AtTheEnd } else { When::Meanwhile })?;
+    let stream = Stream::of(format, from);
+    // A recording may turn out to be damaged.
+    let at_the_end = is_flame || from == From::Recording;
+    let to = To::open(output, stream, if at_the_end { When::AtTheEnd } else { When::Meanwhile })?;
     let screen = if output.is_none() { stream.screen() } else { Screen::Paper };
     let out = to.out();
     let sink: Box<dyn Sink> = match format {

@@ -205,8 +205,11 @@ fn sink(args: &Args, summary: Option<&summary::Options>) -> Result<sink::Named> 
     let schema = summarize::schema(summary, form(args)? == Some(cli::Format::Csv))?;
     let format = args.format.and_then(Form::common);
     let summarized = summary.is_some();
-    let has_command = !args.command.is_empty();
-    sink::open_with(format, output, has_command, schema, |out, _, _| -> Box<dyn Sink> {
+    let from = match args.summarize.read {
+        Some(_) => sink::From::Recording,
+        None => sink::From::trace(&args.command),
+    };
+    sink::open_with(format, output, from, schema, |out, _, _| -> Box<dyn Sink> {
         if summarized { Box::new(AccessSummary::new(out)) } else { Box::new(Ftrace::new(out)) }
     })
 }

@@ -154,11 +154,10 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         Events::Faults => EVENT,
         Events::Steps { of, most } => of.schema(most),
     };
-    let has_command = !args.live.command.is_empty();
+    let from = sink::From::trace(&args.live.command);
     let output = args.live.output.as_deref();
     let run_as = args.live.run_as()?;
-    let mut sink =
-        sink::open(args.live.format, output, has_command, schema, args.weight.unwrap_or(Weight::Count))?;
+    let mut sink = sink::open(args.live.format, output, from, schema, args.weight.unwrap_or(Weight::Count))?;
     let launch = launch(&args.live.command, run_as.as_ref())?;
     let options = Options {
         filter: args.live.filter(),

@@ -231,8 +231,8 @@ impl<'a> Job<'a> {
             KvmForm::Hist { .. } | KvmForm::Slower { .. } => true,
         };
         let form = self.form.clone();
-        let has_command = !live.command.is_empty();
-        sink::open_with(live.format, live.output.as_deref(), has_command, written, |out, screen, zone| {
+        let from = sink::From::trace(&live.command);
+        sink::open_with(live.format, live.output.as_deref(), from, written, |out, screen, zone| {
             if familiar {
                 Box::new(KvmTable::new(out, form, zone))
             } else {

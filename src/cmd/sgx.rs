@@ -64,16 +64,11 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     args.live.check(cli::Shown::Rows)?;
     let frame = args.live.frame(by.schema(), "faults", true)?;
     let output = args.live.output.as_deref();
-    let has_command = !args.live.command.is_empty();
+    let from = sink::From::trace(&args.live.command);
     let run_as = args.live.run_as()?;
-    let mut sink =
-        sink::open_with(args.live.format, output, has_command, by.schema(), |out, screen, zone| {
-            if by == By::All {
-                Box::new(Lines::new(out, zone))
-            } else {
-                Box::new(Table::new(out, screen, zone))
-            }
-        })?;
+    let mut sink = sink::open_with(args.live.format, output, from, by.schema(), |out, screen, zone| {
+        if by == By::All { Box::new(Lines::new(out, zone)) } else { Box::new(Table::new(out, screen, zone)) }
+    })?;
     let launch = launch(&args.live.command, run_as.as_ref())?;
     let options = Options {
         filter: args.live.filter(),
