@@ -30,6 +30,13 @@ pub fn filters(_: &'static str) {
     let truths = guests.map(truth);
     let said = by_process.wait();
     assert!(of(&said.totals, HLT, "count") <= u(&truths[1]["hlt"]));
+    let rows = by_vm.interrupt().totals;
+    assert_eq!(rows.len(), 2, "{rows:#?}");
+    for (pid, name) in pids.iter().zip(["red", "blue"]) {
+        let row = rows.iter().find(|row| u(&row["pid"]) == *pid).unwrap();
+        assert_eq!(row["vm"], name);
+        assert!(u(&row["count"]) > 300 && u(&row["l2_count"]) >= 60, "{row}");
+    }
     // The VM of a name among the descendants of a command.
     let words = |name| guest(&[&kinds[..], &["--name", name]].concat()).join(" ");
     let both = format!("{} & {} & wait", words("red"), words("blue"));
@@ -38,13 +45,6 @@ pub fn filters(_: &'static str) {
         by_name.totals.into_iter().partition(|total| total["workload"] == "guest");
     assert_truth(&rows, &truth[0]);
     assert_eq!((truth.len(), u(&by_name.end["exits_of_other_vms"]) > 300), (2, true));
-    let rows = by_vm.interrupt().totals;
-    assert_eq!(rows.len(), 2, "{rows:#?}");
-    for (pid, name) in pids.iter().zip(["red", "blue"]) {
-        let row = rows.iter().find(|row| u(&row["pid"]) == *pid).unwrap();
-        assert_eq!(row["vm"], name);
-        assert!(u(&row["count"]) > 300 && u(&row["l2_count"]) >= 60, "{row}");
-    }
     // A guest of several vCPUs: by vCPU, one of them, one level.
     let three = [&kinds[..], &["--vcpus", "3"]].concat();
     let (by_vcpu, all) = watched("count", "auto", &["--by", "vcpu"], &three);

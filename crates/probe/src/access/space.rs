@@ -17,6 +17,7 @@ use super::sight::Sight;
 use super::stretch::{self, Taken};
 use super::uffd::{self, Features, Mode, Uffd};
 use crate::maps::{Mapping, Maps, USER_END};
+use crate::signals;
 
 /// How page-table entries are reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,8 +277,12 @@ impl Space {
         const PRESENT_OR_SWAPPED: u64 = 3 << 62;
         let mut entries = vec![0u8; 64 << 10];
         for mapping in maps.of_the_program() {
+            if uffd::populated(&self.pagemap, mapping.start, mapping.end, &mut present).is_ok() {
+                continue;
+            }
+            // An entry for each page that there could be: a large reservation takes long.
             let mut addr = mapping.start;
-            while addr < mapping.end {
+            while addr < mapping.end && !signals::is_asked_to_end() {
                 let most = (((mapping.end - addr) / PAGE * 8) as usize).min(entries.len());
                 let Ok(read @ 8..) = self.pagemap.read_at(&mut entries[..most], addr / PAGE * 8) else {
                     break;

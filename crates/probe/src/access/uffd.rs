@@ -11,6 +11,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use super::pages::PAGE;
+
 /// `UFFD_USER_MODE_ONLY`: needs no privilege. Kernel-mode faults are resolved asynchronously all the same.
 const USER_MODE_ONLY: libc::c_int = 1;
 /// What `userfaultfd()` is called with, here and in the target.
@@ -77,10 +79,20 @@ struct Scan {
     return_mask: u64,
 }
 
+/// `struct page_region`, of the same header.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Region {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
 const PM_SCAN_WP_MATCHING: u64 = 1;
 const PAGE_IS_WPALLOWED: u64 = 1;
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGE_IS_SWAPPED: u64 = 1 << 4;
 
 /// How accesses to a mapping are seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +187,42 @@ pub(crate) fn protect_writes(pagemap: &File, start: u64, end: u64) -> io::Result
     retried(|| ioctl(pagemap, PAGEMAP_SCAN, &mut scan))
 }
 
+/// Calls `present` with the address of each page in the range that is in memory or in swap. What was never touched takes
+/// no time, however large it is.
+///
+/// # Errors
+/// When the kernel has no such call (before 6.7).
+pub(crate) fn populated(
+    pagemap: &File,
+    start: u64,
+    end: u64,
+    present: &mut impl FnMut(u64),
+) -> io::Result<()> {
+    let mut regions = [Region::default(); 256];
+    let mut at = start;
+    while at < end {
+        let mut scan = Scan {
+            size: size_of::<Scan>() as u64,
+            start: at,
+            end,
+            vec: regions.as_mut_ptr() as u64,
+            vec_len: regions.len() as u64,
+            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            ..Scan::default()
+        };
+        let found = count(pagemap, PAGEMAP_SCAN, &mut scan)?;
+        for region in regions.iter().take(found) {
+            (region.start..region.end).step_by(PAGE as usize).for_each(&mut *present);
+        }
+        if scan.walk_end <= at {
+            break;
+        }
+        at = scan.walk_end;
+    }
+    Ok(())
+}
+
 /// The kernel gives way to a change of the address space with EAGAIN.
 fn retried(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     let mut left = 16;
@@ -189,9 +237,15 @@ fn retried(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
 }
 
 fn ioctl<T>(fd: &impl AsRawFd, request: u64, argument: &mut T) -> io::Result<()> {
-    // SAFETY: each request is called with the structure whose size it encodes, alive and writable during the call.
-    Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw mut *argument) })?;
-    Ok(())
+    count(fd, request, argument).map(drop)
+}
+
+/// The same, of a request that answers with a number.
+fn count<T>(fd: &impl AsRawFd, request: u64, argument: &mut T) -> io::Result<usize> {
+    // SAFETY: each request is called with the structure whose size it encodes, alive and writable during the call, as is
+    // the array that a scan names, with its length.
+    let count = Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw mut *argument) })?;
+    Ok(count as usize)
 }
 
 /// A userfaultfd of this process that keeps whoever touches a range waiting, the kernel included, until it is closed.
