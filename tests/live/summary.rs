@@ -392,7 +392,7 @@ pub fn frames(engine: &'static str) {
         .arg(&recorded.file)
         .output()
         .unwrap();
-    assert_eq!(same.status.code(), Some(1));
+    assert_eq!(same.status.code(), Some(2));
     assert_eq!(std::fs::read(&recorded.file).unwrap(), bytes, "it was overwritten");
     let mut reader = trapline()
         .args(["access", "--read"])
