@@ -34,7 +34,7 @@ pub(crate) fn userfaultfd_of(pid: u32) -> Result<Injected, String> {
     let maps = Maps::read(pid).map_err(|e| format!("{:#}", unreadable(pid, e)))?;
     if maps.is_empty() {
         return Err(format!(
-            "process {pid} has no memory of its own: it is a kernel thread, or has just ended"
+            "process {pid} shows no memory of its own: it is a kernel thread, has just ended, or its first thread has ended"
         ));
     }
     let process = system::pidfd(pid).map_err(|e| format!("cannot open process {pid}: {e}"))?;

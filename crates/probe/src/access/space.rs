@@ -141,7 +141,9 @@ impl Space {
     ) -> Result<Self> {
         let maps = Maps::read(pid).map_err(|error| unreadable(pid, error))?;
         if maps.is_empty() {
-            bail!("process {pid} has no memory of its own: it is a kernel thread, or has just ended");
+            bail!(
+                "process {pid} shows no memory of its own: it is a kernel thread, has just ended, or its first thread has ended"
+            );
         }
         let mut hold = None;
         let mut stopped_ns = 0;
