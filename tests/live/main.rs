@@ -136,7 +136,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::stack::a_part_of_them", needs: ROOT, variants: AUTO, test: stack::a_part_of_them },
     Case { name: "faults::stack::flame_graphs", needs: ROOT, variants: AUTO, test: stack::flame_graphs },
     Case { name: "faults::stack::narrow_code", needs: ROOT, variants: AUTO, test: stack::narrow_code },
-    Case { name: "faults::stack::perf_maps_that_are_written_anew", needs: ROOT, variants: AUTO, test: underfoot::perf_maps },
+    Case { name: "faults::stack::perf_maps_that_are_written_anew", needs: ROOT, variants: &["auto", "rootless"], test: underfoot::perf_maps },
     Case { name: "faults::stack::a_program_that_is_truncated", needs: ROOT, variants: AUTO, test: underfoot::a_truncated_program },
     Case { name: "faults::stack::return_addresses_replaced", needs: ROOT, variants: AUTO, test: stack::return_addresses_replaced },
     Case { name: "faults::stack::refusals", needs: ROOT, variants: AUTO, test: stack::refusals },

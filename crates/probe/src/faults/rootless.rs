@@ -257,7 +257,7 @@ impl Tool for Rootless {
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
         self.take();
         events.append(&mut self.events);
-        if let Groups::Stacks(stacks) = &self.census.groups
+        if let Groups::Stacks(stacks) = &mut self.census.groups
             && stacks.want_naming()
         {
             self.read(false)?;

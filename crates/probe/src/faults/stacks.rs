@@ -125,7 +125,7 @@ impl Naming {
     }
 
     /// Notices code that is made anew where other code was.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         if self.looked.elapsed() >= WATCHED_EVERY {
             self.looked = Instant::now();
             self.rewritten |= self.symbols.watch_maps();

@@ -84,7 +84,9 @@ impl Stacked {
     }
 
     /// Whether stacks should be named now.
-    pub(super) fn want_naming(&self) -> bool {
+    pub(super) fn want_naming(&mut self) -> bool {
+        // Also where nothing is recorded for a while: a perf map may be written anew in it.
+        self.naming.look();
         self.naming.wants_naming()
     }
 
