@@ -7,7 +7,7 @@ DEMO  := target/demo
 SOAK  ?= 10m
 
 BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config gcc libc6-dev
-TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf
+TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf runc
 BENCH_PACKAGES := $(TEST_PACKAGES) bpftrace
 
 .DEFAULT_GOAL := help

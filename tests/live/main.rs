@@ -11,6 +11,7 @@ mod cause;
 mod chains;
 mod command;
 mod command_signals;
+mod container;
 mod exact;
 mod fair;
 mod file;
@@ -118,6 +119,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::namespaces::times", needs: ROOT, variants: TIMING, test: namespaces::times },
     Case { name: "faults::namespaces::stacks", needs: ROOT, variants: AUTO, test: namespaces::stacks },
     Case { name: "faults::namespaces::what_cannot_be_is_said", needs: ROOT, variants: AUTO, test: namespaces::what_cannot_be_is_said },
+    Case { name: "faults::container::a_command_equals_wait4", needs: ROOT, variants: &["tracepoint", "rootless"], test: container::a_command_equals_wait4 },
     Case { name: "faults::namespaces::the_doctor_names_them", needs: ROOT, variants: AUTO, test: namespaces::the_doctor_names_them },
     Case { name: "faults::many::a_storm_loses_nothing", needs: ROOT, variants: ALL, test: many::a_storm_loses_nothing },
     Case { name: "faults::many::a_storm_overruns_the_ring", needs: ROOT, variants: AUTO, test: many::a_storm_overruns_the_ring },

@@ -62,7 +62,7 @@ pub fn root_in_a_user_namespace(variant: &'static str) {
     equals_truth(&said);
 }
 
-fn equals_truth(said: &Said) {
+pub fn equals_truth(said: &Said) {
     let truth = said.truth.iter().find(|truth| truth["what"] == "wait4").unwrap();
     let parent = parent_of_all(&said.totals);
     let counted = sum(&said.totals, |total| total["pid"] != *parent);

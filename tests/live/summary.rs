@@ -74,7 +74,11 @@ impl Recorded {
         let is_meant =
             |line: &Value| line["event"] != "access" || touched.contains(&(u(&line["addr"]) / PAGE));
         let kept = lines(&std::fs::read(&self.file).unwrap()).into_iter().filter(is_meant);
-        let kept: Vec<String> = kept.map(|line| line.to_string()).collect();
+        let mut kept: Vec<Value> = kept.collect();
+        let accesses = kept.iter().filter(|line| line["event"] == "access").count();
+        // A recording that has fewer than it says is refused.
+        kept.last_mut().unwrap()["events"] = accesses.into();
+        let kept: Vec<String> = kept.iter().map(Value::to_string).collect();
         std::fs::write(&self.file, kept.join("\n")).unwrap();
         self.run.events.retain(is_meant);
         self

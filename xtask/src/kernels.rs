@@ -91,8 +91,9 @@ const DEBIAN_6_1: &[&str] = &["linux-image-6.1.*-amd64"];
 
 const DEBIAN_6_12: &[&str] = &["linux-image-6.12.*-amd64"];
 
-/// All of it, but for what is about files and time and the same on every kernel.
-const FAULTS: &[&str] = &["faults::", "--skip=perf_maps_that", "--skip=a_program_that_is_truncated"];
+/// All of it, but for what is about files, time and containers and the same on every kernel.
+const FAULTS: &[&str] =
+    &["faults::", "--skip=perf_maps_that", "--skip=a_program_that_is_truncated", "--skip=container"];
 
 /// What a locked-down kernel is booted for.
 const LOCKDOWN: &[&str] = &["by_lockdown"];
