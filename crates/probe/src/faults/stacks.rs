@@ -127,9 +127,13 @@ impl Naming {
     /// Notices code that is made anew where other code was.
     pub(super) fn look(&mut self) {
         if self.looked.elapsed() >= WATCHED_EVERY {
-            self.looked = Instant::now();
-            self.rewritten |= self.symbols.watch_maps();
+            self.look_at_maps();
         }
+    }
+
+    fn look_at_maps(&mut self) {
+        self.looked = Instant::now();
+        self.rewritten |= self.symbols.watch_maps();
     }
 
     /// Learns one thing that a process has done: not older than the one before.
@@ -151,6 +155,8 @@ impl Naming {
 
     /// Before what was counted is read: the faults of whoever is over are all in it by then.
     pub(super) fn settle(&mut self) {
+        // Naming may take long, and a perf map be written anew meanwhile.
+        self.look_at_maps();
         self.lives.settle();
     }
 
