@@ -116,6 +116,11 @@ impl PerfMap {
         }
     }
 
+    /// Whether it was read since it was found, or was to be read again.
+    pub(super) fn is_read(&self) -> bool {
+        self.open_in != 0
+    }
+
     /// Whether it was written, or replaced, since it was read.
     pub(super) fn is_written(&self, process: Process, origin: &Origin) -> bool {
         origin.open(process).is_some_and(|pin| {

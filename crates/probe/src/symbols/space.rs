@@ -285,15 +285,16 @@ impl Space {
             return false;
         }
         match (&self.perf_map, &self.origin) {
-            (Some(map), Some(origin)) => map.is_written(self.process, origin),
-            (None, _) => {
+            (Some(map), Some(origin)) if map.is_read() => map.is_written(self.process, origin),
+            // Now, before it is written anew: it may be long until it is asked.
+            _ => {
+                self.stale = false;
                 self.look_for_map(files);
                 if let Some(map) = &mut self.perf_map {
                     map.find(&[], true, files);
                 }
                 false
             }
-            (Some(_), None) => false,
         }
     }
 
