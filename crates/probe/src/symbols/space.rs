@@ -244,8 +244,9 @@ impl Space {
         }
         let mut found = self.perf_map.as_mut().map_or(vec![], |map| map.find(addrs, false, files));
         found.resize(addrs.len(), None);
-        if found.contains(&None) {
-            // It may have been written since.
+        let is_made = |addr: &u64| matches!(self.regions.find(*addr), Some(Region { code: Code::Made, .. }));
+        if addrs.iter().zip(&found).any(|(addr, found)| found.is_none() && is_made(addr)) {
+            // It may have been written since. A file's address without a name is no reason to think so.
             self.look_for_map(files);
             let again = self.perf_map.as_mut().map_or(vec![], |map| map.find(addrs, true, files));
             for (found, again) in found.iter_mut().zip(again) {
