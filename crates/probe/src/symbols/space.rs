@@ -118,7 +118,10 @@ impl Space {
         for mapping in maps.iter().filter(|mapping| mapping.executable) {
             self.add(mapping, files);
         }
-        self.look_for_map(files);
+        // One that replaced another is noticed by `watch_map`, when what was taken before has its names.
+        if self.perf_map.is_none() {
+            self.look_for_map(files);
+        }
     }
 
     /// Adds one mapping that can be executed.
