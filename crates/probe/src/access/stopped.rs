@@ -17,12 +17,12 @@ use super::patience;
 pub(crate) type Regs = libc::user_regs_struct;
 
 /// How long a thread may take to stop. One that waits for a disk takes longer and is left alone.
-const TO_STOP: Duration = Duration::from_secs(1);
+const TO_STOP: Duration = Duration::from_secs(3);
 /// How long it may take to the next stop once it is led to a system call. One whose processor others have takes longer,
 /// and so does one that has changed the instruction.
-const TO_CALL: Duration = Duration::from_secs(1);
+const TO_CALL: Duration = Duration::from_secs(3);
 /// How long it may take to stop again to get its registers back: without them it cannot go on.
-const TO_RESTORE: Duration = Duration::from_secs(3);
+const TO_RESTORE: Duration = Duration::from_secs(5);
 
 /// It is looked for without a pause so long, for it stands still until we see that it does.
 const SPIN: Duration = Duration::from_micros(200);
