@@ -61,7 +61,7 @@ pub const KERNELS: &[Kernel] = &[
         tests: &[SGX_KERNEL, ACCESS_6_1, KVM_KERNEL],
         ..USUAL
     },
-    Kernel { name: "7.3-others", packages: SPLIT_7_3, tests: &[SGX_KERNEL, ACCESS_7_3, KVM_KERNEL], ..USUAL },
+    Kernel { name: "7.3-others", packages: SPLIT_7_3, tests: &[ACCESS_7_3, SGX_KERNEL, KVM_KERNEL], ..USUAL },
     Kernel {
         name: "6.12-many",
         packages: DEBIAN_6_12,
