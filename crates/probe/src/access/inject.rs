@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use super::space::unreadable;
+use super::space::mapped;
 use super::stopped::{Regs, Stopped};
 use super::uffd;
 use crate::maps::{Mapping, Maps};
@@ -31,12 +31,7 @@ pub(crate) struct Injected {
 /// # Errors
 /// Why not, in words for the user; the process goes on as it was.
 pub(crate) fn userfaultfd_of(pid: u32) -> Result<Injected, String> {
-    let maps = Maps::read(pid).map_err(|e| format!("{:#}", unreadable(pid, e)))?;
-    if maps.is_empty() {
-        return Err(format!(
-            "process {pid} shows no memory of its own: it is a kernel thread, has just ended, or its first thread has ended"
-        ));
-    }
+    mapped(pid).map_err(|error| format!("{error:#}"))?;
     let process = system::pidfd(pid).map_err(|e| format!("cannot open process {pid}: {e}"))?;
     let tid = a_thread(pid).ok_or_else(|| format!("no thread of process {pid} can be stopped now"))?;
 

@@ -80,6 +80,20 @@ impl Engine {
     }
 }
 
+/// What a process has mapped, which is something.
+///
+/// # Errors
+/// Why that cannot be seen, in words for the user.
+pub(crate) fn mapped(pid: u32) -> Result<Maps> {
+    let maps = Maps::read(pid).map_err(|error| unreadable(pid, error))?;
+    if maps.is_empty() {
+        bail!(
+            "process {pid} shows no memory of its own: it is a kernel thread, has just ended, or its first thread has ended"
+        );
+    }
+    Ok(maps)
+}
+
 /// Why the mappings of a process cannot be read.
 pub(crate) fn unreadable(pid: u32, error: io::Error) -> Error {
     let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
@@ -139,12 +153,7 @@ impl Space {
         injector: &Injector,
         give_way: Option<&GiveWay>,
     ) -> Result<Self> {
-        let maps = Maps::read(pid).map_err(|error| unreadable(pid, error))?;
-        if maps.is_empty() {
-            bail!(
-                "process {pid} shows no memory of its own: it is a kernel thread, has just ended, or its first thread has ended"
-            );
-        }
+        let maps = mapped(pid)?;
         let mut hold = None;
         let mut stopped_ns = 0;
         if let Engine::Rwp(features) | Engine::Writes(features) = engine {
