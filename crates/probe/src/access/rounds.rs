@@ -1,6 +1,6 @@
 //! The thread that resets page tables, round after round, and takes new processes and mappings under control.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -58,9 +58,10 @@ pub(crate) enum Notice {
 /// Figures of the rounds so far.
 #[derive(Debug)]
 pub(crate) struct Figures {
+    /// Rounds, the first included, before which there is no period.
+    rounds: AtomicU64,
     /// From the start of a round to the start of the next, nanoseconds, by bucket.
     periods: [AtomicU64; BUCKETS],
-    count: AtomicU64,
     sum_ns: AtomicU64,
     max_ns: AtomicU64,
     /// Time in the rounds themselves.
@@ -84,8 +85,8 @@ pub(crate) struct Reached {
 impl Figures {
     fn new(every: Duration) -> Self {
         Self {
+            rounds: AtomicU64::new(0),
             periods: std::array::from_fn(|_| AtomicU64::new(0)),
-            count: AtomicU64::new(0),
             sum_ns: AtomicU64::new(0),
             max_ns: AtomicU64::new(0),
             busy_ns: AtomicU64::new(0),
@@ -95,25 +96,28 @@ impl Figures {
         }
     }
 
-    fn record(&self, period: Duration) {
-        let ns = period.as_nanos() as u64;
-        self.record_some(ns, 1);
+    /// A round, and the period that it ends unless it is the first of a row.
+    fn record(&self, period: Option<Duration>) {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+        if let Some(period) = period {
+            self.record_periods(period.as_nanos() as u64, 1);
+        }
     }
 
-    /// So many rounds, each so long.
-    fn record_some(&self, ns: u64, rounds: u64) {
-        self.periods[bucket(ns)].fetch_add(rounds, Ordering::Relaxed);
-        self.count.fetch_add(rounds, Ordering::Relaxed);
-        self.sum_ns.fetch_add(ns * rounds, Ordering::Relaxed);
+    /// `times` periods of `ns` nanoseconds each.
+    fn record_periods(&self, ns: u64, times: u64) {
+        self.periods[bucket(ns)].fetch_add(times, Ordering::Relaxed);
+        self.sum_ns.fetch_add(ns * times, Ordering::Relaxed);
         self.max_ns.fetch_max(ns, Ordering::Relaxed);
     }
 
     pub(crate) fn reached(&self) -> Reached {
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
-        let (count, max_ns) = (load(&self.count), load(&self.max_ns));
-        let hist = Hist::new(&self.periods.iter().map(load).collect::<Vec<_>>());
+        let periods: Vec<u64> = self.periods.iter().map(load).collect();
+        let (count, max_ns) = (periods.iter().sum(), load(&self.max_ns));
+        let hist = Hist::new(&periods);
         Reached {
-            rounds: count,
+            rounds: load(&self.rounds),
             mean_ns: load(&self.sum_ns).checked_div(count).unwrap_or(0),
             p99_ns: hist.quantile(0.99, 0, max_ns).unwrap_or(0),
             max_ns,
@@ -158,6 +162,7 @@ impl Rounds {
             give_way,
             spaces: HashMap::new(),
             soon: vec![],
+            begin: VecDeque::new(),
             tries: HashMap::new(),
             notify,
             figures: Arc::clone(&figures),
@@ -233,6 +238,8 @@ struct Resetter {
     /// Behind the spaces, which it lets go.
     give_way: Option<GiveWay>,
     soon: Vec<(Instant, u32)>,
+    /// Processes that are to be taken under control now.
+    begin: VecDeque<u32>,
     /// How often a process has not let itself be taken under control.
     tries: HashMap<u32, u32>,
     notify: Sender<Notice>,
@@ -247,26 +254,29 @@ impl Resetter {
             let idle = self.spaces.is_empty() || !self.engine.has_rounds();
             let wake = if idle { Instant::now() + Duration::from_millis(100) } else { next };
             let wake = self.soon.iter().map(|&(at, _)| at).fold(wake, Instant::min);
-            match orders.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+            let wait = wake.saturating_duration_since(Instant::now());
+            match orders.recv_timeout(if self.begin.is_empty() { wait } else { Duration::ZERO }) {
                 Ok(order) => {
-                    let waiting = std::iter::once(order).chain(orders.try_iter()).collect();
-                    self.obey(waiting);
-                    continue;
+                    std::iter::once(order).chain(orders.try_iter()).for_each(|order| self.obey(order))
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.begin_those_that_settled();
+            // One at a time: an injection takes about as long as a round may be late, and a target that
+            // starts one process after the other must not keep the rest of its processes from being reset.
+            self.queue_those_that_settled();
+            if let Some(pid) = self.begin.pop_front() {
+                self.begin(pid);
+            }
             self.look();
             if idle || Instant::now() < next {
                 last = last.filter(|_| !idle);
                 continue;
             }
             let began = Instant::now();
-            if let Some(last) = last.replace(began)
-                && self.engine != Engine::Numa
-            {
-                self.figures.record(began - last);
+            let period = last.replace(began).map(|last| began - last);
+            if self.engine != Engine::Numa {
+                self.figures.record(period);
             }
             let figures = &self.figures;
             self.spaces.retain(|_, watched| match watched.space.reset() {
@@ -276,7 +286,8 @@ impl Resetter {
                     true
                 }
                 Reset::Passed(times, time) => {
-                    figures.record_some((time.as_nanos() as u64).checked_div(times).unwrap_or(0), times);
+                    figures.rounds.fetch_add(times, Ordering::Relaxed);
+                    figures.record_periods((time.as_nanos() as u64).checked_div(times).unwrap_or(0), times);
                     true
                 }
                 Reset::Done | Reset::Waiting => true,
@@ -300,36 +311,33 @@ impl Resetter {
         }
     }
 
-    fn obey(&mut self, orders: Vec<Order>) {
-        let mut begin = Vec::new();
-        for order in orders {
-            match order {
-                Order::Begin(pid) => {
-                    // Only its last program is there to be taken under control.
-                    begin.retain(|&b| b != pid);
-                    begin.push(pid);
-                }
-                Order::BeginSoon(pid) => self.soon.push((Instant::now() + SETTLE, pid)),
-                Order::Look(pid) => {
-                    if let Some(watched) = self.spaces.get_mut(&pid) {
-                        watched.look = true;
-                    }
-                }
-                Order::End(pid) => {
-                    self.spaces.remove(&pid);
-                    self.soon.retain(|&(_, soon)| soon != pid);
-                    self.tries.remove(&pid);
-                    begin.retain(|&b| b != pid);
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Begin(pid) => {
+                // Only its last program is there to be taken under control; what belonged to the one before is void.
+                self.forget(pid);
+                self.begin.push_back(pid);
+            }
+            Order::BeginSoon(pid) => self.soon.push((Instant::now() + SETTLE, pid)),
+            Order::Look(pid) => {
+                if let Some(watched) = self.spaces.get_mut(&pid) {
+                    watched.look = true;
                 }
             }
+            Order::End(pid) => {
+                self.forget(pid);
+                self.tries.remove(&pid);
+            }
         }
-        begin.into_iter().for_each(|pid| self.begin(pid));
+    }
+
+    fn forget(&mut self, pid: u32) {
+        self.spaces.remove(&pid);
+        self.soon.retain(|&(_, soon)| soon != pid);
+        self.begin.retain(|&begin| begin != pid);
     }
 
     fn begin(&mut self, pid: u32) {
-        self.soon.retain(|&(_, soon)| soon != pid);
-        // Of an exec: what belonged to the old memory is void.
-        self.spaces.remove(&pid);
         let begun =
             Space::open(pid, self.engine, &self.injector, self.give_way.as_ref()).and_then(|mut space| {
                 space.learn(self.balance.as_ref());
@@ -357,10 +365,10 @@ impl Resetter {
         let _ = self.notify.send(notice);
     }
 
-    fn begin_those_that_settled(&mut self) {
+    fn queue_those_that_settled(&mut self) {
         let now = Instant::now();
-        let due: Vec<u32> = self.soon.iter().filter(|&&(at, _)| at <= now).map(|&(_, pid)| pid).collect();
-        due.into_iter().for_each(|pid| self.begin(pid));
+        let due = self.soon.extract_if(.., |&mut (at, _)| at <= now).map(|(_, pid)| pid);
+        self.begin.extend(due);
     }
 
     /// Looks at mappings anew where that is wanted, and has not been done just now.
