@@ -38,6 +38,7 @@ use anyhow::Result;
 use nix::sys::prctl::set_thp_disable;
 use trapline_model::access::{Coverage, Step, Tally, What};
 use trapline_model::{Block, Event, Header, Value};
+use trapline_symbols::maps::Maps;
 
 use self::budget::Budget;
 pub use self::engine::{ENGINES, engines, unavailable};
@@ -57,9 +58,8 @@ use self::target::Target;
 pub use self::targets::Targets;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
-use crate::maps::Maps;
+use crate::system;
 use crate::variant::OpenError;
-use crate::{symbols, system};
 
 /// Whose accesses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,9 +142,9 @@ impl Access {
         let mut targets = HashMap::new();
         let functions = if options.symbols {
             let whose = match (&options.whose, launch) {
-                (Whose::Processes(pids), _) => symbols::Whose::These(pids.iter().copied().collect()),
-                (Whose::Command, Some(launch)) => symbols::Whose::Tree([launch.pid()].into()),
-                (Whose::Command | Whose::Named(_), _) => symbols::Whose::All,
+                (Whose::Processes(pids), _) => trapline_symbols::Whose::These(pids.iter().copied().collect()),
+                (Whose::Command, Some(launch)) => trapline_symbols::Whose::Tree([launch.pid()].into()),
+                (Whose::Command | Whose::Named(_), _) => trapline_symbols::Whose::All,
             };
             Some(Functions::watch(whose)?)
         } else {

@@ -24,6 +24,7 @@ use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{Iter, Link};
 use trapline_model::faults::{By, Ledger, Timing};
 use trapline_model::{Block, Event, Header, Value};
+use trapline_symbols::Whose;
 
 pub(crate) use self::files::{Files, inode_number};
 use self::groups::Groups;
@@ -44,7 +45,6 @@ use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
 use crate::ring::Ring;
-use crate::symbols::Whose;
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
 

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use bytemuck::Zeroable;
 use thiserror::Error;
+use trapline_symbols::task;
 
 use crate::abi::{BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, COMM_LEN, TrapFilter};
 use crate::cgroup::{Hierarchy, is_cgroup};
 use crate::namespaces::{self, Kind};
+use crate::system;
 use crate::variant::OpenError;
-use crate::{system, task};
 
 /// How many processes can be named, TRAP_MAX_PIDS in `bpf/trap.h`.
 const MAX_PIDS: usize = 4096;

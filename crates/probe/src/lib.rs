@@ -1,7 +1,7 @@
 //! Kernel to model: the kernel half is loaded, attached and read here, and nowhere else.
 //!
-//! This crate has the only libbpf, and with `trapline-workload` the only `unsafe`. Each tool is a module with an
-//! ordered list of variants; the first that really loads and attaches is used.
+//! This crate has the only libbpf, and with `trapline-symbols` and `trapline-workload` the only `unsafe`. Each tool is a
+//! module with an ordered list of variants; the first that really loads and attaches is used.
 
 mod abi;
 pub mod access;
@@ -15,9 +15,7 @@ mod inherited;
 pub mod kvm;
 mod launch;
 pub mod live;
-mod maps;
 mod namespaces;
-mod perf;
 pub mod privilege;
 mod relay;
 mod ring;
@@ -25,19 +23,31 @@ mod run_as;
 pub mod sgx;
 mod sgx_driver;
 mod signals;
-mod symbols;
 mod system;
-mod task;
 mod variant;
 
 pub use filter::{Filter, FilterError};
 pub use launch::{Launch, LaunchError};
 pub use run_as::RunAs;
-pub use symbols::symbolize_if_asked;
+pub use trapline_symbols::symbolize_if_asked;
 pub use variant::{OpenError, Refused, refused};
 
 /// Keeps libbpf from writing to standard error; with `verbose`, shows all it has to say (the verifier's log too).
 pub fn set_libbpf_output(verbose: bool) {
     let print: libbpf_rs::PrintCallback = |_, text| eprint!("{text}");
     libbpf_rs::set_print(verbose.then_some((libbpf_rs::PrintLevel::Debug, print)));
+}
+
+/// Test programs have no `main` of ours: the C library calls this before theirs, as it calls all such functions.
+#[cfg(test)]
+#[allow(unsafe_code)]
+mod symbolizer_of_tests {
+    extern "C" fn start() {
+        trapline_symbols::symbolize_if_asked();
+    }
+
+    // SAFETY: the section holds pointers to functions that are called with three arguments; one that takes none may be.
+    #[unsafe(link_section = ".init_array")]
+    #[used]
+    static START: extern "C" fn() = start;
 }

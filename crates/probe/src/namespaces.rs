@@ -6,12 +6,12 @@
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
-use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow};
 use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{Iter, ObjectBuilder};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+use trapline_symbols::clock;
 
 use crate::abi::{Namespaces, TrapFilter};
 use crate::variant::{self, OpenError, Refused};
@@ -36,7 +36,7 @@ impl Kind {
         match self {
             Self::Cgroup => ("cgroup", 0xeffffffb),
             Self::Pid => ("pid", 0xeffffffc),
-            Self::Time => ("time", 0xeffffffa),
+            Self::Time => ("time", clock::INITIAL_TIME_NAMESPACE),
             Self::User => ("user", 0xeffffffd),
         }
     }
@@ -84,7 +84,7 @@ pub(crate) fn problem() -> Option<(&'static str, &'static str)> {
     if numbers.is_some_and(|numbers| numbers.split_whitespace().count() > 1) {
         return Some((foreign, mount));
     }
-    clocks().is_none().then_some((
+    clock::clocks().is_none().then_some((
         "the offsets of this time namespace cannot be seen, because trapline's children will be in another one",
         "start trapline by a new process: unshare with --fork",
     ))
@@ -137,54 +137,9 @@ pub(crate) fn read(directory: Option<BorrowedFd<'_>>) -> Result<Namespaces> {
     Ok(pod_read_unaligned(own))
 }
 
-/// What our clocks are ahead of the kernel's own.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Clocks {
-    /// CLOCK_MONOTONIC, nanoseconds.
-    pub(crate) monotonic_ns: i64,
-    /// CLOCK_BOOTTIME, nanoseconds.
-    pub(crate) boot_ns: i64,
-}
-
-/// Nothing if that is not to be seen. A namespace's offsets do not change while anybody is in it.
-pub(crate) fn clocks() -> Option<Clocks> {
-    static CLOCKS: OnceLock<Option<Clocks>> = OnceLock::new();
-    *CLOCKS.get_or_init(|| {
-        if Kind::Time.is_initial() {
-            return Some(Clocks::default());
-        }
-        let namespace = |name| fs::metadata(format!("/proc/self/ns/{name}")).ok().map(|meta| meta.ino());
-        // The file tells of the namespace that our children will be in.
-        if namespace("time") != namespace("time_for_children") {
-            return None;
-        }
-        Some(offsets(&fs::read_to_string("/proc/self/timens_offsets").ok()?))
-    })
-}
-
-/// Of /proc/PID/timens_offsets: the clock's name or number, seconds, nanoseconds.
-fn offsets(text: &str) -> Clocks {
-    let of = |clock: [&str; 2]| {
-        text.lines().find_map(|line| {
-            let mut words = line.split_whitespace();
-            words.next().filter(|name| clock.contains(name))?;
-            let (seconds, rest): (i64, i64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-            seconds.checked_mul(1_000_000_000)?.checked_add(rest)
-        })
-    };
-    Clocks { monotonic_ns: of(["monotonic", "1"]).unwrap_or(0), boot_ns: of(["boottime", "7"]).unwrap_or(0) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn offsets_are_seconds_and_nanoseconds_of_each_clock() {
-        let text = "monotonic         -11         999999999\nboottime           7         0\n";
-        assert_eq!(offsets(text), Clocks { monotonic_ns: -10_000_000_001, boot_ns: 7_000_000_000 });
-        assert_eq!(offsets(""), Clocks::default());
-    }
 
     #[test]
     fn numbers_of_the_initial_namespaces_are_those_of_the_first_process() {

@@ -1,4 +1,4 @@
-//! The ring through which the kernel half sends events, and the order of what comes through several.
+//! The ring through which the kernel half sends events.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -8,24 +8,6 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use bytemuck::{AnyBitPattern, pod_read_unaligned};
 use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
-
-use crate::system;
-
-/// Drains rings into what waits, and takes out what happened up to now, in the order in which it happened.
-///
-/// What comes while the rings are read waits: what a process did before that may be in a ring that was read already, such
-/// as the exec that says whose stack it is, or its last access before its end.
-pub(crate) fn up_to_now<E>(
-    waiting: &mut Vec<E>,
-    time_ns: impl Fn(&E) -> u64,
-    drain: impl FnOnce(&mut Vec<E>),
-) -> Vec<E> {
-    let now = system::monotonic_ns();
-    drain(waiting);
-    waiting.sort_by_key(&time_ns);
-    let ready = waiting.partition_point(|event| time_ns(event) <= now);
-    waiting.drain(..ready).collect()
-}
 
 /// Events of the kernel half, each turned into any number of `E` as it is read.
 pub(crate) struct Ring<E> {
@@ -78,32 +60,5 @@ impl<E: 'static> Ring<E> {
 impl<E> fmt::Debug for Ring<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ring").field("read", &self.read.borrow().len()).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// One ring is read before something happens, of which another then tells.
-    #[test]
-    fn what_comes_while_rings_are_read_waits_for_what_was_before_it() {
-        let mut waiting = vec![];
-        let mut later = 0;
-        let ready = up_to_now(
-            &mut waiting,
-            |&(time, _)| time,
-            |events: &mut Vec<(u64, &str)>| {
-                events.push((1, "access"));
-                later = system::monotonic_ns() + 1_000_000;
-                events.extend([(later, "end"), (0, "begin")]);
-            },
-        );
-        assert_eq!(ready, [(0, "begin"), (1, "access")]);
-        while system::monotonic_ns() <= later {}
-        let ready =
-            up_to_now(&mut waiting, |&(time, _)| time, |events| events.push((later - 1, "last access")));
-        assert_eq!(ready, [(later - 1, "last access"), (later, "end")]);
-        assert!(waiting.is_empty());
     }
 }

@@ -4,33 +4,21 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use signal_hook::flag;
 use signal_hook_registry::register_sigaction;
+use trapline_symbols::ending;
+pub(crate) use trapline_symbols::ending::end_by_any;
 
 use crate::{inherited, system};
 
 /// The signals that somebody ends us by.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
-
-/// Whether one has come, and whether that means the end: a command decides about its own, until it has ended.
-static CAME: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-static ENDS: AtomicBool = AtomicBool::new(false);
-
-/// Whether a signal has asked for the end: what takes long should stop.
-pub(crate) fn is_asked_to_end() -> bool {
-    ENDS.load(Ordering::Relaxed) && CAME.get().is_some_and(|came| came.load(Ordering::Relaxed))
-}
-
-/// From here on a signal can only mean that the end should come sooner.
-pub(crate) fn end_by_any() {
-    ENDS.store(true, Ordering::Relaxed);
-}
 
 /// What comes to us and is meant for the command: whoever sends it knows our id only.
 const FOR_A_COMMAND: [Signal; 9] = [
@@ -95,7 +83,7 @@ impl Signals {
     /// Catches them from here on: those that end us, or those that are for this command. One that insists ends the process
     /// where it stands if that is stuck, and the command with it.
     pub(crate) fn catch(command: Option<u32>) -> Result<Self> {
-        let at_all = CAME.get_or_init(Arc::default);
+        let at_all = ending::came();
         if command.is_none() {
             end_by_any();
         }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,11 +12,11 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
-use nix::time::{ClockId, clock_gettime};
 use trapline_model::{Header, Value};
+pub(crate) use trapline_symbols::clock::{ahead as clocks, monotonic_ns};
+pub(crate) use trapline_symbols::task::pidfd;
 
-use crate::namespaces::{self, Clocks, Kind};
-use crate::symbols;
+use crate::namespaces::Kind;
 
 /// Where a kernel shows its own types.
 pub(crate) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -33,32 +33,11 @@ pub(crate) fn has_kernel_types() -> bool {
         && u16::from_ne_bytes(magic) == 0xeb9f
 }
 
-/// The kernel's own CLOCK_MONOTONIC in nanoseconds, as tasks' start times and BPF programs have it: that of the initial
-/// time namespace. The clock of every `time_ns` and `start_ns`, until [`Live`](crate::live::Live) gives them out.
-pub(crate) fn monotonic_ns() -> u64 {
-    kernels(ClockId::CLOCK_MONOTONIC, clocks().monotonic_ns)
-}
-
-/// How long the machine was asleep, which CLOCK_MONOTONIC leaves out, nanoseconds.
-pub(crate) fn asleep_ns() -> u64 {
-    // The other clock is read a little later, so that without any sleep it is ahead.
-    kernels(ClockId::CLOCK_BOOTTIME, clocks().boot_ns).saturating_sub(monotonic_ns())
-}
-
-/// What our clocks are ahead of the kernel's own. Where that is not to be seen, no tool starts.
-pub(crate) fn clocks() -> Clocks {
-    namespaces::clocks().unwrap_or_default()
-}
-
-fn kernels(clock: ClockId, ahead_ns: i64) -> u64 {
-    clock_gettime(clock).map_or(0, |t| (t.num_nanoseconds() - ahead_ns).max(0) as u64)
-}
-
 /// Processor time of this process and its symbolizer so far, user and system, nanoseconds.
 pub(crate) fn own_cpu_ns() -> u64 {
     let own = getrusage(UsageWho::RUSAGE_SELF)
         .map_or(0, |u| (u.user_time().num_nanoseconds() + u.system_time().num_nanoseconds()) as u64);
-    own + symbols::worked_ns()
+    own + trapline_symbols::worked_ns()
 }
 
 /// The effective capabilities, as a bit mask.
@@ -154,18 +133,6 @@ pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info>
     // SAFETY: the structure is as long as it says, and asks for nothing to be written elsewhere: its addresses are 0.
     let error = unsafe { bpf_obj_get_info_by_fd(program.as_raw_fd(), (&raw mut info).cast(), &raw mut len) };
     if error < 0 { Err(io::Error::from_raw_os_error(-error)) } else { Ok(info) }
-}
-
-/// A descriptor that becomes readable when the process ends.
-#[allow(unsafe_code)]
-pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: the arguments are numbers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// Takes one page fault: touches memory that is there for the first time, and gives it back. Tells where it was.

@@ -1,7 +1,7 @@
 //! Variants: ways to watch the same thing, tried in order. Try, keep, report: nothing is guessed from version numbers.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -431,4 +431,20 @@ fn remedy(errno: Option<Errno>) -> String {
         }
         _ => "use another variant, and report this with the output of `trapline doctor`".into(),
     }
+}
+
+/// Attaches a program to events; the links keep the descriptors.
+pub(crate) fn attach_to_events(
+    program: &libbpf_rs::ProgramMut<'_>,
+    events: Vec<OwnedFd>,
+) -> anyhow::Result<Vec<Link>> {
+    events
+        .into_iter()
+        .map(|event| {
+            let link = program.attach_perf_event(event.as_raw_fd())?;
+            // The link owns the descriptor from here on, and closes it.
+            let _ = event.into_raw_fd();
+            Ok(link)
+        })
+        .collect()
 }

@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 use trapline_model::faults::Process;
-
-use crate::symbols::{Image, Lives, Symbols, Whose};
+use trapline_symbols::{Image, Lives, Symbols, Whose};
 
 /// Names the instructions of the processes that are traced, also of those that have ended.
 #[derive(Debug)]

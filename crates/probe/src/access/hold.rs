@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use trapline_symbols::maps::Maps;
 
 use super::uffd;
-use crate::maps::Maps;
 
 const PAGE: usize = 4096;
 /// The thread does nothing but wait in one system call, bytes.

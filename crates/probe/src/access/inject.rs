@@ -12,10 +12,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
+use trapline_symbols::maps::{Mapping, Maps};
+
 use super::space::mapped;
 use super::stopped::{Regs, Stopped};
 use super::uffd;
-use crate::maps::{Mapping, Maps};
 use crate::system;
 
 /// A userfaultfd that was made in a process, ours now.
@@ -88,7 +89,7 @@ fn syscall_instruction(memory: &File, mapping: &Mapping) -> Option<u64> {
     if !mapping.executable {
         return None;
     }
-    let mut text = vec![0; mapping.len().min(4 << 20) as usize];
+    let mut text = vec![0; mapping.bytes().min(4 << 20) as usize];
     let read = memory.read_at(&mut text, mapping.start).ok()?;
     let at = text[..read].windows(2).position(|bytes| bytes == [0x0f, 0x05])?;
     Some(mapping.start + at as u64)

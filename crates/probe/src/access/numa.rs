@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use trapline_model::doctor::Refusal;
+use trapline_symbols::maps::{Mapping, Maps};
 
 use super::hold::Hold;
 use super::injector::Injector;
 use super::knobs::{self, Knob, Knobs};
 use super::sight::{self, Sight};
-use crate::maps::{Mapping, Maps};
 use crate::system;
 
 const MB: u64 = 1 << 20;

@@ -14,11 +14,11 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, pipe};
+use trapline_symbols::perf;
 
 use super::boosted::Boosted;
 use super::probes::OBJECT;
 use super::uffd::{Mode, Uffd};
-use crate::perf;
 use crate::system;
 use crate::variant::{self, Attached, OpenError, Recipe, Variant};
 

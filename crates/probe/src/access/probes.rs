@@ -9,6 +9,7 @@ use bytemuck::{Zeroable, bytes_of};
 use libbpf_rs::{MapHandle, OpenObject};
 use trapline_model::access::Way;
 use trapline_model::faults::By;
+use trapline_symbols::order;
 
 use super::targets::Targets;
 use super::{Options, Whose};
@@ -20,7 +21,7 @@ use crate::elements::Elements;
 use crate::faults::{Events, FaultsRecipe, Files, Kinds, MinorLatency, Stacks, inode_number};
 use crate::filter::Filter;
 use crate::launch::Launch;
-use crate::ring::{self, Ring};
+use crate::ring::Ring;
 use crate::system;
 use crate::variant::{self, Attached, OpenError, Recipe, Variant};
 
@@ -217,7 +218,7 @@ impl Probes {
         let (sightings, begins) = (&self.sightings, &self.begins);
         // Lives last: whatever a process does comes after its beginning, so that none is without one.
         let mut read = Ok(());
-        let seen = ring::up_to_now(&mut self.waiting, Seen::time_ns, |seen| {
+        let seen = order::up_to_now(&mut self.waiting, Seen::time_ns, |seen| {
             read = sightings.drain(seen).and_then(|()| begins.drain(seen));
         });
         read?;

@@ -11,12 +11,12 @@ use anyhow::{Context, Result};
 use nix::sys::prctl::set_timerslack;
 use trapline_model::access::Coverage;
 use trapline_model::{BUCKETS, Hist, bucket};
+use trapline_symbols::maps::Maps;
 
 use super::injector::{Canceller, Injector};
 use super::numa::{self, Balance};
 use super::own::{GiveWay, Given};
 use super::space::{Engine, Reset, Space};
-use crate::maps::Maps;
 
 /// Mappings are looked at again at most so often, and for at most a 20th of the time.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

@@ -1,8 +1,7 @@
 //! Which mappings the kernel's balancing goes over.
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-
-use crate::maps::Mapping;
+use trapline_symbols::maps::Mapping;
 
 /// What the kernel does about a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +53,7 @@ fn is_in_memory(pid: u32, mapping: &Mapping) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::maps::Maps;
+    use trapline_symbols::maps::Maps;
 
     fn sight(line: &str, shared: Option<bool>, in_memory: bool) -> Sight {
         rule(Maps::parse(line).iter().next().unwrap(), shared, || in_memory)

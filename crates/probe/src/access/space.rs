@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use nix::errno::Errno;
 use trapline_model::access::Coverage;
+use trapline_symbols::ending;
+use trapline_symbols::maps::{Mapping, Maps, USER_END};
 
 use super::injector::Injector;
 use super::numa::{Balance, Scanned};
@@ -16,8 +18,6 @@ use super::pages::PAGE;
 use super::sight::Sight;
 use super::stretch::{self, Taken};
 use super::uffd::{self, Features, Mode, Uffd};
-use crate::maps::{Mapping, Maps, USER_END};
-use crate::signals;
 
 /// How page-table entries are reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,18 +201,18 @@ impl Space {
             let mode = watched.next_if(|of| of.start == mapping.start).map(|of| of.mode);
             let sight = self.scanned.as_ref().map(|scanned| scanned.sees(mapping));
             if matches!(sight, Some(Sight::Seen | Sight::Unknown)) {
-                scanned.push(mapping.len());
+                scanned.push(mapping.bytes());
             }
             match (self.engine, mode) {
                 // Whoever asks for writes is shown all of them.
-                (_, Some(Mode::Wp)) => coverage.writes_only += mapping.len(),
-                (_, Some(Mode::Rwp)) => coverage.seen += mapping.len(),
-                (Engine::Numa, None) if sight == Some(Sight::Seen) => coverage.seen += mapping.len(),
-                (Engine::Numa, None) if sight == Some(Sight::Unknown) => coverage.unsure += mapping.len(),
-                (Engine::SoftDirty, None) if mapping.writable => coverage.writes_only += mapping.len(),
+                (_, Some(Mode::Wp)) => coverage.writes_only += mapping.bytes(),
+                (_, Some(Mode::Rwp)) => coverage.seen += mapping.bytes(),
+                (Engine::Numa, None) if sight == Some(Sight::Seen) => coverage.seen += mapping.bytes(),
+                (Engine::Numa, None) if sight == Some(Sight::Unknown) => coverage.unsure += mapping.bytes(),
+                (Engine::SoftDirty, None) if mapping.writable => coverage.writes_only += mapping.bytes(),
                 // Nobody can access what allows nothing.
                 (_, None) if !mapping.readable && !mapping.writable && !mapping.executable => {}
-                (_, None) => coverage.miss(mapping.shown(), mapping.len()),
+                (_, None) => coverage.miss(mapping.shown(), mapping.bytes()),
             }
         }
         if let Some(of) = &mut self.scanned {
@@ -293,7 +293,7 @@ impl Space {
             }
             // An entry for each page that there could be: a large reservation takes long.
             let mut addr = mapping.start;
-            while addr < mapping.end && !signals::is_asked_to_end() {
+            while addr < mapping.end && !ending::is_asked_to_end() {
                 let most = (((mapping.end - addr) / PAGE * 8) as usize).min(entries.len());
                 let Ok(read @ 8..) = self.pagemap.read_at(&mut entries[..most], addr / PAGE * 8) else {
                     break;

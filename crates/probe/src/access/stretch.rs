@@ -8,10 +8,11 @@
 
 use std::collections::BTreeSet;
 
+use trapline_symbols::maps::{Mapping, Maps};
+
 use super::own::Ours;
 use super::space::Engine;
 use super::uffd::Mode;
-use crate::maps::{Mapping, Maps};
 
 /// A range that is under control. There may be holes in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use trapline_model::access::{Page, Step, Tally, Way, What};
+use trapline_symbols::maps::{Mapping, Maps};
 
 use super::pages::{PAGE, Pages};
 use super::probes::{Held, Sighting};
-use crate::maps::{Mapping, Maps};
 use crate::system;
 
 /// Mappings are read anew at most so often, for an address that is in none.

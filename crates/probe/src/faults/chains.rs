@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use bytemuck::pod_read_unaligned;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use trapline_model::faults::{Process, Stack};
+use trapline_symbols::Whose;
 
 use super::stacks::{Chain, Losses, Named, Naming};
 use crate::abi::{self, FaultsChain, FaultsGroupKey};
-use crate::symbols::Whose;
 use crate::variant::Attached;
 
 /// Chains of calls, by the keys of the kernel half.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
 use trapline_model::faults::{By, Cause, Group, Key, Ledger, Process};
+use trapline_symbols::Whose;
 
 use super::causes::facts;
 use super::chains::Chains;
@@ -14,7 +15,6 @@ use super::files::Files;
 use super::table::Table;
 use crate::abi::{self, FaultsControl, FaultsGroup, FaultsGroupKey, FaultsLosses, FaultsMade, FaultsStats};
 use crate::elements::Elements;
-use crate::symbols::Whose;
 use crate::system;
 use crate::variant::Attached;
 

@@ -4,15 +4,15 @@ use anyhow::{Context, Result, ensure};
 use bytemuck::{Zeroable, bytes_of};
 use libbpf_rs::{Link, OpenObject, ProgramMut};
 use trapline_model::faults::{By, StepOf};
+use trapline_symbols::perf::{self, Software};
 
 use super::span::{self, Kinds};
 use super::{Events, MinorLatency, Stacks, stacks};
 use crate::abi::{
     self, BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, FaultsAlive, FaultsConfig, FaultsWalk, TrapFilter,
 };
-use crate::perf::{self, Software};
 use crate::system;
-use crate::variant::{Attached, Recipe, Variant};
+use crate::variant::{self, Attached, Recipe, Variant};
 
 /// The whole kernel half.
 pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
@@ -245,7 +245,7 @@ impl Recipe for FaultsRecipe {
             (Some("tracepoint_major"), _) => (Software::MajorFaults, 1),
             _ => return Ok(vec![program.attach()?]),
         };
-        perf::attach(program, perf::open_everywhere(event, period)?)
+        variant::attach_to_events(program, perf::open_everywhere(event, period)?)
     }
 
     fn prove(&self, attached: &Attached) -> Result<()> {

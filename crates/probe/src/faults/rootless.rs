@@ -21,6 +21,9 @@ use nix::unistd::geteuid;
 use trapline_model::doctor::Refusal;
 use trapline_model::faults::{By, Ledger, Timing};
 use trapline_model::{Block, Event, Header, Value};
+use trapline_symbols::order;
+use trapline_symbols::perf::{Record, Recording, Sampler, What, is_refusal};
+use trapline_symbols::task::{self, Counts};
 
 use self::census::Census;
 use self::groups::Groups;
@@ -30,10 +33,7 @@ use super::{Events, Faults, Options, Stacks, whose};
 use crate::filter::FilterError;
 use crate::launch::Launch;
 use crate::live::{Last, Tool};
-use crate::perf::{Record, Recording, Sampler, What, is_refusal};
-use crate::ring;
 use crate::system;
-use crate::task::{self, Counts};
 use crate::variant::{OpenError, Refused};
 
 /// The variant's name.
@@ -145,6 +145,7 @@ impl Rootless {
         if verbose && minor.period == 0 {
             minor = Recording::EACH;
         }
+        system::raise_descriptors();
         let sampler = Sampler::new(options.ring_bytes as usize, minor, major);
         let groups = match options.by {
             By::File => Groups::Files(HashMap::new()),
@@ -208,7 +209,7 @@ impl Rootless {
 
     /// Takes what was recorded up to now.
     fn take(&mut self) {
-        let ready = ring::up_to_now(
+        let ready = order::up_to_now(
             &mut self.waiting,
             |record: &Record| record.time_ns,
             |records| self.sampler.drain(records),

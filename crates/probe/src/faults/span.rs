@@ -14,11 +14,11 @@ use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, UprobeOpts};
 use thiserror::Error;
 use trapline_model::Hist;
 use trapline_model::faults::{CallTimes, Calls, SpanLedger, Timing};
+use trapline_symbols::{Binaries, listed};
 
 use self::place::{Place, Places};
 use super::words::recent;
 use crate::abi::{self, FaultsCallTimes, FaultsSpan, FaultsSpanLosses};
-use crate::symbols::{Binaries, listed};
 use crate::variant::{Attached, OpenError};
 
 /// The programs that are attached to the places of functions, to those of points, and those of both.

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use trapline_model::faults::{Process, Stack};
-
-use crate::perf::Record;
-use crate::symbols::{Image, KERNEL, Lives, Name, Symbols, Whose, Why};
+use trapline_symbols::perf::Record;
+use trapline_symbols::{Image, KERNEL, Lives, Name, Symbols, Whose, Why};
 
 /// The kernel's own way from a fault to where it is handled: what lies within says nothing about who caused it.
 const ENTRIES: &[&str] = &["asm_exc_page_fault", "handle_mm_fault"];

@@ -12,12 +12,12 @@ use bytemuck::pod_read_unaligned;
 use libbpf_rs::MapHandle;
 use trapline_model::Event;
 use trapline_model::faults::{InOrder, Most, Process, Step, StepOf};
+use trapline_symbols::{Image, Lives, Symbols, Whose};
 
 use super::files::Files;
 use super::words;
 use crate::abi::{self, FaultsEvent, FaultsGroupKey, FaultsStep};
 use crate::ring::Ring;
-use crate::symbols::{Image, Lives, Symbols, Whose};
 
 /// No reader of messages sees that they come together.
 pub(super) const GATHER: Duration = Duration::from_millis(10);

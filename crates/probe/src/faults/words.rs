@@ -3,12 +3,12 @@
 use anyhow::Result;
 use trapline_model::Hist;
 use trapline_model::faults::{Access, Cause, Extremes, Fault, Outcome, Process, Report, Stats, Step, Thread};
+use trapline_symbols::KERNEL;
 
 use super::causes;
 use super::files::Files;
 use crate::abi::{self, FaultsEvent, FaultsExtremes, FaultsStats, FaultsStep, FaultsThread};
 use crate::cgroup::Paths;
-use crate::symbols::KERNEL;
 use crate::system;
 
 /// A thread's figures in the words of the model; `epoch` is the interval that is about to be shown.

@@ -5,13 +5,13 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use trapline_model::faults::{Access, By, Fault, Key, Ledger, Outcome, Process, Thread};
+use trapline_symbols::perf::{Record, What};
+use trapline_symbols::task::{Counts, Task};
 
 use super::groups::{Groups, group, id};
 use super::member::{Family, Member, Missing, report};
 use super::place::Places;
-use crate::perf::{Record, What};
 use crate::system;
-use crate::task::{Counts, Task};
 
 /// What the kernel's counters had.
 #[derive(Debug)]

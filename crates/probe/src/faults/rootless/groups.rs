@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use trapline_model::faults::{Extremes, Fault, File, Group, Key, Ledger};
+use trapline_symbols::task::Counts;
 
 use super::stacked::Stacked;
-use crate::task::Counts;
 
 /// The rows that are not of threads.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use trapline_model::faults::{Extremes, Process, Report, Thread};
+use trapline_symbols::task::Counts;
 
 use super::place::Places;
-use crate::task::Counts;
 
 /// A thread.
 #[derive(Debug)]

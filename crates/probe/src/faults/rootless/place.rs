@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::maps::{Mapping, Maps};
-use crate::symbols::Ranges;
+use trapline_symbols::Ranges;
+use trapline_symbols::maps::{Mapping, Maps};
 
 /// A mapping.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ impl Places {
     /// Reads what a living process has.
     pub(super) fn read(&mut self, pid: u32) {
         let maps = Maps::read(pid).unwrap_or_default();
-        let add = |m: &Mapping| self.add(m.start, m.len(), m.offset, &m.name);
+        let add = |m: &Mapping| self.add(m.start, m.bytes(), m.offset, &m.name);
         maps.iter().for_each(add);
     }
 

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use trapline_model::faults::{Key, Ledger, Process};
+use trapline_symbols::perf::{Calls, Record, Recording};
+use trapline_symbols::task::Counts;
+use trapline_symbols::{Image, Whose};
 
 use super::groups::{group, id};
 use crate::faults::Stacks;
 use crate::faults::stacks::{Chain, Losses, Named, Naming};
-use crate::perf::{Calls, Record, Recording};
-use crate::symbols::{Image, Whose};
-use crate::task::Counts;
 
 /// So many are kept of processes that are not forgotten: as many as the kernel half of other variants has room for.
 const ROOM: usize = 16_384;
@@ -162,11 +162,11 @@ impl Stacked {
 
 /// The two halves of a chain. The kernel walks its own first, and then as much of the other as is left.
 fn chains(calls: &Calls, deepest: usize) -> [Chain; 2] {
-    if calls.len() == 0 {
+    if calls.depth() == 0 {
         return [Chain::Lost, Chain::None];
     }
     let kernel = if calls.kernel.is_empty() { Chain::None } else { Chain::taken(&calls.kernel, false) };
-    [Chain::taken(&calls.user, calls.len() >= deepest), kernel]
+    [Chain::taken(&calls.user, calls.depth() >= deepest), kernel]
 }
 
 #[cfg(test)]

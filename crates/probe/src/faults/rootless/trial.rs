@@ -4,9 +4,9 @@ use std::process;
 
 use anyhow::Context;
 use trapline_model::doctor::Refusal;
+use trapline_symbols::perf::{Record, Recording, Sampler, What};
 
 use super::explain;
-use crate::perf::{Record, Recording, Sampler, What};
 use crate::system;
 use crate::variant::{OpenError, errno};
 
@@ -37,6 +37,7 @@ pub(crate) fn refusal() -> Option<Refusal> {
 }
 
 fn sees_ones_own() -> anyhow::Result<bool> {
+    system::raise_descriptors();
     let mut sampler = Sampler::new(RING, Recording::EACH, Recording::EACH)?;
     sampler.follow(0, false).context("cannot record page faults of our own")?;
     let fault = system::fault_once().context("cannot take a page fault")?;

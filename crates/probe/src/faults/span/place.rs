@@ -5,9 +5,10 @@ use std::env;
 use std::io;
 use std::path::Path;
 
+use trapline_symbols::maps::Maps;
+use trapline_symbols::{Binaries, Binary, Point, listed};
+
 use super::SpanError;
-use crate::maps::Maps;
-use crate::symbols::{Binaries, Binary, Point, listed};
 
 /// Where libraries are looked for that are named without a path, as the dynamic linker does by itself.
 const LIBRARIES: &[&str] = &[

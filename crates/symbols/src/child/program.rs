@@ -15,7 +15,7 @@ use self_cell::self_cell;
 
 use super::binary::Binary;
 use super::wire::{Frame, Miss};
-use crate::symbols::demangle::{demangle, shortened};
+use crate::demangle::{demangle, shortened};
 
 /// Symbols of one file, at most: the largest programs have two million.
 const SYMBOLS: usize = 8 << 20;

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 use super::wire::{Frame, Miss};
-use crate::symbols::demangle::shortened;
-use crate::symbols::ranges::Ranges;
+use crate::demangle::shortened;
+use crate::ranges::Ranges;
 
 /// Pieces of code in one map, at most: a hundred bytes each are a tenth of the symbolizer's memory.
 const ENTRIES: usize = 1 << 20;

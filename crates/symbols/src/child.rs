@@ -23,7 +23,7 @@ use std::os::fd::AsFd;
 
 use nix::sys::prctl;
 
-pub(crate) use self::client::worked_ns;
+pub use self::client::worked_ns;
 pub(super) use self::client::{Client, Lost};
 
 /// What the symbolizer is started as, instead of by a program's name.

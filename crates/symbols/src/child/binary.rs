@@ -4,7 +4,7 @@ use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader};
 use object::{Object, ObjectSymbol, SymbolKind, elf};
 
 use super::wire::Point;
-use crate::symbols::demangle::shortened;
+use crate::demangle::shortened;
 
 type Parsed<'a> = ElfFile64<'a, object::Endianness>;
 

@@ -14,7 +14,6 @@ use super::{
     Attr, Buffer, EXCLUDE_CALLCHAIN_KERNEL, EXCLUDE_KERNEL, INHERIT, INHERIT_THREAD, LIVES, MMAP_DATA,
     Record, SAMPLE_CALLCHAIN, SAMPLE_OF_FAULT, Software, WATERMARK, online, open,
 };
-use crate::system;
 
 /// include/uapi/linux/perf_event.h
 const IOC_DISABLE: libc::c_ulong = 0x2401;
@@ -26,23 +25,23 @@ const LEAST: usize = 32 << 10;
 
 /// What is recorded of the faults of a kind. All of them are counted.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Recording {
+pub struct Recording {
     /// One in so many, of each thread on each processor; none: 0.
-    pub(crate) period: u64,
+    pub period: u64,
     /// With the chain of calls.
-    pub(crate) calls: bool,
+    pub calls: bool,
 }
 
 impl Recording {
     /// All of them.
-    pub(crate) const EACH: Self = Self { period: 1, calls: false };
+    pub const EACH: Self = Self { period: 1, calls: false };
     /// None.
-    pub(crate) const NONE: Self = Self { period: 0, calls: false };
+    pub const NONE: Self = Self { period: 0, calls: false };
 }
 
 /// A ring for each processor, and the events that write to it.
 #[derive(Debug)]
-pub(crate) struct Sampler {
+pub struct Sampler {
     rings: Vec<(i32, Buffer)>,
     wake: OwnedFd,
     minor: Recording,
@@ -54,13 +53,12 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// Rings of so many bytes in all, or as many as a user may lock.
+    /// Rings of so many bytes in all, or as many as a user may lock. A thread takes two descriptors for each
+    /// processor: raise the limit before.
     ///
     /// # Errors
     /// When the kernel allows no event at all, or memory for none.
-    pub(crate) fn new(bytes: usize, minor: Recording, major: Recording) -> Result<Self> {
-        // A thread takes two descriptors for each processor.
-        system::raise_descriptors();
+    pub fn new(bytes: usize, minor: Recording, major: Recording) -> Result<Self> {
         let processors = online()?;
         let mut each = (bytes / processors.len().max(1)).next_power_of_two().max(LEAST);
         let rings = loop {
@@ -92,7 +90,7 @@ impl Sampler {
     ///
     /// # Errors
     /// The kernel's, when the thread is not ours or there are too many events.
-    pub(crate) fn follow(&mut self, tid: i32, tree: bool) -> io::Result<()> {
+    pub fn follow(&mut self, tid: i32, tree: bool) -> io::Result<()> {
         for event in [Software::MinorFaults, Software::MajorFaults] {
             for index in 0..self.rings.len() {
                 let opened = match self.open(event, tid, tree, index) {
@@ -135,32 +133,32 @@ impl Sampler {
     }
 
     /// Whether an event is of major faults.
-    pub(crate) fn is_major(&self, event: u64) -> bool {
+    pub fn is_major(&self, event: u64) -> bool {
         self.majors.contains(&event)
     }
 
     /// Whether each fault is to be recorded, not only counted.
-    pub(crate) fn records_each(&self) -> bool {
+    pub fn records_each(&self) -> bool {
         self.minor.period == 1 && self.major.period == 1
     }
 
     /// Whether faults are seen that a thread takes in kernel mode.
-    pub(crate) fn sees_kernel(&self) -> bool {
+    pub fn sees_kernel(&self) -> bool {
         self.kernel
     }
 
     /// Becomes readable when a ring is filled to a quarter.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 
     /// Takes all records that are there.
-    pub(crate) fn drain(&self, records: &mut Vec<Record>) {
+    pub fn drain(&self, records: &mut Vec<Record>) {
         self.rings.iter().for_each(|(_, ring)| ring.drain(records));
     }
 
     /// Records nothing more.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         for (_, event) in &self.events {
             // SAFETY: an open descriptor. What cannot be stopped ends with it.
             unsafe { libc::ioctl(event.as_raw_fd(), IOC_DISABLE, 0) };
@@ -171,7 +169,7 @@ impl Sampler {
     ///
     /// # Errors
     /// When an event cannot be read.
-    pub(crate) fn count(&self) -> io::Result<(u64, u64)> {
+    pub fn count(&self) -> io::Result<(u64, u64)> {
         let (mut minor, mut major) = (0, 0);
         for (of, event) in &self.events {
             let (mut event, mut bytes): (&File, _) = (event, [0; 8]);
@@ -184,7 +182,7 @@ impl Sampler {
 }
 
 /// Whether it is permission that lacks.
-pub(crate) fn is_refusal(error: &io::Error) -> bool {
+pub fn is_refusal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM))
 }
 

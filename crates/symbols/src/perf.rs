@@ -8,14 +8,14 @@ mod sampler;
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use anyhow::Context;
 
-pub(crate) use self::buffer::Buffer;
-pub(crate) use self::record::{Calls, Record, What};
+pub use self::buffer::Buffer;
+pub use self::record::{Calls, Record, What};
 use self::record::{SAMPLE_CALLCHAIN, SAMPLE_OF_FAULT, SAMPLE_TYPE};
-pub(crate) use self::sampler::{Recording, Sampler, is_refusal};
+pub use self::sampler::{Recording, Sampler, is_refusal};
 
 const PERF_TYPE_SOFTWARE: u32 = 1;
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
@@ -43,7 +43,7 @@ const LIVES: u64 = MMAP | COMM | TASK | SAMPLE_ID_ALL | MMAP2 | COMM_EXEC | USE_
 /// A software event.
 #[derive(Debug, Clone, Copy)]
 #[repr(u64)]
-pub(crate) enum Software {
+pub enum Software {
     /// PERF_COUNT_SW_PAGE_FAULTS_MIN
     MinorFaults = 5,
     /// PERF_COUNT_SW_PAGE_FAULTS_MAJ
@@ -89,7 +89,7 @@ fn online() -> anyhow::Result<Vec<i32>> {
 }
 
 /// Opens the event on every processor that is online, for all tasks: it fires at each `period`-th occurrence there.
-pub(crate) fn open_everywhere(event: Software, period: u64) -> anyhow::Result<Vec<OwnedFd>> {
+pub fn open_everywhere(event: Software, period: u64) -> anyhow::Result<Vec<OwnedFd>> {
     let open_on = |cpu| {
         let attr = Attr { sample_period: period, ..Attr::of(event) };
         open(&attr, -1, cpu).with_context(|| format!("perf_event_open({event:?}) on CPU {cpu}"))
@@ -98,7 +98,7 @@ pub(crate) fn open_everywhere(event: Software, period: u64) -> anyhow::Result<Ve
 }
 
 /// Opens a buffer for each processor, in which all processes' births, names, ends and mappings are recorded.
-pub(crate) fn watch_lives(bytes_each: usize) -> anyhow::Result<Vec<Buffer>> {
+pub fn watch_lives(bytes_each: usize) -> anyhow::Result<Vec<Buffer>> {
     let attr = Attr { flags: LIVES, ..Attr::recording(Software::Nothing) };
     let open_on = |cpu| {
         open(&attr, -1, cpu)
@@ -109,7 +109,7 @@ pub(crate) fn watch_lives(bytes_each: usize) -> anyhow::Result<Vec<Buffer>> {
 }
 
 /// Opens a buffer for each processor, into which programs there write, and which becomes readable at every record.
-pub(crate) fn outputs() -> anyhow::Result<Vec<(i32, Buffer)>> {
+pub fn outputs() -> anyhow::Result<Vec<(i32, Buffer)>> {
     /// A page: what is written is read at once.
     const BYTES: usize = 4096;
     /// PERF_SAMPLE_RAW
@@ -146,22 +146,6 @@ fn open(attr: &Attr, pid: i32, cpu: i32) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-/// Attaches a program to events; the links keep the descriptors.
-pub(crate) fn attach(
-    program: &libbpf_rs::ProgramMut<'_>,
-    events: Vec<OwnedFd>,
-) -> anyhow::Result<Vec<libbpf_rs::Link>> {
-    events
-        .into_iter()
-        .map(|event| {
-            let link = program.attach_perf_event(event.as_raw_fd())?;
-            // The link owns the descriptor from here on, and closes it.
-            let _ = std::os::fd::IntoRawFd::into_raw_fd(event);
-            Ok(link)
-        })
-        .collect()
 }
 
 /// The processors that have a line in /proc/stat.

@@ -10,8 +10,8 @@ use trapline_model::faults::Process;
 
 use super::{Image, Symbols};
 use crate::maps::Mapping;
+use crate::order;
 use crate::perf::{self, Buffer, Record, What};
-use crate::ring;
 
 /// For the records of a quarter of a second of one processor, bytes: a thousand programs begun in that time.
 const BUFFER: usize = 1 << 20;
@@ -21,7 +21,7 @@ const OUTSIDE: u32 = 0;
 
 /// Whose lives matter.
 #[derive(Debug)]
-pub(crate) enum Whose {
+pub enum Whose {
     /// Everybody's.
     All,
     /// These processes'.
@@ -43,7 +43,7 @@ struct Life {
 
 /// Follows processes.
 #[derive(Debug)]
-pub(crate) struct Lives {
+pub struct Lives {
     whose: Whose,
     buffers: Vec<Buffer>,
     /// Records that may not be the next: another processor's may come that are older.
@@ -55,7 +55,7 @@ pub(crate) struct Lives {
 
 impl Lives {
     /// Nobody is followed; records are to be given one by one.
-    pub(crate) fn told(whose: Whose) -> Self {
+    pub fn told(whose: Whose) -> Self {
         Self { whose, buffers: vec![], waiting: vec![], lives: HashMap::new(), lost: 0 }
     }
 
@@ -63,12 +63,12 @@ impl Lives {
     ///
     /// # Errors
     /// When that is not allowed.
-    pub(crate) fn watch(whose: Whose) -> Result<Self> {
+    pub fn watch(whose: Whose) -> Result<Self> {
         Ok(Self { buffers: perf::watch_lives(BUFFER)?, ..Self::told(whose) })
     }
 
     /// Looks at the processes that are there already: before any of them can end.
-    pub(crate) fn adopt(&mut self, symbols: &mut Symbols) {
+    pub fn adopt(&mut self, symbols: &mut Symbols) {
         let pids: Vec<u32> = match &self.whose {
             Whose::These(pids) | Whose::Tree(pids) => pids.iter().copied().collect(),
             Whose::All => {
@@ -88,9 +88,9 @@ impl Lives {
     }
 
     /// Takes what has happened up to now.
-    pub(crate) fn drain(&mut self, symbols: &mut Symbols) {
+    pub fn drain(&mut self, symbols: &mut Symbols) {
         let buffers = &self.buffers;
-        let ready = ring::up_to_now(
+        let ready = order::up_to_now(
             &mut self.waiting,
             |record: &Record| record.time_ns,
             |records| {
@@ -103,7 +103,7 @@ impl Lives {
     }
 
     /// Takes one record: not older than the one before.
-    pub(crate) fn take(&mut self, record: &Record, symbols: &mut Symbols) {
+    pub fn take(&mut self, record: &Record, symbols: &mut Symbols) {
         if let What::Lost(n) = record.what {
             self.lost += n;
         }
@@ -210,7 +210,7 @@ impl Lives {
     }
 
     /// What a process was at a moment: its address space, and its name.
-    pub(crate) fn at(&self, pid: u32, time_ns: u64) -> Option<(Image, &str)> {
+    pub fn at(&self, pid: u32, time_ns: u64) -> Option<(Image, &str)> {
         let life = self.find(pid, time_ns)?;
         Some((life.image, &life.comm))
     }
@@ -222,12 +222,12 @@ impl Lives {
     }
 
     /// Whether so many lives have ended, and are not forgotten, that the room they take is needed.
-    pub(crate) fn is_full_of_ended(&self) -> bool {
+    pub fn is_full_of_ended(&self) -> bool {
         self.lives.values().flatten().filter(|life| life.ended).count() >= 32
     }
 
     /// Settles which lives are over: what they did has all been counted by now.
-    pub(crate) fn settle(&mut self) {
+    pub fn settle(&mut self) {
         for (pid, lives) in &mut self.lives {
             // A process whose first thread has ended may go on.
             let goes_on = lives.last().is_some_and(|life| life.ended)
@@ -240,12 +240,12 @@ impl Lives {
     }
 
     /// Whether what a process was at a moment was over when that was settled.
-    pub(crate) fn is_over(&self, pid: u32, time_ns: u64) -> bool {
+    pub fn is_over(&self, pid: u32, time_ns: u64) -> bool {
         self.find(pid, time_ns).is_some_and(|life| life.over)
     }
 
     /// Forgets what is over: nothing is to be asked about it any more.
-    pub(crate) fn forget(&mut self, symbols: &mut Symbols) {
+    pub fn forget(&mut self, symbols: &mut Symbols) {
         let Self { lives, whose, .. } = self;
         lives.retain(|pid, lives| {
             lives.iter().filter(|life| life.over).for_each(|life| symbols.forget(life.image));
@@ -261,7 +261,7 @@ impl Lives {
     }
 
     /// How many records had no room: programs and mappings that may be missing.
-    pub(crate) fn lost(&self) -> u64 {
+    pub fn lost(&self) -> u64 {
         self.lost
     }
 }
@@ -271,7 +271,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::system;
+    use crate::clock;
 
     fn record(time_ns: u64, pid: u32, what: What) -> Record {
         Record { time_ns, pid, tid: pid, what }
@@ -351,7 +351,7 @@ mod tests {
         let pid = child.id();
         child.wait().unwrap();
         lives.drain(&mut symbols);
-        let (image, comm) = lives.at(pid, system::monotonic_ns()).expect("it was seen");
+        let (image, comm) = lives.at(pid, clock::monotonic_ns()).expect("it was seen");
         assert_eq!((comm, image.execs), ("true", 1));
         let mapped = symbols.spaces[&image].modules();
         assert!(mapped.iter().any(|name| name.ends_with("/true")), "{mapped:?}");
@@ -377,7 +377,7 @@ mod tests {
         let pid = child.id();
         assert!(child.wait().unwrap().success(), "it runs");
         lives.drain(&mut symbols);
-        let (image, comm) = lives.at(pid, system::monotonic_ns()).expect("it was seen");
+        let (image, comm) = lives.at(pid, clock::monotonic_ns()).expect("it was seen");
         assert_eq!(comm, "only-here");
         let code = symbols.spaces[&image].code_of("only-here").expect("it is mapped");
         let why = code.err().map(|why| why.to_string());

@@ -20,7 +20,7 @@ use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, geteuid};
 
 use super::wire::{self, Reply, Request};
-use crate::signals;
+use crate::ending;
 
 /// The processor time that one request may take: the first one about a program with a gigabyte of debug information
 /// takes half of it.
@@ -45,13 +45,13 @@ const GLANCE: Duration = Duration::from_millis(50);
 static WORKED_NS: AtomicU64 = AtomicU64::new(0);
 
 /// The processor time that symbolizers took so far, nanoseconds.
-pub(crate) fn worked_ns() -> u64 {
+pub fn worked_ns() -> u64 {
     WORKED_NS.load(Ordering::Relaxed)
 }
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::symbols) enum Lost {
+pub(crate) enum Lost {
     /// The file of the request ended it, or took too long.
     Fault(String),
     /// There is no time left: the same may be asked later.
@@ -71,7 +71,7 @@ struct Running {
 
 /// Starts the symbolizer and asks it.
 #[derive(Default)]
-pub(in crate::symbols) struct Client {
+pub(crate) struct Client {
     running: Option<Running>,
     /// How many times it was started.
     generation: u64,
@@ -89,7 +89,7 @@ impl Client {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(in crate::symbols) fn generation(&mut self) -> Result<u64, Lost> {
+    pub(crate) fn generation(&mut self) -> Result<u64, Lost> {
         if self.running.is_none() {
             self.check_time()?;
             self.start()?;
@@ -98,7 +98,7 @@ impl Client {
     }
 
     /// Says whose file the next requests are about.
-    pub(in crate::symbols) fn owned_by(&mut self, user: u32) {
+    pub(crate) fn owned_by(&mut self, user: u32) {
         self.own = user == 0 || user == geteuid().as_raw();
     }
 
@@ -106,11 +106,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is none: the process has been ended then.
-    pub(in crate::symbols) fn call(
-        &mut self,
-        request: &Request,
-        file: Option<BorrowedFd<'_>>,
-    ) -> Result<Reply, Lost> {
+    pub(crate) fn call(&mut self, request: &Request, file: Option<BorrowedFd<'_>>) -> Result<Reply, Lost> {
         self.generation()?;
         self.check_time()?;
         let began = Instant::now();
@@ -129,7 +125,7 @@ impl Client {
     }
 
     #[cfg(test)]
-    pub(in crate::symbols) fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         self.running.as_ref().map(|running| running.child.id())
     }
 
@@ -141,7 +137,7 @@ impl Client {
 
     /// Whether an interrupt came so long ago that the end must come now.
     fn is_interrupted(&mut self) -> bool {
-        if !signals::is_asked_to_end() {
+        if !ending::is_asked_to_end() {
             return false;
         }
         let since = self.interrupted.get_or_insert_with(Instant::now);

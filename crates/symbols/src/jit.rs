@@ -15,7 +15,7 @@ use super::child::Lost;
 use super::child::wire::{ADDRESSES, Frame, Id, Reply, Request};
 use super::files::{Files, user_of};
 use super::open::{Pin, own_root};
-use crate::system;
+use crate::clock;
 
 /// The largest perf map that is read, bytes: the file is anybody's.
 const LARGEST: u64 = 128 << 20;
@@ -84,7 +84,7 @@ fn is_older(pin: &Pin, process: Process) -> bool {
     if process.start_ns == 0 {
         return false;
     }
-    let age = Duration::from_nanos(system::monotonic_ns().saturating_sub(process.start_ns));
+    let age = Duration::from_nanos(clock::monotonic_ns().saturating_sub(process.start_ns));
     let changed = UNIX_EPOCH + Duration::new(pin.meta.mtime().max(0) as u64, pin.meta.mtime_nsec() as u32);
     SystemTime::now().checked_sub(age + SLACK).is_some_and(|began| changed < began)
 }

@@ -87,13 +87,15 @@ pub(crate) enum Reply {
 
 /// A USDT point; a name may have several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Point {
-    pub(crate) provider: String,
-    pub(crate) name: String,
+pub struct Point {
+    /// Whose points they are.
+    pub provider: String,
+    /// Its name among them.
+    pub name: String,
     /// Of its instruction in the file, bytes.
-    pub(crate) offset: u64,
+    pub offset: u64,
     /// Of the counter that makes it do its work, in the file; 0 if it has none.
-    pub(crate) semaphore: u64,
+    pub semaphore: u64,
 }
 
 /// A function, and where in it the address is.

@@ -15,12 +15,12 @@ use crate::maps::Mapping;
 
 /// A file that is held on to.
 #[derive(Debug, Clone)]
-pub(crate) struct Binary {
+pub struct Binary {
     program: Rc<Program>,
     /// Device and inode.
-    pub(crate) identity: (u64, u64),
+    pub identity: (u64, u64),
     /// A path that leads to it as long as this is there.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
 }
 
 impl PartialEq for Binary {
@@ -33,21 +33,21 @@ impl Eq for Binary {}
 
 /// Opens files and asks about them.
 #[derive(Debug, Default)]
-pub(crate) struct Binaries(Files);
+pub struct Binaries(Files);
 
 impl Binaries {
     /// By a path of our own view.
-    pub(crate) fn open(&mut self, path: &Path) -> io::Result<Binary> {
+    pub fn open(&mut self, path: &Path) -> io::Result<Binary> {
         Ok(self.take(Pin::path(path)?, path, std::process::id()))
     }
 
     /// By a path as a process sees it, wherever links in it want to lead.
-    pub(crate) fn inside(&mut self, pid: u32, path: &Path) -> io::Result<Binary> {
+    pub fn inside(&mut self, pid: u32, path: &Path) -> io::Result<Binary> {
         Ok(self.take(Pin::inside(&root_of(pid)?, path, false)?, path, pid))
     }
 
     /// What a process has mapped.
-    pub(crate) fn mapped(&mut self, pid: u32, mapping: &Mapping) -> io::Result<Binary> {
+    pub fn mapped(&mut self, pid: u32, mapping: &Mapping) -> io::Result<Binary> {
         let path = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name);
         let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
         let pin = Pin::path(Path::new(&link)).or_else(|_| {
@@ -69,12 +69,7 @@ impl Binaries {
     }
 
     /// Where a function begins in a file, bytes, and whether it may be left by unwinding; or why it is not found.
-    pub(crate) fn function(
-        &mut self,
-        binary: &Binary,
-        wanted: &str,
-        shown: &str,
-    ) -> Result<(u64, bool), String> {
+    pub fn function(&mut self, binary: &Binary, wanted: &str, shown: &str) -> Result<(u64, bool), String> {
         let request = Request::Function { id: binary.program.id, wanted: wanted.into(), shown: shown.into() };
         match self.0.question(&binary.program, &request) {
             Ok(Reply::Function(found)) => found,
@@ -84,7 +79,7 @@ impl Binaries {
     }
 
     /// The USDT points of a file.
-    pub(crate) fn points(&mut self, binary: &Binary, shown: &str) -> Result<Vec<Point>, String> {
+    pub fn points(&mut self, binary: &Binary, shown: &str) -> Result<Vec<Point>, String> {
         let mut points = Vec::new();
         loop {
             let request = Request::Points { id: binary.program.id, from: points.len() as u32 };

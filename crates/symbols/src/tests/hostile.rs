@@ -200,7 +200,7 @@ fn many_files_are_not_all_held_on_to() {
         names[0].functions.clone().unwrap_err().to_string(),
         "cannot read the file: it is no ELF file"
     );
-    assert_eq!(names[1].to_string(), "trapline_probe::symbols::tests::a_known_function");
+    assert_eq!(names[1].to_string(), "trapline_symbols::tests::a_known_function");
 }
 
 #[test]

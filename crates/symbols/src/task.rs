@@ -1,42 +1,49 @@
 //! What the kernel says of a process or a thread to everybody: /proc/PID/stat.
 
 use std::fs;
+use std::io;
 use std::ops::{Add, AddAssign};
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use trapline_model::faults::{Process, Stats};
 
-use crate::system;
+use crate::clock;
 
 /// The kernel tells births in ticks of 10 ms on every machine (USER_HZ).
 const TICK_NS: u64 = 10_000_000;
 
 /// Faults, by the kernel's accounting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) major: u64,
-    pub(crate) minor: u64,
+pub struct Counts {
+    /// Those that waited for a disk.
+    pub major: u64,
+    /// The others.
+    pub minor: u64,
 }
 
 impl Counts {
-    pub(crate) fn of(major: bool) -> Self {
+    /// One fault.
+    pub fn of(major: bool) -> Self {
         Self { major: major.into(), minor: (!major).into() }
     }
 
     /// What is more in this than in the other, of each kind.
-    pub(crate) fn beyond(self, other: Self) -> Self {
+    pub fn beyond(self, other: Self) -> Self {
         Self { major: self.major.saturating_sub(other.major), minor: self.minor.saturating_sub(other.minor) }
     }
 
     /// Of each kind no more than the other has.
-    pub(crate) fn at_most(self, other: Self) -> Self {
+    pub fn at_most(self, other: Self) -> Self {
         Self { major: self.major.min(other.major), minor: self.minor.min(other.minor) }
     }
 
-    pub(crate) fn all(self) -> u64 {
+    /// Of both kinds.
+    pub fn all(self) -> u64 {
         self.major + self.minor
     }
 
-    pub(crate) fn stats(self) -> Stats {
+    /// As figures that have nothing else.
+    pub fn stats(self) -> Stats {
         Stats { major: self.major, minor: self.minor, ..Stats::default() }
     }
 }
@@ -57,23 +64,25 @@ impl AddAssign for Counts {
 
 /// What is said of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Task {
-    pub(crate) comm: String,
+pub struct Task {
+    /// Its name.
+    pub comm: String,
     /// Since its birth; of a process those of all threads that it ever had.
-    pub(crate) faults: Counts,
+    pub faults: Counts,
     /// Of the children that a process has waited for, and of theirs.
-    pub(crate) waited: Counts,
+    pub waited: Counts,
     /// Birth, ticks since the machine began.
     began: u64,
 }
 
 impl Task {
     /// Nothing if it has ended, and has been waited for.
-    pub(crate) fn process(pid: u32) -> Option<Self> {
+    pub fn process(pid: u32) -> Option<Self> {
         Self::read(&format!("/proc/{pid}/stat"))
     }
 
-    pub(crate) fn thread(pid: u32, tid: u32) -> Option<Self> {
+    /// Nothing if it has ended.
+    pub fn thread(pid: u32, tid: u32) -> Option<Self> {
         Self::read(&format!("/proc/{pid}/task/{tid}/stat"))
     }
 
@@ -97,29 +106,29 @@ impl Task {
     }
 
     /// Its birth, the kernel's CLOCK_MONOTONIC nanoseconds: the tick before it.
-    pub(crate) fn start_ns(&self) -> u64 {
+    pub fn start_ns(&self) -> u64 {
         // By a clock that goes on while the machine is asleep. To the millisecond, or the two readings would show.
-        let asleep_ms = system::asleep_ns() / 1_000_000;
+        let asleep_ms = clock::asleep_ns() / 1_000_000;
         // The clock is our time namespace's. A birth before its zero is told as a number close to 2^64 nanoseconds.
-        let since_boot = self.began.wrapping_mul(TICK_NS).wrapping_sub(system::clocks().boot_ns as u64);
+        let since_boot = self.began.wrapping_mul(TICK_NS).wrapping_sub(clock::ahead().boot_ns as u64);
         since_boot.saturating_sub(asleep_ms * 1_000_000)
     }
 
     /// Whether it is that process, and not another that was given its number. Another's birth is later; its own may be
     /// long before what was recorded of it, for its maker may lose the processor in between.
-    pub(crate) fn is_of(&self, process: Process) -> bool {
+    pub fn is_of(&self, process: Process) -> bool {
         self.start_ns() <= process.start_ns + TICK_NS
     }
 }
 
 /// Whether all of a process has ended, and only its parent has not waited for it. One whose first thread alone has ended
 /// goes on.
-pub(crate) fn is_zombie(pid: u32) -> bool {
+pub fn is_zombie(pid: u32) -> bool {
     has_ended(pid) && threads(pid).len() <= 1
 }
 
 /// Whether a thread has ended, and only the wait for it is missing.
-pub(crate) fn has_ended(tid: u32) -> bool {
+pub fn has_ended(tid: u32) -> bool {
     let stat = fs::read(format!("/proc/{tid}/stat")).unwrap_or_default();
     let stat = String::from_utf8_lossy(&stat);
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
@@ -127,9 +136,21 @@ pub(crate) fn has_ended(tid: u32) -> bool {
 }
 
 /// The threads that a process has.
-pub(crate) fn threads(pid: u32) -> Vec<u32> {
+pub fn threads(pid: u32) -> Vec<u32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// A descriptor that becomes readable when the process ends.
+#[allow(unsafe_code)]
+pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: the arguments are numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 #[cfg(test)]
@@ -148,9 +169,9 @@ mod tests {
 
     #[test]
     fn a_birth_is_near_what_was_seen_of_it() {
-        let before = system::monotonic_ns();
+        let before = clock::monotonic_ns();
         let mut child = std::process::Command::new("sleep").arg("9").spawn().unwrap();
-        let after = system::monotonic_ns();
+        let after = clock::monotonic_ns();
         let pid = child.id();
         let told = Task::process(pid).unwrap();
         child.kill().unwrap();

@@ -7,15 +7,21 @@
 
 mod binaries;
 mod child;
-pub(crate) mod demangle;
+pub mod clock;
+mod demangle;
+pub mod ending;
 mod files;
 mod handle;
 mod jit;
 mod kernel;
 mod lives;
+pub mod maps;
 mod open;
+pub mod order;
+pub mod perf;
 mod ranges;
 mod space;
+pub mod task;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,27 +29,28 @@ use std::rc::Rc;
 
 use trapline_model::faults::Process;
 
-pub(crate) use self::binaries::{Binaries, Binary};
-pub(crate) use self::child::function::listed;
+pub use self::binaries::{Binaries, Binary};
+pub use self::child::function::listed;
 pub use self::child::symbolize_if_asked;
-pub(crate) use self::child::wire::Point;
-pub(crate) use self::child::worked_ns;
+pub use self::child::wire::Point;
+pub use self::child::worked_ns;
 use self::files::Files;
 use self::kernel::Kernel;
-pub(crate) use self::lives::{Lives, Whose};
-pub(crate) use self::ranges::Ranges;
+pub use self::lives::{Lives, Whose};
+use self::maps::Mapping;
+pub use self::ranges::Ranges;
 use self::space::Space;
-use crate::maps::Mapping;
 
 /// Where the kernel's half of the addresses begins, on every 64-bit architecture.
-pub(crate) const KERNEL: u64 = 1 << 63;
+pub const KERNEL: u64 = 1 << 63;
 
 /// An address space: a process's, from one exec to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Image {
-    pub(crate) process: Process,
+pub struct Image {
+    /// Whose it is.
+    pub process: Process,
     /// How often the process has called exec since it was first met.
-    pub(crate) execs: u32,
+    pub execs: u32,
 }
 
 impl From<Process> for Image {
@@ -54,25 +61,25 @@ impl From<Process> for Image {
 
 /// A place in source text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Line {
+pub struct Line {
     /// As the compiler was told: absolute, or relative to who knows what.
-    pub(crate) file: String,
+    pub file: String,
     /// From 1.
-    pub(crate) line: u32,
+    pub line: u32,
 }
 
 /// A function that an instruction belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Function {
+pub struct Function {
     /// Demangled.
-    pub(crate) name: String,
+    pub name: String,
     /// Where the instruction is in it, if there is debug information.
-    pub(crate) line: Option<Line>,
+    pub line: Option<Line>,
 }
 
 /// Why an address has no name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Why {
+pub enum Why {
     /// The process ended, or became another program, before it was looked at.
     Gone,
     /// We may not see what the process has mapped.
@@ -121,20 +128,20 @@ impl fmt::Display for Why {
 
 /// What is known of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Name {
+pub struct Name {
     /// The address.
-    pub(crate) addr: u64,
+    pub addr: u64,
     /// The function, and those that were inlined into it there: outermost first. Or why there is none.
-    pub(crate) functions: Result<Vec<Function>, Why>,
+    pub functions: Result<Vec<Function>, Why>,
     /// The path that the process has mapped it from, `[vdso]`, `[jit]`, `[kernel]`.
-    pub(crate) module: Option<Rc<str>>,
+    pub module: Option<Rc<str>>,
     /// Where in that file, bytes.
-    pub(crate) offset: Option<u64>,
+    pub offset: Option<u64>,
 }
 
 impl Name {
     /// The function that the instruction was written in.
-    pub(crate) fn function(&self) -> Option<&Function> {
+    pub fn function(&self) -> Option<&Function> {
         self.functions.as_ref().ok()?.last()
     }
 }
@@ -158,7 +165,7 @@ impl fmt::Display for Name {
 
 /// Names addresses.
 #[derive(Debug, Default)]
-pub(crate) struct Symbols {
+pub struct Symbols {
     spaces: HashMap<Image, Space>,
     files: Files,
     kernel: Kernel,
@@ -166,18 +173,18 @@ pub(crate) struct Symbols {
 
 impl Symbols {
     /// Knows nothing yet.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::default()
     }
 
     /// Remembers what a process has mapped, if that is not known yet: it may end before it is asked for.
-    pub(crate) fn know(&mut self, image: Image) {
+    pub fn know(&mut self, image: Image) {
         self.spaces.entry(image).or_insert_with(|| Space::read(image.process, &mut self.files));
     }
 
     /// The names of addresses in a process, or in the kernel, in their order. Call it while the process lives where
     /// that can be helped, and [`Symbols::know`] early where it cannot.
-    pub(crate) fn resolve(&mut self, image: Image, addrs: &[u64]) -> Vec<Rc<Name>> {
+    pub fn resolve(&mut self, image: Image, addrs: &[u64]) -> Vec<Rc<Name>> {
         self.know(image);
         let Some(space) = self.spaces.get_mut(&image) else { return vec![] };
         let user: Vec<u64> = addrs.iter().copied().filter(|&addr| addr < KERNEL).collect();
@@ -192,14 +199,14 @@ impl Symbols {
 
     /// Looks at the perf maps of processes that live: reads one that is new. Tells whether one was written since it was
     /// read: then what was taken before is to be named by what it said before.
-    pub(crate) fn watch_maps(&mut self) -> bool {
+    pub fn watch_maps(&mut self) -> bool {
         let watch = |space: &mut Space| space.watch_map(&mut self.files);
         // All of them: the new ones are read now.
         self.spaces.values_mut().map(watch).fold(false, |changed, now| changed | now)
     }
 
     /// Has perf maps that were written since read again when they are asked for next.
-    pub(crate) fn renew_maps(&mut self) {
+    pub fn renew_maps(&mut self) {
         self.spaces.values_mut().for_each(Space::renew_map);
     }
 
@@ -233,7 +240,7 @@ impl Symbols {
     }
 
     /// Forgets an address space that will not be asked for any more. Its files stay known.
-    pub(crate) fn forget(&mut self, image: Image) {
+    pub fn forget(&mut self, image: Image) {
         self.spaces.remove(&image);
     }
 }

@@ -19,7 +19,7 @@ const DATA_TAIL: usize = 1032;
 
 /// A page of state, and behind it a ring of records.
 #[derive(Debug)]
-pub(crate) struct Buffer {
+pub struct Buffer {
     /// Records come as long as it is open.
     event: OwnedFd,
     at: NonNull<u8>,
@@ -29,7 +29,7 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     /// Over an event that was opened to record; `size` is a power of two of pages, bytes.
-    pub(crate) fn new(event: OwnedFd, size: usize) -> io::Result<Self> {
+    pub fn new(event: OwnedFd, size: usize) -> io::Result<Self> {
         let len = NonZeroUsize::MIN.saturating_add(PAGE + size - 1);
         // SAFETY: a new mapping at an address of the kernel's choice.
         let at = unsafe {
@@ -39,7 +39,7 @@ impl Buffer {
     }
 
     /// The event that it is over.
-    pub(crate) fn event(&self) -> BorrowedFd<'_> {
+    pub fn event(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
 
@@ -50,12 +50,12 @@ impl Buffer {
     }
 
     /// Takes all records that are there.
-    pub(crate) fn drain(&self, records: &mut Vec<Record>) {
+    pub fn drain(&self, records: &mut Vec<Record>) {
         self.each(|bytes| records.extend(parse(bytes)));
     }
 
     /// Takes all records that are there, as they are.
-    pub(crate) fn each(&self, mut take: impl FnMut(&[u8])) {
+    pub fn each(&self, mut take: impl FnMut(&[u8])) {
         let head = self.position(DATA_HEAD).load(Ordering::Acquire);
         let mut tail = self.position(DATA_TAIL).load(Ordering::Relaxed);
         let mut bytes = Vec::new();

@@ -39,52 +39,80 @@ pub(super) const SAMPLE_OF_FAULT: u64 = SAMPLE_TYPE | SAMPLE_IP | SAMPLE_ADDR;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
+pub struct Record {
     /// CLOCK_MONOTONIC nanoseconds.
-    pub(crate) time_ns: u64,
-    pub(crate) pid: u32,
-    pub(crate) tid: u32,
-    pub(crate) what: What,
+    pub time_ns: u64,
+    /// The process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// What happened.
+    pub what: What,
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum What {
+pub enum What {
     /// The process has something mapped: to execute, or to read and write.
     Mapped {
+        /// Its first address.
         start: u64,
+        /// Bytes.
         len: u64,
+        /// Where in the file it begins, bytes.
         offset: u64,
+        /// Of the file: major and minor number.
         device: (u32, u32),
+        /// The file's inode, 0 if there is no file.
         inode: u64,
         /// Which of the files that had this inode it is.
         generation: u64,
+        /// Whether it can be executed.
         executable: bool,
+        /// A path, or what the kernel calls it.
         name: String,
     },
     /// The thread has this name; it has become another program, if `exec`.
-    Named { comm: String, exec: bool },
+    Named {
+        /// Its name.
+        comm: String,
+        /// Whether it has become another program.
+        exec: bool,
+    },
     /// The process, or the thread, was born.
-    Forked { parent: u32 },
+    Forked {
+        /// The process that it was born of.
+        parent: u32,
+    },
     /// The thread has ended.
     Ended,
-    /// The thread took a fault: at this address, from this instruction if it was in user mode, and called so if that was
-    /// asked for. `event` is the number of the event that was sampled.
-    Faulted { event: u64, addr: u64, ip: Option<u64>, calls: Option<Calls> },
+    /// The thread took a fault.
+    Faulted {
+        /// The number of the event that was sampled.
+        event: u64,
+        /// The address that was accessed.
+        addr: u64,
+        /// The instruction, if it was in user mode.
+        ip: Option<u64>,
+        /// How it was called, if that was asked for.
+        calls: Option<Calls>,
+    },
     /// So many records had no room.
     Lost(u64),
 }
 
 /// A chain of calls, innermost first: where the processor was, and then where each call returns to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Calls {
-    pub(crate) kernel: Vec<u64>,
-    pub(crate) user: Vec<u64>,
+pub struct Calls {
+    /// In the kernel.
+    pub kernel: Vec<u64>,
+    /// In the program.
+    pub user: Vec<u64>,
 }
 
 impl Calls {
     /// How many there are.
-    pub(crate) fn len(&self) -> usize {
+    pub fn depth(&self) -> usize {
         self.kernel.len() + self.user.len()
     }
 
@@ -248,7 +276,7 @@ mod tests {
         assert_eq!(chain(&[CONTEXT_USER, 0x400, 0x500]), Some(calls(&[], &[0x400, 0x500])));
         let kernel = 0xffff_ffff_8100_0000;
         let both = chain(&[CONTEXT_KERNEL, kernel, kernel + 8, CONTEXT_USER, 0x400]).unwrap();
-        assert_eq!((&both, both.len()), (&calls(&[kernel, kernel + 8], &[0x400]), 3));
+        assert_eq!((&both, both.depth()), (&calls(&[kernel, kernel + 8], &[0x400]), 3));
         // The kernel had no memory for it; what came later is not ours; a thread of the kernel's has only those.
         assert_eq!(chain(&[]), Some(Calls::default()));
         assert_eq!(chain(&[CONTEXT_USER, 0x400, -640i64 as u64, 7]), Some(calls(&[], &[0x400])));

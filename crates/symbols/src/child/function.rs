@@ -3,7 +3,7 @@
 use trapline_model::distance;
 
 use super::binary::{Binary, Function};
-use crate::symbols::demangle::{demangle, shortened, without_parameters};
+use crate::demangle::{demangle, shortened, without_parameters};
 
 /// How many names an error lists at most.
 const LISTED: usize = 12;
@@ -153,7 +153,7 @@ fn nothing(binary: &Binary, wanted: &str, shown: &str) -> String {
 }
 
 /// The first of some names, and how many there are beyond them.
-pub(crate) fn listed(names: impl Iterator<Item = String>) -> String {
+pub fn listed(names: impl Iterator<Item = String>) -> String {
     // Names may be as long as their authors like.
     let names: Vec<String> = names.map(|name| shortened(&name, SHOWN).to_owned()).collect();
     let more = names.len().saturating_sub(LISTED);

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Ranges of addresses, each with something.
 #[derive(Debug, Clone)]
-pub(crate) struct Ranges<T>(BTreeMap<u64, (u64, T)>);
+pub struct Ranges<T>(BTreeMap<u64, (u64, T)>);
 
 impl<T> Default for Ranges<T> {
     fn default() -> Self {
@@ -13,7 +14,7 @@ impl<T> Default for Ranges<T> {
 
 impl<T: Clone> Ranges<T> {
     /// From `start` up to, not including, `end`.
-    pub(crate) fn insert(&mut self, start: u64, end: u64, what: T) {
+    pub fn insert(&mut self, start: u64, end: u64, what: T) {
         if start >= end {
             return;
         }
@@ -31,12 +32,13 @@ impl<T: Clone> Ranges<T> {
         self.0.insert(start, (end, what));
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// How many ranges there are.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.0.len()
     }
 
@@ -45,7 +47,8 @@ impl<T: Clone> Ranges<T> {
         self.0.values().map(|(_, what)| what)
     }
 
-    pub(crate) fn find(&self, addr: u64) -> Option<&T> {
+    /// What the range has that holds the address.
+    pub fn find(&self, addr: u64) -> Option<&T> {
         let (_, (end, what)) = self.0.range(..=addr).next_back()?;
         (addr < *end).then_some(what)
     }

@@ -5,44 +5,50 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
 /// The end of the part of the address space that programs have.
-pub(crate) const USER_END: u64 = 0x7fff_ffff_f000;
+pub const USER_END: u64 = 0x7fff_ffff_f000;
 
 /// One mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mapping {
-    pub(crate) start: u64,
-    pub(crate) end: u64,
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-    pub(crate) executable: bool,
-    pub(crate) shared: bool,
+pub struct Mapping {
+    /// Its first address.
+    pub start: u64,
+    /// The first address behind it.
+    pub end: u64,
+    /// Whether the program may read it.
+    pub readable: bool,
+    /// Whether it may write to it.
+    pub writable: bool,
+    /// Whether it may execute it.
+    pub executable: bool,
+    /// Whether what is written is seen by others that map the same.
+    pub shared: bool,
     /// Where in the file it begins, bytes.
-    pub(crate) offset: u64,
+    pub offset: u64,
     /// Of the file: major and minor number.
-    pub(crate) device: (u32, u32),
+    pub device: (u32, u32),
     /// The file's inode, 0 if there is no file.
-    pub(crate) inode: u64,
+    pub inode: u64,
     /// Which of the files that had this inode it is, if that is known.
-    pub(crate) generation: Option<u64>,
+    pub generation: Option<u64>,
     /// A path, `[heap]`, or nothing.
-    pub(crate) name: String,
+    pub name: String,
 }
 
 impl Mapping {
-    /// Bytes.
-    pub(crate) fn len(&self) -> u64 {
+    /// How many bytes it has.
+    pub fn bytes(&self) -> u64 {
         self.end - self.start
     }
 
     /// Whether it is memory without a file that nobody else has, and none of the kernel's own pages in there.
-    pub(crate) fn is_private_memory(&self) -> bool {
+    pub fn is_private_memory(&self) -> bool {
         let is_named = |kind| self.name.starts_with(kind);
         let is_ordinary = self.name.is_empty() || ["[heap]", "[stack", "[anon:"].into_iter().any(is_named);
         self.inode == 0 && !self.shared && is_ordinary
     }
 
     /// The name for people: `[anon]` where the kernel has none.
-    pub(crate) fn shown(&self) -> &str {
+    pub fn shown(&self) -> &str {
         if self.name.is_empty() { "[anon]" } else { &self.name }
     }
 
@@ -76,14 +82,14 @@ impl Mapping {
 
 /// All mappings of a process, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Maps(Vec<Mapping>);
+pub struct Maps(Vec<Mapping>);
 
 impl Maps {
     /// Reads them. A kernel thread, and a process that is about to end, has none.
     ///
     /// # Errors
     /// When there is no such process.
-    pub(crate) fn read(pid: u32) -> io::Result<Self> {
+    pub fn read(pid: u32) -> io::Result<Self> {
         let mut file = File::open(format!("/proc/{pid}/maps"))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
@@ -94,26 +100,29 @@ impl Maps {
         Ok(Self::parse(&String::from_utf8_lossy(&bytes)))
     }
 
-    pub(crate) fn parse(text: &str) -> Self {
+    /// Of the text of such a file.
+    pub fn parse(text: &str) -> Self {
         Self(text.lines().filter_map(Mapping::parse).collect())
     }
 
     /// The mapping that holds an address.
-    pub(crate) fn find(&self, addr: u64) -> Option<&Mapping> {
+    pub fn find(&self, addr: u64) -> Option<&Mapping> {
         let after = self.0.partition_point(|m| m.start <= addr);
         self.0.get(after.checked_sub(1)?).filter(|m| addr < m.end)
     }
 
     /// Those below [`USER_END`].
-    pub(crate) fn of_the_program(&self) -> &[Mapping] {
+    pub fn of_the_program(&self) -> &[Mapping] {
         &self.0[..self.0.partition_point(|m| m.start < USER_END)]
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Mapping> {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
         self.0.iter()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
@@ -150,7 +159,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
     fn ones_own() {
         let maps = Maps::read(std::process::id()).unwrap();
         let local = 0;
-        assert!(maps.find((&raw const local) as u64).is_some_and(|m| m.writable && m.len() > 0));
+        assert!(maps.find((&raw const local) as u64).is_some_and(|m| m.writable && m.bytes() > 0));
         assert!(Maps::read(u32::MAX >> 1).is_err());
     }
 }
