@@ -2,24 +2,18 @@
 //!
 //! Parses the command line, connects a source to a sink, and turns what happened into an exit status.
 
+mod args;
 mod cli;
 mod cmd;
+mod format;
 mod output;
 mod sink;
+mod status;
+mod values;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use trapline_model::kvm::NoSuchExit;
-use trapline_probe::{LaunchError, OpenError};
-use trapline_workload::Unfit;
-
-use crate::cli::{Command, Usage};
-
-/// Something failed.
-const FAILED: u8 = 1;
-/// The machine or our privileges do not allow it.
-const UNAVAILABLE: u8 = 3;
+use crate::cli::Command;
 
 fn main() -> ExitCode {
     trapline_probe::symbolize_if_asked();
@@ -34,38 +28,5 @@ fn main() -> ExitCode {
         Command::Doctor(args) => cmd::doctor::run(args),
         Command::Workload(args) => cmd::workload::run(args).map(|()| 0),
     };
-    ExitCode::from(result.unwrap_or_else(|error| report(&error)))
-}
-
-/// Says in one line what went wrong, and gives the status for it.
-pub(crate) fn report(error: &anyhow::Error) -> u8 {
-    if is_broken_pipe(error) {
-        // Whoever read us has had enough: that is no failure.
-        return 0;
-    }
-    let text = trapline_view::visible(&format!("{error:#}"));
-    // Nothing is left to do if standard error is closed too.
-    let _ = writeln!(io::stderr(), "trapline: {text}");
-    if let Some(launch) = error.downcast_ref::<LaunchError>() {
-        return launch.status();
-    }
-    if error.is::<trapline_workload::Unavailable>() {
-        return UNAVAILABLE;
-    }
-    if error.is::<NoSuchExit>() || error.is::<Usage>() || error.is::<Unfit>() {
-        return cli::USAGE;
-    }
-    match error.downcast_ref::<OpenError>() {
-        Some(OpenError::Refused(_) | OpenError::Unavailable(_)) => UNAVAILABLE,
-        Some(OpenError::NoSuchVariant { .. } | OpenError::Unfit { .. } | OpenError::Span(_)) => cli::USAGE,
-        Some(OpenError::Filter(filter)) if filter.is_usage() => cli::USAGE,
-        _ => FAILED,
-    }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    ExitCode::from(result.unwrap_or_else(|error| status::report(&error)))
 }

@@ -8,11 +8,12 @@ use trapline_model::{Block, End, Item, Sink};
 use trapline_probe::doctor::{examine, header, machine, programs};
 use trapline_view::{self as view, JsonLines};
 
-use crate::UNAVAILABLE;
+use crate::format::Format;
+use crate::status::UNAVAILABLE;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The form of the output
+    /// The format of the output
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 
@@ -23,15 +24,6 @@ pub(crate) struct Args {
     /// Put back what a killed tracer has left, and say what that was; nothing else is done
     #[arg(long, conflicts_with_all = ["programs", "format"])]
     repair: bool,
-}
-
-/// The form of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// For people
-    Table,
-    /// One JSON object a line
-    Jsonl,
 }
 
 /// Reports, and gives the exit status: 0 if every tool has a variant that works, for any process. A tool about something that this machine
@@ -54,9 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
             view::doctor(&mut out, &machine, &variants).context("cannot write to standard output")?;
             variants
         }
-        Format::Jsonl => {
-            jsonl(&mut JsonLines::new(out), header(&machine)).context("cannot write to standard output")?
-        }
+        _ => jsonl(&mut JsonLines::new(out), header(&machine)).context("cannot write to standard output")?,
     };
     let works = |tool| {
         machine.lacks.iter().any(|(lacking, _)| *lacking == tool)
@@ -83,7 +73,7 @@ fn each_program(format: Format) -> Result<u8> {
     let mut out = io::stdout().lock();
     match format {
         Format::Table => view::programs(&mut out, &programs),
-        Format::Jsonl => {
+        _ => {
             let mut sink = JsonLines::new(out);
             let header = header(&machine());
             let (time_ns, rows) = (header.start_ns, programs.iter().map(Program::record).collect());

@@ -1,22 +1,29 @@
 //! `trapline faults`: page faults of threads.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use trapline_model::faults::{By, EVENT, StepOf};
+use trapline_probe::Launch;
 use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
-use trapline_probe::live::{Live, Tool};
+use trapline_probe::live::Tool;
 use trapline_probe::privilege::{Keep, drop_all_but};
+use trapline_view::Table;
 
-use crate::cli::{Format, Shown, Weight};
-use crate::cmd::command::{launch, pour, see_to_the_end};
-use crate::{cli, sink};
+use crate::args::{self, Shown};
+use crate::cmd::run::{self, Start};
+use crate::format::{Ask, Needs, Weight};
+use crate::output::When;
+use crate::status::{refuse, warn};
+use crate::values;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    live: cli::Live,
+    whose: args::Whose,
+
+    #[command(flatten)]
+    live: args::Live,
 
     /// What a row is one of: thread, process, cgroup, file, cause, stack or span [default: thread; with --span, span]
     #[arg(long, value_name = "WHAT", value_parser = by, requires_if("span", "span"))]
@@ -54,7 +61,7 @@ pub(crate) struct Args {
     major: bool,
 
     /// A message each time a process has spent another so long in faults
-    #[arg(long, value_name = "TIME", value_parser = cli::positive_duration)]
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
     stall: Option<Duration>,
 
     /// Which minor faults are timed: exact (all), 1:N or off; counts are exact in any case [default: exact; with
@@ -63,11 +70,11 @@ pub(crate) struct Args {
     minor_latency: Option<MinorLatency>,
 
     /// Memory for events that wait to be shown, MiB (a power of two) [default: 8]
-    #[arg(long, value_name = "MB", value_parser = ring_mib)]
+    #[arg(long, value_name = "MB", value_parser = values::ring_mib)]
     ring_size: Option<u32>,
 
     #[command(flatten)]
-    memory: cli::Memory,
+    memory: args::Memory,
 }
 
 impl Args {
@@ -80,12 +87,12 @@ impl Args {
     fn check(&self) -> Result<()> {
         let (by, events) = (self.by(), self.events());
         let no_events = events == Events::None;
-        let form = self.live.form()?;
-        let is_flame = matches!(form, Format::Folded | Format::Svg);
+        let format = self.live.format()?.about();
+        let is_flame = format.needs == Needs::Stacks;
         let skips = self.minor_latency.is_some_and(|minor| minor != MinorLatency::Exact);
         let sampled = matches!(self.minor_latency, Some(MinorLatency::Sampled(_)));
         let times_nothing = matches!(self.live.variant.as_deref(), Some("counters" | "rootless"));
-        cli::refuse(&[
+        refuse(&[
             (
                 by == By::Span && sampled,
                 "the stall of a call is that of all its faults: with --span, --minor-latency is exact or off",
@@ -109,7 +116,7 @@ impl Args {
             ),
             (is_flame && !no_events, "a flame graph is of rows: leave out -v, --log-step and --stall"),
             (
-                self.by.is_some() && !no_events && form == Format::Csv,
+                self.by.is_some() && !no_events && format.one_table,
                 "csv holds the events, and no rows: leave out --by, or give --format jsonl",
             ),
             (
@@ -125,6 +132,7 @@ impl Args {
                 "this variant times no fault: leave out --minor-latency, or take another",
             ),
         ])?;
+        self.whose.check()?;
         self.live.check(if no_events { Shown::Rows } else { Shown::Events })
     }
 
@@ -146,21 +154,16 @@ impl Args {
 /// When nothing can be attached, the command cannot be run, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
     args.check()?;
-    let by = args.by();
-    let frame = args.live.frame(by.schema(), "total_ns", args.events() == Events::None)?;
-    let events = args.events();
+    let (by, events) = (args.by(), args.events());
+    let interval = args.live.each_second().filter(|_| events == Events::None);
+    let frame = args.live.frame(by.schema(), "total_ns", interval, args.whose.pids())?;
     let schema = match events {
         Events::None => by.schema(),
         Events::Faults => EVENT,
         Events::Steps { of, most } => of.schema(most),
     };
-    let from = sink::From::trace(&args.live.command);
-    let output = args.live.output.as_deref();
-    let run_as = args.live.run_as()?;
-    let mut sink = sink::open(args.live.format, output, from, schema, args.weight.unwrap_or(Weight::Count))?;
-    let launch = launch(&args.live.command, run_as.as_ref())?;
     let options = Options {
-        filter: args.live.filter(),
+        filter: args.whose.filter(&args.live),
         by,
         spans: args.span.clone(),
         stacks: args.stacks.unwrap_or(Stacks::All),
@@ -172,22 +175,41 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         ring_bytes: args.ring_size.unwrap_or(8) << 20,
         memory_bytes: args.memory.memory,
     };
-    let (faults, warning) = faults::open(&options, launch.as_ref())?;
-    let rings = events != Events::None || faults.header().variant == "rootless";
-    cli::refuse(&[(
-        args.ring_size.is_some() && !rings,
-        "--ring-size is memory for events, and none are shown: add -v, --log-step or --stall, or leave it out",
-    )])?;
-    if let Some(warning) = warning {
-        // Nobody may be listening.
-        let _ = writeln!(io::stderr(), "trapline: {}", trapline_view::visible(&warning));
+    let ask = Ask {
+        schema,
+        table: Box::new(|out, screen, zone| Box::new(Table::new(out, screen, zone))),
+        weight: args.weight.unwrap_or_default(),
+        window_ns: 0,
+    };
+    run::run(&args.live, frame, ask, Faults { args, options })
+}
+
+struct Faults<'a> {
+    args: &'a Args,
+    options: Options,
+}
+
+impl Start for Faults<'_> {
+    type Tool = Box<dyn Tool>;
+
+    fn open(&mut self, launch: Option<&Launch>) -> Result<Box<dyn Tool>> {
+        let (faults, warning) = faults::open(&self.options, launch)?;
+        let rings = self.options.events != Events::None || faults.header().variant == "rootless";
+        refuse(&[(
+            self.args.ring_size.is_some() && !rings,
+            "--ring-size is memory for events, and none are shown: add -v, --log-step or --stall, or leave it out",
+        )])?;
+        warning.iter().for_each(|warning| warn(warning));
+        Ok(faults)
     }
-    let mut source = Live::new(faults, frame, launch)?;
-    let files = output.is_some() && matches!(args.live.form()?, Format::Folded | Format::Svg);
-    let names = by == By::Stack || matches!(events, Events::Steps { most: true, .. });
-    drop_all_but(Keep { names, files }).context("cannot drop capabilities")?;
-    let poured = pour(&mut source, &mut sink);
-    see_to_the_end(source, poured)
+
+    fn running(&mut self) -> Result<()> {
+        let live = &self.args.live;
+        let files = live.output.is_some() && live.format()?.about().when == When::AtTheEnd;
+        let names =
+            self.options.by == By::Stack || matches!(self.options.events, Events::Steps { most: true, .. });
+        drop_all_but(Keep { names, files }).context("cannot drop capabilities")
+    }
 }
 
 fn minor_latency(text: &str) -> Result<MinorLatency, String> {
@@ -222,12 +244,5 @@ fn stacks(text: &str) -> Result<Stacks, String> {
             Some(Ok(n @ 2..=1_000_000)) => Ok(Stacks::Sampled(n)),
             _ => Err("give all, major, or 1:N with N from 2 to 1000000".into()),
         },
-    }
-}
-
-pub(crate) fn ring_mib(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(mib @ 1..=1024) if mib.is_power_of_two() => Ok(mib),
-        _ => Err("give a power of two from 1 to 1024".into()),
     }
 }

@@ -1,22 +1,22 @@
 //! `trapline kvm`: exits of virtual machines.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use trapline_model::kvm::{By, EVENT, Exit, Isa, Layout, Level, Names, NoSuchExit};
-use trapline_model::{End, Item, Schema, Source};
+use trapline_model::{End, Item, Schema};
+use trapline_probe::Launch;
 use trapline_probe::kvm::{
     Choice, EXITS_OF_OTHER_VMS, Kvm, Options, UNSEEN_RETURNS, exits_by_kvm, isa, names, warnings,
 };
-use trapline_probe::live::Live;
 use trapline_view::{KvmForm, KvmTable, Table};
 
-use crate::cli::Shown;
-use crate::cmd::command::{launch, see_to_the_end};
-use crate::sink::Named;
-use crate::{cli, sink};
+use crate::args::{self, Shown};
+use crate::cmd::run::{self, Start};
+use crate::format::{Ask, Weight};
+use crate::status::{refuse, warn};
+use crate::values;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -50,13 +50,13 @@ enum What {
     /// Each exit that takes longer, as it happens
     Slower {
         /// Milliseconds (fractions allowed), or a time with its unit
-        #[arg(value_name = "MS", default_value = "10", value_parser = cli::duration)]
+        #[arg(value_name = "MS", default_value = "10", value_parser = values::duration)]
         than: Duration,
         /// Not these exits, by number or name, with commas between: 12,HLT
         #[arg(long, value_name = "EXITS")]
         excludes: Vec<String>,
         /// Memory for exits that wait to be shown, MiB (a power of two)
-        #[arg(long, value_name = "MB", default_value = "8", value_parser = super::faults::ring_mib)]
+        #[arg(long, value_name = "MB", default_value = "8", value_parser = values::ring_mib)]
         ring_size: u32,
         #[command(flatten)]
         shared: Shared,
@@ -86,10 +86,13 @@ struct Shared {
     split: bool,
 
     #[command(flatten)]
-    live: cli::Live,
+    whose: args::Whose,
 
     #[command(flatten)]
-    memory: cli::Memory,
+    live: args::Live,
+
+    #[command(flatten)]
+    memory: args::Memory,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -133,7 +136,7 @@ impl From<ByName> for By {
 impl Shared {
     /// Whether all exits of all VMs are meant.
     fn means_all(&self) -> bool {
-        let filter = self.live.filter();
+        let filter = self.whose.filter(&self.live);
         let of_all = filter.pids.is_empty()
             && filter.tid.is_none()
             && filter.comm.is_none()
@@ -187,12 +190,13 @@ impl<'a> Job<'a> {
         let live = &self.shared.live;
         let slower = self.slower.is_some();
         let each = self.form == KvmForm::Hist { each: true };
-        let table = live.form()? == cli::Format::Table;
+        let format = live.format()?.about();
+        let table = format.for_people;
         let lines = table && slower;
         let histogram = table && matches!(self.form, KvmForm::Hist { .. });
         let by = self.layout.by != By::Reason;
-        let csv = live.form()? == cli::Format::Csv && slower;
-        cli::refuse(&[
+        let csv = format.one_table && slower;
+        refuse(&[
             (
                 (lines || csv) && by,
                 "only the exits themselves are shown, and no rows: leave out --by, or give --format jsonl",
@@ -202,7 +206,7 @@ impl<'a> Job<'a> {
                 "only the exits themselves are shown, and no rows: leave out --split, or give --format jsonl",
             ),
             (
-                lines && (live.has_sort() || live.has_top() || live.has_interval()),
+                lines && (live.sort.is_some() || live.top.is_some() || live.interval.is_some()),
                 "exits are shown as they happen, and no rows: leave out -i, --sort and --top, or give --format jsonl",
             ),
             (
@@ -214,31 +218,35 @@ impl<'a> Job<'a> {
                 "a histogram is of whole times: leave out --split, or take `trapline kvm time`",
             ),
             (
-                histogram && !each && (live.has_sort() || live.has_top()),
+                histogram && !each && (live.sort.is_some() || live.top.is_some()),
                 "there is one histogram: leave out --sort and --top, or add --each",
             ),
             (each && !table, "each row has its histogram in this form: leave out --each"),
         ])?;
+        self.shared.whose.check()?;
         live.check(if slower { Shown::Events } else { Shown::Totals })
     }
 
     /// The familiar table where there is one, else the common one.
-    fn open(&self, schema: &'static Schema) -> Result<Named> {
-        let live = &self.shared.live;
+    fn ask(&self, schema: &'static Schema) -> Ask<'static> {
         let written = if self.slower.is_some() { EVENT } else { schema };
         let familiar = match self.form {
             KvmForm::Count | KvmForm::Time => self.layout.by == By::Reason && !self.layout.split,
             KvmForm::Hist { .. } | KvmForm::Slower { .. } => true,
         };
         let form = self.form.clone();
-        let from = sink::From::trace(&live.command);
-        sink::open_with(live.format, live.output.as_deref(), from, written, |out, screen, zone| {
-            if familiar {
-                Box::new(KvmTable::new(out, form, zone))
-            } else {
-                Box::new(Table::new(out, screen, zone))
-            }
-        })
+        Ask {
+            schema: written,
+            table: Box::new(move |out, screen, zone| {
+                if familiar {
+                    Box::new(KvmTable::new(out, form, zone))
+                } else {
+                    Box::new(Table::new(out, screen, zone))
+                }
+            }),
+            weight: Weight::Count,
+            window_ns: 0,
+        }
     }
 }
 
@@ -250,16 +258,14 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let names = names();
     let job = Job::of(&args.what, &names, isa())?;
     job.check()?;
-    let live = &job.shared.live;
+    let (live, whose) = (&job.shared.live, &job.shared.whose);
     let schema = job.layout.schema();
-    let mut frame = live.frame(schema, "count", false)?;
+    let mut frame = live.frame(schema, "count", None, whose.pids())?;
     // As the exits are numbered, if no other order is asked for.
-    frame.in_order = !live.has_sort();
-    let run_as = live.run_as()?;
-    let mut sink = job.open(schema)?;
-    let launch = launch(&live.command, run_as.as_ref())?;
+    frame.in_order = live.sort.is_none();
+    let ask = job.ask(schema);
     let options = Options {
-        filter: live.filter(),
+        filter: whose.filter(live),
         vm: job.shared.vm.clone(),
         vcpu: job.shared.vcpu,
         level: job.shared.level.map(|level| match level {
@@ -274,35 +280,40 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         ring_bytes: job.ring_bytes,
         memory_bytes: job.shared.memory.memory,
     };
-    let kvm = Kvm::open(&options, launch.as_ref())?;
-    warnings(&options.filter.pids, launch.is_some()).iter().for_each(|warning| warn(warning));
-    let of_all = job.shared.means_all() && matches!(options.choice, Choice::All);
-    let before = exits_by_kvm().filter(|_| of_all);
-    let mut source = Live::new(kvm, frame, launch)?;
-    let poured = pour_and_explain(&mut source, &mut sink, before);
-    see_to_the_end(source, poured)
+    run::run(live, frame, ask, Exits { shared: job.shared, options, before: None, nothing: false })
 }
 
-/// Everything from the tool into a sink; a zero that is none is explained. `before`: the exits by KVM's own statistics.
-fn pour_and_explain(source: &mut Live<Kvm>, sink: &mut Named, before: Option<u64>) -> Result<()> {
-    let mut nothing = false;
-    while let Some(item) = source.next()? {
-        sink.take(&item)?;
-        match &item {
-            Item::Totals(block) => nothing = block.rows.is_empty(),
-            Item::End(end) if nothing => {
-                let by_kvm = before.and_then(|before| exits_by_kvm()?.checked_sub(before));
+struct Exits<'a> {
+    shared: &'a Shared,
+    options: Options,
+    /// The exits by KVM's own statistics, if they can be compared.
+    before: Option<u64>,
+    /// No exit was counted.
+    nothing: bool,
+}
+
+impl Start for Exits<'_> {
+    type Tool = Kvm;
+
+    fn open(&mut self, launch: Option<&Launch>) -> Result<Kvm> {
+        let kvm = Kvm::open(&self.options, launch)?;
+        warnings(&self.options.filter.pids, launch.is_some()).iter().for_each(|warning| warn(warning));
+        let of_all = self.shared.means_all() && matches!(self.options.choice, Choice::All);
+        self.before = exits_by_kvm().filter(|_| of_all);
+        Ok(kvm)
+    }
+
+    /// A zero that is none is explained.
+    fn written(&mut self, item: &Item) {
+        match item {
+            Item::Totals(block) => self.nothing = block.rows.is_empty(),
+            Item::End(end) if self.nothing => {
+                let by_kvm = self.before.and_then(|before| exits_by_kvm()?.checked_sub(before));
                 unseen(end, by_kvm).iter().for_each(|warning| warn(warning));
             }
             _ => {}
         }
     }
-    Ok(())
-}
-
-fn warn(text: &str) {
-    // Nothing is left to do if standard error is closed.
-    let _ = writeln!(io::stderr(), "trapline: {text}");
 }
 
 /// What shows that guests ran although no exit was counted: that is no zero.

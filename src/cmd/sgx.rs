@@ -3,17 +3,22 @@
 use anyhow::Result;
 use clap::ValueEnum;
 use trapline_model::sgx::By;
-use trapline_probe::live::Live;
+use trapline_probe::Launch;
 use trapline_probe::sgx::{Options, Sgx};
 use trapline_view::{Lines, Table};
 
-use crate::cmd::command::{launch, pour, see_to_the_end};
-use crate::{cli, sink};
+use crate::args::{self, Shown};
+use crate::cmd::run::{self, Start};
+use crate::format::{Ask, Weight};
+use crate::status::refuse;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    live: cli::Live,
+    whose: args::Whose,
+
+    #[command(flatten)]
+    live: args::Live,
 
     /// A row for each enclave, process or cgroup [default: one for everything]
     #[arg(long, value_name = "WHAT")]
@@ -58,28 +63,39 @@ impl Args {
 /// # Errors
 /// When there is no SGX here, nothing can be attached, the command cannot be run, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
-    let by = args.by();
-    let one = by == By::All && (args.live.has_sort() || args.live.has_top());
-    cli::refuse(&[(one, "there is one row: leave out --sort and --top, or add --by")])?;
-    args.live.check(cli::Shown::Rows)?;
-    let frame = args.live.frame(by.schema(), "faults", true)?;
-    let output = args.live.output.as_deref();
-    let from = sink::From::trace(&args.live.command);
-    let run_as = args.live.run_as()?;
-    let mut sink = sink::open_with(args.live.format, output, from, by.schema(), |out, screen, zone| {
-        if by == By::All { Box::new(Lines::new(out, zone)) } else { Box::new(Table::new(out, screen, zone)) }
-    })?;
-    let launch = launch(&args.live.command, run_as.as_ref())?;
+    let (by, live) = (args.by(), &args.live);
+    let one = by == By::All && (live.sort.is_some() || live.top.is_some());
+    refuse(&[(one, "there is one row: leave out --sort and --top, or add --by")])?;
+    args.whose.check()?;
+    live.check(Shown::Rows)?;
+    let frame = live.frame(by.schema(), "faults", live.each_second(), args.whose.pids())?;
+    let ask = Ask {
+        schema: by.schema(),
+        table: Box::new(move |out, screen, zone| {
+            if by == By::All {
+                Box::new(Lines::new(out, zone))
+            } else {
+                Box::new(Table::new(out, screen, zone))
+            }
+        }),
+        weight: Weight::Count,
+        window_ns: 0,
+    };
     let options = Options {
-        filter: args.live.filter(),
-        variant: args.live.variant.clone(),
+        filter: args.whose.filter(live),
+        variant: live.variant.clone(),
         module: args.module.clone(),
         by,
         hist: args.hist,
         memory_mib: args.memory,
     };
-    let sgx = Sgx::open(&options, launch.as_ref())?;
-    let mut source = Live::new(sgx, frame, launch)?;
-    let poured = pour(&mut source, &mut sink);
-    see_to_the_end(source, poured)
+    run::run(live, frame, ask, options)
+}
+
+impl Start for Options {
+    type Tool = Sgx;
+
+    fn open(&mut self, launch: Option<&Launch>) -> Result<Sgx> {
+        Ok(Sgx::open(self, launch)?)
+    }
 }

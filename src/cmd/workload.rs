@@ -6,8 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Subcommand, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use trapline_workload::faults::{Amount, Kind};
@@ -18,7 +18,9 @@ use trapline_workload::pattern::Pattern;
 use trapline_workload::touch::{Access, On};
 use trapline_workload::{Control, data, faults, mmap, touch};
 
-use crate::cli::{self, Usage};
+use crate::format::Format;
+use crate::status::{Usage, refuse};
+use crate::values;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -42,14 +44,6 @@ enum Work {
     Guest(Guest),
     /// Touch given pages in a given order, and print each touch as JSON lines
     Touch(Touch),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Table,
-    /// JSON lines: an object per thread, then a total
-    Jsonl,
 }
 
 #[derive(Debug, clap::Args)]
@@ -92,7 +86,7 @@ struct Mmap {
     #[arg(short, long, value_name = "PAGES")]
     stride: Option<usize>,
     /// Pause after each access: milliseconds, or with a unit (500us, 2ms)
-    #[arg(short, long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
+    #[arg(short, long, value_name = "MS", default_value = "0", value_parser = values::duration)]
     delay: Duration,
     /// Drop the file from the page cache first, so that accesses have to wait for the disk
     #[arg(long)]
@@ -128,7 +122,7 @@ struct Faults {
     #[arg(long, value_name = "PER_SECOND")]
     rate: Option<u64>,
     /// Fault flat out for this long instead: milliseconds, or with a unit (10s)
-    #[arg(long, value_name = "DURATION", conflicts_with_all = ["count", "rate"], value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["count", "rate"], value_parser = values::duration)]
     storm: Option<Duration>,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -167,7 +161,7 @@ struct Guest {
     #[arg(long, value_name = "N", default_value_t = 1)]
     vcpus: usize,
     /// Pause of the VMM at each HLT: milliseconds, or with a unit (500us, 2ms)
-    #[arg(long, value_name = "MS", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "MS", value_parser = values::duration)]
     pause: Option<Duration>,
     /// A name for the guest, where monitors look for it; nothing else is done with it
     #[arg(long, value_name = "NAME")]
@@ -204,13 +198,13 @@ struct Touch {
     #[arg(long)]
     warm: bool,
     /// Wait before the first round: milliseconds, or with a unit
-    #[arg(long, value_name = "MS", default_value = "0", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = values::duration)]
     delay: Duration,
     /// Wait between rounds: milliseconds, or with a unit
-    #[arg(long, value_name = "MS", default_value = "10ms", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "MS", default_value = "10ms", value_parser = values::duration)]
     pause: Duration,
     /// Let each thread begin so much later than the one before it: milliseconds, or with a unit
-    #[arg(long, value_name = "MS", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "MS", value_parser = values::duration)]
     stagger: Option<Duration>,
     /// Begin each round when each of its pages has been reset (by a tracer, with writes or rwp) since it was touched;
     /// threads that share pages take turns
@@ -258,7 +252,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn touch_pages(args: &Touch, control: &Control) -> Result<()> {
     let drawn = matches!(args.pattern, Pattern::Random | Pattern::Mixed);
-    cli::refuse(&[
+    refuse(&[
         (args.seed.is_some() && !drawn, "no page is drawn in this pattern: leave out --seed"),
         (
             args.together && args.threads == 1,
@@ -290,7 +284,7 @@ fn touch_pages(args: &Touch, control: &Control) -> Result<()> {
 
 fn make_data(args: &Data, control: &Control) -> Result<()> {
     let counts_up = args.pattern == data::Contents::Sequential;
-    cli::refuse(&[(args.seed.is_some() && counts_up, "numbers counting up have no seed: leave out --seed")])?;
+    refuse(&[(args.seed.is_some() && counts_up, "numbers counting up have no seed: leave out --seed")])?;
     let bytes = args.size.checked_mul(MIB).filter(|bytes| i64::try_from(*bytes).is_ok());
     let too_large = || Usage::error(format!("a file cannot have {} MB: choose less", args.size));
     let report = data::run(
@@ -306,13 +300,13 @@ fn make_data(args: &Data, control: &Control) -> Result<()> {
     )?;
     print(|out| match args.format {
         Format::Table => report.write_text(out),
-        Format::Jsonl => report.write_jsonl(out),
+        _ => report.write_jsonl(out),
     })
 }
 
 fn read_mapped(args: &Mmap, control: &Control) -> Result<()> {
     let drawn = matches!(args.pattern, Pattern::Random | Pattern::Mixed);
-    cli::refuse(&[
+    refuse(&[
         (args.seed.is_some() && !drawn, "no page is drawn in this pattern: leave out --seed"),
         (
             args.stride.is_some() && args.pattern != Pattern::Stride,
@@ -335,13 +329,13 @@ fn read_mapped(args: &Mmap, control: &Control) -> Result<()> {
     )?;
     print(|out| match args.format {
         Format::Table => report.write_text(out),
-        Format::Jsonl => report.write_jsonl(out),
+        _ => report.write_jsonl(out),
     })
 }
 
 fn make_faults(args: &Faults, control: &Control) -> Result<()> {
     let anon = args.kind != Kind::File;
-    cli::refuse(&[(args.file.is_some() && anon, "--file is about --kind file: add that, or leave it out")])?;
+    refuse(&[(args.file.is_some() && anon, "--file is about --kind file: add that, or leave it out")])?;
     let amount = args.storm.map_or_else(|| Amount::Count(args.count.unwrap_or(0)), Amount::Storm);
     let report = faults::run(
         &faults::Options {
@@ -355,7 +349,7 @@ fn make_faults(args: &Faults, control: &Control) -> Result<()> {
     )?;
     print(|out| match args.format {
         Format::Table => report.write_text(out),
-        Format::Jsonl => report.write_jsonl(out),
+        _ => report.write_jsonl(out),
     })?;
     let made = report.crew.done();
     ensure!(!report.interrupted, "interrupted after {made} faults");
@@ -372,7 +366,7 @@ fn make_faults(args: &Faults, control: &Control) -> Result<()> {
 
 #[cfg(target_arch = "x86_64")]
 fn run_guest(args: &Guest, control: &Control) -> Result<()> {
-    cli::refuse(&[(
+    refuse(&[(
         args.pause.is_some() && args.hlt == 0,
         "--pause is at each HLT: add --hlt N, or leave it out",
     )])?;
@@ -392,7 +386,7 @@ fn run_guest(args: &Guest, control: &Control) -> Result<()> {
     )?;
     print(|out| match args.format {
         Format::Table => report.write_text(out),
-        Format::Jsonl => report.write_jsonl(out),
+        _ => report.write_jsonl(out),
     })?;
     ensure!(
         report.exact(),

@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::error::ErrorKind;
 use trapline_model::Schema;
 use trapline_model::access::summary::{Options, View};
 use trapline_model::access::{self, EVENT, TOTAL};
 use trapline_store::{Recording, Tool};
 
-use crate::cli;
+use crate::args::Live;
+use crate::status::{Usage, refuse};
+use crate::values;
 
 /// What can only be said of a trace that is made now.
-const LIVE: [&str; 9] = [
+const LIVE: [&str; 10] = [
     "symbols",
     "interval",
     "duration",
@@ -27,6 +28,7 @@ const LIVE: [&str; 9] = [
     "max_overhead",
     "variant",
     "ring_size",
+    "sort",
 ];
 
 /// Summaries and recordings.
@@ -43,20 +45,8 @@ pub(super) struct Summarize {
     #[arg(long, value_name = "TIME", value_parser = window)]
     window: Option<Duration>,
 
-    /// Rows of tables that have one for each process, mapping or page [default: 20]
-    #[arg(long, value_name = "N", requires = "summary", value_parser = clap::value_parser!(u32).range(1..))]
-    top: Option<u32>,
-
-    /// Show the tables of a summary at each such time too
-    #[arg(short, long, value_name = "TIME", requires = "summary", value_parser = cli::interval)]
-    pub(super) interval: Option<Duration>,
-
-    /// At intervals, tables are since the start
-    #[arg(short, long, requires = "interval")]
-    pub(super) cumulative: bool,
-
     /// A recording instead of processes: a file that `-o FILE.jsonl` wrote, or - for standard input
-    #[arg(long, value_name = "FILE", group = "whose", conflicts_with_all = LIVE)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = LIVE)]
     pub(super) read: Option<PathBuf>,
 }
 
@@ -68,16 +58,16 @@ fn views() -> impl TypedValueParser<Value = View> {
 
 impl Summarize {
     /// What to summarize, if anything.
-    pub(super) fn options(&self) -> Option<Options> {
+    pub(super) fn options(&self, live: &Live) -> Option<Options> {
         let mut views = self.summary.clone()?;
         views.sort_by_key(|view| View::ALL.iter().position(|v| v == view));
         views.dedup();
         Some(Options {
             views,
             window_ns: self.window().as_nanos() as u64,
-            top: self.top.unwrap_or(20) as usize,
-            intervals: self.interval.is_some(),
-            cumulative: self.cumulative,
+            top: live.top.unwrap_or(20) as usize,
+            intervals: live.interval.is_some(),
+            cumulative: live.cumulative,
             ..Options::default()
         })
     }
@@ -87,29 +77,39 @@ impl Summarize {
         self.summary.is_some()
     }
 
-    /// Ends with a message if options do not go together.
-    pub(super) fn check(&self, damo: bool) {
+    /// Refuses options that do not go together, or have no effect.
+    ///
+    /// # Errors
+    /// Which, and what to do.
+    pub(super) fn check(&self, live: &Live, damo: bool) -> Result<()> {
         let has = |views: &[View]| self.summary.iter().flatten().any(|view| views.contains(view));
-        let (kind, why) = match (damo, self.summary.is_some(), self.window.is_some()) {
-            (true, true, _) => {
-                (ErrorKind::ArgumentConflict, "--format damo is of accesses, not of a --summary of them")
-            }
-            (false, false, true) => {
-                (ErrorKind::MissingRequiredArgument, "--window is for --summary and --format damo")
-            }
-            (false, true, true) if !has(&[View::WorkingSet]) => (
-                ErrorKind::ArgumentConflict,
+        let (summary, window) = (self.is_summary(), self.window.is_some());
+        let long = has(&[View::Mappings, View::Pages, View::ReadsWrites, View::Sharing]);
+        refuse(&[
+            (damo && summary, "--format damo is of accesses, not of a --summary of them"),
+            (window && !summary && !damo, "--window is for --summary and --format damo"),
+            (
+                window && summary && !has(&[View::WorkingSet]),
                 "--window is about the working set, which is not among the tables",
             ),
-            (_, true, _)
-                if self.top.is_some()
-                    && !has(&[View::Mappings, View::Pages, View::ReadsWrites, View::Sharing]) =>
-            {
-                (ErrorKind::ArgumentConflict, "--top is about tables that are not among those of --summary")
-            }
-            _ => return,
-        };
-        cli::command().error(kind, why).exit()
+            (
+                live.top.is_some() && !summary,
+                "--top is about the tables of --summary: add that, or leave it out",
+            ),
+            (live.top.is_some() && !long, "--top is about tables that are not among those of --summary"),
+            (
+                live.interval.is_some() && !summary,
+                "accesses are shown as they happen: add --summary, or leave out -i",
+            ),
+            (
+                live.cumulative && live.interval.is_none(),
+                "-c is about rows at intervals, and there are none: give -i TIME, too",
+            ),
+            (
+                live.sort.is_some() && summary,
+                "each table of a summary has an order of its own: leave out --sort",
+            ),
+        ])
     }
 
     /// Length of a window.
@@ -118,9 +118,9 @@ impl Summarize {
     }
 
     /// When the source is to tell what time it is: without rows of its own, for windows to end in which nothing happens.
-    pub(super) fn tick(&self) -> Option<Duration> {
+    pub(super) fn tick(&self, live: &Live) -> Option<Duration> {
         self.summary.as_ref()?;
-        Some(self.interval.unwrap_or(self.window().max(Duration::from_millis(100))))
+        Some(live.interval.unwrap_or(self.window().max(Duration::from_millis(100))))
     }
 }
 
@@ -132,9 +132,9 @@ pub(super) fn schema(options: Option<&Options>, one: bool) -> Result<&'static Sc
     match options.map(|options| options.views.as_slice()) {
         None => Ok(EVENT),
         Some([view]) => Ok(view.schema()),
-        Some(_) if one => Err(cli::Usage::error(
-            "csv holds one table: choose one, as in --summary pages, or --format jsonl",
-        )),
+        Some(_) if one => {
+            Err(Usage::error("csv holds one table: choose one, as in --summary pages, or --format jsonl"))
+        }
         Some(_) => Ok(&[]),
     }
 }
@@ -150,7 +150,7 @@ pub(super) fn open(path: &Path, output: Option<&Path>) -> Result<Recording<Box<d
         && read.is_file()
         && (read.dev(), read.ino()) == (written.dev(), written.ino())
     {
-        return Err(cli::Usage::error(format!(
+        return Err(Usage::error(format!(
             "{} would be overwritten while it is read: write to another file",
             path.display()
         )));
@@ -185,7 +185,7 @@ const WINDOW: Duration = Duration::from_millis(100);
 const SHORTEST: Duration = Duration::from_millis(1);
 
 fn window(text: &str) -> Result<Duration, String> {
-    let time = cli::positive_duration(text)?;
+    let time = values::positive_duration(text)?;
     if time < SHORTEST { Err(format!("it must be at least {SHORTEST:?}")) } else { Ok(time) }
 }
 

@@ -1,0 +1,219 @@
+//! The options that live tools share.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use trapline_model::Schema;
+use trapline_probe::live::Frame;
+use trapline_probe::{Filter, RunAs};
+
+use crate::format::Format;
+use crate::sink::From;
+use crate::status::{Usage, refuse};
+use crate::values::{interval, positive_duration, size};
+
+/// What an output consists of, as far as options are about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Rows, at intervals also if nobody asks for them.
+    Rows,
+    /// Rows, at intervals if they are asked for.
+    Totals,
+    /// A line for each event, and rows as above.
+    Events,
+}
+
+/// Whose events are meant.
+#[derive(Debug, Args)]
+pub(crate) struct Whose {
+    /// Only these processes (repeatable; 0 or none: all)
+    #[arg(short, long = "pid", value_name = "PID", conflicts_with = "command")]
+    pid: Vec<u32>,
+
+    /// Only this thread
+    #[arg(short, long, value_name = "TID", conflicts_with = "command", value_parser = clap::value_parser!(u32).range(1..))]
+    tid: Option<u32>,
+
+    /// Only tasks of this name
+    #[arg(long, value_name = "NAME")]
+    comm: Option<String>,
+
+    /// Only tasks in this cgroup (v2) or below it
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+}
+
+impl Whose {
+    /// The filter, for a run with this command or without one.
+    pub(crate) fn filter(&self, live: &Live) -> Filter {
+        Filter {
+            pids: self.pids(),
+            tid: self.tid,
+            comm: self.comm.clone(),
+            cgroup: self.cgroup.clone(),
+            tree: !live.command.is_empty(),
+        }
+    }
+
+    /// The processes whose end is that of the run.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        // As the monitor's users know it: 0 is everybody.
+        if self.pid.contains(&0) { vec![] } else { self.pid.clone() }
+    }
+
+    /// Refuses what contradicts itself.
+    ///
+    /// # Errors
+    /// Which, and what to do.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let all_and_some = self.pid.contains(&0) && self.pid.len() > 1;
+        refuse(&[(all_and_some, "-p 0 means all processes: leave out the others, or 0")])
+    }
+}
+
+/// What every live tool takes.
+#[derive(Debug, Args)]
+pub(crate) struct Live {
+    /// Show rows at each such time [default: 1s; with a COMMAND or lines for events, only the totals]
+    #[arg(short, long, value_name = "TIME", value_parser = interval)]
+    pub(crate) interval: Option<Duration>,
+
+    /// End after this time [default: at Ctrl-C, or with the command or processes]
+    #[arg(short, long, value_name = "TIME", value_parser = positive_duration)]
+    duration: Option<Duration>,
+
+    /// Do not clear at each interval: rows are since the start
+    #[arg(short, long)]
+    pub(crate) cumulative: bool,
+
+    /// Sort rows by this field, largest first
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) sort: Option<String>,
+
+    /// Show only the first so many rows of each table
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) top: Option<u32>,
+
+    /// The format of the output [default: table, or by the extension of --output]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+
+    /// Write to this file instead of standard output; with a COMMAND, a table goes to standard error
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Use this probe variant, not the first that works
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variant: Option<String>,
+
+    /// Run the command as this user (a name or a number), with their groups; the environment stays as it is [default: as
+    /// trapline itself runs, under sudo as root]
+    #[arg(long, value_name = "USER", requires = "command", conflicts_with = "pid")]
+    run_as: Option<String>,
+
+    /// Run this command, trace it and its children from their first instruction, exit with its status
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+impl Live {
+    /// The format of the output.
+    ///
+    /// # Errors
+    /// When the name of the file does not tell.
+    pub(crate) fn format(&self) -> anyhow::Result<Format> {
+        Format::choose(self.format, self.output.as_deref())
+    }
+
+    /// What is traced: what runs, or the command.
+    pub(crate) fn from(&self) -> From {
+        if self.command.is_empty() { From::Machine } else { From::Command }
+    }
+
+    /// Refuses options that have no effect on what is shown.
+    ///
+    /// # Errors
+    /// Which, and what to do.
+    pub(crate) fn check(&self, shown: Shown) -> anyhow::Result<()> {
+        let format = self.format()?.about();
+        let has_rows = self.interval.is_some() || shown == Shown::Rows && self.command.is_empty();
+        let only_events = shown == Shown::Events && format.one_table;
+        let no_rows = [
+            (self.interval.is_some(), "-i"),
+            (self.cumulative, "-c"),
+            (self.sort.is_some(), "--sort"),
+            (self.top.is_some(), "--top"),
+        ];
+        if let Some((_, option)) = no_rows.iter().find(|(given, _)| *given && only_events) {
+            let text = "csv holds the events, and no rows";
+            return Err(Usage::error(format!("{text}: leave out {option}, or give --format jsonl")));
+        }
+        refuse(&[
+            (self.cumulative && format.only_totals, "a flame graph is of the whole run: leave out -c"),
+            (
+                self.cumulative && !has_rows,
+                "-c is about rows at intervals, and there are none: give -i TIME, too",
+            ),
+            (
+                self.sort.is_some() && self.top.is_none() && format.own_order,
+                "frames of a flame graph are in the order of their names: leave out --sort",
+            ),
+        ])
+    }
+
+    /// Whom the command runs as, if not as we do.
+    ///
+    /// # Errors
+    /// When there is no such user, or we may not become another.
+    pub(crate) fn run_as(&self) -> anyhow::Result<Option<RunAs>> {
+        self.run_as.as_deref().map(RunAs::find).transpose()
+    }
+
+    /// When rows are shown, and when it ends. `sort` is the order if nobody asks for one, `interval` that between rows.
+    ///
+    /// # Errors
+    /// When there is no field to sort by of the given name.
+    pub(crate) fn frame(
+        &self,
+        schema: &Schema,
+        sort: &str,
+        interval: Option<Duration>,
+        pids: Vec<u32>,
+    ) -> anyhow::Result<Frame> {
+        let wanted = self.sort.as_deref().unwrap_or(sort);
+        // The headings and the short forms that people know: avg for avg_ns.
+        let is = |name: &str| name == wanted || name.strip_suffix("_ns") == Some(wanted);
+        let Some(sort) = schema.iter().position(|field| is(field.name)) else {
+            let names: Vec<_> = schema.iter().map(|field| field.name).collect();
+            return Err(Usage::error(format!(
+                "cannot sort by `{wanted}`: there is no such field; there are {}",
+                names.join(", ")
+            )));
+        };
+        Ok(Frame {
+            interval: self.interval.or(interval),
+            cumulative: self.cumulative,
+            for_people: self.format()?.about().for_people,
+            duration: self.duration,
+            sort,
+            in_order: false,
+            top: self.top.map(|n| n as usize),
+            pids,
+        })
+    }
+
+    /// The interval of tools that show rows also if nobody asks for them.
+    pub(crate) fn each_second(&self) -> Option<Duration> {
+        self.command.is_empty().then_some(Duration::from_secs(1))
+    }
+}
+
+/// What tools with rows that end take.
+#[derive(Debug, Args)]
+pub(crate) struct Memory {
+    /// Memory for rows and names: beyond it, rows of what has ended are folded into one (a bare number is MiB)
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size)]
+    pub(crate) memory: u64,
+}

@@ -1,0 +1,118 @@
+//! One way to run a live tool: open the output, start the command, attach, write what comes, see both to their end.
+
+use std::ffi::OsString;
+
+use anyhow::Result;
+use trapline_model::{Item, Source};
+use trapline_probe::live::{Frame, Live, Tool};
+use trapline_probe::{Launch, RunAs};
+
+use crate::format::Ask;
+use crate::sink::{self, Named};
+use crate::{args, status};
+
+/// A source that a sink of this program can be filled from.
+pub(crate) type Items<'a> = Box<dyn Source<Error = anyhow::Error> + 'a>;
+
+/// What is a tool's own in a run.
+pub(crate) trait Start {
+    /// What is attached.
+    type Tool: Tool;
+
+    /// Before the command is started.
+    ///
+    /// # Errors
+    /// When the tool cannot run here.
+    fn prepare(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Attaches.
+    ///
+    /// # Errors
+    /// When nothing can be attached.
+    fn open(&mut self, launch: Option<&Launch>) -> Result<Self::Tool>;
+
+    /// All is attached and the command runs.
+    ///
+    /// # Errors
+    /// When the run cannot go on.
+    fn running(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What is between the tool and the output.
+    fn stages<'a>(&self, source: &'a mut Live<Self::Tool>) -> Items<'a> {
+        Box::new(Borrowed(source))
+    }
+
+    /// An item was written.
+    fn written(&mut self, _item: &Item) {}
+}
+
+/// Runs a tool until the end, and gives the exit status.
+///
+/// # Errors
+/// When nothing can be attached, the command cannot be run, or the output cannot be opened.
+pub(crate) fn run(live: &args::Live, frame: Frame, ask: Ask<'_>, mut start: impl Start) -> Result<u8> {
+    let run_as = live.run_as()?;
+    let mut sink = sink::open(live.format()?, live.output.as_deref(), live.from(), ask)?;
+    start.prepare()?;
+    let launch = launch(&live.command, run_as.as_ref())?;
+    let tool = start.open(launch.as_ref())?;
+    let mut source = Live::new(tool, frame, launch)?;
+    start.running()?;
+    let mut items = start.stages(&mut source);
+    let poured = pour(&mut *items, &mut sink, |item| start.written(item));
+    drop(items);
+    see_to_the_end(source, poured)
+}
+
+/// A source that stays its owner's.
+#[derive(Debug)]
+pub(crate) struct Borrowed<'a, S>(pub(crate) &'a mut S);
+
+impl<S: Source> Source for Borrowed<'_, S>
+where
+    anyhow::Error: From<S::Error>,
+{
+    type Error = anyhow::Error;
+
+    fn next(&mut self) -> Result<Option<Item>> {
+        Ok(self.0.next()?)
+    }
+}
+
+/// The command, started and waiting, if there is one.
+fn launch(command: &[OsString], run_as: Option<&RunAs>) -> Result<Option<Launch>> {
+    match command {
+        [] => Ok(None),
+        command => Launch::prepare(command, run_as).map(Some),
+    }
+}
+
+/// Everything from a source into a sink.
+///
+/// # Errors
+/// When the source breaks, or the sink.
+pub(crate) fn pour(
+    source: &mut dyn Source<Error = anyhow::Error>,
+    sink: &mut Named,
+    mut written: impl FnMut(&Item),
+) -> Result<()> {
+    while let Some(item) = source.next()? {
+        sink.take(&item)?;
+        written(&item);
+    }
+    Ok(())
+}
+
+/// The status, when all was poured or could not be. A command goes on without being traced then, and is waited for: who
+/// started it wants to know when it has ended, and how.
+fn see_to_the_end<T: Tool>(source: Live<T>, poured: Result<()>) -> Result<u8> {
+    match poured.map_err(|error| status::report(&error)) {
+        // A closed pipe is an end like another.
+        Ok(()) | Err(0) => source.status(),
+        Err(failed) => source.status().map(|_| failed),
+    }
+}

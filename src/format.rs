@@ -1,0 +1,168 @@
+//! The formats of an output: each is declared here, with what it can do and the sink that writes it.
+
+use std::path::Path;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use jiff::tz::TimeZone;
+use trapline_model::{Schema, Sink};
+use trapline_view::{Csv, Damo, Flame, FlameForm, JsonLines, Screen};
+
+use crate::output::When;
+use crate::sink::Out;
+use crate::status::Usage;
+
+/// The format of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// One JSON object per line
+    Jsonl,
+    /// One table of comma-separated values
+    Csv,
+    /// Stacks for flame graphs: `frame;frame N` a line (faults --by stack)
+    Folded,
+    /// A flame graph (faults --by stack)
+    Svg,
+    /// A record of accesses for damo, the tool of DAMON's users: compressed JSON, written at the end
+    Damo,
+}
+
+/// What a format is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Whatever a tool shows.
+    Nothing,
+    /// Rows with stacks.
+    Stacks,
+    /// Accesses.
+    Accesses,
+}
+
+/// What a format can do.
+#[derive(Debug)]
+pub(crate) struct About {
+    /// The extension of files in this format.
+    pub(crate) extension: Option<&'static str>,
+    pub(crate) for_people: bool,
+    pub(crate) needs: Needs,
+    pub(crate) when: When,
+    /// It has one table: of events where there are any, else of rows.
+    pub(crate) one_table: bool,
+    /// It shows the totals, and nothing of intervals.
+    pub(crate) only_totals: bool,
+    /// What it shows is in an order of its own.
+    pub(crate) own_order: bool,
+    /// Its bytes mean nothing to a terminal.
+    pub(crate) binary: bool,
+    /// It has no place for what was lost: readers of the format would take that for something else.
+    pub(crate) end_apart: bool,
+}
+
+const ABOUT: About = About {
+    extension: None,
+    for_people: false,
+    needs: Needs::Nothing,
+    when: When::Meanwhile,
+    one_table: false,
+    only_totals: false,
+    own_order: false,
+    binary: false,
+    end_apart: false,
+};
+const FLAME: About = About { needs: Needs::Stacks, when: When::AtTheEnd, only_totals: true, ..ABOUT };
+
+/// What a format is told about what it is to show.
+pub(crate) struct Ask<'a> {
+    /// The fields of the one table of formats that have no more.
+    pub(crate) schema: &'static Schema,
+    /// The table for people.
+    pub(crate) table: Box<dyn FnOnce(Out, Screen, TimeZone) -> Box<dyn Sink> + 'a>,
+    /// What makes a frame of a flame graph wide.
+    pub(crate) weight: Weight,
+    /// Length of a snapshot for damo, nanoseconds.
+    pub(crate) window_ns: u64,
+}
+
+/// What makes a frame wide.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Weight {
+    /// Faults
+    #[default]
+    Count,
+    /// Time in faults; not with the variant rootless, which times nothing
+    Time,
+}
+
+impl Format {
+    /// What it can do.
+    pub(crate) fn about(self) -> &'static About {
+        match self {
+            Self::Table => &const { About { extension: Some("txt"), for_people: true, ..ABOUT } },
+            Self::Jsonl => &const { About { extension: Some("jsonl"), ..ABOUT } },
+            Self::Csv => &const { About { extension: Some("csv"), one_table: true, ..ABOUT } },
+            Self::Folded => &const { About { extension: Some("folded"), end_apart: true, ..FLAME } },
+            Self::Svg => &const { About { extension: Some("svg"), own_order: true, ..FLAME } },
+            Self::Damo => {
+                &const { About { needs: Needs::Accesses, when: When::AtTheEnd, binary: true, ..ABOUT } }
+            }
+        }
+    }
+
+    /// The sink that writes it.
+    pub(crate) fn sink(self, out: Out, screen: Screen, ask: Ask<'_>) -> Box<dyn Sink> {
+        let weight = match ask.weight {
+            Weight::Count => trapline_view::Weight::Count,
+            Weight::Time => trapline_view::Weight::Time,
+        };
+        match self {
+            Self::Table => (ask.table)(out, screen, TimeZone::system()),
+            Self::Jsonl => Box::new(JsonLines::new(out)),
+            Self::Csv => Box::new(Csv::new(out, ask.schema)),
+            Self::Folded => Box::new(Flame::new(out, FlameForm::Folded, weight)),
+            Self::Svg => Box::new(Flame::new(out, FlameForm::Svg, weight)),
+            Self::Damo => Box::new(Damo::new(out, ask.window_ns)),
+        }
+    }
+
+    /// The formats that a command offers. Its other options may leave none of what a format needs.
+    pub(crate) fn of(command: &str) -> &'static [Self] {
+        match command {
+            "faults" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Folded, Self::Svg],
+            "access" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Damo],
+            "doctor" | "workload" => &[Self::Table, Self::Jsonl],
+            _ => &[Self::Table, Self::Jsonl, Self::Csv],
+        }
+    }
+
+    /// Reads the name of one of these.
+    pub(crate) fn parser(these: &'static [Self]) -> impl TypedValueParser<Value = Self> {
+        let names = these.iter().filter_map(Self::to_possible_value);
+        PossibleValuesParser::new(names).try_map(|name| Self::from_str(&name, false))
+    }
+
+    /// The format that was asked for by its name, or by the extension of the file.
+    ///
+    /// # Errors
+    /// When the extension is that of no format.
+    pub(crate) fn choose(format: Option<Self>, output: Option<&Path>) -> Result<Self> {
+        let Some(path) = output.filter(|_| format.is_none()) else {
+            return Ok(format.unwrap_or(Self::Table));
+        };
+        let formats = Self::value_variants().iter();
+        let mut named = formats.filter_map(|format| Some((format, format.about().extension?)));
+        let extension = path.extension().and_then(|e| e.to_str());
+        if let Some((format, _)) = named.clone().find(|(_, name)| extension == Some(name)) {
+            return Ok(*format);
+        }
+        let last = named.next_back().map_or("", |(_, name)| name);
+        let names: Vec<String> = named.map(|(_, name)| format!(".{name}")).collect();
+        Err(Usage::error(format!(
+            "cannot infer the output format from {}: use {} or .{last}, or --format",
+            path.display(),
+            names.join(", ")
+        )))
+    }
+}
