@@ -86,7 +86,12 @@ impl Run {
     pub fn of(engine: &str, arguments: &[&str], command: &[&str]) -> Self {
         let (mut tracer, file) = access(engine, arguments);
         let output = tracer.arg("--").args(command).output().unwrap();
-        assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            // What became of the engine is the reason, if it is one.
+            let said = lines(&std::fs::read(&file).unwrap_or_default());
+            let engine: Vec<_> = said.iter().filter(|line| line["event"] == "engine").collect();
+            panic!("{:?}: {} {engine:?}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
         Self::read(&file, &output.stdout)
     }
 
@@ -207,8 +212,11 @@ pub fn every_touch_on_every_memory(engine: &'static str) {
             );
             assert_eq!(run.end["lost"], 0);
             let accesses = run.accesses();
-            // The last ones may come when the target has gone, and with it the list of its mappings.
-            let Some(region) = accesses.iter().rev().find(|access| !access["file"].is_null()) else {
+            // The last ones may come when the target has gone, and with it the list of its mappings: those have no file, or
+            // what the kernel half knows of it.
+            let has_file =
+                |access: &&&Value| access["file"].as_str().is_some_and(|file| !file.starts_with('['));
+            let Some(region) = accesses.iter().rev().find(has_file) else {
                 assert!(matches!(on, "anon" | "stack"), "no access to {on} has a file");
                 continue;
             };

@@ -98,8 +98,10 @@ impl Stretch<'_> {
         };
         if let [one] = self.mappings {
             for &mode in engine.modes(one) {
+                // Memory that has come into the room around it may have to be watched in the other mode.
+                let alone = mode == Mode::Wp && matches!(engine, Engine::Rwp(_));
                 // Of large pages the kernel wants whole ones, and the room around them may end within one.
-                if try_it(self.start, self.end, mode) || try_it(one.start, one.end, mode) {
+                if !alone && try_it(self.start, self.end, mode) || try_it(one.start, one.end, mode) {
                     return;
                 }
             }

@@ -129,7 +129,11 @@ impl Features {
 
 /// A userfaultfd made in the target, taken over.
 #[derive(Debug)]
-pub(crate) struct Uffd(OwnedFd);
+pub(crate) struct Uffd {
+    fd: OwnedFd,
+    /// Whether a mapping can be in one of two modes.
+    has_modes: bool,
+}
 
 impl Uffd {
     /// Sets it up for asynchronous protection.
@@ -139,7 +143,7 @@ impl Uffd {
     pub(crate) fn new(fd: OwnedFd, features: Features) -> io::Result<Self> {
         let wanted = if features.wp { WP_ASYNC } else { 0 } | if features.rwp { RWP | RWP_ASYNC } else { 0 };
         ioctl(&fd, UFFDIO_API, &mut ApiArgument { api: API, features: wanted, ioctls: 0 })?;
-        Ok(Self(fd))
+        Ok(Self { fd, has_modes: features.wp && features.rwp })
     }
 
     /// Takes mappings under control, all in the range or none; there may be holes between them.
@@ -148,8 +152,18 @@ impl Uffd {
     /// When the kernel does not protect such a mapping (EINVAL), it may never be written (EPERM), or the target has
     /// it under a userfaultfd of its own (EBUSY).
     pub(crate) fn register(&self, start: u64, end: u64, mode: Mode) -> io::Result<()> {
-        let mut argument = Register { start, len: end - start, mode: mode as u64, ioctls: 0 };
-        ioctl(&self.0, UFFDIO_REGISTER, &mut argument)
+        let register = || {
+            let mut argument = Register { start, len: end - start, mode: mode as u64, ioctls: 0 };
+            ioctl(&self.fd, UFFDIO_REGISTER, &mut argument)
+        };
+        let done = register();
+        // It may be under this one already, in the other mode. That is let go, and nothing else: since Linux 7.3, where
+        // there are two, a descriptor lets go only what was registered through it.
+        let is_taken = done.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY));
+        if self.has_modes && is_taken && self.unregister(start, end).is_ok() {
+            return register();
+        }
+        done
     }
 
     /// Lets mappings go.
@@ -157,7 +171,7 @@ impl Uffd {
     /// # Errors
     /// ESRCH when the process has ended.
     pub(crate) fn unregister(&self, start: u64, end: u64) -> io::Result<()> {
-        ioctl(&self.0, UFFDIO_UNREGISTER, &mut Range { start, len: end - start })
+        ioctl(&self.fd, UFFDIO_UNREGISTER, &mut Range { start, len: end - start })
     }
 
     /// Makes the next access, of any kind, to each page that is there fault.
@@ -166,7 +180,7 @@ impl Uffd {
     /// ENOENT when the range is not wholly registered any more, ESRCH when the process has ended.
     pub(crate) fn protect_accesses(&self, start: u64, end: u64) -> io::Result<()> {
         let mut argument = Protect { start, len: end - start, mode: 1 };
-        retried(|| ioctl(&self.0, UFFDIO_RWPROTECT, &mut argument))
+        retried(|| ioctl(&self.fd, UFFDIO_RWPROTECT, &mut argument))
     }
 }
 
