@@ -5,13 +5,15 @@ SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 BIN   := target/release/trapline
 DEMO  := target/demo
 SOAK  ?= 10m
+FUZZ  ?= 1000000
 
 BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config gcc libc6-dev
 TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf runc
 BENCH_PACKAGES := $(TEST_PACKAGES) bpftrace
+FUZZ_PACKAGES  := $(BUILD_PACKAGES) g++
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-host test-vm check kernels bench soak install build build-deps test-deps bench-deps rust
+.PHONY: help demo test test-host test-vm check kernels bench soak fuzz install build build-deps test-deps bench-deps fuzz-deps rust
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -46,6 +48,13 @@ soak: build ## storms of processes, files, threads and stacks for SOAK=10m: trap
 	$(CARGO) build --release --locked -p xtask
 	$(SUDO) target/release/xtask soak --time $(SOAK)
 
+fuzz: fuzz-deps ## FUZZ=1000000 inputs, guided by coverage, for each parser of what others wrote
+	@cp Cargo.lock fuzz/Cargo.lock
+	@for target in $(basename $(notdir $(wildcard fuzz/targets/*.rs))); do \
+		mkdir -p target/fuzz/corpus/$$target; echo "$$target:"; \
+		$(CARGO) fuzz run --fuzz-dir fuzz --sanitizer none --target-dir target/fuzz $$target target/fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-runs=$(FUZZ) -timeout=5 -rss_limit_mb=1024 -max_len=65536 -verbosity=0 -print_final_stats=1 || exit 1; done
+
 install: build ## install to $(DESTDIR)/usr/local/bin
 	$(SUDO) install -D -m 755 $(BIN) $(DESTDIR)/usr/local/bin/trapline
 
@@ -67,6 +76,10 @@ build-deps: rust
 
 test-deps: rust
 	$(call packages,$(TEST_PACKAGES))
+
+fuzz-deps: rust
+	$(call packages,$(FUZZ_PACKAGES))
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
 
 bench-deps: rust
 	$(call packages,$(BENCH_PACKAGES))

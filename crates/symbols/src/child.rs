@@ -14,6 +14,9 @@ mod program;
 mod serve;
 pub(super) mod wire;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::serve::fuzz;
+
 #[cfg(test)]
 mod misbehave;
 #[cfg(test)]

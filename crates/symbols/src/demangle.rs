@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use cpp_demangle::DemangleOptions;
 
 /// A mangled name of a few hundred characters can stand for gigabytes: nobody reads more than this.
-const LONGEST: usize = 8 << 10;
+pub(crate) const LONGEST: usize = 8 << 10;
 
 struct Limited(String);
 

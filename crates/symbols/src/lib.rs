@@ -11,6 +11,8 @@ pub mod clock;
 mod demangle;
 pub mod ending;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod handle;
 mod jit;
 mod kernel;

@@ -13,6 +13,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use anyhow::Context;
 
 pub use self::buffer::Buffer;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::record::parse;
 pub use self::record::{Calls, Record, What};
 use self::record::{SAMPLE_CALLCHAIN, SAMPLE_OF_FAULT, SAMPLE_TYPE};
 pub use self::sampler::{Recording, Sampler, is_refusal};

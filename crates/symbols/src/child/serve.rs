@@ -1,5 +1,8 @@
 //! The symbolizer's loop: one request, one answer.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;

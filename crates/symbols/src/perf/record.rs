@@ -158,7 +158,7 @@ impl<'a> Words<'a> {
 }
 
 /// Understands one record; nothing if it says nothing to us.
-pub(super) fn parse(bytes: &[u8]) -> Option<Record> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<Record> {
     let mut words = Words(bytes);
     let kind = words.u32()?;
     let misc = words.u32()? as u16;
