@@ -274,7 +274,6 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         }),
         choice: job.choice,
         layout: job.layout,
-        schema,
         slower: job.slower,
         variant: live.variant.clone(),
         ring_bytes: job.ring_bytes,

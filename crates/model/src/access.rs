@@ -3,65 +3,57 @@
 pub mod damon;
 pub mod summary;
 
-use crate::field::{Field, Kind, Record, Schema, Show, Unit, Value, field, shown};
+use crate::field::Show::{Integer, Milliseconds, Text};
+use crate::field::{Kind, Record, Unit, Value};
 use crate::item::Event;
+use crate::table::{Schema, Table, count, flag, id, label, number};
 
-const PID: Field = shown(field("pid", Unit::None, Kind::Key, "process id"), "PID", 8, Show::Integer);
-const COMM: Field = shown(field("comm", Unit::None, Kind::Label, "its name"), "COMM", 15, Show::Text);
+#[rustfmt::skip]
+static STEP: Table<Step> = Table::new("access.event", "access", &[&[
+    label("event", "The event: start (a process is followed from here), engine (its page table is reset from here), access, end.", |s| Value::word(s.what.name())),
+    id("pid", "The process id.", |s| s.pid.into()),
+    id("tid", "The thread id.", |s| s.tid.into()),
+    label("comm", "The name of the thread.", |s| s.comm.as_str().into()),
+    number("cpu", (Unit::None, Kind::Label), "The processor that the thread ran on.", |s| s.cpu.into()),
+    label("rw", "How the memory was accessed: R read, W write, X execute.", |s| s.of(|p| p.way.map(Way::value).into())),
+    number("ip", (Unit::Address, Kind::Label), "The instruction, in user mode, that accessed or called the kernel.", |s| s.of(|p| p.ip.into())),
+    number("addr", (Unit::Address, Kind::Label), "The address that was accessed.", |s| s.of(|p| p.addr.into())),
+    label("file", "What is mapped at the address: a path, or in brackets the kind of memory.", |s| s.of(|p| p.file.as_deref().into())),
+    number("offset", (Unit::Bytes, Kind::Label), "The offset of the address in the file.", |s| s.of(|p| p.offset.into())),
+    label("symbol", "The function of the instruction, or its file and offset there (--symbols).", |s| s.of(|p| p.symbol.as_deref().into())),
+    flag("first", "Whether the page was accessed for the first time, and would have faulted without us.", |s| s.of(|p| p.first.into())),
+    label("note", "What an engine is, what it sees and what it cannot see.", |s| s.note.as_deref().into()),
+]]);
 
-/// The fields of an event.
-pub const EVENT: &Schema = &[
-    field(
-        "event",
-        Unit::None,
-        Kind::Label,
-        "start (a process is followed from here), engine (its page table is reset from here), access, end",
-    ),
-    field("pid", Unit::None, Kind::Key, "process id"),
-    field("tid", Unit::None, Kind::Key, "thread id"),
-    field("comm", Unit::None, Kind::Label, "the thread's name"),
-    field("cpu", Unit::None, Kind::Label, "the processor it ran on"),
-    field("rw", Unit::None, Kind::Label, "R read, W write, X execute"),
-    field(
-        "ip",
-        Unit::Address,
-        Kind::Label,
-        "the instruction, in user mode, that accessed or called the kernel",
-    ),
-    field("addr", Unit::Address, Kind::Label, "the address that was accessed"),
-    field("file", Unit::None, Kind::Label, "what is mapped there: a path, or in brackets a sort of memory"),
-    field("offset", Unit::Bytes, Kind::Label, "where in that file"),
-    field(
-        "symbol",
-        Unit::None,
-        Kind::Label,
-        "the function of the instruction, or its file and where in it (--symbols)",
-    ),
-    field(
-        "first",
-        Unit::None,
-        Kind::Label,
-        "1: the page was touched for the first time, and would have faulted without us",
-    ),
-    field("note", Unit::None, Kind::Label, "of an engine: what it is, what it sees and what it cannot see"),
-];
+/// What a process did in all, or in the sum of them all of them.
+struct TallyRow {
+    pid: Option<u32>,
+    comm: String,
+    tally: Tally,
+}
 
-/// The fields of a total: one per process.
-pub const TOTAL: &Schema = &[
-    PID,
-    COMM,
-    shown(field("accesses", Unit::Count, Kind::Counter, "events of accesses"), "ACCESSES", 10, Show::Integer),
-    shown(field("reads", Unit::Count, Kind::Counter, "that read"), "READS", 10, Show::Integer),
-    shown(field("writes", Unit::Count, Kind::Counter, "that wrote"), "WRITES", 10, Show::Integer),
-    shown(field("executes", Unit::Count, Kind::Counter, "that executed"), "EXECUTES", 8, Show::Integer),
-    shown(field("first", Unit::Count, Kind::Counter, "that were first touches"), "FIRST", 8, Show::Integer),
-    shown(
-        field("fault_ns", Unit::Nanoseconds, Kind::Counter, "time that the other ones took: what we cost"),
-        "COST_MS",
-        9,
-        Show::Milliseconds(2),
-    ),
-];
+#[rustfmt::skip]
+static PROCESS: Table<TallyRow> = Table::new("access.process", "access", &[&[
+    id("pid", "The process id.", |r: &TallyRow| r.pid.into()).shown("PID", 8, Integer),
+    label("comm", "The name of the process.", |r: &TallyRow| r.comm.as_str().into()).shown("COMM", 15, Text),
+    count("accesses", "The accesses that were seen.", |r: &TallyRow| r.tally.accesses.into()).shown("ACCESSES", 10, Integer),
+    count("reads", "The accesses that read.", |r: &TallyRow| r.tally.reads.into()).shown("READS", 10, Integer),
+    count("writes", "The accesses that wrote.", |r: &TallyRow| r.tally.writes.into()).shown("WRITES", 10, Integer),
+    count("executes", "The accesses that executed.", |r: &TallyRow| r.tally.executes.into()).shown("EXECUTES", 8, Integer),
+    count("first", "The accesses that were the first to their page.", |r: &TallyRow| r.tally.first.into()).shown("FIRST", 8, Integer),
+    number("fault_ns", (Unit::Nanoseconds, Kind::Counter), "Time spent in the faults that tracing caused: those of accesses that were not the first.", |r: &TallyRow| r.tally.fault_ns.into()).shown("COST_MS", 9, Milliseconds(2)),
+]]);
+
+/// The steps in the lives of processes: their accesses, their beginnings and ends.
+pub const EVENT: &Schema = &STEP;
+
+/// Totals: one per process.
+pub const TOTAL: &Schema = &PROCESS;
+
+/// All tables of the tool.
+pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {
+    [EVENT, TOTAL].into_iter().chain(summary::View::ALL.map(summary::View::schema))
+}
 
 /// How memory was touched.
 pub use crate::faults::Access as Way;
@@ -132,19 +124,10 @@ pub struct Page {
     pub first: bool,
 }
 
-/// R, W, X.
-fn letter(way: Way) -> &'static str {
-    match way {
-        Way::Read => "R",
-        Way::Write => "W",
-        Way::Execute => "X",
-    }
-}
-
 /// Whether an event is among those that the end of a run counts: an access, not the beginning or end of a process.
 #[must_use]
 pub fn is_counted(event: &Record) -> bool {
-    matches!(event.get("event"), Some(Value::Str(what)) if what == "access")
+    matches!(event.get("event"), Some(Value::Str(what)) if what == What::Access.name())
 }
 
 /// Whether a record of [`EVENT`] can be one of ours: a recording may be written by anybody.
@@ -153,7 +136,7 @@ pub fn is_counted(event: &Record) -> bool {
 /// The first field that cannot be, and why.
 pub fn check(event: &Record) -> Result<(), (&'static str, String)> {
     let text = |name: &'static str| match event.get(name) {
-        Some(Value::Str(text)) => Ok(Some(text.as_str())),
+        Some(Value::Str(text)) => Ok(Some(text.as_ref())),
         Some(Value::Null) | None => Ok(None),
         Some(_) => Err((name, "is not a text".to_owned())),
     };
@@ -179,7 +162,11 @@ pub fn check(event: &Record) -> Result<(), (&'static str, String)> {
     if text("rw")?.is_some_and(|letter| way(letter).is_none()) {
         return Err(("rw", "is none of R, W, X".into()));
     }
-    let first = number("first", 0, 1)?;
+    let first = match event.get("first") {
+        Some(&Value::Bool(first)) => Some(first),
+        Some(Value::Null) | None => None,
+        Some(_) => return Err(("first", "is neither 0 nor 1".to_owned())),
+    };
     number("ip", 0, u64::MAX)?;
     let addr = number("addr", 0, u64::MAX)?;
     if what == What::Access {
@@ -203,25 +190,12 @@ impl Step {
     /// As an event with a record of [`EVENT`].
     #[must_use]
     pub fn event(self) -> Event {
-        let page = self.page;
-        let text = |text: Option<String>| text.map_or(Value::Null, Value::Str);
-        let of = |part: fn(&Page) -> Value| page.as_ref().map_or(Value::Null, part);
-        let values = vec![
-            self.what.name().into(),
-            self.pid.into(),
-            self.tid.into(),
-            Value::Str(self.comm),
-            self.cpu.into(),
-            of(|p| p.way.map(letter).into()),
-            of(|p| p.ip.into()),
-            of(|p| p.addr.into()),
-            of(|p| p.file.as_deref().into()),
-            of(|p| p.offset.into()),
-            of(|p| p.symbol.as_deref().into()),
-            of(|p| u64::from(p.first).into()),
-            text(self.note),
-        ];
-        Event { time_ns: self.time_ns, record: Record::new(EVENT, values) }
+        STEP.event(self.time_ns, &self)
+    }
+
+    /// Something of the access, if it was one.
+    fn of(&self, part: fn(&Page) -> Value) -> Value {
+        self.page.as_ref().map_or(Value::Null, part)
     }
 }
 
@@ -262,17 +236,7 @@ impl Tally {
     /// As a record of [`TOTAL`].
     #[must_use]
     pub fn record(&self, pid: Option<u32>, comm: &str) -> Record {
-        let values = vec![
-            pid.into(),
-            comm.into(),
-            self.accesses.into(),
-            self.reads.into(),
-            self.writes.into(),
-            self.executes.into(),
-            self.first.into(),
-            self.fault_ns.into(),
-        ];
-        Record::new(TOTAL, values)
+        PROCESS.record(&TallyRow { pid, comm: comm.to_owned(), tally: *self })
     }
 }
 
@@ -394,7 +358,7 @@ mod tests {
         let event = step.event();
         assert_eq!(event.record.get("rw"), Some(&"W".into()));
         assert_eq!(event.record.get("addr"), Some(&Value::U64(0x5000)));
-        assert_eq!(event.record.get("first"), Some(&Value::U64(1)));
+        assert_eq!(event.record.get("first"), Some(&Value::Bool(true)));
         assert_eq!(event.record.get("file"), Some(&Value::Null));
     }
 

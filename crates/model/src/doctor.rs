@@ -1,25 +1,35 @@
 //! What `doctor` says of each variant of each tool.
 
-use crate::field::{Kind, Record, Schema, Unit, Value, field};
+use crate::field::{Kind, Record, Unit, Value};
+use crate::table::{Schema, Table, key, label, number};
 
-/// The fields of a variant's row.
-pub const VARIANT: &Schema = &[
-    field("tool", Unit::None, Kind::Key, "the command"),
-    field("variant", Unit::None, Kind::Key, "the probe variant, best first"),
-    field("attaches", Unit::None, Kind::Label, "yes or no: it was loaded and attached, not guessed"),
-    field("errno", Unit::None, Kind::Label, "the kernel's error"),
-    field("error", Unit::None, Kind::Label, "what the kernel refused"),
-    field("remedy", Unit::None, Kind::Label, "what to do about it"),
-];
+/// Variants.
+#[rustfmt::skip]
+static VARIANT: Table<Variant> = Table::new("doctor.variant", "doctor", &[&[
+    key("tool", "The command.", |v| v.tool.into()),
+    key("variant", "The probe variant, best first.", |v| v.variant.into()),
+    label("attaches", "Whether the variant attaches, yes or no: it was loaded and attached, not guessed.", |v| Value::word(yes(v.refusal.is_none()))),
+    label("errno", "The kernel's error.", |v| v.refusal.as_ref().and_then(|r| r.errno.as_deref()).into()),
+    label("error", "What the kernel refused.", |v| v.refusal.as_ref().map(|r| r.error.as_str()).into()),
+    label("remedy", "What to do about the refusal.", |v| v.refusal.as_ref().map(|r| r.remedy.as_str()).into()),
+]]);
 
-/// The fields of a program's row.
-pub const PROGRAM: &Schema = &[
-    field("tool", Unit::None, Kind::Key, "the command"),
-    field("program", Unit::None, Kind::Key, "the program, by the name of its function"),
-    field("insns", Unit::Count, Kind::Gauge, "instructions that the verifier went through"),
-    field("errno", Unit::None, Kind::Label, "the kernel's error, if it was not loaded"),
-    field("error", Unit::None, Kind::Label, "what the kernel refused"),
-];
+/// BPF programs.
+#[rustfmt::skip]
+static PROGRAM: Table<Program> = Table::new("doctor.program", "doctor", &[&[
+    key("tool", "The command.", |p| p.tool.into()),
+    key("program", "The BPF program, by the name of its function.", |p| p.program.as_str().into()),
+    number("insns", (Unit::Count, Kind::Gauge), "The instructions that the verifier processed.", |p| p.insns.as_ref().ok().copied().into()),
+    label("errno", "The kernel's error, if the program was not loaded.", |p| p.insns.as_ref().err().and_then(|r| r.errno.as_deref()).into()),
+    label("error", "What the kernel refused.", |p| p.insns.as_ref().err().map(|r| r.error.as_str()).into()),
+]]);
+
+/// All of them.
+pub(crate) const TABLES: &[&Schema] = &[&VARIANT, &PROGRAM];
+
+fn yes(is: bool) -> &'static str {
+    if is { "yes" } else { "no" }
+}
 
 /// The machine, as far as it decides what attaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,11 +60,10 @@ impl Machine {
     /// What a header tells beside host and kernel.
     #[must_use]
     pub fn settings(&self) -> Vec<(&'static str, Value)> {
-        let yes = |is: bool| Value::from(if is { "yes" } else { "no" });
         let mut settings = vec![
             ("lockdown", self.lockdown.as_deref().into()),
-            ("btf", yes(self.btf)),
-            ("privileged", yes(self.privileged)),
+            ("btf", Value::word(yes(self.btf))),
+            ("privileged", Value::word(yes(self.privileged))),
             ("capabilities", self.capabilities.join(" ").as_str().into()),
             ("mounted", self.mounted.join(" ").as_str().into()),
         ];
@@ -109,20 +118,10 @@ pub struct Program {
 }
 
 impl Program {
-    /// As a record of [`PROGRAM`].
+    /// As a row.
     #[must_use]
     pub fn record(&self) -> Record {
-        let refusal = self.insns.as_ref().err();
-        Record::new(
-            PROGRAM,
-            vec![
-                self.tool.into(),
-                self.program.as_str().into(),
-                self.insns.as_ref().ok().copied().into(),
-                refusal.and_then(|r| r.errno.as_deref()).into(),
-                refusal.map(|r| r.error.as_str()).into(),
-            ],
-        )
+        PROGRAM.record(self)
     }
 }
 
@@ -138,21 +137,9 @@ pub struct Refusal {
 }
 
 impl Variant {
-    /// As a record of [`VARIANT`].
+    /// As a row.
     #[must_use]
     pub fn record(&self) -> Record {
-        let refusal = self.refusal.as_ref();
-        let of = |part: fn(&Refusal) -> &str| refusal.map(part).into();
-        Record::new(
-            VARIANT,
-            vec![
-                self.tool.into(),
-                self.variant.into(),
-                if refusal.is_none() { "yes" } else { "no" }.into(),
-                refusal.and_then(|r| r.errno.as_deref()).into(),
-                of(|r| &r.error),
-                of(|r| &r.remedy),
-            ],
-        )
+        VARIANT.record(self)
     }
 }

@@ -1,6 +1,9 @@
-//! Fields, declared once as data, and the records made of them.
+//! What is known of a field, its values, and the records made of them.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
+
+use crate::table::Schema;
 
 /// What a field's numbers count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,33 @@ pub enum Unit {
     Address,
 }
 
+/// The type of a field's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// A whole number.
+    U64,
+    /// Yes or no; written as 1 or 0.
+    Bool,
+    /// A text.
+    Str,
+    /// A histogram.
+    Hist,
+}
+
+impl Type {
+    /// Whether a value is of it, or unknown.
+    #[must_use]
+    pub fn fits(self, value: &Value) -> bool {
+        match value {
+            Value::Null => true,
+            Value::U64(_) => self == Self::U64,
+            Value::Bool(_) => self == Self::Bool,
+            Value::Str(_) => self == Self::Str,
+            Value::Buckets(_) => self == Self::Hist,
+        }
+    }
+}
+
 /// What part a field plays in its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -30,9 +60,9 @@ pub enum Kind {
     Gauge,
 }
 
-/// How a table shows a field.
+/// How a table for people shows a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Column {
+pub struct Cell {
     /// The heading.
     pub title: &'static str,
     /// Characters; a longer value is shown whole and pushes the rest of its line to the right.
@@ -72,31 +102,20 @@ pub enum Show {
 pub struct Field {
     /// Its name in every machine-readable form.
     pub name: &'static str,
+    /// The type of its values.
+    pub ty: Type,
     /// What it counts.
     pub unit: Unit,
     /// What part it plays.
     pub kind: Kind,
-    /// One line for people.
+    /// A sentence that can stand alone.
     pub help: &'static str,
-    /// Its place in a table, if it has one.
-    pub column: Option<Column>,
-}
-
-/// A field without a place in a table.
-pub(crate) const fn field(name: &'static str, unit: Unit, kind: Kind, help: &'static str) -> Field {
-    Field { name, unit, kind, help, column: None }
-}
-
-/// The same field with a place in a table.
-pub(crate) const fn shown(field: Field, title: &'static str, width: usize, show: Show) -> Field {
-    Field { column: Some(Column { title, width, show }), ..field }
+    /// Its place in a table for people, if it has one.
+    pub cell: Option<Cell>,
 }
 
 /// The field with a birth, CLOCK_MONOTONIC nanoseconds, in every schema that has one.
 pub(crate) const START: &str = "start_ns";
-
-/// The fields of one sort of record, in order.
-pub type Schema = [Field];
 
 /// The value of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,18 +124,26 @@ pub enum Value {
     Null,
     /// A number in the field's unit.
     U64(u64),
+    /// Yes or no.
+    Bool(bool),
     /// A text; may hold anything another process chose to call itself.
-    Str(String),
+    Str(Cow<'static, str>),
     /// A histogram: lowest and highest value of each bucket, both inclusive, and the number of values in it. An open-ended
     /// bucket has no highest value.
     Buckets(Vec<(u64, Option<u64>, u64)>),
 }
 
 impl Value {
+    /// A word of ours: nothing is copied.
+    #[must_use]
+    pub const fn word(word: &'static str) -> Self {
+        Self::Str(Cow::Borrowed(word))
+    }
+
     /// Numbers come before texts, texts before histograms, and what is not known comes last.
     fn rank(&self) -> u8 {
         match self {
-            Self::U64(_) => 0,
+            Self::U64(_) | Self::Bool(_) => 0,
             Self::Str(_) => 1,
             Self::Buckets(_) => 2,
             Self::Null => 3,
@@ -136,9 +163,21 @@ impl From<u32> for Value {
     }
 }
 
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
 impl From<&str> for Value {
     fn from(value: &str) -> Self {
-        Self::Str(value.to_owned())
+        Self::Str(Cow::Owned(value.to_owned()))
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Str(Cow::Owned(value))
     }
 }
 
@@ -159,7 +198,8 @@ impl Record {
     /// Joins a schema and its values. There must be as many values as fields.
     #[must_use]
     pub fn new(schema: &'static Schema, values: Vec<Value>) -> Self {
-        debug_assert_eq!(schema.len(), values.len());
+        debug_assert_eq!(schema.iter().count(), values.len());
+        debug_assert!(schema.iter().zip(&values).all(|(field, value)| field.ty.fits(value)));
         Self { schema, values }
     }
 
@@ -194,6 +234,7 @@ impl Record {
     pub fn compare(&self, other: &Self, index: usize) -> Ordering {
         match (&self.values[index], &other.values[index]) {
             (Value::U64(a), Value::U64(b)) => b.cmp(a),
+            (Value::Bool(a), Value::Bool(b)) => b.cmp(a),
             (Value::Str(a), Value::Str(b)) => a.cmp(b),
             (a, b) => a.rank().cmp(&b.rank()),
         }

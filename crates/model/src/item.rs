@@ -54,7 +54,7 @@ impl Block {
     /// Sorts by the field at `index`, equal ones by the fields in order, and keeps the first `top`.
     pub fn sort(&mut self, index: usize, top: Option<usize>) {
         self.rows.sort_by(|a, b| {
-            let ties = (0..a.schema().len()).map(|i| b.compare(a, i));
+            let ties = (0..a.schema().iter().count()).map(|i| b.compare(a, i));
             ties.fold(a.compare(b, index), std::cmp::Ordering::then)
         });
         self.cut(top);

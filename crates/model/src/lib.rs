@@ -1,7 +1,7 @@
 //! The words of trapline: what a source yields and a sink takes. Nothing in here does I/O.
 //!
-//! Each figure of each tool is declared once, as a [`Field`]; tables, JSON lines, CSV and every other form read that
-//! declaration. A [`Record`] is a schema with its values; an [`Item`] is one step of a stream of them.
+//! Each figure of each tool is declared once, as a column of a table; tables for people, JSON lines, CSV and every
+//! other format read that declaration. A [`Record`] is a row of a table; an [`Item`] is one step of a stream of them.
 
 pub mod access;
 pub mod doctor;
@@ -12,8 +12,12 @@ mod item;
 pub mod kvm;
 mod likeness;
 pub mod sgx;
+mod table;
+mod tables;
 
-pub use field::{Column, Field, Kind, Record, Schema, Show, Unit, Value};
+pub use field::{Cell, Field, Kind, Record, Show, Type, Unit, Value};
 pub use hist::{BUCKETS, Hist, bounds, bucket};
 pub use item::{Block, End, Event, Header, Item, Name, Sink, Source};
 pub use likeness::distance;
+pub use table::{Columns, Schema};
+pub use tables::{TABLES, table};

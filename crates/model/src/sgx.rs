@@ -4,9 +4,11 @@
 
 mod ledger;
 mod row;
+mod tables;
 
 pub use ledger::{Ledger, Owner, Report};
-pub use row::{ALL, By, CGROUP, ENCLAVE, PROCESS};
+pub use row::By;
+pub(crate) use tables::TABLES;
 
 use crate::hist::Hist;
 

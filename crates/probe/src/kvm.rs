@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags};
 use trapline_model::kvm::{Exit, Isa, Layout, Ledger, Level, Names, Report, Slow, Stats, Vcpu};
-use trapline_model::{Block, Event, Header, Hist, Schema, Value};
+use trapline_model::{Block, Event, Header, Hist, Value};
 
 use crate::abi::{self, BY_PID, KvmControl, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmThread};
 use crate::elements::Elements;
@@ -64,8 +64,6 @@ pub struct Options {
     pub choice: Choice,
     /// What rows are about.
     pub layout: Layout,
-    /// The schema of that layout.
-    pub schema: &'static Schema,
     /// An event for each exit that takes at least so long.
     pub slower: Option<Duration>,
     /// Only this variant, not the first that works.
@@ -146,7 +144,7 @@ impl Kvm {
         let ring =
             options.slower.map(|_| Ring::new(&attached.handle("events")?, |event: &KvmEvent| [*event]));
         let names = names();
-        let mut ledger = Ledger::new(options.layout, options.schema, options.level, names.clone());
+        let mut ledger = Ledger::new(options.layout, options.level, names.clone());
         // At the end, the totals that are made of them take as much again, and their text in the output may, too.
         ledger = ledger.bounded(options.memory_bytes / 4);
         ledger.faults_timed = attached.events.len() > 1;

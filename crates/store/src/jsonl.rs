@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
-use trapline_model::{Block, End, Event, Field, Header, Item, Name, Record, Schema, Source, Unit, Value};
+use trapline_model::{Block, End, Event, Field, Header, Item, Name, Record, Schema, Source, Type, Value};
 
 /// The version of the form that can be read.
 const SCHEMA: u64 = 1;
@@ -245,7 +245,7 @@ fn value(json: &Json) -> Option<Value> {
     match json {
         Json::Null => Some(Value::Null),
         Json::Number(n) => n.as_u64().map(Value::U64),
-        Json::String(s) => Some(Value::Str(s.clone())),
+        Json::String(s) => Some(s.as_str().into()),
         Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
     }
 }
@@ -258,13 +258,26 @@ fn record(line: &Line, schema: &'static Schema) -> Result<(u64, Record), String>
 /// A field that is not there is not known.
 fn field_of(line: &Line, field: &Field) -> Result<Value, String> {
     let Some(json) = line.get(field.name) else { return Ok(Value::Null) };
-    match (value(json), field.unit) {
-        (Some(Value::Str(_)) | None, Unit::Count | Unit::Nanoseconds | Unit::Bytes | Unit::Address) => {
-            Err(format!("its `{}` is not a whole number", field.name))
-        }
-        (None, Unit::None) => Err(format!("its `{}` is neither a text nor a whole number", field.name)),
-        (Some(value), _) => Ok(value),
-    }
+    let wanted = match (field.ty, json) {
+        (_, Json::Null) => return Ok(Value::Null),
+        (Type::U64, _) => match json.as_u64() {
+            Some(n) => return Ok(n.into()),
+            None => "is not a whole number",
+        },
+        (Type::Bool, _) => match json.as_u64() {
+            Some(n @ (0 | 1)) => return Ok((n == 1).into()),
+            _ => "is neither 0 nor 1",
+        },
+        (Type::Str, _) => match json.as_str() {
+            Some(text) => return Ok(text.into()),
+            None => "is not a text",
+        },
+        (Type::Hist, _) => match serde_json::from_value(json.clone()) {
+            Ok(buckets) => return Ok(Value::Buckets(buckets)),
+            Err(_) => "is not a list of buckets",
+        },
+    };
+    Err(format!("its `{}` {wanted}", field.name))
 }
 
 fn end(line: &Line) -> Result<End, String> {

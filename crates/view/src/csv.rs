@@ -30,6 +30,7 @@ impl<W: Write> Csv<W> {
             Value::Null => String::new(),
             Value::Str(comm) if field.name == "comm" => harmless(&name(comm)),
             Value::U64(n) => n.to_string(),
+            Value::Bool(is) => u8::from(*is).to_string(),
             Value::Str(s) => harmless(&visible(s)),
             Value::Buckets(buckets) => listed(buckets),
         });

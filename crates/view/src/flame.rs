@@ -165,24 +165,22 @@ fn line(stack: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trapline_model::{Field, Header, Kind, Unit};
-
-    const fn field(name: &'static str, unit: Unit) -> Field {
-        Field { name, unit, kind: Kind::Counter, help: "", column: None }
-    }
-
-    const SCHEMA: &[Field] = &[
-        field("stack", Unit::None),
-        field("major", Unit::Count),
-        field("minor", Unit::Count),
-        field("total_ns", Unit::Nanoseconds),
-    ];
+    use trapline_model::Header;
+    use trapline_model::faults::By;
 
     fn written(form: FlameForm, weight: Weight, time: Value) -> io::Result<String> {
         let mut out = Vec::new();
         let mut flame = Flame::new(&mut out, form, weight);
         let row = |stack: Value, major: u64, minor: u64| {
-            Record::new(SCHEMA, vec![stack, major.into(), minor.into(), time.clone()])
+            let schema = By::Stack.schema();
+            let values = schema.iter().map(|field| match field.name {
+                "stack" => stack.clone(),
+                "major" => major.into(),
+                "minor" => minor.into(),
+                "total_ns" => time.clone(),
+                _ => Value::Null,
+            });
+            Record::new(schema, values.collect())
         };
         let rows = vec![
             row("sh;main;copy(int, 3".into(), 1, 2),

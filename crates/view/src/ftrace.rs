@@ -64,7 +64,7 @@ impl<W: Write> Ftrace<W> {
                 (file, None) => write!(self.out, " {}", visible(file))?,
             }
         }
-        writeln!(self.out, "{}", if number(record, "first") == Some(1) { " first" } else { "" })
+        writeln!(self.out, "{}", if record.get("first") == Some(&Value::Bool(true)) { " first" } else { "" })
     }
 
     fn totals(&mut self, totals: &Block) -> io::Result<()> {

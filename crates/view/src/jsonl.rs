@@ -82,7 +82,8 @@ fn member(line: &mut String, name: &str, value: &Value) {
     let _ = match value {
         Value::Null => write!(line, ",\"{name}\":null"),
         Value::U64(n) => write!(line, ",\"{name}\":{n}"),
-        Value::Str(s) => write!(line, ",\"{name}\":{}", serde_json::Value::from(s.as_str())),
+        Value::Bool(is) => write!(line, ",\"{name}\":{}", u8::from(*is)),
+        Value::Str(s) => write!(line, ",\"{name}\":{}", serde_json::Value::from(s.as_ref())),
         Value::Buckets(buckets) => {
             write!(line, ",\"{name}\":{}", serde_json::json!(buckets))
         }

@@ -51,7 +51,7 @@ impl<W: Write> Lines<W> {
 
 /// The columns of a record, each filled up to its width.
 fn cells(record: &Record, text: impl Fn(&str, String) -> String) -> String {
-    let shown = record.iter().filter_map(|(field, value)| field.column.map(|column| (column, value)));
+    let shown = record.iter().filter_map(|(field, value)| field.cell.map(|column| (column, value)));
     let line: String = shown
         .map(|(column, value)| {
             format!("{:<width$} ", text(column.title, cell(value, column.show)), width = column.width)

@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 
 use jiff::{Timestamp, tz::TimeZone};
-use trapline_model::{Block, Column, End, Event, Field, Header, Item, Record, Schema, Show, Sink, Value};
+use trapline_model::{
+    Block, Cell, End, Event, Field, Header, Item, Kind, Record, Schema, Show, Sink, Type, Value,
+};
 use unicode_width::UnicodeWidthStr;
 
 use crate::escape::{name, visible};
@@ -124,7 +126,7 @@ pub(crate) fn note(header: &Header) -> String {
     let settings = header.settings.iter().filter_map(|(name, value)| match value {
         Value::U64(n) => Some(format!(", {} {n}", name.replace('_', " "))),
         Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
-        Value::Null | Value::Buckets(_) => None,
+        Value::Null | Value::Bool(_) | Value::Buckets(_) => None,
     });
     format!(
         "trapline {} by {}{}",
@@ -166,13 +168,12 @@ pub(crate) fn block(out: &mut impl Write, title: &str, block: &Block, most: usiz
 /// A row's stack, a frame a line, innermost first.
 fn frames(row: &Record) -> Vec<String> {
     let mut fields = row.iter();
-    let Some((_, stack)) = fields.find(|(field, _)| field.column.is_some_and(|c| c.show == Show::Stack))
-    else {
+    let Some((_, stack)) = fields.find(|(field, _)| field.cell.is_some_and(|c| c.show == Show::Stack)) else {
         return vec![];
     };
     let Value::Str(stack) = stack else { return vec!["    (no stack taken)".into()] };
     let lines = match fields.next() {
-        Some((_, Value::Str(lines))) => lines.as_str(),
+        Some((_, Value::Str(lines))) => lines.as_ref(),
         _ => "",
     };
     let lines = lines.split(';').map(visible).chain(std::iter::repeat(String::new()));
@@ -186,8 +187,8 @@ fn frames(row: &Record) -> Vec<String> {
 }
 
 /// The column of a field, if it has one in the row itself.
-fn column(field: &Field) -> Option<Column> {
-    field.column.filter(|column| column.show != Show::Stack)
+fn column(field: &Field) -> Option<Cell> {
+    field.cell.filter(|cell| cell.show != Show::Stack)
 }
 
 pub(crate) fn headings(schema: &Schema) -> String {
@@ -196,8 +197,14 @@ pub(crate) fn headings(schema: &Schema) -> String {
 }
 
 pub(crate) fn line(record: &Record) -> String {
-    let text = |field: &Field, value: &Value, show| match value {
-        Value::Str(comm) if field.name == "comm" => name(comm),
+    // A sum, and what was folded, have no key: words for what a key does not have are not for them.
+    let is_key = |(field, value): (&Field, &Value)| {
+        field.kind == Kind::Key && field.ty == Type::U64 && *value != Value::Null
+    };
+    let has_key = record.iter().any(is_key);
+    let text = |field: &Field, value: &Value, show| match (value, show) {
+        (Value::Str(comm), _) if field.name == "comm" => name(comm),
+        (Value::Null, Show::HexOr(_)) if !has_key => cell(value, Show::Hex),
         _ => cell(value, show),
     };
     join(
@@ -208,7 +215,7 @@ pub(crate) fn line(record: &Record) -> String {
 fn join<'a>(cells: impl Iterator<Item = (&'a Field, String)>) -> String {
     let mut line = String::new();
     for (i, (field, text)) in cells.enumerate() {
-        let Some(column) = field.column else { continue };
+        let Some(column) = field.cell else { continue };
         if i > 0 {
             line.push(' ');
         }
@@ -224,6 +231,7 @@ pub(crate) fn cell(value: &Value, show: Show) -> String {
         (Value::Null, Show::HexOr(none)) => none.into(),
         (Value::Null | Value::Buckets(_), _) => "-".into(),
         (Value::Str(s), _) => visible(s),
+        (Value::Bool(is), _) => if *is { "yes" } else { "no" }.into(),
         (Value::U64(n), Show::Hex | Show::HexOr(_)) => format!("{n:#x}"),
         (Value::U64(n), Show::Milliseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e6),
         (Value::U64(n), Show::Microseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e3),

@@ -135,7 +135,7 @@ pub(super) fn schema(options: Option<&Options>, one: bool) -> Result<&'static Sc
         Some(_) if one => {
             Err(Usage::error("csv holds one table: choose one, as in --summary pages, or --format jsonl"))
         }
-        Some(_) => Ok(&[]),
+        Some(_) => Ok(EVENT),
     }
 }
 

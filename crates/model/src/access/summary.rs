@@ -17,13 +17,12 @@ use std::str::FromStr;
 
 pub use self::distance::{Distances, Recency};
 use self::pages::{Account, Counts, Pages};
-pub use self::schema::{MAPPINGS, MISS_RATIO, PAGES, READS_WRITES, REUSE, SHARING, WORKING_SET};
 use self::tables::Made;
 pub use self::trace::PAGE;
 use self::trace::{Access, Order, Twice, Words};
 use self::window::Windows;
 use super::What;
-use crate::field::{Schema, Value};
+use crate::field::Value;
 use crate::item::{Block, End, Item, Source};
 
 /// One table of a summary.
@@ -68,20 +67,6 @@ impl View {
             Self::Sharing => "sharing",
             Self::Reuse => "reuse",
             Self::MissRatio => "missratio",
-        }
-    }
-
-    /// The fields of its records.
-    #[must_use]
-    pub fn schema(self) -> &'static Schema {
-        match self {
-            Self::WorkingSet => WORKING_SET,
-            Self::Mappings => MAPPINGS,
-            Self::Pages => PAGES,
-            Self::ReadsWrites => READS_WRITES,
-            Self::Sharing => SHARING,
-            Self::Reuse => REUSE,
-            Self::MissRatio => MISS_RATIO,
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use super::{Cause, EVENT, Thread};
-use crate::field::{Record, Value};
+use super::tables::FAULT;
+use super::{Cause, Thread};
+use crate::field::Value;
 use crate::item::Event;
 
 /// How the memory was touched.
@@ -17,6 +18,17 @@ pub enum Access {
     Execute,
 }
 
+impl Access {
+    /// R, W, X.
+    pub(crate) fn value(self) -> Value {
+        Value::word(match self {
+            Self::Read => "R",
+            Self::Write => "W",
+            Self::Execute => "X",
+        })
+    }
+}
+
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -26,6 +38,16 @@ pub enum Outcome {
     Major,
     /// The process got a signal instead, and the kernel's accounting leaves it out.
     Failed,
+}
+
+impl Outcome {
+    pub(super) fn value(self) -> Value {
+        Value::word(match self {
+            Self::Minor => "minor",
+            Self::Major => "major",
+            Self::Failed => "failed",
+        })
+    }
 }
 
 /// One fault, as a verbose event tells it.
@@ -56,32 +78,9 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// As an event with a record of [`EVENT`].
+    /// As an event with a record of [`EVENT`](super::EVENT).
     #[must_use]
     pub fn event(&self) -> Event {
-        let access = self.access.map(|access| match access {
-            Access::Read => "R",
-            Access::Write => "W",
-            Access::Execute => "X",
-        });
-        let outcome = match self.outcome {
-            Outcome::Minor => "minor",
-            Outcome::Major => "major",
-            Outcome::Failed => "failed",
-        };
-        let values: Vec<Value> = vec![
-            self.thread.pid.into(),
-            self.thread.tid.into(),
-            self.comm.as_str().into(),
-            outcome.into(),
-            self.addr.into(),
-            self.ip.into(),
-            access.into(),
-            self.latency_ns.into(),
-            self.cause.map(Cause::name).into(),
-            self.file.as_deref().into(),
-            self.offset.into(),
-        ];
-        Event { time_ns: self.time_ns, record: Record::new(EVENT, values) }
+        FAULT.event(self.time_ns, self)
     }
 }

@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{COMM, Cause, Extremes, PID, Process, Report, Stats, TID, Thread, figures};
-use crate::field::{Column, Field, Kind, Schema, Show, Unit, Value};
+use super::{Cause, Extremes, Process, Report, Stats, Thread};
 
 /// What a row is one of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,64 +97,6 @@ pub struct Group {
     pub owner: Option<Process>,
 }
 
-const BIRTH: Field = Field {
-    name: "start_ns",
-    unit: Unit::Nanoseconds,
-    kind: Kind::Key,
-    help: "its birth, CLOCK_MONOTONIC",
-    column: None,
-};
-
-const fn text(
-    name: &'static str,
-    kind: Kind,
-    title: &'static str,
-    width: usize,
-    help: &'static str,
-) -> Field {
-    Field { name, unit: Unit::None, kind, help, column: Some(Column { title, width, show: Show::Text }) }
-}
-
-const CGROUP: Field = text("cgroup", Kind::Key, "CGROUP", 40, "path below the root of the v2 hierarchy");
-const CONTAINER: Field =
-    text("container", Kind::Label, "CONTAINER", 12, "container id, if the path holds one");
-const POD: Field = Field { column: None, ..text("pod", Kind::Label, "", 0, "pod id, if the path holds one") };
-
-const fn offset(name: &'static str, title: &'static str, help: &'static str) -> Field {
-    let column = Some(Column { title, width: 12, show: Show::Hex });
-    Field { name, unit: Unit::Bytes, kind: Kind::Gauge, help, column }
-}
-
-const FILE: Field = text("file", Kind::Key, "FILE", 48, "path as the process sees it, or a sort of memory");
-const OFFSET: Field = offset("offset", "FROM", "least offset in the file that faulted since the trace began");
-const OFFSET_END: Field = offset("offset_end", "TO", "greatest such offset");
-const DEVICE: Field = Field {
-    column: None,
-    ..text("dev", Kind::Key, "", 0, "device number of its file system, MAJOR:MINOR in decimal")
-};
-const INODE: Field =
-    Field { name: "inode", unit: Unit::None, kind: Kind::Key, help: "its number there", column: None };
-
-const CAUSE: Field = text("cause", Kind::Key, "CAUSE", 14, "what the faults were for");
-const FAILED: Field = Field {
-    name: "failed",
-    unit: Unit::Count,
-    kind: Kind::Counter,
-    help: "faults that ended in a signal; the kernel's accounting, and so the rest, leaves them out",
-    column: Some(Column { title: "FAILED", width: 9, show: Show::Integer }),
-};
-const STACK: Field = Field {
-    name: "stack",
-    unit: Unit::None,
-    kind: Kind::Key,
-    help: "the process's name and its functions, outermost first, `;` between; the kernel's end in _[k]",
-    column: Some(Column { title: "STACK", width: 5, show: Show::Stack }),
-};
-const LINES: Field = Field {
-    column: None,
-    ..text("lines", Kind::Key, "", 0, "of each its place in source text, or in brackets why it has no name")
-};
-
 impl By {
     /// Whether every fault is put into its row as it happens; else rows are made of threads.
     #[must_use]
@@ -179,20 +120,6 @@ impl By {
         }
     }
 
-    /// The fields of a row and a total.
-    #[must_use]
-    pub fn schema(self) -> &'static Schema {
-        match self {
-            Self::Thread => const { &figures::<4, 14>([PID, TID, BIRTH, COMM]) },
-            Self::Process => const { &figures::<3, 13>([PID, BIRTH, COMM]) },
-            Self::Cgroup => const { &figures::<3, 13>([CGROUP, CONTAINER, POD]) },
-            Self::Span => super::SPAN,
-            Self::Stack => const { &figures::<2, 12>([STACK, LINES]) },
-            Self::File => const { &figures::<5, 15>([FILE, OFFSET, OFFSET_END, DEVICE, INODE]) },
-            Self::Cause => const { &figures::<2, 12>([CAUSE, FAILED]) },
-        }
-    }
-
     /// The row that a thread's report belongs to, and the name to show.
     pub(super) fn key(self, report: &Report) -> (Key, Rc<str>) {
         match self {
@@ -201,55 +128,6 @@ impl By {
             // Those by each fault have no row for a thread.
             Self::Thread | Self::File | Self::Cause | Self::Span | Self::Stack => {
                 (Key::Thread(report.thread), Rc::clone(&report.comm))
-            }
-        }
-    }
-
-    /// The values of the fields before the figures.
-    pub(super) fn values(
-        self,
-        key: &Key,
-        name: &str,
-        range: Option<(u64, u64)>,
-        stats: &Stats,
-    ) -> Vec<Value> {
-        let (mut thread, mut process, mut file, mut stack) = (None, None, None, None);
-        match key {
-            Key::Thread(key) => thread = Some(key),
-            Key::Process(key) => process = Some(key),
-            Key::File(key) => file = Some(key),
-            Key::Stack(key) => stack = Some(key),
-            Key::None | Key::Cgroup(_) | Key::Cause(_) | Key::Untaken | Key::Rest => {}
-        }
-        match self {
-            // Spans have a ledger of their own; beside it, threads are counted.
-            Self::Thread | Self::Span => vec![
-                thread.map(|t| t.pid).into(),
-                thread.map(|t| t.tid).into(),
-                thread.map(|t| t.start_ns).into(),
-                name.into(),
-            ],
-            Self::Process => {
-                vec![process.map(|p| p.pid).into(), process.map(|p| p.start_ns).into(), name.into()]
-            }
-            Self::Cause => vec![name.into(), stats.failed.into()],
-            Self::Cgroup => vec![name.into(), container(name).into(), pod(name).as_deref().into()],
-            // What is no stack has none.
-            Self::Stack => {
-                let frames = stack.map_or(name, |stack| &stack.frames);
-                let lines = stack.map(|stack| stack.lines.as_str());
-                vec![Some(frames).filter(|_| *key != Key::Untaken).into(), lines.into()]
-            }
-            Self::File => {
-                let inode = file.and_then(|file| file.inode);
-                let device = inode.map(|(major, minor, _)| format!("{major}:{minor}"));
-                vec![
-                    name.into(),
-                    range.map(|range| range.0).into(),
-                    range.map(|range| range.1).into(),
-                    device.as_deref().into(),
-                    inode.map(|(.., number)| number).into(),
-                ]
             }
         }
     }
@@ -283,7 +161,7 @@ impl Key {
 
 /// The container id in a cgroup's path: the 64 hexadecimal digits that Docker, containerd, CRI-O and Podman put into
 /// the name of a container's cgroup, with or without their own prefix and `.scope`.
-fn container(path: &str) -> Option<&str> {
+pub(super) fn container(path: &str) -> Option<&str> {
     path.rsplit('/').find_map(|name| {
         let name = name.strip_suffix(".scope").unwrap_or(name);
         let id = name.rsplit_once('-').map_or(name, |(_, id)| id);
@@ -292,7 +170,7 @@ fn container(path: &str) -> Option<&str> {
 }
 
 /// The Kubernetes pod's id: `pod` and a UUID, whose dashes systemd's names turn into underscores.
-fn pod(path: &str) -> Option<String> {
+pub(super) fn pod(path: &str) -> Option<String> {
     path.split('/').find_map(|name| {
         let name = name.strip_suffix(".slice").unwrap_or(name);
         let id = name.rsplit_once("pod").filter(|(before, _)| before.is_empty() || before.ends_with('-'))?.1;
@@ -307,6 +185,7 @@ fn pod(path: &str) -> Option<String> {
 mod tests {
     use super::super::{Ledger, Timing};
     use super::*;
+    use crate::Value;
 
     /// Several sorts of facts may be one cause; one that the kernel does not count has a row all the same.
     #[test]

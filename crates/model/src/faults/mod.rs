@@ -7,179 +7,20 @@ mod ledger;
 mod rows;
 mod span;
 mod step;
+mod tables;
 
 use std::rc::Rc;
 
-use crate::field::{Field, Kind, Schema, Show, Unit, field, shown};
 use crate::hist::Hist;
 
 pub use cause::{Also, Cause, Facts, Memory, Page};
 pub use fault::{Access, Fault, Outcome};
 pub use group::{By, File, Group, Key, Stack};
 pub use ledger::Ledger;
-pub use span::{CallTimes, Calls, SPAN, SpanLedger};
+pub use span::{CallTimes, Calls, SpanLedger};
 pub use step::{InOrder, Most, Process, Step, StepOf};
-
-const PID: Field = shown(field("pid", Unit::None, Kind::Key, "process id"), "PID", 8, Show::Integer);
-const TID: Field = shown(field("tid", Unit::None, Kind::Key, "thread id"), "TID", 8, Show::Integer);
-const COMM: Field =
-    shown(field("comm", Unit::None, Kind::Label, "the thread's name"), "COMM", 15, Show::Text);
-
-/// The figures of every row and total.
-const FIGURES: [Field; 10] = [
-    shown(
-        field("major", Unit::Count, Kind::Counter, "faults that waited for I/O, as ru_majflt counts them"),
-        "MAJOR",
-        9,
-        Show::Integer,
-    ),
-    shown(
-        field("minor", Unit::Count, Kind::Counter, "faults that did not, as ru_minflt counts them"),
-        "MINOR",
-        9,
-        Show::Integer,
-    ),
-    shown(
-        field("total_ns", Unit::Nanoseconds, Kind::Counter, "time in all faults that were timed"),
-        "TOTAL_MS",
-        11,
-        Show::Milliseconds(2),
-    ),
-    shown(
-        field(
-            "major_ns",
-            Unit::Nanoseconds,
-            Kind::Counter,
-            "the part of it in major faults: waiting for I/O",
-        ),
-        "MAJOR_MS",
-        11,
-        Show::Milliseconds(2),
-    ),
-    shown(
-        field("avg_ns", Unit::Nanoseconds, Kind::Gauge, "mean time of a fault"),
-        "AVG_MS",
-        9,
-        Show::Milliseconds(3),
-    ),
-    shown(
-        field("max_ns", Unit::Nanoseconds, Kind::Gauge, "longest fault"),
-        "MAX_MS",
-        9,
-        Show::Milliseconds(3),
-    ),
-    shown(
-        field("min_ns", Unit::Nanoseconds, Kind::Gauge, "shortest fault"),
-        "MIN_US",
-        9,
-        Show::Microseconds(1),
-    ),
-    field("p50_ns", Unit::Nanoseconds, Kind::Gauge, "half of the faults took no longer, within 12.5 %"),
-    field("p99_ns", Unit::Nanoseconds, Kind::Gauge, "99 % of the faults took no longer, within 12.5 %"),
-    field(
-        "timed",
-        Unit::Count,
-        Kind::Counter,
-        "how many of the faults were timed (those taken inside the kernel on the thread's behalf may not be)",
-    ),
-];
-
-/// The fields of a row: what it is one of, then the figures.
-const fn figures<const K: usize, const N: usize>(keys: [Field; K]) -> [Field; N] {
-    assert!(N == K + FIGURES.len(), "a row has its keys and the figures");
-    let mut all = [FIGURES[0]; N];
-    let mut i = 0;
-    while i < N {
-        all[i] = if i < K { keys[i] } else { FIGURES[i - K] };
-        i += 1;
-    }
-    all
-}
-
-/// The fields of a verbose event.
-pub const EVENT: &Schema = &[
-    PID,
-    TID,
-    COMM,
-    shown(
-        field("kind", Unit::None, Kind::Label, "major or minor; failed: it ended in a signal"),
-        "KIND",
-        6,
-        Show::Text,
-    ),
-    shown(field("addr", Unit::Address, Kind::Label, "the address that faulted"), "ADDR", 18, Show::Hex),
-    shown(field("ip", Unit::Address, Kind::Label, "the instruction that faulted"), "IP", 18, Show::Hex),
-    shown(field("rw", Unit::None, Kind::Label, "R read, W write, X execute"), "RW", 2, Show::Text),
-    shown(
-        field("latency_ns", Unit::Nanoseconds, Kind::Gauge, "from the fault to its completion"),
-        "LATENCY_US",
-        10,
-        Show::Microseconds(1),
-    ),
-    shown(field("cause", Unit::None, Kind::Label, "what it was for"), "CAUSE", 13, Show::Text),
-    shown(
-        field("file", Unit::None, Kind::Label, "the path that is mapped there, or the sort of memory"),
-        "FILE",
-        48,
-        Show::Text,
-    ),
-    shown(field("offset", Unit::Bytes, Kind::Label, "where in the file"), "OFFSET", 12, Show::Hex),
-];
-
-/// The fields of a message at each step.
-pub const STEP: &Schema = &[
-    PID,
-    COMM,
-    shown(
-        field("count", Unit::Count, Kind::Counter, "the process's faults, a multiple of the step"),
-        "NB_PAGE_FAULT",
-        13,
-        Show::Integer,
-    ),
-    field("step", Unit::Count, Kind::Label, "faults from one message to the next"),
-];
-
-/// The same, with what caused most.
-pub const STEP_MOST: &Schema = &[STEP[0], STEP[1], STEP[2], STEP[3], MOST_FILE, MOST_CODE];
-
-const MOST_FILE: Field = shown(
-    field(
-        "file",
-        Unit::None,
-        Kind::Label,
-        "the file or memory in which most of it was since the last message",
-    ),
-    "FILE",
-    40,
-    Show::Text,
-);
-const MOST_CODE: Field = shown(
-    field("code", Unit::None, Kind::Label, "the function that caused most of it since the last message"),
-    "CODE",
-    30,
-    Show::Text,
-);
-
-/// The fields of a message at each step of time.
-pub const STALL: &Schema = &[
-    PID,
-    COMM,
-    shown(
-        field(
-            "stall_ns",
-            Unit::Nanoseconds,
-            Kind::Counter,
-            "time the process spent in faults, a multiple of the step",
-        ),
-        "STALL_MS",
-        13,
-        Show::Milliseconds(0),
-    ),
-    field("step_ns", Unit::Nanoseconds, Kind::Label, "time from one message to the next"),
-];
-
-/// The same, with what caused most.
-pub const STALL_MOST: &Schema = &[STALL[0], STALL[1], STALL[2], STALL[3], MOST_FILE, MOST_CODE];
+pub use tables::EVENT;
+pub(crate) use tables::TABLES;
 
 /// Which thread: ids are reused, so its birth is part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -263,6 +104,10 @@ impl Stats {
 
     fn faults(&self) -> u64 {
         self.major + self.minor
+    }
+
+    fn timed(&self) -> u64 {
+        self.timed_major + self.timed_minor
     }
 
     /// How much is known, which only grows. The kernel counts a fault before its time is known, so an interval may end

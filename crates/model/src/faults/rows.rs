@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::group::{By, Key};
+use super::group::{By, Key, container, pod};
 use super::ledger::{Entry, Range, widen};
 use super::{Extremes, Stats, Timing};
-use crate::field::{Record, Value};
 use crate::item::Block;
 
 /// Rows in the making: threads of the same key together.
@@ -27,77 +26,140 @@ impl Rows {
     }
 
     pub(super) fn block(self, by: By, timing: Timing, time_ns: u64) -> Block {
-        let mut sum = (Stats::default(), Extremes::default());
+        let name = "TOTAL".into();
+        let mut sum = Row {
+            timing,
+            key: Key::None,
+            name,
+            stats: Stats::default(),
+            extremes: Extremes::default(),
+            range: None,
+        };
         let mut rows = Vec::with_capacity(self.groups.len());
-        for (key, (comm, stats, extremes, range)) in self.groups {
-            let keys = by.values(&key, &comm, range, &stats);
-            rows.push(row(by, timing, keys, &stats, extremes));
-            sum.0.add(&stats);
-            sum.1.add(extremes);
+        for (key, (name, stats, extremes, range)) in self.groups {
+            sum.stats.add(&stats);
+            sum.extremes.add(extremes);
+            rows.push(by.table().record(&Row { timing, key, name, stats, extremes, range }));
         }
-        let keys = by.values(&Key::None, "TOTAL", None, &sum.0);
-        let sum = row(by, timing, keys, &sum.0, sum.1);
-        Block { time_ns, rows, sum: Some(sum), hidden: 0 }
+        Block { time_ns, rows, sum: Some(by.table().record(&sum)), hidden: 0 }
     }
 }
 
-fn row(by: By, timing: Timing, mut values: Vec<Value>, stats: &Stats, extremes: Extremes) -> Record {
-    let times = Times::of(timing, stats, extremes);
-    values.extend::<[Value; 10]>([
-        stats.major.into(),
-        stats.minor.into(),
-        times.total.into(),
-        times.major.into(),
-        times.avg.into(),
-        times.max.into(),
-        times.min.into(),
-        times.p50.into(),
-        times.p99.into(),
-        (stats.timed_major + stats.timed_minor).into(),
-    ]);
-    Record::new(by.schema(), values)
+/// What a row says.
+pub(super) struct Row {
+    timing: Timing,
+    key: Key,
+    name: Rc<str>,
+    pub(super) stats: Stats,
+    extremes: Extremes,
+    pub(super) range: Range,
 }
 
-/// The times of a row; what the variant cannot know is missing.
-#[derive(Default)]
-struct Times {
-    total: Option<u64>,
-    major: Option<u64>,
-    avg: Option<u64>,
-    max: Option<u64>,
-    min: Option<u64>,
-    p50: Option<u64>,
-    p99: Option<u64>,
+/// The key.
+impl Row {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        match &self.key {
+            Key::Thread(thread) => Some(thread.pid),
+            Key::Process(process) => Some(process.pid),
+            _ => None,
+        }
+    }
+
+    pub(super) fn tid(&self) -> Option<u32> {
+        if let Key::Thread(thread) = &self.key { Some(thread.tid) } else { None }
+    }
+
+    pub(super) fn start_ns(&self) -> Option<u64> {
+        match &self.key {
+            Key::Thread(thread) => Some(thread.start_ns),
+            Key::Process(process) => Some(process.start_ns),
+            _ => None,
+        }
+    }
+
+    pub(super) fn container(&self) -> Option<&str> {
+        container(&self.name)
+    }
+
+    pub(super) fn pod(&self) -> Option<String> {
+        pod(&self.name)
+    }
+
+    pub(super) fn device(&self) -> Option<String> {
+        let Key::File(file) = &self.key else { return None };
+        file.inode.map(|(major, minor, _)| format!("{major}:{minor}"))
+    }
+
+    pub(super) fn inode(&self) -> Option<u64> {
+        let Key::File(file) = &self.key else { return None };
+        file.inode.map(|(.., number)| number)
+    }
+
+    /// What is no stack has its name there.
+    pub(super) fn frames(&self) -> Option<&str> {
+        match &self.key {
+            Key::Untaken => None,
+            Key::Stack(stack) => Some(&stack.frames),
+            _ => Some(&self.name),
+        }
+    }
+
+    pub(super) fn lines(&self) -> Option<&str> {
+        if let Key::Stack(stack) = &self.key { Some(&stack.lines) } else { None }
+    }
 }
 
-impl Times {
-    fn of(timing: Timing, stats: &Stats, extremes: Extremes) -> Self {
-        let weight = match timing {
-            Timing::None => return Self::default(),
-            Timing::Major => return Self { major: Some(stats.major_ns), ..Self::default() },
-            Timing::All(weight) => u64::from(weight),
-        };
-        // Sampled: a timed minor fault stands for as many as there are to each. The count is exact, the time is not.
-        let (minor_ns, faults) = match stats.timed_minor {
+/// The times; what the variant cannot know is missing.
+impl Row {
+    /// The time of minor faults, and how many faults are timed. Sampled: a timed minor fault stands for as many as there are
+    /// to each. The count is exact, the time is not.
+    fn minor_ns_and_faults(&self) -> Option<(Option<u64>, u64)> {
+        let (Timing::All(weight), stats) = (self.timing, &self.stats) else { return None };
+        Some(match stats.timed_minor {
             timed if weight == 1 => (Some(stats.minor_ns), stats.timed_major + timed),
             0 => (Some(0).filter(|_| stats.minor == 0), stats.faults()),
             timed => {
                 let scaled = u128::from(stats.minor_ns) * u128::from(stats.minor) / u128::from(timed);
                 (Some(scaled as u64), stats.faults())
             }
-        };
-        // Faults that were all taken inside the kernel on the thread's behalf may be counted and none of them timed.
-        let total = minor_ns.map(|minor_ns| stats.major_ns + minor_ns).filter(|_| faults > 0);
-        let known = (extremes.min_ns <= extremes.max_ns).then_some(extremes);
-        let quantile = |q| known.and_then(|e| stats.hist.quantile(q, e.min_ns, e.max_ns));
-        Self {
-            total,
-            major: Some(stats.major_ns).filter(|_| stats.timed_major > 0 || stats.major == 0),
-            avg: total.map(|total| total / faults),
-            max: known.map(|e| e.max_ns),
-            min: known.map(|e| e.min_ns),
-            p50: quantile(0.5),
-            p99: quantile(0.99),
+        })
+    }
+
+    /// The time of all, and their number. Faults that were all taken inside the kernel on the thread's behalf may be counted
+    /// and none of them timed.
+    fn all(&self) -> Option<(u64, u64)> {
+        let (minor_ns, faults) = self.minor_ns_and_faults()?;
+        minor_ns.map(|minor_ns| (self.stats.major_ns + minor_ns, faults)).filter(|_| faults > 0)
+    }
+
+    pub(super) fn total_ns(&self) -> Option<u64> {
+        self.all().map(|(total, _)| total)
+    }
+
+    pub(super) fn avg_ns(&self) -> Option<u64> {
+        self.all().map(|(total, faults)| total / faults)
+    }
+
+    pub(super) fn major_ns(&self) -> Option<u64> {
+        let stats = &self.stats;
+        match self.timing {
+            Timing::None => None,
+            Timing::Major => Some(stats.major_ns),
+            Timing::All(_) => Some(stats.major_ns).filter(|_| stats.timed_major > 0 || stats.major == 0),
         }
+    }
+
+    pub(super) fn known(&self) -> Option<Extremes> {
+        let Extremes { max_ns, min_ns } = self.extremes;
+        let timed = matches!(self.timing, Timing::All(_));
+        (timed && min_ns <= max_ns).then_some(self.extremes)
+    }
+
+    pub(super) fn quantile(&self, q: f64) -> Option<u64> {
+        self.known().and_then(|e| self.stats.hist.quantile(q, e.min_ns, e.max_ns))
     }
 }

@@ -2,78 +2,11 @@
 
 use std::rc::Rc;
 
-use super::{Extremes, FIGURES, Timing};
-use crate::field::{Field, Kind, Record, Schema, Show, Unit, Value, field, shown};
+use super::tables::SPAN;
+use super::{Extremes, Timing};
+use crate::field::Value;
 use crate::hist::Hist;
 use crate::item::Block;
-
-const fn of_call(at: usize, help: &'static str, title: &'static str) -> Field {
-    shown(Field { help, ..FIGURES[at] }, title, 9, Show::Milliseconds(3))
-}
-
-/// The fields of a row and a total. Times without `span` in their name are times in faults: stalls.
-pub const SPAN: &Schema = &[
-    shown(field("span", Unit::None, Kind::Key, "as it was given"), "SPAN", 40, Show::Text),
-    shown(
-        field("calls", Unit::Count, Kind::Counter, "how often it began and returned"),
-        "CALLS",
-        9,
-        Show::Integer,
-    ),
-    FIGURES[0],
-    FIGURES[1],
-    shown(
-        field(
-            "faults_per_1000_calls",
-            Unit::Count,
-            Kind::Gauge,
-            "major and minor faults for each thousand calls",
-        ),
-        "PER_CALL",
-        9,
-        Show::Thousandths(3),
-    ),
-    shown(
-        Field { help: "time in faults during the calls", ..FIGURES[2] },
-        "STALL_MS",
-        11,
-        Show::Milliseconds(2),
-    ),
-    shown(
-        field(
-            "stall_ppm",
-            Unit::Count,
-            Kind::Gauge,
-            "the part of the calls' time that was faults, millionths",
-        ),
-        "SHARE_%",
-        7,
-        Show::Percent(1),
-    ),
-    Field { column: None, ..FIGURES[3] },
-    of_call(4, "mean stall of a call", "AVG_MS"),
-    of_call(7, "half of the calls stalled no longer, within 12.5 %", "P50_MS"),
-    of_call(8, "99 % of the calls stalled no longer, within 12.5 %", "P99_MS"),
-    of_call(5, "longest stall of a call", "MAX_MS"),
-    Field { help: "shortest stall of a call", column: None, ..FIGURES[6] },
-    field("timed", Unit::Count, Kind::Counter, "how many of the faults were timed"),
-    shown(
-        field("span_ns", Unit::Nanoseconds, Kind::Counter, "time of the calls, from beginning to return"),
-        "SPAN_MS",
-        11,
-        Show::Milliseconds(2),
-    ),
-    field("span_avg_ns", Unit::Nanoseconds, Kind::Gauge, "mean time of a call"),
-    field("span_p50_ns", Unit::Nanoseconds, Kind::Gauge, "half of the calls took no longer, within 12.5 %"),
-    field("span_p99_ns", Unit::Nanoseconds, Kind::Gauge, "99 % of the calls took no longer, within 12.5 %"),
-    field("span_max_ns", Unit::Nanoseconds, Kind::Gauge, "longest call"),
-    field(
-        "unfinished",
-        Unit::Count,
-        Kind::Counter,
-        "calls that were left without a return: in no other figure",
-    ),
-];
 
 /// Times of single calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,12 +30,12 @@ impl CallTimes {
         Self { hist: self.hist.since(&earlier.hist), extremes: self.recent, recent: self.recent }
     }
 
-    fn quantile(&self, q: f64) -> Option<u64> {
+    pub(super) fn quantile(&self, q: f64) -> Option<u64> {
         let Extremes { max_ns, min_ns } = self.extremes;
         self.hist.quantile(q, min_ns, max_ns).filter(|_| min_ns <= max_ns)
     }
 
-    fn known(&self) -> Option<Extremes> {
+    pub(super) fn known(&self) -> Option<Extremes> {
         Some(self.extremes).filter(|e| e.min_ns <= e.max_ns && self.hist.count() > 0)
     }
 }
@@ -214,7 +147,10 @@ impl SpanLedger {
 
     /// Every span has its row, even if nobody called it. They have no sum: one may lie within another.
     fn block(&self, time_ns: u64, calls: &[Calls]) -> Block {
-        let rows = self.names.iter().zip(calls).map(|(name, calls)| row(self.timing, name, calls)).collect();
+        let row = |(name, calls): (&Rc<str>, &Calls)| {
+            SPAN.record(&SpanRow { timing: self.timing, name: Rc::clone(name), calls: calls.clone() })
+        };
+        let rows = self.names.iter().zip(calls).map(row).collect();
         Block { time_ns, rows, sum: None, hidden: 0 }
     }
 }
@@ -225,36 +161,34 @@ fn part(of: u64, whole: u64, parts: u32) -> Option<u64> {
     (whole > 0).then(|| ((of * parts + whole / 2) / whole) as u64)
 }
 
-fn row(timing: Timing, name: &str, c: &Calls) -> Record {
-    let per_call = |sum: u64| sum.checked_div(c.calls);
-    let all = |value: Value| if matches!(timing, Timing::All(_)) { value } else { Value::Null };
-    let stall = c.stall.known();
-    let span = c.span.known();
-    Record::new(
-        SPAN,
-        vec![
-            name.into(),
-            c.calls.into(),
-            c.major.into(),
-            c.minor.into(),
-            part(c.major + c.minor, c.calls, 1000).into(),
-            all(c.stall_ns.into()),
-            all(part(c.stall_ns, c.span_ns, 1_000_000).into()),
-            if timing == Timing::None { Value::Null } else { c.major_ns.into() },
-            all(per_call(c.stall_ns).into()),
-            all(c.stall.quantile(0.5).into()),
-            all(c.stall.quantile(0.99).into()),
-            all(stall.map(|e| e.max_ns).into()),
-            all(stall.map(|e| e.min_ns).into()),
-            c.timed.into(),
-            c.span_ns.into(),
-            per_call(c.span_ns).into(),
-            c.span.quantile(0.5).into(),
-            c.span.quantile(0.99).into(),
-            span.map(|e| e.max_ns).into(),
-            c.unfinished.into(),
-        ],
-    )
+/// What a row says.
+pub(super) struct SpanRow {
+    timing: Timing,
+    pub(super) name: Rc<str>,
+    pub(super) calls: Calls,
+}
+
+impl SpanRow {
+    pub(super) fn faults_per_1000_calls(&self) -> Option<u64> {
+        part(self.calls.major + self.calls.minor, self.calls.calls, 1000)
+    }
+
+    pub(super) fn stall_ppm(&self) -> Option<u64> {
+        part(self.calls.stall_ns, self.calls.span_ns, 1_000_000)
+    }
+
+    pub(super) fn per_call(&self, sum: u64) -> Option<u64> {
+        sum.checked_div(self.calls.calls)
+    }
+
+    pub(super) fn major_ns(&self) -> Option<u64> {
+        Some(self.calls.major_ns).filter(|_| self.timing != Timing::None)
+    }
+
+    /// What is known where all faults are timed.
+    pub(super) fn timed(&self, value: impl Into<Value>) -> Value {
+        if matches!(self.timing, Timing::All(_)) { value.into() } else { Value::Null }
+    }
 }
 
 #[cfg(test)]

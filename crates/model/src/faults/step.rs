@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::{STALL, STALL_MOST, STEP, STEP_MOST};
-use crate::field::{Record, Schema, Value};
+use super::tables::{STALL, STALL_MOST, STEP, STEP_MOST};
 use crate::item::Event;
+use crate::table::{Schema, Table};
 
 /// Which process: ids are reused, so its birth is part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,11 +31,15 @@ impl StepOf {
     /// The fields of a message, which may tell what caused most.
     #[must_use]
     pub fn schema(self, most: bool) -> &'static Schema {
+        self.table(most)
+    }
+
+    fn table(self, most: bool) -> &'static Table<Message> {
         match (self, most) {
-            (Self::Stall(_), false) => STALL,
-            (Self::Stall(_), true) => STALL_MOST,
-            (_, false) => STEP,
-            (_, true) => STEP_MOST,
+            (Self::Stall(_), false) => &STALL,
+            (Self::Stall(_), true) => &STALL_MOST,
+            (_, false) => &STEP,
+            (_, true) => &STEP_MOST,
         }
     }
 }
@@ -70,16 +74,27 @@ impl Step {
     /// One event for each multiple.
     pub fn events(&self, of: StepOf) -> impl Iterator<Item = Event> {
         let (StepOf::Faults(step) | StepOf::Major(step) | StepOf::Stall(step)) = of;
-        let schema = of.schema(self.most.is_some());
+        let table = of.table(self.most.is_some());
         (self.first..=self.last).map(move |n| {
-            let mut values: Vec<Value> =
-                vec![self.process.pid.into(), self.comm.as_str().into(), (n * step).into(), step.into()];
-            if let Some(most) = &self.most {
-                values.extend([most.file.as_deref().into(), most.code.as_deref().into()]);
-            }
-            Event { time_ns: self.time_ns, record: Record::new(schema, values) }
+            let message = Message {
+                process: self.process,
+                comm: self.comm.clone(),
+                reached: n * step,
+                step,
+                most: self.most.clone().unwrap_or_default(),
+            };
+            table.event(self.time_ns, &message)
         })
     }
+}
+
+/// What an event says.
+pub(super) struct Message {
+    pub(super) process: Process,
+    pub(super) comm: String,
+    pub(super) reached: u64,
+    pub(super) step: u64,
+    pub(super) most: Most,
 }
 
 /// How many processes are remembered; those beyond may see their messages out of order.
@@ -131,6 +146,7 @@ impl InOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Value;
 
     fn step(pid: u32, first: u64, last: u64) -> Step {
         Step {

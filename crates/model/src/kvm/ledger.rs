@@ -1,9 +1,9 @@
 //! From the kernel half's figures by thread to rows by whatever is asked for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::{By, Exit, Layout, Names};
-use crate::field::{Record, Schema, Value};
+use crate::field::{Record, Value};
 use crate::hist::Hist;
 use crate::item::Block;
 
@@ -162,7 +162,6 @@ impl Entry {
 #[derive(Debug)]
 pub struct Ledger {
     layout: Layout,
-    schema: &'static Schema,
     level: Option<Level>,
     /// Whether faults on the guest's behalf are told from the rest of the time.
     pub faults_timed: bool,
@@ -173,11 +172,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty ledger for rows of that layout, whose schema is given; only of one level if one is named.
+    /// An empty ledger for rows of that layout; only of one level if one is named.
     #[must_use]
-    pub fn new(layout: Layout, schema: &'static Schema, level: Option<Level>, names: Names) -> Self {
+    pub fn new(layout: Layout, level: Option<Level>, names: Names) -> Self {
         let (entries, limit) = (BTreeMap::new(), ENDED_BYTES);
-        Self { layout, schema, level, faults_timed: true, names, entries, limit, folded: 0 }
+        Self { layout, level, faults_timed: true, names, entries, limit, folded: 0 }
     }
 
     /// The same; the rows of what has ended take about this many bytes at most.
@@ -296,82 +295,79 @@ impl Ledger {
         Block { time_ns, rows, sum: Some(self.row(None, None, &sum)), hidden: 0 }
     }
 
-    fn row(&self, key: Option<&Key>, vm: Option<&str>, [l1, l2]: &[Stats; 2]) -> Record {
-        let mut all = l1.clone();
-        all.add(l2);
-        let mut values: HashMap<&str, Value> = HashMap::new();
-        let mut put = |name, value: Value| values.insert(name, value);
-        match key {
-            Some(&Key::Reason(exit)) => self.name_exit(&mut put, exit),
-            Some(&Key::Subject(exit, subject, write)) => {
-                self.name_exit(&mut put, exit);
-                for name in ["msr", "port", "mmio", "rip"] {
-                    put(name, subject.into());
-                }
-                put("rw", if write { "W" } else { "R" }.into());
+    fn row(&self, key: Option<&Key>, vm: Option<&str>, levels: &[Stats; 2]) -> Record {
+        let mut all = levels[0].clone();
+        all.add(&levels[1]);
+        let name = match key {
+            Some(Key::Reason(exit) | Key::Subject(exit, ..) | Key::NoSubject(exit)) => {
+                Some(self.names.name(*exit))
             }
-            // Its subject is not known: null.
-            Some(&Key::NoSubject(exit)) => self.name_exit(&mut put, exit),
-            Some(&Key::Vm(pid, start_ns)) => {
-                put("pid", pid.into());
-                put("start_ns", start_ns.into());
-                put("vm", vm.into());
-            }
-            Some(&Key::Vcpu(pid, start_ns, number, tid)) => {
-                put("pid", pid.into());
-                put("start_ns", start_ns.into());
-                put("vm", vm.into());
-                put("vcpu", number.into());
-                put("tid", tid.into());
-            }
-            Some(Key::Folded) => {
-                ["name", "vm"].into_iter().for_each(|name| drop(put(name, "(folded)".into())));
-                ["msr", "port", "mmio"].into_iter().for_each(|name| drop(put(name, "-".into())));
-            }
-            None => {
-                ["name", "vm"].into_iter().for_each(|name| drop(put(name, "Total".into())));
-                ["msr", "port", "mmio"].into_iter().for_each(|name| drop(put(name, "-".into())));
-            }
+            Some(Key::Vm(..) | Key::Vcpu(..)) => None,
+            Some(Key::Folded) => Some("(folded)".into()),
+            None => Some("Total".into()),
+        };
+        let vm = match key {
+            Some(Key::Folded) | None => name.clone(),
+            Some(_) => vm.map(str::to_owned),
+        };
+        let (layout, faults_timed) = (self.layout, self.faults_timed);
+        let row = Row { key: key.cloned(), name, vm, all, levels: levels.clone(), layout, faults_timed };
+        self.layout.table().record(&row)
+    }
+}
+
+/// What a row says.
+pub(super) struct Row {
+    key: Option<Key>,
+    pub(super) name: Option<String>,
+    pub(super) vm: Option<String>,
+    pub(super) all: Stats,
+    pub(super) levels: [Stats; 2],
+    layout: Layout,
+    faults_timed: bool,
+}
+
+impl Row {
+    pub(super) fn exit(&self) -> Option<Exit> {
+        match self.key {
+            Some(Key::Reason(exit) | Key::Subject(exit, ..) | Key::NoSubject(exit)) => Some(exit),
+            _ => None,
         }
-        for (name, value) in [("count", all.count), ("l1_count", l1.count), ("l2_count", l2.count)] {
-            put(name, value.into());
-        }
-        if self.layout.timed {
-            let quantile = |q| all.hist.quantile(q, 0, all.max_ns).into();
-            put("total_ns", all.ns.into());
-            put("l1_ns", l1.ns.into());
-            put("l2_ns", l2.ns.into());
-            put("max_ns", Some(all.max_ns).filter(|_| all.timed > 0).into());
-            put("avg_ns", all.ns.checked_div(all.timed).into());
-            put("p50_ns", quantile(0.5));
-            put("p90_ns", quantile(0.9));
-            put("p99_ns", quantile(0.99));
-            put("timed", all.timed.into());
-            put("l1_timed", l1.timed.into());
-            put("l2_timed", l2.timed.into());
-            put("buckets", Value::Buckets(all.hist.octaves()));
-        }
-        if self.layout.split {
-            let phases = ["kvm_ns", "vmm_ns", "blocked_ns", "preempted_ns", "fault_ns"];
-            for (name, ns) in phases.into_iter().zip(all.phase_ns) {
-                put(name, ns.into());
-            }
-            if !self.faults_timed {
-                put(phases[FAULT], Value::Null);
-            }
-            put("host_major", all.faults[0].into());
-            put("host_minor", all.faults[1].into());
-            put("to_vmm", all.to_vmm.into());
-            put("l2_reflected", all.reflected.into());
-        }
-        let in_order = self.schema.iter().map(|field| values.remove(field.name).unwrap_or(Value::Null));
-        Record::new(self.schema, in_order.collect())
     }
 
-    fn name_exit(&self, put: &mut impl FnMut(&'static str, Value) -> Option<Value>, exit: Exit) {
-        put("isa", exit.isa.to_string().as_str().into());
-        put("reason", exit.reason().into());
-        put("name", self.names.name(exit).as_str().into());
+    /// Its id and start time.
+    pub(super) fn process(&self) -> Option<(u32, u64)> {
+        match self.key {
+            Some(Key::Vm(pid, start_ns) | Key::Vcpu(pid, start_ns, ..)) => Some((pid, start_ns)),
+            _ => None,
+        }
+    }
+
+    /// Its number and thread.
+    pub(super) fn vcpu(&self) -> Option<(u32, u32)> {
+        if let Some(Key::Vcpu(.., number, tid)) = self.key { Some((number, tid)) } else { None }
+    }
+
+    /// What the exit was about, and whether it was written.
+    pub(super) fn subject(&self) -> Option<(u64, bool)> {
+        if let Some(Key::Subject(_, subject, write)) = self.key { Some((subject, write)) } else { None }
+    }
+
+    pub(super) fn subject_or_none(&self) -> Value {
+        self.subject().map(|(subject, _)| subject).into()
+    }
+
+    /// What is known where exits are timed.
+    pub(super) fn timed(&self, value: impl Into<Value>) -> Value {
+        if self.layout.timed { value.into() } else { Value::Null }
+    }
+
+    pub(super) fn quantile(&self, q: f64) -> Value {
+        self.timed(self.all.hist.quantile(q, 0, self.all.max_ns))
+    }
+
+    pub(super) fn fault_ns(&self) -> Value {
+        Some(self.all.phase_ns[FAULT]).filter(|_| self.faults_timed).into()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::tables::{ALIASES, ARM64, RISCV, SVM, VMX};
+use super::numbers::{ALIASES, ARM64, RISCV, SVM, VMX};
 use crate::likeness::distance;
 
 /// What kind of virtualization an exit belongs to; its numbers mean nothing without it.

@@ -1,94 +1,170 @@
-//! The names of exits by number, in the kernel's own spelling.
-//!
-//! VMX and SVM as in `arch/x86/include/uapi/asm/{vmx,svm}.h` up to 7.3, with what the processors' manuals add; arm64
-//! and riscv as in their `trace_arm.h` and `trace.h`.
+//! The tables of VM exits.
 
-/// Basic exit reasons of Intel processors.
+use super::ledger::{Level, Row};
+use super::{By, Layout, SlowRow};
+use crate::field::Show::{Hex, HexOr, Integer, Microseconds, Milliseconds, Text};
+use crate::field::{Kind, Unit, Value};
+use crate::table::{Column, Schema, Table, count, hist, id, key, label, number};
+
+const TIME: (Unit, Kind) = (Unit::Nanoseconds, Kind::Counter);
+const LASTS: (Unit, Kind) = (Unit::Nanoseconds, Kind::Gauge);
+const ADDRESS: (Unit, Kind) = (Unit::Address, Kind::Key);
+
 #[rustfmt::skip]
-pub(super) const VMX: &[(u32, &str)] = &[
-    (0, "EXCEPTION_NMI"), (1, "EXTERNAL_INTERRUPT"), (2, "TRIPLE_FAULT"), (3, "INIT_SIGNAL"),
-    (4, "SIPI_SIGNAL"), (5, "IO_SMI"), (6, "OTHER_SMI"), (7, "INTERRUPT_WINDOW"), (8, "NMI_WINDOW"),
-    (9, "TASK_SWITCH"), (10, "CPUID"), (11, "GETSEC"), (12, "HLT"), (13, "INVD"), (14, "INVLPG"),
-    (15, "RDPMC"), (16, "RDTSC"), (17, "RSM"), (18, "VMCALL"), (19, "VMCLEAR"), (20, "VMLAUNCH"),
-    (21, "VMPTRLD"), (22, "VMPTRST"), (23, "VMREAD"), (24, "VMRESUME"), (25, "VMWRITE"), (26, "VMOFF"),
-    (27, "VMON"), (28, "CR_ACCESS"), (29, "DR_ACCESS"), (30, "IO_INSTRUCTION"), (31, "MSR_READ"),
-    (32, "MSR_WRITE"), (33, "INVALID_STATE"), (34, "MSR_LOAD_FAIL"), (36, "MWAIT_INSTRUCTION"),
-    (37, "MONITOR_TRAP_FLAG"), (39, "MONITOR_INSTRUCTION"), (40, "PAUSE_INSTRUCTION"),
-    (41, "MCE_DURING_VMENTRY"), (43, "TPR_BELOW_THRESHOLD"), (44, "APIC_ACCESS"), (45, "EOI_INDUCED"),
-    (46, "GDTR_IDTR"), (47, "LDTR_TR"), (48, "EPT_VIOLATION"), (49, "EPT_MISCONFIG"), (50, "INVEPT"),
-    (51, "RDTSCP"), (52, "PREEMPTION_TIMER"), (53, "INVVPID"), (54, "WBINVD"), (55, "XSETBV"),
-    (56, "APIC_WRITE"), (57, "RDRAND"), (58, "INVPCID"), (59, "VMFUNC"), (60, "ENCLS"), (61, "RDSEED"),
-    (62, "PML_FULL"), (63, "XSAVES"), (64, "XRSTORS"), (65, "PCONFIG"), (66, "SPP_EVENT"), (67, "UMWAIT"),
-    (68, "TPAUSE"), (69, "LOADIWKEY"), (70, "ENCLV"), (72, "ENQCMD_PASID"), (73, "ENQCMDS_PASID"),
-    (74, "BUS_LOCK"), (75, "NOTIFY"), (76, "SEAMCALL"), (77, "TDCALL"), (78, "RDMSRLIST"),
-    (79, "WRMSRLIST"), (84, "MSR_READ_IMM"), (85, "MSR_WRITE_IMM"),
+const REASON: [Column<Row>; 3] = [
+    key("isa", "The architecture that the number of the exit belongs to: vmx, svm, arm64, riscv.", |r| r.exit().map(|e| e.isa.to_string()).into()),
+    id("reason", "The number of the exit, without flags.", |r| r.exit().map(super::Exit::reason).into()),
+    key("name", "The name of the exit, with its flags.", |r: &Row| r.name.clone().into()).shown("EXIT", 24, Text),
 ];
 
-/// Exit codes of AMD processors, and what KVM passes on for encrypted guests.
 #[rustfmt::skip]
-pub(super) const SVM: &[(u32, &str)] = &[
-    (0x0, "read_cr0"), (0x2, "read_cr2"), (0x3, "read_cr3"), (0x4, "read_cr4"), (0x8, "read_cr8"),
-    (0x10, "write_cr0"), (0x12, "write_cr2"), (0x13, "write_cr3"), (0x14, "write_cr4"), (0x18, "write_cr8"),
-    (0x20, "read_dr0"), (0x21, "read_dr1"), (0x22, "read_dr2"), (0x23, "read_dr3"), (0x24, "read_dr4"),
-    (0x25, "read_dr5"), (0x26, "read_dr6"), (0x27, "read_dr7"), (0x30, "write_dr0"), (0x31, "write_dr1"),
-    (0x32, "write_dr2"), (0x33, "write_dr3"), (0x34, "write_dr4"), (0x35, "write_dr5"), (0x36, "write_dr6"),
-    (0x37, "write_dr7"), (0x40, "DE excp"), (0x41, "DB excp"), (0x43, "BP excp"), (0x44, "OF excp"),
-    (0x45, "BR excp"), (0x46, "UD excp"), (0x47, "NM excp"), (0x48, "DF excp"), (0x4a, "TS excp"),
-    (0x4b, "NP excp"), (0x4c, "SS excp"), (0x4d, "GP excp"), (0x4e, "PF excp"), (0x50, "MF excp"),
-    (0x51, "AC excp"), (0x52, "MC excp"), (0x53, "XF excp"), (0x60, "interrupt"), (0x61, "nmi"),
-    (0x62, "smi"), (0x63, "init"), (0x64, "vintr"), (0x65, "cr0_sel_write"), (0x66, "read_idtr"),
-    (0x67, "read_gdtr"), (0x68, "read_ldtr"), (0x69, "read_rt"), (0x6a, "write_idtr"), (0x6b, "write_gdtr"),
-    (0x6c, "write_ldtr"), (0x6d, "write_rt"), (0x6e, "rdtsc"), (0x6f, "rdpmc"), (0x70, "pushf"),
-    (0x71, "popf"), (0x72, "cpuid"), (0x73, "rsm"), (0x74, "iret"), (0x75, "swint"), (0x76, "invd"),
-    (0x77, "pause"), (0x78, "hlt"), (0x79, "invlpg"), (0x7a, "invlpga"), (0x7b, "io"), (0x7c, "msr"),
-    (0x7d, "task_switch"), (0x7e, "ferr_freeze"), (0x7f, "shutdown"), (0x80, "vmrun"), (0x81, "hypercall"),
-    (0x82, "vmload"), (0x83, "vmsave"), (0x84, "stgi"), (0x85, "clgi"), (0x86, "skinit"), (0x87, "rdtscp"),
-    (0x88, "icebp"), (0x89, "wbinvd"), (0x8a, "monitor"), (0x8b, "mwait"), (0x8d, "xsetbv"),
-    (0x8f, "write_efer_trap"), (0x90, "write_cr0_trap"), (0x94, "write_cr4_trap"), (0x98, "write_cr8_trap"),
-    (0xa2, "invpcid"), (0xa5, "buslock"), (0xa6, "idle-halt"), (0x400, "npf"),
-    (0x401, "avic_incomplete_ipi"), (0x402, "avic_unaccelerated_access"), (0x403, "vmgexit"),
-    (0x80000001, "vmgexit_mmio_read"), (0x80000002, "vmgexit_mmio_write"),
-    (0x80000003, "vmgexit_nmi_complete"), (0x80000004, "vmgexit_ap_hlt_loop"),
-    (0x80000005, "vmgexit_ap_jump_table"), (0x80000010, "vmgexit_page_state_change"),
-    (0x80000011, "vmgexit_guest_request"), (0x80000012, "vmgexit_ext_guest_request"),
-    (0x80000013, "vmgexit_ap_creation"), (0x8000fffd, "vmgexit_hypervisor_feature"),
-    (0xffffffff, "invalid_guest_state"),
+const VM: [Column<Row>; 3] = [
+    id("pid", "The process that runs the guest.", |r: &Row| r.process().map(|p| p.0).into()).shown("PID", 8, Integer),
+    number("start_ns", (Unit::Nanoseconds, Kind::Key), "The start time of the process that runs the guest, CLOCK_MONOTONIC.", |r| r.process().map(|p| p.1).into()),
+    label("vm", "The name of the guest, if it has one.", |r: &Row| r.vm.as_deref().into()).shown("VM", 20, Text),
 ];
 
-/// Exception classes of arm64; beyond 0xff, exits that are no trap: 0x100 and the kind.
 #[rustfmt::skip]
-pub(super) const ARM64: &[(u32, &str)] = &[
-    (0x0, "UNCATEGORIZED"), (0x1, "WFx"), (0x3, "CP15_32"), (0x4, "CP15_64"), (0x5, "CP14_MR"),
-    (0x6, "CP14_LS"), (0x7, "FP_ASIMD"), (0x8, "CP10_ID"), (0x9, "PAC"), (0xc, "CP14_64"), (0x11, "SVC32"),
-    (0x12, "HVC32"), (0x13, "SMC32"), (0x15, "SVC64"), (0x16, "HVC64"), (0x17, "SMC64"), (0x18, "SYS64"),
-    (0x19, "SVE"), (0x1a, "ERET"), (0x1f, "IMP_DEF"), (0x20, "IABT_LOW"), (0x21, "IABT_CUR"),
-    (0x22, "PC_ALIGN"), (0x24, "DABT_LOW"), (0x25, "DABT_CUR"), (0x26, "SP_ALIGN"), (0x28, "FP_EXC32"),
-    (0x2c, "FP_EXC64"), (0x2f, "SERROR"), (0x30, "BREAKPT_LOW"), (0x31, "BREAKPT_CUR"),
-    (0x32, "SOFTSTP_LOW"), (0x33, "SOFTSTP_CUR"), (0x34, "WATCHPT_LOW"), (0x35, "WATCHPT_CUR"),
-    (0x38, "BKPT32"), (0x3a, "VECTOR32"), (0x3c, "BRK64"), (0x100, "IRQ"), (0x101, "EL1_SERROR"),
-    (0x103, "IL"),
+const VCPU: [Column<Row>; 2] = [
+    id("vcpu", "The number of the vCPU in its VM.", |r: &Row| r.vcpu().map(|v| v.0).into()).shown("VCPU", 5, Integer),
+    id("tid", "The thread that runs the vCPU.", |r: &Row| r.vcpu().map(|v| v.1).into()).shown("TID", 8, Integer),
 ];
 
-/// Causes of riscv; interrupts have the highest bit set.
 #[rustfmt::skip]
-pub(super) const RISCV: &[(u32, &str)] = &[
-    (0x0, "INST_MISALIGNED"), (0x1, "INST_ACCESS"), (0x2, "INST_ILLEGAL"), (0x3, "BREAKPOINT"),
-    (0x4, "LOAD_MISALIGNED"), (0x5, "LOAD_ACCESS"), (0x6, "STORE_MISALIGNED"), (0x7, "STORE_ACCESS"),
-    (0x8, "SYSCALL"), (0x9, "HYPERVISOR_SYSCALL"), (0xa, "SUPERVISOR_SYSCALL"), (0xc, "INST_PAGE_FAULT"),
-    (0xd, "LOAD_PAGE_FAULT"), (0xf, "STORE_PAGE_FAULT"), (0x14, "INST_GUEST_PAGE_FAULT"),
-    (0x15, "LOAD_GUEST_PAGE_FAULT"), (0x16, "VIRTUAL_INST_FAULT"), (0x17, "STORE_GUEST_PAGE_FAULT"),
-    (0x80000001, "IRQ_S_SOFT"), (0x80000002, "IRQ_VS_SOFT"), (0x80000003, "IRQ_M_SOFT"),
-    (0x80000005, "IRQ_S_TIMER"), (0x80000006, "IRQ_VS_TIMER"), (0x80000007, "IRQ_M_TIMER"),
-    (0x80000009, "IRQ_S_EXT"), (0x8000000a, "IRQ_VS_EXT"), (0x8000000b, "IRQ_M_EXT"),
-    (0x8000000c, "IRQ_S_GEXT"), (0x8000000d, "IRQ_PMU_OVF"),
+const RW: Column<Row> = key("rw", "The direction of the access: R it is read, W it is written.", |r: &Row| r.subject().map(|s| Value::word(if s.1 { "W" } else { "R" })).into()).shown("RW", 2, Text);
+
+#[rustfmt::skip]
+const MSR: [Column<Row>; 2] = [number("msr", ADDRESS, "The first model-specific register of the exit, null without one.", Row::subject_or_none).shown("MSR", 18, HexOr("(no MSR event)")), RW];
+#[rustfmt::skip]
+const PORT: [Column<Row>; 2] = [number("port", ADDRESS, "The first I/O port of the exit, null without one.", Row::subject_or_none).shown("PORT", 18, HexOr("(no port event)")), RW];
+#[rustfmt::skip]
+const MMIO: [Column<Row>; 2] = [number("mmio", ADDRESS, "The first guest-physical address of a device of the exit, null without one.", Row::subject_or_none).shown("MMIO", 18, HexOr("(no MMIO event)")), RW];
+#[rustfmt::skip]
+const RIP: [Column<Row>; 1] = [number("rip", ADDRESS, "The instruction of the guest.", |r: &Row| r.subject().map(|s| s.0).into()).shown("RIP", 18, Hex)];
+
+#[rustfmt::skip]
+const COUNTS: [Column<Row>; 3] = [
+    count("count", "The exits.", |r: &Row| r.all.count.into()).shown("COUNT", 9, Integer),
+    count("l1_count", "The exits of the guest.", |r: &Row| r.levels[0].count.into()).shown("L1", 9, Integer),
+    count("l2_count", "The exits of the guest's own guests.", |r: &Row| r.levels[1].count.into()).shown("L2", 9, Integer),
 ];
 
-/// What other tools, kvm-bpf-tools first, call exits of [`VMX`]. Taken as input.
 #[rustfmt::skip]
-pub(super) const ALIASES: &[(u32, &str)] = &[
-    (0, "EXCEPTION_OR_NMI"), (1, "EXTERNAL_INT"), (4, "STARTUP_IPI"), (26, "VMXOFF"), (27, "VMXON"),
-    (28, "MOV_CR"), (29, "MOV_DR"), (31, "RDMSR"), (32, "WRMSR"), (33, "ENTFAIL_GUEST_STATE"),
-    (34, "ENTFAIL_MSR_LOADING"), (36, "MWAIT"), (39, "MONITOR"), (40, "PAUSE"), (41, "ENTFAIL_MACHINE_CHK"),
-    (45, "VIRTUALIZED_EOI"), (46, "ACCESS_GDTR_OR_IDTR"), (47, "ACCESS_LDTR_OR_TR"),
-    (52, "VMX_PREEMPT_TIMER"),
+const TIMES: [Column<Row>; 11] = [
+    number("total_ns", TIME, "The handling time of the exits, from each exit to the next entry.", |r: &Row| r.timed(r.all.ns)).shown("TOTAL_MS", 10, Milliseconds(2)),
+    number("l1_ns", TIME, "The handling time of exits of the guest.", |r| r.timed(r.levels[0].ns)),
+    number("l2_ns", TIME, "The handling time of exits of the guest's own guests.", |r| r.timed(r.levels[1].ns)),
+    number("max_ns", LASTS, "The longest handling time of an exit.", |r: &Row| r.timed(Some(r.all.max_ns).filter(|_| r.all.timed > 0))).shown("MAX_US", 10, Microseconds(1)),
+    number("avg_ns", LASTS, "The mean handling time of an exit.", |r: &Row| r.timed(r.all.ns.checked_div(r.all.timed))).shown("AVG_US", 10, Microseconds(1)),
+    number("p50_ns", LASTS, "Half of the exits took no longer than this, within 12.5 %.", |r: &Row| r.quantile(0.5)).shown("P50_US", 10, Microseconds(1)),
+    number("p90_ns", LASTS, "90 % of the exits took no longer than this, within 12.5 %.", |r: &Row| r.quantile(0.9)).shown("P90_US", 10, Microseconds(1)),
+    number("p99_ns", LASTS, "99 % of the exits took no longer than this, within 12.5 %.", |r: &Row| r.quantile(0.99)).shown("P99_US", 10, Microseconds(1)),
+    count("timed", "The exits that were timed: all that an entry followed.", |r| r.timed(r.all.timed)),
+    count("l1_timed", "The exits of the guest that were timed.", |r| r.timed(r.levels[0].timed)),
+    count("l2_timed", "The exits of the guest's own guests that were timed.", |r| r.timed(r.levels[1].timed)),
 ];
+
+#[rustfmt::skip]
+const SPLIT: [Column<Row>; 9] = [
+    number("kvm_ns", TIME, "Time that KVM itself spent on a processor.", |r: &Row| r.all.phase_ns[0].into()).shown("KVM_MS", 10, Milliseconds(2)),
+    number("vmm_ns", TIME, "Time that the program that runs the guest spent in user space.", |r: &Row| r.all.phase_ns[1].into()).shown("VMM_MS", 10, Milliseconds(2)),
+    number("blocked_ns", TIME, "Time that the vCPU slept in KVM, halted or waiting.", |r: &Row| r.all.phase_ns[2].into()).shown("BLOCKED_MS", 10, Milliseconds(2)),
+    number("preempted_ns", TIME, "Time in which the vCPU could run and something else did.", |r: &Row| r.all.phase_ns[3].into()).shown("PREEMPT_MS", 10, Milliseconds(2)),
+    number("fault_ns", TIME, "Time spent in page faults of the host on the guest's behalf.", Row::fault_ns).shown("FAULT_MS", 10, Milliseconds(2)),
+    count("host_major", "The page faults of the host on the guest's behalf that waited for I/O, by the kernel's own accounting.", |r: &Row| r.all.faults[0].into()).shown("HOST_MAJ", 9, Integer),
+    count("host_minor", "The page faults of the host on the guest's behalf that did not wait for I/O, by the kernel's own accounting.", |r: &Row| r.all.faults[1].into()).shown("HOST_MIN", 9, Integer),
+    count("to_vmm", "The exits that KVM did not handle by itself.", |r: &Row| r.all.to_vmm.into()).shown("TO_VMM", 9, Integer),
+    count("l2_reflected", "The exits of L2 that were passed on to L1; L0 handled the others.", |r: &Row| r.all.reflected.into()).shown("REFLECTED", 9, Integer),
+];
+
+#[rustfmt::skip]
+const BUCKETS: [Column<Row>; 1] = [
+    hist("buckets", Unit::Nanoseconds, "The exits by handling time, [[lowest, highest, exits], …], log2.", |r| Value::Buckets(r.all.hist.octaves())),
+];
+
+/// Times that are not known, in no table for people.
+const UNTIMED: [Column<Row>; 11] = {
+    let mut columns = TIMES;
+    let mut at = 0;
+    while at < columns.len() {
+        columns[at] = columns[at].hidden();
+        at += 1;
+    }
+    columns
+};
+
+/// Tables with these keys: of counts, of times, of times in phases, and of both with histograms.
+macro_rules! tables {
+    ($by:literal, $($keys:expr),+) => {
+        [
+            Table::new(concat!("kvm.count_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &UNTIMED]),
+            Table::new(concat!("kvm.time_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &TIMES]),
+            Table::new(concat!("kvm.split_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &TIMES, &SPLIT]),
+            Table::new(concat!("kvm.hist_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &TIMES, &BUCKETS]),
+            Table::new(concat!("kvm.split_hist_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &TIMES, &SPLIT, &BUCKETS]),
+        ]
+    };
+}
+
+type Tables = [Table<Row>; 5];
+
+static BY_REASON: Tables = tables!("reason", REASON);
+static BY_VM: Tables = tables!("vm", VM);
+static BY_VCPU: Tables = tables!("vcpu", VM, VCPU);
+static BY_MSR: Tables = tables!("msr", REASON, MSR);
+static BY_PORT: Tables = tables!("port", REASON, PORT);
+static BY_MMIO: Tables = tables!("mmio", REASON, MMIO);
+static BY_RIP: Tables = tables!("rip", REASON, RIP);
+
+impl Layout {
+    /// The table of its rows. Phases and histograms are of times.
+    pub(super) fn table(self) -> &'static Table<Row> {
+        let tables = match self.by {
+            By::Reason => &BY_REASON,
+            By::Vm => &BY_VM,
+            By::Vcpu => &BY_VCPU,
+            By::Msr => &BY_MSR,
+            By::Port => &BY_PORT,
+            By::Mmio => &BY_MMIO,
+            By::Rip => &BY_RIP,
+        };
+        let [counts, times, split, hist, both] = tables;
+        match (self.timed, self.split, self.buckets) {
+            (false, ..) => counts,
+            (true, false, false) => times,
+            (true, true, false) => split,
+            (true, false, true) => hist,
+            (true, true, true) => both,
+        }
+    }
+
+    /// The fields of a row.
+    #[must_use]
+    pub fn schema(self) -> &'static Schema {
+        self.table()
+    }
+}
+
+#[rustfmt::skip]
+pub(super) static SLOW: Table<SlowRow> = Table::new("kvm.slow", "kvm", &[&[
+    id("pid", "The process that runs the guest.", |r: &SlowRow| r.slow.vcpu.pid.into()).shown("PID", 8, Integer),
+    id("tid", "The thread that runs the vCPU.", |r: &SlowRow| r.slow.vcpu.tid.into()).shown("TID", 8, Integer),
+    id("vcpu", "The number of the vCPU in its VM.", |r: &SlowRow| r.slow.vcpu.number.into()).shown("VCPU", 5, Integer),
+    label("vm", "The name of the guest, if it has one.", |r: &SlowRow| r.slow.vcpu.vm.as_deref().into()).shown("VM", 20, Text),
+    key("isa", "The architecture that the number of the exit belongs to: vmx, svm, arm64, riscv.", |r| r.slow.exit.isa.to_string().into()),
+    id("reason", "The number of the exit, without flags.", |r| r.slow.exit.reason().into()),
+    key("name", "The name of the exit, with its flags.", |r: &SlowRow| r.name.as_str().into()).shown("EXIT", 24, Text),
+    label("level", "The level of the guest that exited: L1 or L2.", |r: &SlowRow| Value::word(if r.slow.level == Level::L1 { "L1" } else { "L2" })).shown("LV", 2, Text),
+    number("latency_ns", LASTS, "The time from the exit to the next entry.", |r: &SlowRow| r.slow.latency_ns.into()).shown("LATENCY_US", 10, Microseconds(1)),
+    number("rip", ADDRESS, "The instruction of the guest.", |r: &SlowRow| r.slow.rip.into()).shown("RIP", 18, Hex),
+]]);
+
+/// Slow exits.
+pub const EVENT: &Schema = &SLOW;
+
+/// All of them.
+pub(crate) fn tables() -> Vec<&'static Schema> {
+    let rows = [&BY_REASON, &BY_VM, &BY_VCPU, &BY_MSR, &BY_PORT, &BY_MMIO, &BY_RIP];
+    let rows = rows.into_iter().flatten().map(|table| table as &Schema);
+    rows.chain([EVENT]).collect()
+}

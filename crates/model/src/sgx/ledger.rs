@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::row::Form;
 use super::{By, Figures, Known};
-use crate::field::{Record, Value};
+use crate::field::Record;
 use crate::item::Block;
 
 /// Enclaves that are gone are kept apart up to this number; beyond it the least of them are put together in one row.
@@ -151,26 +151,36 @@ impl Ledger {
 
     fn block(&self, time_ns: u64, parts: Vec<(Option<u64>, Sum)>, ns: u64, distinct: bool) -> Block {
         let mut all = Sum::default();
-        let mut groups: HashMap<Vec<String>, (Vec<Value>, Sum)> = HashMap::new();
+        let mut groups: HashMap<Group, (Option<u64>, Sum)> = HashMap::new();
         for (serial, part) in parts {
             all.add(&part);
             if part.figures.is_idle() {
                 continue;
             }
-            let keys = keys(self.form.by, serial, &part.owner);
+            let owner = &part.owner;
             // Labels may differ within a group, so only what tells groups apart decides.
-            let group = keys.iter().take(if self.form.by == By::Process { 2 } else { keys.len() });
-            let group = group.map(|key| format!("{key:?}")).collect();
-            groups.entry(group).or_insert_with(|| (keys, Sum::default())).1.add(&part);
+            let group = match self.form.by {
+                By::All => continue,
+                By::Enclave => Group::Enclave(serial),
+                By::Process => Group::Process(owner.pid, owner.start_ns),
+                By::Cgroup => Group::Cgroup(owner.cgroup.clone()),
+            };
+            let new = || (serial, Sum { owner: owner.clone(), ..Sum::default() });
+            groups.entry(group).or_insert_with(new).1.add(&part);
         }
-        let row =
-            |keys: Vec<Value>, sum: &Sum| self.form.row(keys, &sum.figures, sum.longest_ns, ns, distinct);
+        let row = |serial, owner, figures: &Figures, longest_ns| {
+            self.form.row((serial, owner), figures, longest_ns, ns, distinct)
+        };
+        let sum = row(None, None, &all.figures, all.longest_ns);
         if self.form.by == By::All {
-            let row = row(vec![], &all);
-            return Block { time_ns, rows: vec![row.clone()], sum: Some(row), hidden: 0 };
+            return Block { time_ns, rows: vec![sum.clone()], sum: Some(sum), hidden: 0 };
         }
-        let rows: Vec<Record> = groups.into_values().map(|(keys, sum)| row(keys, &sum)).collect();
-        let sum = row(sum_keys(self.form.by), &all);
+        let groups = groups.into_values();
+        let rows: Vec<Record> = groups
+            .map(|(serial, Sum { owner, figures, longest_ns })| {
+                row(serial, Some(owner), &figures, longest_ns)
+            })
+            .collect();
         Block { time_ns, rows, sum: Some(sum), hidden: 0 }
     }
 
@@ -200,36 +210,18 @@ impl Sum {
     }
 }
 
-fn keys(by: By, serial: Option<u64>, owner: &Owner) -> Vec<Value> {
-    let process = || vec![owner.pid.into(), owner.start_ns.into(), owner.comm.as_str().into()];
-    match by {
-        By::All => vec![],
-        By::Enclave => {
-            let class = if owner.guest { "guest" } else { "enclave" };
-            let mut keys: Vec<Value> = process();
-            keys.extend([serial.into(), class.into(), owner.base.into(), owner.size.into()]);
-            keys
-        }
-        By::Process => process(),
-        By::Cgroup => vec![owner.cgroup.as_deref().into()],
-    }
-}
-
-/// In a table's last line, the first text says what it is.
-fn sum_keys(by: By) -> Vec<Value> {
-    by.schema()
-        .iter()
-        .take_while(|field| field.name != "pages")
-        .map(|field| match field.name {
-            "comm" | "cgroup" => "TOTAL".into(),
-            _ => Value::Null,
-        })
-        .collect()
+/// What tells rows apart.
+#[derive(PartialEq, Eq, Hash)]
+enum Group {
+    Enclave(Option<u64>),
+    Process(Option<u32>, Option<u64>),
+    Cgroup(Option<String>),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Value;
 
     const KNOWN: Known = Known { added: true, outcomes: true };
 

@@ -19,7 +19,7 @@ fn vcpu() -> Vcpu {
 
 fn shown(form: KvmForm, exits: &[(Isa, u32, &[u64], &[u64])]) -> String {
     let layout = Layout { by: By::Reason, timed: form != KvmForm::Count, buckets: true, split: false };
-    let mut ledger = Ledger::new(layout, layout.schema(), None, Names::default());
+    let mut ledger = Ledger::new(layout, None, Names::default());
     for &(isa, code, l1, l2) in exits {
         let (exit, levels) = (Exit { isa, code }, [stats(l1), stats(l2)]);
         let report = Report { vcpu: vcpu(), exit, subject: None, levels, recent_max_ns: [0, 0] };

@@ -6,7 +6,6 @@ use std::ops::AddAssign;
 use super::distance::Distances;
 use super::trace::{Access, Words};
 use crate::access::Way;
-use crate::field::Value;
 
 /// Accesses by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,11 +28,6 @@ impl Counts {
             executes: is(Way::Execute),
             first: access.first.into(),
         }
-    }
-
-    /// In the order of the schemas.
-    pub(super) fn values(&self) -> [Value; 5] {
-        [self.accesses, self.reads, self.writes, self.executes, self.first].map(Value::U64)
     }
 }
 

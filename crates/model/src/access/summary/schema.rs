@@ -1,198 +1,173 @@
-//! The fields of the tables.
+//! The tables of a summary.
 
-use super::super::{COMM, PID};
-use crate::field::{Field, Kind, Schema, Show, Unit, field, shown};
+use super::View;
+use super::pages::Counts;
+use super::tables::{Misses, Reuse, Spot};
+use super::trace::PAGE;
+use super::window::WindowRow;
+use crate::field::Show::{Hex, Integer, Megabytes, Milliseconds, Percent, Text};
+use crate::field::{Kind, Unit, Value};
+use crate::table::{Column, Schema, Table, count, hist, id, key, label, number};
 
-const VIEW: Field = field("view", Unit::None, Kind::Key, "the table that the record belongs to");
-const FROM: Field = field(
-    "from_ns",
-    Unit::Nanoseconds,
-    Kind::Key,
-    "when the process was first seen, or executed its program; tells one program of a process from the next",
-);
-const ACCESSES: Field = shown(
-    field("accesses", Unit::Count, Kind::Counter, "accesses that were seen"),
-    "ACCESSES",
-    10,
-    Show::Integer,
-);
-const READS: Field =
-    shown(field("reads", Unit::Count, Kind::Counter, "that read"), "READS", 9, Show::Integer);
-const WRITES: Field =
-    shown(field("writes", Unit::Count, Kind::Counter, "that wrote"), "WRITES", 9, Show::Integer);
-const EXECUTES: Field = field("executes", Unit::Count, Kind::Counter, "that executed");
-const FIRST: Field = field("first", Unit::Count, Kind::Counter, "that were first touches");
-const SIZE: Field =
-    shown(field("bytes", Unit::Bytes, Kind::Gauge, "the same in bytes"), "MB", 9, Show::Megabytes(2));
-const ADDR: Field = shown(field("addr", Unit::Address, Kind::Key, "the page"), "PAGE", 14, Show::Hex);
-const OFFSET: Field =
-    shown(field("offset", Unit::Bytes, Kind::Label, "where in the file it begins"), "OFFSET", 10, Show::Hex);
-const FILE: Field = shown(
-    field(
-        "file",
-        Unit::None,
-        Kind::Label,
-        "what is mapped there: a path, [heap], [stack], [anon]; [unknown] if it was gone before we could look",
-    ),
-    "FILE",
-    6,
-    Show::Text,
-);
+const PAGES_OF: (Unit, Kind) = (Unit::Count, Kind::Gauge);
+const SIZE: (Unit, Kind) = (Unit::Bytes, Kind::Gauge);
+const START: (Unit, Kind) = (Unit::Address, Kind::Key);
 
-const fn pages(name: &'static str, help: &'static str, title: &'static str) -> Field {
-    shown(field(name, Unit::Count, Kind::Gauge, help), title, 8, Show::Integer)
+const fn view<R>(get: fn(&R) -> Value) -> Column<R> {
+    key("view", "The table that the record belongs to.", get)
 }
 
-/// The working set: a row per window, a total over the run.
-pub const WORKING_SET: &Schema = &[
-    VIEW,
-    shown(
-        field("at_ns", Unit::Nanoseconds, Kind::Key, "when it began, after the beginning of the trace"),
-        "AT_MS",
-        10,
-        Show::Milliseconds(1),
-    ),
-    shown(
-        field(
-            "span_ns",
-            Unit::Nanoseconds,
-            Kind::Label,
-            "how long it was; a stretch without accesses is one row",
-        ),
-        "SPAN_MS",
-        9,
-        Show::Milliseconds(1),
-    ),
-    pages("pages", "different pages that were accessed", "PAGES"),
-    SIZE,
-    pages("read_pages", "that were read", "READ"),
-    pages("written_pages", "that were written", "WRITTEN"),
-    pages("new_pages", "that had not been accessed before in this trace", "NEW"),
-    ACCESSES,
-    READS,
-    WRITES,
-    EXECUTES,
-    FIRST,
+#[rustfmt::skip]
+const fn accesses<R>(get: fn(&R) -> Value) -> Column<R> {
+    count("accesses", "The accesses that were seen.", get).shown("ACCESSES", 10, Integer)
+}
+
+#[rustfmt::skip]
+const fn pages<R>(name: &'static str, help: &'static str, title: &'static str, get: fn(&R) -> Value) -> Column<R> {
+    number(name, PAGES_OF, help, get).shown(title, 8, Integer)
+}
+
+#[rustfmt::skip]
+const fn size<R>(help: &'static str, get: fn(&R) -> Value) -> Column<R> {
+    number("bytes", SIZE, help, get).shown("MB", 9, Megabytes(2))
+}
+
+/// The counts of accesses.
+macro_rules! counts {
+    ($of:ty) => {
+        [
+            accesses(|r: &$of| r.counts().accesses.into()),
+            count("reads", "The accesses that read.", |r: &$of| r.counts().reads.into())
+                .shown("READS", 9, Integer),
+            count("writes", "The accesses that wrote.", |r: &$of| r.counts().writes.into())
+                .shown("WRITES", 9, Integer),
+            count("executes", "The accesses that executed.", |r: &$of| r.counts().executes.into()),
+            count("first", "The accesses that were the first to their page.", |r: &$of| {
+                r.counts().first.into()
+            }),
+        ]
+    };
+}
+
+#[rustfmt::skip]
+const WHOSE: &[Column<Spot>] = &[
+    view(|r| r.view.map(View::value).into()),
+    id("pid", "The process id.", |r: &Spot| r.whose.map(|w| w.0).into()).shown("PID", 8, Integer),
+    number("from_ns", (Unit::Nanoseconds, Kind::Key), "The time when the process was first seen, or executed its program; tells one program of a process from the next.", |r| r.whose.map(|w| w.1).into()),
+    label("comm", "The name of the process.", |r: &Spot| r.comm.as_str().into()).shown("COMM", 15, Text),
 ];
+
+const COUNTS: [Column<Spot>; 5] = counts!(Spot);
+
+#[rustfmt::skip]
+const PLACE: &[Column<Spot>] = &[
+    number("offset", (Unit::Bytes, Kind::Label), "The offset in the file at which it begins.", |r: &Spot| r.offset.into()).shown("OFFSET", 10, Hex),
+    label("file", "What is mapped there: a path, [heap], [stack], [anon]; [unknown] if it was gone before we could look.", |r: &Spot| r.file.as_deref().into()).shown("FILE", 6, Text),
+];
+
+#[rustfmt::skip]
+const ADDR: &[Column<Spot>] = &[number("addr", START, "The address of the page.", |r: &Spot| r.start.into()).shown("PAGE", 14, Hex)];
+
+#[rustfmt::skip]
+const TOUCHED: Column<Spot> = pages("pages", "The different pages that were accessed.", "PAGES", |r| r.pages.into());
+
+/// The working set: a row per window, a total over the run.
+#[rustfmt::skip]
+pub(super) static WORKING_SET: Table<WindowRow> = Table::new("access.workingset", "access", &[&[
+    view(|_| View::WorkingSet.value()),
+    number("at_ns", (Unit::Nanoseconds, Kind::Key), "The beginning of the window, after the beginning of the trace.", |r: &WindowRow| r.at_ns.into()).shown("AT_MS", 10, Milliseconds(1)),
+    number("span_ns", (Unit::Nanoseconds, Kind::Label), "The length of the window; a stretch without accesses is one row.", |r: &WindowRow| r.span_ns.into()).shown("SPAN_MS", 9, Milliseconds(1)),
+    pages("pages", "The different pages that were accessed.", "PAGES", |r| r.touched.pages.into()),
+    size("The size of the different pages that were accessed.", |r| (r.touched.pages * PAGE).into()),
+    pages("read_pages", "The pages that were read.", "READ", |r| r.touched.read.into()),
+    pages("written_pages", "The pages that were written.", "WRITTEN", |r| r.touched.written.into()),
+    pages("new_pages", "The pages that had not been accessed before in this trace.", "NEW", |r| r.touched.new.into()),
+], &counts!(WindowRow)]);
 
 /// Heat by mapping: a row per stretch of pages with no gap of more than a megabyte.
-pub const MAPPINGS: &Schema = &[
-    VIEW,
-    PID,
-    FROM,
-    COMM,
-    ACCESSES,
-    READS,
-    WRITES,
-    EXECUTES,
-    FIRST,
-    pages("pages", "different pages that were accessed", "PAGES"),
-    SIZE,
-    shown(
-        field("start", Unit::Address, Kind::Key, "the first page that was accessed"),
-        "START",
-        14,
-        Show::Hex,
-    ),
-    shown(
-        field("end", Unit::Address, Kind::Label, "the end of the last page that was accessed"),
-        "END",
-        14,
-        Show::Hex,
-    ),
-    OFFSET,
-    FILE,
-];
+#[rustfmt::skip]
+pub(super) static MAPPINGS: Table<Spot> = Table::new("access.mappings", "access", &[WHOSE, &COUNTS, &[
+    TOUCHED,
+    size("The size of the different pages that were accessed.", |r| r.pages.map(|n| n * PAGE).into()),
+    number("start", START, "The address of the first page that was accessed.", |r: &Spot| r.start.into()).shown("START", 14, Hex),
+    number("end", (Unit::Address, Kind::Label), "The end of the last page that was accessed.", |r: &Spot| r.end.into()).shown("END", 14, Hex),
+], PLACE]);
 
 /// The most accessed pages.
-pub const PAGES: &Schema =
-    &[VIEW, PID, FROM, COMM, ADDR, ACCESSES, READS, WRITES, EXECUTES, FIRST, OFFSET, FILE];
+pub(super) static PAGES: Table<Spot> = Table::new("access.pages", "access", &[WHOSE, ADDR, &COUNTS, PLACE]);
 
 /// Reads and writes: a row per program.
-pub const READS_WRITES: &Schema = &[
-    VIEW,
-    PID,
-    FROM,
-    COMM,
-    ACCESSES,
-    READS,
-    WRITES,
-    shown(EXECUTES, "EXECUTES", 8, Show::Integer),
-    shown(FIRST, "FIRST", 8, Show::Integer),
-    pages("pages", "different pages that were accessed", "PAGES"),
-    pages("only_read", "that were read and not written", "READONLY"),
-    pages("only_written", "that were written and not read", "WRITEONLY"),
-    pages("both", "that were read and written", "BOTH"),
-];
+#[rustfmt::skip]
+pub(super) static READS_WRITES: Table<Spot> = Table::new("access.rw", "access", &[WHOSE, &[
+    COUNTS[0], COUNTS[1], COUNTS[2], COUNTS[3].shown("EXECUTES", 8, Integer), COUNTS[4].shown("FIRST", 8, Integer),
+    TOUCHED,
+    pages("only_read", "The pages that were read and not written.", "READONLY", |r| r.ways.only_read.into()),
+    pages("only_written", "The pages that were written and not read.", "WRITEONLY", |r| r.ways.only_written.into()),
+    pages("both", "The pages that were read and written.", "BOTH", |r| r.ways.both.into()),
+]]);
 
 /// Pages that several threads write to.
-pub const SHARING: &Schema = &[
-    VIEW,
-    PID,
-    FROM,
-    COMM,
-    ADDR,
-    shown(
-        field("threads", Unit::Count, Kind::Gauge, "threads that wrote to it"),
-        "THREADS",
-        7,
-        Show::Integer,
-    ),
-    shown(field("writes", Unit::Count, Kind::Counter, "their writes"), "WRITES", 9, Show::Integer),
-    shown(
-        field("writers", Unit::None, Kind::Label, "thread:writes of those that wrote most, +N for N others"),
-        "WRITERS",
-        24,
-        Show::Text,
-    ),
-    OFFSET,
-    FILE,
-];
+#[rustfmt::skip]
+pub(super) static SHARING: Table<Spot> = Table::new("access.sharing", "access", &[WHOSE, ADDR, &[
+    number("threads", PAGES_OF, "The threads that wrote to the page.", |r: &Spot| r.threads.into()).shown("THREADS", 7, Integer),
+    count("writes", "The writes of these threads.", |r: &Spot| r.counts.writes.into()).shown("WRITES", 9, Integer),
+    label("writers", "The threads that wrote most, as thread:writes, and +N for N others.", |r: &Spot| r.writers.as_deref().into()).shown("WRITERS", 24, Text),
+], PLACE]);
 
 /// Reuse distances.
-pub const REUSE: &Schema = &[
-    VIEW,
-    ACCESSES,
-    shown(
-        field("cold", Unit::Count, Kind::Counter, "the first accesses to each page in this trace"),
-        "COLD",
-        9,
-        Show::Integer,
-    ),
-    shown(field("reused", Unit::Count, Kind::Counter, "the others"), "REUSED", 9, Show::Integer),
-    pages(
-        "mean_pages",
-        "mean distance: different other pages accessed since the last access to the page",
-        "MEAN",
-    ),
-    pages("p50_pages", "half of the distances are no larger", "P50"),
-    pages("p90_pages", "90 % of the distances are no larger", "P90"),
-    pages("p99_pages", "99 % of the distances are no larger", "P99"),
-    pages("max_pages", "the largest distance", "MAX"),
-    field("buckets", Unit::Count, Kind::Gauge, "how many accesses had a distance from … to …"),
-];
+#[rustfmt::skip]
+pub(super) static REUSE: Table<Reuse> = Table::new("access.reuse", "access", &[&[
+    view(|_| View::Reuse.value()),
+    accesses(|r| r.accesses.into()),
+    count("cold", "The first accesses to each page in this trace.", |r: &Reuse| r.distances.cold().into()).shown("COLD", 9, Integer),
+    count("reused", "The accesses that were not the first to their page in this trace.", |r: &Reuse| r.distances.reused().into()).shown("REUSED", 9, Integer),
+    pages("mean_pages", "The mean distance: different other pages accessed since the last access to the page.", "MEAN", |r| r.distances.mean().into()),
+    pages("p50_pages", "Half of the distances are no larger than this.", "P50", |r| r.distances.quantile(50).into()),
+    pages("p90_pages", "90 % of the distances are no larger than this.", "P90", |r| r.distances.quantile(90).into()),
+    pages("p99_pages", "99 % of the distances are no larger than this.", "P99", |r| r.distances.quantile(99).into()),
+    pages("max_pages", "The largest distance.", "MAX", |r| r.distances.max().into()),
+    hist("buckets", Unit::Count, "The accesses by distance, [[lowest, highest, accesses], …].", |r| Value::Buckets(r.distances.buckets())),
+]]);
 
 /// The miss-ratio curve: a row per size of memory.
-pub const MISS_RATIO: &Schema = &[
-    VIEW,
-    pages("pages", "size of the memory", "PAGES"),
-    SIZE,
-    ACCESSES,
-    shown(
-        field(
-            "misses",
-            Unit::Count,
-            Kind::Counter,
-            "accesses that would miss if the page accessed longest ago made room, first ones included",
-        ),
-        "MISSES",
-        10,
-        Show::Integer,
-    ),
-    shown(
-        field("miss_ppm", Unit::Count, Kind::Gauge, "their share, millionths"),
-        "MISS_%",
-        8,
-        Show::Percent(2),
-    ),
-];
+#[rustfmt::skip]
+pub(super) static MISS_RATIO: Table<Misses> = Table::new("access.missratio", "access", &[&[
+    view(|_| View::MissRatio.value()),
+    pages("pages", "The size of the memory in pages.", "PAGES", |r| r.pages.into()),
+    size("The size of the memory.", |r| (r.pages * PAGE).into()),
+    accesses(|r| r.accesses.into()),
+    count("misses", "The accesses that would miss if the page accessed longest ago made way, first ones included.", |r: &Misses| r.misses.into()).shown("MISSES", 10, Integer),
+    number("miss_ppm", PAGES_OF, "The share of accesses that would miss, millionths.", |r: &Misses| r.share().into()).shown("MISS_%", 8, Percent(2)),
+]]);
+
+impl View {
+    pub(super) fn value(self) -> Value {
+        Value::word(self.name())
+    }
+
+    /// The fields of its records.
+    #[must_use]
+    pub fn schema(self) -> &'static Schema {
+        match self {
+            Self::WorkingSet => &WORKING_SET,
+            Self::Mappings => &MAPPINGS,
+            Self::Pages => &PAGES,
+            Self::ReadsWrites => &READS_WRITES,
+            Self::Sharing => &SHARING,
+            Self::Reuse => &REUSE,
+            Self::MissRatio => &MISS_RATIO,
+        }
+    }
+}
+
+impl Spot {
+    fn counts(&self) -> &Counts {
+        &self.counts
+    }
+}
+
+impl WindowRow {
+    fn counts(&self) -> &Counts {
+        &self.touched.counts
+    }
+}

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::View;
+use super::distance::Distances;
 use super::pages::{Account, Counts, Page, Pages, Writers};
+use super::schema::{MAPPINGS, MISS_RATIO, PAGES, READS_WRITES, REUSE, SHARING};
 use super::trace::{PAGE, Words};
 use super::window::Touched;
-use super::{MAPPINGS, MISS_RATIO, PAGES, READS_WRITES, REUSE, SHARING, View};
-use crate::field::{Record, Schema, Value};
+use crate::field::Record;
 use crate::item::Block;
 
 /// Pages of a mapping that are further apart than this belong to different rows.
@@ -58,9 +60,19 @@ impl Made<'_> {
         touched
     }
 
-    fn whose(&self, view: View, page: &Page) -> [Value; 4] {
+    /// Of a page: whose it is, and where.
+    fn spot(&self, view: View, page: &Page, counts: Counts) -> Spot {
         let space = self.words.of(page.space);
-        [view.name().into(), space.pid.into(), space.from_ns.into(), space.comm.as_str().into()]
+        Spot {
+            view: Some(view),
+            whose: Some((space.pid, space.from_ns)),
+            comm: space.comm.clone(),
+            counts,
+            start: Some(page.page * PAGE),
+            offset: self.words.offset(page.mapping, page.page),
+            file: Some(self.words.file(page.mapping).to_owned()),
+            ..Spot::default()
+        }
     }
 
     fn mappings(&self) -> (Vec<Record>, Option<Record>, usize) {
@@ -82,23 +94,16 @@ impl Made<'_> {
         ranges.sort_by_key(|range| std::cmp::Reverse(range.counts.accesses));
         let hidden = ranges.len().saturating_sub(self.top);
         let row = |range: &Range| {
-            let mut values = self.whose(View::Mappings, &range.first).to_vec();
-            values.extend(range.counts.values());
-            values.extend([
-                range.pages.into(),
-                (range.pages * PAGE).into(),
-                (range.first.page * PAGE).into(),
-                (range.last.page + 1).saturating_mul(PAGE).into(),
-            ]);
-            values.extend(self.place(&range.first));
-            Record::new(MAPPINGS, values)
+            MAPPINGS.record(&Spot {
+                pages: Some(range.pages),
+                end: Some((range.last.page + 1).saturating_mul(PAGE)),
+                ..self.spot(View::Mappings, &range.first, range.counts)
+            })
         };
         let rows = ranges.iter().take(self.top).map(row).collect();
         let touched: u64 = ranges.iter().map(|range| range.pages).sum();
-        let mut sum = total(View::Mappings);
-        sum.extend(self.account.sum.values());
-        sum.extend([touched.into(), (touched * PAGE).into()]);
-        (rows, Some(padded(MAPPINGS, sum)), hidden)
+        let sum = Spot { pages: Some(touched), ..Spot::total(View::Mappings, self.account.sum) };
+        (rows, Some(MAPPINGS.record(&sum)), hidden)
     }
 
     fn hottest(&self) -> (Vec<Record>, Option<Record>, usize) {
@@ -109,22 +114,11 @@ impl Made<'_> {
         });
         let hidden = pages.len().saturating_sub(self.top);
         let row = |&(number, counts): &(u32, &Counts)| {
-            let page = self.pages.of(number);
-            let mut values = self.whose(View::Pages, page).to_vec();
-            values.push((page.page * PAGE).into());
-            values.extend(counts.values());
-            values.extend(self.place(page));
-            Record::new(PAGES, values)
+            PAGES.record(&self.spot(View::Pages, self.pages.of(number), *counts))
         };
         let rows = pages.iter().take(self.top).map(row).collect();
-        let mut sum = total(View::Pages);
-        sum.push(Value::Null);
-        sum.extend(self.account.sum.values());
-        (rows, Some(padded(PAGES, sum)), hidden)
-    }
-
-    fn place(&self, page: &Page) -> [Value; 2] {
-        [self.words.offset(page.mapping, page.page).into(), self.words.file(page.mapping).into()]
+        let sum = PAGES.record(&Spot::total(View::Pages, self.account.sum));
+        (rows, Some(sum), hidden)
     }
 
     fn reads_and_writes(&self) -> (Vec<Record>, Option<Record>, usize) {
@@ -139,14 +133,13 @@ impl Made<'_> {
         spaces.sort_unstable_by_key(|(page, ways)| (std::cmp::Reverse(ways.counts.accesses), page.space));
         let hidden = spaces.len().saturating_sub(self.top);
         let row = |(page, ways): &(Page, Ways)| {
-            let mut values = self.whose(View::ReadsWrites, page).to_vec();
-            values.extend(ways.values());
-            Record::new(READS_WRITES, values)
+            let spot = self.spot(View::ReadsWrites, page, ways.counts);
+            READS_WRITES.record(&Spot { pages: Some(ways.pages), ways: *ways, ..spot })
         };
         let rows = spaces.iter().take(self.top).map(row).collect();
-        let mut values = total(View::ReadsWrites);
-        values.extend(sum.values());
-        (rows, Some(padded(READS_WRITES, values)), hidden)
+        let total = Spot::total(View::ReadsWrites, sum.counts);
+        let sum = Spot { pages: Some(sum.pages), ways: sum, ..total };
+        (rows, Some(READS_WRITES.record(&sum)), hidden)
     }
 
     fn sharing(&self) -> (Vec<Record>, Option<Record>, usize) {
@@ -164,56 +157,72 @@ impl Made<'_> {
         });
         let hidden = pages.len().saturating_sub(self.top);
         let row = |(number, writers, writes): &(u32, Writers, u64)| {
-            let page = self.pages.of(*number);
-            let mut values = self.whose(View::Sharing, page).to_vec();
-            values.extend([
-                (page.page * PAGE).into(),
-                (writers.len() as u64).into(),
-                (*writes).into(),
-                Value::Str(named(writers)),
-            ]);
-            values.extend(self.place(page));
-            Record::new(SHARING, values)
+            let counts = Counts { writes: *writes, ..Counts::default() };
+            SHARING.record(&Spot {
+                threads: Some(writers.len() as u64),
+                writers: Some(named(writers)),
+                ..self.spot(View::Sharing, self.pages.of(*number), counts)
+            })
         };
         let rows = pages.iter().take(self.top).map(row).collect();
-        let mut sum = total(View::Sharing);
-        let writes: u64 = pages.iter().map(|&(.., writes)| writes).sum();
-        sum.extend([Value::Null, Value::Null, writes.into()]);
-        (rows, Some(padded(SHARING, sum)), hidden)
+        let writes = pages.iter().map(|&(.., writes)| writes).sum();
+        let sum = Spot::total(View::Sharing, Counts { writes, ..Counts::default() });
+        (rows, Some(SHARING.record(&sum)), hidden)
     }
 
     fn reuse(&self) -> Record {
-        let distances = &self.account.distances;
-        let values = vec![
-            View::Reuse.name().into(),
-            self.account.sum.accesses.into(),
-            distances.cold().into(),
-            distances.reused().into(),
-            distances.mean().into(),
-            distances.quantile(50).into(),
-            distances.quantile(90).into(),
-            distances.quantile(99).into(),
-            distances.max().into(),
-            Value::Buckets(distances.buckets()),
-        ];
-        Record::new(REUSE, values)
+        let accesses = self.account.sum.accesses;
+        REUSE.record(&Reuse { accesses, distances: self.account.distances.clone() })
     }
 
     fn miss_ratio(&self) -> Vec<Record> {
         let accesses = self.account.sum.accesses;
-        let row = |(pages, misses): (u64, u64)| {
-            let share = (u128::from(misses) * MILLION).checked_div(accesses.into()).unwrap_or(0) as u64;
-            let values = vec![
-                View::MissRatio.name().into(),
-                pages.into(),
-                (pages * PAGE).into(),
-                accesses.into(),
-                misses.into(),
-                share.into(),
-            ];
-            Record::new(MISS_RATIO, values)
-        };
+        let row = |(pages, misses)| MISS_RATIO.record(&Misses { pages, accesses, misses });
         self.account.distances.misses().into_iter().map(row).collect()
+    }
+}
+
+/// A page, a mapping or a program, and what was done to it.
+#[derive(Default)]
+pub(super) struct Spot {
+    pub(super) view: Option<View>,
+    /// The process, and since when; nothing for a sum.
+    pub(super) whose: Option<(u32, u64)>,
+    pub(super) comm: String,
+    pub(super) counts: Counts,
+    pub(super) pages: Option<u64>,
+    pub(super) ways: Ways,
+    pub(super) start: Option<u64>,
+    pub(super) end: Option<u64>,
+    pub(super) offset: Option<u64>,
+    pub(super) file: Option<String>,
+    pub(super) threads: Option<u64>,
+    pub(super) writers: Option<String>,
+}
+
+impl Spot {
+    /// The sum of a table.
+    fn total(view: View, counts: Counts) -> Self {
+        Self { view: Some(view), comm: "TOTAL".into(), counts, ..Self::default() }
+    }
+}
+
+/// Reuse distances.
+pub(super) struct Reuse {
+    pub(super) accesses: u64,
+    pub(super) distances: Distances,
+}
+
+/// What would miss in memory of a size.
+pub(super) struct Misses {
+    pub(super) pages: u64,
+    pub(super) accesses: u64,
+    pub(super) misses: u64,
+}
+
+impl Misses {
+    pub(super) fn share(&self) -> u64 {
+        (u128::from(self.misses) * MILLION).checked_div(self.accesses.into()).unwrap_or(0) as u64
     }
 }
 
@@ -234,17 +243,6 @@ impl Range {
     }
 }
 
-/// The beginning of a sum's values: whose it is.
-fn total(view: View) -> Vec<Value> {
-    vec![view.name().into(), Value::Null, Value::Null, "TOTAL".into()]
-}
-
-/// A record whose last values mean nothing.
-fn padded(schema: &'static Schema, mut values: Vec<Value>) -> Record {
-    values.resize(schema.len(), Value::Null);
-    Record::new(schema, values)
-}
-
 /// `1718:23 1719:21`, thread and writes, and how many more there are.
 fn named(writers: &Writers) -> String {
     let mut words: Vec<String> =
@@ -257,12 +255,12 @@ fn named(writers: &Writers) -> String {
 
 /// Pages by what was done to them.
 #[derive(Debug, Clone, Copy, Default)]
-struct Ways {
+pub(super) struct Ways {
     counts: Counts,
     pages: u64,
-    only_read: u64,
-    only_written: u64,
-    both: u64,
+    pub(super) only_read: u64,
+    pub(super) only_written: u64,
+    pub(super) both: u64,
 }
 
 impl Ways {
@@ -275,10 +273,5 @@ impl Ways {
             (false, true) => self.only_written += 1,
             (false, false) => {}
         }
-    }
-
-    fn values(&self) -> impl Iterator<Item = Value> {
-        let pages = [self.pages, self.only_read, self.only_written, self.both].map(Value::U64);
-        self.counts.values().into_iter().chain(pages)
     }
 }

@@ -302,7 +302,7 @@ fn two_faults_of_one_access_are_one() {
         let mut event = access(0, tid, page, Way::Write);
         event.time_ns = START + us * 1000;
         let values = event.record.iter().map(|(field, value)| match field.name {
-            "first" => Value::U64(u64::from(first)),
+            "first" => Value::Bool(first),
             "ip" => Value::U64(9),
             _ => value.clone(),
         });

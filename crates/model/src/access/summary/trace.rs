@@ -212,7 +212,7 @@ impl<'a> Seen<'a> {
                 ("ip", &Value::U64(n)) => seen.ip = Some(n),
                 ("file", Value::Str(text)) => seen.file = Some(text),
                 ("offset", &Value::U64(n)) => seen.offset = Some(n),
-                ("first", &Value::U64(n)) => seen.first = n == 1,
+                ("first", &Value::Bool(first)) => seen.first = first,
                 _ => {}
             }
         }

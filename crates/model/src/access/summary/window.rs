@@ -1,8 +1,7 @@
 //! The working set: which pages are touched in each window of time.
 
-use super::WORKING_SET;
 use super::pages::Counts;
-use super::trace::PAGE;
+use super::schema::WORKING_SET;
 use crate::field::Record;
 use crate::item::Block;
 
@@ -23,18 +22,15 @@ pub(super) struct Touched {
 impl Touched {
     /// As a record of [`WORKING_SET`], for a time that begins `at_ns` after the trace's.
     pub(super) fn record(&self, at_ns: u64, span_ns: u64) -> Record {
-        let values = vec![
-            "workingset".into(),
-            at_ns.into(),
-            span_ns.into(),
-            self.pages.into(),
-            (self.pages * PAGE).into(),
-            self.read.into(),
-            self.written.into(),
-            self.new.into(),
-        ];
-        Record::new(WORKING_SET, values.into_iter().chain(self.counts.values()).collect())
+        WORKING_SET.record(&WindowRow { at_ns, span_ns, touched: *self })
     }
+}
+
+/// What a row says.
+pub(super) struct WindowRow {
+    pub(super) at_ns: u64,
+    pub(super) span_ns: u64,
+    pub(super) touched: Touched,
 }
 
 /// The window that is open, and those that have ended.

@@ -20,7 +20,7 @@ fn report(tid: u32, code: u32, levels: [Stats; 2]) -> Report {
 
 fn ledger(by: By, level: Option<Level>) -> Ledger {
     let layout = Layout { by, ..LAYOUT };
-    Ledger::new(layout, layout.schema(), level, Names::default())
+    Ledger::new(layout, level, Names::default())
 }
 
 fn get(row: &Record, name: &str) -> u64 {

@@ -1,0 +1,184 @@
+//! The tables of page faults.
+
+use super::rows::Row;
+use super::span::SpanRow;
+use super::step::Message;
+use super::{By, Fault};
+use crate::field::Show::{Hex, Integer, Microseconds, Milliseconds, Percent, Stack, Text, Thousandths};
+use crate::field::{Kind, Unit, Value};
+use crate::table::{Column, Schema, Table, count, id, key, label, number};
+
+const TIME: (Unit, Kind) = (Unit::Nanoseconds, Kind::Counter);
+const LASTS: (Unit, Kind) = (Unit::Nanoseconds, Kind::Gauge);
+const START: (Unit, Kind) = (Unit::Nanoseconds, Kind::Key);
+const PLACE: (Unit, Kind) = (Unit::Bytes, Kind::Gauge);
+
+/// The figures of every row and total.
+#[rustfmt::skip]
+const FIGURES: &[Column<Row>] = &[
+    count("major", "The faults that waited for I/O, as ru_majflt counts them.", |r: &Row| r.stats.major.into()).shown("MAJOR", 9, Integer),
+    count("minor", "The faults that did not wait for I/O, as ru_minflt counts them.", |r: &Row| r.stats.minor.into()).shown("MINOR", 9, Integer),
+    number("total_ns", TIME, "Time spent in all faults that were timed.", |r: &Row| r.total_ns().into()).shown("TOTAL_MS", 11, Milliseconds(2)),
+    number("major_ns", TIME, "Time spent in major faults, which wait for I/O.", |r: &Row| r.major_ns().into()).shown("MAJOR_MS", 11, Milliseconds(2)),
+    number("avg_ns", LASTS, "The mean time of a fault.", |r: &Row| r.avg_ns().into()).shown("AVG_MS", 9, Milliseconds(3)),
+    number("max_ns", LASTS, "The time of the longest fault.", |r: &Row| r.known().map(|e| e.max_ns).into()).shown("MAX_MS", 9, Milliseconds(3)),
+    number("min_ns", LASTS, "The time of the shortest fault.", |r: &Row| r.known().map(|e| e.min_ns).into()).shown("MIN_US", 9, Microseconds(1)),
+    number("p50_ns", LASTS, "Half of the faults took no longer than this, within 12.5 %.", |r| r.quantile(0.5).into()),
+    number("p99_ns", LASTS, "99 % of the faults took no longer than this, within 12.5 %.", |r| r.quantile(0.99).into()),
+    count("timed", "The faults that were timed; those taken inside the kernel on the thread's behalf may not be.", |r| r.stats.timed().into()),
+];
+
+#[rustfmt::skip]
+const PID: Column<Row> = id("pid", "The process id.", |r: &Row| r.pid().into()).shown("PID", 8, Integer);
+#[rustfmt::skip]
+const START_NS: Column<Row> = number("start_ns", START, "The start time of the thread or process, CLOCK_MONOTONIC.", |r| r.start_ns().into());
+#[rustfmt::skip]
+const COMM: Column<Row> = label("comm", "The name of the thread, or of the process.", |r: &Row| r.name().into()).shown("COMM", 15, Text);
+
+#[rustfmt::skip]
+static THREAD: Table<Row> = Table::new("faults.thread", "faults", &[&[
+    PID,
+    id("tid", "The thread id.", |r: &Row| r.tid().into()).shown("TID", 8, Integer),
+    START_NS,
+    COMM,
+], FIGURES]);
+
+static PROCESS: Table<Row> = Table::new("faults.process", "faults", &[&[PID, START_NS, COMM], FIGURES]);
+
+#[rustfmt::skip]
+static CGROUP: Table<Row> = Table::new("faults.cgroup", "faults", &[&[
+    key("cgroup", "The path of the cgroup below the root of the v2 hierarchy.", |r: &Row| r.name().into()).shown("CGROUP", 40, Text),
+    label("container", "The container id, if the path of the cgroup holds one.", |r: &Row| r.container().into()).shown("CONTAINER", 12, Text),
+    label("pod", "The pod id, if the path of the cgroup holds one.", |r| r.pod().into()),
+], FIGURES]);
+
+#[rustfmt::skip]
+static FILE: Table<Row> = Table::new("faults.file", "faults", &[&[
+    key("file", "The path of the file as the process sees it, or the kind of memory.", |r: &Row| r.name().into()).shown("FILE", 48, Text),
+    number("offset", PLACE, "The least offset in the file that faulted since the trace began.", |r: &Row| r.range.map(|range| range.0).into()).shown("FROM", 12, Hex),
+    number("offset_end", PLACE, "The greatest offset in the file that faulted since the trace began.", |r: &Row| r.range.map(|range| range.1).into()).shown("TO", 12, Hex),
+    key("dev", "The device number of the file's file system, MAJOR:MINOR in decimal.", |r| r.device().into()),
+    id("inode", "The inode number of the file.", |r| r.inode().into()),
+], FIGURES]);
+
+#[rustfmt::skip]
+static CAUSE: Table<Row> = Table::new("faults.cause", "faults", &[&[
+    key("cause", "The cause of the faults.", |r: &Row| r.name().into()).shown("CAUSE", 14, Text),
+    count("failed", "Faults that ended in a signal; the kernel's accounting, and so every other figure, leaves them out.", |r: &Row| r.stats.failed.into()).shown("FAILED", 9, Integer),
+], FIGURES]);
+
+#[rustfmt::skip]
+static STACK: Table<Row> = Table::new("faults.stack", "faults", &[&[
+    key("stack", "The name of the process and its functions, outermost first, with `;` between; those of the kernel end in _[k].", |r: &Row| r.frames().into()).shown("STACK", 5, Stack),
+    key("lines", "The place in source text of each frame of the stack, or in brackets why it has no name, with `;` between.", |r| r.lines().into()),
+], FIGURES]);
+
+/// Times without `span` in their name are times in faults: stalls.
+#[rustfmt::skip]
+pub(super) static SPAN: Table<SpanRow> = Table::new("faults.span", "faults", &[&[
+    key("span", "The span as it was given on the command line.", |r: &SpanRow| (*r.name).into()).shown("SPAN", 40, Text),
+    count("calls", "The calls of the span that began and returned.", |r: &SpanRow| r.calls.calls.into()).shown("CALLS", 9, Integer),
+    count("major", "The faults during the calls that waited for I/O, as ru_majflt counts them.", |r: &SpanRow| r.calls.major.into()).shown("MAJOR", 9, Integer),
+    count("minor", "The faults during the calls that did not wait for I/O, as ru_minflt counts them.", |r: &SpanRow| r.calls.minor.into()).shown("MINOR", 9, Integer),
+    number("faults_per_1000_calls", (Unit::Count, Kind::Gauge), "Major and minor faults for each thousand calls.", |r: &SpanRow| r.faults_per_1000_calls().into()).shown("PER_CALL", 9, Thousandths(3)),
+    number("total_ns", TIME, "Time spent in faults during the calls.", |r: &SpanRow| r.timed(r.calls.stall_ns)).shown("STALL_MS", 11, Milliseconds(2)),
+    number("stall_ppm", (Unit::Count, Kind::Gauge), "The share of the calls' time that was spent in faults, millionths.", |r: &SpanRow| r.timed(r.stall_ppm())).shown("SHARE_%", 7, Percent(1)),
+    number("major_ns", TIME, "Time spent in major faults during the calls.", |r| r.major_ns().into()),
+    number("avg_ns", LASTS, "The mean stall of a call.", |r: &SpanRow| r.timed(r.per_call(r.calls.stall_ns))).shown("AVG_MS", 9, Milliseconds(3)),
+    number("p50_ns", LASTS, "Half of the calls stalled no longer than this, within 12.5 %.", |r: &SpanRow| r.timed(r.calls.stall.quantile(0.5))).shown("P50_MS", 9, Milliseconds(3)),
+    number("p99_ns", LASTS, "99 % of the calls stalled no longer than this, within 12.5 %.", |r: &SpanRow| r.timed(r.calls.stall.quantile(0.99))).shown("P99_MS", 9, Milliseconds(3)),
+    number("max_ns", LASTS, "The longest stall of a call.", |r: &SpanRow| r.timed(r.calls.stall.known().map(|e| e.max_ns))).shown("MAX_MS", 9, Milliseconds(3)),
+    number("min_ns", LASTS, "The shortest stall of a call.", |r| r.timed(r.calls.stall.known().map(|e| e.min_ns))),
+    count("timed", "The faults during the calls that were timed.", |r| r.calls.timed.into()),
+    number("span_ns", TIME, "Time spent in the calls, from the beginning of each to its return.", |r: &SpanRow| r.calls.span_ns.into()).shown("SPAN_MS", 11, Milliseconds(2)),
+    number("span_avg_ns", LASTS, "The mean time of a call.", |r| r.per_call(r.calls.span_ns).into()),
+    number("span_p50_ns", LASTS, "Half of the calls took no longer than this, within 12.5 %.", |r| r.calls.span.quantile(0.5).into()),
+    number("span_p99_ns", LASTS, "99 % of the calls took no longer than this, within 12.5 %.", |r| r.calls.span.quantile(0.99).into()),
+    number("span_max_ns", LASTS, "The time of the longest call.", |r| r.calls.span.known().map(|e| e.max_ns).into()),
+    count("unfinished", "Calls that did not return; they are in no other figure.", |r| r.calls.unfinished.into()),
+]]);
+
+#[rustfmt::skip]
+pub(super) static FAULT: Table<Fault> = Table::new("faults.fault", "faults", &[&[
+    id("pid", "The process id.", |f: &Fault| f.thread.pid.into()).shown("PID", 8, Integer),
+    id("tid", "The thread id.", |f: &Fault| f.thread.tid.into()).shown("TID", 8, Integer),
+    label("comm", "The name of the thread.", |f: &Fault| f.comm.as_str().into()).shown("COMM", 15, Text),
+    label("kind", "The kind of the fault: major, minor, or failed if it ended in a signal.", |f: &Fault| f.outcome.value()).shown("KIND", 6, Text),
+    number("addr", (Unit::Address, Kind::Label), "The address that faulted.", |f: &Fault| f.addr.into()).shown("ADDR", 18, Hex),
+    number("ip", (Unit::Address, Kind::Label), "The instruction that faulted.", |f: &Fault| f.ip.into()).shown("IP", 18, Hex),
+    label("rw", "How the memory was accessed: R read, W write, X execute.", |f: &Fault| f.access.map(super::Access::value).into()).shown("RW", 2, Text),
+    number("latency_ns", LASTS, "The time from the fault to its completion.", |f: &Fault| f.latency_ns.into()).shown("LATENCY_US", 10, Microseconds(1)),
+    label("cause", "The cause of the fault.", |f: &Fault| f.cause.map(|cause| Value::word(cause.name())).into()).shown("CAUSE", 13, Text),
+    label("file", "The path of the file that is mapped at the address, or the kind of memory.", |f: &Fault| f.file.as_deref().into()).shown("FILE", 48, Text),
+    number("offset", (Unit::Bytes, Kind::Label), "The offset of the fault in the file.", |f: &Fault| f.offset.into()).shown("OFFSET", 12, Hex),
+]]);
+
+#[rustfmt::skip]
+const WHO: &[Column<Message>] = &[
+    id("pid", "The process id.", |m: &Message| m.process.pid.into()).shown("PID", 8, Integer),
+    label("comm", "The name of the process.", |m: &Message| m.comm.as_str().into()).shown("COMM", 15, Text),
+];
+
+#[rustfmt::skip]
+const COUNTED: &[Column<Message>] = &[
+    count("count", "The faults of the process, a multiple of the step.", |m: &Message| m.reached.into()).shown("NB_PAGE_FAULT", 13, Integer),
+    number("step", (Unit::Count, Kind::Label), "The number of faults from one message to the next.", |m| m.step.into()),
+];
+
+#[rustfmt::skip]
+const STALLED: &[Column<Message>] = &[
+    number("stall_ns", TIME, "The time that the process spent in faults, a multiple of the step.", |m: &Message| m.reached.into()).shown("STALL_MS", 13, Milliseconds(0)),
+    number("step_ns", (Unit::Nanoseconds, Kind::Label), "The time in faults from one message to the next.", |m| m.step.into()),
+];
+
+#[rustfmt::skip]
+const MOST: &[Column<Message>] = &[
+    label("file", "The file or kind of memory of most of the faults since the last message.", |m: &Message| m.most.file.as_deref().into()).shown("FILE", 40, Text),
+    label("code", "The function that caused most of the faults since the last message.", |m: &Message| m.most.code.as_deref().into()).shown("CODE", 30, Text),
+];
+
+pub(super) static STEP: Table<Message> = Table::new("faults.step", "faults", &[WHO, COUNTED]);
+pub(super) static STEP_MOST: Table<Message> = Table::new("faults.step_most", "faults", &[WHO, COUNTED, MOST]);
+pub(super) static STALL: Table<Message> = Table::new("faults.stall", "faults", &[WHO, STALLED]);
+pub(super) static STALL_MOST: Table<Message> =
+    Table::new("faults.stall_most", "faults", &[WHO, STALLED, MOST]);
+
+/// Single faults (`-v`).
+pub const EVENT: &Schema = &FAULT;
+
+/// All of them.
+pub(crate) const TABLES: &[&Schema] = &[
+    &THREAD,
+    &PROCESS,
+    &CGROUP,
+    &FILE,
+    &CAUSE,
+    &STACK,
+    &SPAN,
+    &FAULT,
+    &STEP,
+    &STEP_MOST,
+    &STALL,
+    &STALL_MOST,
+];
+
+impl By {
+    /// The table of rows and totals that are made of threads and groups. Spans have a ledger of their own; beside it,
+    /// threads are counted.
+    pub(super) fn table(self) -> &'static Table<Row> {
+        match self {
+            Self::Thread | Self::Span => &THREAD,
+            Self::Process => &PROCESS,
+            Self::Cgroup => &CGROUP,
+            Self::Stack => &STACK,
+            Self::File => &FILE,
+            Self::Cause => &CAUSE,
+        }
+    }
+
+    /// The fields of a row and a total.
+    #[must_use]
+    pub fn schema(self) -> &'static Schema {
+        if self == Self::Span { &SPAN } else { self.table() }
+    }
+}

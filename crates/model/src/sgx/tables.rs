@@ -1,0 +1,87 @@
+//! The tables of SGX.
+
+use super::By;
+use super::row::Row;
+use crate::field::Show::{Hex, Integer, Megabytes, Microseconds, Text};
+use crate::field::{Kind, Unit, Value};
+use crate::table::{Column, Schema, Table, count, hist, id, key, label, number};
+
+const LASTS: (Unit, Kind) = (Unit::Nanoseconds, Kind::Gauge);
+const PAGES: (Unit, Kind) = (Unit::Count, Kind::Gauge);
+const SIZE: (Unit, Kind) = (Unit::Bytes, Kind::Gauge);
+const VOLUME: (Unit, Kind) = (Unit::Bytes, Kind::Counter);
+
+#[rustfmt::skip]
+const FIGURES: &[Column<Row>] = &[
+    number("pages", PAGES, "The distinct pages that faulted in the interval.", |r: &Row| r.pages().into()).shown("PAGES", 12, Integer),
+    number("bytes", SIZE, "The size of the distinct pages that faulted in the interval.", |r: &Row| r.pages().map(|n| n * super::PAGE).into()).shown("SIZE (MB)", 12, Megabytes(2)),
+    count("unaccounted", "Faults whose page the memory budget could not hold.", |r: &Row| r.of.unaccounted.into()).shown("UNACCOUNTED", 12, Integer),
+    count("faults", "All faults on EPC pages.", |r: &Row| r.of.faults.into()).shown("FAULTS", 12, Integer),
+    number("bandwidth_bytes", SIZE, "The volume of the pages that were loaded or added, bytes per second.", |r: &Row| r.per_second().into()).shown("BANDWIDTH (MB)", 14, Megabytes(2)),
+    count("loads", "The pages that were loaded back into the EPC (ELDU).", |r: &Row| r.of.loads.into()).shown("LOADS", 9, Integer),
+    count("evictions", "The pages that were written out of the EPC (EWB).", |r: &Row| r.of.evictions.into()).shown("EVICTIONS", 9, Integer),
+    count("added", "The pages that were added by faults (SGX2), or given to a guest.", |r: &Row| r.known.added.then_some(r.of.added).into()).shown("ADDED", 8, Integer),
+    count("mapped", "Faults whose page was in the EPC already.", |r: &Row| r.known.outcomes.then_some(r.of.mapped).into()).shown("MAPPED", 8, Integer),
+    count("busy", "Faults that got nowhere because the EPC was full.", |r: &Row| r.known.outcomes.then_some(r.of.busy).into()).shown("BUSY", 8, Integer),
+    count("failed", "Faults that ended in a signal.", |r| r.of.failed.into()),
+    number("brought_bytes", VOLUME, "The volume of the pages that were loaded or added.", |r| r.brought().into()),
+    number("faulted_bytes", VOLUME, "The faults times 4 KiB, whatever became of them.", |r: &Row| (r.of.faults * super::PAGE).into()).shown("FAULTED (MB)", 12, Megabytes(2)),
+    count("evicted_by_daemon", "The evictions that the driver's own thread made.", |r| r.of.by_daemon.into()),
+    count("evicted_by_tasks", "The evictions that other threads made for space they needed.", |r| r.of.evictions.saturating_sub(r.of.by_daemon).into()),
+    count("evictions_caused", "The pages of any enclave that threads evicted while they faulted here.", |r| r.of.caused.into()),
+    count("refaults", "The loads of pages that had been evicted in the same interval.", |r| r.of.refaults.into()),
+    number("refault_percent", PAGES, "The share of loads that were refaults, in per cent.", |r: &Row| (r.of.refaults * 100).checked_div(r.of.loads).into()).shown("REFAULT%", 8, Integer),
+    count("secs_loads", "The loads of the enclave's control page.", |r| r.of.secs_loads.into()),
+    count("secs_evictions", "The evictions of the enclave's control page.", |r| r.of.secs_evictions.into()),
+    count("timed", "The faults with a load that were timed.", |r| r.of.hist.count().into()),
+    number("load_ns", (Unit::Nanoseconds, Kind::Counter), "Time spent in the faults with a load that were timed.", |r| r.of.load_ns.into()),
+    number("p50_ns", LASTS, "Half of the faults with a load took no longer than this, within 12.5 %.", |r| r.quantile(0.5).into()),
+    number("p99_ns", LASTS, "99 % of the faults with a load took no longer than this, within 12.5 %.", |r: &Row| r.quantile(0.99).into()).shown("P99_US", 9, Microseconds(1)),
+    number("max_ns", LASTS, "The time of the longest fault with a load.", |r: &Row| r.longest_ns().into()).shown("MAX_US", 9, Microseconds(1)),
+    hist("buckets", Unit::Nanoseconds, "The faults with a load by the time they took, by octave (with --hist).", |r| if r.hist { Value::Buckets(r.of.hist.octaves()) } else { Value::Null }),
+];
+
+#[rustfmt::skip]
+const OWNER: &[Column<Row>] = &[
+    id("pid", "The process that faulted on the enclave first.", |r: &Row| r.owner.pid.into()).shown("PID", 8, Integer),
+    number("start_ns", (Unit::Nanoseconds, Kind::Key), "The start time of the process, CLOCK_MONOTONIC.", |r| r.owner.start_ns.into()),
+    label("comm", "The name of the process.", |r: &Row| r.owner.comm.as_str().into()).shown("COMM", 15, Text),
+];
+
+#[rustfmt::skip]
+const IDENTITY: &[Column<Row>] = &[
+    id("enclave", "The number of the enclave in this trace.", |r: &Row| r.serial.into()).shown("ENCLAVE", 7, Integer),
+    label("class", "The class of the EPC: enclave, or guest for that of a virtual machine.", |r: &Row| r.class()).shown("CLASS", 7, Text),
+    number("base", (Unit::Address, Kind::Label), "The first address of the enclave.", |r: &Row| r.owner.base.into()).shown("BASE", 14, Hex),
+    number("size", (Unit::Bytes, Kind::Label), "The size of the enclave's address range.", |r| r.owner.size.into()),
+];
+
+#[rustfmt::skip]
+const PLACE: &[Column<Row>] = &[
+    key("cgroup", "The path of the cgroup (v2) that the process was in when it faulted first.", |r: &Row| r.owner.cgroup.as_deref().into()).shown("CGROUP", 30, Text),
+];
+
+static ALL: Table<Row> = Table::new("sgx.all", "sgx", &[FIGURES]);
+static ENCLAVE: Table<Row> = Table::new("sgx.enclave", "sgx", &[OWNER, IDENTITY, FIGURES]);
+static PROCESS: Table<Row> = Table::new("sgx.process", "sgx", &[OWNER, FIGURES]);
+static CGROUP: Table<Row> = Table::new("sgx.cgroup", "sgx", &[PLACE, FIGURES]);
+
+/// All of them.
+pub(crate) const TABLES: &[&Schema] = &[&ALL, &ENCLAVE, &PROCESS, &CGROUP];
+
+impl By {
+    pub(super) fn table(self) -> &'static Table<Row> {
+        match self {
+            Self::All => &ALL,
+            Self::Enclave => &ENCLAVE,
+            Self::Process => &PROCESS,
+            Self::Cgroup => &CGROUP,
+        }
+    }
+
+    /// The fields of its rows.
+    #[must_use]
+    pub fn schema(self) -> &'static Schema {
+        self.table()
+    }
+}

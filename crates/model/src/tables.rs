@@ -1,0 +1,78 @@
+//! The registry: every table of every tool.
+
+use std::sync::LazyLock;
+
+use crate::table::Schema;
+use crate::{access, doctor, faults, kvm, sgx};
+
+/// Every table of every tool. Ids are unique, and so are the names in a table.
+pub static TABLES: LazyLock<Vec<&'static Schema>> = LazyLock::new(|| {
+    let mut tables = faults::TABLES.to_vec();
+    tables.extend(kvm::tables());
+    tables.extend(sgx::TABLES);
+    tables.extend(access::tables());
+    tables.extend(doctor::TABLES);
+    tables
+});
+
+/// The table of an id.
+#[must_use]
+pub fn table(id: &str) -> Option<&'static Schema> {
+    TABLES.iter().find(|table| table.id() == id).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::{Kind, Type, Unit};
+
+    #[test]
+    fn each_table_has_an_id_of_its_own_and_each_column_a_name() {
+        let mut ids = HashSet::new();
+        for table in TABLES.iter() {
+            assert!(ids.insert(table.id()), "{table:?} is there twice");
+            assert!(
+                table.id().strip_prefix(table.tool()).is_some_and(|rest| rest.starts_with('.')),
+                "{table:?}"
+            );
+            assert_eq!(super::table(table.id()), Some(*table));
+            let mut names = HashSet::new();
+            for field in table.iter() {
+                assert!(names.insert(field.name), "{table:?} has two columns {}", field.name);
+                let is_snake = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+                assert!(field.name.bytes().all(is_snake), "{table:?}: {}", field.name);
+            }
+            assert!(!names.is_empty(), "{table:?}");
+        }
+    }
+
+    #[test]
+    fn each_help_is_a_sentence_that_can_stand_alone() {
+        for (table, field) in TABLES.iter().flat_map(|table| table.iter().map(move |field| (table, field))) {
+            let help = field.help;
+            let begins = help.starts_with(|c: char| c.is_ascii_uppercase() || c.is_ascii_digit());
+            assert!(begins && help.ends_with('.'), "{table:?}: {}: {help}", field.name);
+            assert!(
+                help.split(' ').count() >= 2 && !help.contains('\n'),
+                "{table:?}: {}: {help}",
+                field.name
+            );
+        }
+    }
+
+    #[test]
+    fn names_types_and_units_agree() {
+        for (table, field) in TABLES.iter().flat_map(|table| table.iter().map(move |field| (table, field))) {
+            let what = format!("{table:?}: {field:?}");
+            let is_ns = field.name.ends_with("_ns");
+            assert_eq!(is_ns, field.unit == Unit::Nanoseconds && field.ty != Type::Hist, "{what}");
+            assert!(!field.name.ends_with("_bytes") || field.unit == Unit::Bytes, "{what}");
+            let counts = matches!(field.ty, Type::U64 | Type::Hist);
+            assert!(counts || field.unit == Unit::None, "{what}");
+            assert!(counts || field.kind != Kind::Counter && field.kind != Kind::Gauge, "{what}");
+            assert_eq!(field.ty == Type::Hist, field.name == "buckets", "{what}");
+        }
+    }
+}
