@@ -3,30 +3,12 @@
 //! The faults are seen by the probes of the faults tool; `bpf/access.bpf.c` follows the lives of the processes; a
 //! thread of ours resets page tables in `rounds`.
 
-mod boosted;
-mod budget;
-mod engine;
 mod functions;
-mod hold;
-mod inject;
-mod injector;
-mod knobs;
-mod lock;
-mod numa;
-mod own;
-mod pages;
-mod patience;
+mod give_way;
 mod prepared;
 mod probes;
-mod rounds;
-mod sight;
-mod space;
-mod stopped;
-mod stretch;
 mod target;
 mod targets;
-mod trial;
-mod uffd;
 
 use std::collections::HashMap;
 use std::io;
@@ -38,22 +20,16 @@ use anyhow::Result;
 use nix::sys::prctl::set_thp_disable;
 use trapline_model::access::{Coverage, Step, Tally, What};
 use trapline_model::{Block, Event, Header, Value};
+use trapline_reset::{Balance, Budget, Engine, GiveWay, Given, Injector, Lock, Notice, Order, Rounds, Space};
+pub use trapline_reset::{ENGINES, engines};
 use trapline_symbols::maps::Maps;
 
-use self::budget::Budget;
-pub use self::engine::{ENGINES, engines, unavailable};
 use self::functions::Functions;
-use self::injector::Injector;
-use self::lock::Lock;
-use self::numa::Balance;
-use self::own::{GiveWay, Given};
-pub use self::prepared::{Prepared, Restored, changed_settings, repair};
+pub use self::prepared::{Prepared, Restored, changed_settings, repair, unavailable};
 #[cfg(test)]
 pub(crate) use self::probes::OBJECT;
 pub(crate) use self::probes::lives;
 use self::probes::{Life, Probes, Seen, Sighting};
-use self::rounds::{Notice, Order, Rounds};
-use self::space::{Engine, Space};
 use self::target::Target;
 pub use self::targets::Targets;
 use crate::launch::Launch;
@@ -164,7 +140,7 @@ impl Access {
             for mut space in taken {
                 space.learn(balance.as_ref());
                 let (maps, read_ns) = Target::read(space.pid);
-                let maps = maps.map_err(|error| space::unreadable(space.pid, error))?;
+                let maps = maps.map_err(|error| trapline_reset::unreadable(space.pid, error))?;
                 let of = space.cover(&maps);
                 coverage.add(&of);
                 let mut target = Target::new(space.pid, maps, read_ns);
@@ -184,7 +160,7 @@ impl Access {
         changed.extend(names.as_ref().and_then(Targets::mounted).map(str::to_owned));
         changed.extend(balance.as_ref().map(Balance::words));
         if engine.has_userfaultfd() && give_way.is_none() {
-            give_way = Some(GiveWay::begin()?);
+            give_way = Some(give_way::begin()?);
         }
         let rounds = Rounds::start(engine, options.every, injector, spaces, balance, give_way)?;
         let budget = options.max_overhead.map(|share| Budget::new(share, options.every));
@@ -451,7 +427,7 @@ fn take(
     let mut refusal = None;
     for (at, &engine) in engines.iter().enumerate() {
         if engine.has_userfaultfd() && give_way.is_none() {
-            match GiveWay::begin() {
+            match give_way::begin() {
                 Ok(begun) => *give_way = Some(begun),
                 Err(error) => {
                     refusal = refusal.or(Some(error.into()));

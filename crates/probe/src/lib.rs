@@ -1,7 +1,7 @@
 //! Kernel to model: the kernel half is loaded, attached and read here, and nowhere else.
 //!
-//! This crate has the only libbpf, and with `trapline-symbols` and `trapline-workload` the only `unsafe`. Each tool is a
-//! module with an ordered list of variants; the first that really loads and attaches is used.
+//! This crate has the only libbpf. Each tool is a module with an ordered list of variants; the first that really loads
+//! and attaches is used.
 
 mod abi;
 pub mod access;

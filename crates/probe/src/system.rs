@@ -14,12 +14,10 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
 use trapline_model::{Header, Value};
 pub(crate) use trapline_symbols::clock::{ahead as clocks, monotonic_ns};
+pub(crate) use trapline_symbols::machine::{KERNEL_BTF, is_mounted, lockdown};
 pub(crate) use trapline_symbols::task::pidfd;
 
 use crate::namespaces::Kind;
-
-/// Where a kernel shows its own types.
-pub(crate) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 const CAP_SETUID_SETGID: u64 = 1 << 6 | 1 << 7;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -71,12 +69,6 @@ pub(crate) fn shows_kernel_addresses() -> bool {
     })
 }
 
-/// Whether a file system of this type is mounted anywhere.
-pub(crate) fn is_mounted(kind: &str) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    mounts.lines().any(|line| line.split(' ').nth(2) == Some(kind))
-}
-
 /// Whether programs may be loaded and attached at all. In a user namespace capabilities are over nothing but that.
 pub(crate) fn has_bpf_privilege() -> bool {
     let caps = if Kind::User.is_initial() { capabilities() } else { 0 };
@@ -98,12 +90,6 @@ pub(crate) fn privilege_remedy() -> &'static str {
     } else {
         "run as root, or with CAP_BPF and CAP_PERFMON"
     }
-}
-
-/// The lockdown mode in force: `none`, `integrity`, `confidentiality`; nothing if the kernel does not say.
-pub(crate) fn lockdown() -> Option<String> {
-    let text = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
-    text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']').map(str::to_owned))
 }
 
 /// Takes as many descriptors as may be had. A command that was forked before keeps its own limit.
@@ -203,19 +189,6 @@ pub(crate) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
         schedule(before, 0);
     }
     done
-}
-
-/// From now on this thread runs before every ordinary one, if we are allowed to ask for that.
-#[allow(unsafe_code)]
-pub(crate) fn before_all_others() {
-    // SAFETY: our own thread, and a valid parameter that outlives the call.
-    unsafe {
-        let highest = libc::sched_get_priority_max(libc::SCHED_FIFO);
-        let how = libc::sched_param { sched_priority: highest };
-        if libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const how) != 0 {
-            libc::setpriority(libc::PRIO_PROCESS, 0, -20);
-        }
-    }
 }
 
 /// Whether threads are preempted inside the kernel: `full`, or `lazy` at the latest with the next tick. Nothing if that

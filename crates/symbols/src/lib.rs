@@ -17,6 +17,7 @@ mod handle;
 mod jit;
 mod kernel;
 mod lives;
+pub mod machine;
 pub mod maps;
 mod open;
 pub mod order;

@@ -3,14 +3,12 @@
 use anyhow::{Result, anyhow};
 use nix::sys::prctl::set_thp_disable;
 
-use super::engine::Choice;
-use super::injector::Injector;
-use super::lock::Lock;
-use super::numa::Balance;
-use super::space::Engine;
-use super::{Options, Whose, knobs, targets};
+use trapline_model::doctor::Refusal;
+use trapline_reset::{Balance, Choice, Denied, Engine, Injector, Lock, knobs};
+
+use super::{Options, Whose, probes, targets};
 use crate::system;
-use crate::variant::OpenError;
+use crate::variant::{self, OpenError, Recipe, Refused};
 
 /// What must be done before there are threads or a command.
 #[derive(Debug)]
@@ -43,7 +41,7 @@ impl Prepared {
         let lock = Lock::take()?;
         let mut changed: Vec<String> =
             restore()?.iter().map(|left| format!("put back what a killed tracer left: {left}")).collect();
-        let engines = Choice::examine().of(options.reset.as_deref())?;
+        let engines = Choice::examine().of(options.reset.as_deref()).map_err(refused)?;
         let mut balance = None;
         if engines[0] == Engine::Numa && !matches!(options.whose, Whose::Processes(_)) {
             balance = Some(Balance::begin(options.every, &injector)?);
@@ -53,6 +51,19 @@ impl Prepared {
             }
         }
         Ok(Self { lock, injector, engines, balance, changed })
+    }
+}
+
+fn refused(engines: Vec<(&'static str, Refusal)>) -> OpenError {
+    OpenError::Refused(engines.into_iter().map(|(variant, refusal)| Refused { variant, refusal }).collect())
+}
+
+impl From<Denied> for OpenError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Privilege(error) => Self::Unavailable(error),
+            Denied::Other(error) => Self::Other(error),
+        }
     }
 }
 
@@ -95,4 +106,16 @@ pub fn changed_settings() -> Vec<(&'static str, u64)> {
 pub fn repair() -> Result<Vec<Restored>, OpenError> {
     let _lock = Lock::take()?;
     Ok(restore()?)
+}
+
+/// Why no engine is of use here, whichever works: we may not take the lock, or not follow processes.
+#[must_use]
+pub fn unavailable() -> Option<Refusal> {
+    if let Err(error) = Lock::is_possible().map_err(OpenError::from) {
+        const REMEDY: &str = "run as root";
+        let error = format!("{error:#}").replace(&format!(" ({REMEDY})"), "");
+        return Some(Refusal { errno: None, error, remedy: REMEDY.into() });
+    }
+    let lives = probes::lives();
+    lives.variants().iter().find_map(|of| variant::try_variant(&lives, of).err())
 }

@@ -6,9 +6,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use trapline_model::access::{Page, Step, Tally, Way, What};
+use trapline_reset::{PAGE, Pages};
 use trapline_symbols::maps::{Mapping, Maps};
 
-use super::pages::{PAGE, Pages};
 use super::probes::{Held, Sighting};
 use crate::system;
 

@@ -21,7 +21,7 @@ use super::uffd::{self, Features, Mode, Uffd};
 
 /// How page-table entries are reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Engine {
+pub enum Engine {
     /// userfaultfd: reads and writes, or where that cannot be only writes.
     Rwp(Features),
     /// The kernel's NUMA balancing: reads and writes.
@@ -36,7 +36,7 @@ pub(crate) enum Engine {
 
 impl Engine {
     /// As it is called on the command line.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Rwp(_) => "rwp",
             Self::Numa => "numa",
@@ -46,17 +46,17 @@ impl Engine {
     }
 
     /// Whether it puts a userfaultfd over the memory.
-    pub(crate) fn has_userfaultfd(self) -> bool {
+    pub fn has_userfaultfd(self) -> bool {
         matches!(self, Self::Rwp(_) | Self::Writes(_))
     }
 
     /// Whether page tables are reset at all.
-    pub(crate) fn has_rounds(self) -> bool {
+    pub fn has_rounds(self) -> bool {
         self != Self::None
     }
 
     /// Whether a page that was accessed before may look to the processor as if it were not there.
-    pub(crate) fn hides_pages(self) -> bool {
+    pub fn hides_pages(self) -> bool {
         matches!(self, Self::Rwp(_) | Self::Numa)
     }
 
@@ -84,7 +84,7 @@ impl Engine {
 ///
 /// # Errors
 /// Why that cannot be seen, in words for the user.
-pub(crate) fn mapped(pid: u32) -> Result<Maps> {
+pub fn mapped(pid: u32) -> Result<Maps> {
     let maps = Maps::read(pid).map_err(|error| unreadable(pid, error))?;
     if maps.is_empty() {
         bail!(
@@ -95,7 +95,7 @@ pub(crate) fn mapped(pid: u32) -> Result<Maps> {
 }
 
 /// Why the mappings of a process cannot be read.
-pub(crate) fn unreadable(pid: u32, error: io::Error) -> Error {
+pub fn unreadable(pid: u32, error: io::Error) -> Error {
     let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
     match error.kind() {
         ErrorKind::PermissionDenied => {
@@ -112,22 +112,24 @@ pub(crate) fn unreadable(pid: u32, error: io::Error) -> Error {
 
 /// One process under an engine.
 #[derive(Debug)]
-pub(crate) struct Space {
-    pub(crate) pid: u32,
+pub struct Space {
+    /// The process.
+    pub pid: u32,
     engine: Engine,
     hold: Option<Hold>,
-    pub(crate) scanned: Option<Scanned>,
+    /// How the kernel's balancing goes over it, if that is what resets.
+    pub scanned: Option<Scanned>,
     pagemap: File,
     clear_refs: Option<File>,
     /// The mappings that are watched.
     watched: Vec<Taken>,
     /// How long a thread of the process stood still for it, nanoseconds.
-    pub(crate) stopped_ns: u64,
+    pub stopped_ns: u64,
 }
 
 /// What became of a reset.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Reset {
+pub enum Reset {
     /// All is reset.
     Done,
     /// The kernel has reset all, so many times in that time since it was last asked.
@@ -147,12 +149,7 @@ impl Space {
     ///
     /// # Errors
     /// Why that cannot be, in words.
-    pub(crate) fn open(
-        pid: u32,
-        engine: Engine,
-        injector: &Injector,
-        give_way: Option<&GiveWay>,
-    ) -> Result<Self> {
+    pub fn open(pid: u32, engine: Engine, injector: &Injector, give_way: Option<&GiveWay>) -> Result<Self> {
         let maps = mapped(pid)?;
         let mut hold = None;
         let mut stopped_ns = 0;
@@ -179,14 +176,14 @@ impl Space {
     }
 
     /// Learns what was found out of the kernel's balancing, if that is what resets.
-    pub(crate) fn learn(&mut self, balance: Option<&Balance>) {
+    pub fn learn(&mut self, balance: Option<&Balance>) {
         if let (Some(scanned), Some(balance)) = (&mut self.scanned, balance) {
             scanned.learn(balance);
         }
     }
 
     /// Takes the mappings under control that can be, and says which cannot.
-    pub(crate) fn cover(&mut self, maps: &Maps) -> Coverage {
+    pub fn cover(&mut self, maps: &Maps) -> Coverage {
         let mut coverage = Coverage::default();
         let mut scanned = Vec::new();
         self.watched = self.watch(maps);
@@ -234,12 +231,12 @@ impl Space {
     }
 
     /// Whether the process has a userfaultfd of its own, and ours has given way to it.
-    pub(crate) fn gave_way(&self) -> bool {
+    pub fn gave_way(&self) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.ours.gave_way())
     }
 
     /// Makes the next access to each page fault.
-    pub(crate) fn reset(&mut self) -> Reset {
+    pub fn reset(&mut self) -> Reset {
         if self.gave_way() {
             self.hold = None;
             self.watched.clear();
@@ -284,7 +281,7 @@ impl Space {
     }
 
     /// Calls `present` with the address of each page that the process has in memory or in swap.
-    pub(crate) fn pages(&self, maps: &Maps, mut present: impl FnMut(u64)) {
+    pub fn pages(&self, maps: &Maps, mut present: impl FnMut(u64)) {
         const PRESENT_OR_SWAPPED: u64 = 3 << 62;
         let mut entries = vec![0u8; 64 << 10];
         for mapping in maps.of_the_program() {

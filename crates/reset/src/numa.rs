@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use trapline_model::doctor::Refusal;
+use trapline_symbols::machine;
 use trapline_symbols::maps::{Mapping, Maps};
 
 use super::hold::Hold;
 use super::injector::Injector;
 use super::knobs::{self, Knob, Knobs};
 use super::sight::{self, Sight};
-use crate::system;
 
 const MB: u64 = 1 << 20;
 /// A mapping up to this size is gone over whole if anything in it is; of a larger one what is there.
@@ -36,13 +36,13 @@ const YOUNG_PASSES: u64 = 2;
 /// How often sizes are looked at.
 const SIZE_EVERY: Duration = Duration::from_millis(100);
 /// How often it is looked whether the kernel has gone over a process: a tick at most kernels' 250 Hz.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(4);
+pub const LOOK_EVERY: Duration = Duration::from_millis(4);
 
 /// Whether balancing can be used here, and its settings changed.
 ///
 /// # Errors
 /// Why not.
-pub(crate) fn examine() -> Result<bool, Refusal> {
+pub fn examine() -> Result<bool, Refusal> {
     let refusal = |error: io::Error, what: &str, remedy: &str| Refusal {
         errno: error.raw_os_error().map(|e| format!("{:?}", nix::errno::Errno::from_raw(e))),
         error: format!("{what}: {error}"),
@@ -56,7 +56,7 @@ pub(crate) fn examine() -> Result<bool, Refusal> {
         return Err(Refusal { errno: None, error: why, remedy: "use another engine".into() });
     }
     // Where debugfs is not mounted yet, a tracer will do that.
-    let hidden = !system::is_mounted("debugfs") && system::lockdown().is_none_or(|mode| mode == "none");
+    let hidden = !machine::is_mounted("debugfs") && machine::lockdown().is_none_or(|mode| mode == "none");
     Ok(hidden || are_open())
 }
 
@@ -67,7 +67,7 @@ fn are_open() -> bool {
 
 /// Why the kernel leaves a process alone, if it does: since 6.17 those that may use one node only, on machines that
 /// are divided into sets of processors (cpusets), as container managers do.
-pub(crate) fn confined(pid: &str) -> Option<String> {
+pub fn confined(pid: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let nodes = status.lines().find_map(|line| line.strip_prefix("Mems_allowed_list:"))?.trim();
     let one_node = !nodes.contains(['-', ',']);
@@ -82,7 +82,7 @@ fn has_rule() -> bool {
     let events = ["/sys/kernel/tracing/events/sched", "/sys/kernel/debug/tracing/events/sched"];
     match events.into_iter().map(Path::new).find(|dir| dir.exists()) {
         Some(dir) => dir.join(EVENT).exists(),
-        None => fs::read(system::KERNEL_BTF)
+        None => fs::read(machine::KERNEL_BTF)
             .is_ok_and(|types| types.windows(EVENT.len()).any(|name| name == EVENT.as_bytes())),
     }
 }
@@ -111,7 +111,7 @@ fn has_cpusets() -> bool {
 
 /// A process that is gone over.
 #[derive(Debug)]
-pub(crate) struct Scanned {
+pub struct Scanned {
     pid: u32,
     _hold: Hold,
     /// Whether files in memory are gone over, if that is known.
@@ -132,7 +132,7 @@ impl Scanned {
     ///
     /// # Errors
     /// Why that cannot be.
-    pub(crate) fn open(pid: u32, maps: &Maps) -> Result<Self> {
+    pub fn open(pid: u32, maps: &Maps) -> Result<Self> {
         if let Some(why) = confined(&pid.to_string()) {
             anyhow::bail!("{why}");
         }
@@ -155,7 +155,7 @@ impl Scanned {
     }
 
     /// Learns what was found out of the kernel.
-    pub(crate) fn learn(&mut self, balance: &Balance) {
+    pub fn learn(&mut self, balance: &Balance) {
         self.shared = balance.shared;
     }
 
@@ -165,7 +165,7 @@ impl Scanned {
     }
 
     /// Takes note of the sizes of the mappings that are, or may be.
-    pub(crate) fn cover(&mut self, sizes: &[u64]) {
+    pub fn cover(&mut self, sizes: &[u64]) {
         let before = std::mem::replace(&mut self.all, sizes.iter().sum());
         if self.all != before {
             self.young = YOUNG_PASSES;
@@ -177,7 +177,7 @@ impl Scanned {
     ///
     /// # Errors
     /// When it has ended.
-    pub(crate) fn passed(&mut self) -> io::Result<Option<(u64, Duration)>> {
+    pub fn passed(&mut self) -> io::Result<Option<(u64, Duration)>> {
         let now = Instant::now();
         let Some(count) = number(&self.sched, "mm->numa_scan_seq")? else { return Ok(None) };
         let Some((before, when)) = self.passes else {
@@ -218,7 +218,7 @@ pub(super) fn number(file: &File, name: &str) -> io::Result<Option<u64>> {
 
 /// The settings, as the processes want them.
 #[derive(Debug)]
-pub(crate) struct Balance {
+pub struct Balance {
     knobs: Knobs,
     fast: bool,
     /// Whether files in memory are gone over, if that could be tried.
@@ -233,7 +233,7 @@ impl Balance {
     ///
     /// # Errors
     /// When the settings cannot be changed.
-    pub(crate) fn begin(every: Duration, injector: &Injector) -> Result<Self> {
+    pub fn begin(every: Duration, injector: &Injector) -> Result<Self> {
         let mounted = knobs::mount_debugfs();
         let fast = are_open();
         let period = period_ms(every);
@@ -254,7 +254,7 @@ impl Balance {
     ///
     /// # Errors
     /// When the kernel does not let us any more.
-    pub(crate) fn follow<'a>(
+    pub fn follow<'a>(
         &mut self,
         processes: impl Iterator<Item = &'a Scanned> + Clone,
         every: Duration,
@@ -285,7 +285,7 @@ impl Balance {
     }
 
     /// What is changed, in words.
-    pub(crate) fn words(&self) -> String {
+    pub fn words(&self) -> String {
         let words = self.knobs.words();
         if self.fast {
             format!("{words} (and on with the size of the targets)")
@@ -298,7 +298,7 @@ impl Balance {
     ///
     /// # Errors
     /// When that fails.
-    pub(crate) fn end(self) -> Result<()> {
+    pub fn end(self) -> Result<()> {
         self.knobs.restore()
     }
 }

@@ -13,11 +13,11 @@ use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 use trapline_symbols::maps::{Mapping, Maps};
+use trapline_symbols::task;
 
 use super::space::mapped;
 use super::stopped::{Regs, Stopped};
 use super::uffd;
-use crate::system;
 
 /// A userfaultfd that was made in a process, ours now.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct Injected {
 /// Why not, in words for the user; the process goes on as it was.
 pub(crate) fn userfaultfd_of(pid: u32) -> Result<Injected, String> {
     mapped(pid).map_err(|error| format!("{error:#}"))?;
-    let process = system::pidfd(pid).map_err(|e| format!("cannot open process {pid}: {e}"))?;
+    let process = task::pidfd(pid).map_err(|e| format!("cannot open process {pid}: {e}"))?;
     let tid = a_thread(pid).ok_or_else(|| format!("no thread of process {pid} can be stopped now"))?;
 
     let mut thread = Stopped::seize(pid, tid)?;

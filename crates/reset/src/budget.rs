@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// The budget, and what was spent when it was last looked at.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub struct Budget {
     share: f64,
     wish: Duration,
     every: Duration,
@@ -25,13 +25,13 @@ pub(crate) struct Budget {
 
 impl Budget {
     /// At most `share` (0 to 1) of the processes' time, at best each `wish`.
-    pub(crate) fn new(share: f64, wish: Duration) -> Self {
+    pub fn new(share: f64, wish: Duration) -> Self {
         Self { share, wish, every: wish, looked: Instant::now(), spent: HashMap::new() }
     }
 
     /// The period to use from now on, if it is time to change it. `cost`: processes, and the time that our faults
     /// have taken them so far, nanoseconds.
-    pub(crate) fn period(&mut self, cost: impl Iterator<Item = (u32, u64)>) -> Option<Duration> {
+    pub fn period(&mut self, cost: impl Iterator<Item = (u32, u64)>) -> Option<Duration> {
         if self.looked.elapsed() < LOOK_EVERY {
             return None;
         }

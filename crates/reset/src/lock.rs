@@ -14,15 +14,28 @@ use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, fcntl, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, geteuid, mkdir, unlinkat};
 
-use crate::variant::OpenError;
-
 /// The directory of what we keep while the machine is up. Nobody else can open anything in it.
-pub(crate) const RUN_DIR: &str = "/run/trapline";
+pub const RUN_DIR: &str = "/run/trapline";
 const FILE: &str = "access.lock";
+
+/// Why the lock cannot be had.
+#[derive(Debug)]
+pub enum Denied {
+    /// We may not: it takes a privilege that we lack here.
+    Privilege(anyhow::Error),
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Denied {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
 
 /// Held until it is dropped or this process ends.
 #[derive(Debug)]
-pub(crate) struct Lock(#[allow(dead_code)] File);
+pub struct Lock(#[allow(dead_code)] File);
 
 impl Lock {
     /// Takes the lock.
@@ -30,7 +43,7 @@ impl Lock {
     /// # Errors
     /// When another process holds it, with its id; when /run cannot be written, or what is there belongs to another
     /// user.
-    pub(crate) fn take() -> Result<Self, OpenError> {
+    pub fn take() -> Result<Self, Denied> {
         match mkdir(RUN_DIR, Mode::S_IRWXU) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(refused(&format!("cannot make {RUN_DIR}"), errno.into())),
@@ -57,7 +70,7 @@ impl Lock {
     ///
     /// # Errors
     /// Why not.
-    pub(crate) fn is_possible() -> Result<(), OpenError> {
+    pub fn is_possible() -> Result<(), Denied> {
         let may_write = |dir: &str| {
             faccessat(AT_FDCWD, dir, AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS)
                 .map_err(|errno| refused(&format!("cannot write to {dir}"), errno.into()))
@@ -71,7 +84,7 @@ impl Lock {
 }
 
 /// Opens the directory. One of another user, or a link, is refused.
-fn run_dir() -> Result<OwnedFd, OpenError> {
+fn run_dir() -> Result<OwnedFd, Denied> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let dir = openat(AT_FDCWD, RUN_DIR, flags, Mode::empty())
         .map_err(|errno| refused(&format!("cannot open {RUN_DIR}"), errno.into()))?;
@@ -80,7 +93,7 @@ fn run_dir() -> Result<OwnedFd, OpenError> {
     Ok(dir.into())
 }
 
-fn lock_file(dir: &OwnedFd) -> Result<File, OpenError> {
+fn lock_file(dir: &OwnedFd) -> Result<File, Denied> {
     let path = format!("{RUN_DIR}/{FILE}");
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let open = || {
@@ -103,7 +116,7 @@ fn lock_file(dir: &OwnedFd) -> Result<File, OpenError> {
 }
 
 /// Makes sure that it is ours or root's, and that its permissions are these.
-fn own(file: &File, path: &str, mode: u32) -> Result<(), OpenError> {
+fn own(file: &File, path: &str, mode: u32) -> Result<(), Denied> {
     let metadata = file.metadata().with_context(|| format!("cannot examine {path}"))?;
     if ![0, geteuid().as_raw()].contains(&metadata.uid()) {
         return Err(anyhow!("{path} belongs to user {}: remove it", metadata.uid()).into());
@@ -126,11 +139,11 @@ fn whole_file() -> libc::flock {
 }
 
 /// Without the privilege this cannot be had here.
-fn refused(what: &str, error: io::Error) -> OpenError {
+fn refused(what: &str, error: io::Error) -> Denied {
     let kind = error.kind();
     let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
     if matches!(kind, ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) {
-        return OpenError::Unavailable(anyhow!("{what}: {name:?} (run as root)"));
+        return Denied::Privilege(anyhow!("{what}: {name:?} (run as root)"));
     }
-    OpenError::Other(anyhow::Error::new(error).context(what.to_owned()))
+    Denied::Other(anyhow::Error::new(error).context(what.to_owned()))
 }

@@ -10,15 +10,16 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 
+use trapline_symbols::machine;
+
 use super::lock::RUN_DIR;
-use crate::system;
 
 const STATE: &str = "/run/trapline/access.knobs";
 const DEBUG_FS: &str = "/sys/kernel/debug";
 
 /// One setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Knob {
+pub enum Knob {
     /// 1: on.
     Balancing,
     /// What one piece of work goes over, MB. Never 0: the kernel divides by it in the timer's interrupt.
@@ -71,21 +72,21 @@ impl Knob {
     }
 
     /// Whether we may change it.
-    pub(crate) fn is_open(self) -> io::Result<()> {
+    pub fn is_open(self) -> io::Result<()> {
         OpenOptions::new().read(true).write(true).open(self.path()).map(|_| ())
     }
 }
 
 /// Mounts the file system that holds them if it is nowhere. Tells whether it did.
-pub(crate) fn mount_debugfs() -> bool {
+pub fn mount_debugfs() -> bool {
     !Path::new(DEBUG_FS).join("sched").exists()
-        && !system::is_mounted("debugfs")
+        && !machine::is_mounted("debugfs")
         && mount(Some("debugfs"), DEBUG_FS, Some("debugfs"), MsFlags::empty(), Some("mode=0700")).is_ok()
 }
 
 /// Settings that are changed; put back at the latest when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Knobs {
+pub struct Knobs {
     /// What they were.
     before: Vec<(Knob, u64)>,
     /// What they are.
@@ -99,7 +100,7 @@ impl Knobs {
     ///
     /// # Errors
     /// When one cannot be read or changed; none is changed then.
-    pub(crate) fn take(values: &[(Knob, u64)], mounted: bool) -> Result<Self> {
+    pub fn take(values: &[(Knob, u64)], mounted: bool) -> Result<Self> {
         let mut before = Vec::new();
         for knob in ALL.iter().filter(|knob| values.iter().any(|(k, _)| k == *knob)) {
             before.push((*knob, knob.read().with_context(|| format!("cannot read {}", knob.name()))?));
@@ -124,7 +125,7 @@ impl Knobs {
     ///
     /// # Errors
     /// When the kernel takes no such value.
-    pub(crate) fn set(&mut self, knob: Knob, value: u64) -> Result<()> {
+    pub fn set(&mut self, knob: Knob, value: u64) -> Result<()> {
         let Some((_, now)) = self.now.iter_mut().find(|(k, _)| *k == knob) else { return Ok(()) };
         if *now != value {
             knob.write(value).with_context(|| format!("cannot set {} to {value}", knob.name()))?;
@@ -134,7 +135,7 @@ impl Knobs {
     }
 
     /// What is changed, in words.
-    pub(crate) fn words(&self) -> String {
+    pub fn words(&self) -> String {
         let mut words: Vec<String> = Vec::new();
         if self.mounted {
             words.push(format!("mounted debugfs at {DEBUG_FS}"));
@@ -148,7 +149,7 @@ impl Knobs {
     ///
     /// # Errors
     /// When one cannot be written, or the file not be removed.
-    pub(crate) fn restore(mut self) -> Result<()> {
+    pub fn restore(mut self) -> Result<()> {
         self.before.clear();
         restore().map(|_| ())
     }
@@ -181,7 +182,7 @@ fn parse(text: &str) -> Vec<(Knob, u64)> {
 }
 
 /// What a tracer has changed and not put back yet: names, and what they were.
-pub(crate) fn left() -> Vec<(&'static str, u64)> {
+pub fn left() -> Vec<(&'static str, u64)> {
     let noted = fs::read_to_string(STATE).map(|text| parse(&text)).unwrap_or_default();
     noted.into_iter().map(|(knob, value)| (knob.name(), value)).collect()
 }
@@ -191,7 +192,7 @@ pub(crate) fn left() -> Vec<(&'static str, u64)> {
 ///
 /// # Errors
 /// When one cannot be written: the others are put back all the same.
-pub(crate) fn restore() -> Result<Vec<(&'static str, u64)>> {
+pub fn restore() -> Result<Vec<(&'static str, u64)>> {
     let Ok(text) = fs::read_to_string(STATE) else { return Ok(vec![]) };
     let mut changed = Vec::new();
     let mut failed = Ok(());

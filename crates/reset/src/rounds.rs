@@ -33,7 +33,7 @@ const LAST_INJECTION: Duration = Duration::from_millis(300);
 
 /// What the thread is told.
 #[derive(Debug)]
-pub(crate) enum Order {
+pub enum Order {
     /// A process has got memory of its own, by exec.
     Begin(u32),
     /// The same, by fork: it may become another program at once.
@@ -46,18 +46,30 @@ pub(crate) enum Order {
 
 /// What it tells.
 #[derive(Debug)]
-pub(crate) enum Notice {
+pub enum Notice {
     /// A process is under control.
-    Began { pid: u32, stopped_ns: u64, coverage: Coverage },
+    Began {
+        /// The process.
+        pid: u32,
+        /// How long a thread of it stood still for that, nanoseconds.
+        stopped_ns: u64,
+        /// What of its memory can be seen.
+        coverage: Coverage,
+    },
     /// It cannot be.
-    Refused { pid: u32, why: String },
+    Refused {
+        /// The process.
+        pid: u32,
+        /// Why, in words.
+        why: String,
+    },
     /// The settings of the kernel's balancing cannot be changed any more, or not be put back.
     Balance(anyhow::Error),
 }
 
 /// Figures of the rounds so far.
 #[derive(Debug)]
-pub(crate) struct Figures {
+pub struct Figures {
     /// Rounds, the first included, before which there is no period.
     rounds: AtomicU64,
     /// From the start of a round to the start of the next, nanoseconds, by bucket.
@@ -65,21 +77,26 @@ pub(crate) struct Figures {
     sum_ns: AtomicU64,
     max_ns: AtomicU64,
     /// Time in the rounds themselves.
-    pub(crate) busy_ns: AtomicU64,
+    pub busy_ns: AtomicU64,
     /// The period that is aimed at, nanoseconds.
-    pub(crate) every_ns: AtomicU64,
-    pub(crate) unseen_bytes: AtomicU64,
+    pub every_ns: AtomicU64,
+    /// Memory that is out of sight.
+    pub unseen_bytes: AtomicU64,
     /// Registrations with a userfaultfd of the target's that ours was in the way of.
-    pub(crate) late: AtomicU64,
+    pub late: AtomicU64,
 }
 
 /// The period that was reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Reached {
-    pub(crate) rounds: u64,
-    pub(crate) mean_ns: u64,
-    pub(crate) p99_ns: u64,
-    pub(crate) max_ns: u64,
+pub struct Reached {
+    /// How many rounds there were.
+    pub rounds: u64,
+    /// Their mean period.
+    pub mean_ns: u64,
+    /// What 99 of 100 periods were at most.
+    pub p99_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
 }
 
 impl Figures {
@@ -111,7 +128,8 @@ impl Figures {
         self.max_ns.fetch_max(ns, Ordering::Relaxed);
     }
 
-    pub(crate) fn reached(&self) -> Reached {
+    /// What was reached so far.
+    pub fn reached(&self) -> Reached {
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
         let periods: Vec<u64> = self.periods.iter().map(load).collect();
         let (count, max_ns) = (periods.iter().sum(), load(&self.max_ns));
@@ -127,14 +145,16 @@ impl Figures {
 
 /// The thread, as its client sees it.
 #[derive(Debug)]
-pub(crate) struct Rounds {
+pub struct Rounds {
     orders: Option<Sender<Order>>,
-    pub(crate) notices: Receiver<Notice>,
-    pub(crate) figures: Arc<Figures>,
+    /// What it tells.
+    pub notices: Receiver<Notice>,
+    /// What it counts.
+    pub figures: Arc<Figures>,
     thread: Option<JoinHandle<()>>,
     injection: Canceller,
     /// Which processes are not reset any more, for they have a userfaultfd of their own.
-    pub(crate) given: Option<Given>,
+    pub given: Option<Given>,
 }
 
 impl Rounds {
@@ -142,7 +162,7 @@ impl Rounds {
     ///
     /// # Errors
     /// When there can be no further thread.
-    pub(crate) fn start(
+    pub fn start(
         engine: Engine,
         every: Duration,
         injector: Injector,
@@ -186,7 +206,8 @@ impl Rounds {
         Ok(Self { orders: Some(orders), notices, figures, thread: Some(thread), injection, given })
     }
 
-    pub(crate) fn tell(&self, order: Order) {
+    /// Tells it something.
+    pub fn tell(&self, order: Order) {
         if let Some(orders) = &self.orders {
             // The thread ends only when it is told to.
             let _ = orders.send(order);
@@ -194,7 +215,7 @@ impl Rounds {
     }
 
     /// Ends the rounds: every page table is as it was when this returns.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         drop(self.orders.take());
         if let Some(thread) = self.thread.take() {
             let until = Instant::now() + LAST_INJECTION;

@@ -21,9 +21,10 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, getpid, setsid};
 
+use trapline_symbols::task;
+
 use super::inject::{Injected, userfaultfd_of};
 use super::{patience, trial};
-use crate::system;
 
 /// The longest answer: a reason in words.
 const ANSWER: usize = 1024;
@@ -37,7 +38,7 @@ const TRIAL: u32 = 0;
 
 /// The other process, as its client sees it.
 #[derive(Debug)]
-pub(crate) struct Injector {
+pub struct Injector {
     socket: Arc<OwnedFd>,
     process: Pid,
 }
@@ -47,7 +48,7 @@ impl Injector {
     ///
     /// # Errors
     /// When there can be no further process.
-    pub(crate) fn start() -> Result<Self> {
+    pub fn start() -> Result<Self> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .context("cannot make a socket")?;
@@ -69,7 +70,7 @@ impl Injector {
 
     /// Whether the kernel's balancing, which is on, goes over files in memory; nothing if that is not known. It is tried in
     /// a child of that process's, which does not hold what we have open.
-    pub(crate) fn goes_over_shared(&self) -> Option<bool> {
+    pub fn goes_over_shared(&self) -> Option<bool> {
         let socket = self.ask(TRIAL).ok()?;
         let mut answer = [0; ANSWER];
         let mut buffer = [IoSliceMut::new(&mut answer)];
@@ -88,7 +89,7 @@ impl Injector {
     }
 
     /// To give up what the other process is doing, from another thread.
-    pub(crate) fn canceller(&self) -> Canceller {
+    pub fn canceller(&self) -> Canceller {
         Canceller(Arc::clone(&self.socket))
     }
 
@@ -130,10 +131,10 @@ impl Drop for Injector {
 
 /// Ends the other process's work: whoever waits for an answer gets none.
 #[derive(Debug)]
-pub(crate) struct Canceller(Arc<OwnedFd>);
+pub struct Canceller(Arc<OwnedFd>);
 
 impl Canceller {
-    pub(crate) fn cancel(&self) {
+    pub fn cancel(&self) {
         let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
     }
 }
@@ -186,7 +187,7 @@ fn serve(socket: &OwnedFd) {
 /// Waits until a child has ended, which is killed if it hangs. Not if nobody wants what it does any more: it hears of our
 /// end, and puts back what it has changed.
 fn ends(child: Pid, socket: &OwnedFd) -> bool {
-    if let Ok(process) = system::pidfd(child.as_raw() as u32) {
+    if let Ok(process) = task::pidfd(child.as_raw() as u32) {
         let ended = PollFd::new(process.as_fd(), PollFlags::POLLIN);
         let unwanted = PollFd::new(socket.as_fd(), PollFlags::empty());
         let mut fds = [ended, unwanted];

@@ -1,31 +1,23 @@
 //! Programs that make a userfaultfd of their own: ours gives way before they can use it. See `bpf/access_own.bpf.h`.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenObject};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, pipe};
-use trapline_symbols::perf;
+use trapline_symbols::perf::Buffer;
 
 use super::boosted::Boosted;
-use super::probes::OBJECT;
 use super::uffd::{Mode, Uffd};
-use crate::system;
-use crate::variant::{self, Attached, OpenError, Recipe, Variant};
-
-const VARIANTS: &[Variant] = &[Variant {
-    name: "own",
-    ways: &[&["own_made", "own_made_by_device", "own_registers"], &["own_called"]],
-}];
 
 /// A thread waits, and closes a descriptor, bytes.
 const STACK: usize = 64 << 10;
@@ -39,7 +31,7 @@ pub(crate) struct Ours {
 
 impl Ours {
     /// Whether the process has one of its own, for which this one was closed.
-    pub(crate) fn gave_way(&self) -> bool {
+    pub fn gave_way(&self) -> bool {
         self.gave_way.load(Ordering::Acquire)
     }
 
@@ -74,11 +66,29 @@ impl Ours {
     }
 }
 
+/// The kernel half's list of processes whose memory is held.
+pub trait Held: fmt::Debug + Send + Sync {
+    /// From now on it asks to be given way to when the process makes a userfaultfd.
+    ///
+    /// # Errors
+    /// When there are too many.
+    fn insert(&self, pid: u32) -> Result<()>;
+
+    /// No more; what waits for it in the kernel half goes on.
+    fn remove(&self, pid: u32);
+}
+
+/// The programs of the kernel half that see a userfaultfd made, attached while this is there.
+pub trait Watcher: fmt::Debug + Send {
+    /// How many registrations of a program's came before ours was gone.
+    fn late(&self) -> u64;
+}
+
 /// Which processes are held, here and in the kernel half.
 #[derive(Debug)]
 struct Register {
     ours: Boosted<HashMap<u32, Arc<Ours>>>,
-    held: MapHandle,
+    held: Box<dyn Held>,
     /// Those that were given way to since that was last asked.
     gave_way: Boosted<Vec<u32>>,
 }
@@ -91,7 +101,7 @@ impl Register {
             ours.give_way();
         }
         // What waits for it in the kernel half goes on.
-        let _ = self.held.delete(&pid.to_ne_bytes());
+        self.held.remove(pid);
     }
 }
 
@@ -105,7 +115,7 @@ pub(crate) struct Hold {
 
 impl Hold {
     /// Where memory could not be registered because the process has it under its own.
-    pub(crate) fn settle(&self) {
+    pub fn settle(&self) {
         if self.ours.gave_way() {
             self.register.give_way(self.pid);
         }
@@ -119,15 +129,15 @@ impl Drop for Hold {
             all.remove(&self.pid);
             drop(all);
             drop(self.ours.uffd.lock().take());
-            let _ = self.register.held.delete(&self.pid.to_ne_bytes());
+            self.register.held.remove(self.pid);
         }
     }
 }
 
 /// The kernel half that sees programs make a userfaultfd, and the threads that give way.
 #[derive(Debug)]
-pub(crate) struct GiveWay {
-    attached: Attached,
+pub struct GiveWay {
+    watcher: Box<dyn Watcher>,
     register: Arc<Register>,
     threads: Vec<JoinHandle<()>>,
     /// Closed to end the threads.
@@ -135,29 +145,23 @@ pub(crate) struct GiveWay {
 }
 
 impl GiveWay {
-    /// Attaches, and starts a thread on each processor.
+    /// Starts a thread on each processor, which gives way when the kernel half writes into that one's buffer.
     ///
     /// # Errors
-    /// When that is not allowed.
-    pub(crate) fn begin() -> Result<Self, OpenError> {
-        let attached = variant::open(&Own, None)?;
-        let held = attached.handle("held")?;
-        let asks = attached.handle("asks")?;
+    /// When there can be no further thread.
+    pub fn begin(watcher: Box<dyn Watcher>, held: Box<dyn Held>, asks: Vec<(i32, Buffer)>) -> Result<Self> {
         let ours = Boosted::new(HashMap::new());
         let register = Arc::new(Register { ours, held, gave_way: Boosted::new(vec![]) });
         let (ended, stop) = pipe().map_err(io::Error::from).context("cannot make a pipe")?;
         let ended = Arc::new(ended);
         let mut threads = Vec::new();
-        for (cpu, buffer) in perf::outputs()? {
-            let key = (cpu as u32).to_ne_bytes();
-            let fd = buffer.event().as_raw_fd().to_ne_bytes();
-            asks.update(&key, &fd, MapFlags::ANY).context("cannot set a buffer of events")?;
+        for (cpu, buffer) in asks {
             let (register, ended) = (Arc::clone(&register), Arc::clone(&ended));
             let thread = std::thread::Builder::new().name("give-way".into()).stack_size(STACK);
             let thread = thread.spawn(move || attend(cpu, &buffer, &register, &ended));
             threads.push(thread.context("cannot start a thread")?);
         }
-        Ok(Self { attached, register, threads, stop: Some(stop) })
+        Ok(Self { watcher, register, threads, stop: Some(stop) })
     }
 
     /// Holds a process's memory from now on. If it has a userfaultfd of its own it is given way to at once.
@@ -166,10 +170,7 @@ impl GiveWay {
         let register = Arc::clone(&self.register);
         register.ours.lock().insert(pid, Arc::clone(&ours));
         let hold = Hold { pid, ours, register };
-        hold.register
-            .held
-            .update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
-            .context("too many processes are under a userfaultfd")?;
+        hold.register.held.insert(pid)?;
         // One that was made before the kernel half knew of the process.
         if has_userfaultfd(pid) {
             self.register.give_way(pid);
@@ -178,23 +179,23 @@ impl GiveWay {
     }
 
     /// How many registrations of a program's came before ours was gone.
-    pub(crate) fn late(&self) -> u64 {
-        self.attached.read(".bss.late").unwrap_or(0)
+    pub fn late(&self) -> u64 {
+        self.watcher.late()
     }
 
     /// Who was given way to, for another thread to ask.
-    pub(crate) fn given(&self) -> Given {
+    pub fn given(&self) -> Given {
         Given(Arc::clone(&self.register))
     }
 }
 
 /// Whom ours has given way to.
 #[derive(Debug)]
-pub(crate) struct Given(Arc<Register>);
+pub struct Given(Arc<Register>);
 
 impl Given {
     /// Those since the last call.
-    pub(crate) fn take(&self) -> Vec<u32> {
+    pub fn take(&self) -> Vec<u32> {
         std::mem::take(&mut *self.0.gave_way.lock())
     }
 }
@@ -209,11 +210,11 @@ impl Drop for GiveWay {
 }
 
 /// The life of a thread: it runs before whatever runs on its processor, and gives way to it.
-fn attend(cpu: i32, buffer: &perf::Buffer, register: &Register, ended: &OwnedFd) {
+fn attend(cpu: i32, buffer: &Buffer, register: &Register, ended: &OwnedFd) {
     let mut only = CpuSet::new();
     // Where we may not choose, the program waits in the kernel half until another processor has done it.
     let _ = only.set(cpu as usize).and_then(|()| sched_setaffinity(Pid::from_raw(0), &only));
-    system::before_all_others();
+    before_all_others();
     loop {
         let mut fds =
             [PollFd::new(buffer.event(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::empty())];
@@ -244,33 +245,15 @@ fn has_userfaultfd(pid: u32) -> bool {
         .any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == "anon_inode:[userfaultfd]"))
 }
 
-/// The programs that see a userfaultfd made.
-struct Own;
-
-impl Recipe for Own {
-    fn object(&self) -> &'static [u8] {
-        OBJECT
-    }
-
-    fn variants(&self) -> &'static [Variant] {
-        VARIANTS
-    }
-
-    fn always(&self) -> Vec<&'static str> {
-        vec![]
-    }
-
-    fn optional(&self) -> Vec<&'static str> {
-        vec![]
-    }
-
-    fn configure(&self, object: &mut OpenObject) -> Result<()> {
-        // What is for the lives of processes is not needed here.
-        for mut map in object.maps_mut() {
-            if matches!(map.name().to_str(), Some("pids" | "targets")) {
-                map.set_max_entries(1)?;
-            }
+/// From now on this thread runs before every ordinary one, if we are allowed to ask for that.
+#[allow(unsafe_code)]
+pub fn before_all_others() {
+    // SAFETY: our own thread, and a valid parameter that outlives the call.
+    unsafe {
+        let highest = libc::sched_get_priority_max(libc::SCHED_FIFO);
+        let how = libc::sched_param { sched_priority: highest };
+        if libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const how) != 0 {
+            libc::setpriority(libc::PRIO_PROCESS, 0, -20);
         }
-        Ok(())
     }
 }

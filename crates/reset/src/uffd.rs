@@ -105,7 +105,7 @@ pub(crate) enum Mode {
 
 /// What this kernel can do asynchronously.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Features {
+pub struct Features {
     pub(crate) wp: bool,
     pub(crate) rwp: bool,
 }

@@ -5,26 +5,23 @@ use std::io;
 
 use trapline_model::doctor::Refusal;
 
-use super::lock::Lock;
 use super::numa;
-use super::probes;
 use super::space::Engine;
 use super::uffd::Features;
-use crate::variant::{self, OpenError, Recipe, Refused};
 
 /// All engines, best first, as `--reset` knows them.
 pub const ENGINES: &[&str] = &["rwp", "numa", "writes", "none"];
 
 /// The engines that work on this kernel, best first, and why the others do not.
 #[derive(Debug)]
-pub(crate) struct Choice {
-    pub(crate) usable: Vec<Engine>,
-    pub(crate) refused: Vec<Refused>,
+pub struct Choice {
+    usable: Vec<Engine>,
+    refused: Vec<(&'static str, Refusal)>,
 }
 
 impl Choice {
     /// Tries them.
-    pub(crate) fn examine() -> Self {
+    pub fn examine() -> Self {
         let mut choice = Self { usable: vec![], refused: vec![] };
         let features = Features::probe();
         match &features {
@@ -53,7 +50,7 @@ impl Choice {
             Ok(true) => {}
             // Where its period is a second or more, it is for those who ask for it.
             Ok(false) => choice.usable.push(Engine::Numa),
-            Err(refusal) => choice.refused.push(Refused { variant: "numa", refusal }),
+            Err(refusal) => choice.refused.push(("numa", refusal)),
         }
         choice.usable.push(Engine::None);
         choice
@@ -63,11 +60,11 @@ impl Choice {
     ///
     /// # Errors
     /// When the one asked for does not work here.
-    pub(crate) fn of(self, wanted: Option<&str>) -> Result<Vec<Engine>, OpenError> {
+    pub fn of(self, wanted: Option<&str>) -> Result<Vec<Engine>, Vec<(&'static str, Refusal)>> {
         let Some(name) = wanted else { return Ok(self.usable) };
         let usable: Vec<_> = self.usable.into_iter().filter(|engine| engine.name() == name).collect();
         if usable.is_empty() {
-            return Err(OpenError::Refused(self.refused.into_iter().filter(|r| r.variant == name).collect()));
+            return Err(self.refused.into_iter().filter(|(engine, _)| *engine == name).collect());
         }
         Ok(usable)
     }
@@ -81,7 +78,7 @@ impl Choice {
             ),
         };
         let refusal = Refusal { errno, error, remedy: format!("{remedy}; use another engine") };
-        self.refused.push(Refused { variant, refusal });
+        self.refused.push((variant, refusal));
     }
 }
 
@@ -90,8 +87,8 @@ impl Choice {
 pub fn engines() -> Vec<(&'static str, Option<Refusal>)> {
     let Choice { usable, mut refused } = Choice::examine();
     let mut refusal = |name: &str| {
-        let at = refused.iter().position(|r| r.variant == name)?;
-        Some(refused.swap_remove(at).refusal)
+        let at = refused.iter().position(|(engine, _)| *engine == name)?;
+        Some(refused.swap_remove(at).1)
     };
     let at = |name: &str| usable.iter().position(|engine| engine.name() == name);
     let mut names = ENGINES.to_vec();
@@ -101,18 +98,6 @@ pub fn engines() -> Vec<(&'static str, Option<Refusal>)> {
         names.swap(1, 2);
     }
     names.into_iter().map(|name| (name, refusal(name))).collect()
-}
-
-/// Why no engine is of use here, whichever works: we may not take the lock, or not follow processes.
-#[must_use]
-pub fn unavailable() -> Option<Refusal> {
-    if let Err(error) = Lock::is_possible() {
-        const REMEDY: &str = "run as root";
-        let error = format!("{error:#}").replace(&format!(" ({REMEDY})"), "");
-        return Some(Refusal { errno: None, error, remedy: REMEDY.into() });
-    }
-    let lives = probes::lives();
-    lives.variants().iter().find_map(|of| variant::try_variant(&lives, of).err())
 }
 
 /// Whether the kernel tracks written pages. Pages that were never cleared are all soft-dirty where it does.

@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-pub(crate) const PAGE: u64 = 4096;
+/// The size of a page, bytes.
+pub const PAGE: u64 = 4096;
 /// Pages that share an entry: 2 MiB of memory.
 const TOGETHER: u64 = 512;
 
 /// Pages of one address space.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pages(HashMap<u64, [u64; 8]>);
+pub struct Pages(HashMap<u64, [u64; 8]>);
 
 impl Pages {
     /// Adds the page of an address. Tells whether it is new.
-    pub(crate) fn insert(&mut self, addr: u64) -> bool {
+    pub fn insert(&mut self, addr: u64) -> bool {
         let page = addr / PAGE;
         let (word, bit) = ((page % TOGETHER / 64) as usize, 1 << (page % 64));
         let words = self.0.entry(page / TOGETHER).or_default();
@@ -23,7 +24,7 @@ impl Pages {
     }
 
     /// Forgets the pages from `start` to `end`.
-    pub(crate) fn forget(&mut self, start: u64, end: u64) {
+    pub fn forget(&mut self, start: u64, end: u64) {
         let (first, last) = (start / PAGE, end / PAGE);
         let forget = |at: u64, words: &mut [u64; 8]| {
             for page in (at * TOGETHER).max(first)..((at + 1) * TOGETHER).min(last) {
