@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::run::{Place, lines, place, scratch, trapline, u};
+use crate::run::{Place, lines, missed, place, scratch, trapline, u};
 
 const PAGE: u64 = 4096;
 
@@ -204,12 +204,8 @@ pub fn every_touch_on_every_memory(engine: &'static str) {
             );
             assert!(judged.wrong.is_empty(), "{on}: {:#?}", judged.wrong);
             // Kernels that preempt programs skip one that would interrupt itself, and an access with it.
-            let missed = (judged.due - judged.seen) as u64;
-            assert!(
-                missed <= u(&run.end["missed"]) && judged.due > 150,
-                "{on} {order}: {judged:?} {}",
-                run.end
-            );
+            let unseen = (judged.due - judged.seen) as u64;
+            assert!(unseen <= missed(&run.end) && judged.due > 150, "{on} {order}: {judged:?} {}", run.end);
             assert_eq!(run.end["lost"], 0);
             let accesses = run.accesses();
             // The last ones may come when the target has gone, and with it the list of its mappings: those have no file, or

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::run::{Beside, Said, faults, fixture, scratch, spawn, sum, u};
+use crate::run::{Beside, Said, faults, fixture, missed, scratch, spawn, sum, u};
 
 /// A program that makes faults of a cause when it is told to.
 struct Provoker {
@@ -122,7 +122,7 @@ fn check(causes: &[&str], variant: &str) {
     assert_eq!(rows.end["unattributed"], 0);
     // Both watched the same faults, so each has the other's figures, but for what one of them missed.
     let (in_rows, in_events) = (by_rows(&rows), by_events(&each));
-    let missed = u(&rows.end["missed"]) + u(&each.end["missed"]);
+    let missed = missed(&rows.end) + missed(&each.end);
     for cause in in_rows.keys().chain(in_events.keys()) {
         let [row, events] = [&in_rows, &in_events].map(|all| all.get(cause).copied().unwrap_or_default());
         let is_same = row.iter().zip(events).all(|(row, events)| row.abs_diff(events) <= missed);

@@ -8,7 +8,7 @@ use std::ffi::CString;
 use std::process::Command;
 
 use crate::fixture::{PAGE, map, rusage};
-use crate::run::{Beside, Said, faults, fixture, lines, sum, u};
+use crate::run::{Beside, Said, faults, fixture, lines, missed, sum, u};
 
 /// Files that one process maps: more than `--by file` has a place for.
 const FILES: usize = 40_000;
@@ -129,7 +129,7 @@ pub fn stacks(variant: &'static str) {
     let (own, others) = (sum(&said.totals, walked).1, sum(&said.totals, other).1);
     let all = u(&truth["walked"]) + u(&few["walked"]);
     // Faults of the runtime before and after are in the row of the others, too.
-    assert!(own + others >= all - u(&said.end["missed"]), "{own} {others} of {all}; {}", said.end);
+    assert!(own + others >= all - missed(&said.end), "{own} {others} of {all}; {}", said.end);
     assert!(own + others < all + 2000, "{own} {others} of {all}; {}", said.end);
     assert!(u(&said.end["over_quota"]) >= others, "{}", said.end);
     assert_eq!((&said.end["crowded"], &said.end["chainless"]), (&0.into(), &0.into()), "{}", said.end);

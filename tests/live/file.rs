@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::refuse::one_line;
-use crate::run::{Beside, Said, all_or_first, faults, fixture, sum, trapline, u};
+use crate::run::{Beside, Said, all_or_first, faults, fixture, missed, sum, trapline, u};
 
 fn by_file(variant: &str, options: &[&str], words: &[String]) -> Said {
     let mut command = faults(variant, &["--by", "file"]);
@@ -92,7 +92,7 @@ pub fn every_fault_has_its_file(variant: &'static str) {
             "{fault} {map}"
         );
     }
-    let missed = said.end["missed"].as_u64().unwrap_or(0);
+    let missed = missed(&said.end);
     // What was unmapped before the end: of threads.
     assert!(
         told + missed > 200 && told > 10 * gone,
@@ -121,7 +121,7 @@ pub fn every_row_has_its_faults(variant: &'static str) {
         assert!(if count == expected { range == whole } else { is_inside }, "{row} {truth}");
         assert!(u(&row["max_ns"]) > 0 && said.is_but_for_missed(u(&row["timed"]), count, 1), "{row}");
     }
-    let missed = u(&said.end["missed"]);
+    let missed = missed(&said.end);
     for class in ["[anon]", "[heap]", "[stack]"] {
         let row = named(&said.totals, class)[0];
         let least: u64 = touched.iter().filter(|t| t["file"] == class).map(|t| u(&t["faults"])).sum();

@@ -1,6 +1,6 @@
 //! Many faults, many processes: nothing is lost, or it is said.
 
-use crate::run::{Place, Said, faults, fixture, place, sum, u};
+use crate::run::{Place, Said, faults, fixture, missed, place, sum, u};
 
 fn words(name: &str, numbers: &[usize]) -> Vec<String> {
     let mut words = fixture(name);
@@ -47,7 +47,7 @@ pub fn short_processes(variant: &'static str) {
     if lacking > 0 && place() == Place::Vm {
         // Where the kernel preempts programs (7.0 on), a process whose birth or end was skipped each time may have no
         // row; then it is said, and all that have rows are exact: each did the same.
-        assert!(lacking <= u(&said.end["missed"]), "{lacking} lack, {}", said.end);
+        assert!(lacking <= missed(&said.end), "{lacking} lack, {}", said.end);
         let each = (u(&truth["major"]) + u(&truth["minor"])) as f64 / n as f64;
         let expected = u(&truth["major"]) + u(&truth["minor"]) - all.0 - all.1;
         assert!(

@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::run::{Said, spawn, trapline, u};
+use crate::run::{Said, missed, preempts, spawn, trapline, u};
 use crate::sgx_driver::{Counts, Double, makes_a_detour, touching};
 
 /// `trapline sgx` on a variant, as JSON lines.
@@ -50,10 +50,8 @@ fn assert_nothing_lost(said: &Said) {
 /// Whether it saw everything, as it must, but for one case: where the kernel preempts itself, it may leave programs of
 /// `fentry` out. Then what it says of that must add up.
 pub fn is_complete(variant: &str, said: &Said, double: &Double) -> bool {
-    let mode = std::fs::read_to_string("/sys/kernel/debug/sched/preempt").unwrap();
-    let preempts = mode.contains("(full)") || mode.contains("(lazy)");
-    let [faults, others] = ["missed_faults", "missed"].map(|name| u(&said.end[name]));
-    if variant != "fentry" || !preempts || faults + others == 0 {
+    let [faults, others] = [u(&said.end["missed_faults"]), missed(&said.end)];
+    if variant != "fentry" || !preempts() || faults + others == 0 {
         assert_nothing_lost(said);
         return true;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::run::{Beside, lines, spawn, u};
+use crate::run::{Beside, lines, missed, spawn, u};
 use crate::sgx::{Asked, SAME, assert_same, is_complete, one, sgx};
 use crate::sgx_driver::{Double, PAGE, device, makes_a_detour, touching};
 
@@ -165,5 +165,5 @@ pub fn a_storm(variant: &'static str) {
     let row = &said.totals[0];
     let seconds = u(&said.end["duration_ns"]) as f64 / 1e9;
     println!("{variant}: {:.0} faults a second for {seconds:.1} s", u(&row["faults"]) as f64 / seconds);
-    assert!(u(&row["loads"]) + u(&said.end["missed"]) >= 2 * pages as u64, "{row}");
+    assert!(u(&row["loads"]) + missed(&said.end) >= 2 * pages as u64, "{row}");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::run::{Beside, Said, Source, all_or_first, faults, fixture, in_full, runs, scratch, u};
+use crate::run::{Beside, Said, Source, all_or_first, faults, fixture, in_full, missed, runs, scratch, u};
 
 pub const PROGRAM: Source = Source {
     compiler: "gcc",
@@ -70,7 +70,7 @@ fn assert_lost(said: &Said, but: &[(&str, u64)]) {
         let expected = but.iter().find(|(of, _)| *of == name).map_or(0, |&(_, n)| n);
         // A call whose begin or return was skipped is one of these.
         let told = u(&said.end[name]);
-        let missed = u(&said.end["missed"]);
+        let missed = missed(&said.end);
         assert!((expected..=expected + missed).contains(&told), "{name} in {}", said.end);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::run::{Place, Said, faults, fixture, in_full, place, u};
+use crate::run::{Place, Said, faults, fixture, in_full, missed, place, u};
 
 /// Each process's count at the end, by (pid, birth of its oldest thread); and checks its messages against it.
 fn assert_steps(said: &Said, step: u64, of: fn(&Value) -> u64) {
@@ -61,7 +61,7 @@ pub fn in_time(variant: &'static str) {
         let message = said.events.iter().find(|event| event["count"] == truth["count"]).unwrap();
         let is_in_time = (after..u(&truth["now_ns"])).contains(&u(&message["time_ns"]));
         // Where a program was skipped, the next fault makes up for it.
-        assert!(is_in_time || u(&said.end["missed"]) > 0, "{message} {truth}");
+        assert!(is_in_time || missed(&said.end) > 0, "{message} {truth}");
         after = u(&truth["now_ns"]);
     }
     assert_eq!(said.truth.len(), 2);
@@ -101,7 +101,7 @@ pub fn what_caused_most(variant: &'static str) {
         assert!(expected > 0);
         // A fault that a program missed is in the next message, which has one place for what caused most.
         let different = told(&said, code).abs_diff(expected);
-        assert!(different <= u(&said.end["missed"]), "{code}: {different} of {expected}, {}", said.end);
+        assert!(different <= missed(&said.end), "{code}: {different} of {expected}, {}", said.end);
     }
     assert_eq!(said.end["untold"], 0);
     let said = run(variant, &["--log-step", "20", "-v"], &["chains"]);

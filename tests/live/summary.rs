@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::access::{AFTER_RESETS, Run, TOUCH, access, judge};
-use crate::run::{Place, lines, place, scratch, trapline, u};
+use crate::run::{Place, lines, missed, place, scratch, trapline, u};
 
 const PAGE: u64 = 4096;
 const MS: u64 = 1_000_000;
@@ -49,12 +49,7 @@ impl Recorded {
         assert!(judged.wrong.is_empty(), "{:#?}", judged.wrong);
         // Kernels that preempt programs skip one that would interrupt itself, and an access with it.
         let unseen = (judged.due - judged.seen) as u64;
-        assert!(
-            unseen <= u(&run.end["missed"]),
-            "{unseen} touches of {} were not seen: {}",
-            judged.due,
-            run.end
-        );
+        assert!(unseen <= missed(&run.end), "{unseen} touches of {} were not seen: {}", judged.due, run.end);
         let recorded = Self { file, run };
         let touched = recorded.touched();
         let seen = recorded.accesses().iter().filter(|access| touched.contains(&access.page)).count();
@@ -264,7 +259,7 @@ pub fn distances_are_those_of_a_cycle(engine: &'static str) {
     println!("how often each distance: {times:?}");
     // What was interrupted comes back at once.
     let is_cycle = times.get(&63) == Some(&448) && times.keys().all(|distance| [0, 63].contains(distance));
-    assert!(is_cycle || u(&recorded.run.end["missed"]) > 0, "{times:?}");
+    assert!(is_cycle || missed(&recorded.run.end) > 0, "{times:?}");
     let reuse = summary.totals("reuse")[0];
     let (all, reused) = (accesses.len() as u64, distances.len() as u64);
     assert_eq!((u(&reuse["accesses"]), u(&reuse["cold"]), u(&reuse["reused"])), (all, 64, reused));
@@ -350,7 +345,7 @@ pub fn a_running_process_in_intervals(engine: &'static str) {
     let end = summary.0.last().unwrap();
     assert_eq!(u(&end["events"]), total + u(&end["merged"]) + u(&end["untracked"]), "{end}");
     if engine != "none" {
-        assert!(total + u(&end["missed"]) >= 32 * 20, "{total}");
+        assert!(total + missed(&end) >= 32 * 20, "{total}");
     }
     assert!(summary.of("row", "reuse").len() >= 3);
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::fixture::{self, Memory, PAGE, in_child, map, map_of, rusage, touch};
-use crate::run::{Beside, Said, all_or_first, faults, fixture, in_full, scratch, spawn, sum, u};
+use crate::run::{Beside, Said, all_or_first, faults, fixture, in_full, missed, scratch, spawn, sum, u};
 
 /// Pages that a worker of io_uring reads into.
 const READ_INTO: u64 = 200;
@@ -368,7 +368,7 @@ pub fn one_beginning(variant: &'static str) {
     let named = said.totals.iter().filter(|t| t["file"] != "(not attributed)").map(faults_of).sum::<u64>();
     let nameless = said.totals.iter().map(faults_of).sum::<u64>() - named;
     // Kernels that preempt programs skip those that would interrupt themselves: a few, and they are counted.
-    let missed = u(&said.end["missed"]);
+    let missed = missed(&said.end);
     assert!(missed <= least / 10, "{}", said.end);
     assert!(nameless <= ALIVE as u64 + 1 + missed, "{nameless} in {:?} {}", said.totals, said.end);
     assert!(named + nameless >= least, "{named} of {least}");
