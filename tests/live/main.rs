@@ -88,15 +88,22 @@ const ROUNDS_OR_NONE: &[&str] = &["rwp", "writes", "none"];
 const NUMA: &[&str] = &["numa"];
 
 const ROOT: &[Need] = &[Need::Root];
+/// The same on every kernel.
+const HERE: &[Need] = &[Need::Root, Need::ThisKernel];
+const ON_6_1: &[Need] = &[Need::Root, Need::Once("6.1")];
+const ON_7_3: &[Need] = &[Need::Root, Need::Once("7.3")];
 const EXITS: &[Need] = &[Need::Root, Need::Exits];
-const APART: &[Need] = &[Need::Root, Need::Exits, Need::Disposable];
+const EXITS_ONCE: &[Need] = &[Need::Root, Need::Once("6.12"), Need::Exits];
+const APART: &[Need] = &[Need::Root, Need::Once("6.12"), Need::Exits, Need::Disposable];
 const EXITS_AND_PERF: &[Need] = &[Need::Root, Need::Exits, Need::Perf];
+const EXITS_AND_PERF_ONCE: &[Need] = &[Need::Root, Need::Once("6.12"), Need::Exits, Need::Perf];
 
 /// The variants of `sgx`.
 const DRIVERS: &[&str] = &["fentry", "kprobe", "legacy"];
 /// Those for the driver in the kernel.
 const MAINLINE: &[&str] = &["fentry", "kprobe"];
 const SGX: &[Need] = &[Need::Root, Need::SgxDouble];
+const SGX_ONCE: &[Need] = &[Need::Root, Need::Once("6.12"), Need::SgxDouble];
 
 #[rustfmt::skip]
 const CASES: &[Case] = &[
@@ -119,7 +126,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::namespaces::times", needs: ROOT, variants: TIMING, test: namespaces::times },
     Case { name: "faults::namespaces::stacks", needs: ROOT, variants: AUTO, test: namespaces::stacks },
     Case { name: "faults::namespaces::what_cannot_be_is_said", needs: ROOT, variants: AUTO, test: namespaces::what_cannot_be_is_said },
-    Case { name: "faults::container::a_command_equals_wait4", needs: ROOT, variants: &["tracepoint", "rootless"], test: container::a_command_equals_wait4 },
+    Case { name: "faults::container::a_command_equals_wait4", needs: HERE, variants: &["tracepoint", "rootless"], test: container::a_command_equals_wait4 },
     Case { name: "faults::namespaces::the_doctor_names_them", needs: ROOT, variants: AUTO, test: namespaces::the_doctor_names_them },
     Case { name: "faults::many::a_storm_loses_nothing", needs: ROOT, variants: ALL, test: many::a_storm_loses_nothing },
     Case { name: "faults::many::a_storm_overruns_the_ring", needs: ROOT, variants: AUTO, test: many::a_storm_overruns_the_ring },
@@ -138,8 +145,8 @@ const CASES: &[Case] = &[
     Case { name: "faults::stack::a_part_of_them", needs: ROOT, variants: AUTO, test: stack::a_part_of_them },
     Case { name: "faults::stack::flame_graphs", needs: ROOT, variants: AUTO, test: stack::flame_graphs },
     Case { name: "faults::stack::narrow_code", needs: ROOT, variants: AUTO, test: stack::narrow_code },
-    Case { name: "faults::stack::perf_maps_that_are_written_anew", needs: ROOT, variants: &["auto", "rootless"], test: underfoot::perf_maps },
-    Case { name: "faults::stack::a_program_that_is_truncated", needs: ROOT, variants: AUTO, test: underfoot::a_truncated_program },
+    Case { name: "faults::stack::perf_maps_that_are_written_anew", needs: HERE, variants: &["auto", "rootless"], test: underfoot::perf_maps },
+    Case { name: "faults::stack::a_program_that_is_truncated", needs: HERE, variants: AUTO, test: underfoot::a_truncated_program },
     Case { name: "faults::stack::return_addresses_replaced", needs: ROOT, variants: AUTO, test: stack::return_addresses_replaced },
     Case { name: "faults::stack::refusals", needs: ROOT, variants: AUTO, test: stack::refusals },
     Case { name: "faults::file::every_fault_has_its_file", needs: ROOT, variants: TIMING, test: file::every_fault_has_its_file },
@@ -201,21 +208,21 @@ const CASES: &[Case] = &[
     Case { name: "faults::taken_away::by_lockdown", needs: &[Need::Root, Need::Lockdown], variants: AUTO, test: taken_away::by_lockdown },
     Case { name: "kvm::counts_equal_the_guests_own", needs: EXITS, variants: KVM, test: kvm::counts_equal_the_guests_own },
     Case { name: "kvm::counts_equal_perf_stat", needs: EXITS_AND_PERF, variants: KVM, test: kvm::counts_equal_perf_stat },
-    Case { name: "kvm::means_equal_perf_kvm_stat", needs: EXITS_AND_PERF, variants: KVM, test: kvm::means_equal_perf_kvm_stat },
-    Case { name: "kvm::times_and_histograms_agree", needs: EXITS, variants: KVM, test: kvm::times_and_histograms_agree },
-    Case { name: "kvm::slower_shows_what_the_histogram_holds", needs: EXITS, variants: KVM, test: kvm::slower_shows_what_the_histogram_holds },
-    Case { name: "kvm::phases_add_up", needs: EXITS, variants: KVM, test: kvm::phases_add_up },
+    Case { name: "kvm::means_equal_perf_kvm_stat", needs: EXITS_AND_PERF_ONCE, variants: KVM, test: kvm::means_equal_perf_kvm_stat },
+    Case { name: "kvm::times_and_histograms_agree", needs: EXITS_ONCE, variants: KVM, test: kvm::times_and_histograms_agree },
+    Case { name: "kvm::slower_shows_what_the_histogram_holds", needs: EXITS_ONCE, variants: KVM, test: kvm::slower_shows_what_the_histogram_holds },
+    Case { name: "kvm::phases_add_up", needs: EXITS_ONCE, variants: KVM, test: kvm::phases_add_up },
     Case { name: "kvm::counts_of_reflections_leave_out_an_smi", needs: EXITS, variants: KVM, test: kvm::counts_of_reflections_leave_out_an_smi },
-    Case { name: "kvm::subjects", needs: EXITS, variants: KVM, test: kvm::subjects },
-    Case { name: "kvm::filters", needs: EXITS, variants: AUTO, test: kvm_cases::filters },
-    Case { name: "kvm::intervals_add_up", needs: EXITS, variants: AUTO, test: kvm_cases::intervals_add_up },
-    Case { name: "kvm::sixty_four_vcpus", needs: EXITS, variants: KVM, test: kvm_cases::sixty_four_vcpus },
-    Case { name: "kvm::guests_come_and_go", needs: EXITS, variants: AUTO, test: kvm_cases::guests_come_and_go },
-    Case { name: "kvm::a_vcpu_dies_in_its_exit", needs: EXITS, variants: AUTO, test: kvm_cases::a_vcpu_dies_in_its_exit },
+    Case { name: "kvm::subjects", needs: EXITS_ONCE, variants: KVM, test: kvm::subjects },
+    Case { name: "kvm::filters", needs: EXITS_ONCE, variants: AUTO, test: kvm_cases::filters },
+    Case { name: "kvm::intervals_add_up", needs: EXITS_ONCE, variants: AUTO, test: kvm_cases::intervals_add_up },
+    Case { name: "kvm::sixty_four_vcpus", needs: EXITS_ONCE, variants: KVM, test: kvm_cases::sixty_four_vcpus },
+    Case { name: "kvm::guests_come_and_go", needs: EXITS_ONCE, variants: AUTO, test: kvm_cases::guests_come_and_go },
+    Case { name: "kvm::a_vcpu_dies_in_its_exit", needs: EXITS_ONCE, variants: AUTO, test: kvm_cases::a_vcpu_dies_in_its_exit },
     Case { name: "kvm::a_processor_goes_offline", needs: APART, variants: AUTO, test: kvm_cases::a_processor_goes_offline },
-    Case { name: "kvm::a_command_is_as_without_us", needs: EXITS, variants: KVM, test: command::of_kvm_is_as_without_us },
-    Case { name: "kvm::a_real_vmm_by_its_name", needs: EXITS, variants: AUTO, test: kvm_cases::a_real_vmm_by_its_name },
-    Case { name: "kvm::what_means_nothing_is_said", needs: EXITS, variants: AUTO, test: kvm_cases::what_means_nothing_is_said },
+    Case { name: "kvm::a_command_is_as_without_us", needs: EXITS_ONCE, variants: KVM, test: command::of_kvm_is_as_without_us },
+    Case { name: "kvm::a_real_vmm_by_its_name", needs: EXITS_ONCE, variants: AUTO, test: kvm_cases::a_real_vmm_by_its_name },
+    Case { name: "kvm::what_means_nothing_is_said", needs: EXITS_ONCE, variants: AUTO, test: kvm_cases::what_means_nothing_is_said },
     Case { name: "kvm::guests_that_fire_no_exit_are_no_silent_zero", needs: &[Need::Root, Need::UnseenExits], variants: AUTO, test: kvm_cases::guests_that_fire_no_exit_are_no_silent_zero },
     Case { name: "kvm::without_kvm", needs: APART, variants: AUTO, test: kvm_cases::without_kvm },
     Case { name: "sgx::exact::one_enclave", needs: SGX, variants: DRIVERS, test: sgx_exact::one_enclave },
@@ -229,19 +236,19 @@ const CASES: &[Case] = &[
     Case { name: "sgx::exact::a_guests_memory", needs: SGX, variants: MAINLINE, test: sgx_exact::a_guests_memory },
     Case { name: "sgx::exact::who_evicted", needs: SGX, variants: DRIVERS, test: sgx_exact::who_evicted },
     Case { name: "sgx::exact::a_storm", needs: SGX, variants: DRIVERS, test: sgx_exact::a_storm },
-    Case { name: "sgx::frame::clearing_and_not", needs: SGX, variants: DRIVERS, test: sgx_frame::clearing_and_not },
-    Case { name: "sgx::frame::brought_back", needs: SGX, variants: DRIVERS, test: sgx_frame::brought_back },
-    Case { name: "sgx::frame::groups_and_filters", needs: SGX, variants: DRIVERS, test: sgx_frame::groups_and_filters },
-    Case { name: "sgx::frame::little_memory", needs: SGX, variants: DRIVERS, test: sgx_frame::little_memory },
-    Case { name: "sgx::frame::the_form_for_people", needs: SGX, variants: AUTO, test: sgx_frame::the_form_for_people },
+    Case { name: "sgx::frame::clearing_and_not", needs: SGX_ONCE, variants: DRIVERS, test: sgx_frame::clearing_and_not },
+    Case { name: "sgx::frame::brought_back", needs: SGX_ONCE, variants: DRIVERS, test: sgx_frame::brought_back },
+    Case { name: "sgx::frame::groups_and_filters", needs: SGX_ONCE, variants: DRIVERS, test: sgx_frame::groups_and_filters },
+    Case { name: "sgx::frame::little_memory", needs: SGX_ONCE, variants: DRIVERS, test: sgx_frame::little_memory },
+    Case { name: "sgx::frame::the_form_for_people", needs: SGX_ONCE, variants: AUTO, test: sgx_frame::the_form_for_people },
     Case { name: "sgx::memory::sixty_four_gigabytes", needs: SGX, variants: AUTO, test: sgx_frame::sixty_four_gigabytes },
     Case { name: "sgx::refuse::the_kernels_own_functions", needs: SGX, variants: AUTO, test: sgx_frame::the_kernels_own_functions },
     Case { name: "sgx::refuse::fentry_on_a_module", needs: SGX, variants: AUTO, test: sgx_frame::fentry_on_a_module },
-    Case { name: "access::every_touch_on_every_memory", needs: ROOT, variants: ROUNDS, test: access::every_touch_on_every_memory },
-    Case { name: "access::first_touches_are_marked", needs: ROOT, variants: ENGINES, test: access::first_touches_are_marked },
-    Case { name: "access::hot_pages_come_back", needs: ROOT, variants: ROUNDS, test: access::hot_pages_come_back },
-    Case { name: "access::a_running_process", needs: ROOT, variants: ROUNDS, test: access::a_running_process },
-    Case { name: "access::the_period_is_what_is_wished", needs: ROOT, variants: ROUNDS, test: access::the_period_is_what_is_wished },
+    Case { name: "access::every_touch_on_every_memory", needs: ON_7_3, variants: ROUNDS, test: access::every_touch_on_every_memory },
+    Case { name: "access::first_touches_are_marked", needs: HERE, variants: ENGINES, test: access::first_touches_are_marked },
+    Case { name: "access::hot_pages_come_back", needs: HERE, variants: ROUNDS, test: access::hot_pages_come_back },
+    Case { name: "access::a_running_process", needs: HERE, variants: ROUNDS, test: access::a_running_process },
+    Case { name: "access::the_period_is_what_is_wished", needs: HERE, variants: ROUNDS, test: access::the_period_is_what_is_wished },
     Case { name: "access::summary::heat_is_what_was_touched", needs: ROOT, variants: ROUNDS_OR_NONE, test: summary::heat_is_what_was_touched },
     Case { name: "access::summary::sharing_is_what_was_shared", needs: ROOT, variants: ROUNDS, test: summary::sharing_is_what_was_shared },
     Case { name: "access::summary::distances_are_those_of_a_cycle", needs: ROOT, variants: ROUNDS, test: summary::distances_are_those_of_a_cycle },
@@ -251,31 +258,31 @@ const CASES: &[Case] = &[
     Case { name: "access::symbols::the_function_of_each_access", needs: ROOT, variants: ROUNDS_OR_NONE, test: symbols::the_function_of_each_access },
     Case { name: "access::symbols::of_programs_that_came_and_went", needs: ROOT, variants: &["none"], test: symbols::of_programs_that_came_and_went },
     Case { name: "access::symbols::the_lines_have_them", needs: ROOT, variants: &["none"], test: symbols::the_lines_have_them },
-    Case { name: "access::unharmed::the_results_are_the_same", needs: ROOT, variants: RESETS, test: unharmed::the_results_are_the_same },
-    Case { name: "access::unharmed::a_command_is_as_without_us", needs: ROOT, variants: ENGINES, test: command::of_access_is_as_without_us },
-    Case { name: "access::unharmed::a_mapping_stays_one", needs: ROOT, variants: RESETS, test: unharmed::a_mapping_stays_one },
-    Case { name: "access::unharmed::a_killed_tracer_leaves_nothing", needs: ROOT, variants: ROUNDS, test: unharmed::a_killed_tracer_leaves_nothing },
-    Case { name: "access::unharmed::waiting_and_stopped_targets", needs: ROOT, variants: RESETS, test: unharmed::waiting_and_stopped_targets },
-    Case { name: "access::unharmed::what_cannot_be_is_said", needs: ROOT, variants: RESETS, test: unharmed::what_cannot_be_is_said },
-    Case { name: "access::unharmed::programs_are_followed_by_name", needs: ROOT, variants: RESETS, test: unharmed::programs_are_followed_by_name },
-    Case { name: "access::unharmed::a_budget_stretches_the_period", needs: ROOT, variants: ROUNDS, test: unharmed::a_budget_stretches_the_period },
+    Case { name: "access::unharmed::the_results_are_the_same", needs: HERE, variants: RESETS, test: unharmed::the_results_are_the_same },
+    Case { name: "access::unharmed::a_command_is_as_without_us", needs: HERE, variants: ENGINES, test: command::of_access_is_as_without_us },
+    Case { name: "access::unharmed::a_mapping_stays_one", needs: HERE, variants: RESETS, test: unharmed::a_mapping_stays_one },
+    Case { name: "access::unharmed::a_killed_tracer_leaves_nothing", needs: HERE, variants: ROUNDS, test: unharmed::a_killed_tracer_leaves_nothing },
+    Case { name: "access::unharmed::waiting_and_stopped_targets", needs: HERE, variants: RESETS, test: unharmed::waiting_and_stopped_targets },
+    Case { name: "access::unharmed::what_cannot_be_is_said", needs: HERE, variants: RESETS, test: unharmed::what_cannot_be_is_said },
+    Case { name: "access::unharmed::programs_are_followed_by_name", needs: HERE, variants: RESETS, test: unharmed::programs_are_followed_by_name },
+    Case { name: "access::unharmed::a_budget_stretches_the_period", needs: HERE, variants: ROUNDS, test: unharmed::a_budget_stretches_the_period },
     Case { name: "access::hostile::a_userfaultfd_of_its_own", needs: ROOT, variants: RESETS, test: hostile::a_userfaultfd_of_its_own },
     Case { name: "access::hostile::code_that_changes", needs: ROOT, variants: ROUNDS, test: hostile::code_that_changes },
     Case { name: "access::hostile::sandboxed_without_a_vdso", needs: ROOT, variants: ROUNDS, test: hostile::sandboxed_without_a_vdso },
     Case { name: "access::hostile::the_lock_is_roots", needs: ROOT, variants: &["none"], test: hostile::the_lock_is_roots },
     Case { name: "access::hostile::the_list_is_roots", needs: ROOT, variants: &["none"], test: hostile::the_list_is_roots },
     Case { name: "access::hostile::an_ordinary_user", needs: ROOT, variants: &["none"], test: hostile::an_ordinary_user },
-    Case { name: "access::numa::a_round_is_seen_whole_or_not_at_all", needs: ROOT, variants: NUMA, test: numa::a_round_is_seen_whole_or_not_at_all },
+    Case { name: "access::numa::a_round_is_seen_whole_or_not_at_all", needs: ON_6_1, variants: NUMA, test: numa::a_round_is_seen_whole_or_not_at_all },
     Case { name: "access::numa::shared_memory_is_seen_or_said_to_be_out_of_sight", needs: ROOT, variants: NUMA, test: numa::shared_memory_is_seen_or_said_to_be_out_of_sight },
     Case { name: "access::numa::the_settings_are_put_back", needs: ROOT, variants: NUMA, test: numa::the_settings_are_put_back },
-    Case { name: "access::numa::one_at_a_time", needs: ROOT, variants: NUMA, test: numa::one_at_a_time },
-    Case { name: "access::numa::cpusets", needs: ROOT, variants: NUMA, test: numa::cpusets },
+    Case { name: "access::numa::one_at_a_time", needs: ON_6_1, variants: NUMA, test: numa::one_at_a_time },
+    Case { name: "access::numa::cpusets", needs: ON_6_1, variants: NUMA, test: numa::cpusets },
     Case { name: "access::namespaces::an_access_is_of_our_own_namespace", needs: ROOT, variants: AUTO, test: namespaces::an_access_is_of_our_own_namespace },
-    Case { name: "access::reach::a_sandboxed_program", needs: ROOT, variants: RESETS, test: reach::a_sandboxed_program },
-    Case { name: "access::reach::another_users", needs: ROOT, variants: RESETS, test: reach::another_users },
-    Case { name: "access::reach::in_a_container", needs: ROOT, variants: RESETS, test: reach::in_a_container },
-    Case { name: "access::reach::one_that_execs_and_is_killed", needs: ROOT, variants: RESETS, test: reach::one_that_execs_and_is_killed },
-    Case { name: "access::reach::a_large_program", needs: ROOT, variants: RESETS, test: reach::a_large_program },
+    Case { name: "access::reach::a_sandboxed_program", needs: ON_7_3, variants: RESETS, test: reach::a_sandboxed_program },
+    Case { name: "access::reach::another_users", needs: ON_7_3, variants: RESETS, test: reach::another_users },
+    Case { name: "access::reach::in_a_container", needs: ON_7_3, variants: RESETS, test: reach::in_a_container },
+    Case { name: "access::reach::one_that_execs_and_is_killed", needs: ON_7_3, variants: RESETS, test: reach::one_that_execs_and_is_killed },
+    Case { name: "access::reach::a_large_program", needs: ON_7_3, variants: RESETS, test: reach::a_large_program },
 ];
 
 fn main() -> ExitCode {

@@ -25,6 +25,13 @@ pub fn place() -> Place {
     }
 }
 
+/// The virtual machine, if its tests are those that its line in `xtask/src/kernels.rs` names, and not some that were asked
+/// for.
+fn machine() -> Option<String> {
+    let place = std::env::var("TRAPLINE_PLACE").ok()?;
+    place.strip_prefix("vm:").map(str::to_owned).filter(|_| std::env::var_os("TRAPLINE_ASKED").is_none())
+}
+
 /// Whether what is the same on every kernel is tested, too: how things are written, what is refused before a kernel is
 /// asked. Virtual machines, where each start takes a second of emulation, leave that to the machine's own kernel.
 pub fn in_full() -> bool {
@@ -58,6 +65,10 @@ pub enum Need {
     OwnMachine,
     /// The stand-in for an SGX driver, built for the running kernel: `TRAPLINE_SGX_DOUBLE` says where.
     SgxDouble,
+    /// The machine's own kernel, as every kernel does the same; a virtual machine only if the test is asked for.
+    ThisKernel,
+    /// Of the virtual machines one with this kernel, unless the test is asked for.
+    Once(&'static str),
 }
 
 impl Need {
@@ -88,12 +99,17 @@ impl Need {
                 Some(module) if Path::new(&module).exists() => None,
                 _ => Some("it needs the module of tests/sgx-double, which `cargo xtask vm` builds".into()),
             },
+            Self::ThisKernel => machine().map(|_| "it is the same on every kernel".into()),
+            Self::Once(kernel) => machine()
+                .filter(|machine| machine.split('-').next() != Some(kernel))
+                .map(|_| format!("it runs on one kernel only, {kernel}")),
         }
     }
 
     /// Whether it may be missing even where everything must run: it is about a machine of a special sort.
     pub fn is_special(self) -> bool {
-        matches!(self, Self::Lockdown | Self::FunctionTracer | Self::UnseenExits | Self::Cause(_))
+        use Need::*;
+        matches!(self, Lockdown | FunctionTracer | UnseenExits | Cause(_) | ThisKernel | Once(_))
     }
 }
 

@@ -17,8 +17,7 @@ pub struct Kernel {
     pub packages: &'static [&'static str],
     /// Added to the kernel's command line, for example `lockdown=integrity`.
     pub append: &'static str,
-    /// Arguments of the test harness, for each time that it runs: a part of the names of the tests, `--skip` and a part
-    /// of those that are not meant.
+    /// Arguments of the test harness, for each time that it runs: a tool, and `--skip` with the variants that are not meant.
     pub tests: &'static [&'static [&'static str]],
     /// How software emulation has its processors run.
     pub processors: Processors,
@@ -41,10 +40,9 @@ pub enum Processors {
 ///
 /// Faults have machines of their own, for what other tests load or switch off is not there for the next; of those others,
 /// the test that switches the function tracer off comes last: what it leaves behind, kernels before 7.3 attach no probe
-/// to a module's functions any more. All of sgx and kvm runs on 6.12; on the others, of sgx what is not about the forms
-/// of its output, and of kvm what compares its counts with those of guests and of perf, on each variant. Of access there
-/// is on each kernel the engine that is best there: `cargo xtask vm 6.12 -- access::` runs all of it, which takes a
-/// quarter of an hour. What many threads do at once runs with processors side by side, too.
+/// to a module's functions any more. Each test says itself (`Need` in `tests/live/run.rs`) whether it runs on every kernel,
+/// on one of them, or only on the machine's own. Of access there is on each kernel the engine that is best there:
+/// `cargo xtask vm 6.12 -- access::` runs all of it, which takes a quarter of an hour. What many threads do at once runs with processors side by side, too.
 pub const KERNELS: &[Kernel] = &[
     Kernel { name: "7.3", packages: SPLIT_7_3, tests: &[FAULTS], ..USUAL },
     Kernel { name: "6.1", packages: DEBIAN_6_1, tests: &[FAULTS], ..USUAL },
@@ -52,16 +50,11 @@ pub const KERNELS: &[Kernel] = &[
     Kernel {
         name: "6.12-others",
         packages: DEBIAN_6_12,
-        tests: &[&["sgx::"], &["kvm::"], ACCESS_6_12, &["the_function_tracer"]],
+        tests: &[SGX, KVM, ACCESS_6_12, &["the_function_tracer"]],
         ..USUAL
     },
-    Kernel {
-        name: "6.1-others",
-        packages: DEBIAN_6_1,
-        tests: &[SGX_KERNEL, ACCESS_6_1, KVM_KERNEL],
-        ..USUAL
-    },
-    Kernel { name: "7.3-others", packages: SPLIT_7_3, tests: &[ACCESS_7_3, SGX_KERNEL, KVM_KERNEL], ..USUAL },
+    Kernel { name: "6.1-others", packages: DEBIAN_6_1, tests: &[SGX, ACCESS_6_1, KVM], ..USUAL },
+    Kernel { name: "7.3-others", packages: SPLIT_7_3, tests: &[ACCESS_7_3, SGX, KVM], ..USUAL },
     Kernel {
         name: "6.12-many",
         packages: DEBIAN_6_12,
@@ -91,49 +84,23 @@ const DEBIAN_6_1: &[&str] = &["linux-image-6.1.*-amd64"];
 
 const DEBIAN_6_12: &[&str] = &["linux-image-6.12.*-amd64"];
 
-/// All of it, but for what is about files, time and containers and the same on every kernel.
-const FAULTS: &[&str] =
-    &["faults::", "--skip=perf_maps_that", "--skip=a_program_that_is_truncated", "--skip=container"];
+const FAULTS: &[&str] = &["faults::"];
 
 /// What a locked-down kernel is booted for.
 const LOCKDOWN: &[&str] = &["by_lockdown"];
 
-/// Of sgx what depends on the kernel.
-const SGX_KERNEL: &[&str] = &["sgx::", "--skip=sgx::frame"];
+const SGX: &[&str] = &["sgx::"];
 
-/// Of kvm what depends on the kernel.
-const KVM_KERNEL: &[&str] = &["kvm::counts"];
+const KVM: &[&str] = &["kvm::"];
 
-/// NUMA balancing, and summaries of writes by soft-dirty.
-const ACCESS_6_1: &[&str] = &[
-    "access::",
-    "--skip=access::a_",
-    "--skip=access::every",
-    "--skip=access::first",
-    "--skip=access::hot",
-    "--skip=access::the_",
-    "--skip=reach",
-    "--skip=unharmed",
-    "--skip=::none",
-];
+/// NUMA balancing, and writes by soft-dirty.
+const ACCESS_6_1: &[&str] = &["access::", "--skip=::none"];
 
-/// What balancing changes on the machine, and what it sees that it does not on 6.1.
-const ACCESS_6_12: &[&str] = &["access::numa::", "--skip=a_round", "--skip=one_at_a_time", "--skip=cpusets"];
+/// NUMA balancing.
+const ACCESS_6_12: &[&str] = &["access::numa::"];
 
-/// The engine `rwp`: what it sees, whom it reaches, and what is made of it.
-const ACCESS_7_3: &[&str] = &[
-    "access::",
-    "--skip=access::a_",
-    "--skip=access::first",
-    "--skip=access::hot",
-    "--skip=access::the_",
-    "--skip=unharmed",
-    "--skip=::numa",
-    "--skip=::writes",
-    "--skip=touched::none",
-    "--skip=intervals::none",
-    "--skip=each_access::none",
-];
+/// The engine that is there since 7.3, and what needs none.
+const ACCESS_7_3: &[&str] = &["access::", "--skip=::numa", "--skip=::writes"];
 
 /// From 7.2 on Debian ships the image, the modules and the lists of what is built in as separate packages.
 const SPLIT_7_3: &[&str] =

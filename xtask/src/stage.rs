@@ -300,6 +300,9 @@ fn environment(files: &Files, kernel: &Kernel, args: &Args) -> String {
         ("TRAPLINE_RESULTS".to_owned(), "/run/trapline/results".to_owned()),
         ("TRAPLINE_SGX_DOUBLE".to_owned(), double::module(files).display().to_string()),
     ];
+    if !args.test_args.is_empty() {
+        variables.push(("TRAPLINE_ASKED".to_owned(), "1".to_owned()));
+    }
     let ours = |name: &str| variables.iter().any(|(known, _)| known == name);
     let handed: Vec<_> = env::vars()
         .filter(|(name, _)| name.starts_with("TRAPLINE_") || name == "RUST_BACKTRACE")
