@@ -6,8 +6,9 @@ use anyhow::Result;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::tz::TimeZone;
+use trapline_model::layout::{DECLARED, Layout};
 use trapline_model::{Schema, Sink};
-use trapline_view::{Csv, Damo, Flame, FlameForm, JsonLines, Screen};
+use trapline_view::{Csv, Damo, Flame, FlameForm, JsonLines, Screen, Table};
 
 use crate::output::When;
 use crate::sink::Out;
@@ -75,15 +76,23 @@ const ABOUT: About = About {
 const FLAME: About = About { needs: Needs::Stacks, when: When::AtTheEnd, only_totals: true, ..ABOUT };
 
 /// What a format is told about what it is to show.
-pub(crate) struct Ask<'a> {
+#[derive(Clone, Copy)]
+pub(crate) struct Ask {
     /// The fields of the one table of formats that have no more.
     pub(crate) schema: &'static Schema,
-    /// The table for people.
-    pub(crate) table: Box<dyn FnOnce(Out, Screen, TimeZone) -> Box<dyn Sink> + 'a>,
+    /// How a table for people looks.
+    pub(crate) layout: &'static Layout,
     /// What makes a frame of a flame graph wide.
     pub(crate) weight: Weight,
     /// Length of a snapshot for damo, nanoseconds.
     pub(crate) window_ns: u64,
+}
+
+impl Ask {
+    /// Rows or events with these fields, shown as they declare.
+    pub(crate) fn new(schema: &'static Schema) -> Self {
+        Self { schema, layout: &DECLARED, weight: Weight::Count, window_ns: 0 }
+    }
 }
 
 /// What makes a frame wide.
@@ -112,13 +121,13 @@ impl Format {
     }
 
     /// The sink that writes it.
-    pub(crate) fn sink(self, out: Out, screen: Screen, ask: Ask<'_>) -> Box<dyn Sink> {
+    pub(crate) fn sink(self, out: Out, screen: Screen, ask: Ask) -> Box<dyn Sink> {
         let weight = match ask.weight {
             Weight::Count => trapline_view::Weight::Count,
             Weight::Time => trapline_view::Weight::Time,
         };
         match self {
-            Self::Table => (ask.table)(out, screen, TimeZone::system()),
+            Self::Table => Box::new(Table::laid_out(out, ask.layout, screen, TimeZone::system())),
             Self::Jsonl => Box::new(JsonLines::new(out)),
             Self::Csv => Box::new(Csv::new(out, ask.schema)),
             Self::Folded => Box::new(Flame::new(out, FlameForm::Folded, weight)),

@@ -76,7 +76,7 @@ impl Stream {
 ///
 /// # Errors
 /// When the file cannot be made, or the format does not fit what is to be shown.
-pub(crate) fn open(format: Format, output: Option<&Path>, from: From, ask: Ask<'_>) -> Result<Named> {
+pub(crate) fn open(format: Format, output: Option<&Path>, from: From, ask: Ask) -> Result<Named> {
     let about = format.about();
     if about.needs == Needs::Stacks && !ask.schema.iter().any(|field| field.name == "stack") {
         return Err(Usage::error(

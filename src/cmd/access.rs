@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
-use trapline_model::access::TOTAL;
 use trapline_model::access::summary::{self, Summarized};
+use trapline_model::access::{SUMMARY, TOTAL, TRACE};
 use trapline_probe::Launch;
 use trapline_probe::access::{Access, ENGINES, Options, Prepared, Whose};
 use trapline_probe::live::{Frame, Live};
-use trapline_view::{AccessSummary, Ftrace};
 
 use crate::cmd::run::{self, Borrowed, Items, Start, pour};
-use crate::format::{Ask, Needs, Weight};
+use crate::format::{Ask, Needs};
 use crate::status::refuse;
 use crate::{args, sink, values};
 
@@ -112,7 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
             Some(summary) => Box::new(Summarized::new(Borrowed(&mut recording), summary)),
             None => Box::new(Borrowed(&mut recording)),
         };
-        pour(&mut *items, &mut sink, |_| {})?;
+        pour(&mut *items, vec![], &mut sink, |_| {})?;
         return Ok(0);
     }
     let frame = Frame {
@@ -172,16 +171,10 @@ impl Start for Accesses {
     }
 }
 
-fn ask(args: &Args, summary: Option<&summary::Options>) -> Result<Ask<'static>> {
-    let summarized = summary.is_some();
-    Ok(Ask {
-        schema: summarize::schema(summary, args.live.format()?.about().one_table)?,
-        table: Box::new(move |out, _, _| {
-            if summarized { Box::new(AccessSummary::new(out)) } else { Box::new(Ftrace::new(out)) }
-        }),
-        weight: Weight::Count,
-        window_ns: args.summarize.window().as_nanos() as u64,
-    })
+fn ask(args: &Args, summary: Option<&summary::Options>) -> Result<Ask> {
+    let schema = summarize::schema(summary, args.live.format()?.about().one_table)?;
+    let layout = if summary.is_some() { &SUMMARY } else { &TRACE };
+    Ok(Ask { layout, window_ns: args.summarize.window().as_nanos() as u64, ..Ask::new(schema) })
 }
 
 /// The shortest period: the time that a round takes is of this order.

@@ -8,7 +8,6 @@ use trapline_probe::Launch;
 use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
 use trapline_probe::live::Tool;
 use trapline_probe::privilege::{Keep, drop_all_but};
-use trapline_view::Table;
 
 use crate::args::{self, Shown};
 use crate::cmd::run::{self, Start};
@@ -175,12 +174,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         ring_bytes: args.ring_size.unwrap_or(8) << 20,
         memory_bytes: args.memory.memory,
     };
-    let ask = Ask {
-        schema,
-        table: Box::new(|out, screen, zone| Box::new(Table::new(out, screen, zone))),
-        weight: args.weight.unwrap_or_default(),
-        window_ns: 0,
-    };
+    let ask = Ask { weight: args.weight.unwrap_or_default(), ..Ask::new(schema) };
     run::run(&args.live, frame, ask, Faults { args, options })
 }
 

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
-use trapline_model::kvm::{By, EVENT, Exit, Isa, Layout, Level, Names, NoSuchExit};
-use trapline_model::{End, Item, Schema};
+use trapline_model::kvm::{
+    By, COUNT, EVENT, Exit, HIST, HIST_EACH, Isa, Layout, Level, Names, NoSuchExit, SLOWER, TIME,
+};
+use trapline_model::layout::{self, DECLARED};
+use trapline_model::{End, Item, Name, Schema, Value};
 use trapline_probe::Launch;
 use trapline_probe::kvm::{
     Choice, EXITS_OF_OTHER_VMS, Kvm, Options, UNSEEN_RETURNS, exits_by_kvm, isa, names, warnings,
 };
-use trapline_view::{KvmForm, KvmTable, Table};
 
 use crate::args::{self, Shown};
 use crate::cmd::run::{self, Start};
-use crate::format::{Ask, Weight};
+use crate::format::Ask;
 use crate::status::{refuse, warn};
 use crate::values;
 
@@ -150,36 +152,39 @@ struct Job<'a> {
     shared: &'a Shared,
     choice: Choice,
     layout: Layout,
-    form: KvmForm,
+    /// The familiar table.
+    form: &'static layout::Layout,
+    /// What is left out, in words.
+    excludes: Vec<String>,
     slower: Option<Duration>,
     ring_bytes: u32,
 }
 
 impl<'a> Job<'a> {
-    fn new(shared: &'a Shared, timed: bool, form: KvmForm) -> Self {
-        let buckets = matches!(form, KvmForm::Hist { .. } | KvmForm::Slower { .. });
+    fn new(shared: &'a Shared, timed: bool, form: &'static layout::Layout) -> Self {
+        let buckets = [&HIST, &HIST_EACH, &SLOWER].contains(&form);
         let (by, split) = (shared.by.into(), shared.split);
         let layout = Layout { by, timed: timed || split, buckets, split };
-        Self { shared, choice: Choice::All, layout, form, slower: None, ring_bytes: 0 }
+        Self { shared, choice: Choice::All, layout, form, slower: None, excludes: vec![], ring_bytes: 0 }
     }
 
     fn of(what: &'a What, names: &Names, here: Option<Isa>) -> Result<Self> {
         Ok(match what {
-            What::Count { shared } => Self::new(shared, false, KvmForm::Count),
-            What::Time { shared } => Self::new(shared, true, KvmForm::Time),
+            What::Count { shared } => Self::new(shared, false, &COUNT),
+            What::Time { shared } => Self::new(shared, true, &TIME),
             What::Hist { exits, each, shared } => {
                 let only = chosen(names, here, exits)?;
                 let choice = if only.is_empty() { Choice::All } else { Choice::Only(only) };
-                Self { choice, ..Self::new(shared, true, KvmForm::Hist { each: *each }) }
+                Self { choice, ..Self::new(shared, true, if *each { &HIST_EACH } else { &HIST }) }
             }
             What::Slower { than, excludes, ring_size, shared } => {
                 let except = chosen(names, here, excludes)?;
-                let form = KvmForm::Slower { excludes: spoken(names, here, &except) };
                 Self {
+                    excludes: spoken(names, here, &except),
                     choice: if except.is_empty() { Choice::All } else { Choice::Except(except) },
                     slower: Some(*than),
                     ring_bytes: ring_size << 20,
-                    ..Self::new(shared, true, form)
+                    ..Self::new(shared, true, &SLOWER)
                 }
             }
         })
@@ -188,12 +193,12 @@ impl<'a> Job<'a> {
     /// Refuses options that have no effect on what is shown.
     fn check(&self) -> Result<()> {
         let live = &self.shared.live;
-        let slower = self.slower.is_some();
-        let each = self.form == KvmForm::Hist { each: true };
+        let slower = self.slower();
+        let each = *self.form == HIST_EACH;
         let format = live.format()?.about();
         let table = format.for_people;
         let lines = table && slower;
-        let histogram = table && matches!(self.form, KvmForm::Hist { .. });
+        let histogram = table && self.histogram();
         let by = self.layout.by != By::Reason;
         let csv = format.one_table && slower;
         refuse(&[
@@ -228,25 +233,19 @@ impl<'a> Job<'a> {
     }
 
     /// The familiar table where there is one, else the common one.
-    fn ask(&self, schema: &'static Schema) -> Ask<'static> {
-        let written = if self.slower.is_some() { EVENT } else { schema };
-        let familiar = match self.form {
-            KvmForm::Count | KvmForm::Time => self.layout.by == By::Reason && !self.layout.split,
-            KvmForm::Hist { .. } | KvmForm::Slower { .. } => true,
-        };
-        let form = self.form.clone();
-        Ask {
-            schema: written,
-            table: Box::new(move |out, screen, zone| {
-                if familiar {
-                    Box::new(KvmTable::new(out, form, zone))
-                } else {
-                    Box::new(Table::new(out, screen, zone))
-                }
-            }),
-            weight: Weight::Count,
-            window_ns: 0,
-        }
+    fn ask(&self, schema: &'static Schema) -> Ask {
+        let is_common =
+            !self.slower() && !self.histogram() && (self.layout.by != By::Reason || self.layout.split);
+        let layout = if is_common { &DECLARED } else { self.form };
+        Ask { layout, ..Ask::new(if self.slower() { EVENT } else { schema }) }
+    }
+
+    fn slower(&self) -> bool {
+        self.slower.is_some()
+    }
+
+    fn histogram(&self) -> bool {
+        *self.form == HIST || *self.form == HIST_EACH
     }
 }
 
@@ -279,12 +278,18 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         ring_bytes: job.ring_bytes,
         memory_bytes: job.shared.memory.memory,
     };
-    run::run(live, frame, ask, Exits { shared: job.shared, options, before: None, nothing: false })
+    run::run(
+        live,
+        frame,
+        ask,
+        Exits { shared: job.shared, options, excludes: job.excludes, before: None, nothing: false },
+    )
 }
 
 struct Exits<'a> {
     shared: &'a Shared,
     options: Options,
+    excludes: Vec<String>,
     /// The exits by KVM's own statistics, if they can be compared.
     before: Option<u64>,
     /// No exit was counted.
@@ -300,6 +305,11 @@ impl Start for Exits<'_> {
         let of_all = self.shared.means_all() && matches!(self.options.choice, Choice::All);
         self.before = exits_by_kvm().filter(|_| of_all);
         Ok(kvm)
+    }
+
+    fn settings(&self) -> Vec<(Name, Value)> {
+        let excludes = Some(self.excludes.join(",")).filter(|words| !words.is_empty());
+        excludes.into_iter().map(|words| ("excludes".into(), words.into())).collect()
     }
 
     /// A zero that is none is explained.

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 
 use anyhow::Result;
-use trapline_model::{Item, Source};
+use trapline_model::layout::DECLARED;
+use trapline_model::{Item, Name, Source, Value};
 use trapline_probe::live::{Frame, Live, Tool};
 use trapline_probe::{Launch, RunAs};
 
@@ -41,6 +42,11 @@ pub(crate) trait Start {
         Ok(())
     }
 
+    /// What a reader should know of how the run was asked for, beside what the tool says itself.
+    fn settings(&self) -> Vec<(Name, Value)> {
+        vec![]
+    }
+
     /// What is between the tool and the output.
     fn stages<'a>(&self, source: &'a mut Live<Self::Tool>) -> Items<'a> {
         Box::new(Borrowed(source))
@@ -54,7 +60,7 @@ pub(crate) trait Start {
 ///
 /// # Errors
 /// When nothing can be attached, the command cannot be run, or the output cannot be opened.
-pub(crate) fn run(live: &args::Live, frame: Frame, ask: Ask<'_>, mut start: impl Start) -> Result<u8> {
+pub(crate) fn run(live: &args::Live, frame: Frame, ask: Ask, mut start: impl Start) -> Result<u8> {
     let run_as = live.run_as()?;
     let mut sink = sink::open(live.format()?, live.output.as_deref(), live.from(), ask)?;
     start.prepare()?;
@@ -63,7 +69,11 @@ pub(crate) fn run(live: &args::Live, frame: Frame, ask: Ask<'_>, mut start: impl
     let mut source = Live::new(tool, frame, launch)?;
     start.running()?;
     let mut items = start.stages(&mut source);
-    let poured = pour(&mut *items, &mut sink, |item| start.written(item));
+    let mut settings = start.settings();
+    if ask.layout.id != DECLARED.id {
+        settings.push(("layout".into(), Value::word(ask.layout.id)));
+    }
+    let poured = pour(&mut *items, settings, &mut sink, |item| start.written(item));
     drop(items);
     see_to_the_end(source, poured)
 }
@@ -91,16 +101,21 @@ fn launch(command: &[OsString], run_as: Option<&RunAs>) -> Result<Option<Launch>
     }
 }
 
-/// Everything from a source into a sink.
+/// Everything from a source into a sink; the header gets further settings.
 ///
 /// # Errors
 /// When the source breaks, or the sink.
 pub(crate) fn pour(
     source: &mut dyn Source<Error = anyhow::Error>,
+    settings: Vec<(Name, Value)>,
     sink: &mut Named,
     mut written: impl FnMut(&Item),
 ) -> Result<()> {
-    while let Some(item) = source.next()? {
+    let mut settings = Some(settings);
+    while let Some(mut item) = source.next()? {
+        if let Item::Header(header) = &mut item {
+            header.settings.extend(settings.take().into_iter().flatten());
+        }
         sink.take(&item)?;
         written(&item);
     }

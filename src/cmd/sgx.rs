@@ -2,14 +2,14 @@
 
 use anyhow::Result;
 use clap::ValueEnum;
-use trapline_model::sgx::By;
+use trapline_model::layout::DECLARED;
+use trapline_model::sgx::{By, LINES};
 use trapline_probe::Launch;
 use trapline_probe::sgx::{Options, Sgx};
-use trapline_view::{Lines, Table};
 
 use crate::args::{self, Shown};
 use crate::cmd::run::{self, Start};
-use crate::format::{Ask, Weight};
+use crate::format::Ask;
 use crate::status::refuse;
 
 #[derive(Debug, clap::Args)]
@@ -69,18 +69,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     args.whose.check()?;
     live.check(Shown::Rows)?;
     let frame = live.frame(by.schema(), "faults", live.each_second(), args.whose.pids())?;
-    let ask = Ask {
-        schema: by.schema(),
-        table: Box::new(move |out, screen, zone| {
-            if by == By::All {
-                Box::new(Lines::new(out, zone))
-            } else {
-                Box::new(Table::new(out, screen, zone))
-            }
-        }),
-        weight: Weight::Count,
-        window_ns: 0,
-    };
+    let layout = if by == By::All { &LINES } else { &DECLARED };
+    let ask = Ask { layout, ..Ask::new(by.schema()) };
     let options = Options {
         filter: args.whose.filter(live),
         variant: live.variant.clone(),

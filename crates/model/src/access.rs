@@ -1,6 +1,7 @@
 //! Page accesses: events, totals per process, and what a tracer can and cannot see of a process's memory.
 
 pub mod damon;
+mod layout;
 pub mod summary;
 
 use crate::field::Show::{Integer, Milliseconds, Text};
@@ -54,6 +55,8 @@ pub const TOTAL: &Schema = &PROCESS;
 pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {
     [EVENT, TOTAL].into_iter().chain(summary::View::ALL.map(summary::View::schema))
 }
+
+pub use layout::{SUMMARY, TRACE};
 
 /// How memory was touched.
 pub use crate::faults::Access as Way;

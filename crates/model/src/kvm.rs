@@ -1,5 +1,6 @@
 //! VM exits: their names, rows by reason, VM, vCPU or subject, slow exits, and the ledger behind the rows.
 
+mod layout;
 mod ledger;
 mod names;
 mod numbers;
@@ -7,6 +8,7 @@ mod tables;
 
 use crate::item::Event;
 
+pub use layout::{COUNT, HIST, HIST_EACH, SLOWER, TIME};
 pub use ledger::{Ledger, Level, PHASES, Report, Stats, Vcpu};
 pub use names::{Exit, Isa, Names, NoSuchExit};
 pub use tables::EVENT;

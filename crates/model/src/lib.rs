@@ -10,6 +10,7 @@ mod field;
 mod hist;
 mod item;
 pub mod kvm;
+pub mod layout;
 mod likeness;
 pub mod sgx;
 mod table;

@@ -2,10 +2,12 @@
 //!
 //! A page is 4 KiB in all of this: the EPC has no others.
 
+mod layout;
 mod ledger;
 mod row;
 mod tables;
 
+pub use layout::LINES;
 pub use ledger::{Ledger, Owner, Report};
 pub use row::By;
 pub(crate) use tables::TABLES;

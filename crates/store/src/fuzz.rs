@@ -2,11 +2,14 @@
 
 use std::io::{self, Write};
 
+use jiff::tz::TimeZone;
+
 use crate::{Recording, Tool};
 use trapline_model::access::summary::{Options, Summarized};
-use trapline_model::access::{self, EVENT, TOTAL};
+use trapline_model::access::{self, EVENT, SUMMARY, TOTAL, TRACE};
+use trapline_model::layout::Layout;
 use trapline_model::{Sink, Source};
-use trapline_view::{AccessSummary, Csv, Damo, Ftrace, JsonLines};
+use trapline_view::{Csv, Damo, JsonLines, Screen, Table};
 
 const ACCESS: Tool =
     Tool { name: "access", event: EVENT, total: TOTAL, check: access::check, is_counted: access::is_counted };
@@ -35,7 +38,7 @@ pub fn recording(bytes: &[u8]) {
     let open = || Recording::open(bytes, "x.jsonl", ACCESS);
     let Ok(plain) = open() else { return };
     let mut sinks: [Box<dyn Sink>; 4] = [
-        Box::new(Ftrace::new(Written::default())),
+        table(&TRACE),
         Box::new(JsonLines::new(Written::default())),
         Box::new(Csv::new(Written::default(), EVENT)),
         Box::new(Damo::new(Written::default(), 100_000_000)),
@@ -44,10 +47,13 @@ pub fn recording(bytes: &[u8]) {
     for intervals in [false, true] {
         let Ok(recording) = open() else { return };
         let options = Options { intervals, ..Options::default() };
-        let mut sinks: [Box<dyn Sink>; 2] =
-            [Box::new(AccessSummary::new(Written::default())), Box::new(JsonLines::new(Written::default()))];
+        let mut sinks: [Box<dyn Sink>; 2] = [table(&SUMMARY), Box::new(JsonLines::new(Written::default()))];
         pour(Summarized::new(recording, options), &mut sinks);
     }
+}
+
+fn table(layout: &'static Layout) -> Box<dyn Sink> {
+    Box::new(Table::laid_out(Written::default(), layout, Screen::Paper, TimeZone::UTC))
 }
 
 fn pour<S: Source>(mut source: S, sinks: &mut [Box<dyn Sink>]) {

@@ -1,23 +1,40 @@
-//! A histogram as stars, as `log2` histograms are drawn everywhere.
+//! A histogram as stars, as bcc's `print_log2_hist` draws it.
 
 use std::io::{self, Write};
 
 use trapline_model::{Record, Unit, Value};
 
-const STARS: usize = 40;
+/// Characters of the longest bar.
+const BAR: usize = 40;
 
-/// Draws each histogram of a record; nothing if it has none.
-pub(crate) fn histogram(out: &mut impl Write, record: &Record) -> io::Result<()> {
+/// Draws each histogram of a record; nothing if it has none. `what` is what its values are, if their unit does not say it.
+pub(crate) fn histogram(out: &mut impl Write, record: &Record, what: &str) -> io::Result<()> {
     for (field, value) in record.iter() {
         let Value::Buckets(buckets) = value else { continue };
-        let most = buckets.iter().map(|&(.., n)| n).max().unwrap_or(0).max(1);
-        let unit = if field.unit == Unit::Nanoseconds { " (ns)" } else { "" };
-        writeln!(out, "{:>25} : {:<10} distribution", format!("value{unit}"), "count")?;
+        let what = match what {
+            "" if field.unit == Unit::Nanoseconds => "value (ns)",
+            "" => "value",
+            what => what,
+        };
+        writeln!(out, "     {what:<19} : count     distribution")?;
+        let most = buckets.iter().map(|&(.., n)| n).max().unwrap_or(0);
+        let mut next = 0;
         for &(low, high, n) in buckets {
-            let high = high.map_or_else(|| "...".into(), |high| high.to_string());
-            let stars = "*".repeat((n as u128 * STARS as u128 / u128::from(most)) as usize);
-            writeln!(out, "{low:>11} -> {high:<10} : {n:<10} |{stars:<STARS$}|")?;
+            // The empty ones before it.
+            while next < low {
+                let last = if next == 0 { 1 } else { next.saturating_mul(2) - 1 }.min(low - 1);
+                bucket(out, next, Some(last), 0, most)?;
+                next = last + 1;
+            }
+            bucket(out, low, high, n, most)?;
+            next = high.map_or(u64::MAX, |high| high.saturating_add(1));
         }
     }
     Ok(())
+}
+
+fn bucket(out: &mut impl Write, low: u64, high: Option<u64>, n: u64, most: u64) -> io::Result<()> {
+    let high = high.map_or_else(|| "...".into(), |high| high.to_string());
+    let bar = (BAR as u128 * u128::from(n)).checked_div(most.into()).unwrap_or(0) as usize;
+    writeln!(out, "{low:>10} -> {high:<10} : {n:<8} |{:<BAR$}|", "*".repeat(bar))
 }

@@ -1,15 +1,17 @@
-//! Tables for people: in a terminal the newest replaces the one before, in a pipe they follow each other.
+//! Tables for people, as a [`Layout`] says: in a terminal the newest replaces the one before, in a pipe they follow each
+//! other.
 
 use std::io::{self, Write};
 
-use jiff::{Timestamp, tz::TimeZone};
-use trapline_model::{
-    Block, Cell, End, Event, Field, Header, Item, Kind, Record, Schema, Show, Sink, Type, Value,
-};
-use unicode_width::UnicodeWidthStr;
+use jiff::tz::TimeZone;
+use trapline_model::layout::{Body, DECLARED, Events, Histogram, Layout, Part};
+use trapline_model::{Block, End, Event, Header, Item, Kind, Record, Sink, Value};
 
-use crate::escape::{name, visible};
+use crate::clock::Clock;
+use crate::columns::{drawn, frames, headings, line};
+use crate::escape::visible;
 use crate::histogram::histogram;
+use crate::template::{Template, Word};
 
 /// Where a table is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,122 +25,239 @@ pub enum Screen {
     },
 }
 
-/// Writes blocks as tables.
+/// Writes items as tables.
 #[derive(Debug)]
 pub struct Table<W> {
     out: W,
     screen: Screen,
-    zone: TimeZone,
-    /// Wall-clock time minus CLOCK_MONOTONIC, nanoseconds.
-    wall_minus_monotonic: i128,
+    layout: &'static Layout,
+    clock: Clock,
+    start_ns: u64,
     note: String,
-    events_headed: bool,
+    settings: Vec<(trapline_model::Name, Value)>,
+    event: Template,
+    /// Headings that are written once were.
+    headed: bool,
+    /// What the last lines are about, if lines may be appended to them.
+    section: &'static str,
 }
 
 impl<W: Write> Table<W> {
     /// Over a writer, which is flushed after each item. Times of day are those of `zone`.
     pub fn new(out: W, screen: Screen, zone: TimeZone) -> Self {
-        Self { out, screen, zone, wall_minus_monotonic: 0, note: String::new(), events_headed: false }
+        Self::laid_out(out, &DECLARED, screen, zone)
     }
 
-    fn header(&mut self, header: &Header) {
-        self.wall_minus_monotonic = i128::from(header.start_unix_ns) - i128::from(header.start_ns);
+    /// The same in another layout.
+    pub fn laid_out(out: W, layout: &'static Layout, screen: Screen, zone: TimeZone) -> Self {
+        let screen = if layout.redrawn { screen } else { Screen::Paper };
+        let event = match layout.events {
+            Events::Line(template) => Template::new(template),
+            Events::Declared => Template::default(),
+        };
+        let (clock, note) = (Clock::new(zone), String::new());
+        Self {
+            out,
+            screen,
+            layout,
+            clock,
+            start_ns: 0,
+            note,
+            settings: vec![],
+            event,
+            headed: false,
+            section: "",
+        }
+    }
+
+    fn header(&mut self, header: &Header) -> io::Result<()> {
+        self.clock.set(header);
+        self.start_ns = header.start_ns;
         self.note = note(header);
-    }
-
-    /// The time of day at a moment of the monotonic clock.
-    fn clock(&self, time_ns: u64, form: &str) -> String {
-        let wall =
-            Timestamp::from_nanosecond(self.wall_minus_monotonic + i128::from(time_ns)).unwrap_or_default();
-        wall.to_zoned(self.zone.clone()).strftime(form).to_string()
-    }
-
-    fn rows(&mut self, block: &Block) -> io::Result<()> {
-        let time = self.clock(block.time_ns, "%H:%M:%S");
-        let title = format!("[{time}] {}", self.note);
-        match self.screen {
-            Screen::Paper => {
-                self::block(&mut self.out, &title, block, usize::MAX)?;
-                writeln!(self.out)
-            }
-            Screen::Terminal { lines } => {
-                // Home, draw, then clear what is left of the picture before: nothing flickers.
-                write!(self.out, "\x1b[H\x1b[J")?;
-                // Title, headings, the sum, a line for what is hidden, and the cursor's own.
-                self::block(&mut self.out, &title, block, lines.saturating_sub(5).max(1))
+        self.settings.clone_from(&header.settings);
+        let word = |name: &str| match name {
+            "note" => Word::Text(self.note.clone()),
+            "tool" => Word::Value(header.tool.as_ref().into()),
+            "variant" => Word::Value(header.variant.as_ref().into()),
+            name => Word::Value(setting(&self.settings, name)),
+        };
+        for opening in self.layout.opening {
+            let line = Template::new(opening).line(&word);
+            if !line.is_empty() {
+                writeln!(self.out, "{}{line}", self.layout.mark)?;
             }
         }
-    }
-
-    fn totals(&mut self, block: &Block) -> io::Result<()> {
-        if matches!(self.screen, Screen::Terminal { .. }) {
-            writeln!(self.out)?;
-        }
-        self::block(&mut self.out, &format!("Totals, {}", self.note), block, usize::MAX)
+        Ok(())
     }
 
     fn events(&mut self, events: &[Event]) -> io::Result<()> {
         for Event { time_ns, record } in events {
-            if !self.events_headed {
-                self.events_headed = true;
-                writeln!(self.out, "{:<15} {}", "TIME", headings(record.schema()))?;
+            match self.layout.events {
+                Events::Declared => {
+                    if !std::mem::replace(&mut self.headed, true) {
+                        writeln!(self.out, "{:<15} {}", "TIME", headings(record.schema()))?;
+                    }
+                    writeln!(self.out, "{} {}", self.clock.at(*time_ns, "%H:%M:%S%.6f"), line(record))?;
+                }
+                Events::Line(_) => {
+                    let word = |name: &str| {
+                        Word::Value(match record.get(name) {
+                            Some(value) => value.clone(),
+                            None if name == "time_ns" => (*time_ns).into(),
+                            None => setting(&self.settings, name),
+                        })
+                    };
+                    let line = self.event.line(&word);
+                    if !line.is_empty() {
+                        writeln!(self.out, "{line}")?;
+                    }
+                }
             }
-            writeln!(self.out, "{} {}", self.clock(*time_ns, "%H:%M:%S%.6f"), line(record))?;
         }
         Ok(())
     }
-}
 
-/// What a run saw and lost, in words.
-pub fn end_line(end: &End) -> String {
-    let mut text = format!(
-        "{:.3} s, {} events, {} lost, sampled 1:{}, {:.1} ms of our own processor time",
-        end.duration_ns as f64 / 1e9,
-        end.events,
-        end.lost,
-        end.sampled,
-        end.self_ns as f64 / 1e6
-    );
-    end.losses.iter().for_each(|(name, n)| text.push_str(&format!(", {n} {name}")));
-    text
+    /// Writes the rows of an interval, or the totals.
+    fn block(&mut self, block: &Block, is_total: bool) -> io::Result<()> {
+        let id = block.sum.as_ref().or(block.rows.first()).map_or("", |record| record.schema().id());
+        let sections = self.layout.sections;
+        let Some(section) = sections.iter().find(|section| section.table.is_empty() || section.table == id)
+        else {
+            return Ok(());
+        };
+        let part = if is_total { &section.totals } else { &section.rows };
+        let mut most = usize::MAX;
+        if let Screen::Terminal { lines } = self.screen {
+            if is_total {
+                writeln!(self.out)?;
+            } else {
+                // Home, draw, then clear what is left of the picture before: nothing flickers.
+                write!(self.out, "\x1b[H\x1b[J")?;
+                // Title, headings, the sum, a line for what is hidden, and the cursor's own.
+                most = lines.saturating_sub(5).max(1);
+            }
+        }
+        let at_ns = block.time_ns.saturating_sub(self.start_ns);
+        let word = |name: &str| match name {
+            "note" => Word::Text(self.note.clone()),
+            "clock" => Word::Text(self.clock.at(block.time_ns, "%H:%M:%S")),
+            "at_ns" => Word::Value(at_ns.into()),
+            name => Word::Value(setting(&self.settings, name)),
+        };
+        let title = |template: &str| Template::new(template).line(&word);
+        let is_appended = matches!(part.body, Body::Appended);
+        let mut out = Vec::new();
+        if is_appended && !block.rows.is_empty() && self.section != id {
+            writeln!(out, "\n{}", title(part.title))?;
+            block.rows.iter().take(1).try_for_each(|row| writeln!(out, "{}", headings(row.schema())))?;
+        }
+        if part.apart {
+            writeln!(out)?;
+        }
+        if is_appended {
+            block.rows.iter().try_for_each(|row| writeln!(out, "{}", line(row)))?;
+        } else if part.or_none && counts_nothing(block) {
+            writeln!(out, "{}: none", title(part.title))?;
+        } else {
+            if !part.title.is_empty() && !matches!(part.body, Body::Line(_)) {
+                writeln!(out, "{}", title(part.title))?;
+            }
+            self.headed |= body(&mut out, part, block, most, self.headed, &title)?;
+            histograms(&mut out, part, block)?;
+        }
+        if part.ended && self.screen == Screen::Paper {
+            writeln!(out)?;
+        }
+        if !out.is_empty() {
+            self.section = if is_appended { id } else { "" };
+        }
+        if self.layout.mark.is_empty() {
+            return self.out.write_all(&out);
+        }
+        let lines = String::from_utf8_lossy(&out);
+        lines.lines().try_for_each(|line| writeln!(self.out, "{}{line}", self.layout.mark))
+    }
+
+    fn end(&mut self, end: &End) -> io::Result<()> {
+        let word = |name: &str| {
+            Word::Value(Value::U64(match name {
+                "end" => return Word::Text(end_line(end)),
+                "duration_ns" => end.duration_ns,
+                "events" => end.events,
+                "lost" => end.lost,
+                "sampled" => end.sampled,
+                "self_ns" => end.self_ns,
+                name => end.losses.iter().find(|(of, _)| of == name).map_or(0, |&(_, n)| n),
+            }))
+        };
+        self.layout.closing.iter().try_for_each(|closing| {
+            writeln!(self.out, "{}{}", self.layout.mark, Template::new(closing).line(&word))
+        })
+    }
 }
 
 impl<W: Write> Sink for Table<W> {
     fn take(&mut self, item: &Item) -> io::Result<()> {
         match item {
-            Item::Header(header) => self.header(header),
+            Item::Header(header) => self.header(header)?,
             Item::Events(events) => self.events(events)?,
-            Item::Rows(block) => self.rows(block)?,
-            Item::Totals(block) => {
-                self.totals(block)?;
-                if let Some(sum) = &block.sum {
-                    histogram(&mut self.out, sum)?;
-                }
-            }
-            Item::End(end) => writeln!(self.out, "{}", end_line(end))?,
+            Item::Rows(block) => self.block(block, false)?,
+            Item::Totals(block) => self.block(block, true)?,
+            Item::End(end) => self.end(end)?,
         }
         self.out.flush()
     }
 }
 
-/// What ran and how, in one line.
-pub(crate) fn note(header: &Header) -> String {
-    let settings = header.settings.iter().filter_map(|(name, value)| match value {
-        Value::U64(n) => Some(format!(", {} {n}", name.replace('_', " "))),
-        Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
-        Value::Null | Value::Bool(_) | Value::Buckets(_) => None,
-    });
-    format!(
-        "trapline {} by {}{}",
-        visible(&header.tool),
-        visible(&header.variant),
-        settings.collect::<String>()
-    )
+/// Writes the rows of a block. Whether headings that are written once were written.
+fn body(
+    out: &mut Vec<u8>,
+    part: &Part,
+    block: &Block,
+    most: usize,
+    headed: bool,
+    title: &dyn Fn(&str) -> String,
+) -> io::Result<bool> {
+    match part.body {
+        Body::None | Body::Appended => Ok(false),
+        Body::Declared => declared(out, block, most).map(|()| false),
+        Body::Columns(columns) => drawn(out, columns, block).map(|()| false),
+        Body::Line(time) => {
+            let Some(sum) = &block.sum else { return Ok(false) };
+            let cells = |heading: bool| {
+                let shown = sum.iter().filter_map(|(field, value)| Some((field.cell?, value)));
+                let cells = shown.map(|(cell, value)| {
+                    let text =
+                        if heading { cell.title.to_owned() } else { crate::columns::cell(value, cell.show) };
+                    format!("{text:<width$} ", width = cell.width)
+                });
+                cells.collect::<String>().trim_end().to_owned()
+            };
+            if !headed {
+                writeln!(out, "{} {}", title("\\[{clock}\\]"), cells(true))?;
+            }
+            writeln!(out, "{:<10} {}", title(time), cells(false))?;
+            Ok(true)
+        }
+    }
 }
 
-/// Writes a block under a title: headings, at most so many rows, their sum.
-pub(crate) fn block(out: &mut impl Write, title: &str, block: &Block, most: usize) -> io::Result<()> {
-    writeln!(out, "{title}")?;
+fn histograms(out: &mut Vec<u8>, part: &Part, block: &Block) -> io::Result<()> {
+    match part.histogram {
+        Histogram::None => Ok(()),
+        Histogram::Sum(what) => block.sum.iter().try_for_each(|sum| histogram(out, sum, what)),
+        Histogram::Rows => block.rows.iter().try_for_each(|row| histogram(out, row, "")),
+        Histogram::Titled(title) => block.rows.iter().try_for_each(|row| {
+            let word = |name: &str| Word::Value(row.get(name).cloned().unwrap_or(Value::Null));
+            writeln!(out, "{}", Template::new(title).line(&word))?;
+            histogram(out, row, "value")?;
+            writeln!(out)
+        }),
+    }
+}
+
+/// Writes headings, at most so many lines of rows, what is hidden, and the sum.
+fn declared(out: &mut impl Write, block: &Block, most: usize) -> io::Result<()> {
     let Some(schema) = block.sum.as_ref().or(block.rows.first()).map(Record::schema) else {
         return Ok(());
     };
@@ -165,79 +284,53 @@ pub(crate) fn block(out: &mut impl Write, title: &str, block: &Block, most: usiz
     Ok(())
 }
 
-/// A row's stack, a frame a line, innermost first.
-fn frames(row: &Record) -> Vec<String> {
-    let mut fields = row.iter();
-    let Some((_, stack)) = fields.find(|(field, _)| field.cell.is_some_and(|c| c.show == Show::Stack)) else {
-        return vec![];
+/// Without rows, or with rows that count nothing.
+fn counts_nothing(block: &Block) -> bool {
+    let nothing = |row: &Record| {
+        row.iter().all(|(field, value)| match value {
+            Value::U64(n) => field.kind != Kind::Counter || *n == 0,
+            _ => true,
+        })
     };
-    let Value::Str(stack) = stack else { return vec!["    (no stack taken)".into()] };
-    let lines = match fields.next() {
-        Some((_, Value::Str(lines))) => lines.as_ref(),
-        _ => "",
-    };
-    let lines = lines.split(';').map(visible).chain(std::iter::repeat(String::new()));
-    let frames = stack.split(';').zip(lines).map(|(frame, line)| {
-        let frame = visible(frame);
-        if line.is_empty() { format!("    {frame}") } else { format!("    {frame}  {line}") }
+    block.rows.iter().all(nothing)
+}
+
+fn setting(settings: &[(trapline_model::Name, Value)], name: &str) -> Value {
+    settings.iter().find(|(of, _)| of == name).map_or(Value::Null, |(_, value)| value.clone())
+}
+
+/// What a run saw and lost, in words.
+pub fn end_line(end: &End) -> String {
+    let mut text = format!(
+        "{:.3} s, {} events, {} lost, sampled 1:{}, {:.1} ms of our own processor time",
+        end.duration_ns as f64 / 1e9,
+        end.events,
+        end.lost,
+        end.sampled,
+        end.self_ns as f64 / 1e6
+    );
+    end.losses.iter().for_each(|(name, n)| text.push_str(&format!(", {n} {name}")));
+    text
+}
+
+/// Settings that say how a run is shown, and not what it is.
+const UNSAID: [&str; 1] = ["layout"];
+
+/// What ran and how, in one line.
+pub(crate) fn note(header: &Header) -> String {
+    let settings = header.settings.iter().filter(|(name, _)| !UNSAID.contains(&name.as_ref()));
+    let settings = settings.filter_map(|(name, value)| match value {
+        Value::U64(n) => Some(format!(", {} {n}", name.replace('_', " "))),
+        Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
+        Value::Null | Value::Bool(_) | Value::Buckets(_) => None,
     });
-    let mut frames: Vec<String> = frames.collect();
-    frames.reverse();
-    frames
-}
-
-/// The column of a field, if it has one in the row itself.
-fn column(field: &Field) -> Option<Cell> {
-    field.cell.filter(|cell| cell.show != Show::Stack)
-}
-
-pub(crate) fn headings(schema: &Schema) -> String {
-    let cells = schema.iter().filter_map(|field| column(field).map(|c| (field, c.title.to_owned())));
-    join(cells)
-}
-
-pub(crate) fn line(record: &Record) -> String {
-    // A sum, and what was folded, have no key: words for what a key does not have are not for them.
-    let is_key = |(field, value): (&Field, &Value)| {
-        field.kind == Kind::Key && field.ty == Type::U64 && *value != Value::Null
-    };
-    let has_key = record.iter().any(is_key);
-    let text = |field: &Field, value: &Value, show| match (value, show) {
-        (Value::Str(comm), _) if field.name == "comm" => name(comm),
-        (Value::Null, Show::HexOr(_)) if !has_key => cell(value, Show::Hex),
-        _ => cell(value, show),
-    };
-    join(
-        record.iter().filter_map(|(field, value)| column(field).map(|c| (field, text(field, value, c.show)))),
+    format!(
+        "trapline {} by {}{}",
+        visible(&header.tool),
+        visible(&header.variant),
+        settings.collect::<String>()
     )
 }
 
-fn join<'a>(cells: impl Iterator<Item = (&'a Field, String)>) -> String {
-    let mut line = String::new();
-    for (i, (field, text)) in cells.enumerate() {
-        let Some(column) = field.cell else { continue };
-        if i > 0 {
-            line.push(' ');
-        }
-        let pad = " ".repeat(column.width.saturating_sub(text.width()));
-        if column.show == Show::Text { line.extend([text, pad]) } else { line.extend([pad, text]) }
-    }
-    line.truncate(line.trim_end().len());
-    line
-}
-
-pub(crate) fn cell(value: &Value, show: Show) -> String {
-    match (value, show) {
-        (Value::Null, Show::HexOr(none)) => none.into(),
-        (Value::Null | Value::Buckets(_), _) => "-".into(),
-        (Value::Str(s), _) => visible(s),
-        (Value::Bool(is), _) => if *is { "yes" } else { "no" }.into(),
-        (Value::U64(n), Show::Hex | Show::HexOr(_)) => format!("{n:#x}"),
-        (Value::U64(n), Show::Milliseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e6),
-        (Value::U64(n), Show::Microseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e3),
-        (Value::U64(n), Show::Percent(decimals)) => format!("{:.decimals$}", *n as f64 / 1e4),
-        (Value::U64(n), Show::Thousandths(decimals)) => format!("{:.decimals$}", *n as f64 / 1e3),
-        (Value::U64(n), Show::Megabytes(decimals)) => format!("{:.decimals$}", *n as f64 / 1_048_576.0),
-        (Value::U64(n), Show::Integer | Show::Text | Show::Stack) => n.to_string(),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! Tables, and the formats for programs, of rows as their fields declare.
+
+use trapline_model::faults::{By, Cause, EVENT};
+use trapline_model::{Schema, Sink};
+
+use super::super::*;
+use crate::{Csv, JsonLines};
+
+/// A row whose figures tell their places, with hostile names.
+fn row(schema: &'static Schema, factor: u64) -> Record {
+    let value = |(at, field): (usize, &trapline_model::Field)| match field.name {
+        "comm" | "file" | "cgroup" => Value::from("=a b\n\u{202e}"),
+        "cause" => Cause::ZeroFill.name().into(),
+        "stack" => "db;main;read_7;handle_mm_fault_[k]".into(),
+        "lines" => ";main.c:3;[no symbols];".into(),
+        "inode" if factor > 1 => Value::Null,
+        _ if field.ty == trapline_model::Type::Str => field.name.into(),
+        _ if field.ty == trapline_model::Type::Hist => {
+            Value::Buckets(vec![(4, Some(7), factor), (1 << 32, None, 2)])
+        }
+        _ => Value::U64((at as u64 + 1) * 1_000_003 * factor),
+    };
+    Record::new(schema, schema.iter().enumerate().map(value).collect())
+}
+
+fn items(by: By) -> Vec<Item> {
+    let schema = by.schema();
+    let header = Header {
+        tool: "faults".into(),
+        variant: "x".into(),
+        version: "0".into(),
+        host: "h\u{1b}".into(),
+        kernel: "k".into(),
+        start_unix_ns: 1_700_000_000_123_456_789,
+        start_ns: 1_000_000_000,
+        settings: vec![("minor_latency".into(), "exact".into()), ("memory_mb".into(), 256u64.into())],
+    };
+    let block = |time_ns| Block {
+        time_ns,
+        rows: vec![row(schema, 1), row(schema, 7)],
+        sum: Some(row(schema, 8)),
+        hidden: 3,
+    };
+    let losses = vec![("missed".into(), 4)];
+    vec![
+        Item::Header(header),
+        Item::Events(vec![Event { time_ns: 1_234_567_890, record: row(EVENT, 1) }]),
+        Item::Rows(block(2_000_000_000)),
+        Item::Totals(block(3_000_000_000)),
+        Item::End(End {
+            duration_ns: 2_000_000_000,
+            events: 9,
+            lost: 1,
+            sampled: 8,
+            self_ns: 5_000_000,
+            losses,
+        }),
+    ]
+}
+
+fn told(sink: &mut dyn Sink, items: &[Item]) {
+    items.iter().for_each(|item| sink.take(item).unwrap());
+}
+
+#[test]
+fn tables_of_faults() {
+    for by in [By::Thread, By::Process, By::Cgroup, By::File, By::Cause, By::Stack, By::Span] {
+        let mut out = Vec::new();
+        told(&mut Table::new(&mut out, Screen::Paper, TimeZone::UTC), &items(by));
+        insta::assert_snapshot!(format!("faults_by_{by:?}").to_lowercase(), String::from_utf8(out).unwrap());
+    }
+}
+
+#[test]
+fn a_terminal_is_redrawn_and_holds_what_fits() {
+    let mut out = Vec::new();
+    told(&mut Table::new(&mut out, Screen::Terminal { lines: 6 }, TimeZone::UTC), &items(By::Thread));
+    insta::assert_snapshot!(String::from_utf8(out).unwrap().replace('\x1b', "<ESC>"));
+}
+
+#[test]
+fn lines_of_json_and_of_values() {
+    let (mut json, mut csv) = (Vec::new(), Vec::new());
+    told(&mut JsonLines::new(&mut json), &items(By::File));
+    told(&mut Csv::new(&mut csv, By::File.schema()), &items(By::File));
+    insta::assert_snapshot!("jsonl", String::from_utf8(json).unwrap());
+    insta::assert_snapshot!("csv", String::from_utf8(csv).unwrap());
+}
