@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * Page accesses: which processes are followed, and when each gets memory of its own, by fork or exec, and ends. The
- * accesses themselves are faults, seen by faults.bpf.c; its map of wanted processes is the one that is kept here.
+ * accesses themselves are faults, seen by faults_access.bpf.c; its map of wanted processes is the one that is kept
+ * here.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>

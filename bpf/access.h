@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Page accesses: the lives of the programs that are followed. Mirrored in crates/probe/src/abi.rs, compared by a test.
+/* Page accesses: the lives of the programs that are followed. Mirrored in crates/probe/src/abi/access.rs, compared by a
+ * test.
  */
 #ifndef TRAPLINE_ACCESS_H
 #define TRAPLINE_ACCESS_H

@@ -88,7 +88,7 @@ static __always_inline struct task_struct *owner_of(struct mm_struct *mm, struct
 /*
  * From 6.16 sched_process_exit fires before exit_mm, so a thread's last faults (the kernel clears its tid in user
  * memory there) come after it; 5.x to 6.15 fire it after exit_mm. x86_fpu_dropped comes later still on every x86
- * kernel, but not for a thread whose registers are already saved. See retire() in faults.bpf.c for what follows.
+ * kernel, but not for a thread whose registers are already saved. See retire() in faults_life.bpf.h for what follows.
  */
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Page faults: what the kernel half tells user space. Mirrored in crates/probe/src/abi.rs, compared by a test. */
+/* Page faults: what the kernel half tells user space. Mirrored in crates/probe/src/abi/faults.rs, compared by a test.
+ */
 #ifndef TRAPLINE_FAULTS_H
 #define TRAPLINE_FAULTS_H
 
@@ -9,28 +10,34 @@
 
 struct faults_config {
 	__u64 seed;          /* of the hash of chains: nobody can know which of them have the same */
-	__u64 step;          /* a message each time a process has this many more; 0: none */
+	__u64 step;          /* a message each time a process has this many more */
+	__u32 ring;          /* faults_all.bpf.c: its RING */
+	__u32 group;         /* faults_all.bpf.c: its GROUP */
 	__u32 minor_weight;  /* one timed minor fault stands for so many */
-	__u32 verbose;       /* every fault goes to the ring; with a step: to be told with the message */
 	__u32 step_of;       /* FAULTS_STEP_* */
-	__u32 group;         /* FAULTS_GROUP_* */
-	__u32 cause;         /* what each fault was for is to be known */
 	__u32 stack_every;   /* FAULTS_GROUP_STACK: of one fault in so many; 0: of major ones */
-	__u32 files;         /* what is mapped where a thread faults is to be known */
 	__u32 stack_deepest; /* kernel.perf_event_max_stack: no chain has more frames */
-	__u32 counts_only;   /* of a fault only its completion is seen, and nothing is timed */
 	__u32 may_miss;      /* the programs that follow the lives of threads may be skipped */
 	__u32 groups;        /* capacity of the map */
 	__u32 chains;        /* the same */
 	__u32 share;         /* of the table of groups one process takes 1 / (share + 1) at most; 0: all of it */
-	__u32 pad;
+};
+
+/* What goes to the ring. */
+enum faults_ring {
+	FAULTS_RING_NONE = 0,
+	FAULTS_RING_FAULTS = 1, /* each fault, and what is mapped there; with steps: to be told with the message */
+	FAULTS_RING_CAUSES = 2, /* what each was for, too */
+	FAULTS_RING_STEPS = 4,  /* a message each time a process's count passes a multiple of a step */
 };
 
 /* What completed faults are grouped by, beside their thread. */
-#define FAULTS_GROUP_NONE  0u
-#define FAULTS_GROUP_FILE  1u
-#define FAULTS_GROUP_CAUSE 2u
-#define FAULTS_GROUP_STACK 3u
+enum faults_group_by {
+	FAULTS_GROUP_NONE = 0,
+	FAULTS_GROUP_FILE = 1,
+	FAULTS_GROUP_CAUSE = 2,
+	FAULTS_GROUP_STACK = 3,
+};
 
 /* What a step counts. */
 #define FAULTS_STEP_ALL   0u

@@ -20,6 +20,9 @@
 #define MODE_REGULAR      0100000
 #define MODE_BLOCK        0060000
 
+/* How to walk here; levels are 0 if it is not known or not needed, and then no walk is loaded. */
+const volatile struct faults_walk walk SEC(".rodata.walk") = {};
+
 /* Names the types, so that the object's BTF holds them. */
 const enum faults_memory *memory_type __attribute__((unused));
 const enum faults_before *before_type __attribute__((unused));
@@ -35,6 +38,11 @@ const enum faults_also *also_type __attribute__((unused));
 #define SWAP_OFFSET(entry) (~(entry) << 5 >> 14)
 #define SWAP_TYPES         22
 #define SWAP_MARKERS       8 /* a marker is a few bits where others have the number of a page */
+
+static __always_inline struct walk_end walk_page(u64 table, u64 addr)
+{
+	return walk_to(table, addr, walk.base, walk.mask, walk.levels);
+}
 
 static __always_inline u32 before_of(u64 entry, bool write, u32 *also)
 {

@@ -129,7 +129,7 @@ static __always_inline bool file_is_named(struct tracked *t, struct faults_group
 		/* One that is about to be forgotten is told once more. */
 		if (!stale)
 			return true;
-	} else if (GROUPED(FILE) && !may_make_group(leader_of(t, task))) {
+	} else if (GROUPED_BY(FILE) && !may_make_group(leader_of(t, task))) {
 		/* It will be among the others. */
 		return false;
 	} else if (bpf_map_update_elem(&named, key, &turn, BPF_NOEXIST)) {
@@ -191,23 +191,6 @@ static __always_inline void file_meets(struct tracked *t, struct task_struct *ta
 		return;
 	*last = key;
 	t->open_named = !path || file_is_named(t, &key, path, vma, task) ? found : 0;
-}
-
-/* ---- reading ---- */
-
-SEC("?iter/bpf_map_elem")
-int names_read(struct bpf_iter__bpf_map_elem *ctx)
-{
-	struct faults_group_key *key = ctx->key, copy;
-	struct faults_name *name = ctx->value;
-
-	if (!key || !name || !(name->flags & FAULTS_NAME_READY))
-		return 0;
-	copy = *key;
-	if (bpf_seq_write(ctx->meta->seq, &copy, sizeof(copy)) || bpf_seq_write(ctx->meta->seq, name, sizeof(*name)))
-		return 0;
-	bpf_map_delete_elem(&names, &copy);
-	return 0;
 }
 
 #endif

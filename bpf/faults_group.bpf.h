@@ -35,7 +35,7 @@ const struct faults_group no_faults = {};
 static __always_inline void group_meets(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma,
 					u64 addr)
 {
-	if (ASKED(files))
+	if (KNOWS_FILES)
 		file_meets(t, task, vma, addr);
 }
 
@@ -43,16 +43,16 @@ static __always_inline void group_meets(struct tracked *t, struct task_struct *t
 static __always_inline bool group_key(void *ctx, struct tracked *t, struct task_struct *task, bool major, u32 facts,
 				      struct faults_group_key *key, u64 *at)
 {
-	if (GROUPED(CAUSE)) {
+	if (GROUPED_BY(CAUSE)) {
 		key->word[0] = facts;
 		return true;
 	}
-	if (GROUPED(FILE)) {
+	if (GROUPED_BY(FILE)) {
 		*key = t->open_file;
 		*at = t->open_offset;
 		return key->word[0] != 0;
 	}
-	if (GROUPED(STACK)) {
+	if (GROUPED_BY(STACK)) {
 		stack_key(ctx, t, task, major, key);
 		return true;
 	}
@@ -73,9 +73,9 @@ static __always_inline struct faults_group *group_there(struct faults_group_key 
 
 static __always_inline bool is_of_others(struct faults_group_key *key)
 {
-	if (GROUPED(FILE))
+	if (GROUPED_BY(FILE))
 		return (u32)(key->word[0] >> 32) == FAULTS_AREA_OTHER;
-	return GROUPED(STACK) && key->word[2] == FAULTS_CHAIN_OTHER;
+	return GROUPED_BY(STACK) && key->word[2] == FAULTS_CHAIN_OTHER;
 }
 
 static __always_inline struct faults_group *group_of(struct faults_group_key *key, struct tracked *t,
@@ -87,8 +87,8 @@ static __always_inline struct faults_group *group_of(struct faults_group_key *ke
 	if (!group) {
 		struct tracked *leader = leader_of(t, task);
 
-		if ((GROUPED(FILE) || GROUPED(STACK)) && !is_of_others(key) && !may_make_group(leader)) {
-			if (GROUPED(FILE))
+		if ((GROUPED_BY(FILE) || GROUPED_BY(STACK)) && !is_of_others(key) && !may_make_group(leader)) {
+			if (GROUPED_BY(FILE))
 				other_files(key, leader, task);
 			else
 				other_stacks(key);
@@ -123,7 +123,7 @@ static __always_inline void group_fault(void *ctx, struct tracked *t, struct tas
 	struct faults_group *group;
 	u64 at = FAULTS_NONE;
 
-	if (!ASKED(group))
+	if (!GROUPED)
 		return;
 	if (group_key(ctx, t, task, major, facts, &key, &at)) {
 		group = group_of(&key, t, task);
@@ -145,27 +145,12 @@ static __always_inline void group_failed(struct tracked *t, struct task_struct *
 	struct faults_group_key key = {};
 	struct faults_group *group;
 
-	if (!GROUPED(CAUSE))
+	if (!GROUPED_BY(CAUSE))
 		return;
 	key.word[0] = facts;
 	group = group_of(&key, t, task);
 	if (group)
 		add(&group->failed, 1);
-}
-
-/* ---- reading ---- */
-
-SEC("?iter/bpf_map_elem")
-int groups_read(struct bpf_iter__bpf_map_elem *ctx)
-{
-	struct faults_group_key *key = ctx->key;
-	struct faults_group *group = ctx->value;
-
-	if (!key || !group)
-		return 0;
-	bpf_seq_write(ctx->meta->seq, key, sizeof(*key));
-	bpf_seq_write(ctx->meta->seq, group, sizeof(*group));
-	return 0;
 }
 
 #endif

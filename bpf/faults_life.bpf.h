@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Threads are born, renamed, moved, turned into another program, and end; and between that, they are read. */
+/* Threads are born, turned into another program, and end; and between that, they are read. */
 #ifndef TRAPLINE_FAULTS_LIFE_BPF_H
 #define TRAPLINE_FAULTS_LIFE_BPF_H
 
@@ -33,7 +33,7 @@ static __always_inline void company_comes(struct task_struct *parent, struct tas
 {
 	struct tracked *t;
 
-	if (!ASKED(step) || child->tgid != parent->tgid)
+	if (!SENDS_STEPS || child->tgid != parent->tgid)
 		return;
 	t = bpf_task_storage_get(&threads, parent, 0, 0);
 	if (t)
@@ -64,38 +64,6 @@ int BPF_PROG(thread_born, struct task_struct *child)
 	return 0;
 }
 
-/* The thread's name or cgroup changes: what it does from here on is wanted, or not. */
-static __always_inline void filter_moves(struct task_struct *task, bool wanted)
-{
-	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
-
-	if (t) {
-		now_wanted(t, task, wanted);
-		return;
-	}
-	if (!wanted || !fixed_filter_wants(task))
-		return;
-	t = track(task);
-	if (t)
-		count_from_here(t, task);
-}
-
-/* Fires before the name changes. */
-SEC("?tp_btf/task_rename")
-int BPF_PROG(thread_renamed, struct task_struct *task, const char *name)
-{
-	filter_moves(task, moving_filter_wants(task, name));
-	return 0;
-}
-
-/* Fires after the move, once for a whole process; its other threads are noticed at their next event. */
-SEC("?tp_btf/cgroup_attach_task")
-int BPF_PROG(thread_moved, struct cgroup *cgrp, const char *path, struct task_struct *task)
-{
-	filter_moves(task, moving_filter_wants(task, task->comm));
-	return 0;
-}
-
 static __always_inline void retire(struct tracked *t, struct task_struct *task)
 {
 	u64 serial;
@@ -105,7 +73,7 @@ static __always_inline void retire(struct tracked *t, struct task_struct *task)
 	if (each_matters() && !t->unwanted)
 		unseen(t, task, 0, 0);
 	settle_steps(t, task);
-	if (ASKED(group)) /* its faults are in their groups already */
+	if (GROUPED) /* its faults are in their groups already */
 		return;
 	fill_row(t, task);
 	if (!t->row.stats.major && !t->row.stats.minor)
@@ -214,7 +182,7 @@ int threads_read(struct bpf_iter__task *ctx)
 		now_wanted(t, task, moving_filter_wants(task, task->comm));
 	catch_up_steps(t, task);
 	fill_row(t, task);
-	if (ASKED(group))
+	if (GROUPED)
 		return 0;
 	if (t->row.stats.major || t->row.stats.minor)
 		bpf_seq_write(ctx->meta->seq, &t->row, sizeof(t->row));

@@ -212,7 +212,7 @@ struct {
  */
 #define SPAN_OWN_STACK(ctx)                                                                                            \
 	do {                                                                                                           \
-		if (config.group == ~0u)                                                                               \
+		if (config.groups == ~0u)                                                                              \
 			bpf_tail_call(ctx, &nowhere, 0);                                                               \
 	} while (0)
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Spans: what the kernel half tells of them. Mirrored in crates/probe/src/abi.rs, compared by a test. */
+/* Spans: what the kernel half tells of them. Mirrored in crates/probe/src/abi/faults.rs, compared by a test. */
 #ifndef TRAPLINE_FAULTS_SPAN_H
 #define TRAPLINE_FAULTS_SPAN_H
 

@@ -43,7 +43,7 @@ static __always_inline void send_step(struct faults_process *process, struct tas
 	e->pad = 0;
 	BPF_CORE_READ_INTO(&e->comm, task, group_leader, comm);
 	/* The ring wakes its reader if nothing older waits in it; of what waits, faults have not woken anybody. */
-	bpf_ringbuf_submit(e, ASKED(verbose) ? BPF_RB_FORCE_WAKEUP : 0);
+	bpf_ringbuf_submit(e, SENDS_FAULTS ? BPF_RB_FORCE_WAKEUP : 0);
 }
 
 /* Gives what the process has done by then; 0 if that is not known. */
@@ -92,7 +92,7 @@ static __always_inline bool is_alone(struct task_struct *task)
 
 static __always_inline bool counts_steps(void)
 {
-	return ASKED(step) && config.step_of != FAULTS_STEP_STALL;
+	return SENDS_STEPS && config.step_of != FAULTS_STEP_STALL;
 }
 
 /* Whether there may be something to add. */
@@ -129,7 +129,7 @@ static __always_inline void settle_steps(struct tracked *t, struct task_struct *
 
 static __always_inline void count_stall(struct tracked *t, struct task_struct *task, u64 ns)
 {
-	if (ASKED(step) && config.step_of == FAULTS_STEP_STALL)
+	if (SENDS_STEPS && config.step_of == FAULTS_STEP_STALL)
 		process_did(t, task, ns);
 }
 
@@ -138,7 +138,7 @@ static __always_inline void forget_process(struct tracked *t)
 {
 	struct faults_process process = process_of(t);
 
-	if (ASKED(step))
+	if (SENDS_STEPS)
 		bpf_map_delete_elem(&processes, &process);
 }
 

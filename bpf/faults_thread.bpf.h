@@ -10,29 +10,22 @@
 const volatile struct faults_config config SEC(".rodata.config") = {};
 
 /*
- * What an object is compiled for (crates/probe/build.rs); without, it has none of the code. For each type that an
- * object needs, libbpf goes through all the kernel's types, and the verifier through each instruction (7.3, also
- * through those that are never reached): most of a start.
+ * An object is a file (faults_*.bpf.c) that says what it does, by three constants, and includes what it is made of:
+ *
+ *   RING     what goes to the ring, FAULTS_RING_*
+ *   GROUP    what completed faults are grouped by beside their thread, FAULTS_GROUP_*
+ *   FILTERS  the conditions of a filter that it knows: TRAP_BY_*
+ *
+ * What it does not do is not in it. For each type that an object needs, libbpf goes through all the kernel's types, and
+ * the verifier through each instruction (7.3, also through those that are never reached): most of a start.
  */
-#ifndef WITH_EVENTS
-#define WITH_EVENTS 1 /* messages about single faults, and at steps */
-#endif
-#ifndef WITH_FILES
-#define WITH_FILES 1 /* what is mapped where a thread faults */
-#endif
-#ifndef WITH_CAUSES
-#define WITH_CAUSES 1
-#endif
-#ifndef WITH_STACKS
-#define WITH_STACKS 1
-#endif
-#define WITH_verbose  WITH_EVENTS
-#define WITH_step     WITH_EVENTS
-#define WITH_files    WITH_FILES
-#define WITH_cause    WITH_CAUSES
-#define WITH_group    (WITH_FILES || WITH_CAUSES || WITH_STACKS)
-#define ASKED(what)   (WITH_##what ? config.what : 0)
-#define GROUPED(kind) (WITH_##kind##S && config.group == FAULTS_GROUP_##kind)
+#define SENDS_FAULTS     ((RING & FAULTS_RING_FAULTS) != 0)
+#define SENDS_STEPS      ((RING & FAULTS_RING_STEPS) != 0)
+#define GROUPED          (GROUP != FAULTS_GROUP_NONE)
+#define GROUPED_BY(KIND) (GROUP == FAULTS_GROUP_##KIND)
+/* What is mapped where a thread faults, and what each fault was for, is to be known. */
+#define KNOWS_FILES  (SENDS_FAULTS || GROUPED_BY(FILE))
+#define KNOWS_CAUSES ((RING & FAULTS_RING_CAUSES) || GROUPED_BY(CAUSE))
 
 volatile struct faults_control control SEC(".data.control") = {};
 struct faults_losses losses SEC(".bss.losses") = {};
@@ -176,7 +169,7 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	struct faults_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
 	if (!e) {
-		add(ASKED(step) ? &losses.untold : &losses.events, count);
+		add(SENDS_STEPS ? &losses.untold : &losses.events, count);
 		return;
 	}
 	e->time_ns = bpf_ktime_get_ns();
@@ -187,11 +180,11 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	e->user_ip = seen ? user_ip(task) : FAULTS_NONE;
 	e->rw = seen ? t->open_rw : FAULTS_RW_UNKNOWN;
 	e->page = seen ? t->open_page : FAULTS_PAGE_UNKNOWN;
-	if (seen && ASKED(files))
+	if (seen && KNOWS_FILES)
 		e->file = t->open_file;
 	else
 		__builtin_memset(&e->file, 0, sizeof(e->file));
-	e->offset = seen && ASKED(files) ? t->open_offset : FAULTS_NONE;
+	e->offset = seen && KNOWS_FILES ? t->open_offset : FAULTS_NONE;
 	e->cpu = bpf_get_smp_processor_id();
 	e->latency_ns = latency;
 	e->count = count;
@@ -202,13 +195,13 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	e->pad = 0;
 	__builtin_memcpy(e->comm, task->comm, TRAP_COMM_LEN);
 	/* Nobody wakes up between messages of steps. */
-	bpf_ringbuf_submit(e, ASKED(step) ? BPF_RB_NO_WAKEUP : 0);
+	bpf_ringbuf_submit(e, SENDS_STEPS ? BPF_RB_NO_WAKEUP : 0);
 }
 
 /* Whether every fault has to be accounted for, not only their number. */
 static __always_inline bool each_matters(void)
 {
-	return ASKED(verbose) || ASKED(group);
+	return SENDS_FAULTS || GROUPED;
 }
 
 static __always_inline void catch_up(struct tracked *t, struct task_struct *task)
@@ -239,13 +232,13 @@ static __always_inline bool unseen(struct tracked *t, struct task_struct *task, 
 		more_major -= major;
 		more_minor -= minor;
 	}
-	if (ASKED(verbose) && more_major)
+	if (SENDS_FAULTS && more_major)
 		send(t, task, more_major, 1, FAULTS_NONE, 0, false);
-	if (ASKED(verbose) && more_minor)
+	if (SENDS_FAULTS && more_minor)
 		send(t, task, more_minor, 0, FAULTS_NONE, 0, false);
-	if (ASKED(group) && more_major)
+	if (GROUPED && more_major)
 		add(&unattributed.major, more_major);
-	if (ASKED(group) && more_minor)
+	if (GROUPED && more_minor)
 		add(&unattributed.minor, more_minor);
 	return own;
 }

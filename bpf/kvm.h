@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* VM exits: what the kernel half tells user space. Mirrored in crates/probe/src/abi.rs, compared by a test. */
+/* VM exits: what the kernel half tells user space. Mirrored in crates/probe/src/abi/kvm.rs, compared by a test. */
 #ifndef TRAPLINE_KVM_H
 #define TRAPLINE_KVM_H
 

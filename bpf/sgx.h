@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* SGX: what the kernel half tells user space. Mirrored in crates/probe/src/abi.rs, compared by a test. */
+/* SGX: what the kernel half tells user space. Mirrored in crates/probe/src/abi/sgx.rs, compared by a test. */
 #ifndef TRAPLINE_SGX_H
 #define TRAPLINE_SGX_H
 

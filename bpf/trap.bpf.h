@@ -15,11 +15,9 @@ struct {
 	__type(value, u8);
 } pids SEC(".maps");
 
-/* An object that is compiled without names has no code for conditions about names and cgroups. */
-#if defined(WITH_NAMES) && !WITH_NAMES
-#define FILTERS (TRAP_BY_PID | TRAP_BY_TID | TRAP_BY_TREE)
-#else
-#define FILTERS (~0u)
+/* The conditions that an object knows: all, unless its file says less. */
+#ifndef FILTERS
+#define FILTERS TRAP_BY_ANY
 #endif
 
 static __always_inline bool filters(u32 by)
@@ -151,5 +149,23 @@ __noinline u32 hist_bucket(u64 value)
 	bucket = (e - 1) * 4 + ((value >> (e - 2)) & 3);
 	return bucket < TRAP_BUCKETS ? bucket : TRAP_BUCKETS - 1;
 }
+
+/*
+ * A program that goes through a map and writes each element's key and value, where the kernel allows such programs:
+ * crates/probe/src/elements.rs.
+ */
+#define MAP_READER(name, key_type, value_type)                                                                         \
+	SEC("?iter/bpf_map_elem")                                                                                      \
+	int name(struct bpf_iter__bpf_map_elem *ctx)                                                                   \
+	{                                                                                                              \
+		key_type *key = ctx->key;                                                                              \
+		value_type *value = ctx->value;                                                                        \
+                                                                                                                       \
+		if (!key || !value)                                                                                    \
+			return 0;                                                                                      \
+		bpf_seq_write(ctx->meta->seq, key, sizeof(*key));                                                      \
+		bpf_seq_write(ctx->meta->seq, value, sizeof(*value));                                                  \
+		return 0;                                                                                              \
+	}
 
 #endif

@@ -16,6 +16,8 @@
 #define TRAP_BY_COMM   4u  /* its name is `comm` */
 #define TRAP_BY_CGROUP 8u  /* its cgroup is `cgroup` or below it */
 #define TRAP_BY_TREE   16u /* it is a process in `pids`, or a descendant born during the trace */
+#define TRAP_BY_ID     (TRAP_BY_PID | TRAP_BY_TID | TRAP_BY_TREE)
+#define TRAP_BY_ANY    (TRAP_BY_ID | TRAP_BY_COMM | TRAP_BY_CGROUP)
 
 /* Where the numbers of a task are, by PID namespace: offsets in the kernel's types, set where ours is not the initial
  * one. */

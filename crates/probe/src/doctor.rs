@@ -5,11 +5,11 @@ use std::sync::OnceLock;
 use anyhow::Result;
 use trapline_model::Header;
 use trapline_model::doctor::{Machine, Program, Refusal, Variant};
-use trapline_model::faults::By;
+use trapline_model::faults::{By, StepOf};
 
 use crate::abi::{BY_TID, FaultsWalk, TrapFilter};
 use crate::access;
-use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, SEEING, Stacks, rootless};
+use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, SEEING, Search, Stacks, rootless};
 use crate::kvm::{self, KvmRecipe};
 use crate::namespaces;
 use crate::sgx::SgxRecipe;
@@ -62,7 +62,7 @@ const TOOLS: &[Tool] = &[
             all.push(Variant { tool, variant: rootless::NAME, refusal: rootless::tried(), own_only: true });
             all
         },
-        programs: || variant::load_each(&faults()),
+        programs: faults_programs,
     },
     Tool { name: "kvm", variants: kvm, programs: || variant::load_each(&KvmRecipe::new(nobody())) },
     Tool { name: "sgx", variants: |tool| tried(tool, &sgx()), programs: || variant::load_each(&sgx()) },
@@ -128,7 +128,6 @@ fn faults() -> FaultsRecipe {
         by: By::Thread,
         spans: Kinds::default(),
         stacks: Stacks::All,
-        files: true,
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
         counts_only: false,
@@ -136,6 +135,28 @@ fn faults() -> FaultsRecipe {
         ring_bytes: 64 << 10,
         causes: Some(FaultsWalk::deepest()),
     }
+}
+
+/// The programs of its objects: one that is in several as it is in the first of these.
+fn faults_programs() -> Result<Vec<Verified>> {
+    let recipe = |by, events, causes| FaultsRecipe { by, events, causes, ..faults() };
+    let steps = Events::Steps { of: StepOf::Faults(1), most: false };
+    let objects = [
+        faults(),
+        recipe(By::Thread, Events::None, None),
+        recipe(By::Thread, steps, None),
+        recipe(By::File, Events::None, None),
+    ];
+    let mut all = variant::load_each(&objects[0])?;
+    for recipe in &objects[1..] {
+        for verified in variant::load_each(recipe)? {
+            if !all.iter().any(|(name, _)| *name == verified.0) {
+                all.push(verified);
+            }
+        }
+    }
+    all.extend(variant::load_each(&Search::nowhere())?);
+    Ok(all)
 }
 
 fn sgx() -> SgxRecipe {

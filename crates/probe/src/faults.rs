@@ -1,4 +1,4 @@
-//! Page faults: attaches a variant of `bpf/faults.bpf.c` and reads it.
+//! Page faults: attaches a variant of an object of `bpf/faults.bpf.h` and reads it.
 
 mod causes;
 mod chains;
@@ -30,13 +30,14 @@ pub(crate) use self::files::{Files, inode_number};
 use self::groups::Groups;
 pub use self::options::{Events, MinorLatency, Options, Stacks};
 #[cfg(test)]
-pub(crate) use self::recipe::OBJECT;
+pub(crate) use self::recipe::OBJECTS;
 pub(crate) use self::recipe::{FaultsRecipe, SEEING};
 pub use self::rootless::open;
 pub(crate) use self::span::Kinds;
 pub use self::span::SpanError;
 use self::span::Spans;
 use self::steps::Steps;
+pub(crate) use self::walk::Search;
 use self::words::{fault, figures, report};
 use crate::abi::{BY_PID, FaultsControl, FaultsEvent, FaultsLosses, FaultsThread, FaultsWalk};
 use crate::cgroup::Paths;
@@ -108,7 +109,6 @@ impl Faults {
             by: options.by,
             spans: span::kinds(&spans),
             stacks: options.stacks,
-            files: options.events == Events::Faults || options.by == By::File || tells_most,
             // Every fault has its line or its row, or may be the one that counts, so every fault is seen.
             minor_latency: if options.events == Events::None && !options.by.each_fault() {
                 options.minor_latency
@@ -169,7 +169,7 @@ impl Faults {
         }
         let retired = Elements::open(&attached, "retired_read", "retired")?;
         let groups = Groups::open(&attached, recipe.by, whose(filter, launch))?;
-        let files = if recipe.files { Some(Files::open(&attached)?) } else { None };
+        let files = if recipe.knows_files() { Some(Files::open(&attached)?) } else { None };
         let ring = attached.handle("events")?;
         let incoming = match recipe.events {
             Events::None => Incoming::None,

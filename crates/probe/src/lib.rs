@@ -3,6 +3,9 @@
 //! This crate has the only libbpf. Each tool is a module with an ordered list of variants; the first that really loads
 //! and attaches is used.
 
+#[macro_use]
+mod compiled;
+
 mod abi;
 pub mod access;
 mod btf;

@@ -9,15 +9,16 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result, anyhow};
 use bytemuck::{Zeroable, pod_read_unaligned};
-use libbpf_rs::{Iter, ObjectBuilder};
+use libbpf_rs::Iter;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use trapline_symbols::clock;
 
 use crate::abi::{Namespaces, TrapFilter};
+use crate::compiled::Compiled;
 use crate::variant::{self, OpenError, Refused};
 
 /// The kernel half.
-pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/namespaces.bpf.o"));
+pub(crate) const OBJECT: Compiled = compiled!("namespaces");
 
 /// A kind of namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +124,7 @@ pub(crate) fn ids() -> Result<TrapFilter, OpenError> {
 /// # Errors
 /// When the kernel does not let us ask.
 pub(crate) fn read(directory: Option<BorrowedFd<'_>>) -> Result<Namespaces> {
-    let mut object = ObjectBuilder::default().open_memory(OBJECT)?;
+    let mut object = OBJECT.open()?;
     let fd = directory.map_or(-1, |fd| fd.as_raw_fd());
     for mut map in object.maps_mut().filter(|map| map.name() == ".rodata.directory") {
         map.set_initial_value(&fd.to_ne_bytes())?;

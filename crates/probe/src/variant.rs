@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, anyhow};
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
 use libbpf_rs::query::ProgInfoIter;
-use libbpf_rs::{Link, Map, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject, Program};
+use libbpf_rs::{Link, Map, MapCore, MapFlags, MapHandle, Object, OpenObject, Program};
 use nix::errno::Errno;
 use thiserror::Error;
 use trapline_model::doctor::Refusal;
 
+use crate::compiled::Compiled;
 use crate::faults::SpanError;
 use crate::filter::FilterError;
 use crate::system;
@@ -173,7 +174,7 @@ impl Attached {
 /// What a tool does with its object before it is loaded, and how it attaches what libbpf cannot attach by itself.
 pub(crate) trait Recipe {
     /// The compiled kernel half.
-    fn object(&self) -> &'static [u8];
+    fn object(&self) -> Compiled;
     /// All ways to watch, best first.
     fn variants(&self) -> &'static [Variant];
     /// Programs that every variant needs beside its own.
@@ -297,14 +298,14 @@ pub(crate) fn try_variant(recipe: &impl Recipe, variant: &Variant) -> Result<Att
 
 /// Loads the programs of one way with those that are always needed, and those that read maps; gives the names of what is
 /// to be attached beside the way.
-fn load(
+pub(crate) fn load(
     recipe: &impl Recipe,
     way: &[&str],
     optional: &[&'static str],
     readers: &[&'static str],
 ) -> anyhow::Result<(Object, Vec<&'static str>)> {
     let rest: Vec<&str> = recipe.always().into_iter().chain(optional.iter().copied()).collect();
-    let mut object = ObjectBuilder::default().open_memory(recipe.object())?;
+    let mut object = recipe.object().open()?;
     for mut program in object.progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
         program.set_autoload([way, &rest, readers].iter().any(|names| names.contains(&name.as_str())));
@@ -316,9 +317,9 @@ fn load(
 /// A program's name, and how many instructions the verifier went through or why it refused.
 pub(crate) type Verified = (String, Result<u64, Refusal>);
 
-/// Loads each program of a tool for itself: its name, and how many instructions the verifier went through.
+/// Loads each program of an object for itself: its name, and how many instructions the verifier went through.
 pub(crate) fn load_each(recipe: &impl Recipe) -> anyhow::Result<Vec<Verified>> {
-    let open = || ObjectBuilder::default().open_memory(recipe.object());
+    let open = || recipe.object().open();
     let names: Vec<String> = open()?.progs().map(|p| p.name().to_string_lossy().into_owned()).collect();
     let insns = |name: &str| -> anyhow::Result<u64> {
         let mut object = open()?;

@@ -5,6 +5,14 @@ use trapline_model::BUCKETS;
 
 use super::COMM_LEN;
 
+pub(crate) const RING_NONE: u32 = 0;
+/// Each fault.
+pub(crate) const RING_FAULTS: u32 = 1;
+/// With what it was for.
+pub(crate) const RING_CAUSES: u32 = 2;
+/// Messages at steps.
+pub(crate) const RING_STEPS: u32 = 4;
+
 pub(crate) const GROUP_NONE: u32 = 0;
 pub(crate) const GROUP_FILE: u32 = 1;
 pub(crate) const GROUP_CAUSE: u32 = 2;
@@ -50,20 +58,16 @@ mirror! {
     FaultsConfig = "faults_config" {
         seed: u64,
         step: u64,
-        minor_weight: u32,
-        verbose: u32,
-        step_of: u32,
+        ring: u32,
         group: u32,
-        cause: u32,
+        minor_weight: u32,
+        step_of: u32,
         stack_every: u32,
-        files: u32,
         stack_deepest: u32,
-        counts_only: u32,
         may_miss: u32,
         groups: u32,
         chains: u32,
         share: u32,
-        pad: u32,
     }
 }
 

@@ -9,6 +9,7 @@ use trapline_reset::{GiveWay, Held, Watcher};
 use trapline_symbols::perf;
 
 use super::probes::OBJECT;
+use crate::compiled::Compiled;
 use crate::variant::{self, Attached, OpenError, Recipe, Variant};
 
 const VARIANTS: &[Variant] = &[Variant {
@@ -60,7 +61,7 @@ impl Watcher for Attached {
 struct Own;
 
 impl Recipe for Own {
-    fn object(&self) -> &'static [u8] {
+    fn object(&self) -> Compiled {
         OBJECT
     }
 

@@ -17,6 +17,7 @@ use crate::abi::{
     self, AccessConfig, AccessLife, BY_PID, FaultsControl, FaultsEvent, FaultsGroupKey, FaultsLosses,
     TrapFilter,
 };
+use crate::compiled::Compiled;
 use crate::elements::Elements;
 use crate::faults::{Events, FaultsRecipe, Files, Kinds, MinorLatency, Stacks, inode_number};
 use crate::filter::Filter;
@@ -25,7 +26,7 @@ use crate::ring::Ring;
 use crate::system;
 use crate::variant::{self, Attached, OpenError, Recipe, Variant};
 
-pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/access.bpf.o"));
+pub(crate) const OBJECT: Compiled = compiled!("access");
 
 const LIVES: &[Variant] =
     &[Variant { name: "lives", ways: &[&["process_born", "process_execed", "process_ends"]] }];
@@ -171,7 +172,6 @@ impl Probes {
             by: By::Thread,
             spans: Kinds::default(),
             stacks: Stacks::All,
-            files: true,
             minor_latency: MinorLatency::Exact,
             events: Events::Faults,
             counts_only: false,
@@ -269,7 +269,7 @@ struct Lives<'a> {
 }
 
 impl Recipe for Lives<'_> {
-    fn object(&self) -> &'static [u8] {
+    fn object(&self) -> Compiled {
         OBJECT
     }
 

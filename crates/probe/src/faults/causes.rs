@@ -37,7 +37,7 @@ mod tests {
     use libbpf_rs::btf::{Btf, types};
 
     use super::*;
-    use crate::faults::recipe::OBJECT;
+    use crate::faults::recipe::ALL;
 
     const ALSO: &[(&str, Also)] = &[
         ("WRITE", Also::WRITE),
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn facts_equal_the_kernel_half() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(OBJECT).unwrap();
+        file.write_all(ALL.bytes).unwrap();
         let btf = Btf::from_path(file.path()).unwrap();
         let named = |name: &str| -> Vec<(String, i64)> {
             let original: types::Enum<'_> = btf.type_by_name(name).unwrap();

@@ -11,18 +11,29 @@ use super::{Events, MinorLatency, Stacks, stacks};
 use crate::abi::{
     self, BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, FaultsAlive, FaultsConfig, FaultsWalk, TrapFilter,
 };
+use crate::compiled::Compiled;
 use crate::system;
 use crate::variant::{self, Attached, Recipe, Variant};
 
-/// The whole kernel half.
-pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
+const COUNT: Compiled = compiled!("faults_count");
+const NAMED: Compiled = compiled!("faults_named");
+const STEP: Compiled = compiled!("faults_step");
+const BLAME: Compiled = compiled!("faults_blame");
+const LINE: Compiled = compiled!("faults_line");
+const ACCESS: Compiled = compiled!("faults_access");
+const FILE: Compiled = compiled!("faults_file");
+const CAUSE: Compiled = compiled!("faults_cause");
+const STACK: Compiled = compiled!("faults_stack");
+/// It does what no other does.
+pub(super) const ALL: Compiled = compiled!("faults_all");
 
-include!(concat!(env!("OUT_DIR"), "/halves.rs"));
+#[cfg(test)]
+pub(crate) const OBJECTS: &[Compiled] =
+    &[COUNT, NAMED, STEP, BLAME, LINE, ACCESS, FILE, CAUSE, STACK, ALL, compiled!("faults_walk")];
 
-/// The smallest kernel half that can do that: the less there is in it, the sooner it starts.
-pub(super) fn half(needs: u32) -> &'static [u8] {
-    HALVES.iter().find(|(can, _)| needs & !can == 0).map_or(OBJECT, |(_, object)| object)
-}
+/// What goes to the ring: of each fault what it was for, too; of steps what caused most.
+const RING_LINES: u32 = abi::RING_FAULTS | abi::RING_CAUSES;
+const RING_BLAME: u32 = abi::RING_FAULTS | abi::RING_STEPS;
 
 /// `counters` as it begins, or where the kernel cannot say so, with nothing.
 const COUNTERS: Variant = Variant { name: "counters", ways: &[&["counters_user", "counters_kernel"], &[]] };
@@ -40,9 +51,9 @@ const VARIANTS: &[Variant] = &[
 
 /// The same, where of a fault only its completion is seen.
 const COUNTING: &[Variant] = &[
-    Variant { name: "fentry", ways: &[&["fentry_end"]] },
-    Variant { name: "kprobe", ways: &[&["kprobe_end"]] },
-    Variant { name: "tracepoint", ways: &[&["tracepoint_major", "tracepoint_minor"]] },
+    Variant { name: "fentry", ways: &[&["fentry_counts"]] },
+    Variant { name: "kprobe", ways: &[&["kprobe_counts"]] },
+    Variant { name: "tracepoint", ways: &[&["tracepoint_counts_major", "tracepoint_counts_minor"]] },
     COUNTERS,
 ];
 
@@ -93,8 +104,6 @@ pub(crate) struct FaultsRecipe {
     pub(crate) by: By,
     pub(crate) spans: Kinds,
     pub(crate) stacks: Stacks,
-    /// What is mapped where a thread faults is to be known.
-    pub(crate) files: bool,
     pub(crate) minor_latency: MinorLatency,
     pub(crate) events: Events,
     /// Of a fault nothing is to be known but that it was.
@@ -106,16 +115,39 @@ pub(crate) struct FaultsRecipe {
     pub(crate) causes: Option<FaultsWalk>,
 }
 
+impl FaultsRecipe {
+    /// What goes to the ring.
+    fn ring(&self) -> u32 {
+        match self.events {
+            Events::None => abi::RING_NONE,
+            Events::Faults if self.causes.is_none() => abi::RING_FAULTS,
+            Events::Faults => RING_LINES,
+            Events::Steps { most: false, .. } => abi::RING_STEPS,
+            Events::Steps { most: true, .. } => RING_BLAME,
+        }
+    }
+
+    /// Whether what is mapped where a thread faults is to be known.
+    pub(super) fn knows_files(&self) -> bool {
+        self.ring() & abi::RING_FAULTS != 0 || self.by == By::File
+    }
+}
+
 impl Recipe for FaultsRecipe {
-    fn object(&self) -> &'static [u8] {
-        let needs = [
-            (can::EVENTS, self.events != Events::None),
-            (can::FILES, self.files),
-            (can::CAUSES, self.causes.is_some()),
-            (can::STACKS, self.by == By::Stack),
-            (can::NAMES, self.by == By::Cgroup || self.filter.by & (BY_COMM | BY_CGROUP) != 0),
-        ];
-        half(needs.iter().filter(|(_, needed)| *needed).map(|(part, _)| part).sum())
+    fn object(&self) -> Compiled {
+        let names = self.by == By::Cgroup || self.filter.by & (BY_COMM | BY_CGROUP) != 0;
+        match (self.ring(), group(self.by), names) {
+            (abi::RING_NONE, abi::GROUP_NONE, false) => COUNT,
+            (abi::RING_NONE, abi::GROUP_NONE, true) => NAMED,
+            (abi::RING_STEPS, abi::GROUP_NONE, _) => STEP,
+            (RING_BLAME, abi::GROUP_NONE, false) => BLAME,
+            (RING_LINES, abi::GROUP_NONE, _) => LINE,
+            (abi::RING_FAULTS, abi::GROUP_NONE, false) => ACCESS,
+            (abi::RING_NONE, abi::GROUP_FILE, false) => FILE,
+            (abi::RING_NONE, abi::GROUP_CAUSE, false) => CAUSE,
+            (abi::RING_NONE, abi::GROUP_STACK, false) => STACK,
+            _ => ALL,
+        }
     }
 
     fn variants(&self) -> &'static [Variant] {
@@ -156,7 +188,7 @@ impl Recipe for FaultsRecipe {
     fn readers(&self) -> Vec<&'static str> {
         let mut names = vec!["retired_read"];
         names.extend(self.by.each_fault().then_some("groups_read"));
-        names.extend(self.files.then_some("names_read"));
+        names.extend(self.knows_files().then_some("names_read"));
         names
     }
 
@@ -180,7 +212,6 @@ impl Recipe for FaultsRecipe {
             Events::Steps { of: StepOf::Major(step), .. } => (abi::STEP_MAJOR, step),
             Events::Steps { of: StepOf::Stall(step), .. } => (abi::STEP_STALL, step),
         };
-        let verbose = matches!(self.events, Events::Faults | Events::Steps { most: true, .. }).into();
         let stack_every = match self.stacks {
             Stacks::All => 1,
             Stacks::Sampled(n) => n,
@@ -195,20 +226,16 @@ impl Recipe for FaultsRecipe {
         let config = FaultsConfig {
             seed: system::random(),
             step,
-            minor_weight,
-            verbose,
-            step_of,
+            ring: self.ring(),
             group: group(self.by),
-            cause: self.causes.is_some().into(),
+            minor_weight,
+            step_of,
             stack_every,
-            files: self.files.into(),
             stack_deepest: stacks::deepest() as u32,
-            counts_only: self.counts_only.into(),
             may_miss: lives_may_be_missed().into(),
             groups: capacity,
             chains: capacity,
             share,
-            pad: 0,
         };
         for mut map in object.maps_mut() {
             match map.name().to_str() {
@@ -242,7 +269,8 @@ impl Recipe for FaultsRecipe {
             (Some("tracepoint_minor"), MinorLatency::Off) => return Ok(vec![]),
             (Some("tracepoint_minor"), MinorLatency::Exact) => (Software::MinorFaults, 1),
             (Some("tracepoint_minor"), MinorLatency::Sampled(n)) => (Software::MinorFaults, n.into()),
-            (Some("tracepoint_major"), _) => (Software::MajorFaults, 1),
+            (Some("tracepoint_major" | "tracepoint_counts_major"), _) => (Software::MajorFaults, 1),
+            (Some("tracepoint_counts_minor"), _) => (Software::MinorFaults, 1),
             _ => return Ok(vec![program.attach()?]),
         };
         variant::attach_to_events(program, perf::open_everywhere(event, period)?)

@@ -6,11 +6,14 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, bail, ensure};
-use bytemuck::{bytes_of, pod_read_unaligned};
-use libbpf_rs::{Iter, Link, ObjectBuilder};
+use bytemuck::{Zeroable, bytes_of, pod_read_unaligned};
+use libbpf_rs::{Iter, Link, OpenObject};
 
-use super::recipe::{can, half};
 use crate::abi::{FaultsWalk, FaultsWalkAsk};
+use crate::compiled::Compiled;
+use crate::variant::{self, Recipe, Variant};
+
+const VARIANTS: &[Variant] = &[Variant { name: "walk", ways: &[&["walk_find"]] }];
 
 const PAGE: usize = 4096;
 
@@ -37,17 +40,47 @@ pub(super) fn find() -> Result<FaultsWalk> {
 
 /// Tries all places where the kernel may map physical memory.
 fn walk_to(ask: FaultsWalkAsk) -> Result<Option<FaultsWalk>> {
-    let mut object = ObjectBuilder::default().open_memory(half(can::CAUSES))?;
-    object.progs_mut().for_each(|mut program| program.set_autoload(program.name() == "walk_find"));
-    for mut map in object.maps_mut().filter(|map| map.name() == ".rodata.walk_ask") {
-        map.set_initial_value(bytes_of(&ask))?;
-    }
-    let object = object.load()?;
+    let (object, _) = variant::load(&Search(ask), VARIANTS[0].ways[0], &[], &[])?;
     let program = object.progs_mut().find(|program| program.name() == "walk_find");
     let link: Link = program.context("the kernel half has no program walk_find")?.attach()?;
     let mut bytes = Vec::new();
     Iter::new(&link)?.read_to_end(&mut bytes).context("cannot walk through page tables")?;
     Ok(bytes.get(..size_of::<FaultsWalk>()).map(pod_read_unaligned))
+}
+
+/// The search, as a kernel half.
+pub(crate) struct Search(FaultsWalkAsk);
+
+impl Search {
+    /// For a look at its program, which is not run.
+    pub(crate) fn nowhere() -> Self {
+        Self(FaultsWalkAsk::zeroed())
+    }
+}
+
+impl Recipe for Search {
+    fn object(&self) -> Compiled {
+        compiled!("faults_walk")
+    }
+
+    fn variants(&self) -> &'static [Variant] {
+        VARIANTS
+    }
+
+    fn always(&self) -> Vec<&'static str> {
+        vec![]
+    }
+
+    fn optional(&self) -> Vec<&'static str> {
+        vec![]
+    }
+
+    fn configure(&self, object: &mut OpenObject) -> Result<()> {
+        for mut map in object.maps_mut().filter(|map| map.name() == ".rodata.walk_ask") {
+            map.set_initial_value(bytes_of(&self.0))?;
+        }
+        Ok(())
+    }
 }
 
 /// The number of the page of physical memory that is mapped at an address of ours.

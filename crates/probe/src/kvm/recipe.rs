@@ -7,9 +7,10 @@ use trapline_model::kvm::By;
 
 use super::{Choice, Options, format};
 use crate::abi::{KvmConfig, KvmOffsets, TrapFilter};
+use crate::compiled::Compiled;
 use crate::variant::{Recipe, Variant};
 
-pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kvm.bpf.o"));
+pub(crate) const OBJECT: Compiled = compiled!("kvm");
 
 /// Best first.
 const VARIANTS: &[Variant] = &[
@@ -137,7 +138,7 @@ fn ensure_fields(program: &str, at: &KvmOffsets) -> Result<()> {
 }
 
 impl Recipe for KvmRecipe {
-    fn object(&self) -> &'static [u8] {
+    fn object(&self) -> Compiled {
         OBJECT
     }
 

@@ -10,10 +10,11 @@ use trapline_model::sgx::Known;
 
 use super::initial;
 use crate::abi::{BY_TREE, SGX_NOWHERE, SgxConfig, SgxControl, SgxLayout, TrapFilter};
+use crate::compiled::Compiled;
 use crate::sgx_driver::Driver;
 use crate::variant::{self, Attached, Recipe, Variant};
 
-pub(crate) const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sgx.bpf.o"));
+pub(crate) const OBJECT: Compiled = compiled!("sgx");
 
 /// The number of the first interval; 0 would be what memory that was never written holds.
 pub(super) const FIRST_EPOCH: u64 = 1;
@@ -171,7 +172,7 @@ impl SgxRecipe {
 }
 
 impl Recipe for SgxRecipe {
-    fn object(&self) -> &'static [u8] {
+    fn object(&self) -> Compiled {
         OBJECT
     }
 
@@ -279,7 +280,7 @@ mod tests {
 
     #[test]
     fn every_program_has_a_function_and_a_way() {
-        let object = libbpf_rs::ObjectBuilder::default().open_memory(OBJECT).unwrap();
+        let object = OBJECT.open().unwrap();
         for program in object.progs() {
             let name = program.name().to_string_lossy().into_owned();
             if name == "child_born" {

@@ -1,10 +1,16 @@
-// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Page faults. Counts are never our own: a thread's row is task->maj_flt/min_flt less their values at the start, so
  * it equals what getrusage says on every variant, faults on a thread's behalf (GUP) included. The variants differ in
  * how a fault's time is taken: from entry to completion of handle_mm_fault (fentry, kprobe), from the exception to
  * the software event of its accounting (tracepoint), or not at all (counters).
+ *
+ * Every object has this. Programs are loaded in the order in which they stand: an object includes what a variant may be
+ * refused for first, and then what follows threads (faults_life.bpf.h).
  */
+#ifndef TRAPLINE_FAULTS_BPF_H
+#define TRAPLINE_FAULTS_BPF_H
+
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
@@ -47,13 +53,13 @@ static __always_inline void fault_is(struct tracked *t, u64 ip, u32 rw, u32 page
 static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task_struct *task, bool major)
 {
 	u64 ns = bpf_ktime_get_ns() - t->open_ns;
-	u32 facts = ASKED(cause) ? cause_facts(t, task, major) : 0;
+	u32 facts = KNOWS_CAUSES ? cause_facts(t, task, major) : 0;
 
 	t->open_ns = 0;
-	if (!ASKED(group))
+	if (!GROUPED)
 		stats_time(&t->row.stats, major, ns, config.minor_weight, &control.epoch, false);
 	if (each_matters() && unseen(t, task, major, !major)) {
-		if (ASKED(verbose))
+		if (SENDS_FAULTS)
 			send(t, task, 1, major, ns, facts, true);
 		group_fault(ctx, t, task, major, ns, facts);
 	}
@@ -81,22 +87,6 @@ static __always_inline struct tracked *met_late(struct task_struct *task, bool m
 	return t;
 }
 
-/* A fault is over, and that is all that is asked for. */
-static __always_inline int counted(bool complete, bool major)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
-
-	if (!t && complete && !control.adopted)
-		t = met_late(task, major);
-	else
-		t = wanted_thread(task);
-	is_alive(&alive.ends);
-	if (t)
-		count_steps(t, task);
-	return 0;
-}
-
 #define PF_PROT  (1u << 0) /* arch/x86/include/asm/trap_pf.h */
 #define PF_WRITE (1u << 1)
 #define PF_INSTR (1u << 4)
@@ -105,44 +95,6 @@ static __always_inline int counted(bool complete, bool major)
 static __always_inline u32 error_rw(unsigned long error)
 {
 	return error & PF_INSTR ? FAULTS_EXEC : error & PF_WRITE ? FAULTS_WRITE : FAULTS_READ;
-}
-
-/* ---- faults that end in a signal: on every variant ---- */
-
-#define SIGBUS      7
-#define SIGSEGV     11
-#define SI_KERNEL   0x80 /* include/uapi/asm-generic/siginfo.h: not of a page fault */
-#define X86_TRAP_PF 14
-
-/* A signal is made in the thread that it is for: of a fault, if the last exception of that thread was one. */
-SEC("?tp_btf/signal_generate")
-int BPF_PROG(fault_failed, int sig, struct kernel_siginfo *info, struct task_struct *to, int group, int result)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct tracked *t;
-	u32 facts;
-	int code;
-
-	/* Two small numbers stand for signals without a siginfo. */
-	if ((sig != SIGSEGV && sig != SIGBUS) || (u64)info <= 1 || to->pid != task->pid)
-		return 0;
-	code = BPF_CORE_READ(info, si_code);
-	if (code <= 0 || code >= SI_KERNEL || task->thread.trap_nr != X86_TRAP_PF)
-		return 0;
-	t = wanted_thread(task);
-	if (!t)
-		return 0;
-	if (ASKED(verbose) && !unseen(t, task, 0, 0))
-		return 0;
-	t->open_ns = 0;
-	t->open_addr = task->thread.cr2;
-	fault_is(t, user_ip(task), error_rw(task->thread.error_code),
-		 task->thread.error_code & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
-	facts = FAULTS_FACTS(0, 0, FAULTS_ALSO_SIGNAL);
-	if (ASKED(verbose))
-		send(t, task, 1, FAULTS_FAILED, FAULTS_NONE, facts, true);
-	group_failed(t, task, facts);
-	return 0;
 }
 
 /* ---- variant tracepoint: exception to accounting ---- */
@@ -158,9 +110,9 @@ static __always_inline int exception(unsigned long addr, struct pt_regs *regs, u
 	t = wanted_thread(task);
 	if (!t)
 		return 0;
-	if (ASKED(cause))
+	if (KNOWS_CAUSES)
 		cause_begins(t, task, task->mm, addr, error & PF_WRITE);
-	if (ASKED(verbose))
+	if (SENDS_FAULTS)
 		fault_is(t, regs->ip, error_rw(error), error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
 	t->open_in_kernel = in_kernel;
 	fault_begins(t, addr);
@@ -191,8 +143,6 @@ static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool major
 	struct vm_area_struct *vma;
 	struct tracked *t;
 
-	if (config.counts_only)
-		return counted(true, major);
 	t = bpf_task_storage_get(&threads, task, 0, 0);
 	is_alive(&alive.ends);
 	if (!t)
@@ -201,10 +151,10 @@ static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool major
 		return 0;
 	if (t->open_ns && t->open_addr == ctx->addr) {
 		/* It is still locked, and the pages' area is what it was when the fault was handled. */
-		if (ASKED(cause) || ASKED(files)) {
+		if (KNOWS_CAUSES || KNOWS_FILES) {
 			vma = find_vma(task, ctx->addr);
 			group_meets(t, task, vma, ctx->addr);
-			if (ASKED(cause))
+			if (KNOWS_CAUSES)
 				cause_meets(t, vma);
 		}
 		fault_ends(ctx, t, task, major);
@@ -224,26 +174,6 @@ SEC("?perf_event")
 int tracepoint_minor(struct bpf_perf_event_data *ctx)
 {
 	return accounted(ctx, false);
-}
-
-/*
- * ---- variant counters: while it begins ----
- *
- * So that each thread is known before its next fault, and all are counted from one moment on (see threads_adopt()).
- */
-
-SEC("?tp_btf/page_fault_user")
-int BPF_PROG(counters_user)
-{
-	wanted_thread(bpf_get_current_task_btf());
-	return 0;
-}
-
-SEC("?tp_btf/page_fault_kernel")
-int BPF_PROG(counters_kernel)
-{
-	wanted_thread(bpf_get_current_task_btf());
-	return 0;
 }
 
 /* ---- variants fentry and kprobe: handle_mm_fault ---- */
@@ -268,18 +198,18 @@ static __always_inline int handling(struct vm_area_struct *vma, unsigned long ad
 		unseen(t, task, 0, 0);
 	else
 		catch_up(t, task);
-	if (ASKED(verbose))
+	if (SENDS_FAULTS)
 		fault_is(t, regs ? BPF_PROBE_READ(regs, ip) : FAULTS_NONE,
 			 flags & FAULT_FLAG_INSTRUCTION ? FAULTS_EXEC
 			 : flags & FAULT_FLAG_WRITE     ? FAULTS_WRITE
 							: FAULTS_READ,
 			 FAULTS_PAGE_UNKNOWN);
 	group_meets(t, task, vma, addr);
-	if (ASKED(cause)) {
+	if (KNOWS_CAUSES) {
 		cause_begins(t, task, BPF_CORE_READ(vma, vm_mm), addr, flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE));
 		cause_meets(t, vma);
 	}
-	if (GROUPED(STACK))
+	if (GROUPED_BY(STACK))
 		t->open_in_kernel = !regs || !(BPF_PROBE_READ(regs, cs) & 3);
 	fault_begins(t, addr);
 	return 0;
@@ -296,8 +226,6 @@ static __always_inline int handled(void *ctx, u32 ret)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t;
 
-	if (config.counts_only)
-		return counted(is_complete(ret), ret & VM_FAULT_MAJOR);
 	t = bpf_task_storage_get(&threads, task, 0, 0);
 	is_alive(&alive.ends);
 	if (!t && is_complete(ret) && met_late(task, ret & VM_FAULT_MAJOR))
@@ -352,7 +280,4 @@ int kprobe_session(struct pt_regs *ctx)
 			(struct pt_regs *)PT_REGS_PARM4(ctx));
 }
 
-/* Last: programs are loaded in this order, and a variant that the kernel refuses is refused before these are verified.
- */
-#include "faults_life.bpf.h"
-#include "faults_span.bpf.h"
+#endif

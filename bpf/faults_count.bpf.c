@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Threads, processes and spans. */
+#define RING    FAULTS_RING_NONE
+#define GROUP   FAULTS_GROUP_NONE
+#define FILTERS TRAP_BY_ID
+#include "faults.bpf.h"
+#include "faults_counters.bpf.h"
+#include "faults_life.bpf.h"
+#include "faults_span.bpf.h"

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Reading groups, in objects that have them. */
+#ifndef TRAPLINE_FAULTS_GROUP_READ_BPF_H
+#define TRAPLINE_FAULTS_GROUP_READ_BPF_H
+
+#include "faults_group.bpf.h"
+
+MAP_READER(groups_read, struct faults_group_key, struct faults_group)
+
+#endif

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The same, of those that a name or a cgroup tells, and cgroups. */
+#define RING    FAULTS_RING_NONE
+#define GROUP   FAULTS_GROUP_NONE
+#define FILTERS TRAP_BY_ANY
+#include "faults.bpf.h"
+#include "faults_counters.bpf.h"
+#include "faults_life.bpf.h"
+#include "faults_moves.bpf.h"
+#include "faults_span.bpf.h"

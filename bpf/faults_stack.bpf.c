@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* --by stack */
+#define RING    FAULTS_RING_NONE
+#define GROUP   FAULTS_GROUP_STACK
+#define FILTERS TRAP_BY_ID
+#include "faults.bpf.h"
+#include "faults_life.bpf.h"
+#include "faults_group_read.bpf.h"
