@@ -31,8 +31,9 @@ struct {
 	__uint(max_entries, 256 << 10);
 } lives SEC(".maps");
 
-/* Names the type, so that the object's BTF holds it. */
-const struct access_life *life_type __attribute__((unused));
+SHARED(struct access_life);
+SHARED(enum access_size);
+SHARED(enum access_what);
 
 static __always_inline void send(u32 what, struct task_struct *task, bool borrows)
 {

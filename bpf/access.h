@@ -7,7 +7,9 @@
 
 #include "trap.h"
 
-#define ACCESS_MAX_NAMES 256
+enum access_size {
+	ACCESS_MAX_NAMES = 256,
+};
 
 struct access_config {
 	__u32 follow; /* children of followed processes are followed */
@@ -15,9 +17,11 @@ struct access_config {
 };
 
 /* what of a life */
-#define ACCESS_EXEC 1u
-#define ACCESS_FORK 2u
-#define ACCESS_EXIT 3u
+enum access_what {
+	ACCESS_EXEC = 1,
+	ACCESS_FORK = 2,
+	ACCESS_EXIT = 3,
+};
 
 struct access_life {
 	__u64 time_ns;

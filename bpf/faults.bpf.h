@@ -60,7 +60,7 @@ static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task
 		stats_time(&t->row.stats, major, ns, config.minor_weight, &control.epoch, false);
 	if (each_matters() && unseen(t, task, major, !major)) {
 		if (SENDS_FAULTS)
-			send(t, task, 1, major, ns, facts, true);
+			send(t, task, 1, major ? FAULTS_MAJOR : FAULTS_MINOR, ns, facts, true);
 		group_fault(ctx, t, task, major, ns, facts);
 	}
 	count_steps(t, task);

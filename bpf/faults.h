@@ -6,7 +6,18 @@
 
 #include "trap.h"
 
-#define FAULTS_NONE (~0ULL) /* a minimum of nothing; an address that is not known */
+enum faults_mark {
+	FAULTS_NONE = ~0ULL, /* a minimum of nothing; an address that is not known */
+	/* In the first word of a key: it stands for the group whose key it is otherwise, see struct faults_control. */
+	FAULTS_SECOND = 1ULL << 63,
+	/* In a stack's key, instead of a process: faults whose stack was not asked for. */
+	FAULTS_STACK_UNTAKEN = ~0ULL >> 1,
+};
+
+enum faults_size {
+	FAULTS_NAME_LEN = 4096,
+	FAULTS_CHAIN_LEN = 128, /* the kernel walks 127, unless kernel.perf_event_max_stack was changed */
+};
 
 struct faults_config {
 	__u64 seed;          /* of the hash of chains: nobody can know which of them have the same */
@@ -40,9 +51,11 @@ enum faults_group_by {
 };
 
 /* What a step counts. */
-#define FAULTS_STEP_ALL   0u
-#define FAULTS_STEP_MAJOR 1u /* major faults */
-#define FAULTS_STEP_STALL 2u /* nanoseconds in faults */
+enum faults_step_of {
+	FAULTS_STEP_ALL = 0,
+	FAULTS_STEP_MAJOR = 1, /* major faults */
+	FAULTS_STEP_STALL = 2, /* nanoseconds in faults */
+};
 
 /* A process went past one or several multiples of the step. */
 struct faults_step {
@@ -128,9 +141,6 @@ struct faults_process {
 	__u32 pad;
 };
 
-/* In the first word of a key: it stands for the group whose key it is otherwise, see struct faults_control. */
-#define FAULTS_SECOND (1ULL << 63)
-
 /* The faults of one key. */
 struct faults_group {
 	struct faults_stats stats;
@@ -142,23 +152,25 @@ struct faults_group {
 };
 
 /* What is mapped somewhere: the upper half of a key's first word; the lower half is the file system's device number. */
-#define FAULTS_AREA_UNKNOWN 0u
-#define FAULTS_AREA_FILE    1u
-#define FAULTS_AREA_ANON    2u
-#define FAULTS_AREA_HEAP    3u
-#define FAULTS_AREA_STACK   4u
-#define FAULTS_AREA_SHMEM   5u /* on the kernel's own tmpfs: shared anonymous memory, memfd, System V */
-#define FAULTS_AREA_HUGETLB 6u /* on the kernel's own hugetlbfs */
-#define FAULTS_AREA_OBJECT  7u /* on another file system that is mounted nowhere: anon_inode:[perf_event] */
-#define FAULTS_AREA_SPECIAL 8u /* pages of the kernel's, such as the vDSO */
-#define FAULTS_AREA_OTHER   9u /* files of a process that has used up its share; words: its id, its birth */
-
-#define FAULTS_NAME_LEN 4096
+enum faults_area {
+	FAULTS_AREA_UNKNOWN = 0,
+	FAULTS_AREA_FILE = 1,
+	FAULTS_AREA_ANON = 2,
+	FAULTS_AREA_HEAP = 3,
+	FAULTS_AREA_STACK = 4,
+	FAULTS_AREA_SHMEM = 5,   /* on the kernel's own tmpfs: shared anonymous memory, memfd, System V */
+	FAULTS_AREA_HUGETLB = 6, /* on the kernel's own hugetlbfs */
+	FAULTS_AREA_OBJECT = 7,  /* on another file system that is mounted nowhere: anon_inode:[perf_event] */
+	FAULTS_AREA_SPECIAL = 8, /* pages of the kernel's, such as the vDSO */
+	FAULTS_AREA_OTHER = 9,   /* files of a process that has used up its share; words: its id, its birth */
+};
 
 /* faults_name.flags */
-#define FAULTS_NAME_DELETED 1u
-#define FAULTS_NAME_READY   4u
-#define FAULTS_NAME_CUT     2u /* longer than there is room for: what is nearest to the root is missing */
+enum faults_name_flag {
+	FAULTS_NAME_DELETED = 1,
+	FAULTS_NAME_CUT = 2, /* longer than there is room for: what is nearest to the root is missing */
+	FAULTS_NAME_READY = 4,
+};
 
 /* What a mapped file was called where it was first touched, by the process that did. */
 struct faults_name {
@@ -168,11 +180,11 @@ struct faults_name {
 };
 
 /* A stack's key: process, a moment at which it had this memory, the chain in user mode, the chain in the kernel. */
-#define FAULTS_STACK_UNTAKEN (~0ULL >> 1) /* instead of a process: faults whose stack was not asked for */
-#define FAULTS_CHAIN_NONE    0ULL         /* there is no chain of this sort */
-#define FAULTS_CHAIN_LOST    1ULL         /* there was no room for it */
-#define FAULTS_CHAIN_OTHER   2ULL         /* the process has used up its share */
-#define FAULTS_CHAIN_LEN     128          /* the kernel walks 127, unless kernel.perf_event_max_stack was changed */
+enum faults_chain_key {
+	FAULTS_CHAIN_NONE = 0,  /* there is no chain of this sort */
+	FAULTS_CHAIN_LOST = 1,  /* there was no room for it */
+	FAULTS_CHAIN_OTHER = 2, /* the process has used up its share */
+};
 
 /* Where calls return to, innermost first; the first is where the fault was. */
 struct faults_chain {
@@ -183,15 +195,26 @@ struct faults_chain {
 };
 
 /* rw of an event */
-#define FAULTS_READ       0u
-#define FAULTS_WRITE      1u
-#define FAULTS_EXEC       2u
-#define FAULTS_RW_UNKNOWN 3u
+enum faults_rw {
+	FAULTS_READ = 0,
+	FAULTS_WRITE = 1,
+	FAULTS_EXEC = 2,
+	FAULTS_RW_UNKNOWN = 3,
+};
 
 /* page of an event: what the page table held before */
-#define FAULTS_PAGE_ABSENT  0u /* nothing the processor could use */
-#define FAULTS_PAGE_PRESENT 1u /* a page that did not allow the access */
-#define FAULTS_PAGE_UNKNOWN 2u
+enum faults_page {
+	FAULTS_PAGE_ABSENT = 0,  /* nothing the processor could use */
+	FAULTS_PAGE_PRESENT = 1, /* a page that did not allow the access */
+	FAULTS_PAGE_UNKNOWN = 2,
+};
+
+/* outcome of an event */
+enum faults_outcome {
+	FAULTS_MINOR = 0,
+	FAULTS_MAJOR = 1,
+	FAULTS_FAILED = 2, /* neither: it ended in a signal, and the kernel's accounting leaves it out */
+};
 
 /* What is known of a fault beside its time, in a word. What it means is decided by crates/model/src/faults/cause.rs. */
 #define FAULTS_FACTS(memory, before, also) ((memory) | (before) << 8 | (also) << 16)
@@ -245,9 +268,6 @@ struct faults_walk_ask {
 	__u64 places; /* where physical memory may be mapped, 1 GiB apart */
 };
 
-/* major of an event */
-#define FAULTS_FAILED 2u /* neither: it ended in a signal, and the kernel's accounting leaves it out */
-
 /* One fault; or, with count > 1 or addr == FAULTS_NONE, faults that the variant could count but not see. */
 struct faults_event {
 	__u64 time_ns; /* of completion */
@@ -262,7 +282,7 @@ struct faults_event {
 	__u64 offset;                 /* in it */
 	__u32 pid;
 	__u32 tid;
-	__u32 major; /* or FAULTS_FAILED */
+	__u32 outcome;
 	__u32 rw;
 	__u32 cpu;
 	__u32 page;

@@ -23,10 +23,9 @@
 /* How to walk here; levels are 0 if it is not known or not needed, and then no walk is loaded. */
 const volatile struct faults_walk walk SEC(".rodata.walk") = {};
 
-/* Names the types, so that the object's BTF holds them. */
-const enum faults_memory *memory_type __attribute__((unused));
-const enum faults_before *before_type __attribute__((unused));
-const enum faults_also *also_type __attribute__((unused));
+SHARED(enum faults_memory);
+SHARED(enum faults_before);
+SHARED(enum faults_also);
 
 /*
  * Entries that are not present (arch/x86/include/asm/pgtable_64.h): the type of a swap device, or one of the types at

@@ -29,6 +29,9 @@ struct {
 	__type(value, u64);
 } named SEC(".maps");
 
+SHARED(enum faults_area);
+SHARED(enum faults_name_flag);
+
 const struct faults_name no_name = {};
 
 /* A file system that the kernel mounted for itself, in no namespace. */

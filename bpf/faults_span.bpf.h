@@ -56,6 +56,8 @@ struct {
 	__type(value, struct faults_span);
 } span_cells SEC(".maps");
 
+SHARED(enum faults_span_size);
+
 struct faults_span_losses span_losses SEC(".bss.spans") = {};
 
 /* Keeps an index within an array in a way that the compiler cannot find needless: the verifier wants to see it. */

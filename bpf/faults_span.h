@@ -5,8 +5,10 @@
 
 #include "faults.h"
 
-#define SPANS_MAX   64
-#define SPANS_DEPTH 64 /* open spans of a thread; the kernel waits for as many returns (MAX_URETPROBE_DEPTH) */
+enum faults_span_size {
+	SPANS_MAX = 64,
+	SPANS_DEPTH = 64, /* open spans of a thread; the kernel waits for as many returns (MAX_URETPROBE_DEPTH) */
+};
 
 /* Times of single calls. */
 struct faults_call_times {

@@ -27,6 +27,8 @@ struct {
 	__type(value, struct faults_chain);
 } walked SEC(".maps");
 
+SHARED(enum faults_chain_key);
+
 #define STACK_PRIME 0x9e3779b97f4a7c15ULL /* 2^64 over the golden ratio: odd, and its bits look like chance */
 
 /* By chance, of each run: two for each place in a chain. */

@@ -17,8 +17,8 @@ struct {
 	__type(value, u64);
 } processes SEC(".maps");
 
-/* Names the type, so that the object's BTF holds it. */
-const struct faults_step *step_type __attribute__((unused));
+SHARED(struct faults_step);
+SHARED(enum faults_step_of);
 
 static __always_inline struct faults_process process_of(struct tracked *t)
 {

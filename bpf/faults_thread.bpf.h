@@ -87,8 +87,14 @@ struct {
 	__uint(max_entries, 4096); /* user space sets the real size */
 } events SEC(".maps");
 
-/* Names the type, so that the object's BTF holds it. */
-const struct faults_event *event_type __attribute__((unused));
+SHARED(struct faults_event);
+SHARED(enum faults_mark);
+SHARED(enum faults_size);
+SHARED(enum faults_ring);
+SHARED(enum faults_group_by);
+SHARED(enum faults_rw);
+SHARED(enum faults_page);
+SHARED(enum faults_outcome);
 
 static u64 retired_serial;
 
@@ -163,7 +169,7 @@ static __always_inline u64 user_ip(struct task_struct *task)
 }
 
 /* Of faults that were not seen, only the number is known: latency and facts are FAULTS_NONE and 0. */
-static __always_inline void send(struct tracked *t, struct task_struct *task, u64 count, u32 major, u64 latency,
+static __always_inline void send(struct tracked *t, struct task_struct *task, u64 count, u32 outcome, u64 latency,
 				 u32 facts, bool seen)
 {
 	struct faults_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -190,7 +196,7 @@ static __always_inline void send(struct tracked *t, struct task_struct *task, u6
 	e->count = count;
 	e->pid = t->row.pid;
 	e->tid = t->row.tid;
-	e->major = major;
+	e->outcome = outcome;
 	e->facts = facts;
 	e->pad = 0;
 	__builtin_memcpy(e->comm, task->comm, TRAP_COMM_LEN);
@@ -233,9 +239,9 @@ static __always_inline bool unseen(struct tracked *t, struct task_struct *task, 
 		more_minor -= minor;
 	}
 	if (SENDS_FAULTS && more_major)
-		send(t, task, more_major, 1, FAULTS_NONE, 0, false);
+		send(t, task, more_major, FAULTS_MAJOR, FAULTS_NONE, 0, false);
 	if (SENDS_FAULTS && more_minor)
-		send(t, task, more_minor, 0, FAULTS_NONE, 0, false);
+		send(t, task, more_minor, FAULTS_MINOR, FAULTS_NONE, 0, false);
 	if (GROUPED && more_major)
 		add(&unattributed.major, more_major);
 	if (GROUPED && more_minor)

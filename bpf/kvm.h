@@ -5,30 +5,53 @@
 
 #include "trap.h"
 
-#define KVM_ANY_VCPU    (~0u)
-#define KVM_NO_FIELD    (~0u) /* a field that the tracepoint does not have */
-#define KVM_MAX_EXITS   65536
-#define KVM_MAX_THREADS 8192 /* at a time */
-#define KVM_ISA_VMX     1u   /* the tracepoints' own numbers, arch/x86/kvm/trace.h */
+enum kvm_none {
+	KVM_ANY_VCPU = ~0u,
+	KVM_NO_FIELD = ~0u, /* a field that the tracepoint does not have */
+};
+
+enum kvm_size {
+	KVM_MAX_EXITS = 65536,
+	KVM_MAX_THREADS = 8192, /* at a time */
+	KVM_PHASES = 5,
+};
+
+/* The tracepoints' own numbers, arch/x86/kvm/trace.h. */
+enum kvm_isa {
+	KVM_ISA_VMX = 1,
+	KVM_ISA_SVM = 2,
+};
 
 /* kvm_config.sub: what an exit is counted under beside its reason. */
-#define KVM_SUB_NONE 0u
-#define KVM_SUB_MSR  1u
-#define KVM_SUB_PORT 2u
-#define KVM_SUB_MMIO 3u
-#define KVM_SUB_RIP  4u
+enum kvm_sub {
+	KVM_SUB_NONE = 0,
+	KVM_SUB_MSR = 1,
+	KVM_SUB_PORT = 2,
+	KVM_SUB_MMIO = 3,
+	KVM_SUB_RIP = 4,
+};
 
-/* kvm_key.write of an exit that has no MSR, port or guest address: there is no such event of it, or not yet. */
-#define KVM_NO_SUBJECT 2u
+/* kvm_key.write */
+enum kvm_write {
+	KVM_READS = 0,
+	KVM_WRITES = 1,
+	KVM_NO_SUBJECT =
+	    2, /* an exit that has no MSR, port or guest address: there is no such event of it, or not yet */
+};
 
-/* kvm_exits.undecided: of L1 so far, of L2. */
-#define KVM_UNDECIDED    1u
-#define KVM_UNDECIDED_L2 2u
+/* kvm_exits.undecided */
+enum kvm_undecided {
+	KVM_DECIDED = 0,
+	KVM_UNDECIDED = 1, /* of L1 so far */
+	KVM_UNDECIDED_L2 = 2,
+};
 
 /* kvm_config.choice: what the map `reasons` holds. */
-#define KVM_ALL_REASONS   0u
-#define KVM_ONLY_THESE    1u
-#define KVM_ALL_BUT_THESE 2u
+enum kvm_choice {
+	KVM_ALL_REASONS = 0,
+	KVM_ONLY_THESE = 1,
+	KVM_ALL_BUT_THESE = 2,
+};
 
 /* Where the tracepoints have their fields, bytes, as their `format` files say. */
 struct kvm_offsets {
@@ -62,12 +85,13 @@ struct kvm_config {
 };
 
 /* The phases of an exit's handling; each moment belongs to one. */
-#define KVM_PHASE_KVM       0u /* KVM itself, on a processor */
-#define KVM_PHASE_VMM       1u /* the program that runs the guest, after KVM_RUN returned to it */
-#define KVM_PHASE_BLOCKED   2u /* asleep in KVM: halted, or waiting for something */
-#define KVM_PHASE_PREEMPTED 3u /* could run, but something else did */
-#define KVM_PHASE_FAULT     4u /* a page fault of the host on the guest's behalf */
-#define KVM_PHASES          5
+enum kvm_phase {
+	KVM_PHASE_KVM = 0,       /* KVM itself, on a processor */
+	KVM_PHASE_VMM = 1,       /* the program that runs the guest, after KVM_RUN returned to it */
+	KVM_PHASE_BLOCKED = 2,   /* asleep in KVM: halted, or waiting for something */
+	KVM_PHASE_PREEMPTED = 3, /* could run, but something else did */
+	KVM_PHASE_FAULT = 4,     /* a page fault of the host on the guest's behalf */
+};
 
 /* What exits are counted under. */
 struct kvm_key {

@@ -88,8 +88,15 @@ struct {
 	__uint(max_entries, 4096); /* user space sets the real size */
 } events SEC(".maps");
 
-/* Names the type, so that the object's BTF holds it. */
-const struct kvm_event *event_type __attribute__((unused));
+SHARED(struct kvm_event);
+SHARED(enum kvm_none);
+SHARED(enum kvm_size);
+SHARED(enum kvm_isa);
+SHARED(enum kvm_sub);
+SHARED(enum kvm_write);
+SHARED(enum kvm_undecided);
+SHARED(enum kvm_choice);
+SHARED(enum kvm_phase);
 
 static u32 thread_serial;
 
@@ -176,7 +183,7 @@ static __always_inline void belongs_to_l2(struct slot *slot)
 		return;
 	}
 	WRITE(of->l2_count, of->l2_count + 1);
-	WRITE(of->undecided, 0);
+	WRITE(of->undecided, KVM_DECIDED);
 }
 
 /* Nothing more is to be learned of the open exit. */
@@ -191,7 +198,7 @@ static __always_inline struct kvm_exits *decide(struct slot *slot)
 		return NULL;
 	if (of->undecided == KVM_UNDECIDED_L2)
 		WRITE(of->l2_count, of->l2_count + 1);
-	WRITE(of->undecided, 0);
+	WRITE(of->undecided, KVM_DECIDED);
 	return of;
 }
 
@@ -202,7 +209,7 @@ static __always_inline void withdraw(struct slot *slot)
 
 	if (of) {
 		WRITE(of->moved, of->moved + 1);
-		WRITE(of->undecided, 0);
+		WRITE(of->undecided, KVM_DECIDED);
 	}
 	slot->counted = slot->awaits = 0;
 }

@@ -5,16 +5,25 @@
 
 #include "trap.h"
 
-#define SGX_NOWHERE      (~0U)   /* an offset that is not known */
-#define SGX_UNKNOWN      (~0ULL) /* a figure that is not known */
-#define SGX_MAX_ENCLAVES 4096
+enum sgx_none {
+	SGX_NOWHERE = ~0U, /* an offset that is not known */
+};
+
+enum sgx_mark {
+	SGX_UNKNOWN = ~0ULL, /* a figure that is not known */
+	/* In the index of a chunk: of pages that were evicted before they faulted. */
+	SGX_CHUNK_EVICTED = 1ULL << 63,
+};
 
 /*
  * Pages are marked in chunks. With the map's own 64 bytes and the allocator's 8, one of 118 words is just below a
  * kilobyte: 64 GB touched in full are 2222 chunks.
  */
-#define SGX_CHUNK_WORDS 118
-#define SGX_CHUNK_PAGES (SGX_CHUNK_WORDS * 64)
+enum sgx_size {
+	SGX_MAX_ENCLAVES = 4096,
+	SGX_CHUNK_WORDS = 118,
+	SGX_CHUNK_PAGES = SGX_CHUNK_WORDS * 64,
+};
 
 /* Where the driver's own types have their fields: taken from the driver's type information when it is attached. */
 struct sgx_layout {
@@ -44,7 +53,6 @@ struct sgx_chunk_key {
 	__u32 serial;
 	__u32 epoch;
 };
-#define SGX_CHUNK_EVICTED (1ULL << 63)
 
 struct sgx_chunk {
 	__u64 bits[SGX_CHUNK_WORDS];

@@ -13,6 +13,10 @@ const volatile struct sgx_config config SEC(".rodata.config") = {};
 volatile struct sgx_control control SEC(".data.control") = {};
 struct sgx_losses losses SEC(".bss.losses") = {};
 
+SHARED(enum sgx_none);
+SHARED(enum sgx_mark);
+SHARED(enum sgx_size);
+
 /* By the address of the driver's structure. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -5,6 +5,14 @@
 
 #include "trap.h"
 
+/* Puts a type into the object's own description of types, where a test compares it with its mirror in user space. */
+#define SHARED(type)               SHARED_AS(type, __COUNTER__)
+#define SHARED_AS(type, number)    SHARED_NAMED(type, number)
+#define SHARED_NAMED(type, number) const type *shared_##number __attribute__((unused))
+
+SHARED(enum trap_size);
+SHARED(enum trap_by);
+
 const volatile struct trap_filter filter SEC(".rodata.filter") = {};
 
 /* The processes meant by -p, or the command that trapline itself started. */

@@ -3,21 +3,24 @@
 #ifndef TRAPLINE_TRAP_H
 #define TRAPLINE_TRAP_H
 
-#define TRAP_COMM_LEN 16
-#define TRAP_BUCKETS  128
-#define TRAP_MAX_PIDS 4096
-
-/* Nanoseconds of an interval's longest time, 4.8 hours at the most; the interval's number is above them. */
-#define TRAP_TIME_BITS 44
+enum trap_size {
+	TRAP_COMM_LEN = 16,
+	TRAP_BUCKETS = 128,
+	TRAP_MAX_PIDS = 4096,
+	/* Nanoseconds of an interval's longest time, 4.8 hours at the most; the interval's number is above them. */
+	TRAP_TIME_BITS = 44,
+};
 
 /* trap_filter.by: conditions that must all hold. */
-#define TRAP_BY_PID    1u  /* its process is in `pids` */
-#define TRAP_BY_TID    2u  /* its id is `tid` */
-#define TRAP_BY_COMM   4u  /* its name is `comm` */
-#define TRAP_BY_CGROUP 8u  /* its cgroup is `cgroup` or below it */
-#define TRAP_BY_TREE   16u /* it is a process in `pids`, or a descendant born during the trace */
-#define TRAP_BY_ID     (TRAP_BY_PID | TRAP_BY_TID | TRAP_BY_TREE)
-#define TRAP_BY_ANY    (TRAP_BY_ID | TRAP_BY_COMM | TRAP_BY_CGROUP)
+enum trap_by {
+	TRAP_BY_PID = 1,    /* its process is in `pids` */
+	TRAP_BY_TID = 2,    /* its id is `tid` */
+	TRAP_BY_COMM = 4,   /* its name is `comm` */
+	TRAP_BY_CGROUP = 8, /* its cgroup is `cgroup` or below it */
+	TRAP_BY_TREE = 16,  /* it is a process in `pids`, or a descendant born during the trace */
+};
+#define TRAP_BY_ID  (TRAP_BY_PID | TRAP_BY_TID | TRAP_BY_TREE)
+#define TRAP_BY_ANY (TRAP_BY_ID | TRAP_BY_COMM | TRAP_BY_CGROUP)
 
 /* Where the numbers of a task are, by PID namespace: offsets in the kernel's types, set where ours is not the initial
  * one. */

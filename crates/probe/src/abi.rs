@@ -1,23 +1,9 @@
-//! The structures that user space and the kernel half share: `bpf/trap.h` and each tool's header, mirrored.
+//! What user space and the kernel half share: the structures and constants of `bpf/trap.h` and of each tool's header,
+//! mirrored.
 //!
-//! A test compares each with the types in the compiled object, so a mirror cannot drift from its original.
+//! A test compares each with the types in the compiled objects, so a mirror cannot drift from its original.
 
 use bytemuck::{Pod, Zeroable};
-
-pub(crate) const COMM_LEN: usize = 16;
-/// A minimum of nothing; an address that is not known.
-pub(crate) const NONE: u64 = u64::MAX;
-
-/// Nanoseconds of an interval's longest time; the interval's number is above them.
-const TIME_BITS: u32 = 44;
-/// The longest time that there is.
-pub(crate) const LONGEST_TIME: u64 = (1 << TIME_BITS) - 1;
-
-pub(crate) const BY_PID: u32 = 1;
-pub(crate) const BY_TID: u32 = 2;
-pub(crate) const BY_COMM: u32 = 4;
-pub(crate) const BY_CGROUP: u32 = 8;
-pub(crate) const BY_TREE: u32 = 16;
 
 /// A structure's C name, its size, and each field's name and offset in bytes.
 #[cfg(test)]
@@ -40,42 +26,42 @@ macro_rules! mirror {
     };
 }
 
+/// An enumeration's C name, and the C name and value of each of its constants.
+#[cfg(test)]
+type Values = (&'static str, Vec<(&'static str, i128)>);
+
+/// Constants of an enumeration in C; there, each name begins with the prefix.
+macro_rules! constants {
+    ($list:ident = $c_name:literal, $prefix:literal: $type:ty {
+        $($(#[$doc:meta])* $name:ident = $value:expr,)*
+    }) => {
+        $(
+            $(#[$doc])*
+            #[allow(dead_code, reason = "a mirror has all that its original has")]
+            pub(crate) const $name: $type = $value;
+        )*
+
+        #[cfg(test)]
+        pub(super) fn $list() -> $crate::abi::Values {
+            ($c_name, vec![$((concat!($prefix, stringify!($name)), $name as i128),)*])
+        }
+    };
+}
+
 mod access;
 mod faults;
 mod kvm;
 mod sgx;
+mod trap;
 
 pub(crate) use self::access::*;
 pub(crate) use self::faults::*;
 pub(crate) use self::kvm::*;
 pub(crate) use self::sgx::*;
+pub(crate) use self::trap::*;
 
-mirror! {
-    /// Where the numbers of a task are, by PID namespace.
-    TrapNumbers = "trap_numbers" {
-        thread_pid: u32,
-        signal: u32,
-        tgid: u32,
-        level: u32,
-        numbers: u32,
-        inum: u32,
-    }
-}
-
-mirror! {
-    /// Which tasks are meant.
-    TrapFilter = "trap_filter" {
-        cgroup: u64,
-        cgroup_level: u32,
-        tid: u32,
-        by: u32,
-        pid_level: u32,
-        pid_inum: u32,
-        numbers: TrapNumbers,
-        pad: u32,
-        comm: [u8; COMM_LEN],
-    }
-}
+/// The longest time that there is.
+pub(crate) const LONGEST_TIME: u64 = (1 << TIME_BITS) - 1;
 
 mirror! {
     /// Where we are among namespaces.
@@ -104,7 +90,7 @@ pub(crate) fn recent(words: [u64; 2], epoch: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::ffi::OsStr;
     use std::io::Write;
 
@@ -127,25 +113,48 @@ mod tests {
 
     #[test]
     fn mirrors_equal_the_kernel_half() {
-        let shared = [TrapFilter::layout(), TrapNumbers::layout()];
-        compare(crate::faults::OBJECTS, &[&shared, &faults_layouts()[..]].concat());
-        compare(&[crate::kvm::OBJECT], &[&shared, &kvm_layouts()[..]].concat());
-        compare(&[crate::sgx::OBJECT], &[&shared, &sgx_layouts()[..]].concat());
-        compare(&[crate::access::OBJECT], &access_layouts());
-        compare(&[crate::namespaces::OBJECT], &[Namespaces::layout()]);
+        compare(
+            crate::faults::OBJECTS,
+            &[trap_layouts(), faults_layouts()].concat(),
+            &[trap_constants(), faults_constants()],
+        );
+        let own = (crate::kvm::OBJECT, kvm_layouts(), kvm_constants());
+        compare(&[own.0], &[trap_layouts(), own.1].concat(), &[trap_constants(), own.2]);
+        let own = (crate::sgx::OBJECT, sgx_layouts(), sgx_constants());
+        compare(&[own.0], &[trap_layouts(), own.1].concat(), &[trap_constants(), own.2]);
+        compare(&[crate::access::OBJECT], &access_layouts(), &[trap_constants(), access_constants()]);
+        compare(&[crate::namespaces::OBJECT], &[Namespaces::layout()], &[]);
     }
 
     /// Each in every object that has it.
-    fn compare(objects: &[Compiled], mirrors: &[Layout]) {
+    fn compare(objects: &[Compiled], mirrors: &[Layout], constants: &[Vec<Values>]) {
         let mut found = BTreeSet::new();
+        let constants: Vec<_> = constants.concat();
         for object in objects {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(object.bytes).unwrap();
-            compare_in(&Btf::from_path(file.path()).unwrap(), mirrors, &mut found);
+            let btf = Btf::from_path(file.path()).unwrap();
+            compare_in(&btf, mirrors, &mut found);
+            for (name, mirrored) in &constants {
+                let Some(original) = values(&btf, name) else { continue };
+                found.insert(name);
+                let mirrored: BTreeMap<_, _> = mirrored.iter().map(|&(n, v)| (n.to_owned(), v)).collect();
+                assert_eq!(original, mirrored, "constants of {name}");
+            }
         }
-        for (name, ..) in mirrors {
+        for name in mirrors.iter().map(|(name, ..)| name).chain(constants.iter().map(|(name, _)| name)) {
             assert!(found.contains(name), "no object has {name}");
         }
+    }
+
+    /// The constants of an enumeration, none of which is negative.
+    fn values(btf: &Btf<'_>, name: &str) -> Option<BTreeMap<String, i128>> {
+        let named = |name: Option<&OsStr>| name.unwrap().to_str().unwrap().to_owned();
+        if let Some(all) = btf.type_by_name::<types::Enum<'_>>(name) {
+            return Some(all.iter().map(|of| (named(of.name), i128::from(of.value as u32))).collect());
+        }
+        let all = btf.type_by_name::<types::Enum64<'_>>(name)?;
+        Some(all.iter().map(|of| (named(of.name), i128::from(of.value as u64))).collect())
     }
 
     fn compare_in(btf: &Btf<'_>, mirrors: &[Layout], found: &mut BTreeSet<&'static str>) {

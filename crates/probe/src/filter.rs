@@ -11,14 +11,11 @@ use bytemuck::Zeroable;
 use thiserror::Error;
 use trapline_symbols::task;
 
-use crate::abi::{BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, COMM_LEN, TrapFilter};
+use crate::abi::{BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, COMM_LEN, MAX_PIDS, TrapFilter};
 use crate::cgroup::{Hierarchy, is_cgroup};
 use crate::namespaces::{self, Kind};
 use crate::system;
 use crate::variant::OpenError;
-
-/// How many processes can be named, TRAP_MAX_PIDS in `bpf/trap.h`.
-const MAX_PIDS: usize = 4096;
 
 /// Conditions that must all hold; none means every task.
 #[derive(Debug, Clone, Default)]

@@ -233,7 +233,7 @@ impl Kvm {
                 number: key.vcpu,
             },
             exit: Exit { isa: Isa::of_x86(thread.isa), code: key.reason },
-            subject: (key.write != abi::KVM_NO_SUBJECT).then_some((key.sub, key.write != 0)),
+            subject: (key.write != abi::KVM_NO_SUBJECT).then_some((key.sub, key.write == abi::KVM_WRITES)),
             levels: [stats(&exits.level[0], l1_count), stats(&exits.level[1], l2_count)],
             recent_max_ns: exits.level.each_ref().map(|of| abi::recent(of.recent, epoch)),
         })
@@ -320,7 +320,7 @@ impl Tool for Kvm {
 /// Exits of L1 and of L2. What may still turn out to be of L2, or to have a subject, is shown when that is known, or when
 /// nothing more can come.
 fn counts(exits: &KvmExits, settled: bool) -> [u64; 2] {
-    let open = u64::from(exits.undecided != 0);
+    let open = u64::from(exits.undecided != abi::KVM_DECIDED);
     let of_l2 = u64::from(exits.undecided == abi::KVM_UNDECIDED_L2);
     let l2_count = exits.l2_count + if settled { of_l2 } else { 0 };
     let not_l1 = exits.moved + exits.l2_count + if settled { of_l2 } else { open };
@@ -337,19 +337,26 @@ fn stats(of: &KvmLevel, count: u64) -> Stats {
         hist: Hist::new(&of.hist),
         reflected: of.reflected,
         to_vmm: of.to_vmm,
-        phase_ns: of.phase_ns,
+        phase_ns: [
+            abi::KVM_PHASE_KVM,
+            abi::KVM_PHASE_VMM,
+            abi::KVM_PHASE_BLOCKED,
+            abi::KVM_PHASE_PREEMPTED,
+            abi::KVM_PHASE_FAULT,
+        ]
+        .map(|phase| of.phase_ns[phase]),
         faults: [of.faults_major, of.faults_minor],
     }
 }
 
 /// An exit as the kernel half names it among the chosen; nothing if no processor it runs on has such exits.
 fn in_kernel(exit: &Exit) -> Option<u64> {
-    let isa: u64 = match exit.isa {
-        Isa::Vmx => 1,
-        Isa::Svm => 2,
+    let isa = match exit.isa {
+        Isa::Vmx => abi::KVM_ISA_VMX,
+        Isa::Svm => abi::KVM_ISA_SVM,
         _ => return None,
     };
-    Some(isa << 32 | u64::from(exit.reason()))
+    Some(u64::from(isa) << 32 | u64::from(exit.reason()))
 }
 
 /// All entries of a map.

@@ -213,7 +213,7 @@ impl Tool for Sgx {
 
 /// An enclave's figures in the words of the model; `epoch` is the interval that is about to be shown.
 fn report(row: &SgxEnclave, epoch: u64, names: &mut Paths) -> Report {
-    let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
+    let known = |value: u64| Some(value).filter(|&v| v != abi::SGX_UNKNOWN);
     let owned = row.start_ns != 0;
     Report {
         serial: row.serial,

@@ -3,6 +3,20 @@
 use super::COMM_LEN;
 use bytemuck::{Pod, Zeroable};
 
+constants! {
+    sizes = "access_size", "": usize {
+        ACCESS_MAX_NAMES = 256,
+    }
+}
+
+constants! {
+    whats = "access_what", "": u32 {
+        ACCESS_EXEC = 1,
+        ACCESS_FORK = 2,
+        ACCESS_EXIT = 3,
+    }
+}
+
 mirror! {
     /// Which processes the access programs follow.
     AccessConfig = "access_config" {
@@ -28,4 +42,9 @@ mirror! {
 #[cfg(test)]
 pub(super) fn access_layouts() -> Vec<super::Layout> {
     vec![AccessConfig::layout(), AccessLife::layout()]
+}
+
+#[cfg(test)]
+pub(super) fn access_constants() -> Vec<super::Values> {
+    vec![sizes(), whats()]
 }

@@ -1,57 +1,165 @@
-//! `bpf/faults.h`, mirrored.
+//! `bpf/faults.h` and `bpf/faults_span.h`, mirrored.
 
 use bytemuck::{Pod, Zeroable};
 use trapline_model::BUCKETS;
+use trapline_model::faults::Also;
 
 use super::COMM_LEN;
 
-pub(crate) const RING_NONE: u32 = 0;
-/// Each fault.
-pub(crate) const RING_FAULTS: u32 = 1;
-/// With what it was for.
-pub(crate) const RING_CAUSES: u32 = 2;
-/// Messages at steps.
-pub(crate) const RING_STEPS: u32 = 4;
+constants! {
+    marks = "faults_mark", "FAULTS_": u64 {
+        /// A minimum of nothing; an address that is not known.
+        NONE = u64::MAX,
+        /// In the first word of a key: it stands for the group whose key it is otherwise.
+        SECOND = 1 << 63,
+        /// Instead of a process: faults whose stack was not asked for.
+        STACK_UNTAKEN = u64::MAX >> 1,
+    }
+}
 
-pub(crate) const GROUP_NONE: u32 = 0;
-pub(crate) const GROUP_FILE: u32 = 1;
-pub(crate) const GROUP_CAUSE: u32 = 2;
-pub(crate) const GROUP_STACK: u32 = 3;
+constants! {
+    sizes = "faults_size", "FAULTS_": usize {
+        NAME_LEN = 4096,
+        /// Frames of a chain at most.
+        CHAIN_LEN = 128,
+    }
+}
 
-/// In place of whether a fault was major: it ended in a signal.
-pub(crate) const FAILED: u32 = 2;
+constants! {
+    rings = "faults_ring", "FAULTS_": u32 {
+        RING_NONE = 0,
+        /// Each fault.
+        RING_FAULTS = 1,
+        /// With what it was for.
+        RING_CAUSES = 2,
+        /// Messages at steps.
+        RING_STEPS = 4,
+    }
+}
 
-/// Instead of a process: faults whose stack was not asked for.
-pub(crate) const STACK_UNTAKEN: u64 = u64::MAX >> 1;
-/// In the first word of a key: it stands for the group whose key it is otherwise.
-pub(crate) const SECOND: u64 = 1 << 63;
-/// There is no chain of this sort.
-pub(crate) const CHAIN_NONE: u64 = 0;
-/// The process has used up its share.
-pub(crate) const CHAIN_OTHER: u64 = 2;
-/// Frames of a chain at most.
-pub(crate) const CHAIN_LEN: usize = 128;
+constants! {
+    groups = "faults_group_by", "FAULTS_": u32 {
+        GROUP_NONE = 0,
+        GROUP_FILE = 1,
+        GROUP_CAUSE = 2,
+        GROUP_STACK = 3,
+    }
+}
 
-pub(crate) const AREA_FILE: u32 = 1;
-pub(crate) const AREA_ANON: u32 = 2;
-pub(crate) const AREA_HEAP: u32 = 3;
-pub(crate) const AREA_STACK: u32 = 4;
-pub(crate) const AREA_SHMEM: u32 = 5;
-pub(crate) const AREA_HUGETLB: u32 = 6;
-#[cfg(test)]
-pub(crate) const AREA_OBJECT: u32 = 7;
-pub(crate) const AREA_SPECIAL: u32 = 8;
-/// Files of a process that has used up its share.
-pub(crate) const AREA_OTHER: u32 = 9;
+constants! {
+    steps = "faults_step_of", "FAULTS_": u32 {
+        STEP_ALL = 0,
+        STEP_MAJOR = 1,
+        STEP_STALL = 2,
+    }
+}
 
-pub(crate) const NAME_DELETED: u32 = 1;
-pub(crate) const NAME_CUT: u32 = 2;
-pub(crate) const NAME_READY: u32 = 4;
-const NAME_TEXT: usize = 4096;
+constants! {
+    areas = "faults_area", "FAULTS_": u32 {
+        AREA_UNKNOWN = 0,
+        AREA_FILE = 1,
+        AREA_ANON = 2,
+        AREA_HEAP = 3,
+        AREA_STACK = 4,
+        AREA_SHMEM = 5,
+        AREA_HUGETLB = 6,
+        AREA_OBJECT = 7,
+        AREA_SPECIAL = 8,
+        /// Files of a process that has used up its share.
+        AREA_OTHER = 9,
+    }
+}
 
-pub(crate) const STEP_ALL: u32 = 0;
-pub(crate) const STEP_MAJOR: u32 = 1;
-pub(crate) const STEP_STALL: u32 = 2;
+constants! {
+    name_flags = "faults_name_flag", "FAULTS_": u32 {
+        NAME_DELETED = 1,
+        NAME_CUT = 2,
+        NAME_READY = 4,
+    }
+}
+
+constants! {
+    chains = "faults_chain_key", "FAULTS_": u64 {
+        /// There is no chain of this sort.
+        CHAIN_NONE = 0,
+        /// There was no room for it.
+        CHAIN_LOST = 1,
+        /// The process has used up its share.
+        CHAIN_OTHER = 2,
+    }
+}
+
+constants! {
+    accesses = "faults_rw", "FAULTS_": u32 {
+        READ = 0,
+        WRITE = 1,
+        EXEC = 2,
+        RW_UNKNOWN = 3,
+    }
+}
+
+constants! {
+    pages = "faults_page", "FAULTS_": u32 {
+        /// Nothing the processor could use.
+        PAGE_ABSENT = 0,
+        /// A page that did not allow the access.
+        PAGE_PRESENT = 1,
+        PAGE_UNKNOWN = 2,
+    }
+}
+
+constants! {
+    outcomes = "faults_outcome", "FAULTS_": u32 {
+        MINOR = 0,
+        MAJOR = 1,
+        /// It ended in a signal.
+        FAILED = 2,
+    }
+}
+
+constants! {
+    memories = "faults_memory", "FAULTS_": u32 {
+        MEMORY_UNKNOWN = 0,
+        MEMORY_ANON = 1,
+        MEMORY_FILE = 2,
+        MEMORY_SHMEM = 3,
+        MEMORY_HUGETLB = 4,
+        MEMORY_DEVICE = 5,
+    }
+}
+
+constants! {
+    befores = "faults_before", "FAULTS_": u32 {
+        BEFORE_UNKNOWN = 0,
+        BEFORE_ABSENT = 1,
+        BEFORE_SWAPPED = 2,
+        BEFORE_MOVING = 3,
+        BEFORE_HIDDEN = 4,
+        BEFORE_READ_ONLY = 5,
+        BEFORE_THERE = 6,
+    }
+}
+
+constants! {
+    also = "faults_also", "FAULTS_": u32 {
+        ALSO_WRITE = Also::WRITE.0,
+        ALSO_SHARED = Also::SHARED.0,
+        ALSO_MISSING = Also::MISSING.0,
+        ALSO_WATCHED = Also::WATCHED.0,
+        ALSO_GUARDED = Also::GUARDED.0,
+        ALSO_SLEPT = Also::SLEPT.0,
+        ALSO_HUGE = Also::HUGE.0,
+        ALSO_MAJOR = Also::MAJOR.0,
+        ALSO_SIGNAL = Also::SIGNAL.0,
+    }
+}
+
+constants! {
+    span_sizes = "faults_span_size", "": usize {
+        SPANS_MAX = 64,
+        SPANS_DEPTH = 64,
+    }
+}
 
 mirror! {
     /// How the faults programs work.
@@ -187,7 +295,7 @@ mirror! {
     FaultsName = "faults_name" {
         flags: u32,
         length: u32,
-        text: [u8; NAME_TEXT],
+        text: [u8; NAME_LEN],
     }
 }
 
@@ -206,7 +314,7 @@ mirror! {
         offset: u64,
         pid: u32,
         tid: u32,
-        major: u32,
+        outcome: u32,
         rw: u32,
         cpu: u32,
         page: u32,
@@ -264,9 +372,6 @@ mirror! {
         over_quota: u64,
     }
 }
-
-/// SPANS_MAX in `bpf/faults_span.h`.
-pub(crate) const SPANS_MAX: usize = 64;
 
 mirror! {
     /// Times of single calls.
@@ -326,5 +431,26 @@ pub(super) fn faults_layouts() -> Vec<super::Layout> {
         FaultsCallTimes::layout(),
         FaultsSpan::layout(),
         FaultsSpanLosses::layout(),
+    ]
+}
+
+#[cfg(test)]
+pub(super) fn faults_constants() -> Vec<super::Values> {
+    vec![
+        marks(),
+        sizes(),
+        rings(),
+        groups(),
+        steps(),
+        areas(),
+        name_flags(),
+        chains(),
+        accesses(),
+        pages(),
+        outcomes(),
+        memories(),
+        befores(),
+        also(),
+        span_sizes(),
     ]
 }

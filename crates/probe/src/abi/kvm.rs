@@ -4,10 +4,74 @@ use bytemuck::{Pod, Zeroable};
 use trapline_model::BUCKETS;
 use trapline_model::kvm::PHASES;
 
-/// `kvm_key.write` of an exit without MSR, port or guest address.
-pub(crate) const KVM_NO_SUBJECT: u32 = 2;
-/// `kvm_exits.undecided`: it is of L2.
-pub(crate) const KVM_UNDECIDED_L2: u64 = 2;
+constants! {
+    nothing = "kvm_none", "": u32 {
+        KVM_ANY_VCPU = u32::MAX,
+        /// A field that the tracepoint does not have.
+        KVM_NO_FIELD = u32::MAX,
+    }
+}
+
+constants! {
+    sizes = "kvm_size", "": usize {
+        KVM_MAX_EXITS = 65536,
+        KVM_MAX_THREADS = 8192,
+        KVM_PHASES = PHASES,
+    }
+}
+
+constants! {
+    isas = "kvm_isa", "": u32 {
+        KVM_ISA_VMX = 1,
+        KVM_ISA_SVM = 2,
+    }
+}
+
+constants! {
+    subs = "kvm_sub", "": u32 {
+        KVM_SUB_NONE = 0,
+        KVM_SUB_MSR = 1,
+        KVM_SUB_PORT = 2,
+        KVM_SUB_MMIO = 3,
+        KVM_SUB_RIP = 4,
+    }
+}
+
+constants! {
+    writes = "kvm_write", "": u32 {
+        KVM_READS = 0,
+        KVM_WRITES = 1,
+        /// An exit without MSR, port or guest address.
+        KVM_NO_SUBJECT = 2,
+    }
+}
+
+constants! {
+    undecided = "kvm_undecided", "": u64 {
+        KVM_DECIDED = 0,
+        /// Of L1 so far.
+        KVM_UNDECIDED = 1,
+        KVM_UNDECIDED_L2 = 2,
+    }
+}
+
+constants! {
+    choices = "kvm_choice", "": u32 {
+        KVM_ALL_REASONS = 0,
+        KVM_ONLY_THESE = 1,
+        KVM_ALL_BUT_THESE = 2,
+    }
+}
+
+constants! {
+    phases = "kvm_phase", "": usize {
+        KVM_PHASE_KVM = 0,
+        KVM_PHASE_VMM = 1,
+        KVM_PHASE_BLOCKED = 2,
+        KVM_PHASE_PREEMPTED = 3,
+        KVM_PHASE_FAULT = 4,
+    }
+}
 
 mirror! {
     /// Where the kvm tracepoints have their fields.
@@ -136,4 +200,9 @@ pub(super) fn kvm_layouts() -> Vec<super::Layout> {
         KvmEvent::layout(),
         KvmLosses::layout(),
     ]
+}
+
+#[cfg(test)]
+pub(super) fn kvm_constants() -> Vec<super::Values> {
+    vec![nothing(), sizes(), isas(), subs(), writes(), undecided(), choices(), phases()]
 }

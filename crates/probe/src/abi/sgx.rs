@@ -5,8 +5,28 @@ use trapline_model::BUCKETS;
 
 use super::COMM_LEN;
 
-/// An offset that is not known.
-pub(crate) const SGX_NOWHERE: u32 = u32::MAX;
+constants! {
+    nothing = "sgx_none", "": u32 {
+        /// An offset that is not known.
+        SGX_NOWHERE = u32::MAX,
+    }
+}
+
+constants! {
+    marks = "sgx_mark", "": u64 {
+        /// A figure that is not known.
+        SGX_UNKNOWN = u64::MAX,
+        SGX_CHUNK_EVICTED = 1 << 63,
+    }
+}
+
+constants! {
+    sizes = "sgx_size", "": usize {
+        SGX_MAX_ENCLAVES = 4096,
+        SGX_CHUNK_WORDS = 118,
+        SGX_CHUNK_PAGES = SGX_CHUNK_WORDS * 64,
+    }
+}
 
 mirror! {
     /// Where an SGX driver's types have their fields, bytes.
@@ -98,4 +118,9 @@ pub(super) fn sgx_layouts() -> Vec<super::Layout> {
         SgxEnclave::layout(),
         SgxLosses::layout(),
     ]
+}
+
+#[cfg(test)]
+pub(super) fn sgx_constants() -> Vec<super::Values> {
+    vec![nothing(), marks(), sizes()]
 }

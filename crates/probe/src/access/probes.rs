@@ -316,12 +316,17 @@ fn sighting(event: &FaultsEvent) -> Seen {
         tid: event.tid,
         comm: abi::comm(&event.comm),
         cpu: event.cpu,
-        way: [Way::Read, Way::Write, Way::Execute].get(event.rw as usize).copied(),
+        way: match event.rw {
+            abi::READ => Some(Way::Read),
+            abi::WRITE => Some(Way::Write),
+            abi::EXEC => Some(Way::Execute),
+            _ => None,
+        },
         ip: known(event.user_ip),
         addr: known(event.addr),
         page: match event.page {
-            0 => Held::Nothing,
-            1 => Held::Page,
+            abi::PAGE_ABSENT => Held::Nothing,
+            abi::PAGE_PRESENT => Held::Page,
             _ => Held::Unknown,
         },
         memory: event.file,
@@ -335,9 +340,9 @@ fn life(event: &AccessLife) -> Option<Seen> {
     Some(Seen::Life(Life {
         time_ns: event.time_ns,
         what: match event.what {
-            1 => Begin::Exec,
-            2 => Begin::Fork,
-            3 => Begin::End,
+            abi::ACCESS_EXEC => Begin::Exec,
+            abi::ACCESS_FORK => Begin::Fork,
+            abi::ACCESS_EXIT => Begin::End,
             _ => return None,
         },
         pid: event.pid,

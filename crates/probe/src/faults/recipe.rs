@@ -25,7 +25,7 @@ const FILE: Compiled = compiled!("faults_file");
 const CAUSE: Compiled = compiled!("faults_cause");
 const STACK: Compiled = compiled!("faults_stack");
 /// It does what no other does.
-pub(super) const ALL: Compiled = compiled!("faults_all");
+const ALL: Compiled = compiled!("faults_all");
 
 #[cfg(test)]
 pub(crate) const OBJECTS: &[Compiled] =
@@ -207,7 +207,7 @@ impl Recipe for FaultsRecipe {
             _ => 1,
         };
         let (step_of, step) = match self.events {
-            Events::None | Events::Faults => (0, 0),
+            Events::None | Events::Faults => (abi::STEP_ALL, 0),
             Events::Steps { of: StepOf::Faults(step), .. } => (abi::STEP_ALL, step),
             Events::Steps { of: StepOf::Major(step), .. } => (abi::STEP_MAJOR, step),
             Events::Steps { of: StepOf::Stall(step), .. } => (abi::STEP_STALL, step),

@@ -116,11 +116,11 @@ impl Causes {
     fn add(&mut self, fault: &FaultsEvent) {
         let weight = match self.of {
             StepOf::Faults(_) => fault.count,
-            StepOf::Major(_) => fault.count * u64::from(fault.major == 1),
+            StepOf::Major(_) => fault.count * u64::from(fault.outcome == abi::MAJOR),
             StepOf::Stall(_) if fault.latency_ns == abi::NONE => 0,
             StepOf::Stall(_) => fault.latency_ns,
         };
-        if weight == 0 || fault.major == abi::FAILED {
+        if weight == 0 || fault.outcome == abi::FAILED {
             return;
         }
         if self.tallies.len() >= REMEMBERED {

@@ -61,14 +61,19 @@ pub(super) fn fault(event: &FaultsEvent, files: Option<&mut Files>) -> Result<Fa
         time_ns: event.time_ns,
         thread: Thread { pid: event.pid, tid: event.tid, start_ns: event.start_ns },
         comm: abi::comm(&event.comm),
-        outcome: match event.major {
-            0 => Outcome::Minor,
+        outcome: match event.outcome {
+            abi::MINOR => Outcome::Minor,
             abi::FAILED => Outcome::Failed,
             _ => Outcome::Major,
         },
         addr: known(event.addr),
         ip: known(event.ip).filter(|&ip| ip < KERNEL || system::shows_kernel_addresses()),
-        access: [Access::Read, Access::Write, Access::Execute].get(event.rw as usize).copied(),
+        access: match event.rw {
+            abi::READ => Some(Access::Read),
+            abi::WRITE => Some(Access::Write),
+            abi::EXEC => Some(Access::Execute),
+            _ => None,
+        },
         latency_ns: known(event.latency_ns),
         cause: (event.facts != 0).then(|| Cause::of(&causes::facts(event.facts))),
         file,

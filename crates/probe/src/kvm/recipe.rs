@@ -6,7 +6,7 @@ use libbpf_rs::{Link, OpenObject, ProgramMut};
 use trapline_model::kvm::By;
 
 use super::{Choice, Options, format};
-use crate::abi::{KvmConfig, KvmOffsets, TrapFilter};
+use crate::abi::{self, KVM_NO_FIELD, KvmConfig, KvmOffsets, TrapFilter};
 use crate::compiled::Compiled;
 use crate::variant::{Recipe, Variant};
 
@@ -38,7 +38,6 @@ const SPLIT_VARIANTS: &[Variant] = &[
     },
 ];
 
-const NO_FIELD: u32 = u32::MAX;
 /// The recipe that `open` and `doctor` share.
 pub(crate) struct KvmRecipe {
     pub(crate) filter: TrapFilter,
@@ -50,23 +49,23 @@ pub(crate) struct KvmRecipe {
 impl KvmRecipe {
     /// Counts the exits of whoever the filter means.
     pub(crate) fn new(filter: TrapFilter) -> Self {
-        let config = KvmConfig { vcpu: u32::MAX, at: offsets(By::Reason), ..KvmConfig::zeroed() };
+        let config = KvmConfig { vcpu: abi::KVM_ANY_VCPU, at: offsets(By::Reason), ..KvmConfig::zeroed() };
         Self { filter, config, tree: false, ring_bytes: 64 << 10 }
     }
 
     /// What the options ask for.
     pub(super) fn of(options: &Options, filter: TrapFilter) -> Self {
         let choice = match options.choice {
-            Choice::All => 0,
-            Choice::Only(_) => 1,
-            Choice::Except(_) => 2,
+            Choice::All => abi::KVM_ALL_REASONS,
+            Choice::Only(_) => abi::KVM_ONLY_THESE,
+            Choice::Except(_) => abi::KVM_ALL_BUT_THESE,
         };
         let config = KvmConfig {
             slow_ns: options.slower.map_or(0, |time| (time.as_nanos() as u64).max(1)),
             timed: options.layout.timed.into(),
             split: options.layout.split.into(),
-            vcpu: options.vcpu.unwrap_or(u32::MAX),
-            sub: subject(options.layout.by).map_or(0, |of| of.number),
+            vcpu: options.vcpu.unwrap_or(abi::KVM_ANY_VCPU),
+            sub: subject(options.layout.by).map_or(abi::KVM_SUB_NONE, |of| of.number),
             choice,
             pad: 0,
             at: offsets(options.layout.by),
@@ -86,10 +85,10 @@ fn subject(by: By) -> Option<Subject> {
     let subject = |number, from| Some(Subject { number, from });
     match by {
         By::Reason | By::Vm | By::Vcpu => None,
-        By::Msr => subject(1, Some(("subject_msr", "kvm_msr", ["ecx", "write"]))),
-        By::Port => subject(2, Some(("subject_port", "kvm_pio", ["port", "rw"]))),
-        By::Mmio => subject(3, Some(("subject_mmio", "kvm_mmio", ["gpa", "type"]))),
-        By::Rip => subject(4, None),
+        By::Msr => subject(abi::KVM_SUB_MSR, Some(("subject_msr", "kvm_msr", ["ecx", "write"]))),
+        By::Port => subject(abi::KVM_SUB_PORT, Some(("subject_port", "kvm_pio", ["port", "rw"]))),
+        By::Mmio => subject(abi::KVM_SUB_MMIO, Some(("subject_mmio", "kvm_mmio", ["gpa", "type"]))),
+        By::Rip => subject(abi::KVM_SUB_RIP, None),
     }
 }
 
@@ -98,13 +97,14 @@ fn offsets(by: By) -> KvmOffsets {
     let [exit, fast, injected, returned] =
         ["kvm_exit", "kvm_fast_mmio", "kvm_nested_vmexit_inject", "kvm_userspace_exit"]
             .map(|tracepoint| format::read(tracepoint).unwrap_or_default());
-    let at = |format: &str, name: &str| format::field(format, name).map_or(NO_FIELD, |(offset, _)| offset);
+    let at =
+        |format: &str, name: &str| format::field(format, name).map_or(KVM_NO_FIELD, |(offset, _)| offset);
     let (sub, write) = match subject(by).and_then(|of| of.from) {
         Some((_, tracepoint, [sub, write])) => {
             let format = format::read(tracepoint).unwrap_or_default();
             (at(&format, sub), at(&format, write))
         }
-        None => (NO_FIELD, NO_FIELD),
+        None => (KVM_NO_FIELD, KVM_NO_FIELD),
     };
     KvmOffsets {
         reason: at(&exit, "exit_reason"),
@@ -131,7 +131,7 @@ fn ensure_fields(program: &str, at: &KvmOffsets) -> Result<()> {
         _ => &[],
     };
     ensure!(
-        !needed.contains(&NO_FIELD),
+        !needed.contains(&KVM_NO_FIELD),
         "its tracepoint has other fields on this kernel (/sys/kernel/tracing/events/kvm/*/format)"
     );
     Ok(())
@@ -156,9 +156,9 @@ impl Recipe for KvmRecipe {
             names.extend(["switched", "reflected"]);
         }
         match self.config.sub {
-            1 => names.push("subject_msr"),
-            2 => names.push("subject_port"),
-            3 => names.extend(["subject_mmio", "subject_fast_mmio"]),
+            abi::KVM_SUB_MSR => names.push("subject_msr"),
+            abi::KVM_SUB_PORT => names.push("subject_port"),
+            abi::KVM_SUB_MMIO => names.extend(["subject_mmio", "subject_fast_mmio"]),
             _ => {}
         }
         if self.tree {
@@ -190,7 +190,7 @@ impl Recipe for KvmRecipe {
     fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
         let name = program.name().to_string_lossy().into_owned();
         // Since 4.15; without it no such write passes `kvm_mmio` by.
-        if name == "subject_fast_mmio" && self.config.at.fast == NO_FIELD {
+        if name == "subject_fast_mmio" && self.config.at.fast == KVM_NO_FIELD {
             return Ok(vec![]);
         }
         ensure_fields(&name, &self.config.at)?;
