@@ -7,7 +7,6 @@
 #define GROUP   config.group
 #define FILTERS TRAP_BY_ANY
 #include "faults.bpf.h"
-#include "faults_counters.bpf.h"
 #include "faults_failed.bpf.h"
 #include "faults_life.bpf.h"
 #include "faults_moves.bpf.h"

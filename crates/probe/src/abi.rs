@@ -51,6 +51,7 @@ macro_rules! constants {
 mod access;
 mod faults;
 mod kvm;
+pub(crate) mod maps;
 mod sgx;
 mod trap;
 

@@ -29,6 +29,7 @@ pub use self::prepared::{Prepared, Restored, changed_settings, repair, unavailab
 #[cfg(test)]
 pub(crate) use self::probes::OBJECT;
 pub(crate) use self::probes::lives;
+
 use self::probes::{Life, Probes, Seen, Sighting};
 use self::target::Target;
 pub use self::targets::Targets;
@@ -444,4 +445,10 @@ fn take(
         }
     }
     Err(refusal.unwrap_or_else(|| anyhow::anyhow!("no engine works here")))
+}
+
+/// The recipes of its own object.
+#[cfg(test)]
+pub(crate) fn recipes() -> (impl crate::variant::Recipe, impl crate::variant::Recipe) {
+    (lives(), give_way::Own)
 }

@@ -9,6 +9,7 @@ use std::io::Read;
 use anyhow::{Context, Result};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
 
+use crate::abi::maps::MapName;
 use crate::system;
 use crate::variant::Attached;
 
@@ -21,13 +22,13 @@ pub(crate) struct Elements {
 }
 
 impl Elements {
-    /// Of a map, whose program is among the recipe's `readers`.
+    /// Of a map, which may be among the recipe's `readers`.
     ///
     /// # Errors
     /// When there is no such map.
-    pub(crate) fn open(attached: &Attached, program: &str, map: &str) -> Result<Self> {
-        let loaded = attached.has(program);
-        let program = if loaded { Some(attached.map_iterator(program, map)?) } else { None };
+    pub(crate) fn open(attached: &Attached, map: MapName<'_>) -> Result<Self> {
+        let loaded = attached.has(&map.reader());
+        let program = if loaded { Some(attached.map_iterator(map)?) } else { None };
         Ok(Self { map: attached.handle(map)?, program })
     }
 

@@ -29,9 +29,9 @@ use trapline_symbols::Whose;
 pub(crate) use self::files::{Files, inode_number};
 use self::groups::Groups;
 pub use self::options::{Events, MinorLatency, Options, Stacks};
-#[cfg(test)]
-pub(crate) use self::recipe::OBJECTS;
 pub(crate) use self::recipe::{FaultsRecipe, SEEING};
+#[cfg(test)]
+pub(crate) use self::recipe::{OBJECTS, tests::all as recipes};
 pub use self::rootless::open;
 pub(crate) use self::span::Kinds;
 pub use self::span::SpanError;
@@ -39,6 +39,7 @@ use self::span::Spans;
 use self::steps::Steps;
 pub(crate) use self::walk::Search;
 use self::words::{fault, figures, report};
+use crate::abi::maps::faults as maps;
 use crate::abi::{BY_PID, FaultsControl, FaultsEvent, FaultsLosses, FaultsThread, FaultsWalk};
 use crate::cgroup::Paths;
 use crate::elements::Elements;
@@ -167,10 +168,10 @@ impl Faults {
         if recipe.filter.by & BY_PID != 0 {
             attached.add_pids(pids)?;
         }
-        let retired = Elements::open(&attached, "retired_read", "retired")?;
+        let retired = Elements::open(&attached, maps::RETIRED)?;
         let groups = Groups::open(&attached, recipe.by, whose(filter, launch))?;
         let files = if recipe.knows_files() { Some(Files::open(&attached)?) } else { None };
-        let ring = attached.handle("events")?;
+        let ring = attached.handle(maps::EVENTS)?;
         let incoming = match recipe.events {
             Events::None => Incoming::None,
             Events::Faults => Incoming::Faults(Ring::new(&ring, |&event: &FaultsEvent| [event])?),
@@ -183,7 +184,7 @@ impl Faults {
             // A fault costs nothing more from here on.
             attached.events.clear();
         }
-        let read = attached.iterator("threads_read")?;
+        let read = attached.iterator(recipe::READ)?;
         let stacks = (recipe.by == By::Stack).then_some(recipe.stacks);
         let settings = Settings {
             timing,
@@ -224,7 +225,7 @@ impl Faults {
 
     fn read_threads(&mut self, epoch: u64, last: bool) -> Result<()> {
         (self.control.epoch, self.control.last, self.control.adopted) = (self.epoch, last.into(), 1);
-        self.attached.write(".data.control", &self.control)?;
+        self.attached.write(maps::CONTROL, &self.control)?;
         let mut bytes = Vec::new();
         Iter::new(&self.read)?.read_to_end(&mut bytes).context("cannot read the threads")?;
         for chunk in bytes.chunks_exact(size_of::<FaultsThread>()) {
@@ -296,7 +297,7 @@ impl Tool for Faults {
                 // No name is in use for longer than an event takes.
                 self.control.turn += 1;
                 self.control.stale = self.control.turn;
-                self.attached.write(".data.control", &self.control)?;
+                self.attached.write(maps::CONTROL, &self.control)?;
                 system::wait_for_programs();
                 files.forget(self.control.stale, &HashSet::new())?;
             }
@@ -328,7 +329,7 @@ impl Tool for Faults {
         // it takes to detach; and what the variant could not see is what is left then.
         self.read(true)?;
         self.attached.events.clear();
-        if self.attached.missed(|name| name.starts_with("thread_end"))? > 0 {
+        if self.attached.missed(|name| recipe::ENDS.contains(&name))? > 0 {
             // A thread whose end was skipped is heard of once more when the kernel frees it, some milliseconds later.
             std::thread::sleep(FREED_WITHIN);
         }
@@ -342,7 +343,7 @@ impl Tool for Faults {
         let time_ns = system::monotonic_ns();
         let mut rows = self.ledger.interval(time_ns, cumulative);
         let mut totals = self.ledger.totals(time_ns);
-        let losses: FaultsLosses = self.attached.read(".bss.losses")?;
+        let losses: FaultsLosses = self.attached.read(maps::LOSSES)?;
         let unattributed = losses.unattributed_major + losses.unattributed_minor;
         let sum = |name| match totals.sum.as_ref().and_then(|sum| sum.get(name)) {
             Some(&Value::U64(n)) => n,
@@ -385,10 +386,10 @@ impl Tool for Faults {
 /// Lets counting begin, and gives the moment: that of a command's fork, or now for all threads at once.
 fn begin(attached: &Attached, launch: Option<&Launch>) -> Result<FaultsControl> {
     let began_ns = launch.map_or(0, Launch::born_ns);
-    attached.write(".data.control", &FaultsControl { began_ns, turn: 1, ..FaultsControl::zeroed() })?;
-    let adopt = attached.iterator("threads_adopt")?;
+    attached.write(maps::CONTROL, &FaultsControl { began_ns, turn: 1, ..FaultsControl::zeroed() })?;
+    let adopt = attached.iterator(recipe::ADOPT)?;
     io::copy(&mut Iter::new(&adopt)?, &mut io::sink()).context("cannot go through the threads")?;
-    attached.read(".data.control")
+    attached.read(maps::CONTROL)
 }
 
 /// Whose address spaces are to be known.

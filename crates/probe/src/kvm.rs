@@ -14,6 +14,7 @@ use libbpf_rs::{MapCore, MapFlags};
 use trapline_model::kvm::{Exit, Isa, Layout, Ledger, Level, Names, Report, Slow, Stats, Vcpu};
 use trapline_model::{Block, Event, Header, Hist, Value};
 
+use crate::abi::maps::kvm as maps;
 use crate::abi::{self, BY_PID, KvmControl, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmThread};
 use crate::elements::Elements;
 use crate::filter::Filter;
@@ -27,7 +28,7 @@ pub(crate) use machine::check;
 pub use machine::{exits_by_kvm, isa, vms, warnings};
 pub(crate) use recipe::KvmRecipe;
 #[cfg(test)]
-pub(crate) use recipe::OBJECT;
+pub(crate) use recipe::{OBJECT, all as recipes};
 
 /// The level of an exit is told right after it: how long that is waited for when the exits are detached.
 const LEVEL_SETTLES: Duration = Duration::from_millis(2);
@@ -134,7 +135,7 @@ impl Kvm {
             attached.add_pids(pids)?;
         }
         if let Choice::Only(exits) | Choice::Except(exits) = &options.choice {
-            let reasons = attached.handle("reasons")?;
+            let reasons = attached.handle(maps::REASONS)?;
             for exit in exits.iter().filter_map(in_kernel) {
                 reasons
                     .update(&exit.to_ne_bytes(), &[1], MapFlags::ANY)
@@ -142,16 +143,16 @@ impl Kvm {
             }
         }
         let ring =
-            options.slower.map(|_| Ring::new(&attached.handle("events")?, |event: &KvmEvent| [*event]));
+            options.slower.map(|_| Ring::new(&attached.handle(maps::EVENTS)?, |event: &KvmEvent| [*event]));
         let names = names();
         let mut ledger = Ledger::new(options.layout, options.level, names.clone());
         // At the end, the totals that are made of them take as much again, and their text in the output may, too.
         ledger = ledger.bounded(options.memory_bytes / 4);
         ledger.faults_timed = attached.events.len() > 1;
-        let unseen_before = attached.read::<KvmLosses>(".bss.losses")?.unseen;
+        let unseen_before = attached.read::<KvmLosses>(maps::LOSSES)?.unseen;
         Ok(Self {
-            exits: Elements::open(&attached, "exits_read", "exits")?,
-            threads: Elements::open(&attached, "threads_read", "vcpu_threads")?,
+            exits: Elements::open(&attached, maps::EXITS)?,
+            threads: Elements::open(&attached, maps::VCPU_THREADS)?,
             attached,
             ring: ring.transpose()?,
             ledger,
@@ -195,7 +196,7 @@ impl Kvm {
         let epoch = self.epoch;
         if next {
             self.epoch += 1;
-            self.attached.write(".data.control", &KvmControl { epoch: self.epoch })?;
+            self.attached.write(maps::CONTROL, &KvmControl { epoch: self.epoch })?;
         }
         self.ledger.begin();
         self.of_others[1] = 0;
@@ -294,7 +295,7 @@ impl Tool for Kvm {
         self.drain(events)?;
         let rows = self.interval(cumulative)?;
         let totals = self.ledger.totals(rows.time_ns);
-        let losses: KvmLosses = self.attached.read(".bss.losses")?;
+        let losses: KvmLosses = self.attached.read(maps::LOSSES)?;
         let (counted, timed) = self.ledger.counted();
         let mut also = vec![("uncounted", losses.uncounted + losses.untracked), ("missed", missed)];
         also.push(("folded_rows", self.ledger.folded()));

@@ -13,6 +13,7 @@ use libbpf_rs::Iter;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use trapline_symbols::clock;
 
+use crate::abi::maps::namespaces as maps;
 use crate::abi::{Namespaces, TrapFilter};
 use crate::compiled::Compiled;
 use crate::variant::{self, OpenError, Refused};
@@ -126,7 +127,7 @@ pub(crate) fn ids() -> Result<TrapFilter, OpenError> {
 pub(crate) fn read(directory: Option<BorrowedFd<'_>>) -> Result<Namespaces> {
     let mut object = OBJECT.open()?;
     let fd = directory.map_or(-1, |fd| fd.as_raw_fd());
-    for mut map in object.maps_mut().filter(|map| map.name() == ".rodata.directory") {
+    for mut map in object.maps_mut().filter(|map| map.name() == maps::DIRECTORY.0) {
         map.set_initial_value(&fd.to_ne_bytes())?;
     }
     let object = object.load()?;

@@ -11,6 +11,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use trapline_model::sgx::{By, Figures, Ledger, Owner, Report};
 use trapline_model::{Block, Event, Header, Hist, Value};
 
+use crate::abi::maps::sgx as maps;
 use crate::abi::{self, BY_PID, SgxChunkKey, SgxControl, SgxEnclave, SgxLosses};
 use crate::cgroup::Paths;
 use crate::filter::Filter;
@@ -79,9 +80,9 @@ impl Sgx {
         }
         let map = |name| attached.handle(name);
         Ok(Self {
-            enclaves: map("enclaves")?,
-            ended: map("ended")?,
-            chunks: map("chunks")?,
+            enclaves: map(maps::ENCLAVES)?,
+            ended: map(maps::ENDED)?,
+            chunks: map(maps::CHUNKS)?,
             ledger: Ledger::new(options.by, known, options.hist, system::monotonic_ns()),
             names: Paths::default(),
             gone: HashSet::new(),
@@ -102,7 +103,7 @@ impl Sgx {
         let epoch = self.epoch;
         if !cumulative {
             self.epoch += 1;
-            self.attached.write(".data.control", &SgxControl { epoch: self.epoch })?;
+            self.attached.write(maps::CONTROL, &SgxControl { epoch: self.epoch })?;
         }
         let batch = self.enclaves.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY);
         for (_, value) in batch.context("cannot read the enclaves")? {
@@ -186,7 +187,7 @@ impl Tool for Sgx {
         let time_ns = system::monotonic_ns();
         let rows = self.ledger.interval(time_ns, cumulative);
         let totals = self.ledger.totals(time_ns);
-        let losses: SgxLosses = self.attached.read(".bss.losses")?;
+        let losses: SgxLosses = self.attached.read(maps::LOSSES)?;
         let faults = match totals.sum.as_ref().and_then(|sum| sum.get("faults")) {
             Some(&Value::U64(n)) => n,
             _ => 0,
@@ -246,6 +247,13 @@ fn report(row: &SgxEnclave, epoch: u64, names: &mut Paths) -> Report {
         },
         longest_ns: abi::recent(row.recent, epoch),
     }
+}
+
+/// A recipe for all that it can do.
+#[cfg(test)]
+pub(crate) fn recipe() -> SgxRecipe {
+    let tree = abi::TrapFilter { by: abi::BY_TREE, ..bytemuck::Zeroable::zeroed() };
+    SgxRecipe::new(tree, Driver::default(), 1)
 }
 
 /// The variable that a section consists of, as bytes for the section's initial value.

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use thiserror::Error;
 use trapline_model::doctor::Refusal;
 
+use crate::abi::maps::{MapName, shared};
 use crate::compiled::Compiled;
 use crate::faults::SpanError;
 use crate::filter::FilterError;
@@ -104,13 +105,13 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    fn map(&self, name: &str) -> anyhow::Result<Map<'_>> {
-        let map = self.object.maps().find(|map| map.name() == name);
+    fn map(&self, name: MapName<'_>) -> anyhow::Result<Map<'_>> {
+        let map = self.object.maps().find(|map| map.name() == name.0);
         map.ok_or_else(|| anyhow!("the kernel half has no map {name}"))
     }
 
     /// A map, to keep.
-    pub(crate) fn handle(&self, name: &str) -> anyhow::Result<MapHandle> {
+    pub(crate) fn handle(&self, name: MapName<'_>) -> anyhow::Result<MapHandle> {
         MapHandle::try_from(&self.map(name)?).with_context(|| format!("cannot open the map {name}"))
     }
 
@@ -120,7 +121,7 @@ impl Attached {
     }
 
     /// Sets the variable that a data section consists of.
-    pub(crate) fn write(&self, section: &str, value: &impl Pod) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, section: MapName<'_>, value: &impl Pod) -> anyhow::Result<()> {
         let map = self.map(section)?;
         // Such a call keeps programs off like those of `Elements`.
         system::undisturbed(|| map.update(&0u32.to_ne_bytes(), bytes_of(value), MapFlags::ANY))
@@ -128,7 +129,7 @@ impl Attached {
     }
 
     /// Reads the variable that a data section consists of.
-    pub(crate) fn read<T: Pod>(&self, section: &str) -> anyhow::Result<T> {
+    pub(crate) fn read<T: Pod>(&self, section: MapName<'_>) -> anyhow::Result<T> {
         let bytes = self.map(section)?.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?;
         Ok(bytes.map_or_else(T::zeroed, |bytes| pod_read_unaligned(&bytes)))
     }
@@ -149,17 +150,18 @@ impl Attached {
 
     /// Adds processes to those that the filter means.
     pub(crate) fn add_pids(&self, pids: impl IntoIterator<Item = u32>) -> anyhow::Result<()> {
-        let wanted = self.map("pids")?;
+        let wanted = self.map(shared::PIDS)?;
         for pid in pids {
             wanted.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY).context("cannot set the processes")?;
         }
         Ok(())
     }
 
-    /// A program that goes through a map's elements, ready to be run by opening it.
-    pub(crate) fn map_iterator(&self, name: &str, map: &str) -> anyhow::Result<Link> {
+    /// The program that goes through a map's elements, ready to be run by opening it.
+    pub(crate) fn map_iterator(&self, map: MapName<'_>) -> anyhow::Result<Link> {
+        let name = map.reader();
         let map = self.map(map)?;
-        let program = self.object.progs_mut().find(|p| p.name() == name);
+        let program = self.object.progs_mut().find(|p| p.name() == name.as_str());
         let program = program.ok_or_else(|| anyhow!("the kernel half has no program {name}"))?;
         Ok(program.attach_iter(map.as_fd())?)
     }
@@ -179,8 +181,8 @@ pub(crate) trait Recipe {
     fn variants(&self) -> &'static [Variant];
     /// Programs that every variant needs beside its own.
     fn always(&self) -> Vec<&'static str>;
-    /// Programs that go through maps, for [`Elements`](crate::elements::Elements): used where the kernel allows them.
-    fn readers(&self) -> Vec<&'static str> {
+    /// Maps that programs go through, for [`Elements`](crate::elements::Elements), where the kernel allows such programs.
+    fn readers(&self) -> Vec<MapName<'static>> {
         vec![]
     }
     /// Programs used where the kernel has what they attach to.
@@ -302,13 +304,14 @@ pub(crate) fn load(
     recipe: &impl Recipe,
     way: &[&str],
     optional: &[&'static str],
-    readers: &[&'static str],
+    readers: &[MapName<'_>],
 ) -> anyhow::Result<(Object, Vec<&'static str>)> {
     let rest: Vec<&str> = recipe.always().into_iter().chain(optional.iter().copied()).collect();
     let mut object = recipe.object().open()?;
     for mut program in object.progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
-        program.set_autoload([way, &rest, readers].iter().any(|names| names.contains(&name.as_str())));
+        let reads = readers.iter().any(|map| map.reader() == name);
+        program.set_autoload(reads || [way, &rest].iter().any(|names| names.contains(&name.as_str())));
     }
     recipe.configure(&mut object)?;
     Ok((object.load()?, rest))

@@ -9,6 +9,7 @@ use trapline_reset::{GiveWay, Held, Watcher};
 use trapline_symbols::perf;
 
 use super::probes::OBJECT;
+use crate::abi::maps::{access as maps, shared};
 use crate::compiled::Compiled;
 use crate::variant::{self, Attached, OpenError, Recipe, Variant};
 
@@ -23,8 +24,8 @@ const VARIANTS: &[Variant] = &[Variant {
 /// When that is not allowed.
 pub(crate) fn begin() -> Result<GiveWay, OpenError> {
     let attached = variant::open(&Own, None)?;
-    let held = attached.handle("held")?;
-    let asks = attached.handle("asks")?;
+    let held = attached.handle(maps::HELD)?;
+    let asks = attached.handle(maps::ASKS)?;
     let buffers = perf::outputs()?;
     for (cpu, buffer) in &buffers {
         let key = (*cpu as u32).to_ne_bytes();
@@ -53,12 +54,12 @@ impl Held for HeldMap {
 
 impl Watcher for Attached {
     fn late(&self) -> u64 {
-        self.read(".bss.late").unwrap_or(0)
+        self.read(maps::LATE).unwrap_or(0)
     }
 }
 
 /// The programs that see a userfaultfd made.
-struct Own;
+pub(super) struct Own;
 
 impl Recipe for Own {
     fn object(&self) -> Compiled {
@@ -80,7 +81,7 @@ impl Recipe for Own {
     fn configure(&self, object: &mut OpenObject) -> Result<()> {
         // What is for the lives of processes is not needed here.
         for mut map in object.maps_mut() {
-            if matches!(map.name().to_str(), Some("pids" | "targets")) {
+            if [shared::PIDS, maps::TARGETS].iter().any(|name| map.name() == name.0) {
                 map.set_max_entries(1)?;
             }
         }

@@ -13,6 +13,7 @@ use trapline_symbols::order;
 
 use super::targets::Targets;
 use super::{Options, Whose};
+use crate::abi::maps::{MapName, access as maps, faults as faults_maps, shared};
 use crate::abi::{
     self, AccessConfig, AccessLife, BY_PID, FaultsControl, FaultsEvent, FaultsGroupKey, FaultsLosses,
     TrapFilter,
@@ -182,20 +183,21 @@ impl Probes {
         let faults = variant::open(&recipe, options.variant.as_deref())?;
         let began_ns = launch.map_or_else(system::monotonic_ns, Launch::born_ns);
         faults.write(
-            ".data.control",
+            faults_maps::CONTROL,
             &FaultsControl { began_ns, adopted: 1, turn: 1, ..FaultsControl::zeroed() },
         )?;
         let lives = Lives {
             filter,
-            pids: Some(faults.handle("pids")?),
+            pids: Some(faults.handle(shared::PIDS)?),
             targets,
             follow: !matches!(options.whose, Whose::Processes(_)),
         };
         let lives = variant::open(&lives, None)?;
         faults.add_pids(named.pids)?;
-        let sightings = Ring::new(&faults.handle("events")?, |event: &FaultsEvent| [sighting(event)])?;
-        let begins = Ring::new(&lives.handle("lives")?, |event: &AccessLife| life(event))?;
-        let retired = Elements::open(&faults, "retired_read", "retired")?;
+        let sightings =
+            Ring::new(&faults.handle(faults_maps::EVENTS)?, |event: &FaultsEvent| [sighting(event)])?;
+        let begins = Ring::new(&lives.handle(maps::LIVES)?, |event: &AccessLife| life(event))?;
+        let retired = Elements::open(&faults, faults_maps::RETIRED)?;
         let files = Files::open(&faults)?;
         Ok(Self {
             faults,
@@ -243,9 +245,9 @@ impl Probes {
     }
 
     pub(crate) fn losses(&self) -> Result<Losses> {
-        let events: FaultsLosses = self.faults.read(".bss.losses")?;
+        let events: FaultsLosses = self.faults.read(faults_maps::LOSSES)?;
         let missed = self.faults.missed(|_| true)? + self.lives.missed(|_| true)?;
-        Ok(Losses { events: events.events, lives: self.lives.read(".bss.lost")?, missed })
+        Ok(Losses { events: events.events, lives: self.lives.read(maps::LOST)?, missed })
     }
 
     /// Becomes readable when accesses wait.
@@ -288,15 +290,16 @@ impl Recipe for Lives<'_> {
     fn configure(&self, object: &mut OpenObject) -> Result<()> {
         let config = AccessConfig { follow: self.follow.into(), named: self.targets.is_some().into() };
         for mut map in object.maps_mut() {
-            match map.name().to_str() {
-                Some(".rodata.filter") => map.set_initial_value(bytes_of(&self.filter))?,
-                Some(".rodata.config") => map.set_initial_value(bytes_of(&config))?,
-                Some("pids") => {
+            let name = map.name().to_string_lossy().into_owned();
+            match MapName(&name) {
+                shared::FILTER => map.set_initial_value(bytes_of(&self.filter))?,
+                maps::CONFIG => map.set_initial_value(bytes_of(&config))?,
+                shared::PIDS => {
                     if let Some(pids) = &self.pids {
                         map.reuse_fd(pids.as_fd())?;
                     }
                 }
-                Some("targets") => {
+                maps::TARGETS => {
                     if let Some(targets) = self.targets {
                         map.reuse_fd(targets.fd())?;
                     }

@@ -10,6 +10,7 @@ use trapline_model::faults::{Process, Stack};
 use trapline_symbols::Whose;
 
 use super::stacks::{Chain, Losses, Named, Naming};
+use crate::abi::maps::faults as maps;
 use crate::abi::{self, FaultsChain, FaultsGroupKey};
 use crate::variant::Attached;
 
@@ -34,7 +35,7 @@ struct Known {
 impl Chains {
     pub(super) fn open(attached: &Attached, whose: Whose) -> Result<Self> {
         Ok(Self {
-            map: attached.handle("chains")?,
+            map: attached.handle(maps::CHAINS)?,
             naming: Naming::watch(whose)?,
             known: HashMap::new(),
             past: Losses::default(),

@@ -10,6 +10,7 @@ use bytemuck::{bytes_of, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use trapline_model::faults::File;
 
+use crate::abi::maps::faults as maps;
 use crate::abi::{self, FaultsGroupKey, FaultsName};
 use crate::elements::Elements;
 use crate::system;
@@ -41,8 +42,8 @@ impl Files {
     /// When the names cannot be read.
     pub(crate) fn open(attached: &Attached) -> Result<Self> {
         Ok(Self {
-            left: Elements::open(attached, "names_read", "names")?,
-            named: attached.handle("named")?,
+            left: Elements::open(attached, maps::NAMES)?,
+            named: attached.handle(maps::NAMED)?,
             names: HashMap::new(),
             taken: vec![],
         })

@@ -13,6 +13,7 @@ use super::chains::Chains;
 use super::figures;
 use super::files::Files;
 use super::table::Table;
+use crate::abi::maps::faults as maps;
 use crate::abi::{self, FaultsControl, FaultsGroup, FaultsGroupKey, FaultsLosses, FaultsMade, FaultsStats};
 use crate::elements::Elements;
 use crate::system;
@@ -58,7 +59,7 @@ impl Groups {
             By::Cause => Kind::Cause,
             By::Stack => Kind::Stack(Box::new(Chains::open(attached, whose)?)),
         };
-        let groups = Elements::open(attached, "groups_read", "groups")?;
+        let groups = Elements::open(attached, maps::GROUPS)?;
         Ok(Some(Self {
             groups,
             table: Table::open(attached)?,
@@ -84,7 +85,7 @@ impl Groups {
         {
             return Ok(true);
         }
-        let made: FaultsMade = attached.read(".bss.made")?;
+        let made: FaultsMade = attached.read(maps::MADE)?;
         let is_new = made.groups != self.made.groups;
         if matches!(self.kind, Kind::Stack(_)) && is_new && self.looked.elapsed() >= NAMED_EVERY {
             return Ok(true);
@@ -97,7 +98,7 @@ impl Groups {
 
     /// How many faults were put among others for want of a share.
     fn refused(&self, attached: &Attached) -> Result<u64> {
-        let losses: FaultsLosses = attached.read(".bss.losses")?;
+        let losses: FaultsLosses = attached.read(maps::LOSSES)?;
         Ok(losses.over_quota)
     }
 
@@ -115,7 +116,7 @@ impl Groups {
             chains.settle();
         }
         control.turn += 1;
-        attached.write(".data.control", control)?;
+        attached.write(maps::CONTROL, control)?;
         let records = self.report(files.as_deref_mut(), epoch, ledger, |_| true)?;
         let turns = records.iter().map(|record| record.group.turn).collect();
         if let Kind::Stack(chains) = &mut self.kind {
@@ -130,14 +131,14 @@ impl Groups {
                 ledger.close_group(&key);
             }
         }
-        self.made = attached.read(".bss.made")?;
+        self.made = attached.read(maps::MADE)?;
         self.looked = Instant::now();
         let refused = self.refused(attached)?;
         let is_short = std::mem::replace(&mut self.over_quota, refused) < refused;
         if is_short || self.table.is_filling(&self.made, control) {
             self.make_room(attached, files, control, epoch, ledger, turns)?;
         }
-        let rest: FaultsStats = attached.read(".data.unattributed")?;
+        let rest: FaultsStats = attached.read(maps::UNATTRIBUTED)?;
         ledger.group(REST, report(self.rest(), &rest, epoch, None));
         Ok(())
     }
@@ -158,7 +159,7 @@ impl Groups {
         let newest = turns.len().checked_sub(kept).and_then(|at| turns.get(at)).copied();
         control.stale = control.stale.max(newest.unwrap_or(0).min(control.turn - 1));
         control.stale_chains = control.turn - 1;
-        attached.write(".data.control", control)?;
+        attached.write(maps::CONTROL, control)?;
         system::wait_for_programs();
         let stale = control.stale;
         let closed = self.report(files.as_deref_mut(), epoch, ledger, |turn| turn != 0 && turn < stale)?;
@@ -178,7 +179,7 @@ impl Groups {
             files.forget(stale, &in_use)?;
         }
         self.table.forget_ended()?;
-        attached.write(".data.control", control)
+        attached.write(maps::CONTROL, control)
     }
 
     /// Reports the groups that are wanted by the turn in which they were last used, and gives them.

@@ -8,6 +8,7 @@ use trapline_symbols::perf::{self, Software};
 
 use super::span::{self, Kinds};
 use super::{Events, MinorLatency, Stacks, stacks};
+use crate::abi::maps::{MapName, faults as maps, shared, spans};
 use crate::abi::{
     self, BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, FaultsAlive, FaultsConfig, FaultsWalk, TrapFilter,
 };
@@ -34,6 +35,12 @@ pub(crate) const OBJECTS: &[Compiled] =
 /// What goes to the ring: of each fault what it was for, too; of steps what caused most.
 const RING_LINES: u32 = abi::RING_FAULTS | abi::RING_CAUSES;
 const RING_BLAME: u32 = abi::RING_FAULTS | abi::RING_STEPS;
+
+/// The pass over all threads that lets counting begin, and those that read them.
+pub(super) const ADOPT: &str = "threads_adopt";
+pub(super) const READ: &str = "threads_read";
+/// The programs that see a thread end: at its end, once more, and later where the kernel has what that attaches to.
+pub(super) const ENDS: [&str; 3] = ["thread_ends", "thread_ends_too", "thread_ended"];
 
 /// `counters` as it begins, or where the kernel cannot say so, with nothing.
 const COUNTERS: Variant = Variant { name: "counters", ways: &[&["counters_user", "counters_kernel"], &[]] };
@@ -161,16 +168,9 @@ impl Recipe for FaultsRecipe {
     }
 
     fn always(&self) -> Vec<&'static str> {
-        let mut names = vec![
-            "thread_born",
-            "thread_execed",
-            "thread_ends",
-            "thread_freed",
-            "threads_adopt",
-            "threads_read",
-        ];
+        let mut names = vec!["thread_born", "thread_execed", ENDS[0], "thread_freed", ADOPT, READ];
         if lives_may_be_missed() {
-            names.push("thread_ends_too");
+            names.push(ENDS[1]);
         }
         if self.filter.by & BY_COMM != 0 {
             names.push("thread_renamed");
@@ -185,15 +185,15 @@ impl Recipe for FaultsRecipe {
         names
     }
 
-    fn readers(&self) -> Vec<&'static str> {
-        let mut names = vec!["retired_read"];
-        names.extend(self.by.each_fault().then_some("groups_read"));
-        names.extend(self.knows_files().then_some("names_read"));
-        names
+    fn readers(&self) -> Vec<MapName<'static>> {
+        let mut read = vec![maps::RETIRED];
+        read.extend(self.by.each_fault().then_some(maps::GROUPS));
+        read.extend(self.knows_files().then_some(maps::NAMES));
+        read
     }
 
     fn optional(&self) -> Vec<&'static str> {
-        vec!["thread_ended"]
+        vec![ENDS[2]]
     }
 
     /// 535a3692ba72 (6.10) brought sessions of kprobes. A kernel that has them and calls itself older does without.
@@ -238,21 +238,22 @@ impl Recipe for FaultsRecipe {
             share,
         };
         for mut map in object.maps_mut() {
-            match map.name().to_str() {
-                Some(".rodata.filter") => map.set_initial_value(bytes_of(&self.filter))?,
-                Some(".rodata.config") => map.set_initial_value(bytes_of(&config))?,
-                Some(".rodata.walk") => {
+            let name = map.name().to_string_lossy().into_owned();
+            match MapName(&name) {
+                shared::FILTER => map.set_initial_value(bytes_of(&self.filter))?,
+                maps::CONFIG => map.set_initial_value(bytes_of(&config))?,
+                maps::WALK => {
                     map.set_initial_value(bytes_of(&self.causes.unwrap_or_else(FaultsWalk::zeroed)))?;
                 }
-                Some("events") if self.events != Events::None => map.set_max_entries(self.ring_bytes)?,
-                Some("span_cells") if self.spans.many > 0 => map.set_max_entries(self.spans.many)?,
-                Some("groups" | "chains") if self.by == By::Stack => {
+                maps::EVENTS if self.events != Events::None => map.set_max_entries(self.ring_bytes)?,
+                spans::CELLS if self.spans.many > 0 => map.set_max_entries(self.spans.many)?,
+                maps::GROUPS | maps::CHAINS if self.by == By::Stack => {
                     map.set_max_entries(STACKS)?;
                     map.set_map_flags(0)?;
                 }
-                Some("groups") if self.by.each_fault() => map.set_max_entries(GROUPS)?,
-                Some("released") if self.by.each_fault() => map.set_max_entries(RELEASED)?,
-                Some(".rodata.chain_keys") => {
+                maps::GROUPS if self.by.each_fault() => map.set_max_entries(GROUPS)?,
+                maps::RELEASED if self.by.each_fault() => map.set_max_entries(RELEASED)?,
+                maps::CHAIN_KEYS => {
                     let keys: [u64; abi::CHAIN_LEN] = std::array::from_fn(|_| system::random());
                     map.set_initial_value(bytes_of(&keys))?;
                 }
@@ -264,7 +265,7 @@ impl Recipe for FaultsRecipe {
 
     fn attach(&self, program: &ProgramMut<'_>) -> Result<Vec<Link>> {
         let (event, period) = match (program.name().to_str(), self.minor_latency) {
-            (Some("threads_adopt" | "threads_read" | "span_remains"), _) => return Ok(vec![]),
+            (Some(ADOPT | READ | span::REMAINS), _) => return Ok(vec![]),
             (Some(name), _) if span::is_placed(name) => return Ok(vec![]),
             (Some("tracepoint_minor"), MinorLatency::Off) => return Ok(vec![]),
             (Some("tracepoint_minor"), MinorLatency::Exact) => (Software::MinorFaults, 1),
@@ -281,11 +282,66 @@ impl Recipe for FaultsRecipe {
             return Ok(());
         }
         system::fault_once().context("cannot take a page fault")?;
-        let alive: FaultsAlive = attached.read(".bss.alive")?;
+        let alive: FaultsAlive = attached.read(maps::ALIVE)?;
         let begins = alive.begins != 0 || self.counts_only;
         let may_be_left_out = self.minor_latency != MinorLatency::Exact && attached.has("tracepoint_minor");
         let ends = alive.ends != 0 || may_be_left_out;
         ensure!(begins && ends, "it was attached, and a page fault of our own did not reach it");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A recipe for each thing that can be asked for.
+    pub(crate) fn all() -> Vec<FaultsRecipe> {
+        let steps = |most| Events::Steps { of: StepOf::Faults(1), most };
+        let groupings = [By::Thread, By::Process, By::Cgroup, By::Span, By::File, By::Cause, By::Stack];
+        let mut all = Vec::new();
+        for by in groupings {
+            for events in [Events::None, Events::Faults, steps(false), steps(true)] {
+                for filter in [0, BY_COMM, BY_CGROUP, BY_TREE] {
+                    for [access, counts_only] in [[false, false], [true, false], [false, true]] {
+                        let counts_only = counts_only && events == steps(false) && !by.each_fault();
+                        let causes = by == By::Cause || (events == Events::Faults && !access);
+                        all.push(FaultsRecipe {
+                            filter: TrapFilter { by: filter, ..TrapFilter::zeroed() },
+                            by,
+                            spans: if by == By::Span { Kinds::all() } else { Kinds::default() },
+                            stacks: Stacks::All,
+                            minor_latency: MinorLatency::Exact,
+                            events,
+                            counts_only,
+                            seeing: access,
+                            ring_bytes: 4096,
+                            causes: causes.then(FaultsWalk::zeroed),
+                        });
+                    }
+                }
+            }
+        }
+        // Spans are of rows of threads.
+        all.retain(|recipe| recipe.by != By::Span || recipe.events == Events::None);
+        all
+    }
+
+    #[test]
+    fn what_is_asked_for_has_an_object_of_its_own_where_it_is_asked_for_often() {
+        let object = |by, events, filter| {
+            let is = |recipe: &&FaultsRecipe| {
+                (recipe.by, recipe.events, recipe.filter.by, recipe.seeing) == (by, events, filter, false)
+            };
+            all().iter().find(is).map(|recipe| recipe.object().name)
+        };
+        let of_rows = |by| object(by, Events::None, 0);
+        assert_eq!(of_rows(By::Process), Some("faults_count"));
+        assert_eq!(of_rows(By::Span), Some("faults_count"));
+        assert_eq!(of_rows(By::Cgroup), Some("faults_named"));
+        assert_eq!(of_rows(By::File), Some("faults_file"));
+        assert_eq!(object(By::Thread, Events::Faults, BY_COMM), Some("faults_line"));
+        assert_eq!(object(By::File, Events::Faults, 0), Some("faults_all"));
+        assert_eq!(object(By::Stack, Events::None, BY_CGROUP), Some("faults_all"));
     }
 }

@@ -18,13 +18,15 @@ use trapline_symbols::{Binaries, listed};
 
 use self::place::{Place, Places};
 use super::words::recent;
+use crate::abi::maps::spans as maps;
 use crate::abi::{self, FaultsCallTimes, FaultsSpan, FaultsSpanLosses};
 use crate::variant::{Attached, OpenError};
 
 /// The programs that are attached to the places of functions, to those of points, and those of both.
 const FUNCTIONS: [&str; 2] = ["span_enters", "span_returns"];
 const POINTS: [&str; 2] = ["span_starts", "span_is_done"];
-const BOTH: [&str; 3] = ["span_thread_ends", "span_thread_execs", "span_remains"];
+const BOTH: [&str; 3] = ["span_thread_ends", "span_thread_execs", REMAINS];
+pub(super) const REMAINS: &str = "span_remains";
 
 /// How many spans there are, and of which sorts.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,6 +37,11 @@ pub(crate) struct Kinds {
 }
 
 impl Kinds {
+    #[cfg(test)]
+    pub(super) fn all() -> Self {
+        Self { many: 1, functions: true, points: true }
+    }
+
     /// The programs that they need.
     pub(super) fn programs(self) -> impl Iterator<Item = &'static str> {
         let sorts = [(self.functions, &FUNCTIONS[..]), (self.points, &POINTS), (self.many > 0, &BOTH)];
@@ -133,8 +140,8 @@ impl Spans {
     ) -> Result<Self, OpenError> {
         let mut spans = Self {
             links: Vec::new(),
-            cells: attached.handle("span_cells")?,
-            remains: attached.iterator("span_remains")?,
+            cells: attached.handle(maps::CELLS)?,
+            remains: attached.iterator(REMAINS)?,
             ledger: SpanLedger::new(found.iter().map(|span| Rc::clone(&span.name)).collect(), timing),
             many: found.len() as u32,
         };
@@ -184,7 +191,7 @@ impl Spans {
     /// What could not be told, after the probes have been taken away.
     pub(super) fn losses(&self, attached: &Attached) -> Result<Vec<(&'static str, u64)>> {
         io::copy(&mut Iter::new(&self.remains)?, &mut io::sink()).context("cannot go through the threads")?;
-        let losses: FaultsSpanLosses = attached.read(".bss.spans")?;
+        let losses: FaultsSpanLosses = attached.read(maps::LOSSES)?;
         Ok(vec![
             ("unfinished", self.ledger.unfinished()),
             ("unentered", losses.unentered),

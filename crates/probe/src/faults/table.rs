@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use bytemuck::bytes_of;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
+use crate::abi::maps::faults as maps;
 use crate::abi::{FaultsControl, FaultsMade, FaultsProcess};
 use crate::variant::Attached;
 
@@ -24,9 +25,9 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn open(attached: &Attached) -> Result<Self> {
-        let groups = attached.handle("groups")?;
+        let groups = attached.handle(maps::GROUPS)?;
         let capacity = u64::from(groups.max_entries());
-        Ok(Self { groups, released: attached.handle("released")?, capacity, credits: HashMap::new() })
+        Ok(Self { groups, released: attached.handle(maps::RELEASED)?, capacity, credits: HashMap::new() })
     }
 
     /// Whether more than a quarter of the groups or chains that there can be are there: less than what one process may

@@ -9,11 +9,13 @@ use anyhow::{Context, Result, bail, ensure};
 use bytemuck::{Zeroable, bytes_of, pod_read_unaligned};
 use libbpf_rs::{Iter, Link, OpenObject};
 
+use crate::abi::maps::walk as maps;
 use crate::abi::{FaultsWalk, FaultsWalkAsk};
 use crate::compiled::Compiled;
 use crate::variant::{self, Recipe, Variant};
 
-const VARIANTS: &[Variant] = &[Variant { name: "walk", ways: &[&["walk_find"]] }];
+const FIND: &str = "walk_find";
+const VARIANTS: &[Variant] = &[Variant { name: "walk", ways: &[&[FIND]] }];
 
 const PAGE: usize = 4096;
 
@@ -40,9 +42,9 @@ pub(super) fn find() -> Result<FaultsWalk> {
 
 /// Tries all places where the kernel may map physical memory.
 fn walk_to(ask: FaultsWalkAsk) -> Result<Option<FaultsWalk>> {
-    let (object, _) = variant::load(&Search(ask), VARIANTS[0].ways[0], &[], &[])?;
-    let program = object.progs_mut().find(|program| program.name() == "walk_find");
-    let link: Link = program.context("the kernel half has no program walk_find")?.attach()?;
+    let (object, _) = variant::load(&Search(ask), &[FIND], &[], &[])?;
+    let program = object.progs_mut().find(|program| program.name() == FIND);
+    let link: Link = program.context("the kernel half has no such program")?.attach()?;
     let mut bytes = Vec::new();
     Iter::new(&link)?.read_to_end(&mut bytes).context("cannot walk through page tables")?;
     Ok(bytes.get(..size_of::<FaultsWalk>()).map(pod_read_unaligned))
@@ -76,7 +78,7 @@ impl Recipe for Search {
     }
 
     fn configure(&self, object: &mut OpenObject) -> Result<()> {
-        for mut map in object.maps_mut().filter(|map| map.name() == ".rodata.walk_ask") {
+        for mut map in object.maps_mut().filter(|map| map.name() == maps::ASK.0) {
             map.set_initial_value(bytes_of(&self.0))?;
         }
         Ok(())

@@ -6,6 +6,7 @@ use libbpf_rs::{Link, OpenObject, ProgramMut};
 use trapline_model::kvm::By;
 
 use super::{Choice, Options, format};
+use crate::abi::maps::{MapName, kvm as maps, shared};
 use crate::abi::{self, KVM_NO_FIELD, KvmConfig, KvmOffsets, TrapFilter};
 use crate::compiled::Compiled;
 use crate::variant::{Recipe, Variant};
@@ -167,8 +168,8 @@ impl Recipe for KvmRecipe {
         names
     }
 
-    fn readers(&self) -> Vec<&'static str> {
-        vec!["threads_read", "exits_read"]
+    fn readers(&self) -> Vec<MapName<'static>> {
+        vec![maps::VCPU_THREADS, maps::EXITS]
     }
 
     fn optional(&self) -> Vec<&'static str> {
@@ -177,10 +178,11 @@ impl Recipe for KvmRecipe {
 
     fn configure(&self, object: &mut OpenObject) -> Result<()> {
         for mut map in object.maps_mut() {
-            match map.name().to_str() {
-                Some(".rodata.filter") => map.set_initial_value(bytes_of(&self.filter))?,
-                Some(".rodata.config") => map.set_initial_value(bytes_of(&self.config))?,
-                Some("events") if self.config.slow_ns != 0 => map.set_max_entries(self.ring_bytes)?,
+            let name = map.name().to_string_lossy().into_owned();
+            match MapName(&name) {
+                shared::FILTER => map.set_initial_value(bytes_of(&self.filter))?,
+                maps::CONFIG => map.set_initial_value(bytes_of(&self.config))?,
+                maps::EVENTS if self.config.slow_ns != 0 => map.set_max_entries(self.ring_bytes)?,
                 _ => {}
             }
         }
@@ -196,4 +198,19 @@ impl Recipe for KvmRecipe {
         ensure_fields(&name, &self.config.at)?;
         Ok(vec![program.attach()?])
     }
+}
+
+/// A recipe for each thing that can be asked for.
+#[cfg(test)]
+pub(crate) fn all() -> Vec<KvmRecipe> {
+    let subjects = [By::Reason, By::Msr, By::Port, By::Mmio, By::Rip];
+    let mut all = Vec::new();
+    for sub in subjects.map(|by| subject(by).map_or(abi::KVM_SUB_NONE, |of| of.number)) {
+        for split in [0, 1] {
+            let recipe = KvmRecipe::new(TrapFilter::zeroed());
+            let config = KvmConfig { timed: 1, split, sub, ..recipe.config };
+            all.push(KvmRecipe { config, tree: true, ..recipe });
+        }
+    }
+    all
 }

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use trapline_model::sgx::Known;
 
 use super::initial;
+use crate::abi::maps::{MapName, sgx as maps, shared};
 use crate::abi::{BY_TREE, SGX_NOWHERE, SgxConfig, SgxControl, SgxLayout, TrapFilter};
 use crate::compiled::Compiled;
 use crate::sgx_driver::Driver;
@@ -206,14 +207,13 @@ impl Recipe for SgxRecipe {
         let release_is_seen = !self.without(variant).contains(&"ends");
         let config = SgxConfig { release_is_seen: release_is_seen.into(), pad: 0 };
         for mut map in object.maps_mut() {
-            match map.name().to_str() {
-                Some(".rodata.filter") => map.set_initial_value(initial(&self.filter))?,
-                Some(".rodata.layout") => map.set_initial_value(initial(&self.layout))?,
-                Some(".rodata.config") => map.set_initial_value(initial(&config))?,
-                Some(".data.control") => {
-                    map.set_initial_value(initial(&SgxControl { epoch: FIRST_EPOCH }))?
-                }
-                Some("chunks") => map.set_max_entries(self.chunks)?,
+            let name = map.name().to_string_lossy().into_owned();
+            match MapName(&name) {
+                shared::FILTER => map.set_initial_value(initial(&self.filter))?,
+                maps::LAYOUT => map.set_initial_value(initial(&self.layout))?,
+                maps::CONFIG => map.set_initial_value(initial(&config))?,
+                maps::CONTROL => map.set_initial_value(initial(&SgxControl { epoch: FIRST_EPOCH }))?,
+                maps::CHUNKS => map.set_max_entries(self.chunks)?,
                 _ => {}
             }
         }
