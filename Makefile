@@ -34,6 +34,7 @@ check: test-deps ## formats, lints, documentation
 
 test-host: test-deps ## tests on this kernel (as root, those that need it too)
 	$(CARGO) test --workspace --locked
+	[ "$$(id -u)" -ne 0 ] || $(CARGO) test --workspace --lib --locked -- --ignored
 
 test-vm: test-deps ## tests on the kernels of xtask/src/kernels.rs, in virtual machines
 	$(CARGO) xtask vm

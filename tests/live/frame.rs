@@ -196,21 +196,16 @@ pub fn an_empty_name(_: &'static str) {
 }
 
 /// Not a timing test: bounds far above what was measured, to catch what is out of all proportion.
-pub fn it_is_small_and_quick(_: &'static str) {
-    if place() == Place::Vm {
-        return;
-    }
-    let began = Instant::now();
-    let trapline = Beside::start(faults("auto", &["-i", "100"]));
-    let attached = began.elapsed();
-    std::thread::sleep(Duration::from_millis(500));
+pub fn it_is_small(_: &'static str) {
+    let mut trapline = Beside::start(faults("auto", &["-i", "100"]));
+    // A few intervals have been shown.
+    while u(&trapline.next()["time_ns"]) < u(&trapline.header()["start_ns"]) + 500_000_000 {}
     let status = std::fs::read_to_string(format!("/proc/{}/status", trapline.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     let resident_kb: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
     trapline.interrupt();
     assert!(resident_kb < 30_000, "{resident_kb} kB are resident");
-    println!("attached after {attached:?}, {resident_kb} kB resident");
-    assert!(attached < Duration::from_secs(2), "{attached:?} until it was attached");
+    println!("{resident_kb} kB resident");
 }
 
 /// Runs a command as nobody, without any capability.

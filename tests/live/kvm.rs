@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::run::{Place, Said, lines, place, trapline, u};
+use crate::run::{Place, Said, place, trapline, u};
 
 /// What a guest of the tests does, all kinds of exits at once.
 pub const ALL_KINDS: &[&str] =
@@ -327,7 +327,5 @@ pub fn subjects(variant: &'static str) {
     let (said, truth) = watched("count", variant, &["--by", "rip"], ALL_KINDS);
     let cpuid: Vec<&Value> = said.totals.iter().filter(|row| row["name"] == CPUID[0]).collect();
     assert_eq!((cpuid.len(), u(&cpuid[0]["count"])), (1, u(&truth["cpuid"])));
-    assert!(
-        lines(b"").is_empty() && said.totals.iter().all(|row| (0x2000..0x3000).contains(&u(&row["rip"])))
-    );
+    assert!(said.totals.iter().all(|row| (0x2000..0x3000).contains(&u(&row["rip"]))));
 }

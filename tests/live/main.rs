@@ -175,7 +175,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::command::another_user", needs: ROOT, variants: AUTO, test: command::another_user },
     Case { name: "faults::frame::hostile_names", needs: ROOT, variants: AUTO, test: frame::hostile_names },
     Case { name: "faults::frame::an_empty_name", needs: ROOT, variants: AUTO, test: frame::an_empty_name },
-    Case { name: "faults::frame::it_is_small_and_quick", needs: ROOT, variants: AUTO, test: frame::it_is_small_and_quick },
+    Case { name: "faults::frame::it_is_small", needs: HERE, variants: AUTO, test: frame::it_is_small },
     Case { name: "faults::threads::workers_of_io_uring", needs: ROOT, variants: EVERY, test: threads::workers_of_io_uring },
     Case { name: "faults::threads::the_memory_of_others", needs: ROOT, variants: ALL, test: threads::the_memory_of_others },
     Case { name: "faults::threads::one_beginning", needs: ROOT, variants: EVERY, test: threads::one_beginning },

@@ -353,6 +353,11 @@ impl Beside {
         self.child.id()
     }
 
+    /// What it said first.
+    pub fn header(&self) -> Value {
+        serde_json::from_slice(self.said.split(|&byte| byte == b'\n').next().unwrap()).unwrap()
+    }
+
     /// Waits for its next record.
     pub fn next(&mut self) -> Value {
         let begin = self.said.len();
