@@ -10,6 +10,7 @@ use trapline_probe::live::Frame;
 use trapline_probe::{Filter, RunAs};
 
 use crate::format::Format;
+use crate::output::When;
 use crate::sink::From;
 use crate::status::{Usage, refuse};
 use crate::values::{interval, positive_duration, size};
@@ -125,6 +126,14 @@ impl Live {
     /// When the name of the file does not tell.
     pub(crate) fn format(&self) -> anyhow::Result<Format> {
         Format::choose(self.format, self.output.as_deref())
+    }
+
+    /// Whether a file is made at the end.
+    ///
+    /// # Errors
+    /// When the name of the file does not tell the format.
+    pub(crate) fn writes_at_the_end(&self) -> anyhow::Result<bool> {
+        Ok(self.output.is_some() && self.format()?.about().when == When::AtTheEnd)
     }
 
     /// What is traced: what runs, or the command.

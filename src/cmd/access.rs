@@ -8,9 +8,9 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use trapline_model::access::summary::{self, Summarized};
 use trapline_model::access::{SUMMARY, TOTAL, TRACE};
-use trapline_probe::Launch;
 use trapline_probe::access::{Access, ENGINES, Options, Prepared, Whose};
 use trapline_probe::live::{Frame, Live};
+use trapline_probe::{Keep, Launch};
 
 use crate::cmd::run::{self, Borrowed, Items, Start, pour};
 use crate::format::{Ask, Needs};
@@ -161,6 +161,10 @@ impl Start for Accesses {
             None => self.prepared()?,
         };
         Ok(Access::open(&self.options, prepared, launch)?)
+    }
+
+    fn keeps(&self, tool: &Access) -> Keep {
+        tool.keeps()
     }
 
     fn stages<'a>(&self, source: &'a mut Live<Access>) -> Items<'a> {

@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use trapline_model::faults::{By, EVENT, StepOf};
-use trapline_probe::Launch;
 use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
 use trapline_probe::live::Tool;
-use trapline_probe::privilege::{Keep, drop_all_but};
+use trapline_probe::{Keep, Launch};
 
 use crate::args::{self, Shown};
 use crate::cmd::run::{self, Start};
 use crate::format::{Ask, Needs, Weight};
-use crate::output::When;
 use crate::status::{refuse, warn};
 use crate::values;
 
@@ -197,12 +195,9 @@ impl Start for Faults<'_> {
         Ok(faults)
     }
 
-    fn running(&mut self) -> Result<()> {
-        let live = &self.args.live;
-        let files = live.output.is_some() && live.format()?.about().when == When::AtTheEnd;
-        let names =
-            self.options.by == By::Stack || matches!(self.options.events, Events::Steps { most: true, .. });
-        drop_all_but(Keep { names, files }).context("cannot drop capabilities")
+    fn keeps(&self, _tool: &Self::Tool) -> Keep {
+        let most = matches!(self.options.events, Events::Steps { most: true, .. });
+        Keep::READING.and_if(Keep::NAMES, self.options.by == By::Stack || most)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use trapline_model::layout::DECLARED;
 use trapline_model::{Item, Name, Source, Value};
 use trapline_probe::live::{Frame, Live, Tool};
-use trapline_probe::{Launch, RunAs};
+use trapline_probe::{Keep, Launch, RunAs, drop_all_but};
 
 use crate::format::Ask;
 use crate::sink::{self, Named};
@@ -34,12 +34,9 @@ pub(crate) trait Start {
     /// When nothing can be attached.
     fn open(&mut self, launch: Option<&Launch>) -> Result<Self::Tool>;
 
-    /// All is attached and the command runs.
-    ///
-    /// # Errors
-    /// When the run cannot go on.
-    fn running(&mut self) -> Result<()> {
-        Ok(())
+    /// What the tool does from now on: all is attached and the command runs.
+    fn keeps(&self, _tool: &Self::Tool) -> Keep {
+        Keep::READING
     }
 
     /// What a reader should know of how the run was asked for, beside what the tool says itself.
@@ -66,8 +63,9 @@ pub(crate) fn run(live: &args::Live, frame: Frame, ask: Ask, mut start: impl Sta
     start.prepare()?;
     let launch = launch(&live.command, run_as.as_ref())?;
     let tool = start.open(launch.as_ref())?;
+    let keep = start.keeps(&tool).and_if(Keep::FILES, live.writes_at_the_end()?);
     let mut source = Live::new(tool, frame, launch)?;
-    start.running()?;
+    drop_all_but(keep).context("cannot drop capabilities")?;
     let mut items = start.stages(&mut source);
     let mut settings = start.settings();
     if ask.layout.id != DECLARED.id {

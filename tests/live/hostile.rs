@@ -58,7 +58,7 @@ pub fn a_userfaultfd_of_its_own(engine: &'static str) {
 }
 
 /// Whether an engine puts a userfaultfd over memory here: on older kernels `writes` clears soft-dirty bits.
-fn has_userfaultfd(engine: &str) -> bool {
+pub fn has_userfaultfd(engine: &str) -> bool {
     engine == "rwp" || engine == "writes" && place() == Place::Here
 }
 
@@ -96,7 +96,11 @@ pub fn code_that_changes(engine: &'static str) {
     if place() == Place::Vm {
         return;
     }
-    for (means, why, enough) in [("loop", "does not stop", 2), ("int80", "changes the code", 1)] {
+    for (means, why, enough) in [
+        ("loop", "does not stop", 2),
+        ("int80", "changes the code", 1),
+        ("memfd-int80", "changes the code", 1),
+    ] {
         let target = ready("changes-code", means);
         let pid = target.id();
         let mut refusals = 0;
@@ -105,7 +109,9 @@ pub fn code_that_changes(engine: &'static str) {
             let mut tracer = tracer.stderr(std::process::Stdio::piped()).spawn().unwrap();
             if means == "loop" && turn % 2 == 1 {
                 std::thread::sleep(Duration::from_millis(400));
-                let _ = kill(Pid::from_raw(tracer.id() as i32), Signal::SIGINT);
+                // Killed in the middle, it leaves nobody stopped or traced either.
+                let signal = if turn % 4 == 1 { Signal::SIGKILL } else { Signal::SIGINT };
+                let _ = kill(Pid::from_raw(tracer.id() as i32), signal);
             }
             let status = ends(&mut tracer);
             let mut error = String::new();
@@ -138,13 +144,8 @@ fn vdso() -> (u64, u64) {
     (hex(start), hex(end))
 }
 
-/// Puts other instructions in the place of each `syscall` of the vDSO while this thread has every signal blocked, which is
-/// what a tracer does to it.
-pub fn changes_code(means: &str) {
-    let bytes: [u8; 2] = match means {
-        "loop" => [0xeb, 0xfe],
-        _ => [0xcd, 0x80],
-    };
+/// Makes the vDSO writable: the addresses of its `syscall` instructions.
+fn writable_vdso() -> Vec<usize> {
     let (start, end) = vdso();
     let len = (end - start) as usize;
     let at = std::ptr::with_exposed_provenance_mut::<u8>(start as usize);
@@ -157,6 +158,48 @@ pub fn changes_code(means: &str) {
     let places: Vec<usize> =
         (0..len - 1).filter(|&i| text[i..i + 2] == [0x0f, 0x05]).map(|i| at as usize + i).collect();
     assert!(!places.is_empty());
+    places
+}
+
+/// Has a `syscall` instruction in a file in memory only, before all other code and with a second mapping that can be
+/// written to: the address there. The vDSO is gone.
+fn mapped_twice() -> usize {
+    let file = nix::sys::memfd::memfd_create(c"code", nix::sys::memfd::MFdFlags::empty()).unwrap();
+    let file = std::fs::File::from(file);
+    file.write_all_at(&[0x0f, 0x05, 0xc3], 0).unwrap();
+    file.set_len(4096).unwrap();
+    let map = |at: usize, protection, flags| {
+        let at = std::ptr::with_exposed_provenance_mut::<libc::c_void>(at);
+        // SAFETY: new mappings; nothing is at the low address.
+        let at = unsafe {
+            libc::mmap(
+                at,
+                4096,
+                protection,
+                libc::MAP_SHARED | flags,
+                std::os::fd::AsRawFd::as_raw_fd(&file),
+                0,
+            )
+        };
+        assert_ne!(at, libc::MAP_FAILED);
+        at as usize
+    };
+    map(1 << 20, libc::PROT_READ | libc::PROT_EXEC, libc::MAP_FIXED_NOREPLACE);
+    let (start, end) = vdso();
+    let vdso = std::ptr::with_exposed_provenance_mut::<libc::c_void>(start as usize);
+    // SAFETY: nothing here asks for the time any more.
+    assert_eq!(unsafe { libc::munmap(vdso, (end - start) as usize) }, 0);
+    map(0, libc::PROT_READ | libc::PROT_WRITE, 0)
+}
+
+/// Puts other instructions in the place of each `syscall` of the vDSO while this thread has every signal blocked, which is
+/// what a tracer does to it.
+pub fn changes_code(means: &str) {
+    let bytes: [u8; 2] = match means {
+        "loop" => [0xeb, 0xfe],
+        _ => [0xcd, 0x80],
+    };
+    let places = if means == "memfd-int80" { vec![mapped_twice()] } else { writable_vdso() };
     let write = move |bytes: [u8; 2]| {
         for &place in &places {
             // SAFETY: within the mapping, which is writable; nothing else writes to it.

@@ -23,6 +23,7 @@ use trapline_model::{Block, Event, Header, Value};
 use trapline_reset::{Balance, Budget, Engine, GiveWay, Given, Injector, Lock, Notice, Order, Rounds, Space};
 pub use trapline_reset::{ENGINES, engines};
 use trapline_symbols::maps::Maps;
+use trapline_symbols::privilege::Keep;
 
 use self::functions::Functions;
 pub use self::prepared::{Prepared, Restored, changed_settings, repair, unavailable};
@@ -187,6 +188,12 @@ impl Access {
             broken: None,
             _lock: lock,
         })
+    }
+
+    /// What it takes to go on.
+    #[must_use]
+    pub fn keeps(&self) -> Keep {
+        self.engine.keeps().and_if(Keep::NAMES, self.functions.is_some())
     }
 
     fn lives(&mut self, life: &Life) {

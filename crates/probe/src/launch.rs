@@ -15,9 +15,10 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use thiserror::Error;
+use trapline_symbols::privilege::{self, Keep};
 
 use crate::run_as::RunAs;
-use crate::{inherited, privilege, system};
+use crate::{inherited, system};
 
 /// Why a command could not be run.
 #[derive(Debug, Error)]
@@ -97,7 +98,7 @@ impl Launch {
             let child = command.spawn();
             drop((tell_born, wait_go));
             // Where that fails, it is noticed when the first thread drops its own.
-            let _ = privilege::drop_all_but_signals();
+            let _ = privilege::restrict(Keep::SIGNALS);
             let _ = tell_spawned.send(child);
             // PR_SET_PDEATHSIG is about the thread that forked.
             let _ = stay.recv();

@@ -19,7 +19,6 @@ pub mod kvm;
 mod launch;
 pub mod live;
 mod namespaces;
-pub mod privilege;
 mod relay;
 mod ring;
 mod run_as;
@@ -32,6 +31,7 @@ mod variant;
 pub use filter::{Filter, FilterError};
 pub use launch::{Launch, LaunchError};
 pub use run_as::RunAs;
+pub use trapline_symbols::privilege::Keep;
 pub use trapline_symbols::symbolize_if_asked;
 pub use variant::{OpenError, Refused, refused};
 
@@ -39,6 +39,16 @@ pub use variant::{OpenError, Refused, refused};
 pub fn set_libbpf_output(verbose: bool) {
     let print: libbpf_rs::PrintCallback = |_, text| eprint!("{text}");
     libbpf_rs::set_print(verbose.then_some((libbpf_rs::PrintLevel::Debug, print)));
+}
+
+/// Drops all capabilities but those that the rest of the run takes, of all threads.
+///
+/// # Errors
+/// When the kernel refuses that, or another thread keeps more.
+pub fn drop_all_but(keep: Keep) -> std::io::Result<()> {
+    // Answered by what we may now.
+    system::shows_kernel_addresses();
+    trapline_symbols::privilege::drop_all_but(keep)
 }
 
 /// Test programs have no `main` of ours: the C library calls this before theirs, as it calls all such functions.

@@ -15,6 +15,7 @@ use nix::sys::time::TimeValLike;
 use trapline_model::{Header, Value};
 pub(crate) use trapline_symbols::clock::{ahead as clocks, monotonic_ns};
 pub(crate) use trapline_symbols::machine::{KERNEL_BTF, is_mounted, lockdown};
+use trapline_symbols::privilege;
 pub(crate) use trapline_symbols::task::pidfd;
 
 use crate::namespaces::Kind;
@@ -40,13 +41,7 @@ pub(crate) fn own_cpu_ns() -> u64 {
 
 /// The effective capabilities, as a bit mask.
 pub(crate) fn capabilities() -> u64 {
-    effective(&fs::read_to_string("/proc/self/status").unwrap_or_default())
-}
-
-/// The effective capabilities that a thread's status tells.
-pub(crate) fn effective(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+    privilege::effective(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
 /// Those of the effective capabilities that matter to us, by name.

@@ -13,12 +13,13 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use trapline_symbols::maps::Maps;
+use trapline_symbols::privilege::{self, Keep};
 
 use super::uffd;
 
@@ -59,13 +60,19 @@ impl Hold {
         let mut hold = Self { uffd: None, thread: None, page };
         let start = page.as_ptr() as u64;
         let uffd = hold.uffd.insert(uffd::for_missing(start, start + PAGE as u64)?);
-        let thread = std::thread::Builder::new().name("hold".into()).stack_size(STACK).spawn(move || {
-            let to = std::ptr::with_exposed_provenance_mut::<u8>(start as usize);
-            // SAFETY: the page is mapped until this thread has ended, and nobody else uses it.
-            let byte = unsafe { std::slice::from_raw_parts_mut(to, 1) };
-            // What it reads, and whether, is of no interest.
-            let _ = memory.read_at(byte, from);
-        });
+        let thread = Builder::new().name("hold".into()).stack_size(STACK);
+        let thread = privilege::spawn(
+            thread,
+            Keep::NOTHING,
+            || (),
+            move || {
+                let to = std::ptr::with_exposed_provenance_mut::<u8>(start as usize);
+                // SAFETY: the page is mapped until this thread has ended, and nobody else uses it.
+                let byte = unsafe { std::slice::from_raw_parts_mut(to, 1) };
+                // What it reads, and whether, is of no interest.
+                let _ = memory.read_at(byte, from);
+            },
+        );
         let thread = hold.thread.insert(thread?);
         for _ in 0..PATIENCE_MS / LOOK_EVERY_MS {
             // It has come to the page when the descriptor has something to tell.

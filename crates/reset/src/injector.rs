@@ -21,6 +21,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, getpid, setsid};
 
+use trapline_symbols::privilege::{self, Keep};
 use trapline_symbols::task;
 
 use super::inject::{Injected, userfaultfd_of};
@@ -148,6 +149,9 @@ fn serve(socket: &OwnedFd) {
     unsafe {
         libc::prctl(libc::PR_SET_NAME, c"trapline-inject".as_ptr());
         libc::setpriority(libc::PRIO_PROCESS, 0, -20);
+    }
+    if privilege::restrict(Keep::INJECTING).is_err() {
+        return;
     }
     let own = getpid();
     loop {

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, pipe};
 use trapline_symbols::perf::Buffer;
+use trapline_symbols::privilege::{self, Keep};
 
 use super::boosted::Boosted;
 use super::uffd::{Mode, Uffd};
@@ -157,8 +158,9 @@ impl GiveWay {
         let mut threads = Vec::new();
         for (cpu, buffer) in asks {
             let (register, ended) = (Arc::clone(&register), Arc::clone(&ended));
-            let thread = std::thread::Builder::new().name("give-way".into()).stack_size(STACK);
-            let thread = thread.spawn(move || attend(cpu, &buffer, &register, &ended));
+            let thread = Builder::new().name("give-way".into()).stack_size(STACK);
+            let attend = move || attend(&buffer, &register, &ended);
+            let thread = privilege::spawn(thread, Keep::NOTHING, move || before_all_on(cpu), attend);
             threads.push(thread.context("cannot start a thread")?);
         }
         Ok(Self { watcher, register, threads, stop: Some(stop) })
@@ -209,12 +211,16 @@ impl Drop for GiveWay {
     }
 }
 
-/// The life of a thread: it runs before whatever runs on its processor, and gives way to it.
-fn attend(cpu: i32, buffer: &Buffer, register: &Register, ended: &OwnedFd) {
+/// From now on this thread runs on that processor, before whatever runs there.
+fn before_all_on(cpu: i32) {
     let mut only = CpuSet::new();
     // Where we may not choose, the program waits in the kernel half until another processor has done it.
     let _ = only.set(cpu as usize).and_then(|()| sched_setaffinity(Pid::from_raw(0), &only));
     before_all_others();
+}
+
+/// The life of a thread: it gives way to whatever runs on its processor.
+fn attend(buffer: &Buffer, register: &Register, ended: &OwnedFd) {
     loop {
         let mut fds =
             [PollFd::new(buffer.event(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::empty())];

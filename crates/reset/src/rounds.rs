@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -12,6 +12,7 @@ use nix::sys::prctl::set_timerslack;
 use trapline_model::access::Coverage;
 use trapline_model::{BUCKETS, Hist, bucket};
 use trapline_symbols::maps::Maps;
+use trapline_symbols::privilege;
 
 use super::injector::{Canceller, Injector};
 use super::numa::{self, Balance};
@@ -190,9 +191,12 @@ impl Rounds {
         for (space, coverage) in spaces {
             resetter.spaces.insert(space.pid, Watched::new(space, &coverage));
         }
-        let thread = std::thread::Builder::new().name("rounds".into()).spawn(move || {
-            // A period of a millisecond wants to be woken on time; if not, it is a little longer.
+        // A period of a millisecond wants to be woken on time; if not, it is a little longer.
+        let prepare = || {
             let _ = set_timerslack(1000);
+        };
+        let thread = Builder::new().name("rounds".into());
+        let thread = privilege::spawn(thread, engine.keeps(), prepare, move || {
             resetter.run(&receive);
             resetter.spaces.clear();
             if let Some(give_way) = resetter.give_way.take() {

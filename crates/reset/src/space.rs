@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use trapline_model::access::Coverage;
 use trapline_symbols::ending;
 use trapline_symbols::maps::{Mapping, Maps, USER_END};
+use trapline_symbols::privilege::Keep;
 
 use super::injector::Injector;
 use super::numa::{Balance, Scanned};
@@ -43,6 +44,14 @@ impl Engine {
             Self::Writes(_) | Self::SoftDirty => "writes",
             Self::None => "none",
         }
+    }
+
+    /// What it takes to go on once it has begun.
+    pub fn keeps(self) -> Keep {
+        Keep::READING
+            .and(Keep::PAGES)
+            .and_if(Keep::SETTINGS, self == Self::Numa)
+            .and_if(Keep::CLEARING, self == Self::SoftDirty)
     }
 
     /// Whether it puts a userfaultfd over the memory.

@@ -22,6 +22,7 @@ pub mod maps;
 mod open;
 pub mod order;
 pub mod perf;
+pub mod privilege;
 mod ranges;
 mod space;
 pub mod task;

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
 use std::os::fd::RawFd;
 
 use anyhow::{Context, Result};
@@ -16,6 +15,8 @@ use nix::unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
+
+use crate::privilege::{self, Keep};
 
 /// The user and group `nobody`, as the kernel has it for ids that it cannot show (/proc/sys/kernel/overflowuid).
 const NOBODY: u32 = 65534;
@@ -56,7 +57,7 @@ pub(super) fn confine() -> Result<Option<File>> {
         setrlimit(what, limit, limit).with_context(|| format!("cannot limit {what:?}"))?;
     }
     become_nobody().context("cannot become nobody")?;
-    drop_capabilities().context("cannot drop capabilities")?;
+    privilege::restrict(Keep::NOTHING).context("cannot drop capabilities")?;
     prctl::set_no_new_privs().context("cannot set no_new_privs")?;
     prctl::set_dumpable(false).context("cannot become undumpable")?;
     // Another user forgets it, so it is set again; and whoever started us may have ended before.
@@ -93,21 +94,6 @@ fn become_nobody() -> Result<(), Errno> {
     allowed(setgroups(&[]))?;
     allowed(setresgid(gid, gid, gid))?;
     allowed(setresuid(uid, uid, uid))
-}
-
-/// Of all sets; those of the bounding set are of no use once new privileges are refused.
-fn drop_capabilities() -> io::Result<()> {
-    /// _LINUX_CAPABILITY_VERSION_3
-    const VERSION: u32 = 0x2008_0522;
-    let header = [VERSION, 0];
-    let none = [0_u32; 6];
-    // SAFETY: a header of two words and two times three words of data, as version 3 wants them.
-    if unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the arguments are numbers. There are no ambient capabilities before Linux 4.3.
-    unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
-    Ok(())
 }
 
 /// What reading mapped files and answering takes. Everything else fails with EPERM.
