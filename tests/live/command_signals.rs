@@ -183,7 +183,7 @@ pub fn the_usual_company(variant: &'static str) {
     // A timer that is set before exec is the command's.
     let mut alarmed = faults(variant, &["--", "sleep", "1000"]);
     // Under emulation a start takes seconds, and until then the timer ends whoever has it.
-    let seconds = if in_full() { 1 } else { 15 };
+    let seconds = if in_full() { 3 } else { 15 };
     // SAFETY: it makes a system call only.
     unsafe {
         alarmed.pre_exec(move || {

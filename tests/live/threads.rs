@@ -404,6 +404,14 @@ pub fn two_at_once(variant: &'static str) {
     let pid = storm.id().to_string();
     let beside = || Beside::start(faults(variant, &["-p", &pid]));
     let (first, second) = (beside(), beside());
+    let minor = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.split(' ').nth(7).unwrap().parse::<u64>().unwrap()
+    };
+    let before = minor();
+    while minor() < before + 2000 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let both = [first.interrupt(), second.interrupt()];
     storm.kill().unwrap();
     storm.wait().unwrap();
