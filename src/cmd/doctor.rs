@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
-use trapline_model::doctor::{Program, Variant};
-use trapline_model::{Block, End, Item, Sink};
+use trapline_model::doctor::{PROGRAMS, Program, VARIANTS, Variant};
+use trapline_model::{Block, Facts, Item, Sink};
 use trapline_probe::doctor::{examine, header, machine, programs};
 use trapline_view::{self as view, JsonLines};
 
@@ -75,10 +75,11 @@ fn each_program(format: Format) -> Result<u8> {
         Format::Table => view::programs(&mut out, &programs),
         _ => {
             let mut sink = JsonLines::new(out);
-            let header = header(&machine());
+            let mut header = header(&machine());
+            header.tables = vec![PROGRAMS];
             let (time_ns, rows) = (header.start_ns, programs.iter().map(Program::record).collect());
             sink.take(&Item::Header(header))
-                .and_then(|()| sink.take(&Item::Rows(Block { time_ns, rows, sum: None, hidden: 0 })))
+                .and_then(|()| sink.take(&Item::Rows(Block::new(PROGRAMS, time_ns, rows))))
         }
     }
     .context("cannot write to standard output")?;
@@ -88,24 +89,24 @@ fn each_program(format: Format) -> Result<u8> {
 fn jsonl(sink: &mut impl Sink, header: trapline_model::Header) -> io::Result<Vec<Variant>> {
     let start_ns = header.start_ns;
     sink.take(&Item::Header(header))?;
-    let (variants, end): (_, End) = examine_timed();
+    let (variants, end): (_, Facts) = examine_timed();
     let rows = variants.iter().map(Variant::record).collect();
     let time_ns = start_ns + end.duration_ns;
-    sink.take(&Item::Rows(Block { time_ns, rows, sum: None, hidden: 0 }))?;
+    sink.take(&Item::Rows(Block::new(VARIANTS, time_ns, rows)))?;
     sink.take(&Item::End(end))?;
     Ok(variants)
 }
 
-fn examine_timed() -> (Vec<Variant>, End) {
+fn examine_timed() -> (Vec<Variant>, Facts) {
     let began = std::time::Instant::now();
     let variants = examine();
-    let end = End {
+    let end = Facts {
         duration_ns: began.elapsed().as_nanos() as u64,
         events: variants.len() as u64,
         lost: 0,
         sampled: 1,
         self_ns: 0,
-        losses: vec![],
+        more: vec![],
     };
     (variants, end)
 }

@@ -8,7 +8,7 @@ use trapline_model::kvm::{
     By, COUNT, EVENT, Exit, HIST, HIST_EACH, Isa, Layout, Level, Names, NoSuchExit, SLOWER, TIME,
 };
 use trapline_model::layout::{self, DECLARED};
-use trapline_model::{End, Item, Name, Schema, Value};
+use trapline_model::{Facts, Item, Schema};
 use trapline_probe::Launch;
 use trapline_probe::kvm::{
     Choice, EXITS_OF_OTHER_VMS, Kvm, Options, UNSEEN_RETURNS, exits_by_kvm, isa, names, warnings,
@@ -307,9 +307,9 @@ impl Start for Exits<'_> {
         Ok(kvm)
     }
 
-    fn settings(&self) -> Vec<(Name, Value)> {
+    fn shown(&self) -> trapline_model::Shown {
         let excludes = Some(self.excludes.join(",")).filter(|words| !words.is_empty());
-        excludes.into_iter().map(|words| ("excludes".into(), words.into())).collect()
+        trapline_model::Shown { excludes, ..Default::default() }
     }
 
     /// A zero that is none is explained.
@@ -326,8 +326,8 @@ impl Start for Exits<'_> {
 }
 
 /// What shows that guests ran although no exit was counted: that is no zero.
-fn unseen(end: &End, by_kvm: Option<u64>) -> Option<String> {
-    let loss = |name| end.losses.iter().find(|(of, _)| of == name).map_or(0, |&(_, n)| n);
+fn unseen(end: &Facts, by_kvm: Option<u64>) -> Option<String> {
+    let loss = |name| end.get(name).unwrap_or(0);
     let (returns, others) = (loss(UNSEEN_RETURNS), loss(EXITS_OF_OTHER_VMS));
     let why = "a KVM that works without VMX and SVM (PVM) fires no kvm_exit";
     if returns > 0 {
@@ -377,6 +377,7 @@ fn spoken(names: &Names, here: Option<Isa>, exits: &[Exit]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trapline_model::kvm::Losses;
 
     #[test]
     fn lists_are_forgiving() {
@@ -393,19 +394,15 @@ mod tests {
 
     #[test]
     fn a_zero_beside_guests_that_ran_is_explained() {
-        let end = |losses: &[(&'static str, u64)]| End {
-            losses: losses.iter().map(|&(name, n)| (name.into(), n)).collect(),
-            duration_ns: 1,
-            events: 0,
-            lost: 0,
-            sampled: 1,
-            self_ns: 0,
+        let end = |unseen_returns, exits_of_other_vms| {
+            let losses = Losses { unseen_returns, exits_of_other_vms, ..Losses::default() };
+            Facts { more: vec![losses.record()], ..Facts::default() }
         };
-        assert_eq!(unseen(&end(&[(UNSEEN_RETURNS, 0)]), Some(0)), None);
+        assert_eq!(unseen(&end(0, None), Some(0)), None);
         let holds = |said: Option<String>, text: &str| said.is_some_and(|said| said.contains(text));
-        assert!(holds(unseen(&end(&[(UNSEEN_RETURNS, 3)]), None), "returned 3 times to the VMM"));
-        assert!(holds(unseen(&end(&[(EXITS_OF_OTHER_VMS, 4)]), None), "but 4 of others"));
-        assert!(holds(unseen(&end(&[]), Some(5)), "statistics count 5"));
+        assert!(holds(unseen(&end(3, None), None), "returned 3 times to the VMM"));
+        assert!(holds(unseen(&end(0, Some(4)), None), "but 4 of others"));
+        assert!(holds(unseen(&end(0, None), Some(5)), "statistics count 5"));
     }
 
     #[test]

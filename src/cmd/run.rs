@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use anyhow::{Context, Result};
 use trapline_model::layout::DECLARED;
-use trapline_model::{Item, Name, Source, Value};
+use trapline_model::{Item, Record, Shown, Source};
 use trapline_probe::live::{Frame, Live, Tool};
 use trapline_probe::{Keep, Launch, RunAs, drop_all_but};
 
@@ -40,8 +40,8 @@ pub(crate) trait Start {
     }
 
     /// What a reader should know of how the run was asked for, beside what the tool says itself.
-    fn settings(&self) -> Vec<(Name, Value)> {
-        vec![]
+    fn shown(&self) -> Shown {
+        Shown::default()
     }
 
     /// What is between the tool and the output.
@@ -67,10 +67,8 @@ pub(crate) fn run(live: &args::Live, frame: Frame, ask: Ask, mut start: impl Sta
     let mut source = Live::new(tool, frame, launch)?;
     drop_all_but(keep).context("cannot drop capabilities")?;
     let mut items = start.stages(&mut source);
-    let mut settings = start.settings();
-    if ask.layout.id != DECLARED.id {
-        settings.push(("layout".into(), Value::word(ask.layout.id)));
-    }
+    let layout = Some(ask.layout.id).filter(|id| *id != DECLARED.id);
+    let settings = vec![Shown { layout, ..start.shown() }.record()];
     let poured = pour(&mut *items, settings, &mut sink, |item| start.written(item));
     drop(items);
     see_to_the_end(source, poured)
@@ -105,7 +103,7 @@ fn launch(command: &[OsString], run_as: Option<&RunAs>) -> Result<Option<Launch>
 /// When the source breaks, or the sink.
 pub(crate) fn pour(
     source: &mut dyn Source<Error = anyhow::Error>,
-    settings: Vec<(Name, Value)>,
+    settings: Vec<Record>,
     sink: &mut Named,
     mut written: impl FnMut(&Item),
 ) -> Result<()> {

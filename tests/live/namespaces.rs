@@ -297,7 +297,7 @@ pub fn what_cannot_be_is_said(_: &'static str) {
 
 /// The doctor says in which namespaces it is, where they are not the machine's first ones.
 pub fn the_doctor_names_them(_: &'static str) {
-    assert!(lines(&doctor().stdout)[0].get("namespaces").is_none());
+    assert!(lines(&doctor().stdout)[0]["namespaces"].is_null());
     for (namespaces, names) in [(ALL, &["pid:", "cgroup:", "time:"][..]), (USER, &["user:"])] {
         let output = inside(namespaces, trapline().args(["doctor", "--format", "jsonl"])).output().unwrap();
         let said = lines(&output.stdout)[0]["namespaces"].to_string();

@@ -2,7 +2,10 @@
 
 pub mod damon;
 mod layout;
+mod run;
 pub mod summary;
+
+pub use run::{FACTS_OF, Reached, SETTINGS_OF, Settings};
 
 use crate::field::Show::{Integer, Milliseconds, Text};
 use crate::field::{Kind, Record, Unit, Value};
@@ -53,7 +56,8 @@ pub const TOTAL: &Schema = &PROCESS;
 
 /// All tables of the tool.
 pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {
-    [EVENT, TOTAL].into_iter().chain(summary::View::ALL.map(summary::View::schema))
+    let summaries = summary::View::ALL.map(summary::View::schema);
+    [EVENT, TOTAL].into_iter().chain(summaries).chain(run::TABLES)
 }
 
 pub use layout::{SUMMARY, TRACE};

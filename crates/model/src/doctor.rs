@@ -3,7 +3,6 @@
 use crate::field::{Kind, Record, Unit, Value};
 use crate::table::{Schema, Table, key, label, number};
 
-/// Variants.
 #[rustfmt::skip]
 static VARIANT: Table<Variant> = Table::new("doctor.variant", "doctor", &[&[
     key("tool", "The command.", |v| v.tool.into()),
@@ -14,7 +13,6 @@ static VARIANT: Table<Variant> = Table::new("doctor.variant", "doctor", &[&[
     label("remedy", "What to do about the refusal.", |v| v.refusal.as_ref().map(|r| r.remedy.as_str()).into()),
 ]]);
 
-/// BPF programs.
 #[rustfmt::skip]
 static PROGRAM: Table<Program> = Table::new("doctor.program", "doctor", &[&[
     key("tool", "The command.", |p| p.tool.into()),
@@ -25,7 +23,13 @@ static PROGRAM: Table<Program> = Table::new("doctor.program", "doctor", &[&[
 ]]);
 
 /// All of them.
-pub(crate) const TABLES: &[&Schema] = &[&VARIANT, &PROGRAM];
+pub(crate) const TABLES: &[&Schema] = &[&VARIANT, &PROGRAM, &SETTINGS];
+
+/// Variants.
+pub const VARIANTS: &Schema = &VARIANT;
+
+/// BPF programs.
+pub const PROGRAMS: &Schema = &PROGRAM;
 
 fn yes(is: bool) -> &'static str {
     if is { "yes" } else { "no" }
@@ -56,25 +60,29 @@ pub struct Machine {
     pub changed: Vec<(&'static str, u64)>,
 }
 
+#[rustfmt::skip]
+static SETTINGS: Table<Machine> = Table::new("doctor.settings", "doctor", &[&[
+    label("lockdown", "The lockdown mode of the kernel, if the kernel shows it.", |m| m.lockdown.as_deref().into()),
+    label("btf", "Whether the kernel describes its types, yes or no.", |m| Value::word(yes(m.btf))),
+    label("privileged", "Whether we may load and attach BPF programs at all, yes or no.", |m| Value::word(yes(m.privileged))),
+    label("capabilities", "The effective capabilities that matter.", |m| m.capabilities.join(" ").into()),
+    label("mounted", "The kernel's own file systems that are mounted, of those that help.", |m| m.mounted.join(" ").into()),
+    label("kvm", "What the machine lacks for kvm.", |m| m.lack("kvm").into()),
+    label("sgx", "What the machine lacks for sgx.", |m| m.lack("sgx").into()),
+    label("namespaces", "The namespaces that are not the machine's initial ones, and what each costs.", |m| Some(m.namespaces_words()).filter(|words| !words.is_empty()).into()),
+    label("changed", "The settings that a tracer has changed, and what they were.", |m| Some(m.changed_words()).filter(|words| !words.is_empty()).into()),
+]]);
+
 impl Machine {
-    /// What a header tells beside host and kernel.
+    /// What a header says beside host and kernel.
     #[must_use]
-    pub fn settings(&self) -> Vec<(&'static str, Value)> {
-        let mut settings = vec![
-            ("lockdown", self.lockdown.as_deref().into()),
-            ("btf", Value::word(yes(self.btf))),
-            ("privileged", Value::word(yes(self.privileged))),
-            ("capabilities", self.capabilities.join(" ").as_str().into()),
-            ("mounted", self.mounted.join(" ").as_str().into()),
-        ];
-        settings.extend(self.lacks.iter().map(|(tool, lack)| (*tool, lack.as_str().into())));
-        if !self.namespaces.is_empty() {
-            settings.push(("namespaces", self.namespaces_words().as_str().into()));
-        }
-        if !self.changed.is_empty() {
-            settings.push(("changed", self.changed_words().as_str().into()));
-        }
-        settings
+    pub fn settings(&self) -> Record {
+        SETTINGS.record(self)
+    }
+
+    /// What it lacks for a tool.
+    fn lack(&self, tool: &str) -> Option<&str> {
+        self.lacks.iter().find(|(lacking, _)| *lacking == tool).map(|(_, lack)| lack.as_str())
     }
 
     /// The namespaces, in words.

@@ -58,6 +58,8 @@ pub enum Kind {
     Counter,
     /// A figure that cannot be added: a mean, a quantile, an extreme.
     Gauge,
+    /// Things that happened and that other figures do not have, or not where they belong.
+    Loss,
 }
 
 /// How a table for people shows a field.
@@ -201,6 +203,12 @@ impl Record {
         debug_assert_eq!(schema.iter().count(), values.len());
         debug_assert!(schema.iter().zip(&values).all(|(field, value)| field.ty.fits(value)));
         Self { schema, values }
+    }
+
+    /// A record of what is known of its values by name.
+    #[must_use]
+    pub fn named(schema: &'static Schema, value: impl Fn(&str) -> Value) -> Self {
+        Self::new(schema, schema.iter().map(|field| value(field.name)).collect())
     }
 
     /// The fields of this record.

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
-use crate::field::{Record, Value};
+use crate::field::{Field, Kind, Record, Show, Unit, Value};
+use crate::table::{Schema, Table, count, label, number};
 
 /// A word of a stream: known when trapline was built, or read from a recording.
 pub type Name = Cow<'static, str>;
 
 /// The first item: what was run, where and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Header {
     /// The command's name: `faults`.
     pub tool: Name,
@@ -24,11 +25,21 @@ pub struct Header {
     pub start_unix_ns: i64,
     /// CLOCK_MONOTONIC at the same moment, nanoseconds.
     pub start_ns: u64,
-    /// What else a reader should know, by name: settings of the tool.
-    pub settings: Vec<(Name, Value)>,
+    /// The tables that its rows and totals are of.
+    pub tables: Vec<&'static Schema>,
+    /// The table that its events are of, if there can be any.
+    pub events: Option<&'static Schema>,
+    /// What else a reader should know: settings of the tool, and of what was done with its items since.
+    pub settings: Vec<Record>,
 }
 
 impl Header {
+    /// The setting of that name, if it is known.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<&Value> {
+        self.settings.iter().find_map(|record| record.get(name)).filter(|value| **value != Value::Null)
+    }
+
     /// The same with another start: CLOCK_MONOTONIC, nanoseconds.
     #[must_use]
     pub fn begun(self, start_ns: u64) -> Self {
@@ -40,6 +51,8 @@ impl Header {
 /// The rows of one interval, or the totals of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
+    /// The table that they are of, also if there are none.
+    pub table: &'static Schema,
     /// CLOCK_MONOTONIC at its end, nanoseconds.
     pub time_ns: u64,
     /// One record per key.
@@ -51,10 +64,16 @@ pub struct Block {
 }
 
 impl Block {
+    /// Rows without a sum.
+    #[must_use]
+    pub fn new(table: &'static Schema, time_ns: u64, rows: Vec<Record>) -> Self {
+        Self { table, time_ns, rows, sum: None, hidden: 0 }
+    }
+
     /// Sorts by the field at `index`, equal ones by the fields in order, and keeps the first `top`.
     pub fn sort(&mut self, index: usize, top: Option<usize>) {
         self.rows.sort_by(|a, b| {
-            let ties = (0..a.schema().iter().count()).map(|i| b.compare(a, i));
+            let ties = (0..self.table.iter().count()).map(|i| b.compare(a, i));
             ties.fold(a.compare(b, index), std::cmp::Ordering::then)
         });
         self.cut(top);
@@ -78,10 +97,10 @@ pub struct Event {
     pub record: Record,
 }
 
-/// The last item: what the whole run saw, and what it did not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
-    /// From the start to the end, nanoseconds.
+/// What the run saw up to a moment, what it did not see, and what it cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// For how long.
     pub duration_ns: u64,
     /// What was counted; with a line per event, how many lines there were.
     pub events: u64,
@@ -91,8 +110,91 @@ pub struct End {
     pub sampled: u64,
     /// Processor time that trapline itself took in user and system mode, nanoseconds.
     pub self_ns: u64,
-    /// Further losses by name; shown even when they are 0.
-    pub losses: Vec<(Name, u64)>,
+    /// Further losses, and what was reached: of the tool, and of what was done with its items since.
+    pub more: Vec<Record>,
+}
+
+#[rustfmt::skip]
+static RUN: Table<Facts> = Table::new("trapline.run", "trapline", &[&[
+    number("duration_ns", (Unit::Nanoseconds, Kind::Gauge), "The duration of the run.", |f| f.duration_ns.into()),
+    count("events", "The events that were counted, or with a line per event, the lines.", |f| f.events.into()),
+    number("lost", (Unit::Count, Kind::Loss), "The events that happened and were not delivered.", |f| f.lost.into()),
+    number("sampled", (Unit::Count, Kind::Gauge), "The sampling of times: one in this number of events was timed.", |f| f.sampled.into()),
+    number("self_ns", (Unit::Nanoseconds, Kind::Counter), "Processor time that trapline itself took in user and system mode.", |f| f.self_ns.into()),
+]]);
+
+/// Whose events are meant.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// The filter, in words; nothing if all are meant.
+    pub filter: Option<String>,
+    /// Where processes can be only ours to see, in words.
+    pub processes: Option<&'static str>,
+}
+
+#[rustfmt::skip]
+static SCOPE_TABLE: Table<Scope> = Table::new("trapline.scope", "trapline", &[&[
+    label("filter", "Whose events are counted; null for all.", |s: &Scope| s.filter.as_deref().into()),
+    label("processes", "The processes that can be seen at all; null for all.", |s: &Scope| s.processes.into()).shown("processes", 0, Show::Text),
+]]);
+
+impl Scope {
+    /// As a record.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        SCOPE_TABLE.record(self)
+    }
+}
+
+/// How a run is shown: what a reader needs to show it so again.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    /// The layout of its tables for people.
+    pub layout: Option<&'static str>,
+    /// What was left out, in words.
+    pub excludes: Option<String>,
+}
+
+#[rustfmt::skip]
+static SHOWN: Table<Shown> = Table::new("trapline.shown", "trapline", &[&[
+    label("layout", "The layout of the tables for people, null in other formats.", |s| s.layout.into()),
+    label("excludes", "The kinds of events that were left out.", |s| s.excludes.as_deref().into()),
+]]);
+
+impl Shown {
+    /// As a record.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        SHOWN.record(self)
+    }
+}
+
+/// Whose events are meant, as a recording has it.
+pub const SCOPE: &Schema = &SCOPE_TABLE;
+
+/// What every run has.
+pub(crate) const TABLES: &[&Schema] = &[&RUN, SCOPE, &SHOWN];
+
+impl Facts {
+    /// What every run has, as a record.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        RUN.record(self)
+    }
+
+    /// What is known of the others, in order: losses also when they are 0.
+    pub fn known(&self) -> impl Iterator<Item = (&'static Field, &Value)> {
+        self.more.iter().flat_map(Record::iter).filter(|(_, value)| **value != Value::Null)
+    }
+
+    /// One of the others, if it is known.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<u64> {
+        match self.more.iter().find_map(|record| record.get(name)) {
+            Some(&Value::U64(n)) => Some(n),
+            _ => None,
+        }
+    }
 }
 
 /// One step of a stream.
@@ -106,8 +208,12 @@ pub enum Item {
     Rows(Block),
     /// Comes once, after the last interval.
     Totals(Block),
+    /// Comes at every interval, after its rows.
+    Facts(Facts),
+    /// Nothing more comes that was before this moment, CLOCK_MONOTONIC nanoseconds: an interval has ended.
+    Tick(u64),
     /// Comes last, once.
-    End(End),
+    End(Facts),
 }
 
 impl Item {
@@ -125,7 +231,8 @@ impl Item {
                 shift(&mut block.time_ns);
                 block.rows.iter_mut().chain(&mut block.sum).for_each(|record| record.shift_clock(ahead_ns));
             }
-            Self::End(_) => {}
+            Self::Tick(time_ns) => shift(time_ns),
+            Self::Facts(_) | Self::End(_) => {}
         }
     }
 }

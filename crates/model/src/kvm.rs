@@ -4,6 +4,7 @@ mod layout;
 mod ledger;
 mod names;
 mod numbers;
+mod run;
 mod tables;
 
 use crate::item::Event;
@@ -11,6 +12,7 @@ use crate::item::Event;
 pub use layout::{COUNT, HIST, HIST_EACH, SLOWER, TIME};
 pub use ledger::{Ledger, Level, PHASES, Report, Stats, Vcpu};
 pub use names::{Exit, Isa, Names, NoSuchExit};
+pub use run::{Losses, Settings};
 pub use tables::EVENT;
 pub(crate) use tables::tables;
 

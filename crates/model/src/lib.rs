@@ -18,7 +18,7 @@ mod tables;
 
 pub use field::{Cell, Field, Kind, Record, Show, Type, Unit, Value};
 pub use hist::{BUCKETS, Hist, bounds, bucket};
-pub use item::{Block, End, Event, Header, Item, Name, Sink, Source};
+pub use item::{Block, Event, Facts, Header, Item, Name, SCOPE, Scope, Shown, Sink, Source};
 pub use likeness::distance;
 pub use table::{Columns, Schema};
 pub use tables::{TABLES, table};

@@ -5,12 +5,14 @@
 mod layout;
 mod ledger;
 mod row;
+mod run;
 mod tables;
 
 pub use layout::LINES;
 pub use ledger::{Ledger, Owner, Report};
 pub use row::By;
-pub(crate) use tables::TABLES;
+pub use run::{Losses, Settings};
+pub(crate) use tables::tables;
 
 use crate::hist::Hist;
 

@@ -70,6 +70,11 @@ pub(crate) const fn count<R>(name: &'static str, help: &'static str, get: fn(&R)
     Column::new((name, Type::U64, Unit::Count, Kind::Counter), help, get)
 }
 
+/// Things that happened and that other figures do not have.
+pub(crate) const fn loss<R>(name: &'static str, help: &'static str, get: fn(&R) -> Value) -> Column<R> {
+    Column::new((name, Type::U64, Unit::Count, Kind::Loss), help, get)
+}
+
 /// A number in a unit; a name that ends in `_ns` or `_bytes` has its unit in it.
 pub(crate) const fn number<R>(
     name: &'static str,

@@ -3,15 +3,16 @@
 use std::sync::LazyLock;
 
 use crate::table::Schema;
-use crate::{access, doctor, faults, kvm, sgx};
+use crate::{access, doctor, faults, item, kvm, sgx};
 
 /// Every table of every tool. Ids are unique, and so are the names in a table.
 pub static TABLES: LazyLock<Vec<&'static Schema>> = LazyLock::new(|| {
-    let mut tables = faults::TABLES.to_vec();
+    let mut tables: Vec<&Schema> = faults::tables().collect();
     tables.extend(kvm::tables());
-    tables.extend(sgx::TABLES);
+    tables.extend(sgx::tables());
     tables.extend(access::tables());
     tables.extend(doctor::TABLES);
+    tables.extend(item::TABLES);
     tables
 });
 

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use nix::sys::prctl::set_thp_disable;
-use trapline_model::access::{Coverage, Step, Tally, What};
-use trapline_model::{Block, Event, Header, Value};
+use trapline_model::access::{Coverage, EVENT, Reached, Settings, Step, TOTAL, Tally, What};
+use trapline_model::{Block, Event, Header};
 use trapline_reset::{Balance, Budget, Engine, GiveWay, Given, Injector, Lock, Notice, Order, Rounds, Space};
 pub use trapline_reset::{ENGINES, engines};
 use trapline_symbols::maps::Maps;
@@ -35,7 +35,7 @@ use self::probes::{Life, Probes, Seen, Sighting};
 use self::target::Target;
 pub use self::targets::Targets;
 use crate::launch::Launch;
-use crate::live::{Last, Tool};
+use crate::live::{Counted, Last, Tool};
 use crate::system;
 use crate::variant::OpenError;
 
@@ -48,6 +48,19 @@ pub enum Whose {
     Named(Vec<String>),
     /// Of the command that is launched, and of its children.
     Command,
+}
+
+impl Whose {
+    fn words(&self) -> String {
+        match self {
+            Self::Processes(pids) => {
+                let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+                format!("pid {}", pids.join(","))
+            }
+            Self::Named(names) => format!("exec {}", names.join(",")),
+            Self::Command => "the command and its descendants".into(),
+        }
+    }
 }
 
 /// What to trace, and how.
@@ -94,6 +107,8 @@ pub struct Access {
     names: Option<Targets>,
     functions: Option<Functions>,
     max_overhead: Option<f64>,
+    /// Whose accesses, in words.
+    filter: String,
     /// What is changed on the machine, in words.
     changed: Vec<String>,
     /// Why it cannot go on.
@@ -184,6 +199,7 @@ impl Access {
             names,
             functions,
             max_overhead: options.max_overhead,
+            filter: options.whose.words(),
             changed,
             broken: None,
             _lock: lock,
@@ -315,18 +331,20 @@ impl Access {
 
 impl Tool for Access {
     fn header(&self) -> Header {
-        let settings: Vec<(&'static str, Value)> = vec![
-            ("reset", self.engine.name().into()),
-            ("every_ns", (self.every.as_nanos() as u64).into()),
-            ("max_overhead_percent", self.max_overhead.map(|share| (share * 100.0).round() as u64).into()),
-            ("symbols", self.functions.as_ref().map(|_| 1u64).into()),
-            ("changed", Some(self.changed.join("; ")).filter(|words| !words.is_empty()).as_deref().into()),
-            ("sight", self.sight.as_ref().map(Coverage::words).as_deref().into()),
-        ];
-        system::header("access", self.probes.variant(), settings)
+        let settings = Settings {
+            reset: self.engine.name(),
+            every_ns: self.every.as_nanos() as u64,
+            max_overhead_percent: self.max_overhead.map(|share| (share * 100.0).round() as u64),
+            symbols: self.functions.is_some(),
+            changed: Some(self.changed.join("; ")).filter(|words| !words.is_empty()),
+            sight: self.sight.as_ref().map(Coverage::words),
+        };
+        let tables = (vec![TOTAL], Some(EVENT));
+        let settings = vec![settings.record(), system::scope(Some(&self.filter))];
+        system::header("access", self.probes.variant(), tables, settings)
     }
 
-    fn events_fd(&self) -> Option<BorrowedFd<'_>> {
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.probes.fd())
     }
 
@@ -367,8 +385,39 @@ impl Tool for Access {
         Ok(())
     }
 
-    fn interval(&mut self, _cumulative: bool) -> Result<Block> {
-        Ok(Block { time_ns: system::monotonic_ns(), rows: vec![], sum: None, hidden: 0 })
+    fn snapshot(&mut self, _cumulative: bool) -> Result<Option<Block>> {
+        Ok(None)
+    }
+
+    fn facts(&mut self) -> Result<Counted> {
+        let mut sum = Tally::default();
+        let living = self.targets.values().map(|target| target.tally);
+        self.ended.iter().map(|(.., tally)| *tally).chain(living).for_each(|tally| sum += tally);
+        let losses = self.probes.losses()?;
+        let figures = &self.rounds.figures;
+        let reached = figures.reached();
+        Ok(Counted {
+            events: Some(sum.accesses),
+            lost: losses.events,
+            sampled: 1,
+            more: Reached {
+                unseen: self.unseen,
+                lives_lost: losses.lives,
+                unmapped: self.functions.as_ref().map_or(0, Functions::lost),
+                missed: losses.missed,
+                refused: self.refused,
+                gave_way: self.gave_way,
+                gave_way_late: figures.late.load(Ordering::Relaxed),
+                rounds: reached.rounds,
+                period_ns: reached.mean_ns,
+                period_p99_ns: reached.p99_ns,
+                period_max_ns: reached.max_ns,
+                reset_ns: figures.busy_ns.load(Ordering::Relaxed),
+                fault_ns: sum.fault_ns,
+                out_of_sight_bytes: figures.unseen_bytes.load(Ordering::Relaxed),
+            }
+            .record(),
+        })
     }
 
     fn finish(&mut self, _cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
@@ -378,42 +427,16 @@ impl Tool for Access {
         if self.names.take().is_some() {
             targets::restore()?;
         }
-        let time_ns = system::monotonic_ns();
         let mut sum = Tally::default();
         let mut rows = Vec::new();
-        let living = self.targets.values().map(|t| (t.pid, t.comm.clone(), t.tally));
-        for (pid, comm, tally) in self.ended.drain(..).chain(living) {
-            sum += tally;
-            rows.push(tally.record(Some(pid), &comm));
+        let living = self.targets.values().map(|target| (&target.pid, &target.comm, &target.tally));
+        for (pid, comm, tally) in self.ended.iter().map(|(pid, comm, tally)| (pid, comm, tally)).chain(living)
+        {
+            sum += *tally;
+            rows.push(tally.record(Some(*pid), comm));
         }
-        let block = |rows| Block { time_ns, rows, sum: None, hidden: 0 };
-        let losses = self.probes.losses()?;
-        let figures = &self.rounds.figures;
-        let reached = figures.reached();
-        Ok(Last {
-            rows: block(vec![]),
-            totals: Block { sum: Some(sum.record(None, "TOTAL")), ..block(rows) },
-            counted: sum.accesses,
-            lost: losses.events,
-            sampled: 1,
-            losses: vec![
-                ("unseen", self.unseen),
-                ("lives_lost", losses.lives),
-                ("unmapped", self.functions.as_ref().map_or(0, Functions::lost)),
-                ("missed", losses.missed),
-                ("refused", self.refused),
-                ("gave_way", self.gave_way),
-                ("gave_way_late", figures.late.load(Ordering::Relaxed)),
-                ("rounds", reached.rounds),
-                ("period_ns", reached.mean_ns),
-                ("period_p99_ns", reached.p99_ns),
-                ("period_max_ns", reached.max_ns),
-                ("reset_ns", figures.busy_ns.load(Ordering::Relaxed)),
-                ("fault_ns", sum.fault_ns),
-                ("out_of_sight_bytes", figures.unseen_bytes.load(Ordering::Relaxed)),
-            ],
-            verbose: false,
-        })
+        let totals = Block::new(TOTAL, system::monotonic_ns(), rows);
+        Ok(Last { rows: None, totals: Block { sum: Some(sum.record(None, "TOTAL")), ..totals } })
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use anyhow::Result;
 use trapline_model::Header;
-use trapline_model::doctor::{Machine, Program, Refusal, Variant};
+use trapline_model::doctor::{Machine, Program, Refusal, VARIANTS, Variant};
 use trapline_model::faults::{By, StepOf};
 
 use crate::abi::{BY_TID, FaultsWalk, TrapFilter};
@@ -20,7 +20,7 @@ use crate::variant::{self, Recipe, Verified};
 /// Looks at the machine.
 #[must_use]
 pub fn machine() -> Machine {
-    let header = system::header("doctor", "", vec![]);
+    let header = system::header("doctor", "", (vec![], None), vec![]);
     Machine {
         host: header.host,
         kernel: header.kernel,
@@ -201,7 +201,7 @@ fn nobody() -> TrapFilter {
 /// The stream's header of a doctor's report.
 #[must_use]
 pub fn header(machine: &Machine) -> Header {
-    let mut header = system::header("doctor", "none", machine.settings());
+    let mut header = system::header("doctor", "none", (vec![VARIANTS], None), vec![machine.settings()]);
     header.start_ns = header.start_ns.saturating_add_signed(system::clocks().monotonic_ns);
     header
 }

@@ -22,8 +22,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{Iter, Link};
-use trapline_model::faults::{By, Ledger, Timing};
-use trapline_model::{Block, Event, Header, Value};
+use trapline_model::faults::{By, Ledger, Losses, Timing};
+use trapline_model::{Block, Event, Header};
 use trapline_symbols::Whose;
 
 pub(crate) use self::files::{Files, inode_number};
@@ -45,7 +45,7 @@ use crate::cgroup::Paths;
 use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
-use crate::live::{Last, Tool};
+use crate::live::{Counted, Last, Tool};
 use crate::ring::Ring;
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
@@ -69,6 +69,9 @@ pub struct Faults {
     settings: Settings,
     epoch: u64,
     control: FaultsControl,
+    filter: Option<String>,
+    /// How often programs were not run, once it is known.
+    missed: Option<u64>,
 }
 
 /// What follows from the options on the variant in use.
@@ -78,6 +81,7 @@ struct Settings {
     minor_latency: MinorLatency,
     stacks: Option<Stacks>,
     events: Events,
+    by: By,
     memory_bytes: u64,
 }
 
@@ -191,6 +195,7 @@ impl Faults {
             minor_latency: recipe.minor_latency,
             stacks,
             events: recipe.events,
+            by: recipe.by,
             memory_bytes: options.memory_bytes,
         };
         // Spans have a ledger of their own; beside it, threads are counted.
@@ -209,6 +214,8 @@ impl Faults {
             settings,
             epoch: 0,
             control,
+            filter: filter.words(),
+            missed: None,
         })
     }
 
@@ -256,17 +263,19 @@ impl Faults {
 
 impl Tool for Faults {
     fn header(&self) -> Header {
-        let minor_latency = match self.settings.timing {
-            Timing::None => Value::Null,
-            _ => self.settings.minor_latency.to_string().as_str().into(),
+        let Settings { timing, minor_latency, stacks, events, by, memory_bytes } = self.settings;
+        let settings = trapline_model::faults::Settings {
+            minor_latency: (timing != Timing::None).then(|| minor_latency.to_string()),
+            memory_mb: memory_bytes >> 20,
+            stacks: stacks.map(|stacks| stacks.to_string()),
+            ..Default::default()
         };
-        let mut settings = vec![("minor_latency", minor_latency)];
-        settings.push(("memory_mb", (self.settings.memory_bytes >> 20).into()));
-        settings.extend(self.settings.stacks.map(|stacks| ("stacks", stacks.to_string().as_str().into())));
-        system::header("faults", self.attached.variant, settings).begun(self.control.began_ns)
+        let settings = vec![settings.record(), system::scope(self.filter.as_deref())];
+        let tables = (vec![by.schema()], events.schema());
+        system::header("faults", self.attached.variant, tables, settings).begun(self.control.began_ns)
     }
 
-    fn events_fd(&self) -> Option<BorrowedFd<'_>> {
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.incoming {
             Incoming::None => None,
             Incoming::Faults(ring) => Some(ring.fd()),
@@ -311,17 +320,51 @@ impl Tool for Faults {
         self.fetch_ended(self.epoch)
     }
 
-    fn interval(&mut self, cumulative: bool) -> Result<Block> {
+    fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>> {
         self.read(false)?;
         let threads = self.ledger.interval(system::monotonic_ns(), cumulative);
-        Ok(match &mut self.spans {
+        Ok(Some(match &mut self.spans {
             Some(spans) => spans.ledger.interval(threads.time_ns, cumulative),
             None => threads,
+        }))
+    }
+
+    fn facts(&mut self) -> Result<Counted> {
+        let losses: FaultsLosses = self.attached.read(maps::LOSSES)?;
+        let unattributed = losses.unattributed_major + losses.unattributed_minor;
+        let missed = self.missed.map_or_else(|| self.attached.missed(|_| true), Ok)?;
+        let mut more = Losses {
+            unattributed: Some(unattributed),
+            untracked: Some(losses.untracked),
+            uncounted: Some(losses.uncounted),
+            unpaired: Some(losses.unpaired),
+            crowded: Some(losses.crowded),
+            over_quota: Some(losses.over_quota),
+            untold: Some(losses.untold),
+            missed: Some(missed),
+            folded_rows: self.ledger.folded(),
+            ..Losses::default()
+        };
+        if let Some(spans) = &self.spans {
+            spans.losses(&self.attached, self.missed.is_some(), &mut more)?;
+        }
+        if let Some(groups) = &self.groups {
+            groups.losses(&mut more);
+        }
+        let each_has_a_line = self.settings.events == Events::Faults;
+        Ok(Counted {
+            events: (!each_has_a_line).then(|| self.ledger.counted() + unattributed),
+            lost: losses.events,
+            sampled: match self.settings.timing {
+                Timing::All(weight) => weight.into(),
+                Timing::None | Timing::Major => 1,
+            },
+            more: more.record(false),
         })
     }
 
     fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
-        let missed = self.attached.missed(|_| true)?;
+        self.missed = Some(self.attached.missed(|_| true)?);
         if let Some(spans) = &mut self.spans {
             spans.detach();
         }
@@ -343,43 +386,10 @@ impl Tool for Faults {
         let time_ns = system::monotonic_ns();
         let mut rows = self.ledger.interval(time_ns, cumulative);
         let mut totals = self.ledger.totals(time_ns);
-        let losses: FaultsLosses = self.attached.read(maps::LOSSES)?;
-        let unattributed = losses.unattributed_major + losses.unattributed_minor;
-        let sum = |name| match totals.sum.as_ref().and_then(|sum| sum.get(name)) {
-            Some(&Value::U64(n)) => n,
-            _ => 0,
-        };
-        let counted = sum("major") + sum("minor") + unattributed;
-        let mut losses_of_spans = Vec::new();
         if let Some(spans) = &mut self.spans {
             (rows, totals) = (spans.ledger.interval(time_ns, cumulative), spans.ledger.totals(time_ns));
-            losses_of_spans = spans.losses(&self.attached)?;
         }
-        let mut losses_named = vec![
-            ("unattributed", unattributed),
-            ("untracked", losses.untracked),
-            ("uncounted", losses.uncounted),
-            ("unpaired", losses.unpaired),
-            ("crowded", losses.crowded),
-            ("over_quota", losses.over_quota),
-            ("untold", losses.untold),
-            ("missed", missed),
-            ("folded_rows", self.ledger.folded()),
-        ];
-        losses_named.extend(losses_of_spans);
-        losses_named.extend(self.groups.iter().flat_map(Groups::losses));
-        Ok(Last {
-            counted,
-            rows,
-            lost: losses.events,
-            sampled: match self.settings.timing {
-                Timing::All(weight) => weight.into(),
-                Timing::None | Timing::Major => 1,
-            },
-            losses: losses_named,
-            verbose: self.settings.events == Events::Faults,
-            totals,
-        })
+        Ok(Last { rows: Some(rows), totals })
     }
 }
 

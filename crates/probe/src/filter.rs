@@ -32,6 +32,25 @@ pub struct Filter {
     pub tree: bool,
 }
 
+impl Filter {
+    /// The conditions in words; nothing if there are none.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        let mut words = Vec::new();
+        if !self.pids.is_empty() {
+            let pids: Vec<String> = self.pids.iter().map(u32::to_string).collect();
+            words.push(format!("pid {}", pids.join(",")));
+        }
+        words.extend(self.tid.map(|tid| format!("tid {tid}")));
+        words.extend(self.comm.as_ref().map(|comm| format!("comm {comm}")));
+        words.extend(self.cgroup.as_ref().map(|path| format!("cgroup {}", path.display())));
+        if self.tree {
+            words.push("the command and its descendants".into());
+        }
+        Some(words.join("; ")).filter(|words| !words.is_empty())
+    }
+}
+
 /// Why a filter cannot be used.
 #[derive(Debug, Error)]
 pub enum FilterError {

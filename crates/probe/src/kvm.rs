@@ -11,15 +11,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags};
-use trapline_model::kvm::{Exit, Isa, Layout, Ledger, Level, Names, Report, Slow, Stats, Vcpu};
-use trapline_model::{Block, Event, Header, Hist, Value};
+use trapline_model::kvm::{
+    EVENT, Exit, Isa, Layout, Ledger, Level, Losses, Names, Report, Settings, Slow, Stats, Vcpu,
+};
+use trapline_model::{Block, Event, Header, Hist};
 
 use crate::abi::maps::kvm as maps;
 use crate::abi::{self, BY_PID, KvmControl, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmThread};
 use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
-use crate::live::{Last, Tool};
+use crate::live::{Counted, Last, Tool};
 use crate::ring::Ring;
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
@@ -91,8 +93,12 @@ pub struct Kvm {
     level: Option<Level>,
     /// By serial number.
     vcpu_threads: HashMap<u32, KvmThread>,
+    layout: Layout,
+    filter: Option<String>,
     timed: bool,
     detached: bool,
+    /// How often programs were not run, once it is known.
+    missed: Option<u64>,
     epoch: u64,
     memory_bytes: u64,
     /// Returns to the VMM before exits were looked at.
@@ -162,8 +168,11 @@ impl Kvm {
             of_others: [0, 0],
             level: options.level,
             vcpu_threads: HashMap::new(),
+            layout: options.layout,
+            filter: options.filter.words(),
             timed: options.layout.timed,
             detached: false,
+            missed: None,
             epoch: 0,
             memory_bytes: options.memory_bytes,
             unseen_before,
@@ -261,12 +270,13 @@ impl Kvm {
 
 impl Tool for Kvm {
     fn header(&self) -> Header {
-        let mut settings = vec![("memory_mb", Value::from(self.memory_bytes >> 20))];
-        settings.extend(self.slower_ns.map(|ns| ("slower_ns", Value::from(ns))));
-        system::header("kvm", self.attached.variant, settings)
+        let settings = Settings { memory_mb: self.memory_bytes >> 20, slower_ns: self.slower_ns };
+        let settings = vec![settings.record(), system::scope(self.filter.as_deref())];
+        let tables = (vec![self.layout.schema()], self.slower_ns.map(|_| EVENT));
+        system::header("kvm", self.attached.variant, tables, settings)
     }
 
-    fn events_fd(&self) -> Option<BorrowedFd<'_>> {
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.ring.as_ref().map(Ring::fd)
     }
 
@@ -280,41 +290,42 @@ impl Tool for Kvm {
         if ended.is_empty() { Ok(()) } else { self.read_with(&ended, false) }
     }
 
-    fn interval(&mut self, cumulative: bool) -> Result<Block> {
+    fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>> {
         self.read(true)?;
-        Ok(self.ledger.interval(system::monotonic_ns(), cumulative))
+        Ok(Some(self.ledger.interval(system::monotonic_ns(), cumulative)))
+    }
+
+    fn facts(&mut self) -> Result<Counted> {
+        let missed = self.missed.map_or_else(|| self.attached.missed(|_| true), Ok)?;
+        let losses: KvmLosses = self.attached.read(maps::LOSSES)?;
+        let (counted, timed) = self.ledger.counted();
+        Ok(Counted {
+            events: self.ring.is_none().then_some(counted),
+            lost: losses.events,
+            sampled: 1,
+            more: Losses {
+                uncounted: losses.uncounted + losses.untracked,
+                missed,
+                folded_rows: self.ledger.folded(),
+                untimed: self.timed.then(|| counted - timed.min(counted)),
+                exits_of_other_vms: self.vm.as_ref().map(|_| self.of_others.iter().sum()),
+                unseen_returns: losses.unseen - self.unseen_before,
+            }
+            .record(),
+        })
     }
 
     fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
         // In the reverse order of attaching: what follows an exit is there until there are no more exits.
         while self.attached.events.pop().is_some() {}
         std::thread::sleep(LEVEL_SETTLES);
-        let missed = self.attached.missed(|_| true)?;
+        self.missed = Some(self.attached.missed(|_| true)?);
         self.attached.rest.clear();
         self.detached = true;
         self.drain(events)?;
-        let rows = self.interval(cumulative)?;
-        let totals = self.ledger.totals(rows.time_ns);
-        let losses: KvmLosses = self.attached.read(maps::LOSSES)?;
-        let (counted, timed) = self.ledger.counted();
-        let mut also = vec![("uncounted", losses.uncounted + losses.untracked), ("missed", missed)];
-        also.push(("folded_rows", self.ledger.folded()));
-        if self.timed {
-            also.push(("untimed", counted - timed.min(counted)));
-        }
-        if self.vm.is_some() {
-            also.push((EXITS_OF_OTHER_VMS, self.of_others.iter().sum()));
-        }
-        also.push((UNSEEN_RETURNS, losses.unseen - self.unseen_before));
-        Ok(Last {
-            counted,
-            rows,
-            totals,
-            lost: losses.events,
-            sampled: 1,
-            losses: also,
-            verbose: self.ring.is_some(),
-        })
+        let rows = self.snapshot(cumulative)?;
+        let time_ns = rows.as_ref().map_or_else(system::monotonic_ns, |rows| rows.time_ns);
+        Ok(Last { rows, totals: self.ledger.totals(time_ns) })
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use trapline_model::{Block, End, Event, Header, Item, Source};
+use trapline_model::{Block, Event, Facts, Header, Item, Record, Source};
 
 use crate::launch::Launch;
 use crate::relay::Relay;
@@ -22,7 +22,7 @@ pub trait Tool {
     /// What to say of it first.
     fn header(&self) -> Header;
     /// Becomes readable when events wait; nothing if the tool has no events.
-    fn events_fd(&self) -> Option<BorrowedFd<'_>>;
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
     /// How long events may wait for those that follow, so that not each of a stream wakes us.
     fn gathers_for(&self) -> Duration {
         Duration::ZERO
@@ -32,12 +32,17 @@ pub trait Tool {
     /// # Errors
     /// When the kernel half cannot be read.
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()>;
-    /// The rows of the interval that ends now.
+    /// The rows of the interval that ends now; nothing if the tool has no rows but totals.
     ///
     /// # Errors
     /// When the kernel half cannot be read.
-    fn interval(&mut self, cumulative: bool) -> Result<Block>;
-    /// Detaches, and gives the last events, the rows of the interval cut short, the totals and the losses.
+    fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>>;
+    /// What was counted and lost up to now.
+    ///
+    /// # Errors
+    /// When the kernel half cannot be read.
+    fn facts(&mut self) -> Result<Counted>;
+    /// Detaches, and gives the last events, the rows of the interval cut short, and the totals.
     ///
     /// # Errors
     /// When the kernel half cannot be read.
@@ -49,8 +54,8 @@ impl<T: Tool + ?Sized> Tool for Box<T> {
         (**self).header()
     }
 
-    fn events_fd(&self) -> Option<BorrowedFd<'_>> {
-        (**self).events_fd()
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        (**self).poll_fd()
     }
 
     fn gathers_for(&self) -> Duration {
@@ -61,8 +66,12 @@ impl<T: Tool + ?Sized> Tool for Box<T> {
         (**self).drain(events)
     }
 
-    fn interval(&mut self, cumulative: bool) -> Result<Block> {
-        (**self).interval(cumulative)
+    fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>> {
+        (**self).snapshot(cumulative)
+    }
+
+    fn facts(&mut self) -> Result<Counted> {
+        (**self).facts()
     }
 
     fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
@@ -73,20 +82,23 @@ impl<T: Tool + ?Sized> Tool for Box<T> {
 /// The end of a tool's run.
 #[derive(Debug)]
 pub struct Last {
-    /// Since the last interval.
-    pub rows: Block,
+    /// Since the last interval; nothing if the tool has no rows but totals.
+    pub rows: Option<Block>,
     /// Over the run.
     pub totals: Block,
-    /// What was counted (without lines) or could have had a line.
-    pub counted: u64,
+}
+
+/// What a tool has counted and lost.
+#[derive(Debug)]
+pub struct Counted {
+    /// What was counted; nothing where each event has a line, which are counted here.
+    pub events: Option<u64>,
     /// Events not delivered.
     pub lost: u64,
     /// One in how many was timed.
     pub sampled: u64,
-    /// Further losses.
-    pub losses: Vec<(&'static str, u64)>,
-    /// Whether each event has a line.
-    pub verbose: bool,
+    /// Further losses, and what was reached.
+    pub more: Record,
 }
 
 /// When to show rows and when to end.
@@ -130,13 +142,15 @@ pub struct Live<T> {
     events: Vec<Event>,
     /// No event is waited for until then.
     gathers_until: Instant,
+    /// What comes next.
+    ready: VecDeque<Item>,
     state: State,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum State {
     Running,
-    Ending(VecDeque<Item>),
+    Ended,
 }
 
 /// Why a wait was over.
@@ -178,6 +192,7 @@ impl<T: Tool> Live<T> {
             lines: 0,
             events: Vec::new(),
             gathers_until: began,
+            ready: VecDeque::new(),
             state: State::Running,
         })
     }
@@ -224,7 +239,7 @@ impl<T: Tool> Live<T> {
     fn poll(&mut self, until: Duration) -> Result<bool> {
         let mut fds = vec![PollFd::new(self.signals.fd(), PollFlags::POLLIN)];
         fds.extend(self.processes.iter().map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN)));
-        let events = self.tool.events_fd().filter(|_| Instant::now() >= self.gathers_until);
+        let events = self.tool.poll_fd().filter(|_| Instant::now() >= self.gathers_until);
         fds.extend(events.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         // Rounded up, or a wait of less than a millisecond would spin.
         let timeout = PollTimeout::try_from(until.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
@@ -265,25 +280,43 @@ impl<T: Tool> Live<T> {
         block
     }
 
+    /// What was counted and lost in this time, and what it cost.
+    fn facts(&mut self, duration: Duration) -> Result<Facts> {
+        let counted = self.tool.facts()?;
+        Ok(Facts {
+            duration_ns: duration.as_nanos() as u64,
+            events: counted.events.unwrap_or(self.lines),
+            lost: counted.lost,
+            sampled: counted.sampled,
+            self_ns: system::own_cpu_ns() - self.began_cpu_ns,
+            more: vec![counted.more],
+        })
+    }
+
+    /// An interval has ended: its rows, what was lost up to now, and that it has.
+    fn interval(&mut self) -> Result<VecDeque<Item>> {
+        let rows = self.tool.snapshot(self.frame.cumulative)?;
+        self.has_rows |= rows.is_some();
+        let time_ns = rows.as_ref().map_or_else(system::monotonic_ns, |rows| rows.time_ns);
+        let mut items: VecDeque<Item> = rows.map(|rows| Item::Rows(self.block(rows))).into_iter().collect();
+        let facts = self.facts(self.began.elapsed())?;
+        items.extend([Item::Facts(facts), Item::Tick(time_ns)]);
+        Ok(items)
+    }
+
     /// Detaches and puts the last items in order.
     fn finish(&mut self) -> Result<VecDeque<Item>> {
-        let duration_ns = self.began.elapsed().as_nanos() as u64;
+        let duration = self.began.elapsed();
         signals::end_by_any();
         let last = self.tool.finish(self.frame.cumulative, &mut self.events)?;
         let mut items: VecDeque<Item> = self.take_events().into_iter().collect();
         let repeated = self.frame.for_people && (self.frame.cumulative || !self.has_rows);
         if self.frame.interval.is_some() && !repeated {
-            items.push_back(Item::Rows(self.block(last.rows)));
+            items.extend(last.rows.map(|rows| Item::Rows(self.block(rows))));
+            items.push_back(Item::Tick(last.totals.time_ns));
         }
         items.push_back(Item::Totals(self.block(last.totals)));
-        items.push_back(Item::End(End {
-            duration_ns,
-            events: if last.verbose { self.lines } else { last.counted },
-            lost: last.lost,
-            sampled: last.sampled,
-            self_ns: system::own_cpu_ns() - self.began_cpu_ns,
-            losses: last.losses.into_iter().map(|(name, n)| (name.into(), n)).collect(),
-        }));
+        items.push_back(Item::End(self.facts(duration)?));
         Ok(items)
     }
 }
@@ -307,22 +340,24 @@ impl<T: Tool> Live<T> {
             return Ok(Some(Item::Header(header)));
         }
         loop {
-            match &mut self.state {
+            if let Some(item) = self.ready.pop_front() {
+                return Ok(Some(item));
+            }
+            match self.state {
                 State::Running => {
                     if let Some(events) = self.take_events() {
                         return Ok(Some(events));
                     }
                     match self.wait()? {
                         Wake::Events => {}
-                        Wake::Interval => {
-                            self.has_rows = true;
-                            let block = self.tool.interval(self.frame.cumulative)?;
-                            return Ok(Some(Item::Rows(self.block(block))));
+                        Wake::Interval => self.ready = self.interval()?,
+                        Wake::End => {
+                            self.ready = self.finish()?;
+                            self.state = State::Ended;
                         }
-                        Wake::End => self.state = State::Ending(self.finish()?),
                     }
                 }
-                State::Ending(items) => return Ok(items.pop_front()),
+                State::Ended => return Ok(None),
             }
         }
     }

@@ -8,15 +8,15 @@ use std::os::fd::BorrowedFd;
 use anyhow::{Context, Result};
 use bytemuck::{bytes_of, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use trapline_model::sgx::{By, Figures, Ledger, Owner, Report};
-use trapline_model::{Block, Event, Header, Hist, Value};
+use trapline_model::sgx::{By, Figures, Ledger, Losses, Owner, Report, Settings};
+use trapline_model::{Block, Event, Header, Hist};
 
 use crate::abi::maps::sgx as maps;
 use crate::abi::{self, BY_PID, SgxChunkKey, SgxControl, SgxEnclave, SgxLosses};
 use crate::cgroup::Paths;
 use crate::filter::Filter;
 use crate::launch::Launch;
-use crate::live::{Last, Tool};
+use crate::live::{Counted, Last, Tool};
 use crate::sgx_driver::Driver;
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
@@ -57,6 +57,8 @@ pub struct Sgx {
     /// Enclaves whose marks are of no more use.
     gone: HashSet<u32>,
     epoch: u64,
+    by: By,
+    filter: Option<String>,
     memory_mib: u32,
     without: Vec<&'static str>,
     module: Option<String>,
@@ -87,6 +89,8 @@ impl Sgx {
             names: Paths::default(),
             gone: HashSet::new(),
             epoch: recipe::FIRST_EPOCH,
+            by: options.by,
+            filter: options.filter.words(),
             memory_mib: options.memory_mib,
             without: recipe.without(attached.variant),
             module: driver.module,
@@ -153,18 +157,17 @@ impl Sgx {
 
 impl Tool for Sgx {
     fn header(&self) -> Header {
-        let settings = vec![
-            ("memory_mb", self.memory_mib.into()),
-            ("module", self.module.as_deref().into()),
-            (
-                "without",
-                if self.without.is_empty() { Value::Null } else { self.without.join(" ").as_str().into() },
-            ),
-        ];
-        system::header("sgx", self.attached.variant, settings)
+        let settings = Settings {
+            memory_mb: self.memory_mib.into(),
+            module: self.module.clone(),
+            without: Some(self.without.join(" ")).filter(|words| !words.is_empty()),
+        };
+        let settings = vec![settings.record(), system::scope(self.filter.as_deref())];
+        let tables = (vec![self.by.schema()], None);
+        system::header("sgx", self.attached.variant, tables, settings)
     }
 
-    fn events_fd(&self) -> Option<BorrowedFd<'_>> {
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
@@ -173,42 +176,39 @@ impl Tool for Sgx {
         system::undisturbed(|| self.fetch_ended(epoch))
     }
 
-    fn interval(&mut self, cumulative: bool) -> Result<Block> {
+    fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>> {
         self.read(cumulative)?;
-        Ok(self.ledger.interval(system::monotonic_ns(), cumulative))
+        Ok(Some(self.ledger.interval(system::monotonic_ns(), cumulative)))
+    }
+
+    fn facts(&mut self) -> Result<Counted> {
+        let missed_faults = self.attached.missed(recipe::begins_a_fault)?;
+        let missed = self.attached.missed(|name| !recipe::begins_a_fault(name))?;
+        let losses: SgxLosses = self.attached.read(maps::LOSSES)?;
+        Ok(Counted {
+            events: Some(self.ledger.counted()),
+            lost: losses.crowded + missed_faults,
+            sampled: 1,
+            more: Losses {
+                missed_faults,
+                missed,
+                untracked: losses.untracked,
+                unpaired: losses.unpaired,
+                unmarked: losses.unmarked,
+                unended: losses.unended,
+                folded_rows: self.ledger.folded(),
+            }
+            .record(),
+        })
     }
 
     fn finish(&mut self, cumulative: bool, _: &mut Vec<Event>) -> Result<Last> {
         self.attached.events.clear();
         self.attached.rest.clear();
         self.read(cumulative)?;
-        let missed_faults = self.attached.missed(recipe::begins_a_fault)?;
-        let missed = self.attached.missed(|name| !recipe::begins_a_fault(name))?;
         let time_ns = system::monotonic_ns();
         let rows = self.ledger.interval(time_ns, cumulative);
-        let totals = self.ledger.totals(time_ns);
-        let losses: SgxLosses = self.attached.read(maps::LOSSES)?;
-        let faults = match totals.sum.as_ref().and_then(|sum| sum.get("faults")) {
-            Some(&Value::U64(n)) => n,
-            _ => 0,
-        };
-        Ok(Last {
-            rows,
-            totals,
-            counted: faults,
-            lost: losses.crowded + missed_faults,
-            sampled: 1,
-            losses: vec![
-                ("missed_faults", missed_faults),
-                ("missed", missed),
-                ("untracked", losses.untracked),
-                ("unpaired", losses.unpaired),
-                ("unmarked", losses.unmarked),
-                ("unended", losses.unended),
-                ("folded_rows", self.ledger.folded()),
-            ],
-            verbose: false,
-        })
+        Ok(Last { rows: Some(rows), totals: self.ledger.totals(time_ns) })
     }
 }
 

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
-use trapline_model::{Header, Value};
+use trapline_model::{Header, Record, Schema, Scope};
 pub(crate) use trapline_symbols::clock::{ahead as clocks, monotonic_ns};
 pub(crate) use trapline_symbols::machine::{KERNEL_BTF, is_mounted, lockdown};
 use trapline_symbols::privilege;
@@ -143,10 +143,9 @@ pub(crate) fn kernel_version() -> (u32, u32) {
 pub(crate) fn header(
     tool: &'static str,
     variant: &'static str,
-    settings: Vec<(&'static str, Value)>,
+    (tables, events): (Vec<&'static Schema>, Option<&'static Schema>),
+    settings: Vec<Record>,
 ) -> Header {
-    let outside = (!Kind::Pid.is_initial()).then_some(("processes", "of this PID namespace".into()));
-    let settings = settings.into_iter().chain(outside.filter(|_| tool != "doctor"));
     let uts = nix::sys::utsname::uname();
     let part = |f: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
         uts.as_ref().map_or_else(|_| String::new(), |u| f(u).to_string_lossy().into_owned())
@@ -159,8 +158,16 @@ pub(crate) fn header(
         kernel: part(|u| u.release()),
         start_unix_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64),
         start_ns: monotonic_ns(),
-        settings: settings.map(|(name, value)| (name.into(), value)).collect(),
+        tables,
+        events,
+        settings,
     }
+}
+
+/// Whose events are meant: those of a filter, in words, among those that we see at all.
+pub(crate) fn scope(filter: Option<&str>) -> Record {
+    let processes = (!Kind::Pid.is_initial()).then_some("of this PID namespace");
+    Scope { filter: filter.map(str::to_owned), processes }.record()
 }
 
 /// Does something that no ordinary thread of this processor may interrupt, if we are allowed to ask for that.

@@ -11,8 +11,15 @@ use trapline_model::layout::Layout;
 use trapline_model::{Sink, Source};
 use trapline_view::{Csv, Damo, JsonLines, Screen, Table};
 
-const ACCESS: Tool =
-    Tool { name: "access", event: EVENT, total: TOTAL, check: access::check, is_counted: access::is_counted };
+const ACCESS: Tool = Tool {
+    name: "access",
+    settings: access::SETTINGS_OF,
+    facts: access::FACTS_OF,
+    event: EVENT,
+    total: TOTAL,
+    check: access::check,
+    is_counted: access::is_counted,
+};
 
 /// Of what is written for one recording of at most 64 KiB, bytes.
 const MOST: usize = 64 << 20;

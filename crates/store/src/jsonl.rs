@@ -5,7 +5,9 @@ use std::io::{self, BufRead, Read};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
-use trapline_model::{Block, End, Event, Field, Header, Item, Name, Record, Schema, Source, Type, Value};
+use trapline_model::{
+    Block, Event, Facts, Field, Header, Item, Record, SCOPE, Schema, Source, Type, Value, table,
+};
 
 /// The version of the form that can be read.
 const SCHEMA: u64 = 1;
@@ -19,6 +21,10 @@ const LONGEST: u64 = 1 << 20;
 pub struct Tool {
     /// The command's name.
     pub name: &'static str,
+    /// The fields of its settings, in the header.
+    pub settings: &'static [&'static Schema],
+    /// The fields of what was lost and reached, in the end.
+    pub facts: &'static [&'static Schema],
     /// The fields of its events.
     pub event: &'static Schema,
     /// The fields of its totals.
@@ -78,7 +84,7 @@ impl<R: BufRead> Recording<R> {
         };
         let header = header(&first, &tool).map_err(|why| lines.wrong(why))?;
         let ready = VecDeque::from([Item::Header(header.clone())]);
-        let totals = Block { time_ns: 0, rows: vec![], sum: None, hidden: 0 };
+        let totals = Block::new(tool.total, 0, vec![]);
         Ok(Self { lines, tool, header, ready, totals, counted: 0, ended: false })
     }
 
@@ -105,7 +111,7 @@ impl<R: BufRead> Recording<R> {
                     self.totals.time_ns = time_ns;
                     self.totals.rows.push(record);
                 }),
-                Some("end") => end(&line).and_then(|end| match (end.events, self.counted) {
+                Some("end") => end(&line, &self.tool).and_then(|end| match (end.events, self.counted) {
                     (events, counted) if events != counted => Err(format!(
                         "its `events` is {events}, and there are {counted}: lines are missing, or too many"
                     )),
@@ -130,7 +136,7 @@ impl<R: BufRead> Recording<R> {
         Ok(())
     }
 
-    fn finish(&mut self, events: Vec<Event>, end: End) {
+    fn finish(&mut self, events: Vec<Event>, end: Facts) {
         let mut totals = self.totals.clone();
         if totals.rows.is_empty() {
             totals.time_ns = self.header.start_ns.saturating_add(end.duration_ns);
@@ -218,9 +224,6 @@ fn header(line: &Line, tool: &Tool) -> Result<Header, String> {
     let word = |name| text(line, name).unwrap_or_default().to_owned();
     let start: Timestamp =
         word("start").parse().map_err(|_| "its `start` is missing, or not a time".to_owned())?;
-    const OWN: [&str; 9] =
-        ["type", "schema", "tool", "variant", "version", "host", "kernel", "start", "start_ns"];
-    let settings = line.iter().filter(|(name, _)| !OWN.contains(&name.as_str()) && is_name(name));
     Ok(Header {
         tool: tool.name.into(),
         variant: word("variant").into(),
@@ -229,25 +232,26 @@ fn header(line: &Line, tool: &Tool) -> Result<Header, String> {
         kernel: word("kernel"),
         start_unix_ns: i64::try_from(start.as_nanosecond()).unwrap_or(0),
         start_ns: time(line, "start_ns")?,
-        settings: settings
-            .filter_map(|(name, json)| Some((Name::from(name.clone()), value(json)?)))
-            .collect(),
+        tables: ids(line.get("tables").and_then(Json::as_array)),
+        events: text(line, "events").and_then(table),
+        settings: settings(line, tool),
     })
 }
 
-/// Whether it can be the name of a field.
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+/// The tables of these ids, as far as they are known.
+fn ids(ids: Option<&Vec<Json>>) -> Vec<&'static Schema> {
+    ids.into_iter().flatten().filter_map(Json::as_str).filter_map(table).collect()
 }
 
-/// A value of a kind that is known.
-fn value(json: &Json) -> Option<Value> {
-    match json {
-        Json::Null => Some(Value::Null),
-        Json::Number(n) => n.as_u64().map(Value::U64),
-        Json::String(s) => Some(s.as_str().into()),
-        Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
-    }
+/// What the header has of the settings. A setting of another type than ours is not known.
+fn settings(line: &Line, tool: &Tool) -> Vec<Record> {
+    let schemas = tool.settings.iter().chain([&SCOPE]);
+    let said = schemas.filter(|schema| schema.iter().any(|field| line.contains_key(field.name)));
+    let values = |&schema: &&'static Schema| {
+        let value = |field: &Field| field_of(line, field).unwrap_or(Value::Null);
+        Record::new(schema, schema.iter().map(value).collect())
+    };
+    said.map(values).collect()
 }
 
 fn record(line: &Line, schema: &'static Schema) -> Result<(u64, Record), String> {
@@ -280,19 +284,24 @@ fn field_of(line: &Line, field: &Field) -> Result<Value, String> {
     Err(format!("its `{}` {wanted}", field.name))
 }
 
-fn end(line: &Line) -> Result<End, String> {
-    const OWN: [&str; 5] = ["duration_ns", "events", "lost", "sampled", "self_ns"];
-    let [_, events, lost, sampled, self_ns] = OWN.map(|name| number(line, name));
-    let losses = line.keys().filter(|name| !OWN.contains(&name.as_str()) && *name != "type" && is_name(name));
-    let losses: Result<_, String> =
-        losses.map(|name| Ok((Name::from(name.clone()), number(line, name)?))).collect();
-    Ok(End {
+fn end(line: &Line, tool: &Tool) -> Result<Facts, String> {
+    let [events, lost, sampled, self_ns] =
+        ["events", "lost", "sampled", "self_ns"].map(|name| number(line, name));
+    // A figure that is not there is not known; one that is there is a number.
+    let figure = |field: &Field| match line.get(field.name) {
+        None => Ok(Value::Null),
+        Some(_) => number(line, field.name).map(Value::from),
+    };
+    let figures = |&schema: &&'static Schema| {
+        Ok(Record::new(schema, schema.iter().map(figure).collect::<Result<_, String>>()?))
+    };
+    Ok(Facts {
         duration_ns: time(line, "duration_ns")?,
         events: events?,
         lost: lost?,
         sampled: sampled?,
         self_ns: self_ns?,
-        losses: losses?,
+        more: tool.facts.iter().map(figures).collect::<Result<_, String>>()?,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use csv::{Writer, WriterBuilder};
-use trapline_model::{Event, Item, Record, Schema, Sink, Value};
+use trapline_model::{Event, Field, Item, Record, Schema, Sink, Value};
 
 use crate::escape::{name, visible};
 
@@ -26,14 +26,7 @@ impl<W: Write> Csv<W> {
         if self.schema != record.schema() {
             return Ok(());
         }
-        let values = record.iter().map(|(field, value)| match value {
-            Value::Null => String::new(),
-            Value::Str(comm) if field.name == "comm" => harmless(&name(comm)),
-            Value::U64(n) => n.to_string(),
-            Value::Bool(is) => u8::from(*is).to_string(),
-            Value::Str(s) => harmless(&visible(s)),
-            Value::Buckets(buckets) => listed(buckets),
-        });
+        let values = record.iter().map(|(field, value)| text(field, value));
         Ok(self.out.write_record([kind.to_owned(), time_ns.to_string()].into_iter().chain(values))?)
     }
 }
@@ -56,16 +49,28 @@ impl<W: Write> Sink for Csv<W> {
             Item::Totals(block) => {
                 block.rows.iter().try_for_each(|row| self.record("total", block.time_ns, row))?;
             }
+            Item::Facts(_) | Item::Tick(_) => {}
             Item::End(end) => {
-                let mut line = format!(
-                    "# end duration_ns={} events={} lost={} sampled={} self_ns={}",
-                    end.duration_ns, end.events, end.lost, end.sampled, end.self_ns
-                );
-                end.losses.iter().for_each(|(name, n)| line.push_str(&format!(" {name}={n}")));
+                let mut line = String::from("# end");
+                for (field, value) in end.record().iter().chain(end.known()) {
+                    line.push_str(&format!(" {}={}", field.name, text(field, value)));
+                }
                 self.out.write_record([line])?;
             }
         }
         self.out.flush()
+    }
+}
+
+/// A value as CSV has it.
+fn text(field: &Field, value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::Str(comm) if field.name == "comm" => harmless(&name(comm)),
+        Value::U64(n) => n.to_string(),
+        Value::Bool(is) => u8::from(*is).to_string(),
+        Value::Str(s) => harmless(&visible(s)),
+        Value::Buckets(buckets) => listed(buckets),
     }
 }
 

@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use serde_json::{Value as Json, json};
 use trapline_model::access::damon::{Damon, Region, Snapshot};
-use trapline_model::{End, Header, Item, Sink, Value};
+use trapline_model::{Facts, Header, Item, Sink, Value};
 
 /// Between two rounds, if the trace does not say, nanoseconds.
 const PERIOD_NS: u64 = 1_000_000;
@@ -29,17 +29,17 @@ impl<W: Write> Damo<W> {
     }
 
     fn header(&mut self, header: &Header) {
-        let every = header.settings.iter().find(|(name, _)| name == "every_ns");
-        if let Some(&(_, Value::U64(every_ns))) = every {
+        let every = header.setting("every_ns");
+        if let Some(&Value::U64(every_ns)) = every {
             self.period_ns = every_ns;
         }
         self.damon = Some(Damon::new(self.window_ns, header.start_ns, self.period_ns));
     }
 
     /// The list of records.
-    fn write(&mut self, end: &End) -> io::Result<()> {
-        let reached = end.losses.iter().find(|(name, n)| name == "period_ns" && *n > 0);
-        let sample_us = (reached.map_or(self.period_ns, |&(_, n)| n) / 1000).max(1);
+    fn write(&mut self, end: &Facts) -> io::Result<()> {
+        let reached = end.get("period_ns").filter(|n| *n > 0);
+        let sample_us = (reached.unwrap_or(self.period_ns) / 1000).max(1);
         let intervals =
             json!({"sample_us": sample_us, "aggr_us": self.window_ns / 1000, "ops_update_us": 1_000_000});
         let mut out = ZlibEncoder::new(&mut self.out, Compression::default());
@@ -88,7 +88,7 @@ impl<W: Write> Sink for Damo<W> {
                     damon.take(events);
                 }
             }
-            Item::Rows(_) => {}
+            Item::Rows(_) | Item::Facts(_) | Item::Tick(_) => {}
             Item::Totals(block) => {
                 if let Some(damon) = self.damon.take() {
                     self.targets = damon.finish(block.time_ns);
@@ -106,7 +106,7 @@ mod tests {
 
     use flate2::read::ZlibDecoder;
     use trapline_model::Block;
-    use trapline_model::access::{Page, Step, Way, What};
+    use trapline_model::access::{Page, Reached, Settings, Step, TOTAL, Way, What};
 
     use super::*;
 
@@ -134,16 +134,17 @@ mod tests {
             kernel: String::new(),
             start_unix_ns: 0,
             start_ns: 0,
-            settings: vec![("every_ns".into(), Value::U64(2_000_000))],
+            settings: vec![Settings { every_ns: 2_000_000, ..Settings::default() }.record()],
+            ..Header::default()
         };
-        let losses = vec![("period_ns".into(), 2_500_000)];
+        let more = vec![Reached { period_ns: 2_500_000, ..Reached::default() }.record()];
         let mut out = Vec::new();
         let mut sink = Damo::new(&mut out, 100_000_000);
         for item in [
             Item::Header(header),
             Item::Events(vec![access(7, 5), access(7, 60), access(9, 170)]),
-            Item::Totals(Block { time_ns: 200_000_000, rows: vec![], sum: None, hidden: 0 }),
-            Item::End(End { duration_ns: 0, events: 3, lost: 0, sampled: 1, self_ns: 0, losses }),
+            Item::Totals(Block::new(TOTAL, 200_000_000, vec![])),
+            Item::End(Facts { duration_ns: 0, events: 3, lost: 0, sampled: 1, self_ns: 0, more }),
         ] {
             sink.take(&item).unwrap();
         }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use inferno::flamegraph::color::{MultiPalette, Palette};
 use inferno::flamegraph::{self, Options};
-use trapline_model::{Block, End, Item, Record, Sink, Value};
+use trapline_model::{Block, Facts, Item, Record, Sink, Value};
 
 use crate::escape::name;
 use crate::table::{end_line, note};
@@ -71,7 +71,7 @@ impl<W: Write> Flame<W> {
         Ok(())
     }
 
-    fn end(&mut self, end: &End) -> io::Result<()> {
+    fn end(&mut self, end: &Facts) -> io::Result<()> {
         let lines = self.stacks.iter().map(|(stack, weight)| format!("{stack} {weight}"));
         match self.form {
             FlameForm::Folded => {
@@ -88,7 +88,7 @@ impl<W: Write> Flame<W> {
         }
     }
 
-    fn options(&self, end: &End) -> Options<'static> {
+    fn options(&self, end: &Facts) -> Options<'static> {
         let mut options = Options::default();
         let (title, unit, factor) = match self.weight {
             Weight::Count => ("Page faults", "faults", 1.0),
@@ -99,8 +99,10 @@ impl<W: Write> Flame<W> {
         options.factor = factor;
         // As long as it fits above the picture; all of it is in the file's notes.
         let mut said = format!("{} faults, {} lost, sampled 1:{}", end.events, end.lost, end.sampled);
-        for (name, n) in end.losses.iter().filter(|(_, n)| *n > 0) {
-            said.push_str(&format!(", {n} {name}"));
+        for (field, value) in end.known() {
+            if let Value::U64(n @ 1..) = value {
+                said.push_str(&format!(", {n} {}", field.name));
+            }
         }
         options.notes = end_line(end);
         if self.without > 0 {
@@ -129,7 +131,7 @@ impl<W: Write> Sink for Flame<W> {
     fn take(&mut self, item: &Item) -> io::Result<()> {
         match item {
             Item::Header(header) => self.note = note(header),
-            Item::Events(_) | Item::Rows(_) => {}
+            Item::Events(_) | Item::Rows(_) | Item::Facts(_) | Item::Tick(_) => {}
             Item::Totals(block) => self.totals(block)?,
             Item::End(end) => self.end(end)?,
         }
@@ -166,7 +168,7 @@ fn line(stack: &str) -> String {
 mod tests {
     use super::*;
     use trapline_model::Header;
-    use trapline_model::faults::By;
+    use trapline_model::faults::{By, Losses};
 
     fn written(form: FlameForm, weight: Weight, time: Value) -> io::Result<String> {
         let mut out = Vec::new();
@@ -197,18 +199,18 @@ mod tests {
             kernel: String::new(),
             start_unix_ns: 0,
             start_ns: 0,
-            settings: vec![],
+            ..Header::default()
         };
-        let end = End {
+        let end = Facts {
             duration_ns: 1,
             events: 112,
             lost: 3,
             sampled: 1,
             self_ns: 1,
-            losses: vec![("deep".into(), 7), ("missed".into(), 0)],
+            more: vec![Losses { deep: Some(7), missed: Some(0), ..Losses::default() }.record(false)],
         };
         flame.take(&Item::Header(header))?;
-        flame.take(&Item::Totals(Block { time_ns: 1, rows, sum: None, hidden: 0 }))?;
+        flame.take(&Item::Totals(Block::new(By::Stack.schema(), 1, rows)))?;
         flame.take(&Item::End(end))?;
         Ok(String::from_utf8(out).unwrap())
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use jiff::Timestamp;
-use trapline_model::{Item, Record, Sink, Value};
+use trapline_model::{Block, Item, Record, Schema, Sink, Value};
 
 /// The version of the form; it grows when the meaning of a field changes.
 const SCHEMA: u32 = 1;
@@ -21,17 +21,23 @@ impl<W: Write> JsonLines<W> {
         Self { out }
     }
 
-    fn records<'a>(
+    fn record(
         &mut self,
         kind: &str,
-        records: impl Iterator<Item = (u64, &'a Record)>,
+        time_ns: u64,
+        table: Option<&Schema>,
+        record: &Record,
     ) -> io::Result<()> {
-        for (time_ns, record) in records {
-            let mut line = format!("{{\"type\":\"{kind}\",\"time_ns\":{time_ns}");
-            record.iter().for_each(|(field, value)| member(&mut line, field.name, value));
-            writeln!(self.out, "{line}}}")?;
+        let mut line = format!("{{\"type\":\"{kind}\",\"time_ns\":{time_ns}");
+        if let Some(table) = table {
+            member(&mut line, "table", &Value::word(table.id()));
         }
-        Ok(())
+        record.iter().for_each(|(field, value)| member(&mut line, field.name, value));
+        writeln!(self.out, "{line}}}")
+    }
+
+    fn block(&mut self, kind: &str, block: &Block) -> io::Result<()> {
+        block.rows.iter().try_for_each(|row| self.record(kind, block.time_ns, Some(block.table), row))
     }
 }
 
@@ -48,28 +54,27 @@ impl<W: Write> Sink for JsonLines<W> {
                 member(&mut line, "kernel", &h.kernel.as_str().into());
                 member(&mut line, "start", &start.to_string().as_str().into());
                 member(&mut line, "start_ns", &h.start_ns.into());
-                h.settings.iter().for_each(|(name, value)| member(&mut line, name, value));
+                let settings = h.settings.iter().flat_map(Record::iter);
+                settings.for_each(|(field, value)| member(&mut line, field.name, value));
+                let tables: Vec<&str> = h.tables.iter().map(|table| table.id()).collect();
+                // Writing to a string cannot fail.
+                let _ = write!(line, ",\"tables\":{}", serde_json::json!(tables));
+                member(&mut line, "events", &h.events.map(Schema::id).into());
                 writeln!(self.out, "{line}}}")?;
             }
-            Item::Events(events) => self.records("event", events.iter().map(|e| (e.time_ns, &e.record)))?,
-            Item::Rows(block) => self.records("row", block.rows.iter().map(|row| (block.time_ns, row)))?,
-            Item::Totals(block) => {
-                self.records("total", block.rows.iter().map(|row| (block.time_ns, row)))?
+            // The header names the table of events: there are many of them, and they are of one.
+            Item::Events(events) => {
+                events
+                    .iter()
+                    .try_for_each(|event| self.record("event", event.time_ns, None, &event.record))?;
             }
+            Item::Rows(block) => self.block("row", block)?,
+            Item::Totals(block) => self.block("total", block)?,
+            Item::Facts(_) | Item::Tick(_) => {}
             Item::End(end) => {
                 let mut line = String::from("{\"type\":\"end\"");
-                let figures = [
-                    ("duration_ns", end.duration_ns),
-                    ("events", end.events),
-                    ("lost", end.lost),
-                    ("sampled", end.sampled),
-                    ("self_ns", end.self_ns),
-                ];
-                let losses = end.losses.iter().map(|(name, value)| (name.as_ref(), *value));
-                figures
-                    .into_iter()
-                    .chain(losses)
-                    .for_each(|(name, value)| member(&mut line, name, &value.into()));
+                let run = end.record();
+                run.iter().chain(end.known()).for_each(|(field, value)| member(&mut line, field.name, value));
                 writeln!(self.out, "{line}}}")?;
             }
         }

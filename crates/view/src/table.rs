@@ -5,10 +5,10 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 use trapline_model::layout::{Body, DECLARED, Events, Histogram, Layout, Part};
-use trapline_model::{Block, End, Event, Header, Item, Kind, Record, Sink, Value};
+use trapline_model::{Block, Event, Facts, Field, Header, Item, Kind, Record, Show, Sink, Value};
 
 use crate::clock::Clock;
-use crate::columns::{drawn, frames, headings, line};
+use crate::columns::{cell, drawn, frames, headings, line};
 use crate::escape::visible;
 use crate::histogram::histogram;
 use crate::template::{Template, Word};
@@ -34,7 +34,7 @@ pub struct Table<W> {
     clock: Clock,
     start_ns: u64,
     note: String,
-    settings: Vec<(trapline_model::Name, Value)>,
+    settings: Vec<Record>,
     event: Template,
     /// Headings that are written once were.
     headed: bool,
@@ -119,7 +119,7 @@ impl<W: Write> Table<W> {
 
     /// Writes the rows of an interval, or the totals.
     fn block(&mut self, block: &Block, is_total: bool) -> io::Result<()> {
-        let id = block.sum.as_ref().or(block.rows.first()).map_or("", |record| record.schema().id());
+        let id = block.table.id();
         let sections = self.layout.sections;
         let Some(section) = sections.iter().find(|section| section.table.is_empty() || section.table == id)
         else {
@@ -149,7 +149,7 @@ impl<W: Write> Table<W> {
         let mut out = Vec::new();
         if is_appended && !block.rows.is_empty() && self.section != id {
             writeln!(out, "\n{}", title(part.title))?;
-            block.rows.iter().take(1).try_for_each(|row| writeln!(out, "{}", headings(row.schema())))?;
+            writeln!(out, "{}", headings(block.table))?;
         }
         if part.apart {
             writeln!(out)?;
@@ -178,7 +178,7 @@ impl<W: Write> Table<W> {
         lines.lines().try_for_each(|line| writeln!(self.out, "{}{line}", self.layout.mark))
     }
 
-    fn end(&mut self, end: &End) -> io::Result<()> {
+    fn end(&mut self, end: &Facts) -> io::Result<()> {
         let word = |name: &str| {
             Word::Value(Value::U64(match name {
                 "end" => return Word::Text(end_line(end)),
@@ -187,7 +187,7 @@ impl<W: Write> Table<W> {
                 "lost" => end.lost,
                 "sampled" => end.sampled,
                 "self_ns" => end.self_ns,
-                name => end.losses.iter().find(|(of, _)| of == name).map_or(0, |&(_, n)| n),
+                name => end.get(name).unwrap_or(0),
             }))
         };
         self.layout.closing.iter().try_for_each(|closing| {
@@ -203,6 +203,7 @@ impl<W: Write> Sink for Table<W> {
             Item::Events(events) => self.events(events)?,
             Item::Rows(block) => self.block(block, false)?,
             Item::Totals(block) => self.block(block, true)?,
+            Item::Facts(_) | Item::Tick(_) => {}
             Item::End(end) => self.end(end)?,
         }
         self.out.flush()
@@ -227,8 +228,7 @@ fn body(
             let cells = |heading: bool| {
                 let shown = sum.iter().filter_map(|(field, value)| Some((field.cell?, value)));
                 let cells = shown.map(|(cell, value)| {
-                    let text =
-                        if heading { cell.title.to_owned() } else { crate::columns::cell(value, cell.show) };
+                    let text = if heading { cell.title.to_owned() } else { self::cell(value, cell.show) };
                     format!("{text:<width$} ", width = cell.width)
                 });
                 cells.collect::<String>().trim_end().to_owned()
@@ -258,10 +258,10 @@ fn histograms(out: &mut Vec<u8>, part: &Part, block: &Block) -> io::Result<()> {
 
 /// Writes headings, at most so many lines of rows, what is hidden, and the sum.
 fn declared(out: &mut impl Write, block: &Block, most: usize) -> io::Result<()> {
-    let Some(schema) = block.sum.as_ref().or(block.rows.first()).map(Record::schema) else {
+    if block.sum.is_none() && block.rows.is_empty() {
         return Ok(());
-    };
-    writeln!(out, "{}", headings(schema))?;
+    }
+    writeln!(out, "{}", headings(block.table))?;
     let (mut shown, mut lines) = (0, 0);
     for row in &block.rows {
         let frames = frames(row);
@@ -295,12 +295,12 @@ fn counts_nothing(block: &Block) -> bool {
     block.rows.iter().all(nothing)
 }
 
-fn setting(settings: &[(trapline_model::Name, Value)], name: &str) -> Value {
-    settings.iter().find(|(of, _)| of == name).map_or(Value::Null, |(_, value)| value.clone())
+fn setting(settings: &[Record], name: &str) -> Value {
+    settings.iter().find_map(|record| record.get(name)).map_or(Value::Null, Value::clone)
 }
 
 /// What a run saw and lost, in words.
-pub fn end_line(end: &End) -> String {
+pub fn end_line(end: &Facts) -> String {
     let mut text = format!(
         "{:.3} s, {} events, {} lost, sampled 1:{}, {:.1} ms of our own processor time",
         end.duration_ns as f64 / 1e9,
@@ -309,21 +309,17 @@ pub fn end_line(end: &End) -> String {
         end.sampled,
         end.self_ns as f64 / 1e6
     );
-    end.losses.iter().for_each(|(name, n)| text.push_str(&format!(", {n} {name}")));
+    end.known().for_each(|(field, n)| text.push_str(&format!(", {} {}", cell(n, Show::Integer), field.name)));
     text
 }
 
-/// Settings that say how a run is shown, and not what it is.
-const UNSAID: [&str; 1] = ["layout"];
-
 /// What ran and how, in one line.
 pub(crate) fn note(header: &Header) -> String {
-    let settings = header.settings.iter().filter(|(name, _)| !UNSAID.contains(&name.as_ref()));
-    let settings = settings.filter_map(|(name, value)| match value {
-        Value::U64(n) => Some(format!(", {} {n}", name.replace('_', " "))),
-        Value::Str(s) => Some(format!(", {} {}", name.replace('_', " "), visible(s))),
-        Value::Null | Value::Bool(_) | Value::Buckets(_) => None,
-    });
+    let shown = |(field, value): (&Field, &Value)| {
+        let shown = field.cell.filter(|_| *value != Value::Null)?;
+        Some(format!(", {} {}", shown.title, cell(value, shown.show)))
+    };
+    let settings = header.settings.iter().flat_map(Record::iter).filter_map(shown);
     format!(
         "trapline {} by {}{}",
         visible(&header.tool),

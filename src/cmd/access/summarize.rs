@@ -164,13 +164,15 @@ pub(super) fn open(path: &Path, output: Option<&Path>) -> Result<Recording<Box<d
     };
     let tool = Tool {
         name: "access",
+        settings: access::SETTINGS_OF,
+        facts: access::FACTS_OF,
         event: EVENT,
         total: TOTAL,
         check: access::check,
         is_counted: access::is_counted,
     };
     let recording = Recording::open(input, name, tool)?;
-    if recording.header().settings.iter().any(|(name, _)| name == "summary") {
+    if recording.header().setting("summary").is_some() {
         bail!(
             "{} holds a summary, not accesses: record with `-o FILE.jsonl` and without --summary",
             path.display()

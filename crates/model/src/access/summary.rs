@@ -22,8 +22,9 @@ pub use self::trace::PAGE;
 use self::trace::{Access, Order, Twice, Words};
 use self::window::Windows;
 use super::What;
+use super::run::{SummaryLosses, SummarySettings};
 use crate::field::Value;
-use crate::item::{Block, End, Item, Source};
+use crate::item::{Block, Facts, Item, Source};
 
 /// One table of a summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,11 +74,7 @@ impl View {
     /// The view that a block of rows is of.
     #[must_use]
     pub fn of(block: &Block) -> Option<Self> {
-        let record = block.rows.first().or(block.sum.as_ref())?;
-        match record.get("view") {
-            Some(Value::Str(name)) => name.parse().ok(),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|view| view.schema() == block.table)
     }
 }
 
@@ -177,13 +174,13 @@ impl Summary {
         match item {
             Item::Header(mut header) => {
                 self.windows.begin(header.start_ns);
-                let every = header.settings.iter().find(|(name, _)| name == "every_ns");
-                if let Some(&(_, Value::U64(every_ns))) = every {
+                if let Some(&Value::U64(every_ns)) = header.setting("every_ns") {
                     self.twice = Twice::new(every_ns);
                 }
                 let views: Vec<_> = self.options.views.iter().map(|view| view.name()).collect();
-                header.settings.push(("summary".into(), views.join(",").as_str().into()));
-                header.settings.push(("window_ns".into(), self.options.window_ns.into()));
+                let made = SummarySettings { summary: views.join(","), window_ns: self.options.window_ns };
+                header.settings.push(made.record());
+                header.tables = self.options.views.iter().map(|view| view.schema()).collect();
                 ready.push_back(Item::Header(header));
             }
             Item::Events(mut events) => {
@@ -205,8 +202,8 @@ impl Summary {
                     ready.push_back(Item::Events(events));
                 }
             }
-            Item::Rows(block) => {
-                self.order.advance(block.time_ns);
+            Item::Tick(time_ns) => {
+                self.order.advance(time_ns);
                 self.settle();
                 if self.options.intervals {
                     // Each access is in one interval: that in which it was told.
@@ -216,18 +213,22 @@ impl Summary {
                 if self.options.intervals {
                     let account = self.interval.take();
                     let shown = account.as_ref().unwrap_or(&self.run);
-                    let blocks: Vec<Block> = self.tables(shown, block.time_ns).collect();
+                    let blocks: Vec<Block> = self.tables(shown, time_ns).collect();
                     self.interval = account.is_some().then(Account::default);
                     ready.extend(blocks.into_iter().map(Item::Rows));
                 }
+                ready.push_back(Item::Tick(time_ns));
             }
+            // The rows of a trace say nothing of single accesses.
+            Item::Rows(_) => {}
             Item::Totals(block) => {
                 self.account_all();
                 self.windows.end(block.time_ns);
                 self.show_windows(ready);
                 self.totals(block.time_ns, ready);
             }
-            Item::End(end) => ready.push_back(Item::End(self.end(end))),
+            Item::Facts(facts) => ready.push_back(Item::Facts(self.facts(facts))),
+            Item::End(facts) => ready.push_back(Item::End(self.facts(facts))),
         }
     }
 
@@ -284,7 +285,7 @@ impl Summary {
         if self.options.views.contains(&View::WorkingSet) {
             let touched = self.made(&self.run).touched();
             let rows = vec![touched.record(0, self.windows.since_began(time_ns))];
-            blocks.push(Block { time_ns, rows, sum: None, hidden: 0 });
+            blocks.push(Block::new(View::WorkingSet.schema(), time_ns, rows));
         }
         blocks.extend(self.tables(&self.run, time_ns));
         self.hidden = blocks.iter().map(|block| block.hidden as u64).sum();
@@ -292,15 +293,15 @@ impl Summary {
     }
 
     /// With what a summary can lose.
-    fn end(&self, mut end: End) -> End {
-        let own = [
-            ("untracked", self.untracked),
-            ("late", self.late),
-            ("merged", self.twice.merged),
-            ("hidden_rows", self.hidden),
-        ];
-        end.losses.extend(own.map(|(name, n)| (name.into(), n)));
-        end
+    fn facts(&self, mut facts: Facts) -> Facts {
+        let lost = SummaryLosses {
+            untracked: self.untracked,
+            late: self.late,
+            merged: self.twice.merged,
+            hidden_rows: self.hidden,
+        };
+        facts.more.push(lost.record());
+        facts
     }
 }
 

@@ -149,6 +149,13 @@ impl Ledger {
         self.folded
     }
 
+    /// How many faults there were in the whole run.
+    #[must_use]
+    pub fn counted(&self) -> u64 {
+        let alive = self.threads.values().chain(self.groups.values());
+        alive.chain(self.closed.values()).chain([&self.folded_row]).map(|entry| entry.stats.faults()).sum()
+    }
+
     fn close(&mut self, entry: Entry) {
         let into = self.closed.entry(entry.key.clone()).or_default();
         let before = if into.key == Key::None { 0 } else { into.bytes() };

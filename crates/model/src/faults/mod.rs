@@ -5,6 +5,7 @@ mod fault;
 mod group;
 mod ledger;
 mod rows;
+mod run;
 mod span;
 mod step;
 mod tables;
@@ -17,10 +18,11 @@ pub use cause::{Also, Cause, Facts, Memory, Page};
 pub use fault::{Access, Fault, Outcome};
 pub use group::{By, File, Group, Key, Stack};
 pub use ledger::Ledger;
+pub use run::{Losses, Settings};
 pub use span::{CallTimes, Calls, SpanLedger};
 pub use step::{InOrder, Most, Process, Step, StepOf};
 pub use tables::EVENT;
-pub(crate) use tables::TABLES;
+pub(crate) use tables::tables;
 
 /// Which thread: ids are reused, so its birth is part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

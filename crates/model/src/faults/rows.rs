@@ -41,7 +41,7 @@ impl Rows {
             sum.extremes.add(extremes);
             rows.push(by.table().record(&Row { timing, key, name, stats, extremes, range }));
         }
-        Block { time_ns, rows, sum: Some(by.table().record(&sum)), hidden: 0 }
+        Block { sum: Some(by.table().record(&sum)), ..Block::new(by.table(), time_ns, rows) }
     }
 }
 

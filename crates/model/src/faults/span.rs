@@ -151,7 +151,7 @@ impl SpanLedger {
             SPAN.record(&SpanRow { timing: self.timing, name: Rc::clone(name), calls: calls.clone() })
         };
         let rows = self.names.iter().zip(calls).map(row).collect();
-        Block { time_ns, rows, sum: None, hidden: 0 }
+        Block::new(&SPAN, time_ns, rows)
     }
 }
 

@@ -147,20 +147,11 @@ pub(super) static STALL_MOST: Table<Message> =
 pub const EVENT: &Schema = &FAULT;
 
 /// All of them.
-pub(crate) const TABLES: &[&Schema] = &[
-    &THREAD,
-    &PROCESS,
-    &CGROUP,
-    &FILE,
-    &CAUSE,
-    &STACK,
-    &SPAN,
-    &FAULT,
-    &STEP,
-    &STEP_MOST,
-    &STALL,
-    &STALL_MOST,
-];
+pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {
+    let rows: [&Schema; 7] = [&THREAD, &PROCESS, &CGROUP, &FILE, &CAUSE, &STACK, &SPAN];
+    let events: [&Schema; 5] = [&FAULT, &STEP, &STEP_MOST, &STALL, &STALL_MOST];
+    rows.into_iter().chain(events).chain(super::run::TABLES)
+}
 
 impl By {
     /// The table of rows and totals that are made of threads and groups. Spans have a ledger of their own; beside it,

@@ -292,7 +292,8 @@ impl Ledger {
             sum.iter_mut().zip(levels).for_each(|(a, b)| a.add(b));
         }
         let rows = parts.iter().map(|(key, vm, levels)| self.row(Some(key), vm.as_deref(), levels)).collect();
-        Block { time_ns, rows, sum: Some(self.row(None, None, &sum)), hidden: 0 }
+        let sum = Some(self.row(None, None, &sum));
+        Block { sum, ..Block::new(self.layout.table(), time_ns, rows) }
     }
 
     fn row(&self, key: Option<&Key>, vm: Option<&str>, levels: &[Stats; 2]) -> Record {

@@ -166,5 +166,5 @@ pub const EVENT: &Schema = &SLOW;
 pub(crate) fn tables() -> Vec<&'static Schema> {
     let rows = [&BY_REASON, &BY_VM, &BY_VCPU, &BY_MSR, &BY_PORT, &BY_MMIO, &BY_RIP];
     let rows = rows.into_iter().flatten().map(|table| table as &Schema);
-    rows.chain([EVENT]).collect()
+    rows.chain([EVENT]).chain(super::run::TABLES).collect()
 }

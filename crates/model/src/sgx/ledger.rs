@@ -106,6 +106,12 @@ impl Ledger {
         self.folded
     }
 
+    /// How many faults there were in the whole run.
+    #[must_use]
+    pub fn counted(&self) -> u64 {
+        self.enclaves.values().chain([&self.others]).map(|entry| entry.figures.faults).sum()
+    }
+
     /// What happened in the interval that ends now; with `cumulative`, since the beginning.
     pub fn interval(&mut self, time_ns: u64, cumulative: bool) -> Block {
         let since_ns = if cumulative { self.began_ns } else { self.shown_ns };
@@ -173,7 +179,8 @@ impl Ledger {
         };
         let sum = row(None, None, &all.figures, all.longest_ns);
         if self.form.by == By::All {
-            return Block { time_ns, rows: vec![sum.clone()], sum: Some(sum), hidden: 0 };
+            let rows = vec![sum.clone()];
+            return Block { sum: Some(sum), ..Block::new(self.form.by.table(), time_ns, rows) };
         }
         let groups = groups.into_values();
         let rows: Vec<Record> = groups
@@ -181,7 +188,7 @@ impl Ledger {
                 row(serial, Some(owner), &figures, longest_ns)
             })
             .collect();
-        Block { time_ns, rows, sum: Some(sum), hidden: 0 }
+        Block { sum: Some(sum), ..Block::new(self.form.by.table(), time_ns, rows) }
     }
 
     /// Keeps memory bounded: puts the least of those that are gone together when there are too many.

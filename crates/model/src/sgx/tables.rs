@@ -67,7 +67,10 @@ static PROCESS: Table<Row> = Table::new("sgx.process", "sgx", &[OWNER, FIGURES])
 static CGROUP: Table<Row> = Table::new("sgx.cgroup", "sgx", &[PLACE, FIGURES]);
 
 /// All of them.
-pub(crate) const TABLES: &[&Schema] = &[&ALL, &ENCLAVE, &PROCESS, &CGROUP];
+pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {
+    let rows: [&Schema; 4] = [&ALL, &ENCLAVE, &PROCESS, &CGROUP];
+    rows.into_iter().chain(super::run::TABLES)
+}
 
 impl By {
     pub(super) fn table(self) -> &'static Table<Row> {

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use bytemuck::pod_read_unaligned;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use trapline_model::faults::{Process, Stack};
+use trapline_model::faults::{Losses, Process, Stack};
 use trapline_symbols::Whose;
 
-use super::stacks::{Chain, Losses, Named, Naming};
+use super::stacks::{Chain, Incomplete, Named, Naming};
 use crate::abi::maps::faults as maps;
 use crate::abi::{self, FaultsChain, FaultsGroupKey};
 use crate::variant::Attached;
@@ -21,7 +21,7 @@ pub(super) struct Chains {
     naming: Naming,
     known: HashMap<[u64; 4], Known>,
     /// Of processes that are forgotten.
-    past: Losses,
+    past: Incomplete,
 }
 
 /// What a key turned out to be.
@@ -38,7 +38,7 @@ impl Chains {
             map: attached.handle(maps::CHAINS)?,
             naming: Naming::watch(whose)?,
             known: HashMap::new(),
-            past: Losses::default(),
+            past: Incomplete::default(),
         })
     }
 
@@ -110,12 +110,11 @@ impl Chains {
     }
 
     /// Of how many faults the stack is not whole.
-    pub(super) fn losses(&self) -> Vec<(&'static str, u64)> {
+    pub(super) fn losses(&self, losses: &mut Losses) {
         let mut all = self.past;
         self.known.values().for_each(|known| all.add(&known.named, known.faults));
-        let mut losses = all.named();
-        losses.push(("unmapped", self.naming.unmapped()));
-        losses
+        all.named(losses);
+        losses.unmapped = Some(self.naming.unmapped());
     }
 
     fn chain(&self, key: u64) -> Result<Chain> {

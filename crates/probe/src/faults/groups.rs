@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
-use trapline_model::faults::{By, Cause, Group, Key, Ledger, Process};
+use trapline_model::faults::{By, Cause, Group, Key, Ledger, Losses, Process};
 use trapline_symbols::Whose;
 
 use super::causes::facts;
@@ -237,10 +237,10 @@ impl Groups {
     }
 
     /// What is to be said at the end of what could not be told of keys.
-    pub(super) fn losses(&self) -> Vec<(&'static str, u64)> {
+    pub(super) fn losses(&self, losses: &mut Losses) {
         match &self.kind {
-            Kind::File | Kind::Cause => vec![],
-            Kind::Stack(chains) => chains.losses(),
+            Kind::File | Kind::Cause => {}
+            Kind::Stack(chains) => chains.losses(losses),
         }
     }
 }

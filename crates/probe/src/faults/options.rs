@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use trapline_model::faults::{By, StepOf};
+use trapline_model::Schema;
+use trapline_model::faults::{By, EVENT, StepOf};
 
 use crate::filter::Filter;
 
@@ -62,6 +63,17 @@ pub enum Events {
         /// Each also tells what caused most of it.
         most: bool,
     },
+}
+
+impl Events {
+    /// The table that they are of.
+    pub(super) fn schema(self) -> Option<&'static Schema> {
+        match self {
+            Self::None => None,
+            Self::Faults => Some(EVENT),
+            Self::Steps { of, most } => Some(of.schema(most)),
+        }
+    }
 }
 
 /// What to trace, and how.

@@ -19,8 +19,8 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result, anyhow};
 use nix::unistd::geteuid;
 use trapline_model::doctor::Refusal;
-use trapline_model::faults::{By, Ledger, Timing};
-use trapline_model::{Block, Event, Header, Value};
+use trapline_model::faults::{By, EVENT, Ledger, Losses, Settings, Timing};
+use trapline_model::{Block, Event, Header};
 use trapline_symbols::order;
 use trapline_symbols::perf::{Record, Recording, Sampler, What, is_refusal};
 use trapline_symbols::task::{self, Counts};
@@ -32,7 +32,7 @@ pub(crate) use self::trial::refusal as tried;
 use super::{Events, Faults, Options, Stacks, whose};
 use crate::filter::FilterError;
 use crate::launch::Launch;
-use crate::live::{Last, Tool};
+use crate::live::{Counted, Last, Tool};
 use crate::system;
 use crate::variant::{OpenError, Refused};
 
@@ -55,6 +55,8 @@ struct Rootless {
     began_ns: u64,
     /// Of which faults the stack is taken, if rows are of stacks.
     stacks: Option<Stacks>,
+    by: By,
+    filter: Option<String>,
     memory_bytes: u64,
 }
 
@@ -165,6 +167,8 @@ impl Rootless {
             verbose,
             began_ns: 0,
             stacks,
+            by: options.by,
+            filter: options.filter.words(),
             memory_bytes: options.memory_bytes,
         };
         if let Some(launch) = launch {
@@ -242,16 +246,29 @@ impl Rootless {
     }
 }
 
+impl Rootless {
+    /// Events that were counted and have no record.
+    fn lost(&self) -> Result<u64> {
+        let (minor, major) = self.sampler.count().context("cannot read the events")?;
+        let recorded = if self.sampler.records_each() { self.census.recorded } else { minor + major };
+        Ok((minor + major).saturating_sub(recorded))
+    }
+}
+
 impl Tool for Rootless {
     fn header(&self) -> Header {
-        let seen = if self.sampler.sees_kernel() { "seen" } else { "counted only" };
-        let mut settings = vec![("minor_latency", Value::Null), ("kernel_mode", seen.into())];
-        settings.push(("memory_mb", (self.memory_bytes >> 20).into()));
-        settings.extend(self.stacks.map(|stacks| ("stacks", stacks.to_string().as_str().into())));
-        system::header("faults", NAME, settings).begun(self.began_ns)
+        let settings = Settings {
+            minor_latency: None,
+            kernel_mode: Some(if self.sampler.sees_kernel() { "seen" } else { "counted only" }),
+            memory_mb: self.memory_bytes >> 20,
+            stacks: self.stacks.map(|stacks| stacks.to_string()),
+        };
+        let settings = vec![settings.record(), system::scope(self.filter.as_deref())];
+        let tables = (vec![self.by.schema()], self.verbose.then_some(EVENT));
+        system::header("faults", NAME, tables, settings).begun(self.began_ns)
     }
 
-    fn events_fd(&self) -> Option<BorrowedFd<'_>> {
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.sampler.fd())
     }
 
@@ -266,9 +283,23 @@ impl Tool for Rootless {
         Ok(())
     }
 
-    fn interval(&mut self, cumulative: bool) -> Result<Block> {
+    fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>> {
         self.read(false)?;
-        Ok(self.ledger.interval(system::monotonic_ns(), cumulative))
+        Ok(Some(self.ledger.interval(system::monotonic_ns(), cumulative)))
+    }
+
+    fn facts(&mut self) -> Result<Counted> {
+        let mut losses =
+            Losses { dropped: Some(self.dropped), folded_rows: self.ledger.folded(), ..Losses::default() };
+        if let Groups::Stacks(stacks) = &self.census.groups {
+            stacks.losses(&mut losses);
+        }
+        Ok(Counted {
+            events: (!self.verbose).then(|| self.ledger.counted()),
+            lost: self.lost()?,
+            sampled: 1,
+            more: losses.record(true),
+        })
     }
 
     fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
@@ -276,24 +307,12 @@ impl Tool for Rootless {
         self.read(true)?;
         events.append(&mut self.events);
         let time_ns = system::monotonic_ns();
-        let (minor, major) = self.sampler.count().context("cannot read the events")?;
-        let recorded = if self.sampler.records_each() { self.census.recorded } else { minor + major };
-        let lost = (minor + major).saturating_sub(recorded);
         if self.verbose {
+            let lost = self.lost()?;
             self.census.missing(time_ns, lost, |fault| events.push(fault.event()));
         }
         let rows = self.ledger.interval(time_ns, cumulative);
-        let totals = self.ledger.totals(time_ns);
-        let sum = |name| match totals.sum.as_ref().and_then(|sum| sum.get(name)) {
-            Some(&Value::U64(n)) => n,
-            _ => 0,
-        };
-        let counted = sum("major") + sum("minor");
-        let mut losses = vec![("dropped", self.dropped), ("folded_rows", self.ledger.folded())];
-        if let Groups::Stacks(stacks) = &self.census.groups {
-            losses.extend(stacks.losses());
-        }
-        Ok(Last { rows, counted, lost, sampled: 1, losses, verbose: self.verbose, totals })
+        Ok(Last { rows: Some(rows), totals: self.ledger.totals(time_ns) })
     }
 }
 

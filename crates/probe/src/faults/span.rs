@@ -13,7 +13,7 @@ use bytemuck::pod_read_unaligned;
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, UprobeOpts};
 use thiserror::Error;
 use trapline_model::Hist;
-use trapline_model::faults::{CallTimes, Calls, SpanLedger, Timing};
+use trapline_model::faults::{CallTimes, Calls, Losses, SpanLedger, Timing};
 use trapline_symbols::{Binaries, listed};
 
 use self::place::{Place, Places};
@@ -188,17 +188,18 @@ impl Spans {
         Ok(())
     }
 
-    /// What could not be told, after the probes have been taken away.
-    pub(super) fn losses(&self, attached: &Attached) -> Result<Vec<(&'static str, u64)>> {
-        io::copy(&mut Iter::new(&self.remains)?, &mut io::sink()).context("cannot go through the threads")?;
-        let losses: FaultsSpanLosses = attached.read(maps::LOSSES)?;
-        Ok(vec![
-            ("unfinished", self.ledger.unfinished()),
-            ("unentered", losses.unentered),
-            ("open", losses.open),
-            ("too_deep", losses.too_deep),
-            ("unkept", losses.unkept),
-        ])
+    /// What could not be told; those that are open when the probes `have_been` taken away.
+    pub(super) fn losses(&self, attached: &Attached, have_been: bool, losses: &mut Losses) -> Result<()> {
+        if have_been {
+            let remains = &mut Iter::new(&self.remains)?;
+            io::copy(remains, &mut io::sink()).context("cannot go through the threads")?;
+        }
+        let of: FaultsSpanLosses = attached.read(maps::LOSSES)?;
+        losses.unfinished = Some(self.ledger.unfinished());
+        losses.unentered = Some(of.unentered);
+        losses.open = have_been.then_some(of.open);
+        (losses.too_deep, losses.unkept) = (Some(of.too_deep), Some(of.unkept));
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use trapline_model::faults::{Process, Stack};
+use trapline_model::faults::{Losses, Process, Stack};
 use trapline_symbols::perf::Record;
 use trapline_symbols::{Image, KERNEL, Lives, Name, Symbols, Whose, Why};
 
@@ -63,13 +63,13 @@ pub(super) struct Named {
 
 /// How many faults have a stack that is not whole.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Losses {
+pub(super) struct Incomplete {
     deep: u64,
     unnamed: u64,
     lost: u64,
 }
 
-impl Losses {
+impl Incomplete {
     /// So many faults have this one.
     pub(super) fn add(&mut self, named: &Named, faults: u64) {
         for (sum, is) in
@@ -80,8 +80,9 @@ impl Losses {
     }
 
     /// By the names under which they are told.
-    pub(super) fn named(self) -> Vec<(&'static str, u64)> {
-        vec![("deep", self.deep), ("unnamed", self.unnamed), ("chainless", self.lost)]
+    pub(super) fn named(self, losses: &mut Losses) {
+        (losses.deep, losses.unnamed) = (Some(self.deep), Some(self.unnamed));
+        losses.chainless = Some(self.lost);
     }
 }
 

@@ -5,8 +5,15 @@ use trapline_view::JsonLines;
 
 use super::*;
 
-const ACCESS: Tool =
-    Tool { name: "access", event: EVENT, total: TOTAL, check: access::check, is_counted: access::is_counted };
+const ACCESS: Tool = Tool {
+    name: "access",
+    settings: access::SETTINGS_OF,
+    facts: access::FACTS_OF,
+    event: EVENT,
+    total: TOTAL,
+    check: access::check,
+    is_counted: access::is_counted,
+};
 
 fn items() -> Vec<Item> {
     let step = |time_ns: u64| Step {
@@ -37,17 +44,19 @@ fn items() -> Vec<Item> {
             kernel: "k".into(),
             start_unix_ns: 1_700_000_000_123_456_789,
             start_ns: 5,
-            settings: vec![("every_ns".into(), Value::U64(9)), ("sight".into(), Value::Null)],
+            tables: vec![TOTAL],
+            events: Some(EVENT),
+            settings: vec![access::Settings { every_ns: 9, ..Default::default() }.record()],
         }),
         Item::Events((10..13).map(|time_ns| step(time_ns).event()).collect()),
-        Item::Totals(Block { time_ns: 20, rows: vec![tally.record(Some(7), "x")], sum: None, hidden: 0 }),
-        Item::End(End {
+        Item::Totals(Block::new(TOTAL, 20, vec![tally.record(Some(7), "x")])),
+        Item::End(Facts {
             duration_ns: 15,
             events: 3,
             lost: 1,
             sampled: 1,
             self_ns: 2,
-            losses: vec![("rounds".into(), 4)],
+            more: vec![access::Reached { rounds: 4, ..Default::default() }.record()],
         }),
     ]
 }

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::*;
-use crate::access::{Page, Step, Way, What};
+use crate::access::{Page, Step, TOTAL, Way, What};
 use crate::field::Record;
 use crate::item::{Event, Header};
 
@@ -17,7 +17,7 @@ fn header() -> Item {
         kernel: String::new(),
         start_unix_ns: 0,
         start_ns: START,
-        settings: vec![],
+        ..Header::default()
     })
 }
 
@@ -53,11 +53,11 @@ fn of_file(ms: u64, pid: u32, tid: u32, page: u64, way: Way, file: Option<(&str,
 }
 
 fn totals(ms: u64) -> Item {
-    Item::Totals(Block { time_ns: START + ms * MS, rows: vec![], sum: None, hidden: 0 })
+    Item::Totals(Block::new(TOTAL, START + ms * MS, vec![]))
 }
 
 fn end() -> Item {
-    Item::End(End { duration_ns: 1, events: 0, lost: 0, sampled: 1, self_ns: 0, losses: vec![] })
+    Item::End(Facts { duration_ns: 1, sampled: 1, ..Facts::default() })
 }
 
 fn run(options: Options, items: Vec<Item>) -> Vec<Item> {
@@ -131,7 +131,7 @@ fn windows(items: &[Item]) -> Vec<Vec<u64>> {
 
 fn loss(items: &[Item], name: &str) -> u64 {
     let Some(Item::End(end)) = items.last() else { panic!("no end") };
-    end.losses.iter().find(|(n, _)| n == name).unwrap().1
+    end.get(name).unwrap()
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn intervals_add_up_to_totals() {
             let event = |ms| access(ms, random.u32(7..9), random.u64(..30), Way::Write);
             items.push(Item::Events((interval * 50..interval * 50 + 50).map(event).collect()));
             let time_ns = START + (interval + 1) * 50 * MS;
-            items.push(Item::Rows(Block { time_ns, rows: vec![], sum: None, hidden: 0 }));
+            items.push(Item::Tick(time_ns));
         }
         items.extend([totals(200), end()]);
         let items = run(options, items);

@@ -150,7 +150,7 @@ impl Windows {
 
     fn show(&mut self, touched: &Touched, from_ns: u64, span_ns: u64) {
         let rows = vec![touched.record(from_ns - self.began_ns, span_ns)];
-        self.ready.push(Block { time_ns: from_ns + span_ns, rows, sum: None, hidden: 0 });
+        self.ready.push(Block::new(&WORKING_SET, from_ns + span_ns, rows));
     }
 
     /// From the trace's beginning to this moment.

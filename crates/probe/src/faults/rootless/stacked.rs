@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use trapline_model::faults::{Key, Ledger, Process};
+use trapline_model::faults::{Key, Ledger, Losses, Process};
 use trapline_symbols::perf::{Calls, Record, Recording};
 use trapline_symbols::task::Counts;
 use trapline_symbols::{Image, Whose};
 
 use super::groups::{group, id};
 use crate::faults::Stacks;
-use crate::faults::stacks::{Chain, Losses, Named, Naming};
+use crate::faults::stacks::{Chain, Incomplete, Named, Naming};
 
 /// So many are kept of processes that are not forgotten: as many as the kernel half of other variants has room for.
 const ROOM: usize = 16_384;
@@ -40,7 +40,7 @@ pub(super) struct Stacked {
     counted: Option<Counts>,
     /// Of processes that are forgotten.
     past: Counts,
-    losses: Losses,
+    losses: Incomplete,
     /// There was no room for their stack.
     crowded: Counts,
 }
@@ -63,7 +63,7 @@ impl Stacked {
             newest: UNTAKEN,
             counted: (stacks != Stacks::All).then(Counts::default),
             past: Counts::default(),
-            losses: Losses::default(),
+            losses: Incomplete::default(),
             crowded: Counts::default(),
         }
     }
@@ -149,14 +149,13 @@ impl Stacked {
     }
 
     /// Of how many faults the stack is not whole, or not there.
-    pub(super) fn losses(&self) -> Vec<(&'static str, u64)> {
+    pub(super) fn losses(&self, losses: &mut Losses) {
         let mut all = self.losses;
         for known in self.groups.values() {
             known.named.iter().for_each(|named| all.add(named, known.faults.all()));
         }
-        let mut losses = vec![("crowded", self.crowded.all())];
-        losses.extend(all.named());
-        losses
+        losses.crowded = Some(self.crowded.all());
+        all.named(losses);
     }
 }
 
@@ -225,7 +224,12 @@ mod tests {
         assert_eq!(placed, counts(3, 100));
         // Never more than there were: the events have counted from a little earlier on.
         assert_eq!(rows(&mut stacks, counts(3, 90)).1, counts(3, 90));
-        assert_eq!(stacks.losses(), [("crowded", 0), ("deep", 0), ("unnamed", 2), ("chainless", 1)]);
+        let mut losses = Losses::default();
+        stacks.losses(&mut losses);
+        assert_eq!(
+            [losses.crowded, losses.deep, losses.unnamed, losses.chainless].map(Option::unwrap),
+            [0, 0, 2, 1]
+        );
     }
 
     #[test]
@@ -236,7 +240,9 @@ mod tests {
         }
         stacks.put(NOBODY, 10, calls(&[0]), counts(0, 1));
         assert_eq!(rows(&mut stacks, counts(0, 20_000)).1, counts(0, ROOM as u64 + 1));
-        assert_eq!(stacks.losses()[0], ("crowded", 3));
+        let mut losses = Losses::default();
+        stacks.losses(&mut losses);
+        assert_eq!(losses.crowded, Some(3));
     }
 
     #[test]

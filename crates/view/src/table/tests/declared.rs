@@ -1,6 +1,6 @@
 //! Tables, and the formats for programs, of rows as their fields declare.
 
-use trapline_model::faults::{By, Cause, EVENT};
+use trapline_model::faults::{By, Cause, EVENT, Losses, Settings};
 use trapline_model::{Schema, Sink};
 
 use super::super::*;
@@ -8,7 +8,7 @@ use crate::{Csv, JsonLines};
 
 /// A row whose figures tell their places, with hostile names.
 fn row(schema: &'static Schema, factor: u64) -> Record {
-    let value = |(at, field): (usize, &trapline_model::Field)| match field.name {
+    let value = |(at, field): (usize, &Field)| match field.name {
         "comm" | "file" | "cgroup" => Value::from("=a b\n\u{202e}"),
         "cause" => Cause::ZeroFill.name().into(),
         "stack" => "db;main;read_7;handle_mm_fault_[k]".into(),
@@ -25,6 +25,7 @@ fn row(schema: &'static Schema, factor: u64) -> Record {
 
 fn items(by: By) -> Vec<Item> {
     let schema = by.schema();
+    let settings = Settings { minor_latency: Some("exact".into()), memory_mb: 256, ..Settings::default() };
     let header = Header {
         tool: "faults".into(),
         variant: "x".into(),
@@ -33,27 +34,29 @@ fn items(by: By) -> Vec<Item> {
         kernel: "k".into(),
         start_unix_ns: 1_700_000_000_123_456_789,
         start_ns: 1_000_000_000,
-        settings: vec![("minor_latency".into(), "exact".into()), ("memory_mb".into(), 256u64.into())],
+        settings: vec![settings.record()],
+        ..Header::default()
     };
     let block = |time_ns| Block {
+        table: schema,
         time_ns,
         rows: vec![row(schema, 1), row(schema, 7)],
         sum: Some(row(schema, 8)),
         hidden: 3,
     };
-    let losses = vec![("missed".into(), 4)];
+    let more = vec![Losses { missed: Some(4), ..Losses::default() }.record(false)];
     vec![
         Item::Header(header),
         Item::Events(vec![Event { time_ns: 1_234_567_890, record: row(EVENT, 1) }]),
         Item::Rows(block(2_000_000_000)),
         Item::Totals(block(3_000_000_000)),
-        Item::End(End {
+        Item::End(Facts {
             duration_ns: 2_000_000_000,
             events: 9,
             lost: 1,
             sampled: 8,
             self_ns: 5_000_000,
-            losses,
+            more,
         }),
     ]
 }

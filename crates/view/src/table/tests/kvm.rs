@@ -1,11 +1,11 @@
 //! The familiar forms, to the letter.
 
 use trapline_model::kvm::{
-    By, COUNT, Exit, HIST, HIST_EACH, Isa, Layout, Ledger, Level, Names, Report, SLOWER, Slow, Stats, TIME,
-    Vcpu,
+    By, COUNT, Exit, HIST, HIST_EACH, Isa, Layout, Ledger, Level, Losses, Names, Report, SLOWER, Slow, Stats,
+    TIME, Vcpu,
 };
 use trapline_model::layout;
-use trapline_model::{BUCKETS, End, Hist, bucket};
+use trapline_model::{BUCKETS, Facts, Hist, Shown, bucket};
 
 use super::super::*;
 
@@ -77,7 +77,8 @@ fn a_slow_exit_is_a_line() {
         kernel: String::new(),
         start_unix_ns: 0,
         start_ns: 0,
-        settings: vec![("excludes".into(), "HLT".into())],
+        settings: vec![Shown { excludes: Some("HLT".into()), ..Shown::default() }.record()],
+        ..Header::default()
     };
     table.take(&Item::Header(header)).unwrap();
     let slow = |code, level| Slow {
@@ -90,13 +91,13 @@ fn a_slow_exit_is_a_line() {
     };
     let events = [slow(44, Level::L1), slow(1, Level::L2)].map(|slow| slow.event(&Names::default()));
     table.take(&Item::Events(events.to_vec())).unwrap();
-    let end = End {
+    let end = Facts {
         duration_ns: 2_000_000_000,
         events: 2,
         lost: 1,
         sampled: 1,
         self_ns: 0,
-        losses: vec![("untimed".into(), 3)],
+        more: vec![Losses { untimed: Some(3), ..Losses::default() }.record()],
     };
     table.take(&Item::End(end)).unwrap();
     insta::assert_snapshot!(String::from_utf8(out).unwrap());

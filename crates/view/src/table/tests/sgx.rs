@@ -1,7 +1,7 @@
 //! A line an interval.
 
-use trapline_model::sgx::{By, Figures, Known, LINES, Ledger, Owner, Report};
-use trapline_model::{End, Hist, Value};
+use trapline_model::Hist;
+use trapline_model::sgx::{By, Figures, Known, LINES, Ledger, Owner, Report, Settings};
 
 use super::super::*;
 
@@ -9,7 +9,7 @@ use super::super::*;
 fn the_lines_are_those_that_the_tools_users_know() {
     let mut out = Vec::new();
     let mut lines = Table::laid_out(&mut out, &LINES, Screen::Paper, TimeZone::UTC);
-    let settings = vec![("memory_mb".into(), Value::U64(16)), ("module".into(), Value::Null)];
+    let settings = vec![Settings { memory_mb: 16, ..Settings::default() }.record()];
     let header = Header {
         tool: "sgx".into(),
         variant: "fentry".into(),
@@ -19,6 +19,7 @@ fn the_lines_are_those_that_the_tools_users_know() {
         start_unix_ns: 0,
         start_ns: 0,
         settings,
+        ..Header::default()
     };
     lines.take(&Item::Header(header)).unwrap();
     let mut ledger = Ledger::new(By::All, Known { added: true, outcomes: false }, true, 0);
@@ -38,8 +39,7 @@ fn the_lines_are_those_that_the_tools_users_know() {
     ledger.take(Report { serial: 1, owner: Owner::default(), figures, longest_ns: 5000 }, false);
     lines.take(&Item::Rows(ledger.interval(2 * second, false))).unwrap();
     lines.take(&Item::Totals(ledger.totals(2 * second))).unwrap();
-    let end =
-        End { duration_ns: 2 * second, events: 39_113, lost: 0, sampled: 1, self_ns: 0, losses: vec![] };
+    let end = Facts { duration_ns: 2 * second, events: 39_113, sampled: 1, ..Facts::default() };
     lines.take(&Item::End(end)).unwrap();
     insta::assert_snapshot!(String::from_utf8(out).unwrap());
 }

@@ -2,7 +2,7 @@
 
 use trapline_model::Event;
 use trapline_model::access::summary::{Options, Summary};
-use trapline_model::access::{Page, SUMMARY, Step, Way, What};
+use trapline_model::access::{Page, Reached, SUMMARY, Settings, Step, TOTAL, Way, What};
 
 use super::super::*;
 
@@ -38,17 +38,18 @@ fn shown(events: Vec<Event>) -> String {
         kernel: String::new(),
         start_unix_ns: 0,
         start_ns: 0,
-        settings: vec![("reset".into(), "writes".into()), ("every_ns".into(), Value::U64(1_000_000))],
+        settings: vec![Settings { reset: "writes", every_ns: 1_000_000, ..Settings::default() }.record()],
+        ..Header::default()
     };
-    let end = End {
+    let end = Facts {
         duration_ns: 120_000_000,
         events: events.len() as u64,
         lost: 0,
         sampled: 1,
         self_ns: 1_000_000,
-        losses: vec![("rounds".into(), 100), ("period_ns".into(), 1_200_000)],
+        more: vec![Reached { rounds: 100, period_ns: 1_200_000, ..Reached::default() }.record()],
     };
-    let totals = Block { time_ns: 120_000_000, rows: vec![], sum: None, hidden: 0 };
+    let totals = Block::new(TOTAL, 120_000_000, vec![]);
     let mut summary = Summary::new(Options { top: 2, ..Options::default() });
     let mut ready = std::collections::VecDeque::new();
     for item in [Item::Header(header), Item::Events(events), Item::Totals(totals), Item::End(end)] {

@@ -1,6 +1,6 @@
 //! Accesses as the patch's users know them.
 
-use trapline_model::access::{Page, Step, TRACE, Way, What};
+use trapline_model::access::{Page, Settings, Step, TRACE, Way, What};
 
 use super::super::*;
 
@@ -19,10 +19,10 @@ fn step(what: What, page: Option<Page>) -> Event {
 }
 
 fn shown(event: Event) -> String {
-    told(event, Value::Null)
+    told(event, false)
 }
 
-fn told(event: Event, symbols: Value) -> String {
+fn told(event: Event, symbols: bool) -> String {
     let mut out = Vec::new();
     let header = Header {
         tool: "access".into(),
@@ -32,7 +32,8 @@ fn told(event: Event, symbols: Value) -> String {
         kernel: String::new(),
         start_unix_ns: 0,
         start_ns: 0,
-        settings: vec![("symbols".into(), symbols)],
+        settings: vec![Settings { symbols, ..Settings::default() }.record()],
+        ..Header::default()
     };
     let mut sink = Table::laid_out(&mut out, &TRACE, Screen::Paper, TimeZone::UTC);
     sink.take(&Item::Header(header)).unwrap();
@@ -59,7 +60,7 @@ fn lines_are_those_of_the_patch() {
     assert!(shown(step(What::Start, None)).ends_with(": init_page_access_trace: START target-app\n"));
     assert!(shown(step(What::End, None)).ends_with(": __reset_page_access_trace: END target-app\n"));
     let named = Page { symbol: Some("a\nb".into()), first: true, ..page.clone() };
-    let told = |page| told(step(What::Access, Some(page)), Value::U64(1));
+    let told = |page| told(step(What::Access, Some(page)), true);
     assert!(told(named).ends_with("e5b8 a\\x0ab [stack] first\n"));
     let in_file = Page { file: Some("/a".into()), offset: Some(0x5b8), ..page.clone() };
     assert!(told(in_file).ends_with("e5b8 - /a+0x5b8\n"));

@@ -1,0 +1,72 @@
+//! What the header and the end of a run of the tool say.
+
+use crate::field::Show::{Integer, Text};
+use crate::field::{Kind, Record, Unit};
+use crate::table::{Schema, Table, label, loss, number};
+
+/// How the tool runs.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Memory for the marks of pages, MiB.
+    pub memory_mb: u64,
+    /// The driver's module, if it is one.
+    pub module: Option<String>,
+    /// What the variant cannot tell.
+    pub without: Option<String>,
+}
+
+#[rustfmt::skip]
+static SETTINGS: Table<Settings> = Table::new("sgx.settings", "sgx", &[&[
+    number("memory_mb", (Unit::None, Kind::Gauge), "The memory for telling distinct pages apart, MiB.", |s: &Settings| s.memory_mb.into()).shown("memory mb", 0, Integer),
+    label("module", "The module of the driver, if it is one.", |s: &Settings| s.module.as_deref().into()).shown("module", 0, Text),
+    label("without", "The figures that the variant cannot know.", |s: &Settings| s.without.as_deref().into()).shown("without", 0, Text),
+]]);
+
+impl Settings {
+    /// As a record.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        SETTINGS.record(self)
+    }
+}
+
+/// What was lost.
+#[derive(Debug, Clone, Default)]
+pub struct Losses {
+    /// Faults for which a BPF program was not run.
+    pub missed_faults: u64,
+    /// Other times that one was not run.
+    pub missed: u64,
+    /// Faults for which there was no memory.
+    pub untracked: u64,
+    /// Faults without a return.
+    pub unpaired: u64,
+    /// Evictions that could not be marked.
+    pub unmarked: u64,
+    /// Enclaves whose last figures were lost.
+    pub unended: u64,
+    /// Rows that were folded into one.
+    pub folded_rows: u64,
+}
+
+#[rustfmt::skip]
+static LOSSES: Table<Losses> = Table::new("sgx.losses", "sgx", &[&[
+    loss("missed_faults", "Faults for which the kernel did not run our BPF program.", |l| l.missed_faults.into()),
+    loss("missed", "Loads, evictions and returns for which the kernel did not run our BPF program.", |l| l.missed.into()),
+    loss("untracked", "Faults that are counted and could not be told apart, because there was no memory.", |l| l.untracked.into()),
+    loss("unpaired", "Faults that are counted and whose return the kernel dropped.", |l| l.unpaired.into()),
+    loss("unmarked", "Evictions that a refault may be missing for.", |l| l.unmarked.into()),
+    loss("unended", "Enclaves whose last figures were lost.", |l| l.unended.into()),
+    loss("folded_rows", "Enclaves that have ended and were folded into one row.", |l| l.folded_rows.into()),
+]]);
+
+impl Losses {
+    /// As a record.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        LOSSES.record(self)
+    }
+}
+
+/// All of them.
+pub(super) const TABLES: [&Schema; 2] = [&SETTINGS, &LOSSES];
