@@ -345,7 +345,7 @@ pub fn a_running_process_in_intervals(engine: &'static str) {
     let end = summary.0.last().unwrap();
     assert_eq!(u(&end["events"]), total + u(&end["merged"]) + u(&end["untracked"]), "{end}");
     if engine != "none" {
-        assert!(total + missed(&end) >= 32 * 20, "{total}");
+        assert!(total + missed(end) >= 32 * 20, "{total}");
     }
     assert!(summary.of("row", "reuse").len() >= 3);
 }
