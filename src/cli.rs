@@ -1,12 +1,14 @@
 //! The command line: the list of commands, and how it is read.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 
+use anyhow::Context;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::format::Format;
-use crate::{cmd, values};
+use crate::{cmd, status, values};
 
 /// Shows what it costs when a processor leaves the program it was running.
 #[derive(Debug, Parser)]
@@ -104,7 +106,13 @@ pub(crate) fn parse() -> Cli {
         // Its advice to put what it does not know after `--`: there it would be a command, and run.
         error.remove(ContextKind::Suggested);
         error.remove(ContextKind::TrailingArg);
-        error.exit()
+        if error.use_stderr() {
+            error.exit()
+        }
+        // Help or the version, which somebody wants to read.
+        let written = error.print().and_then(|()| io::stdout().flush());
+        let written = written.context("cannot write to standard output");
+        std::process::exit(written.map_or_else(|error| status::report(&error), |()| 0).into())
     });
     let traces = !matches!(cli.command, Command::Targets(_) | Command::Doctor(_) | Command::Workload(_));
     let words: Vec<OsString> = std::env::args_os().collect();

@@ -53,6 +53,15 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A program's name, as the kernel keeps it: without a path.
+pub(crate) fn program(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("the name is empty".into()),
+        path if path.contains('/') => Err("give the name of a program without a path".into()),
+        name => Ok(name.to_owned()),
+    }
+}
+
 /// The size of a ring buffer, MiB.
 pub(crate) fn ring_mib(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {

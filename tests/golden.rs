@@ -35,6 +35,9 @@ fn bad_input_is_refused() {
     refuses(&["faults", "--format", "xml"], 2, "possible values: table, jsonl, csv");
     refuses(&["faults", "-p", "abc"], 2, "invalid digit");
     refuses(&["faults", "-p", "-1"], 2, "");
+    refuses(&["access", "--exec", ""], 2, "the name is empty");
+    refuses(&["targets", "add", "x", ""], 2, "the name is empty");
+    refuses(&["targets", "add", "/bin/x"], 2, "without a path");
     refuses(&["faults", "-t", "0"], 2, "0 is not in 1..");
     refuses(&["faults", "--top", "0"], 2, "0 is not in 1..");
     refuses(&["faults", "-p", "1", "--", "ls"], 2, "cannot be used with");
@@ -239,6 +242,26 @@ fn help_pages() {
             let name = [&["help"], &command[..]].concat().join("-");
             settings.bind(|| insta::assert_snapshot!(name, format!("{short}\n=== --help ===\n\n{long}")));
         }
+    }
+}
+
+/// Help that nobody can read is no success; a reader who has had enough is none to complain about.
+#[test]
+fn help_that_cannot_be_written_is_a_failure() {
+    for words in [&["--help"][..], &["faults", "-h"], &["--version"]] {
+        let to = |path: &str| {
+            let full = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+            let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
+            command.args(words).stdout(full).output().unwrap()
+        };
+        let output = to("/dev/full");
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            error,
+            "trapline: cannot write to standard output: No space left on device (os error 28)\n"
+        );
+        assert_eq!(to("/dev/null").status.code(), Some(0));
     }
 }
 

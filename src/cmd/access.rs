@@ -27,7 +27,7 @@ pub(crate) struct Args {
 
     /// Trace whatever executes a program of this name, and its children, until Ctrl-C (repeatable; the first 15
     /// bytes count). `trapline targets` changes the list meanwhile
-    #[arg(long, value_name = "NAME", num_args = 1..)]
+    #[arg(long, value_name = "NAME", value_parser = values::program, num_args = 1..)]
     exec: Vec<String>,
 
     /// The engine that resets page-table entries: rwp, numa (reads and writes), writes, none (first touches only)

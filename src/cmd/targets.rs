@@ -7,6 +7,8 @@ use trapline_probe::access::Targets;
 use trapline_probe::refused;
 use trapline_view::visible;
 
+use crate::values;
+
 /// The names of programs that a running `access --exec` follows.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -19,7 +21,7 @@ enum What {
     /// Follow programs of these names, from their next execution on
     Add {
         /// Names without a path; their first 15 bytes count
-        #[arg(required = true, value_name = "NAME")]
+        #[arg(required = true, value_name = "NAME", value_parser = values::program)]
         names: Vec<String>,
     },
     /// Print the names, one a line

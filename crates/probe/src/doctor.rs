@@ -40,7 +40,13 @@ pub fn machine() -> Machine {
 
 /// The tools whose subject is not on this machine, and what is missing.
 fn lacks() -> Vec<(&'static str, String)> {
-    let kvm = kvm::check().err().map(|error| ("kvm", error.to_string()));
+    // Without privilege its tracepoints are not seen, which says nothing of KVM.
+    let kvm = match kvm::check() {
+        _ if !system::has_bpf_privilege() => None,
+        Err(error) => Some(error.to_string()),
+        Ok(()) => kvm::fires_none().map(str::to_owned),
+    };
+    let kvm = kvm.map(|lack| ("kvm", lack));
     let sgx = driver().as_ref().err().map(|lack| ("sgx", lack.clone()));
     [kvm, sgx].into_iter().flatten().collect()
 }
@@ -173,6 +179,9 @@ fn driver() -> &'static Result<Driver, String> {
 /// Without KVM there is nothing to attach to: that is said, not what the kernel says of it.
 fn kvm(tool: &'static str) -> Vec<Variant> {
     let recipe = KvmRecipe::new(nobody());
+    if !system::has_bpf_privilege() {
+        return tried(tool, &recipe);
+    }
     let Err(error) = kvm::check() else { return tried(tool, &recipe) };
     let missing = || Refusal {
         errno: Some("ENOENT".into()),

@@ -26,7 +26,7 @@ use crate::ring::Ring;
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
 
-pub(crate) use machine::check;
+pub(crate) use machine::{check, fires_none};
 pub use machine::{exits_by_kvm, isa, vms, warnings};
 pub(crate) use recipe::KvmRecipe;
 #[cfg(test)]

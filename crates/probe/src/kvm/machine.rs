@@ -43,17 +43,18 @@ pub fn isa() -> Option<Isa> {
     })
 }
 
+/// Why a KVM that is there fires no exits, if that can be known.
+pub(crate) fn fires_none() -> Option<&'static str> {
+    let why = "the processor shows this kernel neither VMX nor SVM, so its KVM works by other means (PVM), and such a KVM \
+               fires no kvm_exit";
+    isa().is_none().then_some(why)
+}
+
 /// What makes it likely that nothing will be counted, for people. `starting`: a command that may be a VM is about to run.
 #[must_use]
 pub fn warnings(pids: &[u32], starting: bool) -> Vec<String> {
     let mut warnings = Vec::new();
-    if isa().is_none() {
-        warnings.push(
-            "the processor shows this kernel neither VMX nor SVM, so its KVM works by other means (PVM), and such \
-             a KVM fires no kvm_exit: nothing may be counted"
-                .to_owned(),
-        );
-    }
+    warnings.extend(fires_none().map(|why| format!("{why}: nothing may be counted")));
     let idle: Vec<u32> = pids.iter().copied().filter(|&pid| !runs_guest(pid)).collect();
     if !idle.is_empty() {
         warnings.push(format!(
