@@ -66,8 +66,7 @@ pub(crate) fn report(error: &anyhow::Error) -> u8 {
     }
     match error.downcast_ref::<OpenError>() {
         Some(OpenError::Refused(_) | OpenError::Unavailable(_)) => UNAVAILABLE,
-        Some(OpenError::NoSuchVariant { .. } | OpenError::Unfit { .. } | OpenError::Span(_)) => USAGE,
-        Some(OpenError::Filter(filter)) if filter.is_usage() => USAGE,
+        Some(OpenError::NoSuchVariant { .. } | OpenError::Unfit { .. } | OpenError::Usage(_)) => USAGE,
         _ => FAILED,
     }
 }

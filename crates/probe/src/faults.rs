@@ -34,7 +34,6 @@ pub(crate) use self::recipe::{FaultsRecipe, SEEING};
 pub(crate) use self::recipe::{OBJECTS, tests::all as recipes};
 pub use self::rootless::open;
 pub(crate) use self::span::Kinds;
-pub use self::span::SpanError;
 use self::span::Spans;
 use self::steps::Steps;
 pub(crate) use self::walk::Search;

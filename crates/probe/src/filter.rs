@@ -94,11 +94,13 @@ pub enum FilterError {
     NoCgroup(PathBuf, String),
 }
 
-impl FilterError {
-    /// Whether no machine has what was asked for, whatever runs on it.
-    #[must_use]
-    pub fn is_usage(&self) -> bool {
-        matches!(self, Self::TooMany(_) | Self::LongName(..))
+impl From<FilterError> for OpenError {
+    fn from(error: FilterError) -> Self {
+        match error {
+            // No machine has what was asked for, whatever runs on it.
+            FilterError::TooMany(_) | FilterError::LongName(..) => Self::Usage(error.to_string()),
+            _ => Self::Other(error.into()),
+        }
     }
 }
 
@@ -176,7 +178,7 @@ impl Filter {
 fn refusal(error: FilterError) -> OpenError {
     let missing = matches!(error, FilterError::NoProcess(_) | FilterError::NoThread(_));
     if !missing || Kind::Pid.is_initial() {
-        return OpenError::Filter(error);
+        return error.into();
     }
     OpenError::Unavailable(anyhow!(
         "{error}; trapline runs in a PID namespace, where only its own processes and their numbers count: \

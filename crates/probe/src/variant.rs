@@ -15,8 +15,6 @@ use trapline_model::doctor::Refusal;
 
 use crate::abi::maps::{MapName, shared};
 use crate::compiled::Compiled;
-use crate::faults::SpanError;
-use crate::filter::FilterError;
 use crate::system;
 
 /// One way to watch: programs that load and attach together.
@@ -58,12 +56,9 @@ pub enum OpenError {
         /// The reason.
         why: &'static str,
     },
-    /// A span that cannot be watched.
-    #[error(transparent)]
-    Span(#[from] SpanError),
-    /// A filter that cannot be used.
-    #[error(transparent)]
-    Filter(#[from] FilterError),
+    /// What was asked for means nothing here, such as a span that is in no file: in words that say what would.
+    #[error("{0}")]
+    Usage(String),
     /// A variant that would work, and a poorer one is not taken instead: descriptors or memory are used up.
     #[error("cannot attach {variant}: {error} ({remedy})")]
     Short {

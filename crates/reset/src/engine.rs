@@ -1,16 +1,86 @@
-//! Which engine: the best that works, or the one that was asked for.
+//! The engines, and which is taken: the best that works, or the one that was asked for.
 
 use std::fs;
 use std::io;
 
 use trapline_model::doctor::Refusal;
+use trapline_symbols::maps::Mapping;
+use trapline_symbols::privilege::Keep;
 
 use super::numa;
-use super::space::Engine;
-use super::uffd::Features;
+use super::uffd::{Features, Mode};
 
 /// All engines, best first, as `--reset` knows them.
 pub const ENGINES: &[&str] = &["rwp", "numa", "writes", "none"];
+
+/// How page-table entries are reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// userfaultfd: reads and writes, or where that cannot be only writes.
+    Rwp(Features),
+    /// The kernel's NUMA balancing: reads and writes.
+    Numa,
+    /// userfaultfd: writes.
+    Writes(Features),
+    /// `clear_refs`: writes.
+    SoftDirty,
+    /// Not at all: first touches only.
+    None,
+}
+
+impl Engine {
+    /// As it is called on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rwp(_) => "rwp",
+            Self::Numa => "numa",
+            Self::Writes(_) | Self::SoftDirty => "writes",
+            Self::None => "none",
+        }
+    }
+
+    /// What it takes to go on once it has begun.
+    pub fn keeps(self) -> Keep {
+        Keep::READING
+            .and(Keep::PAGES)
+            .and_if(Keep::SETTINGS, self == Self::Numa)
+            .and_if(Keep::CLEARING, self == Self::SoftDirty)
+    }
+
+    /// Whether it puts a userfaultfd over the memory.
+    pub fn has_userfaultfd(self) -> bool {
+        matches!(self, Self::Rwp(_) | Self::Writes(_))
+    }
+
+    /// Whether page tables are reset at all.
+    pub fn has_rounds(self) -> bool {
+        self != Self::None
+    }
+
+    /// Whether a page that was accessed before may look to the processor as if it were not there.
+    pub fn hides_pages(self) -> bool {
+        matches!(self, Self::Rwp(_) | Self::Numa)
+    }
+
+    /// How a mapping can be watched, best first; not at all if empty.
+    pub(crate) fn modes(self, mapping: &Mapping) -> &'static [Mode] {
+        match self {
+            Self::Rwp(_) if !mapping.readable && !mapping.writable => &[],
+            Self::Rwp(features) if features.wp && mapping.writable => &[Mode::Rwp, Mode::Wp],
+            Self::Rwp(_) => &[Mode::Rwp],
+            Self::Writes(_) if mapping.writable => &[Mode::Wp],
+            _ => &[],
+        }
+    }
+
+    /// Whether a mapping may be taken under control together with its neighbours of which the same is true, watched or
+    /// not.
+    pub(crate) fn joins(self, mapping: &Mapping) -> bool {
+        // Memory that allows nothing the kernel does not take in this mode.
+        let is_refused = matches!(self, Self::Rwp(_)) && !mapping.readable && !mapping.writable;
+        mapping.is_private_memory() && !is_refused
+    }
+}
 
 /// The engines that work on this kernel, best first, and why the others do not.
 #[derive(Debug)]

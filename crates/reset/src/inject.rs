@@ -15,8 +15,8 @@ use std::time::Instant;
 use trapline_symbols::maps::{Mapping, Maps};
 use trapline_symbols::task;
 
-use super::space::mapped;
-use super::stopped::{Regs, Stopped};
+use super::mapped::mapped;
+use super::stopped::Stopped;
 use super::uffd;
 
 /// A userfaultfd that was made in a process, ours now.
@@ -109,17 +109,4 @@ fn a_thread(pid: u32) -> Option<u32> {
     };
     let of = |states: &str| tids.iter().copied().find(|&tid| state(tid).is_some_and(|s| states.contains(s)));
     of("RST").or_else(|| of("D"))
-}
-
-/// Where the thread goes on instead, if it is inside a restartable sequence: the kernel aborts a sequence that was
-/// interrupted, and would not notice this one, for the thread is elsewhere when it looks.
-pub(super) fn sequence_aborts_at(memory: &File, area: u64, regs: &Regs) -> Option<u64> {
-    let word = |at: u64| {
-        let mut bytes = [0; 8];
-        memory.read_exact_at(&mut bytes, at).ok().map(|()| u64::from_ne_bytes(bytes))
-    };
-    // struct rseq: rseq_cs at 8. struct rseq_cs: start_ip at 8, post_commit_offset at 16, abort_ip at 24.
-    let sequence = word(area + 8).filter(|&at| at != 0)?;
-    let (start, len, abort) = (word(sequence + 8)?, word(sequence + 16)?, word(sequence + 24)?);
-    (regs.rip.wrapping_sub(start) < len).then_some(abort)
 }

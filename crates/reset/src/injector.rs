@@ -4,38 +4,53 @@
 
 #![allow(unsafe_code)]
 
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, recvmsg,
-    sendmsg, setsockopt, shutdown, socketpair, sockopt,
+    AddressFamily, Shutdown, SockFlag, SockType, setsockopt, shutdown, socketpair, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, getpid, setsid};
-
+use serde::{Deserialize, Serialize};
 use trapline_symbols::privilege::{self, Keep};
-use trapline_symbols::task;
+use trapline_symbols::{packet, task};
 
 use super::inject::{Injected, userfaultfd_of};
 use super::{patience, trial};
 
-/// The longest answer: a reason in words.
-const ANSWER: usize = 1024;
 /// Longer than any injection takes, whose waits have limits.
 const PATIENCE_SECONDS: i64 = 15;
 /// An injection that takes longer hangs: it reads memory that the target keeps from it.
 const HANGS_MS: u16 = 10_000;
 
-/// Instead of a process: see [`Injector::goes_over_shared`].
-const TRIAL: u32 = 0;
+/// What it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Request {
+    /// A userfaultfd of this process's memory.
+    Userfaultfd(u32),
+    /// Whether the kernel's balancing goes over files in memory.
+    GoesOverShared,
+}
+
+/// What it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Reply {
+    /// The descriptor comes with the answer.
+    Userfaultfd {
+        /// How long a thread of the process stood still, nanoseconds.
+        stopped_ns: u64,
+    },
+    /// Nothing if that is not known.
+    GoesOverShared(Option<bool>),
+    /// It could not be done, and why, in words.
+    Refused(String),
+}
 
 /// The other process, as its client sees it.
 #[derive(Debug)]
@@ -72,21 +87,16 @@ impl Injector {
     /// Whether the kernel's balancing, which is on, goes over files in memory; nothing if that is not known. It is tried in
     /// a child of that process's, which does not hold what we have open.
     pub fn goes_over_shared(&self) -> Option<bool> {
-        let socket = self.ask(TRIAL).ok()?;
-        let mut answer = [0; ANSWER];
-        let mut buffer = [IoSliceMut::new(&mut answer)];
-        let received = recvmsg::<()>(socket.as_raw_fd(), &mut buffer, None, MsgFlags::empty());
-        let len = received.ok()?.bytes;
-        [Some(false), Some(true), None]
-            .into_iter()
-            .find(|seen| words_of(*seen).as_bytes() == &answer[..len])?
+        match self.ask(Request::GoesOverShared).ok()? {
+            (Reply::GoesOverShared(answer), _) => answer,
+            _ => None,
+        }
     }
 
-    fn ask(&self, pid: u32) -> Result<&OwnedFd> {
-        let question = pid.to_ne_bytes();
-        sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(&question)], &[], MsgFlags::MSG_NOSIGNAL, None)
-            .context("the injector has ended")?;
-        Ok(&self.socket)
+    fn ask(&self, request: Request) -> Result<(Reply, Option<OwnedFd>)> {
+        packet::send(self.socket.as_fd(), &request, None).context("the injector has ended")?;
+        let answer = packet::receive(self.socket.as_fd(), &mut Vec::new());
+        answer.context("the injector does not answer")?.context("the injector has ended")
     }
 
     /// To give up what the other process is doing, from another thread.
@@ -99,25 +109,10 @@ impl Injector {
     /// # Errors
     /// Why it cannot be had.
     pub(crate) fn userfaultfd_of(&self, pid: u32) -> Result<Injected> {
-        let socket = self.ask(pid)?;
-        let mut answer = [0; ANSWER];
-        let mut buffer = [IoSliceMut::new(&mut answer)];
-        let mut space = cmsg_space!([i32; 1]);
-        let message =
-            recvmsg::<()>(socket.as_raw_fd(), &mut buffer, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
-                .context("the injector does not answer")?;
-        let len = message.bytes;
-        let fd = message.cmsgs().ok().into_iter().flatten().find_map(|control| match control {
-            // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
-            ControlMessageOwned::ScmRights(fds) => fds.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-            _ => None,
-        });
-        match (fd, answer.first_chunk()) {
-            (Some(uffd), Some(&stopped)) if len == 8 => {
-                Ok(Injected { uffd, stopped_ns: u64::from_ne_bytes(stopped) })
-            }
-            _ if len == 0 => bail!("the injector has ended"),
-            _ => bail!("{}", String::from_utf8_lossy(&answer[..len])),
+        match self.ask(Request::Userfaultfd(pid))? {
+            (Reply::Userfaultfd { stopped_ns }, Some(uffd)) => Ok(Injected { uffd, stopped_ns }),
+            (Reply::Refused(why), _) => bail!("{why}"),
+            _ => bail!("the injector answers something else"),
         }
     }
 }
@@ -154,28 +149,14 @@ fn serve(socket: &OwnedFd) {
         return;
     }
     let own = getpid();
-    loop {
-        let mut pid = [0; 4];
-        let mut buffer = [IoSliceMut::new(&mut pid)];
-        let received =
-            recvmsg::<()>(socket.as_raw_fd(), &mut buffer, None, MsgFlags::empty()).map(|m| m.bytes);
-        match received {
-            Err(Errno::EINTR) => continue,
-            Ok(4) => {}
-            _ => return,
-        }
+    let mut buffer = Vec::new();
+    while let Ok(Some((request, _))) = packet::receive::<Request>(socket.as_fd(), &mut buffer) {
         // SAFETY: there is only this thread.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
                 patience::die_with(own);
                 patience::tick();
-                answer(
-                    socket,
-                    match u32::from_ne_bytes(pid) {
-                        TRIAL => Err(words_of(trial::goes_over_shared()).to_owned()),
-                        pid => userfaultfd_of(pid),
-                    },
-                );
+                answer(socket, request);
                 return;
             }
             Ok(ForkResult::Parent { child }) => {
@@ -183,7 +164,7 @@ fn serve(socket: &OwnedFd) {
                     return;
                 }
             }
-            Err(error) => answer(socket, Err(format!("cannot fork: {error}"))),
+            Err(error) => reply(socket, &Reply::Refused(format!("cannot fork: {error}")), None),
         }
     }
 }
@@ -208,29 +189,20 @@ fn ends(child: Pid, socket: &OwnedFd) -> bool {
     true
 }
 
-/// What came of the trial, as it is told.
-fn words_of(seen: Option<bool>) -> &'static str {
-    match seen {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "not known",
+/// Does what is asked for, and tells what came of it.
+fn answer(socket: &OwnedFd, request: Request) {
+    match request {
+        Request::GoesOverShared => reply(socket, &Reply::GoesOverShared(trial::goes_over_shared()), None),
+        Request::Userfaultfd(pid) => match userfaultfd_of(pid) {
+            Ok(Injected { uffd, stopped_ns }) => {
+                reply(socket, &Reply::Userfaultfd { stopped_ns }, Some(&uffd))
+            }
+            Err(why) => reply(socket, &Reply::Refused(why), None),
+        },
     }
 }
 
-fn answer(socket: &OwnedFd, result: Result<Injected, String>) {
-    let send = |bytes: &[u8], control: &[ControlMessage<'_>]| {
-        // If nobody listens any more, nobody wants it.
-        let _ =
-            sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None);
-    };
-    match result {
-        Ok(injected) => {
-            let fds = [injected.uffd.as_raw_fd()];
-            send(&injected.stopped_ns.to_ne_bytes(), &[ControlMessage::ScmRights(&fds)]);
-        }
-        Err(why) => {
-            let end = (0..=why.len().min(ANSWER)).rev().find(|&end| why.is_char_boundary(end)).unwrap_or(0);
-            send(&why.as_bytes()[..end], &[]);
-        }
-    }
+fn reply(socket: &OwnedFd, reply: &Reply, uffd: Option<&OwnedFd>) {
+    // If nobody listens any more, nobody wants it.
+    let _ = packet::send(socket.as_fd(), reply, uffd.map(AsFd::as_fd));
 }

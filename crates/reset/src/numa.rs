@@ -5,7 +5,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use anyhow::{Context, Result};
 use trapline_model::doctor::Refusal;
 use trapline_symbols::machine;
 use trapline_symbols::maps::{Mapping, Maps};
+use trapline_symbols::task::number;
 
 use super::hold::Hold;
 use super::injector::Injector;
@@ -207,15 +207,6 @@ fn size_mb(small: u64, all: u64, there: u64) -> u64 {
     (needed.div_ceil(MB) + 1).min(LARGEST)
 }
 
-/// A number that follows a name in one of the files that /proc has of a process.
-pub(super) fn number(file: &File, name: &str) -> io::Result<Option<u64>> {
-    let mut bytes = [0; 8192];
-    let len = file.read_at(&mut bytes, 0)?;
-    let text = String::from_utf8_lossy(&bytes[..len]);
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    Ok(line.and_then(|rest| rest.trim_start_matches([' ', ':', '\t']).split(' ').next()?.parse().ok()))
-}
-
 /// The settings, as the processes want them.
 #[derive(Debug)]
 pub struct Balance {
@@ -329,13 +320,6 @@ mod tests {
         assert_eq!(size_mb(0, 64 << 30, 1 << 30), LARGEST);
         assert_eq!(size_mb(2 * MB, 1 << 30, 40 * MB), 129);
         assert_eq!(size_mb(0, 0, 0), 1);
-    }
-
-    #[test]
-    fn numbers_are_found() {
-        let status = File::open("/proc/self/status").unwrap();
-        assert_eq!(number(&status, "Pid:").unwrap(), Some(u64::from(std::process::id())));
-        assert_eq!(number(&status, "Nothing:").unwrap(), None);
     }
 
     #[test]

@@ -14,10 +14,11 @@ use trapline_model::{BUCKETS, Hist, bucket};
 use trapline_symbols::maps::Maps;
 use trapline_symbols::privilege;
 
+use super::engine::Engine;
 use super::injector::{Canceller, Injector};
 use super::numa::{self, Balance};
 use super::own::{GiveWay, Given};
-use super::space::{Engine, Reset, Space};
+use super::space::{Reset, Space};
 
 /// Mappings are looked at again at most so often, and for at most a 20th of the time.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

@@ -1,123 +1,24 @@
 //! The memory of one process under an engine: which of its mappings are watched, and how they are reset.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, anyhow, bail};
-use nix::errno::Errno;
+use anyhow::{Context, Result};
 use trapline_model::access::Coverage;
 use trapline_symbols::ending;
 use trapline_symbols::maps::{Mapping, Maps, USER_END};
-use trapline_symbols::privilege::Keep;
 
+use super::engine::Engine;
 use super::injector::Injector;
+use super::mapped::mapped;
 use super::numa::{Balance, Scanned};
 use super::own::{GiveWay, Hold};
 use super::pages::PAGE;
 use super::sight::Sight;
 use super::stretch::{self, Taken};
-use super::uffd::{self, Features, Mode, Uffd};
-
-/// How page-table entries are reset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Engine {
-    /// userfaultfd: reads and writes, or where that cannot be only writes.
-    Rwp(Features),
-    /// The kernel's NUMA balancing: reads and writes.
-    Numa,
-    /// userfaultfd: writes.
-    Writes(Features),
-    /// `clear_refs`: writes.
-    SoftDirty,
-    /// Not at all: first touches only.
-    None,
-}
-
-impl Engine {
-    /// As it is called on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Rwp(_) => "rwp",
-            Self::Numa => "numa",
-            Self::Writes(_) | Self::SoftDirty => "writes",
-            Self::None => "none",
-        }
-    }
-
-    /// What it takes to go on once it has begun.
-    pub fn keeps(self) -> Keep {
-        Keep::READING
-            .and(Keep::PAGES)
-            .and_if(Keep::SETTINGS, self == Self::Numa)
-            .and_if(Keep::CLEARING, self == Self::SoftDirty)
-    }
-
-    /// Whether it puts a userfaultfd over the memory.
-    pub fn has_userfaultfd(self) -> bool {
-        matches!(self, Self::Rwp(_) | Self::Writes(_))
-    }
-
-    /// Whether page tables are reset at all.
-    pub fn has_rounds(self) -> bool {
-        self != Self::None
-    }
-
-    /// Whether a page that was accessed before may look to the processor as if it were not there.
-    pub fn hides_pages(self) -> bool {
-        matches!(self, Self::Rwp(_) | Self::Numa)
-    }
-
-    /// How a mapping can be watched, best first; not at all if empty.
-    pub(crate) fn modes(self, mapping: &Mapping) -> &'static [Mode] {
-        match self {
-            Self::Rwp(_) if !mapping.readable && !mapping.writable => &[],
-            Self::Rwp(features) if features.wp && mapping.writable => &[Mode::Rwp, Mode::Wp],
-            Self::Rwp(_) => &[Mode::Rwp],
-            Self::Writes(_) if mapping.writable => &[Mode::Wp],
-            _ => &[],
-        }
-    }
-
-    /// Whether a mapping may be taken under control together with its neighbours of which the same is true, watched or
-    /// not.
-    pub(crate) fn joins(self, mapping: &Mapping) -> bool {
-        // Memory that allows nothing the kernel does not take in this mode.
-        let is_refused = matches!(self, Self::Rwp(_)) && !mapping.readable && !mapping.writable;
-        mapping.is_private_memory() && !is_refused
-    }
-}
-
-/// What a process has mapped, which is something.
-///
-/// # Errors
-/// Why that cannot be seen, in words for the user.
-pub fn mapped(pid: u32) -> Result<Maps> {
-    let maps = Maps::read(pid).map_err(|error| unreadable(pid, error))?;
-    if maps.is_empty() {
-        bail!(
-            "process {pid} shows no memory of its own: it is a kernel thread, has just ended, or its first thread has ended"
-        );
-    }
-    Ok(maps)
-}
-
-/// Why the mappings of a process cannot be read.
-pub fn unreadable(pid: u32, error: io::Error) -> Error {
-    let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-    match error.kind() {
-        ErrorKind::PermissionDenied => {
-            let context = format!(
-                "cannot read the mappings of process {pid}: {name:?} (it has privileges that we lack)"
-            );
-            Error::new(error).context(context)
-        }
-        ErrorKind::NotFound => anyhow!("there is no process {pid}"),
-        _ if name == Errno::ESRCH => anyhow!("process {pid} has ended"),
-        _ => Error::new(error).context(format!("cannot read the mappings of process {pid}")),
-    }
-}
+use super::uffd::{self, Mode, Uffd};
 
 /// One process under an engine.
 #[derive(Debug)]

@@ -7,11 +7,11 @@
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::inject::sequence_aborts_at;
 use super::patience;
 
 pub(crate) type Regs = libc::user_regs_struct;
@@ -370,4 +370,17 @@ fn ptrace(request: u32, tid: u32, addr: u64, data: u64) -> Result<(), Errno> {
         return Err(Errno::from_raw(error.raw_os_error().unwrap_or(0)));
     }
     Ok(())
+}
+
+/// Where the thread goes on instead, if it is inside a restartable sequence: the kernel aborts a sequence that was
+/// interrupted, and would not notice this one, for the thread is elsewhere when it looks.
+fn sequence_aborts_at(memory: &File, area: u64, regs: &Regs) -> Option<u64> {
+    let word = |at: u64| {
+        let mut bytes = [0; 8];
+        memory.read_exact_at(&mut bytes, at).ok().map(|()| u64::from_ne_bytes(bytes))
+    };
+    // struct rseq: rseq_cs at 8. struct rseq_cs: start_ip at 8, post_commit_offset at 16, abort_ip at 24.
+    let sequence = word(area + 8).filter(|&at| at != 0)?;
+    let (start, len, abort) = (word(sequence + 8)?, word(sequence + 16)?, word(sequence + 24)?);
+    (regs.rip.wrapping_sub(start) < len).then_some(abort)
 }

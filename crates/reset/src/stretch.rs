@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 
 use trapline_symbols::maps::{Mapping, Maps};
 
+use super::engine::Engine;
 use super::own::Ours;
-use super::space::Engine;
 use super::uffd::Mode;
 
 /// A range that is under control. There may be holes in it.

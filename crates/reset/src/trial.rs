@@ -15,8 +15,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
-
-use super::numa::number;
+use trapline_symbols::task::number;
 
 const PAGE: usize = 4096;
 const PAGES: usize = 64;

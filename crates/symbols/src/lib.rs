@@ -21,6 +21,7 @@ pub mod machine;
 pub mod maps;
 mod open;
 pub mod order;
+pub mod packet;
 pub mod perf;
 pub mod privilege;
 mod ranges;

@@ -1,9 +1,10 @@
 //! What the kernel says of a process or a thread to everybody: /proc/PID/stat.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::ops::{Add, AddAssign};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use trapline_model::faults::{Process, Stats};
 
@@ -153,6 +154,18 @@ pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// A number that follows a name in one of the files that /proc has of a process.
+///
+/// # Errors
+/// When it cannot be read: the process has ended.
+pub fn number(file: &File, name: &str) -> io::Result<Option<u64>> {
+    let mut bytes = [0; 8192];
+    let len = file.read_at(&mut bytes, 0)?;
+    let text = String::from_utf8_lossy(&bytes[..len]);
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    Ok(line.and_then(|rest| rest.trim_start_matches([' ', ':', '\t']).split(' ').next()?.parse().ok()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +196,13 @@ mod tests {
         let of = |start_ns| told.is_of(Process { pid, start_ns });
         assert!(of(after) && of(after + 1_000 * TICK_NS), "however late the record of it was");
         assert!(!of(before - 4 * TICK_NS), "one that was born before had the number before");
+    }
+
+    #[test]
+    fn numbers_are_found() {
+        let status = File::open("/proc/self/status").unwrap();
+        assert_eq!(number(&status, "Pid:").unwrap(), Some(u64::from(std::process::id())));
+        assert_eq!(number(&status, "Nothing:").unwrap(), None);
     }
 
     #[test]

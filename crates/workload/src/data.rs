@@ -1,7 +1,7 @@
 //! Makes a file to map: incompressible, counting up, or full of holes.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::statvfs::statvfs;
 
-use crate::report::{shown, size};
+use crate::report::{Line, nanoseconds, per_second, shown, size};
 use crate::{Control, Unfit, cache, progress};
 
 /// Bytes written at a time.
@@ -222,4 +222,62 @@ fn check_space(path: &Path, needed: u64) -> Result<()> {
         size(free)
     );
     Ok(())
+}
+
+impl DataReport {
+    /// Writes the report for people.
+    ///
+    /// # Errors
+    /// When `out` takes no more.
+    pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        let seconds = self.wall.as_secs_f64();
+        writeln!(
+            out,
+            "{}: {} bytes ({}), {}{}",
+            shown(&self.file),
+            self.bytes,
+            size(self.bytes),
+            self.contents.name(),
+            match self.contents {
+                Contents::Sequential => String::new(),
+                Contents::Random | Contents::Sparse => format!(", seed {}", self.seed),
+            }
+        )?;
+        writeln!(
+            out,
+            "wrote {} in {seconds:.3} s, to disk: {:.1} MB/s; allocated {} ({} blocks of 512 bytes)",
+            size(self.written),
+            per_second(self.written, self.wall) / 1e6,
+            size(self.allocated),
+            self.allocated / 512
+        )?;
+        match self.resident {
+            None if !self.dropped => Ok(()),
+            None | Some(0) => writeln!(out, "dropped from the page cache"),
+            Some(pages) => writeln!(
+                out,
+                "dropped from the page cache, but {pages} pages stay (mapped by somebody, or a file system in \
+                 memory)"
+            ),
+        }
+    }
+
+    /// Writes the report as one JSON line.
+    ///
+    /// # Errors
+    /// When `out` takes no more.
+    pub fn write_jsonl(&self, out: &mut impl Write) -> io::Result<()> {
+        Line::new("total")
+            .with("workload", "data")
+            .with("file", self.file.to_string_lossy().as_ref())
+            .with("bytes", self.bytes)
+            .with("written", self.written)
+            .with("allocated", self.allocated)
+            .with("pattern", self.contents.name())
+            .with("seed", self.seed)
+            .with("wall_ns", nanoseconds(self.wall))
+            .with("dropped", self.dropped)
+            .with("resident", self.resident)
+            .write(out)
+    }
 }

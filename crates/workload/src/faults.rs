@@ -4,6 +4,7 @@
 //! code and memory that the touching needs is used once before, on pages that are not counted, so that
 //! nothing else faults between the two readings.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::crew::{self, CrewReport, Job, Slot};
 use crate::map::{Advice, Mapping};
-use crate::report::shown;
+use crate::report::{Line, footnote, nanoseconds, per_second, shown, table};
 use crate::usage::Faults;
 use crate::{Control, Unfit, cache};
 
@@ -296,5 +297,76 @@ fn storm_for(span: Duration, control: &Control, done: &AtomicU64) -> Result<()> 
         if begun.elapsed() >= span || control.stopped() {
             return Ok(());
         }
+    }
+}
+
+impl FaultsReport {
+    /// Writes the report for people.
+    ///
+    /// # Errors
+    /// When `out` takes no more.
+    pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        let made = self.crew.done();
+        let (work, rest) = (self.crew.work(), self.rest());
+        let source = match self.options.kind {
+            Kind::Anon => "first touches of fresh memory".to_owned(),
+            Kind::File => format!("first reads of {}", shown(&self.options.file)),
+        };
+        let seconds = self.crew.wall.as_secs_f64();
+        let rate = per_second(made, self.crew.wall);
+        writeln!(out, "{made} {source} in {seconds:.3} s, {rate:.0}/s")?;
+        table(out, "FAULTS", &self.crew.threads)?;
+        writeln!(
+            out,
+            "around the touching the kernel counted {} major, {} minor: {}{}",
+            work.major,
+            work.minor,
+            if self.exact() { "exact" } else { "NOT what was made" },
+            if self.interrupted { ", but interrupted" } else { "" }
+        )?;
+        writeln!(
+            out,
+            "besides: {} major, {} minor (start-up, threads' own stacks, this report)",
+            rest.major, rest.minor
+        )?;
+        footnote(out, self.pid, self.process, self.crew.other)
+    }
+
+    /// Writes a JSON line per thread and one for the total.
+    ///
+    /// # Errors
+    /// When `out` takes no more.
+    pub fn write_jsonl(&self, out: &mut impl Write) -> io::Result<()> {
+        let options = &self.options;
+        for thread in &self.crew.threads {
+            Line::new("thread")
+                .with("pid", self.pid)
+                .with("tid", thread.tid)
+                .with("thread", thread.index)
+                .with("faults", thread.done)
+                .faults("", thread.life)
+                .faults("work_", thread.work)
+                .write(out)?;
+        }
+        let asked = match options.amount {
+            Amount::Count(count) => Some(count),
+            Amount::Storm(_) => None,
+        };
+        Line::new("total")
+            .with("workload", "faults")
+            .with("pid", self.pid)
+            .with("threads", self.crew.threads.len())
+            .with("asked", asked)
+            .with("faults", self.crew.done())
+            .faults("", self.crew.life())
+            .faults("work_", self.crew.work())
+            .faults("rest_", self.rest())
+            .faults("other_", self.crew.other)
+            .faults("process_", self.process)
+            .with("wall_ns", nanoseconds(self.crew.wall))
+            .with("kind", options.kind.name())
+            .with("exact", self.exact())
+            .with("interrupted", self.interrupted)
+            .write(out)
     }
 }

@@ -1,5 +1,6 @@
 //! Reads a file through a memory mapping, in a chosen order and by several threads.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::crew::{self, CrewReport, Job, Slot};
 use crate::map::{Advice, Mapping};
 use crate::pattern::{Pattern, Walk};
-use crate::report::shown;
+use crate::report::{Line, footnote, nanoseconds, per_second, shown, size, table};
 use crate::usage::Faults;
 use crate::{Control, Unfit, cache};
 
@@ -121,4 +122,78 @@ fn read(mapping: &Mapping, index: usize, slot: &Slot, options: &Options, control
         }
     }
     slot.checksum.store(sum, Ordering::Relaxed);
+}
+
+impl MmapReport {
+    /// Writes the report for people.
+    ///
+    /// # Errors
+    /// When `out` takes no more.
+    pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        let options = &self.options;
+        writeln!(
+            out,
+            "{} ({}, {} pages, {}), {}, advice {}, seed {}",
+            shown(&options.file),
+            size(self.bytes),
+            self.pages,
+            match self.resident {
+                None => "it is not known how many of them were cached at the start".to_owned(),
+                Some(pages) if options.cold && pages > 0 =>
+                    format!("{pages} of them cached: they would not be dropped"),
+                Some(pages) => format!("{pages} of them cached at the start"),
+            },
+            options.pattern.name(),
+            self.advice.name(),
+            options.seed
+        )?;
+        table(out, "ACCESSES", &self.crew.threads)?;
+        writeln!(
+            out,
+            "{:.3} s, {:.0} accesses/s, checksum {}{}",
+            self.crew.wall.as_secs_f64(),
+            per_second(self.crew.done(), self.crew.wall),
+            self.crew.checksum(),
+            if self.interrupted { "; interrupted" } else { "" }
+        )?;
+        footnote(out, self.pid, self.process, self.crew.other)
+    }
+
+    /// Writes a JSON line per thread and one for the total.
+    ///
+    /// # Errors
+    /// When `out` takes no more.
+    pub fn write_jsonl(&self, out: &mut impl Write) -> io::Result<()> {
+        let options = &self.options;
+        for thread in &self.crew.threads {
+            Line::new("thread")
+                .with("pid", self.pid)
+                .with("tid", thread.tid)
+                .with("thread", thread.index)
+                .with("accesses", thread.done)
+                .faults("", thread.life)
+                .with("checksum", thread.checksum)
+                .write(out)?;
+        }
+        Line::new("total")
+            .with("workload", "mmap")
+            .with("pid", self.pid)
+            .with("threads", self.crew.threads.len())
+            .with("accesses", self.crew.done())
+            .faults("", self.crew.life())
+            .faults("other_", self.crew.other)
+            .faults("process_", self.process)
+            .with("wall_ns", nanoseconds(self.crew.wall))
+            .with("checksum", self.crew.checksum())
+            .with("file", options.file.to_string_lossy().as_ref())
+            .with("bytes", self.bytes)
+            .with("pages", self.pages)
+            .with("resident", self.resident)
+            .with("cold", options.cold)
+            .with("pattern", options.pattern.name())
+            .with("advice", self.advice.name())
+            .with("seed", options.seed)
+            .with("interrupted", self.interrupted)
+            .write(out)
+    }
 }

@@ -10,6 +10,7 @@ mod member;
 mod place;
 mod stacked;
 mod trial;
+mod untimed;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

@@ -11,7 +11,6 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use bytemuck::pod_read_unaligned;
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, UprobeOpts};
-use thiserror::Error;
 use trapline_model::Hist;
 use trapline_model::faults::{CallTimes, Calls, Losses, SpanLedger, Timing};
 use trapline_symbols::{Binaries, listed};
@@ -62,17 +61,6 @@ pub(super) fn is_placed(name: &str) -> bool {
 /// Of more processes than these, all have the probes, and those that are not meant are left out when they come by.
 const EACH_BY_ITSELF: usize = 16;
 
-/// Why a span cannot be watched: in words that say what could be.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct SpanError(String);
-
-impl SpanError {
-    fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-}
-
 /// A span whose places are known.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -81,9 +69,9 @@ pub(super) struct Found {
 }
 
 /// Finds what the names mean in these processes, or on this machine if there are none.
-pub(super) fn find(names: &[String], pids: &[u32]) -> Result<Vec<Found>, SpanError> {
+pub(super) fn find(names: &[String], pids: &[u32]) -> Result<Vec<Found>, OpenError> {
     if names.len() > abi::SPANS_MAX {
-        return Err(SpanError::new(format!(
+        return Err(OpenError::Usage(format!(
             "{} spans are too many: give at most {}",
             names.len(),
             abi::SPANS_MAX
@@ -97,7 +85,7 @@ pub(super) fn find(names: &[String], pids: &[u32]) -> Result<Vec<Found>, SpanErr
         for place in span.places.starts() {
             let file = place.binary.identity;
             if let Some(other) = known.insert((file.0, file.1, place.offset), Rc::clone(&span.name)) {
-                return Err(SpanError::new(format!(
+                return Err(OpenError::Usage(format!(
                     "`{other}` and `{name}` are the same place: give one of them"
                 )));
             }

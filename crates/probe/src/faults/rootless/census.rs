@@ -8,9 +8,10 @@ use trapline_model::faults::{Access, By, Fault, Key, Ledger, Outcome, Process, T
 use trapline_symbols::perf::{Record, What};
 use trapline_symbols::task::{Counts, Task};
 
-use super::groups::{Groups, group, id};
+use super::groups::Groups;
 use super::member::{Family, Member, Missing, report};
 use super::place::Places;
+use super::untimed::{group, id};
 use crate::system;
 
 /// What the kernel's counters had.

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use trapline_model::faults::{Extremes, Fault, File, Group, Key, Ledger};
+use trapline_model::faults::{Fault, File, Key, Ledger};
 use trapline_symbols::task::Counts;
 
 use super::stacked::Stacked;
+use super::untimed::{group, id};
 
 /// The rows that are not of threads.
 #[derive(Debug)]
@@ -64,15 +65,4 @@ impl Groups {
             Self::Stacks(stacks) => stacks.report(all, ledger, meanwhile),
         }
     }
-}
-
-/// By which the ledger knows a group; none has the number 0.
-pub(super) fn id(number: u64) -> [u64; 4] {
-    [number, 0, 0, 0]
-}
-
-/// What is told of a group: nothing of it is timed.
-pub(super) fn group(key: Key, faults: Counts, range: Option<(u64, u64)>) -> Group {
-    let none = Extremes::default();
-    Group { key, stats: faults.stats(), extremes: none, recent: none, range, owner: None }
 }

@@ -8,7 +8,7 @@ use trapline_symbols::perf::{Calls, Record, Recording};
 use trapline_symbols::task::Counts;
 use trapline_symbols::{Image, Whose};
 
-use super::groups::{group, id};
+use super::untimed::{group, id};
 use crate::faults::Stacks;
 use crate::faults::stacks::{Chain, Incomplete, Named, Naming};
 

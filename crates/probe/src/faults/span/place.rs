@@ -8,7 +8,7 @@ use std::path::Path;
 use trapline_symbols::maps::Maps;
 use trapline_symbols::{Binaries, Binary, Point, listed};
 
-use super::SpanError;
+use crate::variant::OpenError;
 
 /// Where libraries are looked for that are named without a path, as the dynamic linker does by itself.
 const LIBRARIES: &[&str] = &[
@@ -57,26 +57,26 @@ impl Places {
 
 /// Finds what `BINARY:FUNCTION` or `usdt:BINARY:PROVIDER:NAME` means in these processes, or on this machine if there are
 /// none.
-pub(super) fn find(binaries: &mut Binaries, name: &str, pids: &[u32]) -> Result<Places, SpanError> {
+pub(super) fn find(binaries: &mut Binaries, name: &str, pids: &[u32]) -> Result<Places, OpenError> {
     if let Some(rest) = name.strip_prefix("usdt:") {
         let mut parts = rest.rsplitn(3, ':');
         let (Some(point), Some(provider), Some(file)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(SpanError::new(format!("`{name}` is no span: write usdt:BINARY:PROVIDER:NAME")));
+            return Err(OpenError::Usage(format!("`{name}` is no span: write usdt:BINARY:PROVIDER:NAME")));
         };
         return points(binaries, file, provider, point, pids);
     }
     let Some((file, wanted)) =
         name.split_once(':').filter(|(file, wanted)| !file.is_empty() && !wanted.is_empty())
     else {
-        return Err(SpanError::new(format!(
+        return Err(OpenError::Usage(format!(
             "`{name}` is no span: write BINARY:FUNCTION or usdt:BINARY:PROVIDER:NAME"
         )));
     };
     let mut unwinds = false;
     let places = files(binaries, file, pids)?.into_iter().map(|binary| {
-        let (offset, may_unwind) = binaries.function(&binary, wanted, file).map_err(SpanError::new)?;
+        let (offset, may_unwind) = binaries.function(&binary, wanted, file).map_err(OpenError::Usage)?;
         unwinds |= may_unwind;
-        Ok(Place { binary, offset, semaphore: 0 })
+        Ok::<_, OpenError>(Place { binary, offset, semaphore: 0 })
     });
     let at = places.collect::<Result<_, _>>()?;
     Ok(Places::Function { at, unwinds })
@@ -88,10 +88,10 @@ fn points(
     provider: &str,
     name: &str,
     pids: &[u32],
-) -> Result<Places, SpanError> {
+) -> Result<Places, OpenError> {
     let (mut starts, mut ends) = (Vec::new(), Vec::new());
     for binary in files(binaries, file, pids)? {
-        let all = binaries.points(&binary, file).map_err(SpanError::new)?;
+        let all = binaries.points(&binary, file).map_err(OpenError::Usage)?;
         let called = |full: &str| -> Vec<Place> {
             let points = all.iter().filter(|p| p.provider == provider && p.name == full);
             let place =
@@ -102,7 +102,7 @@ fn points(
             .iter()
             .map(|(start, end)| (called(&format!("{name}{start}")), called(&format!("{name}{end}"))));
         let pair = pairs.find(|(start, end)| !start.is_empty() && !end.is_empty());
-        let (start, end) = pair.ok_or_else(|| SpanError::new(no_pair(&all, file, provider, name)))?;
+        let (start, end) = pair.ok_or_else(|| OpenError::Usage(no_pair(&all, file, provider, name)))?;
         starts.extend(start);
         ends.extend(end);
     }
@@ -131,8 +131,8 @@ fn no_pair(points: &[Point], file: &str, provider: &str, name: &str) -> String {
 }
 
 /// The files that a name means: a path, the name of a file that the processes have mapped, a program in PATH, a library.
-fn files(binaries: &mut Binaries, name: &str, pids: &[u32]) -> Result<Vec<Binary>, SpanError> {
-    let nothing = |why: &str| SpanError::new(format!("there is no {name}: {why}"));
+fn files(binaries: &mut Binaries, name: &str, pids: &[u32]) -> Result<Vec<Binary>, OpenError> {
+    let nothing = |why: &str| OpenError::Usage(format!("there is no {name}: {why}"));
     let mut found = Vec::new();
     if name.contains('/') {
         // A process in a container may have another file under that path than we have.
@@ -152,7 +152,7 @@ fn files(binaries: &mut Binaries, name: &str, pids: &[u32]) -> Result<Vec<Binary
         return match error.filter(|_| found.is_empty()) {
             None => Ok(found),
             Some(error) if error.kind() == io::ErrorKind::NotFound => Err(nothing("no such file")),
-            Some(error) => Err(SpanError::new(format!("cannot look into {name}: {error}"))),
+            Some(error) => Err(OpenError::Usage(format!("cannot look into {name}: {error}"))),
         };
     }
     for &pid in pids {
@@ -176,7 +176,7 @@ fn files(binaries: &mut Binaries, name: &str, pids: &[u32]) -> Result<Vec<Binary
 
 /// The file of that name that a process runs code from: `libc.so.6`, or the beginning of its name up to a dot
 /// (`libsqlite3` for libsqlite3.so.0.8.6), even if it was replaced or is in a container.
-fn mapped(binaries: &mut Binaries, name: &str, pid: u32) -> Result<Option<Binary>, SpanError> {
+fn mapped(binaries: &mut Binaries, name: &str, pid: u32) -> Result<Option<Binary>, OpenError> {
     let maps = Maps::read(pid).unwrap_or_default();
     let mut found = Vec::new();
     for mapping in maps.iter().filter(|m| m.executable && m.inode != 0) {
@@ -191,9 +191,9 @@ fn mapped(binaries: &mut Binaries, name: &str, pid: u32) -> Result<Option<Binary
         [] => Ok(None),
         [(path, mapping)] => match binaries.mapped(pid, mapping) {
             Ok(binary) => Ok(Some(binary)),
-            Err(error) => Err(SpanError::new(format!("cannot look into {path} of process {pid}: {error}"))),
+            Err(error) => Err(OpenError::Usage(format!("cannot look into {path} of process {pid}: {error}"))),
         },
-        several => Err(SpanError::new(format!(
+        several => Err(OpenError::Usage(format!(
             "`{name}` means several files of process {pid}: {}; give one by its path",
             listed(several.iter().map(|(path, _)| (*path).to_owned()))
         ))),
