@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
 
 use crate::harness;
+use crate::stage;
 use crate::system::{self, quote};
-use crate::{Task, stage};
 
 /// In software everything takes tens of times longer than on a processor with virtualization of its own.
 const EMULATED: &str = "In a virtual machine (`cargo xtask vm`). Where software executes it, everything takes tens of \
@@ -68,7 +67,7 @@ const BENCHES: &[Bench] = &[
 ];
 
 /// Memory of a machine, MiB: the largest target of a benchmark has 4 GB.
-const MEMORY: &str = "6144";
+const MEMORY: u32 = 6144;
 
 /// What `cargo xtask overhead` is told.
 #[derive(clap::Args, Debug)]
@@ -144,11 +143,8 @@ impl Run {
             return Ok(String::from_utf8(output.stdout)?);
         };
         let inside = format!("{}{command} > $TRAPLINE_RESULTS/overhead.md", self.before);
-        let words =
-            ["xtask", "vm", "--release", "--timeout", "3600", "--memory", MEMORY, "--run", &inside, kernel];
-        let Task::Vm(args) = crate::Args::parse_from(words).task else {
-            bail!("the virtual machines have another name");
-        };
+        let mut args = stage::Args::command(inside, [kernel]);
+        (args.release, args.timeout, args.memory) = (true, 3600, MEMORY);
         ensure!(stage::run(&args)? == ExitCode::SUCCESS, "on {kernel}");
         Ok(fs::read_to_string(system::directory("results")?.join(kernel).join("overhead.md"))?)
     }

@@ -7,12 +7,11 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
 use serde_json::Value;
 
 use crate::kernels;
+use crate::stage;
 use crate::system;
-use crate::{Args, Task, stage};
 
 const PAGE: &str = "docs/kernels.md";
 
@@ -45,11 +44,10 @@ pub fn write() -> Result<ExitCode> {
         system::quote(&binary.display().to_string())
     );
     let names = kernels::distinct().into_iter().map(|kernel| kernel.name);
-    let words = ["xtask", "vm", "--run", &inside].into_iter().chain(names);
-    let Task::Vm(args) = Args::parse_from(words).task else {
-        anyhow::bail!("the virtual machines have another name");
-    };
-    ensure!(stage::run(&args)? == ExitCode::SUCCESS, "a kernel did not answer");
+    ensure!(
+        stage::run(&stage::Args::command(inside, names))? == ExitCode::SUCCESS,
+        "a kernel did not answer"
+    );
     let mut all = vec![here];
     for kernel in kernels::distinct() {
         let results = system::directory("results")?.join(kernel.name);

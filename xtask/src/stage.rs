@@ -22,6 +22,12 @@ use crate::system::{self, quote};
 /// How long a kernel may take to show that it boots on KVM: as long as it needs under emulation.
 const KVM_LIMIT: Duration = Duration::from_secs(10);
 
+/// Memory of a machine, MiB, if nothing else is said.
+const MEMORY: u32 = 3072;
+
+/// Seconds after which a kernel has failed, if nothing else is said.
+const TIMEOUT: u64 = 1500;
+
 /// What `cargo xtask vm` is told.
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -39,13 +45,13 @@ pub struct Args {
     tests: Vec<String>,
     /// Test the optimized build
     #[arg(long)]
-    release: bool,
+    pub release: bool,
     /// Add this to the kernel's command line, for example lockdown=integrity
     #[arg(long, value_name = "ARGUMENTS", default_value = "", hide_default_value = true)]
     append: String,
     /// Memory of a machine, MiB
-    #[arg(long, value_name = "MIB", default_value_t = 3072)]
-    memory: u32,
+    #[arg(long, value_name = "MIB", default_value_t = MEMORY)]
+    pub memory: u32,
     /// What executes the guest
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     accel: Accel,
@@ -53,14 +59,34 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Seconds after which a kernel has failed
-    #[arg(long, value_name = "SECONDS", default_value_t = 1500)]
-    timeout: u64,
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
+    pub timeout: u64,
     /// Look for newer packages even when the cache has what is needed
     #[arg(long)]
     update: bool,
     /// Handed to every test executable: a filter, or options of the test harness
     #[arg(last = true, value_name = "TEST FILTER")]
     test_args: Vec<String>,
+}
+
+impl Args {
+    /// Runs a shell command in these kernels; all else is as if nothing was said.
+    pub fn command<'a>(command: String, kernels: impl IntoIterator<Item = &'a str>) -> Self {
+        Self {
+            kernels: kernels.into_iter().map(str::to_owned).collect(),
+            shell: None,
+            run: Some(command),
+            tests: vec![],
+            release: false,
+            append: String::new(),
+            memory: MEMORY,
+            accel: Accel::Auto,
+            jobs: None,
+            timeout: TIMEOUT,
+            update: false,
+            test_args: vec![],
+        }
+    }
 }
 
 /// One kernel's line of the summary.
