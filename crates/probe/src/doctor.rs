@@ -13,7 +13,7 @@ use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, SEEING, Search, S
 use crate::kvm::{self, KvmRecipe};
 use crate::namespaces;
 use crate::sgx::SgxRecipe;
-use crate::sgx_driver::Driver;
+use crate::sgx::driver::Driver;
 use crate::system;
 use crate::variant::{self, Recipe, Verified};
 

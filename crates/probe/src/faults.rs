@@ -1,9 +1,10 @@
 //! Page faults: attaches a variant of an object of `bpf/faults.bpf.h` and reads it.
 
-mod causes;
 mod chains;
 mod files;
+mod from_abi;
 mod groups;
+mod open;
 mod options;
 mod recipe;
 pub(crate) mod rootless;
@@ -12,7 +13,6 @@ mod stacks;
 mod steps;
 mod table;
 mod walk;
-mod words;
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -27,17 +27,17 @@ use trapline_model::{Block, Event, Header};
 use trapline_symbols::Whose;
 
 pub(crate) use self::files::{Files, inode_number};
+use self::from_abi::{fault, figures, report};
 use self::groups::Groups;
+pub use self::open::open;
 pub use self::options::{Events, MinorLatency, Options, Stacks};
 pub(crate) use self::recipe::{FaultsRecipe, SEEING};
 #[cfg(test)]
 pub(crate) use self::recipe::{OBJECTS, tests::all as recipes};
-pub use self::rootless::open;
 pub(crate) use self::span::Kinds;
 use self::span::Spans;
 use self::steps::Steps;
 pub(crate) use self::walk::Search;
-use self::words::{fault, figures, report};
 use crate::abi::maps::faults as maps;
 use crate::abi::{BY_PID, FaultsControl, FaultsEvent, FaultsLosses, FaultsThread, FaultsWalk};
 use crate::cgroup::Paths;

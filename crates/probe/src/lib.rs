@@ -23,7 +23,6 @@ mod relay;
 mod ring;
 mod run_as;
 pub mod sgx;
-mod sgx_driver;
 mod signals;
 mod system;
 mod variant;

@@ -1,5 +1,6 @@
 //! SGX: attaches a variant of `bpf/sgx.bpf.c` to the driver in use, and reads it.
 
+pub(crate) mod driver;
 mod recipe;
 
 use std::collections::HashSet;
@@ -11,13 +12,13 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use trapline_model::sgx::{By, Figures, Ledger, Losses, Owner, Report, Settings};
 use trapline_model::{Block, Event, Header, Hist};
 
+use self::driver::Driver;
 use crate::abi::maps::sgx as maps;
 use crate::abi::{self, BY_PID, SgxChunkKey, SgxControl, SgxEnclave, SgxLosses};
 use crate::cgroup::Paths;
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::live::{Counted, Last, Tool};
-use crate::sgx_driver::Driver;
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
 

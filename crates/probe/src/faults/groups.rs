@@ -8,10 +8,10 @@ use bytemuck::{Zeroable, pod_read_unaligned};
 use trapline_model::faults::{By, Cause, Group, Key, Ledger, Losses, Process};
 use trapline_symbols::Whose;
 
-use super::causes::facts;
 use super::chains::Chains;
 use super::figures;
 use super::files::Files;
+use super::from_abi::facts;
 use super::table::Table;
 use crate::abi::maps::faults as maps;
 use crate::abi::{self, FaultsControl, FaultsGroup, FaultsGroupKey, FaultsLosses, FaultsMade, FaultsStats};

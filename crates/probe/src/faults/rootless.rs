@@ -30,7 +30,7 @@ use self::census::Census;
 use self::groups::Groups;
 use self::stacked::Stacked;
 pub(crate) use self::trial::refusal as tried;
-use super::{Events, Faults, Options, Stacks, whose};
+use super::{Events, Options, Stacks, whose};
 use crate::filter::FilterError;
 use crate::launch::Launch;
 use crate::live::{Counted, Last, Tool};
@@ -42,7 +42,7 @@ pub(crate) const NAME: &str = "rootless";
 
 /// The tool, without a kernel half.
 #[derive(Debug)]
-struct Rootless {
+pub(super) struct Rootless {
     sampler: Sampler,
     census: Census,
     ledger: Ledger,
@@ -61,48 +61,7 @@ struct Rootless {
     memory_bytes: u64,
 }
 
-/// Attaches the first variant that works, or the one asked for: the last of them needs no privilege. Gives what a user
-/// has to know beforehand, too.
-///
-/// # Errors
-/// [`OpenError`] when no variant can be attached or the filter names what does not exist.
-pub fn open(
-    options: &Options,
-    launch: Option<&Launch>,
-) -> Result<(Box<dyn Tool>, Option<String>), OpenError> {
-    if options.variant.as_deref() == Some(NAME) {
-        return Ok((Box::new(Rootless::open(options, launch)?), None));
-    }
-    let mut refused = match Faults::open(options, launch) {
-        Ok(faults) => {
-            let warning = faults.warning().map(str::to_owned);
-            return Ok((Box::new(faults), warning));
-        }
-        Err(OpenError::Refused(refused)) if options.variant.is_none() => refused,
-        Err(OpenError::NoSuchVariant { name, mut known }) => {
-            known.push(NAME);
-            return Err(OpenError::NoSuchVariant { name, known });
-        }
-        Err(error) => return Err(error),
-    };
-    match Rootless::open(options, launch) {
-        Ok(rootless) => return Ok((Box::new(rootless), None)),
-        // What to do about the others would do for this one, too.
-        Err(OpenError::Refused(own)) => {
-            let remedy = refused.first().map(|r| r.refusal.remedy.clone()).unwrap_or_default();
-            let text = |own: &Refused| format!("{} ({})", own.refusal.error, own.refusal.remedy);
-            refused.extend(own.iter().map(|own| refusal(None, text(own), remedy.clone())));
-        }
-        Err(OpenError::Unfit { why, .. }) => {
-            let remedy = refused.first().map(|r| r.refusal.remedy.clone()).unwrap_or_default();
-            refused.push(refusal(None, why.into(), remedy));
-        }
-        Err(error) => return Err(error),
-    }
-    Err(OpenError::Refused(refused))
-}
-
-fn refusal(errno: Option<String>, error: String, remedy: String) -> Refused {
+pub(super) fn refusal(errno: Option<String>, error: String, remedy: String) -> Refused {
     Refused { variant: NAME, refusal: Refusal { errno, error, remedy } }
 }
 
@@ -137,7 +96,7 @@ fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
 }
 
 impl Rootless {
-    fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
+    pub(super) fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
         if let Some(why) = unfit(options, launch.is_some()) {
             return Err(OpenError::Unfit { variant: NAME, why });
         }

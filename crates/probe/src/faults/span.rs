@@ -16,7 +16,7 @@ use trapline_model::faults::{CallTimes, Calls, Losses, SpanLedger, Timing};
 use trapline_symbols::{Binaries, listed};
 
 use self::place::{Place, Places};
-use super::words::recent;
+use super::from_abi::recent;
 use crate::abi::maps::spans as maps;
 use crate::abi::{self, FaultsCallTimes, FaultsSpan, FaultsSpanLosses};
 use crate::variant::{Attached, OpenError};

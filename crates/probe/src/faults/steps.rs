@@ -15,7 +15,7 @@ use trapline_model::faults::{InOrder, Most, Process, Step, StepOf};
 use trapline_symbols::{Image, Lives, Symbols, Whose};
 
 use super::files::Files;
-use super::words;
+use super::from_abi;
 use crate::abi::{self, FaultsEvent, FaultsGroupKey, FaultsStep};
 use crate::ring::Ring;
 
@@ -47,7 +47,9 @@ impl Steps {
     pub(super) fn open(ring: &MapHandle, of: StepOf, whose: Option<Whose>) -> Result<Self> {
         let ring = Ring::of_many(ring, |bytes| {
             if bytes.len() < size_of::<FaultsEvent>() {
-                bytes.get(..size_of::<FaultsStep>()).map(|b| Sent::Step(words::step(&pod_read_unaligned(b))))
+                bytes
+                    .get(..size_of::<FaultsStep>())
+                    .map(|b| Sent::Step(from_abi::step(&pod_read_unaligned(b))))
             } else {
                 bytes.get(..size_of::<FaultsEvent>()).map(|b| Sent::Fault(Box::new(pod_read_unaligned(b))))
             }

@@ -8,11 +8,11 @@ use libbpf_rs::{Link, OpenObject, ProgramMut};
 use nix::errno::Errno;
 use trapline_model::sgx::Known;
 
+use super::driver::Driver;
 use super::initial;
 use crate::abi::maps::{MapName, sgx as maps, shared};
 use crate::abi::{BY_TREE, SGX_NOWHERE, SgxConfig, SgxControl, SgxLayout, TrapFilter};
 use crate::compiled::Compiled;
-use crate::sgx_driver::Driver;
 use crate::variant::{self, Attached, Recipe, Variant};
 
 pub(crate) const OBJECT: Compiled = compiled!("sgx");

@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use trapline_model::Hist;
-use trapline_model::faults::{Access, Cause, Extremes, Fault, Outcome, Process, Report, Stats, Step, Thread};
+use trapline_model::faults::{
+    Access, Also, Cause, Extremes, Facts, Fault, Memory, Outcome, Page, Process, Report, Stats, Step, Thread,
+};
 use trapline_symbols::KERNEL;
 
-use super::causes;
 use super::files::Files;
 use crate::abi::{self, FaultsEvent, FaultsExtremes, FaultsStats, FaultsStep, FaultsThread};
 use crate::cgroup::Paths;
@@ -75,7 +76,7 @@ pub(super) fn fault(event: &FaultsEvent, files: Option<&mut Files>) -> Result<Fa
             _ => None,
         },
         latency_ns: known(event.latency_ns),
-        cause: (event.facts != 0).then(|| Cause::of(&causes::facts(event.facts))),
+        cause: (event.facts != 0).then(|| Cause::of(&facts(event.facts))),
         file,
         offset: known(event.offset),
     })
@@ -90,5 +91,40 @@ pub(super) fn step(step: &FaultsStep) -> Step {
         first: step.first,
         last: step.last,
         most: None,
+    }
+}
+
+/// What is known of a fault, out of the word that the kernel half packs it into: FAULTS_FACTS() undone. See
+/// `bpf/faults_cause.bpf.h`.
+pub(super) fn facts(word: u32) -> Facts {
+    let memory = match word & 0xff {
+        abi::MEMORY_ANON => Memory::Anonymous,
+        abi::MEMORY_FILE => Memory::File,
+        abi::MEMORY_SHMEM => Memory::Shmem,
+        abi::MEMORY_HUGETLB => Memory::Hugetlb,
+        abi::MEMORY_DEVICE => Memory::Device,
+        _ => Memory::Unknown,
+    };
+    let page = match word >> 8 & 0xff {
+        abi::BEFORE_ABSENT => Page::Absent,
+        abi::BEFORE_SWAPPED => Page::Swapped,
+        abi::BEFORE_MOVING => Page::Moving,
+        abi::BEFORE_HIDDEN => Page::Hidden,
+        abi::BEFORE_READ_ONLY => Page::ReadOnly,
+        abi::BEFORE_THERE => Page::There,
+        _ => Page::Unknown,
+    };
+    Facts { memory, page, also: Also(word >> 16) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_unpacked() {
+        let also = Also::WRITE.0 | Also::SIGNAL.0;
+        let word = abi::MEMORY_SHMEM | abi::BEFORE_READ_ONLY << 8 | also << 16;
+        assert_eq!(facts(word), Facts { memory: Memory::Shmem, page: Page::ReadOnly, also: Also(also) });
     }
 }
