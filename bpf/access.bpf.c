@@ -9,7 +9,7 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 #include "compat.bpf.h"
-#include "trap.bpf.h"
+#include "follow.bpf.h"
 #include "access.h"
 #include "access_own.bpf.h"
 
@@ -40,7 +40,7 @@ static __always_inline void send(u32 what, struct task_struct *task, bool borrow
 	struct access_life *life = bpf_ringbuf_reserve(&lives, sizeof(*life), 0);
 
 	if (!life) {
-		__sync_fetch_and_add(&lost, 1);
+		add(&lost, 1);
 		return;
 	}
 	life->time_ns = bpf_ktime_get_ns();
@@ -54,27 +54,13 @@ static __always_inline void send(u32 what, struct task_struct *task, bool borrow
 	bpf_ringbuf_submit(life, 0);
 }
 
-static __always_inline bool followed(struct task_struct *task)
-{
-	u32 pid = pid_of(task);
-
-	return bpf_map_lookup_elem(&pids, &pid);
-}
-
-static __always_inline void follow(struct task_struct *task)
-{
-	u32 pid = pid_of(task);
-	u8 yes = 1;
-
-	bpf_map_update_elem(&pids, &pid, &yes, BPF_ANY);
-}
-
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(process_born, struct task_struct *parent, struct task_struct *child)
 {
-	if (!config.follow || child->tgid == parent->tgid || !followed(parent))
+	if (!config.follow || !is_descendant(parent, child))
 		return 0;
-	follow(child);
+	if (!follow(child))
+		add(&lost, 1);
 	send(ACCESS_FORK, child, BPF_CORE_READ(child, mm) == BPF_CORE_READ(parent, mm));
 	return 0;
 }
@@ -85,13 +71,14 @@ int BPF_PROG(process_execed, struct task_struct *task)
 {
 	char comm[TRAP_COMM_LEN] = {};
 
-	if (!followed(task)) {
+	if (!is_followed(task)) {
 		if (!config.named)
 			return 0;
 		bpf_probe_read_kernel_str(comm, sizeof(comm), task->comm);
 		if (!bpf_map_lookup_elem(&targets, comm))
 			return 0;
-		follow(task);
+		if (!follow(task))
+			add(&lost, 1);
 	}
 	send(ACCESS_EXEC, task, false);
 	return 0;
@@ -100,10 +87,7 @@ int BPF_PROG(process_execed, struct task_struct *task)
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(process_ends, struct task_struct *task)
 {
-	u32 pid = pid_of(task);
-
-	if (BPF_CORE_READ(task, signal, live.counter) || bpf_map_delete_elem(&pids, &pid))
-		return 0;
-	send(ACCESS_EXIT, task, false);
+	if (unfollow(task))
+		send(ACCESS_EXIT, task, false);
 	return 0;
 }

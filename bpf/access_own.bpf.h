@@ -60,7 +60,7 @@ static __always_inline void give_way(void *ctx, bool registers)
 	w.until_ns = bpf_ktime_get_ns() + WAITS_NS;
 	bpf_loop(WAITS_TIMES, wait_on, &w, 0);
 	if (bpf_map_lookup_elem(&held, &w.pid))
-		__sync_fetch_and_add(&late, 1);
+		add(&late, 1);
 }
 
 static __always_inline void own_ioctl(void *ctx, u32 command)

@@ -7,23 +7,12 @@
 #define TRAPLINE_FAULTS_CAUSE_BPF_H
 
 #include "faults_thread.bpf.h"
+#include "faults_memory.bpf.h"
 #include "faults_walk.bpf.h"
-
-#define VM_SHARED       0x00000008 /* include/linux/mm.h: the same from 5.4 to 7.3 */
-#define VM_UFFD_MISSING 0x00000200
-#define VM_PFNMAP       0x00000400
-#define VM_IO           0x00004000
-#define VM_HUGETLB      0x00400000
-
-#define TMPFS_SUPER_MAGIC 0x01021994 /* include/uapi/linux/magic.h, stat.h */
-#define MODE_TYPE         0170000
-#define MODE_REGULAR      0100000
-#define MODE_BLOCK        0060000
 
 /* How to walk here; levels are 0 if it is not known or not needed, and then no walk is loaded. */
 const volatile struct faults_walk walk SEC(".rodata.walk") = {};
 
-SHARED(enum faults_memory);
 SHARED(enum faults_before);
 SHARED(enum faults_also);
 
@@ -81,27 +70,6 @@ static __always_inline void cause_begins(struct tracked *t, struct task_struct *
 			t->open_level = end.level;
 	}
 	t->open_facts = FAULTS_FACTS(FAULTS_MEMORY_UNKNOWN, before, also);
-}
-
-static __always_inline u32 memory_of(struct vm_area_struct *vma, u64 flags)
-{
-	struct file *file = BPF_CORE_READ(vma, vm_file);
-	struct inode *inode;
-	u32 type;
-
-	if (flags & VM_HUGETLB)
-		return FAULTS_MEMORY_HUGETLB;
-	if (flags & (VM_PFNMAP | VM_IO))
-		return FAULTS_MEMORY_DEVICE;
-	if (!BPF_CORE_READ(vma, vm_ops))
-		return FAULTS_MEMORY_ANON;
-	inode = BPF_CORE_READ(file, f_inode);
-	if (!inode) /* the kernel's own: [vdso] */
-		return FAULTS_MEMORY_DEVICE;
-	type = BPF_CORE_READ(inode, i_mode) & MODE_TYPE;
-	if (type != MODE_REGULAR && type != MODE_BLOCK)
-		return FAULTS_MEMORY_DEVICE;
-	return BPF_CORE_READ(inode, i_sb, s_magic) == TMPFS_SUPER_MAGIC ? FAULTS_MEMORY_SHMEM : FAULTS_MEMORY_FILE;
 }
 
 /* What memory is it? NULL if that is not known. */

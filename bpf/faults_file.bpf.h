@@ -4,12 +4,10 @@
 #define TRAPLINE_FAULTS_FILE_BPF_H
 
 #include "faults_quota.bpf.h"
+#include "faults_memory.bpf.h"
 #include "faults_path.bpf.h"
 
-#define TMPFS_MAGIC     0x01021994 /* include/uapi/linux/magic.h */
-#define HUGETLBFS_MAGIC 0x958458f6
-#define SB_KERNMOUNT    (1u << 22) /* include/linux/fs.h: never moved */
-#define PAGE_SHIFT      12
+#define PAGE_SHIFT 12
 
 /* What files are called; user space takes the names out several times a second. */
 struct {
@@ -29,41 +27,9 @@ struct {
 	__type(value, u64);
 } named SEC(".maps");
 
-SHARED(enum faults_area);
 SHARED(enum faults_name_flag);
 
 const struct faults_name no_name = {};
-
-/* A file system that the kernel mounted for itself, in no namespace. */
-static __always_inline bool is_internal(struct dentry *dentry)
-{
-	return (BPF_CORE_READ(dentry, d_sb, s_flags) & SB_KERNMOUNT) != 0;
-}
-
-static __always_inline u32 memory_without_file(struct vm_area_struct *vma)
-{
-	unsigned long start = BPF_CORE_READ(vma, vm_start), end = BPF_CORE_READ(vma, vm_end);
-	struct mm_struct *mm = BPF_CORE_READ(vma, vm_mm);
-	unsigned long stack = BPF_CORE_READ(mm, start_stack);
-
-	if (BPF_CORE_READ(vma, vm_ops))
-		return FAULTS_AREA_SPECIAL;
-	/* While exec prepares the arguments of a program, they are all that its memory has, and it has no stack yet. */
-	if (!stack || (start <= stack && stack <= end))
-		return FAULTS_AREA_STACK;
-	/* As /proc/PID/maps has it. */
-	if (start < BPF_CORE_READ(mm, brk) && end > BPF_CORE_READ(mm, start_brk))
-		return FAULTS_AREA_HEAP;
-	return FAULTS_AREA_ANON;
-}
-
-/* Memory that is on a file system of the kernel's own. */
-static __always_inline u32 internal_area(u64 magic)
-{
-	if (magic == TMPFS_MAGIC)
-		return FAULTS_AREA_SHMEM;
-	return magic == HUGETLBFS_MAGIC ? FAULTS_AREA_HUGETLB : FAULTS_AREA_OBJECT;
-}
 
 /* The beginning of a name, padded with NULs. */
 struct file_prefix {

@@ -189,20 +189,7 @@ int threads_read(struct bpf_iter__task *ctx)
 	return 0;
 }
 
-/* Takes the rows of threads that ended out of their map. */
-SEC("?iter/bpf_map_elem")
-int retired_read(struct bpf_iter__bpf_map_elem *ctx)
-{
-	struct faults_thread *row = ctx->value;
-	u64 *serial = ctx->key, copy;
-
-	if (!serial || !row)
-		return 0;
-	copy = *serial;
-	if (bpf_seq_write(ctx->meta->seq, &copy, sizeof(copy)) || bpf_seq_write(ctx->meta->seq, row, sizeof(*row)))
-		return 0;
-	bpf_map_delete_elem(&retired, &copy);
-	return 0;
-}
+/* The rows of threads that ended. */
+MAP_TAKER(retired, u64, struct faults_thread, true)
 
 #endif

@@ -7,11 +7,6 @@
 #include "recent.bpf.h"
 #include "faults.h"
 
-static __always_inline void add(u64 *counter, u64 n)
-{
-	__sync_fetch_and_add(counter, n);
-}
-
 /* In pieces: of one as large the compiler makes a call, and there is nobody to answer it. */
 static __always_inline void clear_stats(struct faults_stats *stats)
 {

@@ -52,11 +52,7 @@ static __always_inline u64 process_did(struct tracked *t, struct task_struct *ta
 	struct faults_process process = process_of(t);
 	u64 *count, before, last, none = 0;
 
-	count = bpf_map_lookup_elem(&processes, &process);
-	if (!count) {
-		bpf_map_update_elem(&processes, &process, &none, BPF_NOEXIST);
-		count = bpf_map_lookup_elem(&processes, &process);
-	}
+	count = lookup_or_init(&processes, &process, &none);
 	if (!count) {
 		add(&losses.uncounted, more);
 		return 0;

@@ -15,6 +15,7 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 #include "compat.bpf.h"
+#include "follow.bpf.h"
 #include "kvm_phase.bpf.h"
 #include "kvm_read.bpf.h"
 
@@ -175,7 +176,7 @@ static __always_inline void send(struct slot *slot, u64 now, u64 ns)
 	struct kvm_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
 	if (!e) {
-		__sync_fetch_and_add(&losses.events, 1);
+		add(&losses.events, 1);
 		return;
 	}
 	e->time_ns = now;
@@ -230,22 +231,15 @@ int entry(void *ctx)
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(process_born, struct task_struct *parent, struct task_struct *child)
 {
-	u32 of = pid_of(parent), pid = pid_of(child);
-	u8 wanted = 1;
-
-	if (of != pid && bpf_map_lookup_elem(&pids, &of))
-		bpf_map_update_elem(&pids, &pid, &wanted, BPF_ANY);
+	if (is_descendant(parent, child) && !follow(child))
+		add(&losses.untracked, 1);
 	return 0;
 }
 
-/* Before it is reaped, while it has its number. */
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(process_ended, struct task_struct *task)
 {
-	u32 pid = pid_of(task);
-
-	if (!BPF_CORE_READ(task, signal, live.counter))
-		bpf_map_delete_elem(&pids, &pid);
+	unfollow(task);
 	return 0;
 }
 

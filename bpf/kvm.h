@@ -69,10 +69,6 @@ struct kvm_offsets {
 	__u32 pad;
 };
 
-struct kvm_control {
-	__u64 epoch; /* the number of the running interval */
-};
-
 struct kvm_config {
 	__u64 slow_ns; /* exits that take at least so long go to the ring; 0: none do */
 	__u32 timed;   /* handling is timed: kvm_entry is attached */
@@ -156,7 +152,7 @@ struct kvm_event {
 struct kvm_losses {
 	__u64 events;    /* slow exits that the ring could not hold */
 	__u64 uncounted; /* exits for whose key there was no room */
-	__u64 untracked; /* exits of threads for which there was no memory */
+	__u64 untracked; /* exits of threads, and processes, for which there was no memory */
 	__u64 unseen;    /* returns of KVM to its VMM on threads that have shown no exit */
 };
 

@@ -67,7 +67,7 @@ static __always_inline void ran_unseen(void *ctx, struct task_struct *task)
 		return;
 	if ((filter.by & (TRAP_BY_COMM | TRAP_BY_CGROUP)) && !moving_filter_wants(task, task->comm))
 		return;
-	__sync_fetch_and_add(&losses.unseen, 1);
+	add(&losses.unseen, 1);
 }
 
 SEC("?tp/kvm/kvm_userspace_exit")

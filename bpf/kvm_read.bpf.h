@@ -5,7 +5,7 @@
 
 #include "kvm_slot.bpf.h"
 
-MAP_READER(vcpu_threads_read, u32, struct kvm_thread)
-MAP_READER(exits_read, struct kvm_key, struct kvm_exits)
+MAP_READER(vcpu_threads, u32, struct kvm_thread)
+MAP_READER(exits, struct kvm_key, struct kvm_exits)
 
 #endif

@@ -9,7 +9,7 @@
 
 const volatile struct kvm_config config SEC(".rodata.config") = {};
 struct kvm_losses losses SEC(".bss.losses") = {};
-volatile struct kvm_control control SEC(".data.control") = {};
+volatile struct trap_control control SEC(".data.control") = {};
 /* The first value of a key. */
 const struct kvm_exits nothing SEC(".rodata.nothing") = {};
 
@@ -130,7 +130,7 @@ static __always_inline struct slot *adopt(struct task_struct *task, u32 isa)
 	}
 	return slot;
 lost:
-	__sync_fetch_and_add(&losses.untracked, 1);
+	add(&losses.untracked, 1);
 	return NULL;
 }
 
@@ -146,14 +146,10 @@ static __always_inline bool reason_is_wanted(u32 isa, u32 reason)
 /* `level_is_known`: kvm_nested_vmexit has come, or will not. */
 static __always_inline void count(struct slot *slot, bool level_is_known)
 {
-	struct kvm_exits *of = bpf_map_lookup_elem(&exits, &slot->key);
+	struct kvm_exits *of = lookup_or_init(&exits, &slot->key, &nothing);
 
 	if (!of) {
-		bpf_map_update_elem(&exits, &slot->key, &nothing, BPF_NOEXIST);
-		of = bpf_map_lookup_elem(&exits, &slot->key);
-	}
-	if (!of) {
-		__sync_fetch_and_add(&losses.uncounted, 1);
+		add(&losses.uncounted, 1);
 		return;
 	}
 	slot->counted = 1;

@@ -9,6 +9,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
+#include "compat.bpf.h"
+#include "follow.bpf.h"
 #include "sgx_enclave.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -35,7 +37,6 @@ struct handling {
 	u8 loaded;
 	u8 added;
 	u8 busy;
-	u8 follow; /* it descends from the command */
 };
 
 struct {
@@ -66,16 +67,7 @@ static __always_inline struct handling *this_fault(void)
 
 static __always_inline bool is_wanted(struct task_struct *task)
 {
-	struct handling *h;
-
-	if (filter.by & TRAP_BY_TREE) {
-		h = bpf_task_storage_get(&threads, task, 0, 0);
-		if (!(h && h->follow) && !fixed_filter_wants(task))
-			return false;
-	} else if (!fixed_filter_wants(task)) {
-		return false;
-	}
-	return moving_filter_wants(task, task->comm);
+	return fixed_filter_wants(task) && moving_filter_wants(task, task->comm);
 }
 
 static __always_inline bool is_error(u64 pointer)
@@ -339,20 +331,21 @@ static __always_inline int encl_ends(u64 refcount)
 #include "sgx_fentry.bpf.h"
 #include "sgx_kprobe.bpf.h"
 #include "sgx_legacy.bpf.h"
+#include "sgx_read.bpf.h"
 
 /* ---- descendants of the command ---- */
 
 SEC("?tp_btf/sched_process_fork")
-int BPF_PROG(child_born, struct task_struct *parent, struct task_struct *child)
+int BPF_PROG(process_born, struct task_struct *parent, struct task_struct *child)
 {
-	struct handling *h = bpf_task_storage_get(&threads, parent, 0, 0);
-
-	if (!(h && h->follow) && !fixed_filter_wants(parent))
-		return 0;
-	h = bpf_task_storage_get(&threads, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (h)
-		h->follow = 1;
-	else
+	if (is_descendant(parent, child) && !follow(child))
 		add(&losses.untracked, 1);
+	return 0;
+}
+
+SEC("?tp_btf/sched_process_exit")
+int BPF_PROG(process_ended, struct task_struct *task)
+{
+	unfollow(task);
 	return 0;
 }

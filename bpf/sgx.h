@@ -42,11 +42,6 @@ struct sgx_config {
 	__u32 pad;
 };
 
-/* What user space changes while programs run. */
-struct sgx_control {
-	__u64 epoch; /* the number of the running interval, from 1 */
-};
-
 /* Pages of one enclave that faulted in one interval; with SGX_CHUNK_EVICTED, that were evicted before they did. */
 struct sgx_chunk_key {
 	__u64 index;

@@ -10,7 +10,7 @@
 
 const volatile struct sgx_layout layout SEC(".rodata.layout") = {};
 const volatile struct sgx_config config SEC(".rodata.config") = {};
-volatile struct sgx_control control SEC(".data.control") = {};
+volatile struct trap_control control SEC(".data.control") = {}; /* from 1 */
 struct sgx_losses losses SEC(".bss.losses") = {};
 
 SHARED(enum sgx_none);
@@ -47,11 +47,6 @@ struct {
 static struct sgx_enclave blank_enclave;
 static struct sgx_chunk blank_chunk;
 static u64 serials;
-
-static __always_inline void add(u64 *counter, u64 n)
-{
-	__sync_fetch_and_add(counter, n);
-}
 
 static __always_inline u64 read_field(u64 object, u32 offset)
 {
@@ -94,8 +89,7 @@ static __always_inline struct sgx_enclave *enclave_of(u64 encl, struct task_stru
 		enclave = NULL;
 	}
 	if (!enclave) {
-		bpf_map_update_elem(&enclaves, &encl, &blank_enclave, BPF_NOEXIST);
-		enclave = known_enclave(encl);
+		enclave = lookup_or_init(&enclaves, &encl, &blank_enclave);
 		if (!enclave) {
 			add(&losses.crowded, 1);
 			return NULL;
@@ -121,12 +115,8 @@ static __always_inline struct sgx_chunk *chunk_of(struct sgx_enclave *enclave, u
 	    .serial = enclave->serial,
 	    .epoch = epoch,
 	};
-	struct sgx_chunk *chunk = bpf_map_lookup_elem(&chunks, &key);
 
-	if (chunk || !make)
-		return chunk;
-	bpf_map_update_elem(&chunks, &key, &blank_chunk, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&chunks, &key);
+	return make ? lookup_or_init(&chunks, &key, &blank_chunk) : bpf_map_lookup_elem(&chunks, &key);
 }
 
 /* The word that holds the page's bit. The compiler knows that it is within the chunk; the verifier wants to see it. */

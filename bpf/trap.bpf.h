@@ -28,6 +28,23 @@ struct {
 #define FILTERS TRAP_BY_ANY
 #endif
 
+static __always_inline void add(u64 *counter, u64 n)
+{
+	__sync_fetch_and_add(counter, n);
+}
+
+/* The value of a key, made of `init` if there is none yet; NULL if there is no room for it. */
+static __always_inline void *lookup_or_init(void *map, const void *key, const void *init)
+{
+	void *value = bpf_map_lookup_elem(map, key);
+
+	if (value)
+		return value;
+	/* Another processor may be first. */
+	bpf_map_update_elem(map, key, init, BPF_NOEXIST);
+	return bpf_map_lookup_elem(map, key);
+}
+
 static __always_inline bool filters(u32 by)
 {
 	return filter.by & by & FILTERS;
@@ -159,12 +176,12 @@ __noinline u32 hist_bucket(u64 value)
 }
 
 /*
- * A program that goes through a map and writes each element's key and value, where the kernel allows such programs:
- * crates/probe/src/elements.rs.
+ * Programs that go through a map, MAP_read, where the kernel allows such programs (crates/probe/src/elements.rs). Each
+ * element's key and value is written.
  */
-#define MAP_READER(name, key_type, value_type)                                                                         \
+#define MAP_READER(map, key_type, value_type)                                                                          \
 	SEC("?iter/bpf_map_elem")                                                                                      \
-	int name(struct bpf_iter__bpf_map_elem *ctx)                                                                   \
+	int map##_read(struct bpf_iter__bpf_map_elem *ctx)                                                             \
 	{                                                                                                              \
 		key_type *key = ctx->key;                                                                              \
 		value_type *value = ctx->value;                                                                        \
@@ -173,6 +190,24 @@ __noinline u32 hist_bucket(u64 value)
 			return 0;                                                                                      \
 		bpf_seq_write(ctx->meta->seq, key, sizeof(*key));                                                      \
 		bpf_seq_write(ctx->meta->seq, value, sizeof(*value));                                                  \
+		return 0;                                                                                              \
+	}
+
+/* The same of what is ready, which is taken out of the map. */
+#define MAP_TAKER(map, key_type, value_type, is_ready)                                                                 \
+	SEC("?iter/bpf_map_elem")                                                                                      \
+	int map##_read(struct bpf_iter__bpf_map_elem *ctx)                                                             \
+	{                                                                                                              \
+		key_type *key = ctx->key, copy;                                                                        \
+		value_type *value = ctx->value;                                                                        \
+                                                                                                                       \
+		if (!key || !value || !(is_ready))                                                                     \
+			return 0;                                                                                      \
+		copy = *key;                                                                                           \
+		if (bpf_seq_write(ctx->meta->seq, &copy, sizeof(copy)) ||                                              \
+		    bpf_seq_write(ctx->meta->seq, value, sizeof(*value)))                                              \
+			return 0;                                                                                      \
+		bpf_map_delete_elem(&map, &copy);                                                                      \
 		return 0;                                                                                              \
 	}
 

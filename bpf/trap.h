@@ -33,6 +33,11 @@ struct trap_numbers {
 	__u32 inum;       /* in a PID namespace: its inode number */
 };
 
+/* What user space changes while programs run; faults has more of it. */
+struct trap_control {
+	__u64 epoch; /* the number of the running interval */
+};
+
 struct trap_filter {
 	__u64 cgroup;       /* the id of a cgroup of the v2 hierarchy */
 	__u32 cgroup_level; /* depth of that cgroup; the root is 0 */

@@ -120,9 +120,17 @@ mod tests {
             &[trap_constants(), faults_constants()],
         );
         let own = (crate::kvm::OBJECT, kvm_layouts(), kvm_constants());
-        compare(&[own.0], &[trap_layouts(), own.1].concat(), &[trap_constants(), own.2]);
+        compare(
+            &[own.0],
+            &[trap_layouts(), vec![TrapControl::layout()], own.1].concat(),
+            &[trap_constants(), own.2],
+        );
         let own = (crate::sgx::OBJECT, sgx_layouts(), sgx_constants());
-        compare(&[own.0], &[trap_layouts(), own.1].concat(), &[trap_constants(), own.2]);
+        compare(
+            &[own.0],
+            &[trap_layouts(), vec![TrapControl::layout()], own.1].concat(),
+            &[trap_constants(), own.2],
+        );
         compare(&[crate::access::OBJECT], &access_layouts(), &[trap_constants(), access_constants()]);
         compare(&[crate::namespaces::OBJECT], &[Namespaces::layout()], &[]);
     }

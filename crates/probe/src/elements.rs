@@ -62,7 +62,19 @@ impl Elements {
         Ok(system::undisturbed(|| self.map.delete(key))?)
     }
 
-    /// The same of those that are ready, which are taken out of the map. The program knows by itself which are.
+    /// Deletes the elements with such keys.
+    ///
+    /// # Errors
+    /// When one is gone already, which is only if somebody else empties our map.
+    pub(crate) fn remove_all(&self, which: impl Fn(&[u8]) -> bool) -> Result<()> {
+        system::undisturbed(|| {
+            // All of them first: after a key that was deleted comes the first one again.
+            let keys: Vec<_> = self.map.keys().filter(|key| which(key)).collect();
+            keys.into_iter().try_for_each(|key| Ok(self.map.delete(&key)?))
+        })
+    }
+
+    /// What is ready, taken out of the map. The program knows by itself which are.
     ///
     /// # Errors
     /// When the map cannot be read.
@@ -120,5 +132,8 @@ mod tests {
         let (even, odd): (Vec<_>, Vec<_>) = all.iter().partition(|(_, value)| value % 2 == 0);
         assert_eq!(numbers(elements.take(is_even).unwrap()), even);
         assert_eq!(numbers(elements.read().unwrap()), odd);
+        elements.remove_all(|key| key[0] != 1).unwrap();
+        let left = odd.iter().copied().filter(|(key, _)| key % 256 == 1);
+        assert_eq!(numbers(elements.read().unwrap()), left.collect::<Vec<_>>());
     }
 }

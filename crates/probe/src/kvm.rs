@@ -17,7 +17,7 @@ use trapline_model::kvm::{
 use trapline_model::{Block, Event, Header, Hist};
 
 use crate::abi::maps::kvm as maps;
-use crate::abi::{self, BY_PID, KvmControl, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmThread};
+use crate::abi::{self, BY_PID, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmThread, TrapControl};
 use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
@@ -205,7 +205,7 @@ impl Kvm {
         let epoch = self.epoch;
         if next {
             self.epoch += 1;
-            self.attached.write(maps::CONTROL, &KvmControl { epoch: self.epoch })?;
+            self.attached.write(maps::CONTROL, &TrapControl { epoch: self.epoch })?;
         }
         self.ledger.begin();
         self.of_others[1] = 0;

@@ -8,14 +8,14 @@ use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
 use bytemuck::{bytes_of, pod_read_unaligned};
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use trapline_model::sgx::{By, Figures, Ledger, Losses, Owner, Report, Settings};
 use trapline_model::{Block, Event, Header, Hist};
 
 use self::driver::Driver;
 use crate::abi::maps::sgx as maps;
-use crate::abi::{self, BY_PID, SgxChunkKey, SgxControl, SgxEnclave, SgxLosses};
+use crate::abi::{self, BY_PID, SgxChunkKey, SgxEnclave, SgxLosses, TrapControl};
 use crate::cgroup::Paths;
+use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::live::{Counted, Last, Tool};
@@ -26,8 +26,9 @@ use crate::variant::{self, Attached, OpenError};
 pub(crate) use recipe::OBJECT;
 pub(crate) use recipe::SgxRecipe;
 
-/// How many rows are fetched at once.
-const BATCH: u32 = 64;
+/// Where in a record an enclave's figures begin, and how long it is.
+const KEY: usize = size_of::<u64>();
+const RECORD: usize = KEY + size_of::<SgxEnclave>();
 
 /// What to trace, and how.
 #[derive(Debug)]
@@ -50,9 +51,9 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Sgx {
     attached: Attached,
-    enclaves: MapHandle,
-    ended: MapHandle,
-    chunks: MapHandle,
+    enclaves: Elements,
+    ended: Elements,
+    chunks: Elements,
     ledger: Ledger,
     names: Paths,
     /// Enclaves whose marks are of no more use.
@@ -81,7 +82,7 @@ impl Sgx {
         if filter.by & BY_PID != 0 {
             attached.add_pids(options.filter.pids.iter().copied().chain(launch.map(Launch::pid)))?;
         }
-        let map = |name| attached.handle(name);
+        let map = |name| Elements::open(&attached, name);
         Ok(Self {
             enclaves: map(maps::ENCLAVES)?,
             ended: map(maps::ENDED)?,
@@ -101,18 +102,13 @@ impl Sgx {
 
     /// Reads all figures. Without `cumulative` the kernel half begins the next interval first, with no page marked.
     fn read(&mut self, cumulative: bool) -> Result<()> {
-        system::undisturbed(|| self.read_now(cumulative))
-    }
-
-    fn read_now(&mut self, cumulative: bool) -> Result<()> {
         let epoch = self.epoch;
         if !cumulative {
             self.epoch += 1;
-            self.attached.write(maps::CONTROL, &SgxControl { epoch: self.epoch })?;
+            self.attached.write(maps::CONTROL, &TrapControl { epoch: self.epoch })?;
         }
-        let batch = self.enclaves.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY);
-        for (_, value) in batch.context("cannot read the enclaves")? {
-            let report = report(&pod_read_unaligned(&value), epoch, &mut self.names);
+        for record in self.enclaves.read().context("cannot read the enclaves")?.chunks_exact(RECORD) {
+            let report = report(&pod_read_unaligned(&record[KEY..]), epoch, &mut self.names);
             self.ledger.take(report, false);
         }
         // After the living: one that ended in between is in both, and its end replaces its life.
@@ -124,20 +120,13 @@ impl Sgx {
     }
 
     fn fetch_ended(&mut self, epoch: u64) -> Result<()> {
-        loop {
-            // A batch may be cut short where a hash bucket does not fit in: only an empty one is the last.
-            let batch = self.ended.lookup_and_delete_batch(BATCH, MapFlags::ANY, MapFlags::ANY);
-            let mut last = true;
-            for (_, value) in batch.context("cannot read the enclaves that ended")? {
-                let report = report(&pod_read_unaligned(&value), epoch, &mut self.names);
-                self.gone.insert(report.serial as u32);
-                self.ledger.take(report, true);
-                last = false;
-            }
-            if last {
-                return Ok(());
-            }
+        let ended = self.ended.take(|_| true).context("cannot read the enclaves that ended")?;
+        for record in ended.chunks_exact(RECORD) {
+            let report = report(&pod_read_unaligned(&record[KEY..]), epoch, &mut self.names);
+            self.gone.insert(report.serial as u32);
+            self.ledger.take(report, true);
         }
+        Ok(())
     }
 
     /// Removes the marks of past intervals, and of enclaves that are gone.
@@ -146,11 +135,7 @@ impl Sgx {
             let key: SgxChunkKey = pod_read_unaligned(key);
             u64::from(key.epoch) != self.epoch & 0xffff_ffff || self.gone.contains(&key.serial)
         };
-        let keys: Vec<Vec<u8>> = self.chunks.keys().filter(|key| useless(key)).collect();
-        for key in keys {
-            // It can be gone already only if somebody else empties our map.
-            self.chunks.delete(&key).context("cannot remove the marks of pages")?;
-        }
+        self.chunks.remove_all(useless).context("cannot remove the marks of pages")?;
         self.gone.clear();
         Ok(())
     }
@@ -173,8 +158,7 @@ impl Tool for Sgx {
     }
 
     fn drain(&mut self, _: &mut Vec<Event>) -> Result<()> {
-        let epoch = self.epoch;
-        system::undisturbed(|| self.fetch_ended(epoch))
+        self.fetch_ended(self.epoch)
     }
 
     fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>> {

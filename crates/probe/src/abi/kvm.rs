@@ -92,13 +92,6 @@ mirror! {
 }
 
 mirror! {
-    /// What user space tells the kernel half while it runs.
-    KvmControl = "kvm_control" {
-        epoch: u64,
-    }
-}
-
-mirror! {
     /// How the kvm programs work.
     KvmConfig = "kvm_config" {
         slow_ns: u64,
@@ -191,7 +184,6 @@ mirror! {
 pub(super) fn kvm_layouts() -> Vec<super::Layout> {
     vec![
         KvmOffsets::layout(),
-        KvmControl::layout(),
         KvmConfig::layout(),
         KvmKey::layout(),
         KvmLevel::layout(),

@@ -51,13 +51,6 @@ mirror! {
 }
 
 mirror! {
-    /// What changes while they run.
-    SgxControl = "sgx_control" {
-        epoch: u64,
-    }
-}
-
-mirror! {
     /// Which pages of which enclave, in which interval.
     SgxChunkKey = "sgx_chunk_key" {
         index: u64,
@@ -113,7 +106,6 @@ pub(super) fn sgx_layouts() -> Vec<super::Layout> {
     vec![
         SgxLayout::layout(),
         SgxConfig::layout(),
-        SgxControl::layout(),
         SgxChunkKey::layout(),
         SgxEnclave::layout(),
         SgxLosses::layout(),

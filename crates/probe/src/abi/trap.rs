@@ -23,6 +23,13 @@ constants! {
 }
 
 mirror! {
+    /// What user space changes while programs run.
+    TrapControl = "trap_control" {
+        epoch: u64,
+    }
+}
+
+mirror! {
     /// Where the numbers of a task are, by PID namespace.
     TrapNumbers = "trap_numbers" {
         thread_pid: u32,

@@ -11,7 +11,7 @@ use trapline_model::sgx::Known;
 use super::driver::Driver;
 use super::initial;
 use crate::abi::maps::{MapName, sgx as maps, shared};
-use crate::abi::{BY_TREE, SGX_NOWHERE, SgxConfig, SgxControl, SgxLayout, TrapFilter};
+use crate::abi::{BY_TREE, SGX_NOWHERE, SgxConfig, SgxLayout, TrapControl, TrapFilter};
 use crate::compiled::Compiled;
 use crate::variant::{self, Attached, Recipe, Variant};
 
@@ -19,6 +19,9 @@ pub(crate) const OBJECT: Compiled = compiled!("sgx");
 
 /// The number of the first interval; 0 would be what memory that was never written holds.
 pub(super) const FIRST_EPOCH: u64 = 1;
+
+/// Maps that are gone through.
+const READ: [MapName<'static>; 2] = [maps::ENCLAVES, maps::ENDED];
 
 /// Best first: see [`crate::variant::in_order`]. Each has the programs without which it says nothing of faults, loads or
 /// evictions.
@@ -184,9 +187,13 @@ impl Recipe for SgxRecipe {
     fn always(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = OPTIONAL.iter().map(|&(program, _)| program).collect();
         if self.filter.by & BY_TREE != 0 {
-            names.push("child_born");
+            names.extend(["process_ended", "process_born"]);
         }
         names
+    }
+
+    fn readers(&self) -> Vec<MapName<'static>> {
+        READ.to_vec()
     }
 
     fn optional(&self) -> Vec<&'static str> {
@@ -212,7 +219,7 @@ impl Recipe for SgxRecipe {
                 shared::FILTER => map.set_initial_value(initial(&self.filter))?,
                 maps::LAYOUT => map.set_initial_value(initial(&self.layout))?,
                 maps::CONFIG => map.set_initial_value(initial(&config))?,
-                maps::CONTROL => map.set_initial_value(initial(&SgxControl { epoch: FIRST_EPOCH }))?,
+                maps::CONTROL => map.set_initial_value(initial(&TrapControl { epoch: FIRST_EPOCH }))?,
                 maps::CHUNKS => map.set_max_entries(self.chunks)?,
                 _ => {}
             }
@@ -283,7 +290,8 @@ mod tests {
         let object = OBJECT.open().unwrap();
         for program in object.progs() {
             let name = program.name().to_string_lossy().into_owned();
-            if name == "child_born" {
+            let follows = ["process_born", "process_ended"].contains(&name.as_str());
+            if follows || READ.iter().any(|map| map.reader() == name) {
                 continue;
             }
             assert!(SgxRecipe::function(&name).is_some(), "{name} is for no function");
