@@ -29,7 +29,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* ---- the life of a fault ---- */
 
 /* Written once, so that the line stays clean. */
-static __always_inline void is_alive(u32 *flag)
+static __always_inline void mark_alive(u32 *flag)
 {
 	if (!*flag)
 		*flag = 1;
@@ -43,7 +43,7 @@ static __always_inline void fault_begins(struct tracked *t, u64 addr)
 }
 
 /* What only verbose events tell. */
-static __always_inline void fault_is(struct tracked *t, u64 ip, u32 rw, u32 page)
+static __always_inline void describe_fault(struct tracked *t, u64 ip, u32 rw, u32 page)
 {
 	t->open_ip = ip;
 	t->open_rw = rw;
@@ -60,7 +60,7 @@ static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task
 		stats_time(&t->row.stats, major, ns, config.minor_weight, &control.epoch, false);
 	if (each_matters() && unseen(t, task, major, !major)) {
 		if (SENDS_FAULTS)
-			send(t, task, 1, major ? FAULTS_MAJOR : FAULTS_MINOR, ns, facts, true);
+			send_fault(t, task, 1, major ? FAULTS_MAJOR : FAULTS_MINOR, ns, facts, true);
 		group_fault(ctx, t, task, major, ns, facts);
 	}
 	count_steps(t, task);
@@ -71,7 +71,7 @@ static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task
  * A fault is over whose thread has no slot: if it was under way when counting began, the kernel counted it after that
  * moment, and so do we. Nobody saw its beginning. With `adopted` such a thread is not wanted.
  */
-static __always_inline struct tracked *met_late(struct task_struct *task, bool major)
+static __always_inline struct tracked *adopt_late(struct task_struct *task, bool major)
 {
 	struct tracked *t = control.adopted ? NULL : wanted_thread(task);
 
@@ -99,12 +99,12 @@ static __always_inline u32 error_rw(unsigned long error)
 
 /* ---- variant tracepoint: exception to accounting ---- */
 
-static __always_inline int exception(unsigned long addr, struct pt_regs *regs, unsigned long error, bool in_kernel)
+static __always_inline int on_exception(unsigned long addr, struct pt_regs *regs, unsigned long error, bool in_kernel)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t;
 
-	is_alive(&alive.begins);
+	mark_alive(&alive.begins);
 	if ((s64)addr < 0) /* the kernel's own memory: no page fault in the sense of the accounting */
 		return 0;
 	t = wanted_thread(task);
@@ -113,7 +113,8 @@ static __always_inline int exception(unsigned long addr, struct pt_regs *regs, u
 	if (KNOWS_CAUSES)
 		cause_begins(t, task, task->mm, addr, error & PF_WRITE);
 	if (SENDS_FAULTS)
-		fault_is(t, regs->ip, error_rw(error), error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
+		describe_fault(t, regs->ip, error_rw(error),
+			       error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
 	t->open_in_kernel = in_kernel;
 	fault_begins(t, addr);
 	return 0;
@@ -122,7 +123,7 @@ static __always_inline int exception(unsigned long addr, struct pt_regs *regs, u
 SEC("?tp_btf/page_fault_user")
 int BPF_PROG(tracepoint_user, unsigned long addr, struct pt_regs *regs, unsigned long error)
 {
-	return exception(addr, regs, error, false);
+	return on_exception(addr, regs, error, false);
 }
 
 /*
@@ -134,28 +135,28 @@ int BPF_PROG(tracepoint_kernel, unsigned long addr, struct pt_regs *regs, unsign
 {
 	if (bpf_get_current_task_btf()->pagefault_disabled)
 		return 0;
-	return exception(addr, regs, error, true);
+	return on_exception(addr, regs, error, true);
 }
 
-static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool major)
+static __always_inline int on_accounting(struct bpf_perf_event_data *ctx, bool major)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct vm_area_struct *vma;
 	struct tracked *t;
 
 	t = bpf_task_storage_get(&threads, task, 0, 0);
-	is_alive(&alive.ends);
+	mark_alive(&alive.ends);
 	if (!t)
-		t = met_late(task, major);
+		t = adopt_late(task, major);
 	if (!t || t->unwanted)
 		return 0;
 	if (t->open_ns && t->open_addr == ctx->addr) {
 		/* It is still locked, and the pages' area is what it was when the fault was handled. */
 		if (KNOWS_CAUSES || KNOWS_FILES) {
 			vma = find_vma(task, ctx->addr);
-			group_meets(t, task, vma, ctx->addr);
+			group_sees_vma(t, task, vma, ctx->addr);
 			if (KNOWS_CAUSES)
-				cause_meets(t, vma);
+				cause_sees_vma(t, vma);
 		}
 		fault_ends(ctx, t, task, major);
 	} else {
@@ -167,13 +168,13 @@ static __always_inline int accounted(struct bpf_perf_event_data *ctx, bool major
 SEC("?perf_event")
 int tracepoint_major(struct bpf_perf_event_data *ctx)
 {
-	return accounted(ctx, true);
+	return on_accounting(ctx, true);
 }
 
 SEC("?perf_event")
 int tracepoint_minor(struct bpf_perf_event_data *ctx)
 {
-	return accounted(ctx, false);
+	return on_accounting(ctx, false);
 }
 
 /* ---- variants fentry and kprobe: handle_mm_fault ---- */
@@ -182,12 +183,13 @@ int tracepoint_minor(struct bpf_perf_event_data *ctx)
 #define FAULT_FLAG_INSTRUCTION 0x100
 #define FAULT_FLAG_UNSHARE     0x400 /* 6.0+: a reader that needs a copy of its own */
 
-static __always_inline int handling(struct vm_area_struct *vma, unsigned long addr, u32 flags, struct pt_regs *regs)
+static __always_inline int on_fault_enter(struct vm_area_struct *vma, unsigned long addr, u32 flags,
+					  struct pt_regs *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = wanted_thread(task);
 
-	is_alive(&alive.begins);
+	mark_alive(&alive.begins);
 	if (!t)
 		return 0;
 	if (t->retrying && t->open_addr == addr) {
@@ -199,15 +201,15 @@ static __always_inline int handling(struct vm_area_struct *vma, unsigned long ad
 	else
 		catch_up(t, task);
 	if (SENDS_FAULTS)
-		fault_is(t, regs ? BPF_PROBE_READ(regs, ip) : FAULTS_NONE,
-			 flags & FAULT_FLAG_INSTRUCTION ? FAULTS_EXEC
-			 : flags & FAULT_FLAG_WRITE     ? FAULTS_WRITE
-							: FAULTS_READ,
-			 FAULTS_PAGE_UNKNOWN);
-	group_meets(t, task, vma, addr);
+		describe_fault(t, regs ? BPF_PROBE_READ(regs, ip) : FAULTS_NONE,
+			       flags & FAULT_FLAG_INSTRUCTION ? FAULTS_EXEC
+			       : flags & FAULT_FLAG_WRITE     ? FAULTS_WRITE
+							      : FAULTS_READ,
+			       FAULTS_PAGE_UNKNOWN);
+	group_sees_vma(t, task, vma, addr);
 	if (KNOWS_CAUSES) {
 		cause_begins(t, task, BPF_CORE_READ(vma, vm_mm), addr, flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE));
-		cause_meets(t, vma);
+		cause_sees_vma(t, vma);
 	}
 	if (GROUPED_BY(STACK))
 		t->open_in_kernel = !regs || !(BPF_PROBE_READ(regs, cs) & 3);
@@ -221,14 +223,14 @@ static __always_inline bool is_complete(u32 ret)
 	return !(ret & (VM_FAULT_RETRY | VM_FAULT_ERROR));
 }
 
-static __always_inline int handled(void *ctx, u32 ret)
+static __always_inline int on_fault_return(void *ctx, u32 ret)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t;
 
 	t = bpf_task_storage_get(&threads, task, 0, 0);
-	is_alive(&alive.ends);
-	if (!t && is_complete(ret) && met_late(task, ret & VM_FAULT_MAJOR))
+	mark_alive(&alive.ends);
+	if (!t && is_complete(ret) && adopt_late(task, ret & VM_FAULT_MAJOR))
 		add(&losses.unpaired, 1);
 	if (!t || t->unwanted || !t->open_ns)
 		return 0;
@@ -248,26 +250,26 @@ static __always_inline int handled(void *ctx, u32 ret)
 SEC("?fentry/handle_mm_fault")
 int BPF_PROG(fentry_begin, struct vm_area_struct *vma, unsigned long addr, unsigned int flags, struct pt_regs *regs)
 {
-	return handling(vma, addr, flags, regs);
+	return on_fault_enter(vma, addr, flags, regs);
 }
 
 SEC("?fexit/handle_mm_fault")
 int BPF_PROG(fentry_end, struct vm_area_struct *vma, unsigned long addr, unsigned int flags, struct pt_regs *regs,
 	     u32 ret)
 {
-	return handled(ctx, ret);
+	return on_fault_return(ctx, ret);
 }
 
 SEC("?kprobe/handle_mm_fault")
 int BPF_KPROBE(kprobe_begin, struct vm_area_struct *vma, unsigned long addr, unsigned int flags, struct pt_regs *regs)
 {
-	return handling(vma, addr, flags, regs);
+	return on_fault_enter(vma, addr, flags, regs);
 }
 
 SEC("?kretprobe/handle_mm_fault")
 int BPF_KRETPROBE(kprobe_end, u32 ret)
 {
-	return handled(ctx, ret);
+	return on_fault_return(ctx, ret);
 }
 
 /* One program for both ends, where the kernel has sessions (6.10). */
@@ -275,9 +277,9 @@ SEC("?kprobe.session/handle_mm_fault")
 int kprobe_session(struct pt_regs *ctx)
 {
 	if (session_returns(ctx))
-		return handled(ctx, PT_REGS_RC(ctx));
-	return handling((struct vm_area_struct *)PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx),
-			(struct pt_regs *)PT_REGS_PARM4(ctx));
+		return on_fault_return(ctx, PT_REGS_RC(ctx));
+	return on_fault_enter((struct vm_area_struct *)PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx),
+			      (struct pt_regs *)PT_REGS_PARM4(ctx));
 }
 
 #endif

@@ -73,7 +73,7 @@ static __always_inline void cause_begins(struct tracked *t, struct task_struct *
 }
 
 /* What memory is it? NULL if that is not known. */
-static __always_inline void cause_meets(struct tracked *t, struct vm_area_struct *vma)
+static __always_inline void cause_sees_vma(struct tracked *t, struct vm_area_struct *vma)
 {
 	u64 flags;
 	u32 also = 0;

@@ -5,16 +5,16 @@
 
 #include "faults.bpf.h"
 
-static __always_inline int counted(bool complete, bool major)
+static __always_inline int on_fault_counted(bool complete, bool major)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
 
 	if (!t && complete && !control.adopted)
-		t = met_late(task, major);
+		t = adopt_late(task, major);
 	else
 		t = wanted_thread(task);
-	is_alive(&alive.ends);
+	mark_alive(&alive.ends);
 	if (t)
 		count_steps(t, task);
 	return 0;
@@ -24,25 +24,25 @@ SEC("?fexit/handle_mm_fault")
 int BPF_PROG(fentry_counts, struct vm_area_struct *vma, unsigned long addr, unsigned int flags, struct pt_regs *regs,
 	     u32 ret)
 {
-	return counted(is_complete(ret), ret & VM_FAULT_MAJOR);
+	return on_fault_counted(is_complete(ret), ret & VM_FAULT_MAJOR);
 }
 
 SEC("?kretprobe/handle_mm_fault")
 int BPF_KRETPROBE(kprobe_counts, u32 ret)
 {
-	return counted(is_complete(ret), ret & VM_FAULT_MAJOR);
+	return on_fault_counted(is_complete(ret), ret & VM_FAULT_MAJOR);
 }
 
 SEC("?perf_event")
 int tracepoint_counts_major(struct bpf_perf_event_data *ctx)
 {
-	return counted(true, true);
+	return on_fault_counted(true, true);
 }
 
 SEC("?perf_event")
 int tracepoint_counts_minor(struct bpf_perf_event_data *ctx)
 {
-	return counted(true, false);
+	return on_fault_counted(true, false);
 }
 
 #endif

@@ -32,11 +32,11 @@ int BPF_PROG(fault_failed, int sig, struct kernel_siginfo *info, struct task_str
 		return 0;
 	t->open_ns = 0;
 	t->open_addr = task->thread.cr2;
-	fault_is(t, user_ip(task), error_rw(task->thread.error_code),
-		 task->thread.error_code & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
+	describe_fault(t, user_ip(task), error_rw(task->thread.error_code),
+		       task->thread.error_code & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
 	facts = FAULTS_FACTS(0, 0, FAULTS_ALSO_SIGNAL);
 	if (SENDS_FAULTS)
-		send(t, task, 1, FAULTS_FAILED, FAULTS_NONE, facts, true);
+		send_fault(t, task, 1, FAULTS_FAILED, FAULTS_NONE, facts, true);
 	group_failed(t, task, facts);
 	return 0;
 }

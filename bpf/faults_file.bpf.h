@@ -145,8 +145,8 @@ static __always_inline void other_files(struct faults_group_key *key, struct tra
 }
 
 /* The thread faults in this area. */
-static __always_inline void file_meets(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma,
-				       u64 addr)
+static __always_inline void file_sees_vma(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma,
+					  u64 addr)
 {
 	struct faults_group_key key = {};
 	struct path *path = vma ? file_key(vma, &key) : NULL;

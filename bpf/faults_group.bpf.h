@@ -32,11 +32,11 @@ const struct faults_group no_faults = {};
  * The thread faults in this area of its memory, NULL if that is not known. Called before fault_ends(): at the entry of
  * handle_mm_fault (fentry, kprobe), or only at its end (tracepoint). Later the area may be gone.
  */
-static __always_inline void group_meets(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma,
-					u64 addr)
+static __always_inline void group_sees_vma(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma,
+					   u64 addr)
 {
 	if (KNOWS_FILES)
-		file_meets(t, task, vma, addr);
+		file_sees_vma(t, task, vma, addr);
 }
 
 /* The key of a fault that is complete; false if it has none. `at` is where in the group it was, or FAULTS_NONE. */

@@ -29,7 +29,7 @@ static __always_inline struct tracked *tracked_with_family(struct task_struct *t
 }
 
 /* From here on another thread adds to the process's count, too. */
-static __always_inline void company_comes(struct task_struct *parent, struct task_struct *child)
+static __always_inline void on_company(struct task_struct *parent, struct task_struct *child)
 {
 	struct tracked *t;
 
@@ -49,7 +49,7 @@ int BPF_PROG(thread_born, struct task_struct *child)
 {
 	struct task_struct *parent = bpf_get_current_task_btf();
 
-	company_comes(parent, child);
+	on_company(parent, child);
 	if (filters(TRAP_BY_TREE)) {
 		struct tracked *t = tracked_with_family(parent);
 

@@ -6,7 +6,7 @@
 #include "faults_thread.bpf.h"
 
 /* The thread's name or cgroup changes: what it does from here on is wanted, or not. */
-static __always_inline void filter_moves(struct task_struct *task, bool wanted)
+static __always_inline void on_filter_change(struct task_struct *task, bool wanted)
 {
 	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
 
@@ -25,7 +25,7 @@ static __always_inline void filter_moves(struct task_struct *task, bool wanted)
 SEC("?tp_btf/task_rename")
 int BPF_PROG(thread_renamed, struct task_struct *task, const char *name)
 {
-	filter_moves(task, moving_filter_wants(task, name));
+	on_filter_change(task, moving_filter_wants(task, name));
 	return 0;
 }
 
@@ -33,7 +33,7 @@ int BPF_PROG(thread_renamed, struct task_struct *task, const char *name)
 SEC("?tp_btf/cgroup_attach_task")
 int BPF_PROG(thread_moved, struct cgroup *cgrp, const char *path, struct task_struct *task)
 {
-	filter_moves(task, moving_filter_wants(task, task->comm));
+	on_filter_change(task, moving_filter_wants(task, task->comm));
 	return 0;
 }
 

@@ -169,8 +169,8 @@ static __always_inline u64 user_ip(struct task_struct *task)
 }
 
 /* Of faults that were not seen, only the number is known: latency and facts are FAULTS_NONE and 0. */
-static __always_inline void send(struct tracked *t, struct task_struct *task, u64 count, u32 outcome, u64 latency,
-				 u32 facts, bool seen)
+static __always_inline void send_fault(struct tracked *t, struct task_struct *task, u64 count, u32 outcome, u64 latency,
+				       u32 facts, bool seen)
 {
 	struct faults_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
@@ -239,9 +239,9 @@ static __always_inline bool unseen(struct tracked *t, struct task_struct *task, 
 		more_minor -= minor;
 	}
 	if (SENDS_FAULTS && more_major)
-		send(t, task, more_major, FAULTS_MAJOR, FAULTS_NONE, 0, false);
+		send_fault(t, task, more_major, FAULTS_MAJOR, FAULTS_NONE, 0, false);
 	if (SENDS_FAULTS && more_minor)
-		send(t, task, more_minor, FAULTS_MINOR, FAULTS_NONE, 0, false);
+		send_fault(t, task, more_minor, FAULTS_MINOR, FAULTS_NONE, 0, false);
 	if (GROUPED && more_major)
 		add(&unattributed.major, more_major);
 	if (GROUPED && more_minor)

@@ -33,7 +33,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define SVM_INTERRUPT          0x60u
 #define SVM_NMI                0x61u
 
-static __always_inline int exit_begins(u32 reason, u32 isa, u32 vcpu, u64 rip)
+static __always_inline int on_exit_to_host(u32 reason, u32 isa, u32 vcpu, u64 rip)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct slot *slot = slot_of(task);
@@ -73,18 +73,18 @@ static __always_inline int exit_begins(u32 reason, u32 isa, u32 vcpu, u64 rip)
 SEC("?tp/kvm/kvm_exit")
 int core_exit(struct trace_event_raw_kvm_exit *ctx)
 {
-	return exit_begins(ctx->exit_reason, ctx->isa, ctx->vcpu_id, ctx->guest_rip);
+	return on_exit_to_host(ctx->exit_reason, ctx->isa, ctx->vcpu_id, ctx->guest_rip);
 }
 
 SEC("?tp/kvm/kvm_exit")
 int format_exit(void *ctx)
 {
-	return exit_begins(field(ctx, config.at.reason, 4), field(ctx, config.at.isa, 4), field(ctx, config.at.vcpu, 4),
-			   field(ctx, config.at.rip, 8));
+	return on_exit_to_host(tracepoint_field(ctx, config.at.reason, 4), tracepoint_field(ctx, config.at.isa, 4),
+			       tracepoint_field(ctx, config.at.vcpu, 4), tracepoint_field(ctx, config.at.rip, 8));
 }
 
 SEC("?tp/kvm/kvm_nested_vmexit")
-int nested(void *ctx)
+int on_nested_exit(void *ctx)
 {
 	struct slot *slot = slot_of(bpf_get_current_task_btf());
 
@@ -115,23 +115,23 @@ static __always_inline bool is_for_the_host(struct slot *slot, u32 info)
  * L2 for an SMI (nested_svm_simple_vmexit() in arch/x86/kvm/svm/svm.c), an interrupt, a triple fault.
  */
 SEC("?tp/kvm/kvm_nested_vmexit_inject")
-int reflected(void *ctx)
+int on_reflected(void *ctx)
 {
 	struct slot *slot = slot_of(bpf_get_current_task_btf());
-	u32 code = field(ctx, config.at.injected, 4);
+	u32 code = tracepoint_field(ctx, config.at.injected, 4);
 
 	if (!slot || !slot->open || !slot->level)
 		return LET_OTHERS_SEE;
 	code ^= slot->key.reason;
 	if (slot->isa == KVM_ISA_VMX)
 		code &= VMX_BASIC;
-	if (!code && !is_for_the_host(slot, field(ctx, config.at.injected_info, 4)))
+	if (!code && !is_for_the_host(slot, tracepoint_field(ctx, config.at.injected_info, 4)))
 		slot->reflected = 1;
 	return LET_OTHERS_SEE;
 }
 
 /* What the exit was about: an exit is counted under the first MSR, port or guest address that it touches. */
-static __always_inline int subject(u64 what, bool write)
+static __always_inline int on_subject(u64 what, bool write)
 {
 	struct slot *slot = slot_of(bpf_get_current_task_btf());
 
@@ -147,30 +147,30 @@ static __always_inline int subject(u64 what, bool write)
 SEC("?tp/kvm/kvm_msr")
 int subject_msr(void *ctx)
 {
-	return subject(field(ctx, config.at.sub, 4), field(ctx, config.at.write, 4));
+	return on_subject(tracepoint_field(ctx, config.at.sub, 4), tracepoint_field(ctx, config.at.write, 4));
 }
 
 SEC("?tp/kvm/kvm_pio")
 int subject_port(void *ctx)
 {
-	return subject(field(ctx, config.at.sub, 4), field(ctx, config.at.write, 4));
+	return on_subject(tracepoint_field(ctx, config.at.sub, 4), tracepoint_field(ctx, config.at.write, 4));
 }
 
 SEC("?tp/kvm/kvm_mmio")
 int subject_mmio(void *ctx)
 {
 	/* 0 and 1 are two kinds of reads, 2 is a write. */
-	return subject(field(ctx, config.at.sub, 8), field(ctx, config.at.write, 4) == 2);
+	return on_subject(tracepoint_field(ctx, config.at.sub, 8), tracepoint_field(ctx, config.at.write, 4) == 2);
 }
 
 /* A write to a device that KVM hands on as an event (ioeventfd) without a look at the instruction: VMX. */
 SEC("?tp/kvm/kvm_fast_mmio")
 int subject_fast_mmio(void *ctx)
 {
-	return subject(field(ctx, config.at.fast, 8), true);
+	return on_subject(tracepoint_field(ctx, config.at.fast, 8), true);
 }
 
-static __always_inline void send(struct slot *slot, u64 now, u64 ns)
+static __always_inline void send_slow(struct slot *slot, u64 now, u64 ns)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct kvm_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -192,7 +192,7 @@ static __always_inline void send(struct slot *slot, u64 now, u64 ns)
 }
 
 SEC("?tp/kvm/kvm_entry")
-int entry(void *ctx)
+int on_guest_enter(void *ctx)
 {
 	struct slot *slot = slot_of(bpf_get_current_task_btf());
 	struct kvm_exits *of;
@@ -221,7 +221,7 @@ int entry(void *ctx)
 	if (config.split)
 		last_phase(slot, level, now);
 	if (config.slow_ns && ns >= config.slow_ns)
-		send(slot, now, ns);
+		send_slow(slot, now, ns);
 	return LET_OTHERS_SEE;
 }
 

@@ -9,7 +9,8 @@ static __always_inline void phase_ends(struct slot *slot, u64 now)
 {
 	u32 phase = slot->phase;
 
-	/* A program may be preempted between reading the clock and coming here, and `switched` have come first. */
+	/* A program may be preempted between reading the clock and coming here, and `on_sched_switch` have come first.
+	 */
 	if (now <= slot->mark_ns)
 		return;
 	if (phase < KVM_PHASES)
@@ -61,7 +62,8 @@ static __always_inline void last_phase(struct slot *slot, struct kvm_level *leve
  */
 static __always_inline void ran_unseen(void *ctx, struct task_struct *task)
 {
-	if (field(ctx, config.at.returned_errno, 4) || field(ctx, config.at.returned, 4) == RETURNED_FOR_A_SIGNAL)
+	if (tracepoint_field(ctx, config.at.returned_errno, 4) ||
+	    tracepoint_field(ctx, config.at.returned, 4) == RETURNED_FOR_A_SIGNAL)
 		return;
 	if (filter.by && !fixed_filter_wants(task))
 		return;
@@ -71,7 +73,7 @@ static __always_inline void ran_unseen(void *ctx, struct task_struct *task)
 }
 
 SEC("?tp/kvm/kvm_userspace_exit")
-int returned_to_vmm(void *ctx)
+int on_vmm_return(void *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct slot *slot = slot_of(task);
@@ -89,7 +91,7 @@ int returned_to_vmm(void *ctx)
 }
 
 SEC("?tp_btf/sched_switch")
-int BPF_PROG(switched, bool preempt, struct task_struct *prev, struct task_struct *next)
+int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
 	struct slot *slot = slot_of(prev);
 
@@ -106,7 +108,7 @@ int BPF_PROG(switched, bool preempt, struct task_struct *prev, struct task_struc
 	return 0;
 }
 
-static __always_inline int fault(u32 from, u32 to)
+static __always_inline int on_host_fault(u32 from, u32 to)
 {
 	struct slot *slot = slot_of(bpf_get_current_task_btf());
 
@@ -118,25 +120,25 @@ static __always_inline int fault(u32 from, u32 to)
 SEC("?fentry/handle_mm_fault")
 int BPF_PROG(fault_fentry_begin)
 {
-	return fault(KVM_PHASE_KVM, KVM_PHASE_FAULT);
+	return on_host_fault(KVM_PHASE_KVM, KVM_PHASE_FAULT);
 }
 
 SEC("?fexit/handle_mm_fault")
 int BPF_PROG(fault_fentry_end)
 {
-	return fault(KVM_PHASE_FAULT, KVM_PHASE_KVM);
+	return on_host_fault(KVM_PHASE_FAULT, KVM_PHASE_KVM);
 }
 
 SEC("?kprobe/handle_mm_fault")
 int fault_kprobe_begin(void *ctx)
 {
-	return fault(KVM_PHASE_KVM, KVM_PHASE_FAULT);
+	return on_host_fault(KVM_PHASE_KVM, KVM_PHASE_FAULT);
 }
 
 SEC("?kretprobe/handle_mm_fault")
 int fault_kprobe_end(void *ctx)
 {
-	return fault(KVM_PHASE_FAULT, KVM_PHASE_KVM);
+	return on_host_fault(KVM_PHASE_FAULT, KVM_PHASE_KVM);
 }
 
 #endif

@@ -20,7 +20,7 @@ const struct kvm_exits nothing SEC(".rodata.nothing") = {};
 #define WRITE(to, value) (*(volatile typeof(to) *)&(to) = (value))
 
 /* A field of a tracepoint's record. */
-static __always_inline u64 field(void *ctx, u32 at, u32 size)
+static __always_inline u64 tracepoint_field(void *ctx, u32 at, u32 size)
 {
 	u64 value = 0;
 

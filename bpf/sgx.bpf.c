@@ -23,7 +23,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define SGX_FAULT_RESERVE 1 /* out-of-tree driver: for a debugger or an ioctl, not for the processor */
 
 /* A thread, while the driver handles its fault. */
-struct handling {
+struct driver_call {
 	u64 encl; /* 0: it is in no fault */
 	u64 page; /* its number */
 	u64 begin_ns;
@@ -43,24 +43,24 @@ struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct handling);
+	__type(value, struct driver_call);
 } threads SEC(".maps");
 
-static __always_inline struct handling *this_thread(void)
+static __always_inline struct driver_call *this_thread(void)
 {
 	return bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, 0);
 }
 
-static __always_inline struct handling *this_thread_or_new(void)
+static __always_inline struct driver_call *this_thread_or_new(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
 	return bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 }
 
-static __always_inline struct handling *this_fault(void)
+static __always_inline struct driver_call *this_fault(void)
 {
-	struct handling *h = this_thread();
+	struct driver_call *h = this_thread();
 
 	return h && h->encl ? h : NULL;
 }
@@ -77,12 +77,12 @@ static __always_inline bool is_error(u64 pointer)
 
 /* ---- a fault ---- */
 
-static __always_inline int fault_begins(struct vm_area_struct *vma, u64 addr, bool guest)
+static __always_inline int on_fault_enter(struct vm_area_struct *vma, u64 addr, bool guest)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	u64 encl = (u64)BPF_CORE_READ(vma, vm_private_data), page = addr >> PAGE_SHIFT;
 	struct sgx_enclave *enclave;
-	struct handling *h;
+	struct driver_call *h;
 	enum mark mark;
 
 	if (!encl || !is_wanted(task))
@@ -118,9 +118,9 @@ static __always_inline int fault_begins(struct vm_area_struct *vma, u64 addr, bo
 	return 0;
 }
 
-static __always_inline int fault_ends(bool failed)
+static __always_inline int on_fault_return(bool failed)
 {
-	struct handling *h = this_fault();
+	struct driver_call *h = this_fault();
 	struct sgx_enclave *enclave;
 	u64 ns, interval;
 
@@ -152,9 +152,9 @@ static __always_inline int fault_ends(bool failed)
 	return 0;
 }
 
-static __always_inline int vma_fault(struct vm_fault *vmf, bool guest)
+static __always_inline int on_vma_fault(struct vm_fault *vmf, bool guest)
 {
-	return fault_begins(BPF_CORE_READ(vmf, vma), BPF_CORE_READ(vmf, address), guest);
+	return on_fault_enter(BPF_CORE_READ(vmf, vma), BPF_CORE_READ(vmf, address), guest);
 }
 
 /* ---- what the driver does meanwhile ---- */
@@ -169,7 +169,7 @@ static __always_inline bool may_enter(void)
 static __always_inline u64 encl_of(u64 encl_page)
 {
 	u64 encl = encl_page ? read_field(encl_page, layout.page_encl) : SGX_UNKNOWN;
-	struct handling *h;
+	struct driver_call *h;
 
 	if (encl != SGX_UNKNOWN)
 		return encl;
@@ -188,7 +188,7 @@ static __always_inline struct sgx_enclave *enclave_without_task(u64 encl)
 
 static __always_inline int page_loaded(u64 encl, u64 encl_page, bool is_secs, u64 error)
 {
-	struct handling *h = this_fault();
+	struct driver_call *h = this_fault();
 	struct sgx_enclave *enclave;
 	bool evicted;
 	u64 page;
@@ -222,7 +222,7 @@ static __always_inline int page_evicted(u64 encl, u64 encl_page)
 {
 	struct sgx_enclave *enclave = enclave_without_task(encl);
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct handling *h = this_fault();
+	struct driver_call *h = this_fault();
 	u64 desc;
 
 	if (!enclave)
@@ -245,15 +245,15 @@ static __always_inline int page_evicted(u64 encl, u64 encl_page)
 	return 0;
 }
 
-static __always_inline int eldu(u64 encl_page, u64 secs_page, u64 ret)
+static __always_inline int on_eldu_return(u64 encl_page, u64 secs_page, u64 ret)
 {
 	return page_loaded(encl_of(encl_page), encl_page, !secs_page, is_error(ret) ? -ret : 0);
 }
 
 /* Where a return does not tell the arguments, they are kept from the entry. */
-static __always_inline int load_begins(u64 loading, u64 owner, u64 loading_for)
+static __always_inline int on_eldu_enter(u64 loading, u64 owner, u64 loading_for)
 {
-	struct handling *h = this_thread_or_new();
+	struct driver_call *h = this_thread_or_new();
 
 	if (!h) {
 		add(&losses.untracked, 1);
@@ -266,9 +266,9 @@ static __always_inline int load_begins(u64 loading, u64 owner, u64 loading_for)
 }
 
 /* The thread whose load returns, unless the entry was not seen; `loading` is what it was given then. */
-static __always_inline struct handling *load_ends(u64 *loading)
+static __always_inline struct driver_call *load_under_way(u64 *loading)
 {
-	struct handling *h = this_thread();
+	struct driver_call *h = this_thread();
 
 	if (!h || !h->loading)
 		return NULL;
@@ -277,7 +277,7 @@ static __always_inline struct handling *load_ends(u64 *loading)
 	return h;
 }
 
-static __always_inline int ewb(u64 epc_page)
+static __always_inline int on_ewb_enter(u64 epc_page)
 {
 	u64 encl_page = read_field(epc_page, layout.epc_owner);
 
@@ -287,27 +287,27 @@ static __always_inline int ewb(u64 epc_page)
 	return page_evicted(encl_of(encl_page), encl_page);
 }
 
-static __always_inline int page_was_wanted(u64 ret)
+static __always_inline int on_load_page_return(u64 ret)
 {
-	struct handling *h = this_fault();
+	struct driver_call *h = this_fault();
 
 	if (h && ret == (u64)-EBUSY)
 		h->busy = 1;
 	return 0;
 }
 
-static __always_inline int page_made(u64 ret)
+static __always_inline int on_page_alloc_return(u64 ret)
 {
-	struct handling *h = this_fault();
+	struct driver_call *h = this_fault();
 
 	if (h && !is_error(ret))
 		h->new_page = ret;
 	return 0;
 }
 
-static __always_inline int epc_given(u64 owner, u64 ret)
+static __always_inline int on_epc_return(u64 owner, u64 ret)
 {
-	struct handling *h = this_fault();
+	struct driver_call *h = this_fault();
 
 	if (!h)
 		return 0;
@@ -318,7 +318,7 @@ static __always_inline int epc_given(u64 owner, u64 ret)
 	return 0;
 }
 
-static __always_inline int encl_ends(u64 refcount)
+static __always_inline int on_release(u64 refcount)
 {
 	u64 encl = refcount - layout.encl_refcount;
 	struct sgx_enclave *enclave = known_enclave(encl);

@@ -6,52 +6,52 @@
 SEC("?kprobe")
 int BPF_KPROBE(kprobe_fault, struct vm_fault *vmf)
 {
-	return vma_fault(vmf, false);
+	return on_vma_fault(vmf, false);
 }
 
 SEC("?kretprobe")
 int BPF_KRETPROBE(kprobe_faulted, u32 ret)
 {
-	return fault_ends(ret & VM_FAULT_ERROR);
+	return on_fault_return(ret & VM_FAULT_ERROR);
 }
 
 SEC("?kprobe")
 int BPF_KPROBE(kprobe_eldu, u64 encl_page, u64 secs_page)
 {
-	return load_begins(encl_page, 0, secs_page);
+	return on_eldu_enter(encl_page, 0, secs_page);
 }
 
 SEC("?kretprobe")
 int BPF_KRETPROBE(kprobe_loaded, u64 ret)
 {
 	u64 encl_page;
-	struct handling *h = load_ends(&encl_page);
+	struct driver_call *h = load_under_way(&encl_page);
 
-	return h ? eldu(encl_page, h->loading_for, ret) : 0;
+	return h ? on_eldu_return(encl_page, h->loading_for, ret) : 0;
 }
 
 SEC("?kprobe")
 int BPF_KPROBE(kprobe_ewb, u64 epc_page)
 {
-	return ewb(epc_page);
+	return on_ewb_enter(epc_page);
 }
 
 SEC("?kretprobe")
 int BPF_KRETPROBE(kprobe_load_page, u64 ret)
 {
-	return page_was_wanted(ret);
+	return on_load_page_return(ret);
 }
 
 SEC("?kretprobe")
 int BPF_KRETPROBE(kprobe_page_alloc, u64 ret)
 {
-	return page_made(ret);
+	return on_page_alloc_return(ret);
 }
 
 SEC("?kprobe")
 int BPF_KPROBE(kprobe_alloc_epc, u64 owner)
 {
-	struct handling *h = this_fault();
+	struct driver_call *h = this_fault();
 
 	if (h)
 		h->owner = owner;
@@ -61,27 +61,27 @@ int BPF_KPROBE(kprobe_alloc_epc, u64 owner)
 SEC("?kretprobe")
 int BPF_KRETPROBE(kprobe_alloced_epc, u64 ret)
 {
-	struct handling *h = this_fault();
+	struct driver_call *h = this_fault();
 
-	return h ? epc_given(h->owner, ret) : 0;
+	return h ? on_epc_return(h->owner, ret) : 0;
 }
 
 SEC("?kprobe")
 int BPF_KPROBE(kprobe_vepc, struct vm_fault *vmf)
 {
-	return vma_fault(vmf, true);
+	return on_vma_fault(vmf, true);
 }
 
 SEC("?kretprobe")
 int BPF_KRETPROBE(kprobe_vepced, u32 ret)
 {
-	return fault_ends(ret & VM_FAULT_ERROR);
+	return on_fault_return(ret & VM_FAULT_ERROR);
 }
 
 SEC("?kprobe")
 int BPF_KPROBE(kprobe_release, u64 refcount)
 {
-	return encl_ends(refcount);
+	return on_release(refcount);
 }
 
 #endif

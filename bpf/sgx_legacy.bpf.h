@@ -7,7 +7,7 @@
 SEC("?kprobe")
 int BPF_KPROBE(legacy_fault, struct vm_area_struct *vma, u64 addr, u32 flags)
 {
-	return flags & SGX_FAULT_RESERVE ? 0 : fault_begins(vma, addr, false);
+	return flags & SGX_FAULT_RESERVE ? 0 : on_fault_enter(vma, addr, false);
 }
 
 /* It returns the page or an error, and the processor tries again after EBUSY. */
@@ -15,21 +15,21 @@ SEC("?kretprobe")
 int BPF_KRETPROBE(legacy_faulted, u64 ret)
 {
 	if (ret == (u64)-EBUSY)
-		page_was_wanted(ret);
-	return fault_ends(is_error(ret) && ret != (u64)-EBUSY);
+		on_load_page_return(ret);
+	return on_fault_return(is_error(ret) && ret != (u64)-EBUSY);
 }
 
 SEC("?kprobe")
 int BPF_KPROBE(legacy_eldu, u64 encl, u64 encl_page, u64 epc_page, u64 is_secs)
 {
-	return load_begins(encl, encl_page, is_secs & 0xff);
+	return on_eldu_enter(encl, encl_page, is_secs & 0xff);
 }
 
 SEC("?kretprobe")
 int BPF_KRETPROBE(legacy_loaded, int ret)
 {
 	u64 encl;
-	struct handling *h = load_ends(&encl);
+	struct driver_call *h = load_under_way(&encl);
 
 	return h ? page_loaded(encl, h->owner, h->loading_for, ret < 0 ? -ret : ret) : 0;
 }
@@ -45,7 +45,7 @@ int BPF_KPROBE(legacy_ewb, u64 encl, u64 epc_page)
 SEC("?kprobe")
 int BPF_KPROBE(legacy_release, u64 refcount)
 {
-	return encl_ends(refcount);
+	return on_release(refcount);
 }
 
 #endif

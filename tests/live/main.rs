@@ -233,6 +233,7 @@ const CASES: &[Case] = &[
     Case { name: "sgx::exact::one_enclave", needs: SGX, variants: DRIVERS, test: sgx_exact::one_enclave },
     Case { name: "sgx::exact::one_that_grows", needs: SGX, variants: MAINLINE, test: sgx_exact::one_that_grows },
     Case { name: "sgx::exact::three_at_once_at_the_same_addresses", needs: SGX, variants: DRIVERS, test: sgx_exact::three_at_once_at_the_same_addresses },
+    Case { name: "sgx::exact::eighty_at_once", needs: SGX_ONCE, variants: DRIVERS, test: sgx_exact::eighty_at_once },
     Case { name: "sgx::exact::far_apart_in_32_gb", needs: SGX, variants: DRIVERS, test: sgx_exact::far_apart_in_32_gb },
     Case { name: "sgx::exact::threads_on_all_processors", needs: SGX, variants: DRIVERS, test: sgx_exact::threads_on_all_processors },
     Case { name: "sgx::exact::one_that_dies", needs: SGX, variants: DRIVERS, test: sgx_exact::one_that_dies },

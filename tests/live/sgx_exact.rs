@@ -71,6 +71,27 @@ pub fn three_at_once_at_the_same_addresses(variant: &'static str) {
     assert_eq!(all["pages"], 2100);
 }
 
+/// All of them live when they are read.
+pub fn eighty_at_once(variant: &'static str) {
+    let double = Double::load(variant, 1000);
+    let trapline = Beside::start(sgx(variant, &["--by", "enclave", "-c"]));
+    let mut enclaves: Vec<Asked> = (0..80).map(|_| Asked::start(variant, 5)).collect();
+    enclaves.iter_mut().for_each(|enclave| enclave.touch(0, 5));
+    let said = trapline.interrupt();
+    let mut pids: Vec<u64> = enclaves.iter().map(|enclave| enclave.pid().into()).collect();
+    enclaves.into_iter().for_each(Asked::end);
+    if !is_complete(variant, &said, &double) {
+        return;
+    }
+    let mut rows: Vec<u64> = said.totals.iter().map(|row| u(&row["pid"])).collect();
+    pids.sort_unstable();
+    rows.sort_unstable();
+    assert_eq!(rows, pids);
+    for row in &said.totals {
+        assert_eq!(u(&row["pages"]), 5, "{row}");
+    }
+}
+
 pub fn far_apart_in_32_gb(variant: &'static str) {
     let double = Double::load(variant, 300);
     let pages = 32 << 18;

@@ -127,7 +127,7 @@ fn offsets(by: By) -> KvmOffsets {
 fn ensure_fields(program: &str, at: &KvmOffsets) -> Result<()> {
     let needed: &[u32] = match program {
         "format_exit" => &[at.reason, at.isa, at.vcpu],
-        "reflected" => &[at.injected],
+        "on_reflected" => &[at.injected],
         "subject_msr" | "subject_port" | "subject_mmio" => &[at.sub, at.write],
         _ => &[],
     };
@@ -149,12 +149,12 @@ impl Recipe for KvmRecipe {
 
     fn always(&self) -> Vec<&'static str> {
         // What follows an exit is attached before exits are, or it would be missed.
-        let mut names = vec!["thread_ends", "nested", "returned_to_vmm"];
+        let mut names = vec!["thread_ends", "on_nested_exit", "on_vmm_return"];
         if self.config.timed != 0 {
-            names.push("entry");
+            names.push("on_guest_enter");
         }
         if self.config.split != 0 {
-            names.extend(["switched", "reflected"]);
+            names.extend(["on_sched_switch", "on_reflected"]);
         }
         match self.config.sub {
             abi::KVM_SUB_MSR => names.push("subject_msr"),
