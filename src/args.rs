@@ -191,16 +191,7 @@ impl Live {
         interval: Option<Duration>,
         pids: Vec<u32>,
     ) -> anyhow::Result<Frame> {
-        let wanted = self.sort.as_deref().unwrap_or(sort);
-        // The headings and the short forms that people know: avg for avg_ns.
-        let is = |name: &str| name == wanted || name.strip_suffix("_ns") == Some(wanted);
-        let Some(sort) = schema.iter().position(|field| is(field.name)) else {
-            let names: Vec<_> = schema.iter().map(|field| field.name).collect();
-            return Err(Usage::error(format!(
-                "cannot sort by `{wanted}`: there is no such field; there are {}",
-                names.join(", ")
-            )));
-        };
+        let sort = order(schema, self.sort.as_deref().unwrap_or(sort))?;
         Ok(Frame {
             interval: self.interval.or(interval),
             cumulative: self.cumulative,
@@ -217,6 +208,22 @@ impl Live {
     pub(crate) fn each_second(&self) -> Option<Duration> {
         self.command.is_empty().then_some(Duration::from_secs(1))
     }
+}
+
+/// The index of the field that rows are to be sorted by.
+///
+/// # Errors
+/// When there is no such field.
+pub(crate) fn order(schema: &Schema, wanted: &str) -> anyhow::Result<usize> {
+    // The headings and the short forms that people know: avg for avg_ns.
+    let is = |name: &str| name == wanted || name.strip_suffix("_ns") == Some(wanted);
+    schema.iter().position(|field| is(field.name)).ok_or_else(|| {
+        let names: Vec<_> = schema.iter().map(|field| field.name).collect();
+        Usage::error(format!(
+            "cannot sort by `{wanted}`: there is no such field; there are {}",
+            names.join(", ")
+        ))
+    })
 }
 
 /// What tools with rows that end take.

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Sgx(cmd::sgx::Args),
     /// Which pages a program touches, when, from which instruction, reading or writing
     Access(cmd::access::Args),
+    /// Shows a recording again, with other options or in another format
+    Replay(cmd::replay::Args),
     /// The names of programs that a running `access --exec` follows
     Targets(cmd::targets::Args),
     /// What attaches on this machine, what does not and why
@@ -114,7 +116,8 @@ pub(crate) fn parse() -> Cli {
         let written = written.context("cannot write to standard output");
         std::process::exit(written.map_or_else(|error| status::report(&error), |()| 0).into())
     });
-    let traces = !matches!(cli.command, Command::Targets(_) | Command::Doctor(_) | Command::Workload(_));
+    let traces =
+        matches!(cli.command, Command::Faults(_) | Command::Kvm(_) | Command::Sgx(_) | Command::Access(_));
     let words: Vec<OsString> = std::env::args_os().collect();
     if traces && words.iter().position(|word| word == "--") == words.len().checked_sub(1) {
         let text = "there is no command after `--`: give one, or leave `--` out to trace what runs";

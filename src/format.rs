@@ -142,6 +142,7 @@ impl Format {
             "faults" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Folded, Self::Svg],
             "access" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Damo],
             "doctor" | "workload" => &[Self::Table, Self::Jsonl],
+            "replay" => Self::value_variants(),
             _ => &[Self::Table, Self::Jsonl, Self::Csv],
         }
     }

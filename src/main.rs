@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Kvm(args) => cmd::kvm::run(args),
         Command::Sgx(args) => cmd::sgx::run(args),
         Command::Access(args) => cmd::access::run(args),
+        Command::Replay(args) => cmd::replay::run(args).map(|()| 0),
         Command::Targets(args) => cmd::targets::run(args).map(|()| 0),
         Command::Doctor(args) => cmd::doctor::run(args),
         Command::Workload(args) => cmd::workload::run(args).map(|()| 0),

@@ -1,10 +1,9 @@
 //! `trapline access`: page accesses of programs.
 
-mod summarize;
-
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 use trapline_model::access::summary::{self, Summarized};
 use trapline_model::access::{SUMMARY, TOTAL, TRACE};
@@ -13,6 +12,7 @@ use trapline_probe::live::{Frame, Live};
 use trapline_probe::{Keep, Launch};
 
 use crate::cmd::run::{self, Borrowed, Items, Start, pour};
+use crate::cmd::{recording, summarize};
 use crate::format::{Ask, Needs};
 use crate::status::refuse;
 use crate::{args, sink, values};
@@ -54,6 +54,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     summarize: summarize::Summarize,
 
+    /// A recording instead of processes: a file that `-o FILE.jsonl` wrote, or - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = LIVE)]
+    read: Option<PathBuf>,
+
     #[command(flatten)]
     live: args::Live,
 
@@ -69,8 +73,21 @@ impl Args {
         let format = self.live.format()?.about();
         let damo = format.needs == Needs::Accesses;
         let live = &self.live;
-        self.summarize.check(live, damo)?;
+        let summary = self.summarize.is_summary();
+        self.summarize.check(live.top.is_some(), live.sort.is_some(), damo)?;
         refuse(&[
+            (
+                live.top.is_some() && !summary,
+                "--top is about the tables of --summary: add that, or leave it out",
+            ),
+            (
+                live.interval.is_some() && !summary,
+                "accesses are shown as they happen: add --summary, or leave out -i",
+            ),
+            (
+                live.cumulative && live.interval.is_none(),
+                "-c is about rows at intervals, and there are none: give -i TIME, too",
+            ),
             (none && self.every.is_some(), "with --reset none, nothing is reset: leave out --every"),
             (
                 none && self.max_overhead.is_some(),
@@ -81,7 +98,7 @@ impl Args {
                 "with --reset none, there are first touches only: leave out --no-first-touch",
             ),
             (
-                self.symbols && (self.summarize.is_summary() || damo),
+                self.symbols && (summary || damo),
                 "--symbols names the instruction of each access: leave out --summary or --format damo",
             ),
             (
@@ -91,6 +108,20 @@ impl Args {
         ])
     }
 }
+
+/// What can only be said of a trace that is made now.
+const LIVE: [&str; 10] = [
+    "symbols",
+    "interval",
+    "duration",
+    "reset",
+    "every",
+    "no_first_touch",
+    "max_overhead",
+    "variant",
+    "ring_size",
+    "sort",
+];
 
 /// How often page tables are reset, if nobody says.
 const EVERY: Duration = Duration::from_millis(1);
@@ -102,10 +133,20 @@ const EVERY: Duration = Duration::from_millis(1);
 pub(crate) fn run(args: &Args) -> Result<u8> {
     args.check()?;
     let live = &args.live;
-    let summary = args.summarize.options(live);
+    let summary = args.summarize.options(live.top).map(|options| summary::Options {
+        intervals: live.interval.is_some(),
+        cumulative: live.cumulative,
+        ..options
+    });
     let ask = ask(args, summary.as_ref())?;
-    if let Some(path) = &args.summarize.read {
-        let mut recording = summarize::open(path, live.output.as_deref())?;
+    if let Some(path) = &args.read {
+        let mut recording = recording::open(path, live.output.as_deref(), Some("access"))?;
+        if recording.header().setting("summary").is_some() {
+            bail!(
+                "{} holds a summary, not accesses: record with `-o FILE.jsonl` and without --summary",
+                path.display()
+            );
+        }
         let mut sink = sink::open(live.format()?, live.output.as_deref(), sink::From::Recording, ask)?;
         let mut items: Items<'_> = match summary {
             Some(summary) => Box::new(Summarized::new(Borrowed(&mut recording), summary)),
@@ -115,7 +156,10 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         return Ok(0);
     }
     let frame = Frame {
-        interval: args.summarize.tick(live),
+        interval: summary.as_ref().map(|_| {
+            // It tells what time it is: without rows of its own, for windows to end in which nothing happens.
+            live.interval.unwrap_or(args.summarize.window().max(Duration::from_millis(100)))
+        }),
         ..live.frame(TOTAL, "accesses", None, args.pid.clone())?
     };
     let options = Options {

@@ -1,10 +1,13 @@
-//! One module per command; `run.rs` is what live tools share.
+//! One module per command; `run.rs`, `recording.rs` and `summarize.rs` are what several share.
 
 pub(crate) mod access;
 pub(crate) mod doctor;
 pub(crate) mod faults;
 pub(crate) mod kvm;
+mod recording;
+pub(crate) mod replay;
 mod run;
 pub(crate) mod sgx;
+mod summarize;
 pub(crate) mod targets;
 pub(crate) mod workload;

@@ -68,7 +68,7 @@ pub(crate) fn run(live: &args::Live, frame: Frame, ask: Ask, mut start: impl Sta
     drop_all_but(keep).context("cannot drop capabilities")?;
     let mut items = start.stages(&mut source);
     let layout = Some(ask.layout.id).filter(|id| *id != DECLARED.id);
-    let settings = vec![Shown { layout, ..start.shown() }.record()];
+    let settings = vec![Shown { layout, cumulative: live.cumulative, ..start.shown() }.record()];
     let poured = pour(&mut *items, settings, &mut sink, |item| start.written(item));
     drop(items);
     see_to_the_end(source, poured)

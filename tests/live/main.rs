@@ -29,6 +29,7 @@ mod provoke;
 mod provoke_uffd;
 mod reach;
 mod refuse;
+mod replay;
 mod rootless;
 mod rootless_stack;
 mod run;
@@ -116,6 +117,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::exact::times_are_plausible", needs: ROOT, variants: TIMING, test: exact::times_are_plausible },
     Case { name: "faults::exact::sampled_minor_latency", needs: ROOT, variants: TIMING, test: exact::sampled_minor_latency },
     Case { name: "faults::exact::verbose_shows_every_fault", needs: ROOT, variants: ALL, test: exact::verbose_shows_every_fault },
+    Case { name: "faults::replay::a_recording_is_read_back_whole", needs: HERE, variants: EVERY, test: replay::faults },
     Case { name: "faults::cause::each_by_its_program", needs: ROOT, variants: TIMING, test: cause::each_by_its_program },
     Case { name: "faults::cause::numa_hint", needs: &[Need::Root, Need::OwnMachine, Need::Cause("numa-hint")], variants: BY_ENTRY_OR_EXCEPTION, test: cause::numa_hint },
     Case { name: "faults::namespaces::a_command_equals_wait4", needs: ROOT, variants: ALL, test: namespaces::a_command_equals_wait4 },
@@ -261,6 +263,7 @@ const CASES: &[Case] = &[
     Case { name: "access::summary::windows_hold_what_was_touched_in_them", needs: ROOT, variants: ROUNDS, test: summary::windows_hold_what_was_touched_in_them },
     Case { name: "access::summary::a_running_process_in_intervals", needs: ROOT, variants: ROUNDS_OR_NONE, test: summary::a_running_process_in_intervals },
     Case { name: "access::summary::frames", needs: ROOT, variants: &["none"], test: summary::frames },
+    Case { name: "access::replay::a_recording_is_read_back_whole", needs: HERE, variants: &["none"], test: replay::accesses },
     Case { name: "access::symbols::the_function_of_each_access", needs: ROOT, variants: ROUNDS_OR_NONE, test: symbols::the_function_of_each_access },
     Case { name: "access::symbols::of_programs_that_came_and_went", needs: ROOT, variants: &["none"], test: symbols::of_programs_that_came_and_went },
     Case { name: "access::symbols::the_lines_have_them", needs: ROOT, variants: &["none"], test: symbols::the_lines_have_them },

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::field::{Field, Kind, Record, Show, Unit, Value};
-use crate::table::{Schema, Table, count, label, number};
+use crate::table::{Schema, Table, count, flag, label, number};
 
 /// A word of a stream: known when trapline was built, or read from a recording.
 pub type Name = Cow<'static, str>;
@@ -153,12 +153,15 @@ pub struct Shown {
     pub layout: Option<&'static str>,
     /// What was left out, in words.
     pub excludes: Option<String>,
+    /// Rows are since the start.
+    pub cumulative: bool,
 }
 
 #[rustfmt::skip]
 static SHOWN: Table<Shown> = Table::new("trapline.shown", "trapline", &[&[
-    label("layout", "The layout of the tables for people, null in other formats.", |s| s.layout.into()),
+    label("layout", "The layout of the tables for people, null for that which the columns declare.", |s| s.layout.into()),
     label("excludes", "The kinds of events that were left out.", |s| s.excludes.as_deref().into()),
+    flag("cumulative", "Whether rows are since the start, and not of an interval.", |s| s.cumulative.into()),
 ]]);
 
 impl Shown {
@@ -168,6 +171,9 @@ impl Shown {
         SHOWN.record(self)
     }
 }
+
+/// How a run is shown, as a recording has it.
+pub(crate) const SHOWN_OF: &Schema = &SHOWN;
 
 /// Whose events are meant, as a recording has it.
 pub const SCOPE: &Schema = &SCOPE_TABLE;

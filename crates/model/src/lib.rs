@@ -12,6 +12,7 @@ mod item;
 pub mod kvm;
 pub mod layout;
 mod likeness;
+pub mod recorded;
 pub mod sgx;
 mod table;
 mod tables;

@@ -4,22 +4,12 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 
-use crate::{Recording, Tool};
+use crate::Recording;
 use trapline_model::access::summary::{Options, Summarized};
-use trapline_model::access::{self, EVENT, SUMMARY, TOTAL, TRACE};
+use trapline_model::access::{EVENT, SUMMARY, TRACE};
 use trapline_model::layout::Layout;
 use trapline_model::{Sink, Source};
 use trapline_view::{Csv, Damo, JsonLines, Screen, Table};
-
-const ACCESS: Tool = Tool {
-    name: "access",
-    settings: access::SETTINGS_OF,
-    facts: access::FACTS_OF,
-    event: EVENT,
-    total: TOTAL,
-    check: access::check,
-    is_counted: access::is_counted,
-};
 
 /// Of what is written for one recording of at most 64 KiB, bytes.
 const MOST: usize = 64 << 20;
@@ -42,7 +32,7 @@ impl Write for Written {
 
 /// Reads it in each way.
 pub fn recording(bytes: &[u8]) {
-    let open = || Recording::open(bytes, "x.jsonl", ACCESS);
+    let open = || Recording::open(bytes, "x.jsonl", None);
     let Ok(plain) = open() else { return };
     let mut sinks: [Box<dyn Sink>; 4] = [
         table(&TRACE),

@@ -5,4 +5,4 @@
 pub mod fuzz;
 mod jsonl;
 
-pub use jsonl::{Recording, RecordingError, Tool};
+pub use jsonl::{Recording, RecordingError};

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use trapline_model::{Block, Item, Record, Schema, Sink, Value};
 
-/// The version of the form; it grows when the meaning of a field changes.
+/// The version of the format; it grows when the meaning of a field changes.
 const SCHEMA: u32 = 1;
 
 /// Writes each item as one JSON object a line.
@@ -36,7 +36,21 @@ impl<W: Write> JsonLines<W> {
         writeln!(self.out, "{line}}}")
     }
 
+    /// What rows have in common, and they.
     fn block(&mut self, kind: &str, block: &Block) -> io::Result<()> {
+        let mut line = format!("{{\"type\":\"block\",\"of\":\"{kind}\",\"time_ns\":{}", block.time_ns);
+        member(&mut line, "table", &Value::word(block.table.id()));
+        member(&mut line, "rows", &(block.rows.len() as u64).into());
+        member(&mut line, "hidden", &(block.hidden as u64).into());
+        match &block.sum {
+            None => member(&mut line, "sum", &Value::Null),
+            Some(sum) => {
+                let mut members = String::new();
+                sum.iter().for_each(|(field, value)| member(&mut members, field.name, value));
+                line.push_str(&format!(",\"sum\":{{{}}}", members.trim_start_matches(',')));
+            }
+        }
+        writeln!(self.out, "{line}}}")?;
         block.rows.iter().try_for_each(|row| self.record(kind, block.time_ns, Some(block.table), row))
     }
 }

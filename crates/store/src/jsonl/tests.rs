@@ -1,19 +1,10 @@
 use trapline_model::Sink;
+use trapline_model::Value;
 use trapline_model::access;
 use trapline_model::access::{EVENT, Page, Step, TOTAL, Tally, Way, What};
 use trapline_view::JsonLines;
 
 use super::*;
-
-const ACCESS: Tool = Tool {
-    name: "access",
-    settings: access::SETTINGS_OF,
-    facts: access::FACTS_OF,
-    event: EVENT,
-    total: TOTAL,
-    check: access::check,
-    is_counted: access::is_counted,
-};
 
 fn items() -> Vec<Item> {
     let step = |time_ns: u64| Step {
@@ -69,7 +60,8 @@ fn written() -> String {
 }
 
 fn read(text: &str) -> Result<Vec<Item>, String> {
-    let mut recording = Recording::open(text.as_bytes(), "x.jsonl", ACCESS).map_err(|e| e.to_string())?;
+    let mut recording =
+        Recording::open(text.as_bytes(), "x.jsonl", Some("access")).map_err(|e| e.to_string())?;
     let mut items = Vec::new();
     while let Some(item) = recording.next().map_err(|e| e.to_string())? {
         items.push(item);
@@ -107,9 +99,9 @@ fn many_events_come_in_batches_and_none_is_an_end_too() {
         .filter_map(|item| if let Item::Events(events) = item { Some(events.len()) } else { None })
         .collect();
     assert_eq!(events, [1024, 1024, 952]);
-    let none = [lines[0], lines[5]].join("\n").replace("\"events\":3", "\"events\":0");
+    let none = [lines[0], lines[6]].join("\n").replace("\"events\":3", "\"events\":0");
     let none = read(&none).unwrap();
-    let Item::Totals(totals) = &none[2] else { panic!("{none:?}") };
+    let Item::Totals(totals) = &none[1] else { panic!("{none:?}") };
     assert_eq!((totals.rows.len(), totals.time_ns), (0, 20));
 }
 
@@ -131,17 +123,17 @@ fn what_is_wrong_is_said_with_its_line() {
     refused("\0\u{1}ELF", 1, "not a JSON object");
     refused("{\"a\":1}\n", 1, "not the header");
     refused(lines[1], 1, "not the header");
-    refused(&text.replace("\"schema\":1", "\"schema\":2"), 1, "number 2");
+    refused(&text.replace("\"schema\":1", "\"schema\":2"), 1, "schema 2");
     refused(&text.replace("\"tool\":\"access\"", "\"tool\":\"faults\""), 1, "recording of `faults`");
     refused(&text.replace("\"start_ns\":5", "\"start_ns\":-5"), 1, "`start_ns`");
     refused(&text.replace("\"start\":\"2", "\"start\":\"x"), 1, "`start`");
     // Cut off: between two lines, in a line, before the end.
     refused(&lines[..1].join("\n"), 1, "its end is missing");
     refused(&format!("{}\n", lines[..3].join("\n")), 3, "its end is missing");
-    refused(&text[..text.len() - 10], 6, "cut off");
-    refused(&[&lines[..2], &lines[3..]].concat().join("\n"), 5, "`events` is 3, and there are 2");
+    refused(&text[..text.len() - 10], 7, "cut off");
+    refused(&[&lines[..2], &lines[3..]].concat().join("\n"), 6, "`events` is 3, and there are 2");
     for (was, is) in [("\"rounds\":4", "\"rounds\":null"), ("\"lost\":1", "\"lost\":\"Q\"")] {
-        refused(&text.replace(was, is), 6, "not a whole number");
+        refused(&text.replace(was, is), 7, "not a whole number");
     }
     refused(&text.replacen("\"addr\":140733193392128", "\"addr\":\"x\"", 1), 2, "`addr`");
     refused(&text.replacen("\"time_ns\":11", "\"time_ns\":null", 1), 3, "`time_ns`");
@@ -162,9 +154,17 @@ fn what_is_wrong_is_said_with_its_line() {
         refused(&text.replacen(was, is, 1), 2, &format!("`{field}`"));
     }
     refused(&text.replace("\"start_ns\":5", "\"start_ns\":18446744073709551615"), 1, "`start_ns`");
-    refused(&text.replace("\"duration_ns\":15", "\"duration_ns\":18446744073709551615"), 6, "`duration_ns`");
+    refused(&text.replace("\"duration_ns\":15", "\"duration_ns\":18446744073709551615"), 7, "`duration_ns`");
+    refused(&text.replace("\"rows\":1", "\"rows\":2"), 7, "1 rows of the block before are missing");
+    refused(&text.replace("\"rows\":1", "\"rows\":18446744073709551615"), 7, "rows of the block before");
+    refused(
+        &text.replace("\"table\":\"access.process", "\"table\":\"faults.thread"),
+        5,
+        "is no table of `access`",
+    );
+    refused(&text.replace("\"of\":\"total\"", "\"of\":\"x\""), 5, "neither row nor total");
     refused(&[lines[0], "{}"].join("\n"), 2, "no `type`");
-    refused(&format!("{text}{text}"), 7, "more after");
+    refused(&format!("{text}{text}"), 8, "more after");
     refused(&[lines[0], lines[0]].join("\n"), 2, "another recording");
     refused(&format!("{}\n{}", lines[0], "x".repeat(3 << 20)), 2, "not a JSON object");
 }

@@ -1,0 +1,226 @@
+//! `trapline replay`: a recording, shown again.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::builder::PossibleValuesParser;
+use trapline_model::access::summary::Summarized;
+use trapline_model::access::{SUMMARY, TRACE};
+use trapline_model::layout::{DECLARED, LAYOUTS, Layout, layout};
+use trapline_model::{Block, Header, Item, Schema, Source, Value};
+
+use crate::cmd::run::{Borrowed, Items, pour};
+use crate::cmd::{recording, summarize};
+use crate::format::{Ask, Format, Needs, Weight};
+use crate::status::{Usage, refuse};
+use crate::{args, sink};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The recording: a file that `-o FILE.jsonl` wrote, or - for standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Sort rows by this field, largest first [default: as they were recorded]
+    #[arg(long, value_name = "FIELD")]
+    sort: Option<String>,
+
+    /// Show at most N rows of each table
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
+
+    /// How a table looks [default: as the recorded command shows it]
+    #[arg(long, value_name = "LAYOUT", value_parser = PossibleValuesParser::new(LAYOUTS.iter().map(|layout| layout.id)))]
+    layout: Option<String>,
+
+    #[command(flatten)]
+    summarize: summarize::Summarize,
+
+    /// What makes a frame of a flame graph (.folded, .svg) wide [default: count]
+    #[arg(long, value_name = "WHAT")]
+    weight: Option<Weight>,
+
+    /// The format of the output [default: table, or by the extension of --output]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Shows a recording.
+///
+/// # Errors
+/// When it cannot be read, options do not fit it, or the output cannot be written.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let format = Format::choose(args.format, args.output.as_deref())?;
+    let about = format.about();
+    let damo = about.needs == Needs::Accesses;
+    args.summarize.check(args.top.is_some(), args.sort.is_some(), damo)?;
+    refuse(&[(
+        args.weight.is_some() && about.needs != Needs::Stacks,
+        "--weight is how wide frames of a flame graph are: write one with -o FILE.svg or -o FILE.folded",
+    )])?;
+    let summary = args.summarize.options(args.top);
+    let accesses = (damo || summary.is_some()).then_some("access");
+    let mut input = recording::open(&args.file, args.output.as_deref(), accesses)?;
+    let header = input.header().clone();
+    refuse(&[(
+        accesses.is_some() && header.setting("summary").is_some(),
+        "the recording holds a summary, not accesses: record without --summary",
+    )])?;
+    let mut read = Ahead { source: &mut input, items: VecDeque::new() };
+    // A table of events alone shows those.
+    let recorded = match header
+        .events
+        .filter(|_| header.setting("summary").is_none())
+        .or(header.tables.first().copied())
+    {
+        Some(schema) => schema,
+        None => read.schema()?.unwrap_or(trapline_model::access::EVENT),
+    };
+    let schema = match &summary {
+        Some(summary) => summarize::schema(Some(summary), about.one_table)?,
+        None => recorded,
+    };
+    let ask = Ask {
+        layout: if summary.is_some() { &SUMMARY } else { shown(args, &header)? },
+        weight: args.weight.unwrap_or_default(),
+        window_ns: args.summarize.window().as_nanos() as u64,
+        ..Ask::new(schema)
+    };
+    let mut sink = sink::open(format, args.output.as_deref(), sink::From::Recording, ask)?;
+    let mut items: Items<'_> = match summary {
+        Some(summary) => Box::new(Summarized::new(read, summary)),
+        None => Box::new(View::new(read, args, &header, about.for_people)),
+    };
+    pour(&mut *items, vec![], &mut sink, |_| {})
+}
+
+/// The layout of a table.
+fn shown(args: &Args, header: &Header) -> Result<&'static Layout> {
+    let id = match (&args.layout, header.setting("layout")) {
+        (Some(id), _) => Some(id.as_str()),
+        (None, Some(Value::Str(id))) => Some(id.as_ref()),
+        // A trace of before layouts had names.
+        (None, _) if header.tool == "access" => Some(TRACE.id),
+        (None, _) => None,
+    };
+    let Some(layout) = id.and_then(layout) else { return Ok(&DECLARED) };
+    let is_own = *layout == DECLARED || layout.id.split('.').next() == Some(&header.tool);
+    if is_own {
+        Ok(layout)
+    } else {
+        Err(Usage::error(format!("`{}` is no layout of a recording of `{}`", layout.id, header.tool)))
+    }
+}
+
+/// Reads ahead, as far as it takes to know what a recording is of.
+struct Ahead<'a> {
+    source: &'a mut recording::Input,
+    items: VecDeque<Item>,
+}
+
+impl Ahead<'_> {
+    /// The table of the first record.
+    fn schema(&mut self) -> Result<Option<&'static Schema>> {
+        loop {
+            let Some(item) = self.source.next()? else { return Ok(None) };
+            let schema = match &item {
+                Item::Events(events) => events.first().map(|event| event.record.schema()),
+                Item::Rows(block) | Item::Totals(block) => Some(block.table),
+                Item::Header(_) | Item::Facts(_) | Item::Tick(_) | Item::End(_) => None,
+            };
+            self.items.push_back(item);
+            if schema.is_some() {
+                return Ok(schema);
+            }
+        }
+    }
+}
+
+impl Source for Ahead<'_> {
+    type Error = anyhow::Error;
+
+    fn next(&mut self) -> Result<Option<Item>> {
+        match self.items.pop_front() {
+            Some(item) => Ok(Some(item)),
+            None => Borrowed(self.source).next(),
+        }
+    }
+}
+
+/// The recorded items, as a live run with these options gives them.
+struct View<S> {
+    source: S,
+    sort: Option<String>,
+    top: Option<usize>,
+    /// The rows of the last interval are left out where the totals repeat them: see [`trapline_probe::live::Frame`].
+    leaves_out: bool,
+    cumulative: bool,
+    /// Rows that may be the last.
+    held: Option<Block>,
+    has_rows: bool,
+    ready: VecDeque<Item>,
+}
+
+impl<S> View<S> {
+    fn new(source: S, args: &Args, header: &Header, for_people: bool) -> Self {
+        Self {
+            source,
+            sort: args.sort.clone(),
+            top: args.top.map(|top| top as usize),
+            leaves_out: for_people && header.setting("summary").is_none(),
+            cumulative: header.setting("cumulative") == Some(&Value::Bool(true)),
+            held: None,
+            has_rows: false,
+            ready: VecDeque::new(),
+        }
+    }
+
+    fn block(&self, mut block: Block) -> Result<Block> {
+        let hidden = std::mem::take(&mut block.hidden);
+        match &self.sort {
+            Some(sort) => block.sort(args::order(block.table, sort)?, self.top),
+            None => block.cut(self.top),
+        }
+        block.hidden += hidden;
+        Ok(block)
+    }
+
+    fn take(&mut self, item: Item) -> Result<()> {
+        let is_totals = matches!(item, Item::Totals(_));
+        if let Some(held) = self.held.take()
+            && !(is_totals && (self.cumulative || !self.has_rows))
+        {
+            self.has_rows = true;
+            self.ready.push_back(Item::Rows(held));
+        }
+        match item {
+            Item::Rows(block) if self.leaves_out => self.held = Some(self.block(block)?),
+            Item::Rows(block) => self.ready.push_back(Item::Rows(self.block(block)?)),
+            Item::Totals(block) => self.ready.push_back(Item::Totals(self.block(block)?)),
+            item => self.ready.push_back(item),
+        }
+        Ok(())
+    }
+}
+
+impl<S: Source<Error = anyhow::Error>> Source for View<S> {
+    type Error = anyhow::Error;
+
+    fn next(&mut self) -> Result<Option<Item>> {
+        while self.ready.is_empty() {
+            match self.source.next()? {
+                Some(item) => self.take(item)?,
+                None => return Ok(None),
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+}
+
+#[cfg(test)]
+mod tests;

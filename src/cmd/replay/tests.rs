@@ -1,0 +1,212 @@
+//! What a run printed, its recording prints again: for every table of every tool in every layout, through the sinks that
+//! the command line opens. What a recording has of a live run is tested with live runs: `tests/live/replay.rs`.
+
+use std::fs;
+use std::path::Path;
+
+use clap::Parser;
+use trapline_model::recorded::{self, Part};
+use trapline_model::{Event, Facts, Kind, Record, Shown, TABLES, Type};
+
+use super::*;
+
+#[derive(Parser)]
+struct Alone {
+    #[command(flatten)]
+    args: Args,
+}
+
+/// A record whose values tell their places, and which are as bad as they can be.
+fn record(schema: &'static Schema, row: u64) -> Record {
+    let value = |(at, field): (u64, &trapline_model::Field)| match (field.ty, (at + row) % 5) {
+        (Type::U64, 0) if field.kind != Kind::Key => Value::Null,
+        (Type::U64, 1) => u64::MAX.into(),
+        (Type::U64, n) => (n * 1_000_003 + row).into(),
+        (Type::Bool, n) => (n > 1).into(),
+        (Type::Str, 0) if field.name != "view" => Value::Null,
+        (Type::Str, _) if field.name == "view" => schema.id().split('.').next_back().unwrap().into(),
+        (Type::Str, 1) => "".into(),
+        (Type::Str, _) => format!("a;\"b\\\n\u{1b}[2J\u{202e}{row}").into(),
+        (Type::Hist, 0) => Value::Buckets(vec![]),
+        (Type::Hist, n) => Value::Buckets(vec![(0, Some(1), 3), (4, Some(7), n), (7 << 30, None, row + 1)]),
+    };
+    Record::new(schema, (0..).zip(schema.iter()).map(value).collect())
+}
+
+fn block(schema: &'static Schema, time_ns: u64, rows: u64) -> Block {
+    let sum = (rows != 2).then(|| record(schema, 99));
+    Block { sum, ..Block::new(schema, time_ns, (0..rows).map(|row| record(schema, row)).collect()) }
+}
+
+/// The header of a run of this tool, with settings of every kind but those of a summary.
+fn header(schema: &'static Schema, shown: &Shown) -> Item {
+    let settings = recorded::tables(schema.tool(), Part::Settings).into_iter();
+    let settings = settings.filter(|table| !table.id().contains("summary") && !table.id().contains("shown"));
+    Item::Header(Header {
+        tool: schema.tool().into(),
+        variant: "x".into(),
+        version: "0".into(),
+        host: "h\u{1b}".into(),
+        kernel: "k".into(),
+        start_unix_ns: 1_700_000_000_123_456_789,
+        start_ns: 1_000_000_000,
+        tables: vec![schema],
+        events: None,
+        settings: settings.map(|table| record(table, 3)).chain([shown.record()]).collect(),
+    })
+}
+
+fn end(facts: Option<&'static Schema>, events: u64) -> Item {
+    let more = facts.into_iter().map(|table| record(table, 4)).collect();
+    let duration_ns = 4_000_000_000;
+    Item::End(Facts { duration_ns, events, lost: 1, sampled: 8, self_ns: 5_000_000, more })
+}
+
+/// What a sink opened as the command line opens it writes of these items.
+fn written(items: &[Item], ask: Ask, path: &Path) -> String {
+    let format = Format::choose(None, Some(path)).unwrap();
+    let mut sink = sink::open(format, Some(path), sink::From::Machine, ask).unwrap();
+    items.iter().for_each(|item| sink.take(item).unwrap());
+    fs::read_to_string(path).unwrap()
+}
+
+/// What `trapline replay` writes of these items' recording.
+fn replayed(items: &[Item], ask: Ask, folder: &Path, name: &str, options: &[&str]) -> String {
+    let (recording, to) = (folder.join("x.jsonl"), folder.join(name));
+    written(items, ask, &recording);
+    let paths = [recording.to_str().unwrap(), "-o", to.to_str().unwrap()];
+    let args = Alone::try_parse_from([&["replay"], &paths[..], options].concat()).unwrap().args;
+    run(&args).unwrap();
+    fs::read_to_string(to).unwrap()
+}
+
+/// The items of a run with intervals; without the rows that a live run does not show to people.
+fn items(schema: &'static Schema, shown: &Shown, intervals: u64) -> (Vec<Item>, Vec<Item>) {
+    let rows = (1..=intervals).map(|n| Item::Rows(block(schema, (n + 1) * 1_000_000_000, n % 4)));
+    let mut all: Vec<Item> = [header(schema, shown)].into_iter().chain(rows).collect();
+    let mut for_people = all.clone();
+    if intervals > 0 && (shown.cumulative || intervals == 1) {
+        for_people.pop();
+    }
+    // Each of them in turn.
+    let facts = recorded::tables(schema.tool(), Part::Facts);
+    let facts = facts.get(intervals as usize % facts.len().max(1)).copied();
+    let last = [Item::Totals(block(schema, 5_000_000_000, 3)), end(facts, 0)];
+    all.extend(last.clone());
+    for_people.extend(last);
+    (all, for_people)
+}
+
+fn is_of_events(schema: &Schema) -> bool {
+    schema.iter().all(|field| !matches!(field.kind, Kind::Counter)) && schema.tool() != "doctor"
+}
+
+fn tables() -> impl Iterator<Item = &'static Schema> {
+    let recorded = ["faults", "kvm", "sgx", "access"];
+    let tables = TABLES.iter().copied().filter(move |table| recorded.contains(&table.tool()));
+    tables.filter(|table| recorded::part(*table) == Part::Rows)
+}
+
+#[test]
+fn every_table_in_every_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = 0;
+    for schema in tables().filter(|table| !is_of_events(*table)) {
+        for layout in LAYOUTS {
+            if **layout != DECLARED && layout.id.split('.').next() != Some(schema.tool()) {
+                continue;
+            }
+            let ask = Ask { layout, ..Ask::new(schema) };
+            for (intervals, cumulative) in [(0, false), (1, false), (3, false), (3, true)] {
+                let shown = Shown { layout: Some(layout.id), excludes: Some("HLT".into()), cumulative };
+                let (all, for_people) = items(schema, &shown, intervals);
+                let live = written(&for_people, ask, &folder.path().join("live.txt"));
+                let again = replayed(&all, ask, folder.path(), "again.txt", &[]);
+                assert_eq!(live, again, "{schema:?} in {} at {intervals} intervals", layout.id);
+                assert!(live.contains("4.000 s"), "{live}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 100, "{seen}");
+}
+
+#[test]
+fn other_formats_and_views() {
+    let folder = tempfile::tempdir().unwrap();
+    for schema in tables().filter(|table| !is_of_events(*table)) {
+        let (all, _) = items(schema, &Shown::default(), 3);
+        let ask = Ask::new(schema);
+        for name in ["live.jsonl", "live.csv"] {
+            let live = written(&all, ask, &folder.path().join(name));
+            assert_eq!(live, replayed(&all, ask, folder.path(), &format!("again-{name}"), &[]), "{schema:?}");
+        }
+        // Sorted and cut as a live run sorts and cuts.
+        let field = schema.iter().find(|field| field.kind == Kind::Counter).unwrap();
+        let by = schema.iter().position(|other| other.name == field.name).unwrap();
+        let sorted: Vec<Item> = all
+            .iter()
+            .cloned()
+            .map(|mut item| {
+                if let Item::Rows(block) | Item::Totals(block) = &mut item {
+                    block.sort(by, Some(2));
+                }
+                item
+            })
+            .collect();
+        let ask = Ask { layout: &DECLARED, ..ask };
+        let live = written(&sorted, ask, &folder.path().join("live.txt"));
+        let options = ["--sort", field.name, "--top", "2", "--layout", "declared"];
+        assert_eq!(live, replayed(&all, ask, folder.path(), "again.txt", &options), "{schema:?}");
+    }
+}
+
+fn with_events(header: Item, schema: &'static Schema) -> Item {
+    match header {
+        Item::Header(header) => Item::Header(Header { tables: vec![], events: Some(schema), ..header }),
+        item => item,
+    }
+}
+
+#[test]
+fn events_of_every_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = 0;
+    for schema in tables().filter(|table| table.tool() != "access" && is_of_events(*table)) {
+        let event = |n| Event { time_ns: 1_000_000_000 + n, record: record(schema, n) };
+        let items = [
+            with_events(header(schema, &Shown::default()), schema),
+            Item::Events((0..3000).map(event).collect()),
+            end(None, 3000),
+        ];
+        let ask = Ask::new(schema);
+        for name in ["live.txt", "live.jsonl", "live.csv"] {
+            let mut live = written(&items, ask, &folder.path().join(name));
+            let again = replayed(&items, ask, folder.path(), &format!("again-{name}"), &[]);
+            // Totals that are not there are none; a live run always has some.
+            let empty = |line: &str| line.starts_with("Totals") || line.contains("\"type\":\"block\"");
+            live = live.lines().filter(|line| !empty(line)).collect::<Vec<_>>().join("\n");
+            let again: Vec<_> = again.lines().filter(|line| !empty(line)).collect();
+            assert_eq!(live, again.join("\n"), "{schema:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}
+
+#[test]
+fn a_layout_of_another_tool_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = tables().find(|table| table.tool() == "kvm").unwrap();
+    let path = folder.path().join("x.jsonl");
+    written(&items(schema, &Shown::default(), 1).0, Ask::new(schema), &path);
+    let run = |options: &[&str]| {
+        let args =
+            Alone::try_parse_from([&["replay", path.to_str().unwrap()], options].concat()).unwrap().args;
+        run(&args).unwrap_err().to_string()
+    };
+    assert!(run(&["--layout", "sgx.lines"]).contains("no layout of a recording of `kvm`"));
+    assert!(run(&["--sort", "nothing"]).contains("there is no such field"));
+    assert!(run(&["--summary"]).contains("it is a recording of `kvm`, not of `access`"));
+    assert!(run(&["--format", "svg"]).contains("made of stacks"));
+}
