@@ -75,6 +75,8 @@ impl Run {
                 Some("event") => run.events.push(line),
                 Some("total") => run.totals.push(line),
                 Some("end") => run.end = line,
+                // What rows have in common.
+                Some("block") => {}
                 _ => panic!("unknown line {line}"),
             }
         }

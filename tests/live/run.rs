@@ -281,6 +281,8 @@ impl Said {
                 Some("total") => totals.push(line),
                 Some("end") => end = line,
                 Some("truth") => truth.push(line),
+                // What rows have in common.
+                Some("block") => {}
                 _ => panic!("unknown line {line}"),
             }
         }
