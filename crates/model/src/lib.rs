@@ -5,21 +5,21 @@
 
 pub mod access;
 pub mod doctor;
+mod edit_distance;
 pub mod faults;
 mod field;
 mod hist;
 mod item;
 pub mod kvm;
 pub mod layout;
-mod likeness;
 pub mod recorded;
 pub mod sgx;
 mod table;
 mod tables;
 
+pub use edit_distance::edit_distance;
 pub use field::{Cell, Field, Kind, Record, Show, Type, Unit, Value};
 pub use hist::{BUCKETS, Hist, bounds, bucket};
 pub use item::{Block, Event, Facts, Header, Item, Name, SCOPE, Scope, Shown, Sink, Source};
-pub use likeness::distance;
 pub use table::{Columns, Schema};
 pub use tables::{TABLES, table};

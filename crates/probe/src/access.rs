@@ -20,7 +20,9 @@ use anyhow::Result;
 use nix::sys::prctl::set_thp_disable;
 use trapline_model::access::{Coverage, EVENT, Reached, Settings, Step, TOTAL, Tally, What};
 use trapline_model::{Block, Event, Header};
-use trapline_reset::{Balance, Budget, Engine, GiveWay, Given, Injector, Lock, Notice, Order, Rounds, Space};
+use trapline_reset::{
+    Balance, Budget, Engine, GiveWay, Given, Injector, Lock, Notice, Order, Rounds, TargetMemory,
+};
 pub use trapline_reset::{ENGINES, engines};
 use trapline_symbols::maps::Maps;
 use trapline_symbols::privilege::Keep;
@@ -31,7 +33,7 @@ pub use self::prepared::{Prepared, Restored, changed_settings, repair, unavailab
 pub(crate) use self::probes::OBJECT;
 pub(crate) use self::probes::lives;
 
-use self::probes::{Life, Probes, Seen, Sighting};
+use self::probes::{Life, PageAccess, ProbeEvent, Probes};
 use self::target::Target;
 pub use self::targets::Targets;
 use crate::launch::Launch;
@@ -135,9 +137,9 @@ impl Access {
         let mut targets = HashMap::new();
         let functions = if options.symbols {
             let whose = match (&options.whose, launch) {
-                (Whose::Processes(pids), _) => trapline_symbols::Whose::These(pids.iter().copied().collect()),
-                (Whose::Command, Some(launch)) => trapline_symbols::Whose::Tree([launch.pid()].into()),
-                (Whose::Command | Whose::Named(_), _) => trapline_symbols::Whose::All,
+                (Whose::Processes(pids), _) => trapline_symbols::Scope::These(pids.iter().copied().collect()),
+                (Whose::Command, Some(launch)) => trapline_symbols::Scope::Tree([launch.pid()].into()),
+                (Whose::Command | Whose::Named(_), _) => trapline_symbols::Scope::All,
             };
             Some(Functions::watch(whose)?)
         } else {
@@ -299,32 +301,32 @@ impl Access {
         }
     }
 
-    fn sighting(&mut self, sighting: &Sighting) -> Result<()> {
-        let Some(addr) = sighting.addr else {
-            self.unseen += sighting.count;
+    fn access(&mut self, access: &PageAccess) -> Result<()> {
+        let Some(addr) = access.addr else {
+            self.unseen += access.count;
             return Ok(());
         };
-        let Some(target) = self.targets.get_mut(&sighting.pid) else { return Ok(()) };
-        if target.notice(sighting, addr) {
-            self.rounds.tell(Order::Look(sighting.pid));
+        let Some(target) = self.targets.get_mut(&access.pid) else { return Ok(()) };
+        if target.notice(access, addr) {
+            self.rounds.tell(Order::Look(access.pid));
         }
         let absent_is_new = !self.engine.hides_pages();
-        let first = target.is_first(sighting, addr, absent_is_new);
+        let first = target.is_first(access, addr, absent_is_new);
         if first && !self.first_touch {
             return Ok(());
         }
-        target.tally.count(sighting.way, first, sighting.latency_ns);
-        let mut page = target.page(sighting, addr, first);
+        target.tally.count(access.way, first, access.latency_ns);
+        let mut page = target.page(access, addr, first);
         // The process, or the mapping, was gone before it could be looked at.
         if page.file.is_none()
-            && let Some((path, offset)) = self.probes.memory(sighting)?
+            && let Some((path, offset)) = self.probes.memory(access)?
         {
             (page.file, page.offset) = (Some(path.to_string()), offset);
         }
-        if let (Some(functions), Some(ip)) = (&mut self.functions, sighting.ip) {
-            page.symbol = functions.of(sighting.pid, sighting.time_ns, ip);
+        if let (Some(functions), Some(ip)) = (&mut self.functions, access.ip) {
+            page.symbol = functions.of(access.pid, access.time_ns, ip);
         }
-        self.steps.push(Target::access(sighting, page));
+        self.steps.push(Target::access(access, page));
         Ok(())
     }
 }
@@ -358,8 +360,8 @@ impl Tool for Access {
         }
         for seen in seen {
             match seen {
-                Seen::Life(life) => self.lives(&life),
-                Seen::Access(sighting) => self.sighting(&sighting)?,
+                ProbeEvent::Life(life) => self.lives(&life),
+                ProbeEvent::Access(access) => self.access(&access)?,
             }
         }
         if let Some(functions) = &mut self.functions {
@@ -454,7 +456,7 @@ fn take(
     engines: &[Engine],
     injector: &Injector,
     give_way: &mut Option<GiveWay>,
-) -> Result<(Engine, Vec<Space>)> {
+) -> Result<(Engine, Vec<TargetMemory>)> {
     let mut refusal = None;
     for (at, &engine) in engines.iter().enumerate() {
         if engine.has_userfaultfd() && give_way.is_none() {
@@ -466,10 +468,10 @@ fn take(
                 }
             }
         }
-        let open = |&pid| Space::open(pid, engine, injector, give_way.as_ref());
-        match pids.iter().map(open).collect::<Result<Vec<Space>>>() {
+        let open = |&pid| TargetMemory::open(pid, engine, injector, give_way.as_ref());
+        match pids.iter().map(open).collect::<Result<Vec<TargetMemory>>>() {
             // Another engine does not stand in its way; where there is none it is not reset.
-            Ok(spaces) if spaces.iter().any(Space::gave_way) && at + 1 < engines.len() => {}
+            Ok(spaces) if spaces.iter().any(TargetMemory::gave_way) && at + 1 < engines.len() => {}
             Ok(spaces) => return Ok((engine, spaces)),
             Err(error) => refusal = refusal.or(Some(error)),
         }

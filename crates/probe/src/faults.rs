@@ -1,6 +1,5 @@
 //! Page faults: attaches a variant of an object of `bpf/faults.bpf.h` and reads it.
 
-mod chains;
 mod files;
 mod from_abi;
 mod groups;
@@ -9,6 +8,7 @@ mod options;
 mod recipe;
 pub(crate) mod rootless;
 mod span;
+mod stack_map;
 mod stacks;
 mod steps;
 mod table;
@@ -24,7 +24,7 @@ use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{Iter, Link};
 use trapline_model::faults::{By, Ledger, Losses, Timing};
 use trapline_model::{Block, Event, Header};
-use trapline_symbols::Whose;
+use trapline_symbols::Scope;
 
 pub(crate) use self::files::{Files, inode_number};
 use self::from_abi::{fault, figures, report};
@@ -402,12 +402,12 @@ fn begin(attached: &Attached, launch: Option<&Launch>) -> Result<FaultsControl> 
 }
 
 /// Whose address spaces are to be known.
-fn whose(filter: &Filter, launch: Option<&Launch>) -> Whose {
+fn whose(filter: &Filter, launch: Option<&Launch>) -> Scope {
     let tid = filter.tid.and_then(system::process_of);
     let pids = filter.pids.iter().copied().chain(tid).collect::<HashSet<_>>();
     match launch {
-        Some(launch) => Whose::Tree([launch.pid()].into()),
-        None if pids.is_empty() => Whose::All,
-        None => Whose::These(pids),
+        Some(launch) => Scope::Tree([launch.pid()].into()),
+        None if pids.is_empty() => Scope::All,
+        None => Scope::These(pids),
     }
 }

@@ -17,7 +17,7 @@ use trapline_symbols::task::number;
 use super::hold::Hold;
 use super::injector::Injector;
 use super::knobs::{self, Knob, Knobs};
-use super::sight::{self, Sight};
+use super::scan::{self, Scan};
 
 const MB: u64 = 1 << 20;
 /// A mapping up to this size is gone over whole if anything in it is; of a larger one what is there.
@@ -160,8 +160,8 @@ impl Scanned {
     }
 
     /// Whether a mapping is gone over.
-    pub(crate) fn sees(&self, mapping: &Mapping) -> Sight {
-        sight::of(self.pid, mapping, self.shared)
+    pub(crate) fn sees(&self, mapping: &Mapping) -> Scan {
+        scan::of(self.pid, mapping, self.shared)
     }
 
     /// Takes note of the sizes of the mappings that are, or may be.

@@ -18,7 +18,7 @@ use super::engine::Engine;
 use super::injector::{Canceller, Injector};
 use super::numa::{self, Balance};
 use super::own::{GiveWay, Given};
-use super::space::{Reset, Space};
+use super::target_memory::{Reset, TargetMemory};
 
 /// Mappings are looked at again at most so often, and for at most a 20th of the time.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -168,7 +168,7 @@ impl Rounds {
         engine: Engine,
         every: Duration,
         injector: Injector,
-        spaces: Vec<(Space, Coverage)>,
+        spaces: Vec<(TargetMemory, Coverage)>,
         balance: Option<Balance>,
         give_way: Option<GiveWay>,
     ) -> Result<Self> {
@@ -241,7 +241,7 @@ impl Drop for Rounds {
 }
 
 struct Watched {
-    space: Space,
+    space: TargetMemory,
     look: bool,
     looked: Instant,
     /// How long a look takes.
@@ -250,7 +250,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(space: Space, coverage: &Coverage) -> Self {
+    fn new(space: TargetMemory, coverage: &Coverage) -> Self {
         let unseen = coverage.unseen_bytes();
         Self { space, look: false, looked: Instant::now(), look_takes: Duration::ZERO, unseen }
     }
@@ -364,12 +364,13 @@ impl Resetter {
     }
 
     fn begin(&mut self, pid: u32) {
-        let begun =
-            Space::open(pid, self.engine, &self.injector, self.give_way.as_ref()).and_then(|mut space| {
+        let begun = TargetMemory::open(pid, self.engine, &self.injector, self.give_way.as_ref()).and_then(
+            |mut space| {
                 space.learn(self.balance.as_ref());
                 let coverage = space.cover(&Maps::read(pid).context("it has ended")?);
                 Ok((space, coverage))
-            });
+            },
+        );
         let notice = match begun {
             Ok((space, coverage)) => {
                 let stopped_ns = space.stopped_ns;

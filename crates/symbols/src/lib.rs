@@ -5,6 +5,7 @@
 //! in the process's own view. What cannot be named is said to be so, never guessed. Files are read by a process of their
 //! own, without privileges: see `child.rs`.
 
+mod address_space;
 mod binaries;
 mod child;
 pub mod clock;
@@ -25,7 +26,6 @@ pub mod packet;
 pub mod perf;
 pub mod privilege;
 mod ranges;
-mod space;
 pub mod task;
 
 use std::collections::HashMap;
@@ -34,6 +34,7 @@ use std::rc::Rc;
 
 use trapline_model::faults::Process;
 
+use self::address_space::AddressSpace;
 pub use self::binaries::{Binaries, Binary};
 pub use self::child::function::listed;
 pub use self::child::symbolize_if_asked;
@@ -41,10 +42,9 @@ pub use self::child::wire::Point;
 pub use self::child::worked_ns;
 use self::files::Files;
 use self::kernel::Kernel;
-pub use self::lives::{Lives, Whose};
+pub use self::lives::{Lives, Scope};
 use self::maps::Mapping;
 pub use self::ranges::Ranges;
-use self::space::Space;
 
 /// Where the kernel's half of the addresses begins, on every 64-bit architecture.
 pub const KERNEL: u64 = 1 << 63;
@@ -171,7 +171,7 @@ impl fmt::Display for Name {
 /// Names addresses.
 #[derive(Debug, Default)]
 pub struct Symbols {
-    spaces: HashMap<Image, Space>,
+    spaces: HashMap<Image, AddressSpace>,
     files: Files,
     kernel: Kernel,
 }
@@ -184,7 +184,7 @@ impl Symbols {
 
     /// Remembers what a process has mapped, if that is not known yet: it may end before it is asked for.
     pub fn know(&mut self, image: Image) {
-        self.spaces.entry(image).or_insert_with(|| Space::read(image.process, &mut self.files));
+        self.spaces.entry(image).or_insert_with(|| AddressSpace::read(image.process, &mut self.files));
     }
 
     /// The names of addresses in a process, or in the kernel, in their order. Call it while the process lives where
@@ -205,21 +205,21 @@ impl Symbols {
     /// Looks at the perf maps of processes that live: reads one that is new. Tells whether one was written since it was
     /// read: then what was taken before is to be named by what it said before.
     pub fn watch_maps(&mut self) -> bool {
-        let watch = |space: &mut Space| space.watch_map(&mut self.files);
+        let watch = |space: &mut AddressSpace| space.watch_map(&mut self.files);
         // All of them: the new ones are read now.
         self.spaces.values_mut().map(watch).fold(false, |changed, now| changed | now)
     }
 
     /// Has perf maps that were written since read again when they are asked for next.
     pub fn renew_maps(&mut self) {
-        self.spaces.values_mut().for_each(Space::renew_map);
+        self.spaces.values_mut().for_each(AddressSpace::renew_map);
     }
 
     /// A process became another program, of which nothing is known yet but that it will be told.
     fn begin(&mut self, image: Image) {
         let before = Image { execs: image.execs.saturating_sub(1), ..image };
         let space = self.spaces.get(&before).map(|before| before.succeeding(image.process));
-        self.spaces.insert(image, space.unwrap_or_else(|| Space::empty(image.process)));
+        self.spaces.insert(image, space.unwrap_or_else(|| AddressSpace::empty(image.process)));
     }
 
     /// A process was born with what its parent has mapped.

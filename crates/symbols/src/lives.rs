@@ -21,7 +21,7 @@ const OUTSIDE: u32 = 0;
 
 /// Whose lives matter.
 #[derive(Debug)]
-pub enum Whose {
+pub enum Scope {
     /// Everybody's.
     All,
     /// These processes'.
@@ -44,7 +44,7 @@ struct Life {
 /// Follows processes.
 #[derive(Debug)]
 pub struct Lives {
-    whose: Whose,
+    whose: Scope,
     buffers: Vec<Buffer>,
     /// Records that may not be the next: another processor's may come that are older.
     waiting: Vec<Record>,
@@ -55,7 +55,7 @@ pub struct Lives {
 
 impl Lives {
     /// Nobody is followed; records are to be given one by one.
-    pub fn told(whose: Whose) -> Self {
+    pub fn told(whose: Scope) -> Self {
         Self { whose, buffers: vec![], waiting: vec![], lives: HashMap::new(), lost: 0 }
     }
 
@@ -63,15 +63,15 @@ impl Lives {
     ///
     /// # Errors
     /// When that is not allowed.
-    pub fn watch(whose: Whose) -> Result<Self> {
+    pub fn watch(whose: Scope) -> Result<Self> {
         Ok(Self { buffers: perf::watch_lives(BUFFER)?, ..Self::told(whose) })
     }
 
     /// Looks at the processes that are there already: before any of them can end.
     pub fn adopt(&mut self, symbols: &mut Symbols) {
         let pids: Vec<u32> = match &self.whose {
-            Whose::These(pids) | Whose::Tree(pids) => pids.iter().copied().collect(),
-            Whose::All => {
+            Scope::These(pids) | Scope::Tree(pids) => pids.iter().copied().collect(),
+            Scope::All => {
                 let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
                 entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
             }
@@ -171,9 +171,9 @@ impl Lives {
             return false;
         }
         match &mut self.whose {
-            Whose::All => true,
-            Whose::These(pids) => pids.contains(&record.pid),
-            Whose::Tree(pids) => {
+            Scope::All => true,
+            Scope::These(pids) => pids.contains(&record.pid),
+            Scope::Tree(pids) => {
                 if let What::Forked { parent } = record.what
                     && pids.contains(&parent)
                 {
@@ -251,7 +251,7 @@ impl Lives {
             lives.iter().filter(|life| life.over).for_each(|life| symbols.forget(life.image));
             lives.retain(|life| !life.over);
             if lives.is_empty()
-                && let Whose::Tree(pids) = whose
+                && let Scope::Tree(pids) = whose
             {
                 // Its number may be given to a process that is no descendant.
                 pids.remove(pid);
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn births_programs_ends_and_numbers_used_again() {
         let mut symbols = Symbols::new();
-        let mut lives = Lives::told(Whose::Tree([7].into()));
+        let mut lives = Lives::told(Scope::Tree([7].into()));
         let exec = |comm: &str| What::Named { comm: comm.into(), exec: true };
         // Beyond any number that a process can have.
         let (root, child) = (7, u32::MAX >> 2);
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn processes_outside_of_our_pid_namespace_are_nobody() {
         let mut symbols = Symbols::new();
-        let mut lives = Lives::told(Whose::All);
+        let mut lives = Lives::told(Scope::All);
         for pid in [OUTSIDE, u32::MAX >> 2] {
             lives.take(&record(10, pid, What::Named { comm: "tool".into(), exec: true }), &mut symbols);
         }
@@ -344,7 +344,7 @@ mod tests {
     #[ignore = "needs root: `make test` runs it"]
     fn a_process_that_came_and_went() {
         let own = std::process::id();
-        let mut lives = Lives::watch(Whose::Tree([own].into())).unwrap();
+        let mut lives = Lives::watch(Scope::Tree([own].into())).unwrap();
         let mut symbols = Symbols::new();
         lives.adopt(&mut symbols);
         let mut child = Command::new("/bin/true").spawn().unwrap();
@@ -364,7 +364,7 @@ mod tests {
     #[ignore = "needs root: `make test` runs it"]
     fn a_process_with_another_root_that_came_and_went() {
         let own = std::process::id();
-        let mut lives = Lives::watch(Whose::Tree([own].into())).unwrap();
+        let mut lives = Lives::watch(Scope::Tree([own].into())).unwrap();
         let mut symbols = Symbols::new();
         lives.adopt(&mut symbols);
         let root = tempfile::tempdir().unwrap();

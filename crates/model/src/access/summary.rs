@@ -4,8 +4,8 @@
 //! as they end, and the other tables at the end or at each interval. What it holds follows the number of different
 //! pages, not that of accesses; it is bounded, and what did not fit is told.
 
-mod distance;
 mod pages;
+mod reuse;
 mod schema;
 mod tables;
 pub(super) mod trace;
@@ -15,8 +15,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 
-pub use self::distance::{Distances, Recency};
 use self::pages::{Account, Counts, Pages};
+pub use self::reuse::{Distances, Recency};
 use self::tables::Made;
 pub use self::trace::PAGE;
 use self::trace::{Access, Order, Twice, Words};

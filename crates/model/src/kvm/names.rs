@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::numbers::{ALIASES, ARM64, RISCV, SVM, VMX};
-use crate::likeness::distance;
+use crate::edit_distance::edit_distance;
 
 /// What kind of virtualization an exit belongs to; its numbers mean nothing without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -214,7 +214,7 @@ impl Names {
         if !found.is_empty() {
             return Ok(found);
         }
-        let nearest = all.iter().min_by_key(|(_, name)| distance(&plain(name), &wanted));
+        let nearest = all.iter().min_by_key(|(_, name)| edit_distance(&plain(name), &wanted));
         Err(NoSuchExit::Name {
             name: text.to_owned(),
             nearest: nearest.map_or_else(String::new, |(_, name)| (*name).to_owned()),

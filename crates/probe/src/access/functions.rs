@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use trapline_model::faults::Process;
-use trapline_symbols::{Image, Lives, Symbols, Whose};
+use trapline_symbols::{Image, Lives, Scope, Symbols};
 
 /// Names the instructions of the processes that are traced, also of those that have ended.
 #[derive(Debug)]
@@ -16,9 +16,9 @@ impl Functions {
     ///
     /// # Errors
     /// When that is not allowed.
-    pub(crate) fn watch(whose: Whose) -> Result<Self> {
+    pub(crate) fn watch(whose: Scope) -> Result<Self> {
         // Of everybody only those matter that become another program while we look.
-        let wanted = !matches!(whose, Whose::All);
+        let wanted = !matches!(whose, Scope::All);
         let (mut lives, mut symbols) = (Lives::watch(whose)?, Symbols::new());
         if wanted {
             lives.adopt(&mut symbols);
@@ -68,7 +68,7 @@ mod tests {
     #[ignore = "needs root: `make test` runs it"]
     fn ones_own_function_and_nothing_at_all() {
         let own = std::process::id();
-        let mut functions = Functions::watch(Whose::These([own].into())).unwrap();
+        let mut functions = Functions::watch(Scope::These([own].into())).unwrap();
         let here = ones_own_function_and_nothing_at_all as fn() as usize as u64;
         let now = system::monotonic_ns();
         let name = functions.of(own, now, here).unwrap();

@@ -48,7 +48,7 @@ pub(crate) enum Held {
 
 /// A fault.
 #[derive(Debug)]
-pub(crate) struct Sighting {
+pub(crate) struct PageAccess {
     pub(crate) time_ns: u64,
     pub(crate) pid: u32,
     pub(crate) tid: u32,
@@ -66,7 +66,7 @@ pub(crate) struct Sighting {
     pub(crate) count: u64,
 }
 
-impl Sighting {
+impl PageAccess {
     /// The number of the file that was mapped there then, 0 for memory without one. Nothing if that is not known.
     pub(crate) fn inode(&self) -> Option<u64> {
         inode_number(&self.memory)
@@ -117,15 +117,15 @@ pub(crate) struct Life {
 
 /// One thing that was seen.
 #[derive(Debug)]
-pub(crate) enum Seen {
-    Access(Sighting),
+pub(crate) enum ProbeEvent {
+    Access(PageAccess),
     Life(Life),
 }
 
-impl Seen {
+impl ProbeEvent {
     fn time_ns(&self) -> u64 {
         match self {
-            Self::Access(sighting) => sighting.time_ns,
+            Self::Access(access) => access.time_ns,
             Self::Life(life) => life.time_ns,
         }
     }
@@ -148,10 +148,10 @@ pub(crate) struct Probes {
     retired: Elements,
     emptied: Instant,
     files: Files,
-    sightings: Ring<Seen>,
-    begins: Ring<Seen>,
+    accesses: Ring<ProbeEvent>,
+    begins: Ring<ProbeEvent>,
     /// What may not be the next.
-    waiting: Vec<Seen>,
+    waiting: Vec<ProbeEvent>,
 }
 
 impl Probes {
@@ -194,21 +194,12 @@ impl Probes {
         };
         let lives = variant::open(&lives, None)?;
         faults.add_pids(named.pids)?;
-        let sightings =
-            Ring::new(&faults.handle(faults_maps::EVENTS)?, |event: &FaultsEvent| [sighting(event)])?;
+        let accesses =
+            Ring::new(&faults.handle(faults_maps::EVENTS)?, |event: &FaultsEvent| [access(event)])?;
         let begins = Ring::new(&lives.handle(maps::LIVES)?, |event: &AccessLife| life(event))?;
         let retired = Elements::open(&faults, faults_maps::RETIRED)?;
         let files = Files::open(&faults)?;
-        Ok(Self {
-            faults,
-            lives,
-            retired,
-            emptied: Instant::now(),
-            files,
-            sightings,
-            begins,
-            waiting: vec![],
-        })
+        Ok(Self { faults, lives, retired, emptied: Instant::now(), files, accesses, begins, waiting: vec![] })
     }
 
     pub(crate) fn variant(&self) -> &'static str {
@@ -216,12 +207,12 @@ impl Probes {
     }
 
     /// What was seen since the last call, in order of time.
-    pub(crate) fn drain(&mut self) -> Result<Vec<Seen>> {
-        let (sightings, begins) = (&self.sightings, &self.begins);
+    pub(crate) fn drain(&mut self) -> Result<Vec<ProbeEvent>> {
+        let (accesses, begins) = (&self.accesses, &self.begins);
         // Lives last: whatever a process does comes after its beginning, so that none is without one.
         let mut read = Ok(());
-        let seen = order::up_to_now(&mut self.waiting, Seen::time_ns, |seen| {
-            read = sightings.drain(seen).and_then(|()| begins.drain(seen));
+        let seen = order::up_to_now(&mut self.waiting, ProbeEvent::time_ns, |seen| {
+            read = accesses.drain(seen).and_then(|()| begins.drain(seen));
         });
         read?;
         // The faults tool's rows of ended threads are not wanted here.
@@ -233,9 +224,9 @@ impl Probes {
     }
 
     /// What was mapped where an access was, as the kernel saw it then, and where in that file, bytes.
-    pub(crate) fn memory(&mut self, sighting: &Sighting) -> Result<Option<(Rc<str>, Option<u64>)>> {
-        let path = self.files.path_of(&sighting.memory)?;
-        Ok(path.map(|path| (path, sighting.offset)))
+    pub(crate) fn memory(&mut self, access: &PageAccess) -> Result<Option<(Rc<str>, Option<u64>)>> {
+        let path = self.files.path_of(&access.memory)?;
+        Ok(path.map(|path| (path, access.offset)))
     }
 
     /// Lets nothing further be seen.
@@ -252,7 +243,7 @@ impl Probes {
 
     /// Becomes readable when accesses wait.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.sightings.fd()
+        self.accesses.fd()
     }
 }
 
@@ -311,9 +302,9 @@ impl Recipe for Lives<'_> {
     }
 }
 
-fn sighting(event: &FaultsEvent) -> Seen {
+fn access(event: &FaultsEvent) -> ProbeEvent {
     let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
-    Seen::Access(Sighting {
+    ProbeEvent::Access(PageAccess {
         time_ns: event.time_ns,
         pid: event.pid,
         tid: event.tid,
@@ -339,8 +330,8 @@ fn sighting(event: &FaultsEvent) -> Seen {
     })
 }
 
-fn life(event: &AccessLife) -> Option<Seen> {
-    Some(Seen::Life(Life {
+fn life(event: &AccessLife) -> Option<ProbeEvent> {
+    Some(ProbeEvent::Life(Life {
         time_ns: event.time_ns,
         what: match event.what {
             abi::ACCESS_EXEC => Begin::Exec,

@@ -9,7 +9,7 @@ use trapline_model::access::{Page, Step, Tally, Way, What};
 use trapline_reset::{PAGE, Pages};
 use trapline_symbols::maps::{Mapping, Maps};
 
-use super::probes::{Held, Sighting};
+use super::probes::{Held, PageAccess};
 use crate::system;
 
 /// Mappings are read anew at most so often, for an address that is in none.
@@ -80,9 +80,9 @@ impl Target {
 
     /// Sees to it that the mapping of an address that was accessed is known, now or at a later
     /// [`catch_up`](Self::catch_up). Tells whether there is a mapping that wants taking under control.
-    pub(crate) fn notice(&mut self, sighting: &Sighting, addr: u64) -> bool {
-        let allows = |m: &Mapping| m.writable || sighting.way != Some(Way::Write);
-        if self.mapping(sighting, addr).is_some_and(allows) {
+    pub(crate) fn notice(&mut self, access: &PageAccess, addr: u64) -> bool {
+        let allows = |m: &Mapping| m.writable || access.way != Some(Way::Write);
+        if self.mapping(access, addr).is_some_and(allows) {
             return false;
         }
         let told = std::mem::replace(&mut self.strange, true);
@@ -135,10 +135,10 @@ impl Target {
 
     /// Whether an access is the first to its page. Where the engine takes pages away from the processor a page that
     /// is not there may have been accessed before; else it has not.
-    pub(crate) fn is_first(&mut self, sighting: &Sighting, addr: u64, absent_is_new: bool) -> bool {
-        let is_late = self.is_late(sighting);
-        let was_there = self.mapping_before(sighting, addr).is_some();
-        let is_there = find(&self.maps, addr, sighting.inode()).is_some();
+    pub(crate) fn is_first(&mut self, access: &PageAccess, addr: u64, absent_is_new: bool) -> bool {
+        let is_late = self.is_late(access);
+        let was_there = self.mapping_before(access, addr).is_some();
+        let is_there = find(&self.maps, addr, access.inode()).is_some();
         if !is_late || is_there && !was_there {
             self.gone.drain(..).for_each(|(start, end)| self.pages.forget(start, end));
             self.explained.drain(..).for_each(|page| {
@@ -147,13 +147,13 @@ impl Target {
         }
         let page = addr / PAGE * PAGE;
         let mut new = self.pages.insert(addr);
-        if !is_there && (was_there || sighting.time_ns < self.read_ns.0) {
+        if !is_there && (was_there || access.time_ns < self.read_ns.0) {
             self.gone.push((page, page + PAGE));
         } else if !is_there {
             // It may have come since, and be gone before the next reading.
-            new = self.unexplained.insert(page, sighting.inode()) != Some(sighting.inode());
+            new = self.unexplained.insert(page, access.inode()) != Some(access.inode());
         }
-        let first = match sighting.page {
+        let first = match access.page {
             Held::Page => false,
             Held::Nothing if absent_is_new => true,
             Held::Nothing | Held::Unknown => new,
@@ -176,26 +176,26 @@ impl Target {
     }
 
     /// The mapping that was accessed, if it is known.
-    fn mapping(&self, sighting: &Sighting, addr: u64) -> Option<&Mapping> {
-        self.mapping_before(sighting, addr).or_else(|| find(&self.maps, addr, sighting.inode()))
+    fn mapping(&self, access: &PageAccess, addr: u64) -> Option<&Mapping> {
+        self.mapping_before(access, addr).or_else(|| find(&self.maps, addr, access.inode()))
     }
 
     /// The same of the reading before, if it can have been that.
-    fn mapping_before(&self, sighting: &Sighting, addr: u64) -> Option<&Mapping> {
-        if self.is_late(sighting) { find(&self.maps_before, addr, sighting.inode()) } else { None }
+    fn mapping_before(&self, access: &PageAccess, addr: u64) -> Option<&Mapping> {
+        if self.is_late(access) { find(&self.maps_before, addr, access.inode()) } else { None }
     }
 
     /// Whether the mappings had not been read when an access came, and may have been those of the reading before.
-    fn is_late(&self, sighting: &Sighting) -> bool {
-        sighting.time_ns < self.read_ns.1
+    fn is_late(&self, access: &PageAccess) -> bool {
+        access.time_ns < self.read_ns.1
     }
 
     /// What there is to say of an access's page, without the function.
-    pub(crate) fn page(&self, sighting: &Sighting, addr: u64, first: bool) -> Page {
-        let mapping = self.mapping(sighting, addr);
+    pub(crate) fn page(&self, access: &PageAccess, addr: u64, first: bool) -> Page {
+        let mapping = self.mapping(access, addr);
         Page {
-            way: sighting.way,
-            ip: sighting.ip,
+            way: access.way,
+            ip: access.ip,
             addr,
             file: mapping.map(|m| m.shown().to_owned()),
             offset: mapping.filter(|m| m.inode != 0).map(|m| addr - m.start + m.offset),
@@ -204,14 +204,14 @@ impl Target {
         }
     }
 
-    pub(crate) fn access(sighting: &Sighting, page: Page) -> Step {
+    pub(crate) fn access(access: &PageAccess, page: Page) -> Step {
         Step {
-            time_ns: sighting.time_ns,
+            time_ns: access.time_ns,
             what: What::Access,
-            pid: sighting.pid,
-            tid: sighting.tid,
-            comm: sighting.comm.clone(),
-            cpu: Some(sighting.cpu),
+            pid: access.pid,
+            tid: access.tid,
+            comm: access.comm.clone(),
+            cpu: Some(access.cpu),
             page: Some(page),
             note: None,
         }
@@ -237,8 +237,8 @@ mod tests {
     }
 
     fn is_first(target: &mut Target, time_ns: u64, inode: u64) -> bool {
-        let sighting = Sighting::of_inode(time_ns, Way::Read, inode);
-        target.is_first(&sighting, ADDR, false)
+        let access = PageAccess::of_inode(time_ns, Way::Read, inode);
+        target.is_first(&access, ADDR, false)
     }
 
     #[test]
@@ -307,7 +307,7 @@ mod tests {
     fn an_access_is_shown_in_what_the_kernel_saw_mapped() {
         let mut target = target(CACHE);
         let file = |target: &Target, time_ns, inode| {
-            target.page(&Sighting::of_inode(time_ns, Way::Read, inode), ADDR, true).file
+            target.page(&PageAccess::of_inode(time_ns, Way::Read, inode), ADDR, true).file
         };
         assert_eq!(file(&target, 10, 5).as_deref(), Some("/etc/ld.so.cache"));
         assert_eq!(file(&target, 10, 6), None);

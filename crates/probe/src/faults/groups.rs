@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
 use trapline_model::faults::{By, Cause, Group, Key, Ledger, Losses, Process};
-use trapline_symbols::Whose;
+use trapline_symbols::Scope;
 
-use super::chains::Chains;
 use super::figures;
 use super::files::Files;
 use super::from_abi::facts;
+use super::stack_map::StackMap;
 use super::table::Table;
 use crate::abi::maps::faults as maps;
 use crate::abi::{self, FaultsControl, FaultsGroup, FaultsGroupKey, FaultsLosses, FaultsMade, FaultsStats};
@@ -47,17 +47,17 @@ pub(super) struct Groups {
 enum Kind {
     File,
     Cause,
-    Stack(Box<Chains>),
+    Stack(Box<StackMap>),
 }
 
 impl Groups {
     /// The groups that rows of this sort are made of; nothing if they are made of threads.
-    pub(super) fn open(attached: &Attached, by: By, whose: Whose) -> Result<Option<Self>> {
+    pub(super) fn open(attached: &Attached, by: By, whose: Scope) -> Result<Option<Self>> {
         let kind = match by {
             By::Thread | By::Process | By::Cgroup | By::Span => return Ok(None),
             By::File => Kind::File,
             By::Cause => Kind::Cause,
-            By::Stack => Kind::Stack(Box::new(Chains::open(attached, whose)?)),
+            By::Stack => Kind::Stack(Box::new(StackMap::open(attached, whose)?)),
         };
         let groups = Elements::open(attached, maps::GROUPS)?;
         Ok(Some(Self {

@@ -5,10 +5,10 @@
 //! thread as long as it lives, of a process until it is waited for, and then in what its parent has waited for.
 
 mod census;
-mod groups;
+mod grouping;
 mod member;
 mod place;
-mod stacked;
+mod stack_table;
 mod trial;
 mod untimed;
 
@@ -27,8 +27,8 @@ use trapline_symbols::perf::{Record, Recording, Sampler, What, is_refusal};
 use trapline_symbols::task::{self, Counts};
 
 use self::census::Census;
-use self::groups::Groups;
-use self::stacked::Stacked;
+use self::grouping::Grouping;
+use self::stack_table::StackTable;
 pub(crate) use self::trial::refusal as tried;
 use super::{Events, Options, Stacks, whose};
 use crate::filter::FilterError;
@@ -103,19 +103,19 @@ impl Rootless {
         options.filter.check()?;
         let verbose = options.events == Events::Faults;
         let stacks = (options.by == By::Stack).then_some(options.stacks);
-        let (mut minor, major) = stacks.map_or((Recording::EACH, Recording::EACH), stacked::recorded);
+        let (mut minor, major) = stacks.map_or((Recording::EACH, Recording::EACH), stack_table::recorded);
         if verbose && minor.period == 0 {
             minor = Recording::EACH;
         }
         system::raise_descriptors();
         let sampler = Sampler::new(options.ring_bytes as usize, minor, major);
         let groups = match options.by {
-            By::File => Groups::Files(HashMap::new()),
+            By::File => Grouping::Files(HashMap::new()),
             By::Stack => {
                 let whose = whose(&options.filter, launch);
-                Groups::Stacks(Box::new(Stacked::new(whose, options.stacks)))
+                Grouping::Stacks(Box::new(StackTable::new(whose, options.stacks)))
             }
-            _ => Groups::None,
+            _ => Grouping::None,
         };
         let mut tool = Self {
             sampler: sampler.map_err(|error| explain(error, None))?,
@@ -191,7 +191,7 @@ impl Rootless {
     /// Reads the counters, and after them what was recorded.
     fn read(&mut self, last: bool) -> Result<()> {
         let counters = self.census.read();
-        if let Groups::Stacks(stacks) = &mut self.census.groups {
+        if let Grouping::Stacks(stacks) = &mut self.census.groups {
             stacks.settle();
             if stacks.want_count() {
                 let (minor, major) = self.sampler.count().context("cannot read the events")?;
@@ -235,7 +235,7 @@ impl Tool for Rootless {
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
         self.take();
         events.append(&mut self.events);
-        if let Groups::Stacks(stacks) = &mut self.census.groups
+        if let Grouping::Stacks(stacks) = &mut self.census.groups
             && stacks.want_naming()
         {
             self.read(false)?;
@@ -251,7 +251,7 @@ impl Tool for Rootless {
     fn facts(&mut self) -> Result<Counted> {
         let mut losses =
             Losses { dropped: Some(self.dropped), folded_rows: self.ledger.folded(), ..Losses::default() };
-        if let Groups::Stacks(stacks) = &self.census.groups {
+        if let Grouping::Stacks(stacks) = &self.census.groups {
             stacks.losses(&mut losses);
         }
         Ok(Counted {

@@ -1,4 +1,4 @@
-//! Chains of calls in words, whoever took them: the kernel half (`chains.rs`) or perf (`rootless/stacked.rs`).
+//! StackMap of calls in words, whoever took them: the kernel half (`stack_map.rs`) or perf (`rootless/stack_table.rs`).
 
 use std::fs;
 use std::rc::Rc;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use trapline_model::faults::{Losses, Process, Stack};
 use trapline_symbols::perf::Record;
-use trapline_symbols::{Image, KERNEL, Lives, Name, Symbols, Whose, Why};
+use trapline_symbols::{Image, KERNEL, Lives, Name, Scope, Symbols, Why};
 
 /// The kernel's own way from a fault to where it is handled: what lies within says nothing about who caused it.
 const ENTRIES: &[&str] = &["asm_exc_page_fault", "handle_mm_fault"];
@@ -103,12 +103,12 @@ impl Naming {
     ///
     /// # Errors
     /// When that is not allowed.
-    pub(super) fn watch(whose: Whose) -> Result<Self> {
+    pub(super) fn watch(whose: Scope) -> Result<Self> {
         Ok(Self::new(Lives::watch(whose)?))
     }
 
     /// Is told what processes do.
-    pub(super) fn told(whose: Whose) -> Self {
+    pub(super) fn told(whose: Scope) -> Self {
         Self::new(Lives::told(whose))
     }
 

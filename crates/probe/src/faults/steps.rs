@@ -12,7 +12,7 @@ use bytemuck::pod_read_unaligned;
 use libbpf_rs::MapHandle;
 use trapline_model::Event;
 use trapline_model::faults::{InOrder, Most, Process, Step, StepOf};
-use trapline_symbols::{Image, Lives, Symbols, Whose};
+use trapline_symbols::{Image, Lives, Scope, Symbols};
 
 use super::files::Files;
 use super::from_abi;
@@ -44,7 +44,7 @@ pub(super) struct Steps {
 
 impl Steps {
     /// `whose` address spaces are to be known if messages tell what caused most.
-    pub(super) fn open(ring: &MapHandle, of: StepOf, whose: Option<Whose>) -> Result<Self> {
+    pub(super) fn open(ring: &MapHandle, of: StepOf, whose: Option<Scope>) -> Result<Self> {
         let ring = Ring::of_many(ring, |bytes| {
             if bytes.len() < size_of::<FaultsEvent>() {
                 bytes
@@ -108,7 +108,7 @@ struct Tally {
 }
 
 impl Causes {
-    fn watch(of: StepOf, whose: Whose) -> Result<Self> {
+    fn watch(of: StepOf, whose: Scope) -> Result<Self> {
         let mut symbols = Symbols::new();
         let mut lives = Lives::watch(whose)?;
         lives.adopt(&mut symbols);

@@ -1,6 +1,6 @@
 //! Which function of a file a name means: as the linker, C++ or Rust write it, whole or its last parts.
 
-use trapline_model::distance;
+use trapline_model::edit_distance;
 
 use super::binary::{Binary, Function};
 use crate::demangle::{demangle, shortened, without_parameters};
@@ -130,7 +130,7 @@ fn nothing(binary: &Binary, wanted: &str, shown: &str) -> String {
         let path = Names::of(&function.symbol).path;
         let own = last(&path);
         let unlike =
-            if own.contains(&meant) { own.len() - meant.len() } else { UNLIKE + distance(&own, &meant) };
+            if own.contains(&meant) { own.len() - meant.len() } else { UNLIKE + edit_distance(&own, &meant) };
         if own.contains(&meant) || unlike <= UNLIKE + meant.len() / UNLIKE {
             near.push((unlike, format!("`{path}`")));
         }

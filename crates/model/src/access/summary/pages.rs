@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::AddAssign;
 
-use super::distance::Distances;
+use super::reuse::Distances;
 use super::trace::{Access, Words};
 use crate::access::Way;
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::View;
-use super::distance::Distances;
 use super::pages::{Account, Counts, Page, Pages, Writers};
+use super::reuse::Distances;
 use super::schema::{MAPPINGS, MISS_RATIO, PAGES, READS_WRITES, REUSE, SHARING};
 use super::trace::{PAGE, Words};
 use super::window::Touched;

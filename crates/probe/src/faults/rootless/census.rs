@@ -8,7 +8,7 @@ use trapline_model::faults::{Access, By, Fault, Key, Ledger, Outcome, Process, T
 use trapline_symbols::perf::{Record, What};
 use trapline_symbols::task::{Counts, Task};
 
-use super::groups::Groups;
+use super::grouping::Grouping;
 use super::member::{Family, Member, Missing, report};
 use super::place::Places;
 use super::untimed::{group, id};
@@ -56,7 +56,7 @@ pub(super) struct Census {
     /// Of processes that are gone: all their faults, and those of them that no thread had.
     gone: Counts,
     gone_rest: Counts,
-    pub(super) groups: Groups,
+    pub(super) groups: Grouping,
     /// Faults with a line are wanted, and those without are kept.
     verbose: bool,
     missing: Vec<Missing>,
@@ -65,7 +65,7 @@ pub(super) struct Census {
 }
 
 impl Census {
-    pub(super) fn new(by: By, groups: Groups, tree: bool, verbose: bool) -> Self {
+    pub(super) fn new(by: By, groups: Grouping, tree: bool, verbose: bool) -> Self {
         Self {
             by,
             tree,
@@ -122,7 +122,7 @@ impl Census {
     /// Takes what happened; gives the fault, if it was one.
     pub(super) fn take(&mut self, record: Record, is_major: impl Fn(u64) -> bool) -> Option<Fault> {
         let (pid, tid) = (record.pid, record.tid);
-        if let Groups::Stacks(stacks) = &mut self.groups {
+        if let Grouping::Stacks(stacks) = &mut self.groups {
             stacks.learn(&record);
         }
         if let What::Forked { parent } = record.what {
@@ -172,7 +172,7 @@ impl Census {
                     .or_insert_with(|| Member::new(Thread { pid, tid, start_ns }, comm));
                 let major = is_major(event);
                 member.seen += Counts::of(major);
-                if let (Groups::Stacks(stacks), Some(calls)) = (&mut self.groups, calls) {
+                if let (Grouping::Stacks(stacks), Some(calls)) = (&mut self.groups, calls) {
                     stacks.put(family.process, record.time_ns, calls, Counts::of(major));
                 }
                 if !self.verbose && !self.groups.are_of_files() {
@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn a_late_record_is_not_told_twice() {
         let own = std::process::id();
-        let mut census = Census::new(By::File, Groups::Files(HashMap::new()), true, false);
+        let mut census = Census::new(By::File, Grouping::Files(HashMap::new()), true, false);
         census.adopt(own).unwrap();
         let mut ledger = Ledger::new(By::File, Timing::None);
         let mut told = |census: &mut Census, last: bool| -> u64 {

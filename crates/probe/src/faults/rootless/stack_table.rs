@@ -6,7 +6,7 @@ use std::rc::Rc;
 use trapline_model::faults::{Key, Ledger, Losses, Process};
 use trapline_symbols::perf::{Calls, Record, Recording};
 use trapline_symbols::task::Counts;
-use trapline_symbols::{Image, Whose};
+use trapline_symbols::{Image, Scope};
 
 use super::untimed::{group, id};
 use crate::faults::Stacks;
@@ -31,7 +31,7 @@ struct InStack {
 
 /// Faults by their stacks.
 #[derive(Debug)]
-pub(super) struct Stacked {
+pub(super) struct StackTable {
     naming: Naming,
     groups: HashMap<(Image, Calls), InStack>,
     /// The number of the newest group.
@@ -55,8 +55,8 @@ pub(super) fn recorded(stacks: Stacks) -> (Recording, Recording) {
     }
 }
 
-impl Stacked {
-    pub(super) fn new(whose: Whose, stacks: Stacks) -> Self {
+impl StackTable {
+    pub(super) fn new(whose: Scope, stacks: Stacks) -> Self {
         Self {
             naming: Naming::told(whose),
             groups: HashMap::new(),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     /// Rows by their stacks: how many of each kind.
-    fn rows(stacks: &mut Stacked, all: Counts) -> (Vec<(String, u64, u64)>, Counts) {
+    fn rows(stacks: &mut StackTable, all: Counts) -> (Vec<(String, u64, u64)>, Counts) {
         let mut ledger = Ledger::new(By::Stack, Timing::None);
         let placed = stacks.report(all, &mut ledger, || {});
         let number = |row: &trapline_model::Record, name| match row.get(name) {
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_has_no_record_was_not_taken() {
-        let mut stacks = Stacked::new(Whose::These([].into()), Stacks::Major);
+        let mut stacks = StackTable::new(Scope::These([].into()), Stacks::Major);
         stacks.put(NOBODY, 10, calls(&[1]), counts(1, 0));
         stacks.put(NOBODY, 11, calls(&[1]), counts(1, 0));
         stacks.put(NOBODY, 12, calls(&[]), counts(1, 0));
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn room_for_so_many() {
-        let mut stacks = Stacked::new(Whose::These([].into()), Stacks::All);
+        let mut stacks = StackTable::new(Scope::These([].into()), Stacks::All);
         for n in 0..ROOM as u64 + 3 {
             stacks.put(NOBODY, 10, calls(&[n]), counts(0, 1));
         }

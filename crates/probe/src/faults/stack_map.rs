@@ -7,16 +7,16 @@ use anyhow::{Context, Result};
 use bytemuck::pod_read_unaligned;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use trapline_model::faults::{Losses, Process, Stack};
-use trapline_symbols::Whose;
+use trapline_symbols::Scope;
 
 use super::stacks::{Chain, Incomplete, Named, Naming};
 use crate::abi::maps::faults as maps;
 use crate::abi::{self, FaultsChain, FaultsGroupKey};
 use crate::variant::Attached;
 
-/// Chains of calls, by the keys of the kernel half.
+/// StackMap of calls, by the keys of the kernel half.
 #[derive(Debug)]
-pub(super) struct Chains {
+pub(super) struct StackMap {
     map: MapHandle,
     naming: Naming,
     known: HashMap<[u64; 4], Known>,
@@ -32,8 +32,8 @@ struct Known {
     faults: u64,
 }
 
-impl Chains {
-    pub(super) fn open(attached: &Attached, whose: Whose) -> Result<Self> {
+impl StackMap {
+    pub(super) fn open(attached: &Attached, whose: Scope) -> Result<Self> {
         Ok(Self {
             map: attached.handle(maps::CHAINS)?,
             naming: Naming::watch(whose)?,

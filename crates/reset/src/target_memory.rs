@@ -16,13 +16,13 @@ use super::mapped::mapped;
 use super::numa::{Balance, Scanned};
 use super::own::{GiveWay, Hold};
 use super::pages::PAGE;
-use super::sight::Sight;
+use super::scan::Scan;
 use super::stretch::{self, Taken};
 use super::uffd::{self, Mode, Uffd};
 
 /// One process under an engine.
 #[derive(Debug)]
-pub struct Space {
+pub struct TargetMemory {
     /// The process.
     pub pid: u32,
     engine: Engine,
@@ -54,7 +54,7 @@ pub enum Reset {
     Gone,
 }
 
-impl Space {
+impl TargetMemory {
     /// Takes a process under control. It is not reset yet.
     ///
     /// # Errors
@@ -107,15 +107,15 @@ impl Space {
         for mapping in maps.of_the_program() {
             let mode = watched.next_if(|of| of.start == mapping.start).map(|of| of.mode);
             let sight = self.scanned.as_ref().map(|scanned| scanned.sees(mapping));
-            if matches!(sight, Some(Sight::Seen | Sight::Unknown)) {
+            if matches!(sight, Some(Scan::Done | Scan::Unknown)) {
                 scanned.push(mapping.bytes());
             }
             match (self.engine, mode) {
                 // Whoever asks for writes is shown all of them.
                 (_, Some(Mode::Wp)) => coverage.writes_only += mapping.bytes(),
                 (_, Some(Mode::Rwp)) => coverage.seen += mapping.bytes(),
-                (Engine::Numa, None) if sight == Some(Sight::Seen) => coverage.seen += mapping.bytes(),
-                (Engine::Numa, None) if sight == Some(Sight::Unknown) => coverage.unsure += mapping.bytes(),
+                (Engine::Numa, None) if sight == Some(Scan::Done) => coverage.seen += mapping.bytes(),
+                (Engine::Numa, None) if sight == Some(Scan::Unknown) => coverage.unsure += mapping.bytes(),
                 (Engine::SoftDirty, None) if mapping.writable => coverage.writes_only += mapping.bytes(),
                 // Nobody can access what allows nothing.
                 (_, None) if !mapping.readable && !mapping.writable && !mapping.executable => {}

@@ -2,7 +2,7 @@
 
 /// How many letters must be changed, added, left out or swapped with their neighbour to make one word of the other.
 #[must_use]
-pub fn distance(a: &str, b: &str) -> usize {
+pub fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
     for i in 1..=a.len() {

@@ -5,37 +5,37 @@ use trapline_symbols::maps::Mapping;
 
 /// What the kernel does about a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum Scan {
     /// It goes over it.
-    Seen,
+    Done,
     /// It leaves it alone.
-    Unseen,
+    Skipped,
     /// It could not be found out.
     Unknown,
 }
 
 /// Of a mapping of a process. `shared`: whether the kernel goes over files in memory, if that is known.
-pub(crate) fn of(pid: u32, mapping: &Mapping, shared: Option<bool>) -> Sight {
+pub(crate) fn of(pid: u32, mapping: &Mapping, shared: Option<bool>) -> Scan {
     rule(mapping, shared, || is_in_memory(pid, mapping))
 }
 
 /// Not text and other files that are only read, nor pages of a file that are to be written back, which are those that a
 /// program writes to a shared one.
-fn rule(mapping: &Mapping, shared: Option<bool>, in_memory: impl Fn() -> bool) -> Sight {
+fn rule(mapping: &Mapping, shared: Option<bool>, in_memory: impl Fn() -> bool) -> Scan {
     if mapping.name.starts_with("[v") || mapping.name.starts_with("/anon_hugepage") {
-        return Sight::Unseen;
+        return Scan::Skipped;
     }
     if mapping.inode == 0 {
-        return if mapping.readable || mapping.writable { Sight::Seen } else { Sight::Unseen };
+        return if mapping.readable || mapping.writable { Scan::Done } else { Scan::Skipped };
     }
     match shared {
-        _ if !mapping.writable => Sight::Unseen,
-        None if in_memory() => Sight::Unknown,
-        Some(false) if in_memory() => Sight::Unseen,
+        _ if !mapping.writable => Scan::Skipped,
+        None if in_memory() => Scan::Unknown,
+        Some(false) if in_memory() => Scan::Skipped,
         // The pages of a private mapping that were written to are the process's own.
-        _ if !mapping.shared => Sight::Seen,
-        Some(true) if in_memory() => Sight::Seen,
-        _ => Sight::Unseen,
+        _ if !mapping.shared => Scan::Done,
+        Some(true) if in_memory() => Scan::Done,
+        _ => Scan::Skipped,
     }
 }
 
@@ -55,27 +55,27 @@ mod tests {
     use super::*;
     use trapline_symbols::maps::Maps;
 
-    fn sight(line: &str, shared: Option<bool>, in_memory: bool) -> Sight {
+    fn scan(line: &str, shared: Option<bool>, in_memory: bool) -> Scan {
         rule(Maps::parse(line).iter().next().unwrap(), shared, || in_memory)
     }
 
     #[test]
     fn what_is_gone_over() {
-        let of = |line| sight(line, Some(true), false);
-        assert_eq!(of("10000-20000 rw-p 00000000 00:00 0 "), Sight::Seen);
-        assert_eq!(of("10000-20000 r--p 00000000 00:00 0 "), Sight::Seen);
-        assert_eq!(of("10000-20000 rw-p 00000000 00:00 0                          [stack]"), Sight::Seen);
-        assert_eq!(of("10000-20000 rw-p 00001000 fe:00 325843                     /usr/bin/a"), Sight::Seen);
+        let of = |line| scan(line, Some(true), false);
+        assert_eq!(of("10000-20000 rw-p 00000000 00:00 0 "), Scan::Done);
+        assert_eq!(of("10000-20000 r--p 00000000 00:00 0 "), Scan::Done);
+        assert_eq!(of("10000-20000 rw-p 00000000 00:00 0                          [stack]"), Scan::Done);
+        assert_eq!(of("10000-20000 rw-p 00001000 fe:00 325843                     /usr/bin/a"), Scan::Done);
         assert_eq!(
             of("10000-20000 rw-s 00001000 fe:00 325843                     /var/tmp/a"),
-            Sight::Unseen
+            Scan::Skipped
         );
         assert_eq!(
             of("10000-20000 r--p 00001000 fe:00 325843                     /usr/bin/a"),
-            Sight::Unseen
+            Scan::Skipped
         );
-        assert_eq!(of("10000-20000 ---p 00000000 00:00 0 "), Sight::Unseen);
-        assert_eq!(of("10000-20000 r--p 00000000 00:00 0                          [vvar]"), Sight::Unseen);
+        assert_eq!(of("10000-20000 ---p 00000000 00:00 0 "), Scan::Skipped);
+        assert_eq!(of("10000-20000 r--p 00000000 00:00 0                          [vvar]"), Scan::Skipped);
     }
 
     #[test]
@@ -83,11 +83,11 @@ mod tests {
         for line in
             ["10000-20000 rw-s 00000000 00:01 1024 /dev/zero (deleted)", "10000-20000 rw-p 0 00:19 7 /tmp/a"]
         {
-            assert_eq!(sight(line, Some(true), true), Sight::Seen);
-            assert_eq!(sight(line, Some(false), true), Sight::Unseen);
-            assert_eq!(sight(line, None, true), Sight::Unknown);
+            assert_eq!(scan(line, Some(true), true), Scan::Done);
+            assert_eq!(scan(line, Some(false), true), Scan::Skipped);
+            assert_eq!(scan(line, None, true), Scan::Unknown);
         }
-        assert_eq!(sight("10000-20000 r--s 0 00:19 7 /tmp/a", Some(true), true), Sight::Unseen);
+        assert_eq!(scan("10000-20000 r--s 0 00:19 7 /tmp/a", Some(true), true), Scan::Skipped);
     }
 
     #[test]

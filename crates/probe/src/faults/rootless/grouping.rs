@@ -6,16 +6,16 @@ use std::rc::Rc;
 use trapline_model::faults::{Fault, File, Key, Ledger};
 use trapline_symbols::task::Counts;
 
-use super::stacked::Stacked;
+use super::stack_table::StackTable;
 use super::untimed::{group, id};
 
 /// The rows that are not of threads.
 #[derive(Debug)]
-pub(super) enum Groups {
+pub(super) enum Grouping {
     /// There are none.
     None,
     Files(HashMap<Rc<str>, InFile>),
-    Stacks(Box<Stacked>),
+    Stacks(Box<StackTable>),
 }
 
 /// The faults of a file, or of a sort of memory.
@@ -29,7 +29,7 @@ pub(super) struct InFile {
     range: Option<(u64, u64)>,
 }
 
-impl Groups {
+impl Grouping {
     /// Whether it is to be known what is mapped where a fault was.
     pub(super) fn are_of_files(&self) -> bool {
         matches!(self, Self::Files(_))

@@ -21,7 +21,7 @@ const VDSO: &str = "[vdso]";
 
 /// What one process has mapped to execute, as far as it was seen.
 #[derive(Debug)]
-pub(super) struct Space {
+pub(super) struct AddressSpace {
     process: Process,
     regions: Ranges<Region>,
     origin: Option<Origin>,
@@ -58,7 +58,7 @@ enum Code {
 /// A file, and the addresses that are asked for in it, each with its offset.
 type Wanted = (Rc<Program>, Vec<(u64, u64)>);
 
-impl Space {
+impl AddressSpace {
     /// What the process has mapped now.
     pub(super) fn read(process: Process, files: &mut Files) -> Self {
         let mut space = Self::empty(process);
