@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 
 /// The end of the part of the address space that programs have.
 pub const USER_END: u64 = 0x7fff_ffff_f000;
@@ -127,6 +128,23 @@ impl Maps {
     }
 }
 
+/// The name under which faults are put, and whether it has offsets: a file's path, and of other memory its kind, as the kernel
+/// half tells it (`bpf/faults_file.bpf.h`).
+#[must_use]
+pub fn kind_and_name(name: &str) -> (Rc<str>, bool) {
+    let whole = name.strip_suffix(" (deleted)").unwrap_or(name);
+    match whole {
+        "" | "//anon" => ("[anon]".into(), false),
+        "/dev/zero" if whole != name => ("[shmem]".into(), false),
+        "/anon_hugepage" if whole != name => ("[hugetlb]".into(), false),
+        "[vdso]" | "[vvar]" | "[vsyscall]" | "[vvar_vclock]" => ("[special]".into(), false),
+        _ => match whole.strip_prefix("/memfd:") {
+            Some(memory) => (format!("[shmem] memfd:{memory}").into(), true),
+            None => (name.into(), name.starts_with('/')),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +171,21 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
         assert_eq!(maps.find(0x7ffd_cb41_0000).unwrap().shown(), "[anon]");
         assert!(maps.find(0xffff_ffff_ff60_0000).unwrap().executable);
         assert!(maps.find(0x55d0_c8a0_2000).is_none() && maps.find(0).is_none());
+    }
+
+    #[test]
+    fn memory_without_a_file_is_of_a_kind() {
+        let of = |name| {
+            let (name, has_offsets) = kind_and_name(name);
+            (name.to_string(), has_offsets)
+        };
+        assert_eq!(of(""), ("[anon]".into(), false));
+        assert_eq!(of("/dev/zero (deleted)"), ("[shmem]".into(), false));
+        assert_eq!(of("/anon_hugepage (deleted)"), ("[hugetlb]".into(), false));
+        assert_eq!(of("[vvar]"), ("[special]".into(), false));
+        assert_eq!(of("[heap]"), ("[heap]".into(), false));
+        assert_eq!(of("/memfd:x (deleted)"), ("[shmem] memfd:x".into(), true));
+        assert_eq!(of("/tmp/a (deleted)"), ("/tmp/a (deleted)".into(), true));
     }
 
     #[test]

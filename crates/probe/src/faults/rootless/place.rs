@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use trapline_symbols::Ranges;
-use trapline_symbols::maps::{Mapping, Maps};
+use trapline_symbols::maps::{Mapping, Maps, kind_and_name};
 
 /// A mapping.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub(super) struct Places {
 impl Places {
     /// Adds one that was made.
     pub(super) fn add(&mut self, start: u64, len: u64, offset: u64, name: &str) {
-        let (name, is_file) = shown(name);
+        let (name, is_file) = kind_and_name(name);
         let offset = Some(offset).filter(|_| is_file);
         self.ranges.insert(start, start.saturating_add(len), Place { start, offset, name });
     }
@@ -50,21 +50,6 @@ impl Places {
         }
         let place = self.ranges.find(addr)?;
         Some((Rc::clone(&place.name), place.offset.map(|offset| offset + (addr - place.start))))
-    }
-}
-
-/// A mapping's name as the other variants have it, and whether it has offsets.
-fn shown(name: &str) -> (Rc<str>, bool) {
-    let whole = name.strip_suffix(" (deleted)").unwrap_or(name);
-    match whole {
-        "" | "//anon" => ("[anon]".into(), false),
-        "/dev/zero" if whole != name => ("[shmem]".into(), false),
-        "/anon_hugepage" if whole != name => ("[hugetlb]".into(), false),
-        "[vdso]" | "[vvar]" | "[vsyscall]" | "[vvar_vclock]" => ("[special]".into(), false),
-        _ => match whole.strip_prefix("/memfd:") {
-            Some(memory) => (format!("[shmem] memfd:{memory}").into(), true),
-            None => (name.into(), name.starts_with('/')),
-        },
     }
 }
 
