@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Shared with user space by all tools. Mirrored in crates/probe/src/abi.rs and compared with this by a test. */
+/* Shared with user space by all tools. Mirrored in crates/probe/src/abi/trap.rs and compared with this by a test. */
 #ifndef TRAPLINE_TRAP_H
 #define TRAPLINE_TRAP_H
 
