@@ -309,6 +309,17 @@ fn a_recording_is_read() {
     refuses(&["access", "--summary", "--read", path, "--format", "csv"], 2, "csv holds one table");
     refuses(&["access", "--read", path, "-o", path], 2, "would be overwritten");
     refuses(&["access", "--read", "/nosuch.jsonl"], 1, "cannot read /nosuch.jsonl: No such file");
+    // `replay` shows the same, and knows of which tool it is.
+    for options in [&[][..], &["--summary"], &["--summary", "rw", "--format", "csv"], &["--format", "jsonl"]]
+    {
+        let replayed = trapline(&[&["replay", path], options].concat());
+        assert_eq!(String::from_utf8(replayed.stdout).unwrap(), said(options), "{options:?}");
+    }
+    refuses(&["replay", path, "-o", path], 2, "would be overwritten");
+    refuses(&["replay", path, "--layout", "kvm.time"], 2, "is no layout of a recording of `access`");
+    refuses(&["replay", path, "--format", "svg"], 2, "made of stacks");
+    refuses(&["replay", path, "--window", "1s"], 2, "--window is for --summary");
+    refuses(&["replay", "/nosuch.jsonl"], 1, "cannot read /nosuch.jsonl: No such file");
     // What came before is shown, but no totals.
     let stops = |text: &str, line: &str| {
         std::fs::write(&file, text).unwrap();
@@ -324,4 +335,6 @@ fn a_recording_is_read() {
     refuses(&["access", "--summary", "--read", path], 1, "line 1: it is empty");
     std::fs::write(&file, RECORDING.replace("\"access\",\"variant", "\"faults\",\"variant")).unwrap();
     refuses(&["access", "--summary", "--read", path], 1, "line 1: it is a recording of `faults`");
+    std::fs::write(&file, RECORDING.replace("\"access\",\"variant", "\"x\\u001b\",\"variant")).unwrap();
+    refuses(&["replay", path], 1, "which this version does not know");
 }
