@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use trapline_model::Schema;
-use trapline_probe::live::Frame;
+use trapline_probe::run::Frame;
 use trapline_probe::{Filter, RunAs};
 
 use crate::format::Format;
@@ -119,6 +119,15 @@ pub(crate) struct Live {
     pub(crate) command: Vec<OsString>,
 }
 
+/// The order of rows, and how many there are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order {
+    /// The column that they are sorted by, if they do not stay as they come.
+    pub(crate) by: Option<usize>,
+    /// How many are kept, if not all.
+    pub(crate) top: Option<usize>,
+}
+
 impl Live {
     /// The format of the output.
     ///
@@ -180,26 +189,25 @@ impl Live {
         self.run_as.as_deref().map(RunAs::find).transpose()
     }
 
-    /// When rows are shown, and when it ends. `sort` is the order if nobody asks for one, `interval` that between rows.
+    /// The order of rows. `sort` is the field if nobody asks for another.
     ///
     /// # Errors
     /// When there is no field to sort by of the given name.
-    pub(crate) fn frame(
-        &self,
-        schema: &Schema,
-        sort: &str,
-        interval: Option<Duration>,
-        pids: Vec<u32>,
-    ) -> anyhow::Result<Frame> {
-        let sort = order(schema, self.sort.as_deref().unwrap_or(sort))?;
+    pub(crate) fn order(&self, schema: &Schema, sort: &str) -> anyhow::Result<Order> {
+        let by = order(schema, self.sort.as_deref().unwrap_or(sort))?;
+        Ok(Order { by: Some(by), top: self.top.map(|n| n as usize) })
+    }
+
+    /// When rows are shown, and when it ends. `interval` is that between rows if nobody asks for another.
+    ///
+    /// # Errors
+    /// When the name of the file does not tell the format.
+    pub(crate) fn frame(&self, interval: Option<Duration>, pids: Vec<u32>) -> anyhow::Result<Frame> {
         Ok(Frame {
             interval: self.interval.or(interval),
             cumulative: self.cumulative,
             for_people: self.format()?.about().for_people,
             duration: self.duration,
-            sort,
-            in_order: false,
-            top: self.top.map(|n| n as usize),
             pids,
         })
     }

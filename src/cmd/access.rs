@@ -7,11 +7,11 @@ use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 use trapline_model::access::summary::{self, Summarized};
 use trapline_model::access::{SUMMARY, TOTAL, TRACE};
+use trapline_probe::Launch;
 use trapline_probe::access::{Access, ENGINES, Options, Prepared, Whose};
-use trapline_probe::live::{Frame, Live};
-use trapline_probe::{Keep, Launch};
+use trapline_probe::run::Frame;
 
-use crate::cmd::run::{self, Borrowed, Items, Start, pour};
+use crate::cmd::run::{self, Borrowed, Items, Opened, Start, pour};
 use crate::cmd::{recording, summarize};
 use crate::format::{Ask, Needs};
 use crate::status::refuse;
@@ -160,8 +160,9 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
             // It tells what time it is: without rows of its own, for windows to end in which nothing happens.
             live.interval.unwrap_or(args.summarize.window().max(Duration::from_millis(100)))
         }),
-        ..live.frame(TOTAL, "accesses", None, args.pid.clone())?
+        ..live.frame(None, args.pid.clone())?
     };
+    let order = live.order(TOTAL, "accesses")?;
     let options = Options {
         whose: match (live.command.is_empty(), args.exec.is_empty()) {
             (false, _) => Whose::Command,
@@ -176,7 +177,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         ring_bytes: args.ring_size << 20,
         max_overhead: args.max_overhead,
     };
-    run::run(live, frame, ask, Accesses { options, prepared: None, summary })
+    run::run(live, frame, order, ask, Accesses { options, prepared: None, summary })
 }
 
 struct Accesses {
@@ -192,29 +193,25 @@ impl Accesses {
 }
 
 impl Start for Accesses {
-    type Tool = Access;
-
     fn prepare(&mut self) -> Result<()> {
         self.prepared = Some(self.prepared()?);
         Ok(())
     }
 
-    fn open(&mut self, launch: Option<&Launch>) -> Result<Access> {
+    fn open(&mut self, launch: Option<&Launch>) -> Result<Opened> {
         let prepared = match self.prepared.take() {
             Some(prepared) => prepared,
             None => self.prepared()?,
         };
-        Ok(Access::open(&self.options, prepared, launch)?)
+        let access = Access::open(&self.options, prepared, launch)?;
+        let keep = access.keeps();
+        Ok((Box::new(access), keep))
     }
 
-    fn keeps(&self, tool: &Access) -> Keep {
-        tool.keeps()
-    }
-
-    fn stages<'a>(&self, source: &'a mut Live<Access>) -> Items<'a> {
+    fn stages<'a>(&self, source: Items<'a>) -> Items<'a> {
         match &self.summary {
-            Some(summary) => Box::new(Summarized::new(Borrowed(source), summary.clone())),
-            None => Box::new(Borrowed(source)),
+            Some(summary) => Box::new(Summarized::new(source, summary.clone())),
+            None => source,
         }
     }
 }

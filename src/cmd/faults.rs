@@ -5,11 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 use trapline_model::faults::{By, EVENT, StepOf};
 use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
-use trapline_probe::live::Tool;
 use trapline_probe::{Keep, Launch};
 
 use crate::args::{self, Shown};
-use crate::cmd::run::{self, Start};
+use crate::cmd::run::{self, Opened, Start};
 use crate::format::{Ask, Needs, Weight};
 use crate::status::{refuse, warn};
 use crate::values;
@@ -153,7 +152,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     args.check()?;
     let (by, events) = (args.by(), args.events());
     let interval = args.live.each_second().filter(|_| events == Events::None);
-    let frame = args.live.frame(by.schema(), "total_ns", interval, args.whose.pids())?;
+    let order = args.live.order(by.schema(), "total_ns")?;
+    let frame = args.live.frame(interval, args.whose.pids())?;
     let schema = match events {
         Events::None => by.schema(),
         Events::Faults => EVENT,
@@ -173,7 +173,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         memory_bytes: args.memory.memory,
     };
     let ask = Ask { weight: args.weight.unwrap_or_default(), ..Ask::new(schema) };
-    run::run(&args.live, frame, ask, Faults { args, options })
+    run::run(&args.live, frame, order, ask, Faults { args, options })
 }
 
 struct Faults<'a> {
@@ -182,9 +182,7 @@ struct Faults<'a> {
 }
 
 impl Start for Faults<'_> {
-    type Tool = Box<dyn Tool>;
-
-    fn open(&mut self, launch: Option<&Launch>) -> Result<Box<dyn Tool>> {
+    fn open(&mut self, launch: Option<&Launch>) -> Result<Opened> {
         let (faults, warning) = faults::open(&self.options, launch)?;
         let rings = self.options.events != Events::None || faults.header().variant == "rootless";
         refuse(&[(
@@ -192,12 +190,8 @@ impl Start for Faults<'_> {
             "--ring-size is memory for events, and none are shown: add -v, --log-step or --stall, or leave it out",
         )])?;
         warning.iter().for_each(|warning| warn(warning));
-        Ok(faults)
-    }
-
-    fn keeps(&self, _tool: &Self::Tool) -> Keep {
         let most = matches!(self.options.events, Events::Steps { most: true, .. });
-        Keep::READING.and_if(Keep::NAMES, self.options.by == By::Stack || most)
+        Ok((faults, Keep::READING.and_if(Keep::NAMES, self.options.by == By::Stack || most)))
     }
 }
 

@@ -9,13 +9,13 @@ use trapline_model::kvm::{
 };
 use trapline_model::layout::{self, DECLARED};
 use trapline_model::{Facts, Item, Schema};
-use trapline_probe::Launch;
 use trapline_probe::kvm::{
     Choice, EXITS_OF_OTHER_VMS, Kvm, Options, UNSEEN_RETURNS, exits_by_kvm, isa, names, warnings,
 };
+use trapline_probe::{Keep, Launch};
 
-use crate::args::{self, Shown};
-use crate::cmd::run::{self, Start};
+use crate::args::{self, Order, Shown};
+use crate::cmd::run::{self, Opened, Start};
 use crate::format::Ask;
 use crate::status::{refuse, warn};
 use crate::values;
@@ -259,9 +259,10 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     job.check()?;
     let (live, whose) = (&job.shared.live, &job.shared.whose);
     let schema = job.layout.schema();
-    let mut frame = live.frame(schema, "count", None, whose.pids())?;
+    let frame = live.frame(None, whose.pids())?;
     // As the exits are numbered, if no other order is asked for.
-    frame.in_order = live.sort.is_none();
+    let order = live.order(schema, "count")?;
+    let order = Order { by: order.by.filter(|_| live.sort.is_some()), ..order };
     let ask = job.ask(schema);
     let options = Options {
         filter: whose.filter(live),
@@ -281,6 +282,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     run::run(
         live,
         frame,
+        order,
         ask,
         Exits { shared: job.shared, options, excludes: job.excludes, before: None, nothing: false },
     )
@@ -297,14 +299,12 @@ struct Exits<'a> {
 }
 
 impl Start for Exits<'_> {
-    type Tool = Kvm;
-
-    fn open(&mut self, launch: Option<&Launch>) -> Result<Kvm> {
+    fn open(&mut self, launch: Option<&Launch>) -> Result<Opened> {
         let kvm = Kvm::open(&self.options, launch)?;
         warnings(&self.options.filter.pids, launch.is_some()).iter().for_each(|warning| warn(warning));
         let of_all = self.shared.means_all() && matches!(self.options.choice, Choice::All);
         self.before = exits_by_kvm().filter(|_| of_all);
-        Ok(kvm)
+        Ok((Box::new(kvm), Keep::READING))
     }
 
     fn shown(&self) -> trapline_model::Shown {

@@ -157,7 +157,7 @@ struct View<S> {
     source: S,
     sort: Option<String>,
     top: Option<usize>,
-    /// The rows of the last interval are left out where the totals repeat them: see [`trapline_probe::live::Frame`].
+    /// The rows of the last interval are left out where the totals repeat them: see [`trapline_probe::run::Frame`].
     leaves_out: bool,
     cumulative: bool,
     /// Rows that may be the last.
@@ -181,12 +181,12 @@ impl<S> View<S> {
     }
 
     fn block(&self, mut block: Block) -> Result<Block> {
-        let hidden = std::mem::take(&mut block.hidden);
-        match &self.sort {
-            Some(sort) => block.sort(args::order(block.table, sort)?, self.top),
-            None => block.cut(self.top),
+        if let Some(sort) = &self.sort {
+            block.sort(args::order(block.table, sort)?);
         }
-        block.hidden += hidden;
+        if let Some(top) = self.top {
+            block.cut(top);
+        }
         Ok(block)
     }
 

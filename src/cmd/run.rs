@@ -4,22 +4,24 @@ use std::ffi::OsString;
 
 use anyhow::{Context, Result};
 use trapline_model::layout::DECLARED;
+use trapline_model::stage::{Sort, Top};
 use trapline_model::{Item, Record, Shown, Source};
-use trapline_probe::live::{Frame, Live, Tool};
+use trapline_probe::run::{Frame, Run, Tool};
 use trapline_probe::{Keep, Launch, RunAs, drop_all_but};
 
+use crate::args::{self, Order};
 use crate::format::Ask;
 use crate::sink::{self, Named};
-use crate::{args, status};
+use crate::status;
 
 /// A source that a sink of this program can be filled from.
 pub(crate) type Items<'a> = Box<dyn Source<Error = anyhow::Error> + 'a>;
 
+/// A tool, and what it does when all is attached and the command runs.
+pub(crate) type Opened = (Box<dyn Tool>, Keep);
+
 /// What is a tool's own in a run.
 pub(crate) trait Start {
-    /// What is attached.
-    type Tool: Tool;
-
     /// Before the command is started.
     ///
     /// # Errors
@@ -32,12 +34,7 @@ pub(crate) trait Start {
     ///
     /// # Errors
     /// When nothing can be attached.
-    fn open(&mut self, launch: Option<&Launch>) -> Result<Self::Tool>;
-
-    /// What the tool does from now on: all is attached and the command runs.
-    fn keeps(&self, _tool: &Self::Tool) -> Keep {
-        Keep::READING
-    }
+    fn open(&mut self, launch: Option<&Launch>) -> Result<Opened>;
 
     /// What a reader should know of how the run was asked for, beside what the tool says itself.
     fn shown(&self) -> Shown {
@@ -45,8 +42,8 @@ pub(crate) trait Start {
     }
 
     /// What is between the tool and the output.
-    fn stages<'a>(&self, source: &'a mut Live<Self::Tool>) -> Items<'a> {
-        Box::new(Borrowed(source))
+    fn stages<'a>(&self, source: Items<'a>) -> Items<'a> {
+        source
     }
 
     /// An item was written.
@@ -57,16 +54,22 @@ pub(crate) trait Start {
 ///
 /// # Errors
 /// When nothing can be attached, the command cannot be run, or the output cannot be opened.
-pub(crate) fn run(live: &args::Live, frame: Frame, ask: Ask, mut start: impl Start) -> Result<u8> {
+pub(crate) fn run(
+    live: &args::Live,
+    frame: Frame,
+    order: Order,
+    ask: Ask,
+    mut start: impl Start,
+) -> Result<u8> {
     let run_as = live.run_as()?;
     let mut sink = sink::open(live.format()?, live.output.as_deref(), live.from(), ask)?;
     start.prepare()?;
     let launch = launch(&live.command, run_as.as_ref())?;
-    let tool = start.open(launch.as_ref())?;
-    let keep = start.keeps(&tool).and_if(Keep::FILES, live.writes_at_the_end()?);
-    let mut source = Live::new(tool, frame, launch)?;
+    let (tool, keep) = start.open(launch.as_ref())?;
+    let keep = keep.and_if(Keep::FILES, live.writes_at_the_end()?);
+    let mut source = Run::new(vec![tool], frame, launch)?;
     drop_all_but(keep).context("cannot drop capabilities")?;
-    let mut items = start.stages(&mut source);
+    let mut items = start.stages(Box::new(Top::new(Sort::new(Borrowed(&mut source), order.by), order.top)));
     let layout = Some(ask.layout.id).filter(|id| *id != DECLARED.id);
     let settings = vec![Shown { layout, cumulative: live.cumulative, ..start.shown() }.record()];
     let poured = pour(&mut *items, settings, &mut sink, |item| start.written(item));
@@ -120,7 +123,7 @@ pub(crate) fn pour(
 
 /// The status, when all was poured or could not be. A command goes on without being traced then, and is waited for: who
 /// started it wants to know when it has ended, and how.
-fn see_to_the_end<T: Tool>(source: Live<T>, poured: Result<()>) -> Result<u8> {
+fn see_to_the_end(source: Run, poured: Result<()>) -> Result<u8> {
     match poured.map_err(|error| status::report(&error)) {
         // A closed pipe is an end like another.
         Ok(()) | Err(0) => source.status(),

@@ -4,11 +4,11 @@ use anyhow::Result;
 use clap::ValueEnum;
 use trapline_model::layout::DECLARED;
 use trapline_model::sgx::{By, LINES};
-use trapline_probe::Launch;
 use trapline_probe::sgx::{Options, Sgx};
+use trapline_probe::{Keep, Launch};
 
 use crate::args::{self, Shown};
-use crate::cmd::run::{self, Start};
+use crate::cmd::run::{self, Opened, Start};
 use crate::format::Ask;
 use crate::status::refuse;
 
@@ -68,7 +68,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     refuse(&[(one, "there is one row: leave out --sort and --top, or add --by")])?;
     args.whose.check()?;
     live.check(Shown::Rows)?;
-    let frame = live.frame(by.schema(), "faults", live.each_second(), args.whose.pids())?;
+    let order = live.order(by.schema(), "faults")?;
+    let frame = live.frame(live.each_second(), args.whose.pids())?;
     let layout = if by == By::All { &LINES } else { &DECLARED };
     let ask = Ask { layout, ..Ask::new(by.schema()) };
     let options = Options {
@@ -79,13 +80,11 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         hist: args.hist,
         memory_mib: args.memory,
     };
-    run::run(live, frame, ask, options)
+    run::run(live, frame, order, ask, options)
 }
 
 impl Start for Options {
-    type Tool = Sgx;
-
-    fn open(&mut self, launch: Option<&Launch>) -> Result<Sgx> {
-        Ok(Sgx::open(self, launch)?)
+    fn open(&mut self, launch: Option<&Launch>) -> Result<Opened> {
+        Ok((Box::new(Sgx::open(self, launch)?), Keep::READING))
     }
 }

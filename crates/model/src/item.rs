@@ -70,21 +70,19 @@ impl Block {
         Self { table, time_ns, rows, sum: None, hidden: 0 }
     }
 
-    /// Sorts by the field at `index`, equal ones by the fields in order, and keeps the first `top`.
-    pub fn sort(&mut self, index: usize, top: Option<usize>) {
+    /// Sorts by the field at `index`, equal ones by the fields in order.
+    pub fn sort(&mut self, index: usize) {
+        let columns = self.table.iter().count();
         self.rows.sort_by(|a, b| {
-            let ties = (0..self.table.iter().count()).map(|i| b.compare(a, i));
+            let ties = (0..columns).map(|i| b.compare(a, i));
             ties.fold(a.compare(b, index), std::cmp::Ordering::then)
         });
-        self.cut(top);
     }
 
-    /// Keeps the first `top` rows.
-    pub fn cut(&mut self, top: Option<usize>) {
-        if let Some(top) = top {
-            self.hidden = self.rows.len().saturating_sub(top);
-            self.rows.truncate(top);
-        }
+    /// Keeps the first `most` rows.
+    pub fn cut(&mut self, most: usize) {
+        self.hidden += self.rows.len().saturating_sub(most);
+        self.rows.truncate(most);
     }
 }
 
@@ -253,6 +251,14 @@ pub trait Source {
     /// # Errors
     /// When the source breaks: a probe that cannot be read, a recording that is cut off.
     fn next(&mut self) -> Result<Option<Item>, Self::Error>;
+}
+
+impl<S: Source + ?Sized> Source for Box<S> {
+    type Error = S::Error;
+
+    fn next(&mut self) -> Result<Option<Item>, S::Error> {
+        (**self).next()
+    }
 }
 
 /// Takes items: a table, JSON lines, CSV.

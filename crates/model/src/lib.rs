@@ -14,6 +14,7 @@ pub mod kvm;
 pub mod layout;
 pub mod recorded;
 pub mod sgx;
+pub mod stage;
 mod table;
 mod tables;
 

@@ -37,7 +37,7 @@ use self::probes::{Life, PageAccess, ProbeEvent, Probes};
 use self::target::Target;
 pub use self::targets::Targets;
 use crate::launch::Launch;
-use crate::live::{Counted, Last, Tool};
+use crate::run::{Counted, Last, Tool};
 use crate::system;
 use crate::variant::OpenError;
 

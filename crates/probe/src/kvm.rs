@@ -21,8 +21,8 @@ use crate::abi::{self, BY_PID, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, 
 use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
-use crate::live::{Counted, Last, Tool};
 use crate::ring::Ring;
+use crate::run::{Counted, Last, Tool};
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
 

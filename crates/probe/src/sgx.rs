@@ -18,7 +18,7 @@ use crate::cgroup::Paths;
 use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
-use crate::live::{Counted, Last, Tool};
+use crate::run::{Counted, Last, Tool};
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
 

@@ -149,7 +149,8 @@ fn other_formats_and_views() {
             .cloned()
             .map(|mut item| {
                 if let Item::Rows(block) | Item::Totals(block) = &mut item {
-                    block.sort(by, Some(2));
+                    block.sort(by);
+                    block.cut(2);
                 }
                 item
             })

@@ -204,7 +204,7 @@ mod tests {
         report(3, Cause::BadAddress, 0, 4);
         report(4, Cause::Unknown, 0, 0);
         let mut rows = ledger.interval(1, false);
-        rows.sort(0, None);
+        rows.sort(0);
         let shown = |rows: &crate::Block| -> Vec<Vec<Value>> {
             let fields = ["cause", "failed", "major", "minor", "total_ns", "avg_ns"];
             rows.rows.iter().map(|row| fields.map(|name| row.get(name).unwrap().clone()).to_vec()).collect()
@@ -216,7 +216,7 @@ mod tests {
         // Nothing more happened, so there is nothing more to show; in the totals it is all there.
         assert!(ledger.interval(2, false).rows.is_empty());
         let mut totals = ledger.totals(3);
-        totals.sort(0, None);
+        totals.sort(0);
         assert_eq!(shown(&totals), [bad, zero]);
     }
 

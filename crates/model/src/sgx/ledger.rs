@@ -276,7 +276,7 @@ mod tests {
             ledger.take(report(serial, pid, 10, 4), false);
         }
         let mut block = ledger.interval(1, false);
-        block.sort(0, None);
+        block.sort(0);
         let rows: Vec<_> = block.rows.iter().map(|row| (u(row, "pid"), u(row, "faults"))).collect();
         assert_eq!(rows, [(Some(8), Some(10)), (Some(7), Some(20))]);
         assert_eq!(block.sum.and_then(|sum| u(&sum, "faults")), Some(30));

@@ -3,7 +3,7 @@
 use super::rootless::{NAME, Rootless, refusal};
 use super::{Faults, Options};
 use crate::launch::Launch;
-use crate::live::Tool;
+use crate::run::Tool;
 use crate::variant::{OpenError, Refused};
 
 /// Attaches the first variant that works, or the one asked for: the last of them needs no privilege. Gives what a user

@@ -33,7 +33,7 @@ pub(crate) use self::trial::refusal as tried;
 use super::{Events, Options, Stacks, whose};
 use crate::filter::FilterError;
 use crate::launch::Launch;
-use crate::live::{Counted, Last, Tool};
+use crate::run::{Counted, Last, Tool};
 use crate::system;
 use crate::variant::{OpenError, Refused};
 

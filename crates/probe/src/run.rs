@@ -1,6 +1,7 @@
-//! The frame of every live tool: intervals, signals, the command or processes that end it. It makes a tool a source.
+//! The run of live tools: intervals, signals, the command or processes that end it. It makes tools a source.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::system;
 const DRAIN_EVERY: Duration = Duration::from_millis(250);
 
 /// A tool that is attached.
-pub trait Tool {
+pub trait Tool: fmt::Debug {
     /// What to say of it first.
     fn header(&self) -> Header;
     /// Becomes readable when events wait; nothing if the tool has no events.
@@ -47,36 +48,6 @@ pub trait Tool {
     /// # Errors
     /// When the kernel half cannot be read.
     fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last>;
-}
-
-impl<T: Tool + ?Sized> Tool for Box<T> {
-    fn header(&self) -> Header {
-        (**self).header()
-    }
-
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        (**self).poll_fd()
-    }
-
-    fn gathers_for(&self) -> Duration {
-        (**self).gathers_for()
-    }
-
-    fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        (**self).drain(events)
-    }
-
-    fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>> {
-        (**self).snapshot(cumulative)
-    }
-
-    fn facts(&mut self) -> Result<Counted> {
-        (**self).facts()
-    }
-
-    fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
-        (**self).finish(cumulative, events)
-    }
 }
 
 /// The end of a tool's run.
@@ -112,21 +83,14 @@ pub struct Frame {
     pub for_people: bool,
     /// End after this time.
     pub duration: Option<Duration>,
-    /// Index of the field that rows are sorted by.
-    pub sort: usize,
-    /// Rows stay in the order in which the tool gives them.
-    pub in_order: bool,
-    /// Show only so many rows.
-    pub top: Option<usize>,
     /// End when all of these processes have.
     pub pids: Vec<u32>,
 }
 
-/// A live source.
+/// Live tools as one source: the header of each comes first, the facts of each last.
 #[derive(Debug)]
-pub struct Live<T> {
-    tool: T,
-    header: Option<Header>,
+pub struct Run {
+    tools: Vec<Running>,
     frame: Frame,
     command: Option<Relay>,
     signals: Signals,
@@ -136,15 +100,38 @@ pub struct Live<T> {
     began: Instant,
     began_cpu_ns: u64,
     intervals: u32,
-    /// Rows of an interval were given.
+    /// What comes next.
+    ready: VecDeque<Item>,
+    state: State,
+}
+
+/// A tool, and what it has given.
+#[derive(Debug)]
+struct Running {
+    tool: Box<dyn Tool>,
+    /// Rows of an interval.
     has_rows: bool,
     lines: u64,
     events: Vec<Event>,
     /// No event is waited for until then.
     gathers_until: Instant,
-    /// What comes next.
-    ready: VecDeque<Item>,
-    state: State,
+}
+
+impl Running {
+    /// Fetches events.
+    fn drain(&mut self) -> Result<()> {
+        self.tool.drain(&mut self.events)?;
+        if !self.events.is_empty() {
+            self.gathers_until = Instant::now() + self.tool.gathers_for();
+        }
+        Ok(())
+    }
+
+    /// Gives them.
+    fn take_events(&mut self) -> Option<Item> {
+        self.lines += self.events.len() as u64;
+        Some(std::mem::take(&mut self.events)).filter(|events| !events.is_empty()).map(Item::Events)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -161,13 +148,13 @@ enum Wake {
     End,
 }
 
-impl<T: Tool> Live<T> {
-    /// Puts a tool into its frame, and lets the command run. Signals are caught from here on.
+impl Run {
+    /// Puts tools into their frame, and lets the command run. Signals are caught from here on.
     ///
     /// # Errors
     /// When signals cannot be caught, or there is no such command.
-    pub fn new(tool: T, frame: Frame, mut launch: Option<Launch>) -> Result<Self> {
-        let header = tool.header();
+    pub fn new(tools: Vec<Box<dyn Tool>>, frame: Frame, mut launch: Option<Launch>) -> Result<Self> {
+        let headers = tools.iter().map(|tool| Item::Header(tool.header())).collect();
         let signals = Signals::catch(launch.as_ref().map(Launch::pid)).context("cannot catch signals")?;
         let mut processes: Vec<OwnedFd> =
             frame.pids.iter().filter_map(|&pid| system::pidfd(pid).ok()).collect();
@@ -177,22 +164,19 @@ impl<T: Tool> Live<T> {
             processes.push(launch.end().context("cannot watch the command")?);
             launch.go()?;
         }
+        let running =
+            |tool| Running { tool, has_rows: false, lines: 0, events: Vec::new(), gathers_until: began };
         Ok(Self {
-            header: Some(header),
-            processes,
-            ends_by_itself,
-            tool,
+            tools: tools.into_iter().map(running).collect(),
             frame,
             command: launch.map(Relay::new),
             signals,
+            processes,
+            ends_by_itself,
             began,
             began_cpu_ns: system::own_cpu_ns(),
             intervals: 0,
-            has_rows: false,
-            lines: 0,
-            events: Vec::new(),
-            gathers_until: began,
-            ready: VecDeque::new(),
+            ready: headers,
             state: State::Running,
         })
     }
@@ -203,7 +187,7 @@ impl<T: Tool> Live<T> {
     /// # Errors
     /// When it cannot be waited for.
     pub fn status(mut self) -> Result<u8> {
-        drop(self.tool);
+        drop(self.tools);
         self.command.map_or(Ok(0), |command| command.status(&mut self.signals))
     }
 
@@ -221,15 +205,15 @@ impl<T: Tool> Live<T> {
                 self.intervals = passed as u32;
                 return Ok(if self.poll(Duration::ZERO)? { Wake::End } else { Wake::Interval });
             }
-            let gathers = Some(self.gathers_until).filter(|until| now < *until);
-            let until = [end, next, gathers].into_iter().flatten().min().map_or(DRAIN_EVERY, |at| at - now);
+            let gather = self.tools.iter().map(|running| running.gathers_until).filter(|until| now < *until);
+            let until = [end, next].into_iter().flatten().chain(gather).min();
+            let until = until.map_or(DRAIN_EVERY, |at| at - now);
             if self.poll(until.min(DRAIN_EVERY))? {
                 return Ok(Wake::End);
             }
             // Also when nothing woke us: what the kernel half set aside wants fetching.
-            self.tool.drain(&mut self.events)?;
-            if !self.events.is_empty() {
-                self.gathers_until = Instant::now() + self.tool.gathers_for();
+            self.tools.iter_mut().try_for_each(Running::drain)?;
+            if self.tools.iter().any(|running| !running.events.is_empty()) {
                 return Ok(Wake::Events);
             }
         }
@@ -239,7 +223,9 @@ impl<T: Tool> Live<T> {
     fn poll(&mut self, until: Duration) -> Result<bool> {
         let mut fds = vec![PollFd::new(self.signals.fd(), PollFlags::POLLIN)];
         fds.extend(self.processes.iter().map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN)));
-        let events = self.tool.poll_fd().filter(|_| Instant::now() >= self.gathers_until);
+        let now = Instant::now();
+        let waiting = self.tools.iter().filter(|running| now >= running.gathers_until);
+        let events = waiting.filter_map(|running| running.tool.poll_fd());
         fds.extend(events.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         // Rounded up, or a wait of less than a millisecond would spin.
         let timeout = PollTimeout::try_from(until.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
@@ -263,65 +249,67 @@ impl<T: Tool> Live<T> {
         end
     }
 
-    fn take_events(&mut self) -> Option<Item> {
-        if self.events.is_empty() {
-            return None;
-        }
-        self.lines += self.events.len() as u64;
-        Some(Item::Events(std::mem::take(&mut self.events)))
-    }
-
-    fn block(&self, mut block: Block) -> Block {
-        if self.frame.in_order {
-            block.cut(self.frame.top);
-        } else {
-            block.sort(self.frame.sort, self.frame.top);
-        }
-        block
-    }
-
-    /// What was counted and lost in this time, and what it cost.
-    fn facts(&mut self, duration: Duration) -> Result<Facts> {
-        let counted = self.tool.facts()?;
-        Ok(Facts {
+    /// What a tool counted and lost in this time, and what it all cost.
+    fn facts(&mut self, at: usize, duration: Duration) -> Result<Item> {
+        let running = &mut self.tools[at];
+        let counted = running.tool.facts()?;
+        let facts = Facts {
             duration_ns: duration.as_nanos() as u64,
-            events: counted.events.unwrap_or(self.lines),
+            events: counted.events.unwrap_or(running.lines),
             lost: counted.lost,
             sampled: counted.sampled,
             self_ns: system::own_cpu_ns() - self.began_cpu_ns,
             more: vec![counted.more],
-        })
+        };
+        Ok(if matches!(self.state, State::Ended) { Item::End(facts) } else { Item::Facts(facts) })
     }
 
-    /// An interval has ended: its rows, what was lost up to now, and that it has.
-    fn interval(&mut self) -> Result<VecDeque<Item>> {
-        let rows = self.tool.snapshot(self.frame.cumulative)?;
-        self.has_rows |= rows.is_some();
-        let time_ns = rows.as_ref().map_or_else(system::monotonic_ns, |rows| rows.time_ns);
-        let mut items: VecDeque<Item> = rows.map(|rows| Item::Rows(self.block(rows))).into_iter().collect();
-        let facts = self.facts(self.began.elapsed())?;
-        items.extend([Item::Facts(facts), Item::Tick(time_ns)]);
-        Ok(items)
+    /// An interval has ended: the rows of each tool, what was lost up to now, and that it has.
+    fn interval(&mut self) -> Result<()> {
+        let mut time_ns = None;
+        for at in 0..self.tools.len() {
+            let running = &mut self.tools[at];
+            if let Some(rows) = running.tool.snapshot(self.frame.cumulative)? {
+                running.has_rows = true;
+                time_ns = Some(rows.time_ns);
+                self.ready.push_back(Item::Rows(rows));
+            }
+            let facts = self.facts(at, self.began.elapsed())?;
+            self.ready.push_back(facts);
+        }
+        self.ready.push_back(Item::Tick(time_ns.unwrap_or_else(system::monotonic_ns)));
+        Ok(())
     }
 
     /// Detaches and puts the last items in order.
-    fn finish(&mut self) -> Result<VecDeque<Item>> {
+    fn finish(&mut self) -> Result<()> {
         let duration = self.began.elapsed();
         signals::end_by_any();
-        let last = self.tool.finish(self.frame.cumulative, &mut self.events)?;
-        let mut items: VecDeque<Item> = self.take_events().into_iter().collect();
-        let repeated = self.frame.for_people && (self.frame.cumulative || !self.has_rows);
-        if self.frame.interval.is_some() && !repeated {
-            items.extend(last.rows.map(|rows| Item::Rows(self.block(rows))));
-            items.push_back(Item::Tick(last.totals.time_ns));
+        self.state = State::Ended;
+        let mut totals = Vec::new();
+        for running in &mut self.tools {
+            let last = running.tool.finish(self.frame.cumulative, &mut running.events)?;
+            self.ready.extend(running.take_events());
+            let repeated = self.frame.for_people && (self.frame.cumulative || !running.has_rows);
+            if self.frame.interval.is_some() && !repeated {
+                self.ready.extend(last.rows.map(Item::Rows));
+            }
+            totals.push(last.totals);
         }
-        items.push_back(Item::Totals(self.block(last.totals)));
-        items.push_back(Item::End(self.facts(duration)?));
-        Ok(items)
+        // An interval that was cut short.
+        if let (Some(last), Some(_)) = (totals.last(), self.frame.interval) {
+            self.ready.push_back(Item::Tick(last.time_ns));
+        }
+        for (at, totals) in totals.into_iter().enumerate() {
+            self.ready.push_back(Item::Totals(totals));
+            let facts = self.facts(at, duration)?;
+            self.ready.push_back(facts);
+        }
+        Ok(())
     }
 }
 
-impl<T: Tool> Source for Live<T> {
+impl Source for Run {
     type Error = anyhow::Error;
 
     /// Gives times out by the clock that we read, which in a time namespace is not the kernel's own.
@@ -334,31 +322,25 @@ impl<T: Tool> Source for Live<T> {
     }
 }
 
-impl<T: Tool> Live<T> {
+impl Run {
     fn next_item(&mut self) -> Result<Option<Item>> {
-        if let Some(header) = self.header.take() {
-            return Ok(Some(Item::Header(header)));
-        }
         loop {
             if let Some(item) = self.ready.pop_front() {
                 return Ok(Some(item));
             }
             match self.state {
-                State::Running => {
-                    if let Some(events) = self.take_events() {
-                        return Ok(Some(events));
+                State::Running => match self.wait()? {
+                    Wake::Events => {
+                        self.ready.extend(self.tools.iter_mut().filter_map(Running::take_events));
                     }
-                    match self.wait()? {
-                        Wake::Events => {}
-                        Wake::Interval => self.ready = self.interval()?,
-                        Wake::End => {
-                            self.ready = self.finish()?;
-                            self.state = State::Ended;
-                        }
-                    }
-                }
+                    Wake::Interval => self.interval()?,
+                    Wake::End => self.finish()?,
+                },
                 State::Ended => return Ok(None),
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+use std::os::fd::BorrowedFd;
+
+use trapline_model::faults::{By, Losses};
+use trapline_model::{Schema, Value};
+
+use super::*;
+
+/// A tool that has a row at each interval, or none.
+#[derive(Debug)]
+struct Fake {
+    table: &'static Schema,
+    has_rows: bool,
+    waiting: usize,
+}
+
+impl Fake {
+    fn block(&self) -> Block {
+        let row = Record::named(self.table, |_| Value::Null);
+        Block::new(self.table, 1, vec![row])
+    }
+}
+
+impl Tool for Fake {
+    fn header(&self) -> Header {
+        Header { tool: self.table.id().into(), ..Header::default() }
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        let record = Record::named(self.table, |_| Value::Null);
+        events.extend(
+            (0..std::mem::take(&mut self.waiting)).map(|_| Event { time_ns: 1, record: record.clone() }),
+        );
+        Ok(())
+    }
+
+    fn snapshot(&mut self, _cumulative: bool) -> Result<Option<Block>> {
+        Ok(self.has_rows.then(|| self.block()))
+    }
+
+    fn facts(&mut self) -> Result<Counted> {
+        Ok(Counted { events: None, lost: 0, sampled: 1, more: Losses::default().record(false) })
+    }
+
+    fn finish(&mut self, _cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
+        self.drain(events)?;
+        Ok(Last { rows: self.has_rows.then(|| self.block()), totals: self.block() })
+    }
+}
+
+/// Each item in a word, with the table that it is of.
+fn word(item: &Item) -> String {
+    let id = |table: &Schema| table.id().trim_start_matches("faults.").to_owned();
+    match item {
+        Item::Header(header) => format!("header {}", header.tool.trim_start_matches("faults.")),
+        Item::Events(events) => format!("{} events {}", events.len(), id(events[0].record.schema())),
+        Item::Rows(block) => format!("rows {}", id(block.table)),
+        Item::Totals(block) => format!("totals {}", id(block.table)),
+        Item::Facts(facts) => format!("facts of {}", facts.events),
+        Item::Tick(_) => "tick".into(),
+        Item::End(facts) => format!("end of {}", facts.events),
+    }
+}
+
+/// Several tools are one stream: at each interval all rows come before the tick, and each tool has its totals and its end.
+#[test]
+fn a_run_polls_several_tools() {
+    let tool =
+        |by: By, has_rows, waiting| Box::new(Fake { table: by.schema(), has_rows, waiting }) as Box<dyn Tool>;
+    let tools = vec![tool(By::Thread, true, 2), tool(By::File, false, 3)];
+    let millisecond = Duration::from_millis(1);
+    let frame = Frame { interval: Some(millisecond), duration: Some(10 * millisecond), ..Frame::default() };
+    let mut run = Run::new(tools, frame, None).unwrap();
+    let mut words = Vec::new();
+    while let Some(item) = run.next().unwrap() {
+        words.push(word(&item));
+    }
+    assert_eq!(words[..2], ["header thread", "header file"]);
+    for events in ["2 events thread", "3 events file"] {
+        assert_eq!(words.iter().filter(|word| *word == events).count(), 1, "{words:?}");
+    }
+    // What an interval is depends on the clock, what is in it does not.
+    let ticks: Vec<&[String]> = words[2..].split_inclusive(|word| word == "tick").collect();
+    let (end, intervals) = ticks.split_last().unwrap();
+    for interval in intervals {
+        let rows: Vec<&String> = interval.iter().filter(|word| word.starts_with("rows")).collect();
+        assert_eq!(rows, ["rows thread"], "{words:?}");
+        assert_eq!(interval.last().unwrap(), "tick");
+    }
+    assert_eq!(*end, ["totals thread", "end of 2", "totals file", "end of 3"]);
+}
