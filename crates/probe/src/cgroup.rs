@@ -128,11 +128,18 @@ pub(crate) struct Paths {
     known: HashMap<u64, Rc<str>>,
 }
 
+/// Paths that are held. Whoever may make cgroups, which any user may be, can make and remove them without end.
+const MOST: usize = 64 << 10;
+
 impl Paths {
     /// What our namespace calls a cgroup that this process is in, or was; of one that cannot be found, what there is to
     /// say.
     pub(crate) fn path(&mut self, id: u64, pid: u32) -> Rc<str> {
         if !self.known.contains_key(&id) {
+            // Those that are still there are found again.
+            if self.known.len() >= MOST {
+                self.known.clear();
+            }
             let all = Hierarchy::find();
             if let Some(all) = &all {
                 walk(&all.dir, &mut |dir, id| {
@@ -165,6 +172,15 @@ mod tests {
 
     fn seen(top: &str, root: Option<&str>) -> Hierarchy {
         Hierarchy { dir: "/sys/fs/cgroup".into(), top: top.into(), root: root.map(PathBuf::from) }
+    }
+
+    #[test]
+    fn paths_of_cgroups_without_end_are_not_all_held() {
+        let mut paths = Paths::default();
+        paths.known.extend((1 << 40..).take(MOST).map(|id| (id, "/x".into())));
+        assert_eq!(&*paths.path(1 << 40, 1), "/x");
+        paths.path(u64::MAX, std::process::id());
+        assert!(paths.known.len() < MOST && !paths.known.contains_key(&(1 << 40)), "{}", paths.known.len());
     }
 
     #[test]
