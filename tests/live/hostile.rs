@@ -58,7 +58,7 @@ pub fn a_userfaultfd_of_its_own(engine: &'static str) {
 }
 
 /// Whether an engine puts a userfaultfd over memory here: on older kernels `writes` clears soft-dirty bits.
-pub fn has_userfaultfd(engine: &str) -> bool {
+fn has_userfaultfd(engine: &str) -> bool {
     engine == "rwp" || engine == "writes" && place() == Place::Here
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
-use crate::run::{Place, lines, place, trapline};
+use crate::run::{lines, trapline};
 
 /// By number, as in include/uapi/linux/capability.h.
 const NAMES: [(&str, u32); 14] = [
@@ -184,12 +184,20 @@ pub fn sgx_keeps_what_reading_takes(_: &'static str) {
     watched(&["sgx", "--format", "jsonl", "-i", "50ms"], listed(&[TOOLS]));
 }
 
+/// The version of the kernel: the first two numbers.
+fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|number| number.trim().parse().unwrap_or(0));
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
 /// The same of `access`, whose injector has a process of its own.
 pub fn access_keeps_what_its_engine_takes(engine: &'static str) {
     let options = ["access", "--reset", engine, "--format", "jsonl"];
     let engine = match engine {
         "numa" => &[NUMA][..],
-        "writes" if place() == Place::Vm && !crate::hostile::has_userfaultfd(engine) => &[SOFT_DIRTY],
+        // By userfaultfd from 6.7 on.
+        "writes" if kernel() < (6, 7) => &[SOFT_DIRTY],
         _ => &[],
     };
     let text = watched(&options, listed(&[&[TOOLS, ACCESS], engine].concat()));
