@@ -3,6 +3,7 @@
 //! The faults are seen by the probes of the faults tool; `bpf/access.bpf.c` follows the lives of the processes; a
 //! thread of ours resets page tables in `rounds`.
 
+mod from_abi;
 mod functions;
 mod give_way;
 mod prepared;
@@ -33,7 +34,8 @@ pub use self::prepared::{Prepared, Restored, changed_settings, repair, unavailab
 pub(crate) use self::probes::OBJECT;
 pub(crate) use self::probes::lives;
 
-use self::probes::{Life, PageAccess, ProbeEvent, Probes};
+use self::from_abi::{Begin, Life, PageAccess, ProbeEvent};
+use self::probes::Probes;
 use self::target::Target;
 pub use self::targets::Targets;
 use crate::launch::Launch;
@@ -217,7 +219,7 @@ impl Access {
     fn lives(&mut self, life: &Life) {
         let Life { time_ns, pid, .. } = *life;
         match life.what {
-            probes::Begin::Fork => {
+            Begin::Fork => {
                 let parent = self.targets.get(&life.parent);
                 let target =
                     parent.map_or_else(|| Target::new(pid, Maps::default(), (0, 0)), |p| p.child(pid));
@@ -227,7 +229,7 @@ impl Access {
                     self.rounds.tell(Order::BeginSoon(pid));
                 }
             }
-            probes::Begin::Exec => {
+            Begin::Exec => {
                 let (maps, read_ns) = Target::read(pid);
                 let mut target = Target::new(pid, maps.unwrap_or_default(), read_ns).named(&life.comm);
                 if let Some(before) = self.targets.remove(&pid) {
@@ -241,7 +243,7 @@ impl Access {
                 self.targets.insert(pid, target);
                 self.rounds.tell(Order::Begin(pid));
             }
-            probes::Begin::End => {
+            Begin::End => {
                 self.given_way();
                 self.rounds.tell(Order::End(pid));
                 if let Some(target) = self.targets.remove(&pid) {

@@ -9,7 +9,7 @@ use trapline_model::faults::{By, StepOf};
 
 use crate::abi::{BY_TID, FaultsWalk, TrapFilter};
 use crate::access;
-use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, SEEING, Search, Stacks, rootless};
+use crate::faults::{Events, FaultsRecipe, Kinds, MinorLatency, SEES_EACH_FAULT, Search, Stacks, rootless};
 use crate::kvm::{self, KvmRecipe};
 use crate::namespaces;
 use crate::sgx::SgxRecipe;
@@ -121,7 +121,7 @@ fn tried_faults() -> &'static [Variant] {
 
 /// Why accesses cannot be seen, if no variant that sees single faults attaches.
 fn no_sight() -> Option<Refusal> {
-    let sees = |of: &&Variant| SEEING.iter().any(|seeing| seeing.name == of.variant);
+    let sees = |of: &&Variant| SEES_EACH_FAULT.iter().any(|seeing| seeing.name == of.variant);
     let mut seeing = tried_faults().iter().filter(sees).map(|of| of.refusal.clone());
     let first = seeing.next()?;
     // The reason of the best one.

@@ -31,7 +31,7 @@ use self::from_abi::{fault, figures, report};
 use self::groups::Groups;
 pub use self::open::open;
 pub use self::options::{Events, MinorLatency, Options, Stacks};
-pub(crate) use self::recipe::{FaultsRecipe, SEEING};
+pub(crate) use self::recipe::{FaultsRecipe, SEES_EACH_FAULT};
 #[cfg(test)]
 pub(crate) use self::recipe::{OBJECTS, tests::all as recipes};
 pub(crate) use self::span::Kinds;

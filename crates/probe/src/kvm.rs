@@ -1,6 +1,7 @@
 //! VM exits: attaches a variant of `bpf/kvm.bpf.c` and reads it.
 
 mod format;
+mod from_abi;
 mod machine;
 mod recipe;
 
@@ -12,12 +13,12 @@ use anyhow::{Context, Result};
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags};
 use trapline_model::kvm::{
-    EVENT, Exit, Isa, Layout, Ledger, Level, Losses, Names, Report, Settings, Slow, Stats, Vcpu,
+    EVENT, Exit, Isa, Layout, Ledger, Level, Losses, Names, Report, Settings, Slow, Vcpu,
 };
-use trapline_model::{Block, Event, Header, Hist};
+use trapline_model::{Block, Event, Header};
 
 use crate::abi::maps::kvm as maps;
-use crate::abi::{self, BY_PID, KvmEvent, KvmExits, KvmKey, KvmLevel, KvmLosses, KvmThread, TrapControl};
+use crate::abi::{self, BY_PID, KvmEvent, KvmExits, KvmKey, KvmLosses, KvmThread, TrapControl};
 use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
@@ -26,6 +27,7 @@ use crate::run::{Counted, Last, Tool};
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
 
+use self::from_abi::{counts, stats};
 pub(crate) use machine::{check, fires_none};
 pub use machine::{exits_by_kvm, isa, vms, warnings};
 pub(crate) use recipe::KvmRecipe;
@@ -329,38 +331,6 @@ impl Tool for Kvm {
     }
 }
 
-/// Exits of L1 and of L2. What may still turn out to be of L2, or to have a subject, is shown when that is known, or when
-/// nothing more can come.
-fn counts(exits: &KvmExits, settled: bool) -> [u64; 2] {
-    let open = u64::from(exits.undecided != abi::KVM_DECIDED);
-    let of_l2 = u64::from(exits.undecided == abi::KVM_UNDECIDED_L2);
-    let l2_count = exits.l2_count + if settled { of_l2 } else { 0 };
-    let not_l1 = exits.moved + exits.l2_count + if settled { of_l2 } else { open };
-    [exits.count.saturating_sub(not_l1), l2_count]
-}
-
-/// A level's figures in the words of the model.
-fn stats(of: &KvmLevel, count: u64) -> Stats {
-    Stats {
-        count,
-        timed: of.timed,
-        ns: of.ns,
-        max_ns: of.max_ns,
-        hist: Hist::new(&of.hist),
-        reflected: of.reflected,
-        to_vmm: of.to_vmm,
-        phase_ns: [
-            abi::KVM_PHASE_KVM,
-            abi::KVM_PHASE_VMM,
-            abi::KVM_PHASE_BLOCKED,
-            abi::KVM_PHASE_PREEMPTED,
-            abi::KVM_PHASE_FAULT,
-        ]
-        .map(|phase| of.phase_ns[phase]),
-        faults: [of.faults_major, of.faults_minor],
-    }
-}
-
 /// An exit as the kernel half names it among the chosen; nothing if no processor it runs on has such exits.
 fn in_kernel(exit: &Exit) -> Option<u64> {
     let isa = match exit.isa {
@@ -379,26 +349,4 @@ fn entries<K: Pod, V: Pod>(map: &Elements) -> Result<Vec<(K, V)>> {
         (pod_read_unaligned(key), pod_read_unaligned(value))
     };
     Ok(bytes.chunks_exact(size_of::<K>() + size_of::<V>()).map(entry).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use bytemuck::Zeroable;
-
-    use super::*;
-
-    #[test]
-    fn an_exit_is_counted_once_it_is_known_what_it_was() {
-        let of = |count, undecided, l2_count, moved| {
-            let exits = KvmExits { count, undecided, l2_count, moved, ..KvmExits::zeroed() };
-            [false, true].map(|settled| counts(&exits, settled))
-        };
-        assert_eq!(of(6, 0, 2, 1), [[3, 2], [3, 2]]);
-        // The last one is open: of L1 if nothing more comes.
-        assert_eq!(of(6, 1, 2, 1), [[2, 2], [3, 2]]);
-        // It is of L2, and may still turn out to have a subject.
-        assert_eq!(of(6, abi::KVM_UNDECIDED_L2, 2, 1), [[2, 2], [2, 3]]);
-        // A reader came between the two writes of an exit that turned out to have one: one fewer, for a moment.
-        assert_eq!(of(1, 1, 0, 1)[0], [0, 0]);
-    }
 }

@@ -1,6 +1,7 @@
 //! SGX: attaches a variant of `bpf/sgx.bpf.c` to the driver in use, and reads it.
 
 pub(crate) mod driver;
+mod from_abi;
 mod recipe;
 
 use std::collections::HashSet;
@@ -8,12 +9,13 @@ use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
 use bytemuck::{bytes_of, pod_read_unaligned};
-use trapline_model::sgx::{By, Figures, Ledger, Losses, Owner, Report, Settings};
-use trapline_model::{Block, Event, Header, Hist};
+use trapline_model::sgx::{By, Ledger, Losses, Settings};
+use trapline_model::{Block, Event, Header};
 
 use self::driver::Driver;
+use self::from_abi::report;
 use crate::abi::maps::sgx as maps;
-use crate::abi::{self, BY_PID, SgxChunkKey, SgxEnclave, SgxLosses, TrapControl};
+use crate::abi::{BY_PID, SgxChunkKey, SgxEnclave, SgxLosses, TrapControl};
 use crate::cgroup::Paths;
 use crate::elements::Elements;
 use crate::filter::Filter;
@@ -197,47 +199,10 @@ impl Tool for Sgx {
     }
 }
 
-/// An enclave's figures in the words of the model; `epoch` is the interval that is about to be shown.
-fn report(row: &SgxEnclave, epoch: u64, names: &mut Paths) -> Report {
-    let known = |value: u64| Some(value).filter(|&v| v != abi::SGX_UNKNOWN);
-    let owned = row.start_ns != 0;
-    Report {
-        serial: row.serial,
-        owner: Owner {
-            pid: owned.then_some(row.pid),
-            start_ns: owned.then_some(row.start_ns),
-            comm: abi::comm(&row.comm),
-            cgroup: owned.then(|| names.path(row.cgroup, row.pid).to_string()),
-            guest: row.guest != 0,
-            base: known(row.base),
-            size: known(row.size),
-        },
-        figures: Figures {
-            pages: row.pages,
-            unaccounted: row.unaccounted,
-            faults: row.faults,
-            loads: row.loads,
-            added: row.added,
-            mapped: row.mapped,
-            busy: row.busy,
-            failed: row.failed,
-            evictions: row.evictions,
-            by_daemon: row.by_daemon,
-            caused: row.caused,
-            refaults: row.refaults,
-            secs_loads: row.secs_loads,
-            secs_evictions: row.secs_evictions,
-            load_ns: row.load_ns,
-            hist: Hist::new(&row.hist),
-        },
-        longest_ns: abi::recent(row.recent, epoch),
-    }
-}
-
 /// A recipe for all that it can do.
 #[cfg(test)]
 pub(crate) fn recipe() -> SgxRecipe {
-    let tree = abi::TrapFilter { by: abi::BY_TREE, ..bytemuck::Zeroable::zeroed() };
+    let tree = crate::abi::TrapFilter { by: crate::abi::BY_TREE, ..bytemuck::Zeroable::zeroed() };
     SgxRecipe::new(tree, Driver::default(), 1)
 }
 

@@ -9,7 +9,7 @@ use trapline_model::access::{Page, Step, Tally, Way, What};
 use trapline_reset::{PAGE, Pages};
 use trapline_symbols::maps::{Mapping, Maps};
 
-use super::probes::{Held, PageAccess};
+use super::from_abi::{Held, PageAccess};
 use crate::system;
 
 /// Mappings are read anew at most so often, for an address that is in none.

@@ -65,7 +65,7 @@ const COUNTING: &[Variant] = &[
 ];
 
 /// Those that see each fault.
-pub(crate) const SEEING: &[Variant] = VARIANTS.split_at(3).0;
+pub(crate) const SEES_EACH_FAULT: &[Variant] = VARIANTS.split_at(3).0;
 
 /// For how many groups there is room at the most; memory is taken only for those that there are, 1.2 KB each.
 const GROUPS: u32 = 32_768;
@@ -159,7 +159,7 @@ impl Recipe for FaultsRecipe {
 
     fn variants(&self) -> &'static [Variant] {
         if self.seeing || self.by.each_fault() || matches!(self.events, Events::Steps { most: true, .. }) {
-            SEEING
+            SEES_EACH_FAULT
         } else if self.counts_only {
             COUNTING
         } else {
