@@ -149,6 +149,8 @@ struct faults_group {
 	__u64 failed; /* faults that ended in a signal: the kernel's accounting, and so the rest, leaves them out */
 	__u64 turn;   /* in which it was last used; 0: it is being made */
 	struct faults_process owner; /* who made it */
+	__u32 uid;                   /* whose process that is */
+	__u32 pad;
 };
 
 /* What is mapped somewhere: the upper half of a key's first word; the lower half is the file system's device number. */
@@ -163,6 +165,7 @@ enum faults_area {
 	FAULTS_AREA_OBJECT = 7,  /* on another file system that is mounted nowhere: anon_inode:[perf_event] */
 	FAULTS_AREA_SPECIAL = 8, /* pages of the kernel's, such as the vDSO */
 	FAULTS_AREA_OTHER = 9,   /* files of a process that has used up its share; words: its id, its birth */
+	FAULTS_AREA_OTHERS = 10, /* the same of a user's processes; word: the user */
 };
 
 /* faults_name.flags */
@@ -184,6 +187,9 @@ enum faults_chain_key {
 	FAULTS_CHAIN_NONE = 0,  /* there is no chain of this sort */
 	FAULTS_CHAIN_LOST = 1,  /* there was no room for it */
 	FAULTS_CHAIN_OTHER = 2, /* the process has used up its share */
+	/* The same where the process's place in the key is 0, and behind it is its user. */
+	FAULTS_CHAIN_OTHER_OF_USER = 3, /* the user's processes have used up their share */
+	FAULTS_CHAIN_OTHER_FULL = 4,    /* the table is full */
 };
 
 /* Where calls return to, innermost first; the first is where the fault was. */
@@ -307,7 +313,8 @@ struct faults_losses {
 	__u64 unpaired;   /* completions without an entry: counted, not timed */
 	__u64 crowded;    /* faults for whose group there was no room */
 	__u64 untold;     /* faults that no message of steps could take into account: the ring was full */
-	__u64 over_quota; /* faults in the row of the others of a process that has used up its share */
+	__u64 over_quota; /* faults in the rows of others: their process or user had used up its share, or the table was
+			     full */
 };
 
 #endif

@@ -98,7 +98,7 @@ static __always_inline bool file_is_named(struct tracked *t, struct faults_group
 		/* One that is about to be forgotten is told once more. */
 		if (!stale)
 			return true;
-	} else if (GROUPED_BY(FILE) && !may_make_group(leader_of(t, task))) {
+	} else if (GROUPED_BY(FILE) && may_make_group(leader_of(t, task)) != QUOTA_LEFT) {
 		/* It will be among the others. */
 		return false;
 	} else if (bpf_map_update_elem(&named, key, &turn, BPF_NOEXIST)) {
@@ -124,11 +124,26 @@ none: /* The next fault on it tries again. */
 }
 
 /* The row of a process that has used up its share; its name is the process's. */
-static __always_inline void other_files(struct faults_group_key *key, struct tracked *leader, struct task_struct *task)
+static __always_inline bool is_other_file(struct faults_group_key *key)
+{
+	u32 area = key->word[0] >> 32;
+
+	return area == FAULTS_AREA_OTHER || area == FAULTS_AREA_OTHERS;
+}
+
+static __always_inline void other_files(struct faults_group_key *key, struct tracked *leader, struct task_struct *task,
+					enum quota quota)
 {
 	struct faults_name *name;
 	u64 turn = control.turn;
 
+	if (quota != QUOTA_OF_PROCESS) {
+		/* A row for all processes of the user, of which there may be any number. */
+		key->word[0] = (u64)FAULTS_AREA_OTHERS << 32;
+		key->word[1] = (u32)bpf_get_current_uid_gid();
+		key->word[2] = key->word[3] = 0;
+		return;
+	}
 	key->word[0] = (u64)FAULTS_AREA_OTHER << 32;
 	key->word[1] = leader->row.pid;
 	key->word[2] = leader->row.process_start_ns;

@@ -6,7 +6,8 @@
  * key could not be found, or for whose group there was no room. So the rows add up to the kernel's own number.
  *
  * A kind of key is a constant in faults.h (FAULTS_GROUP_*), a header of its own, and a line in each of the two
- * functions here that decide by GROUPED(): what does not belong to the kind in use is in an object that is not loaded.
+ * functions here that decide by GROUPED_BY(): what does not belong to the kind in use is in an object that is not
+ * loaded.
  */
 #ifndef TRAPLINE_FAULTS_GROUP_BPF_H
 #define TRAPLINE_FAULTS_GROUP_BPF_H
@@ -74,8 +75,8 @@ static __always_inline struct faults_group *group_there(struct faults_group_key 
 static __always_inline bool is_of_others(struct faults_group_key *key)
 {
 	if (GROUPED_BY(FILE))
-		return (u32)(key->word[0] >> 32) == FAULTS_AREA_OTHER;
-	return GROUPED_BY(STACK) && key->word[2] == FAULTS_CHAIN_OTHER;
+		return is_other_file(key);
+	return GROUPED_BY(STACK) && is_other_chain(key->word[2]);
 }
 
 static __always_inline struct faults_group *group_of(struct faults_group_key *key, struct tracked *t,
@@ -87,21 +88,25 @@ static __always_inline struct faults_group *group_of(struct faults_group_key *ke
 	if (!group) {
 		struct tracked *leader = leader_of(t, task);
 
-		if ((GROUPED_BY(FILE) || GROUPED_BY(STACK)) && !is_of_others(key) && !may_make_group(leader)) {
+		enum quota quota = QUOTA_LEFT;
+
+		if ((GROUPED_BY(FILE) || GROUPED_BY(STACK)) && !is_of_others(key))
+			quota = may_make_group(leader);
+		if (quota != QUOTA_LEFT) {
 			if (GROUPED_BY(FILE))
-				other_files(key, leader, task);
+				other_files(key, leader, task, quota);
 			else
-				other_stacks(key);
+				other_stacks(key, others_by(quota));
 			group = group_there(key);
 		}
-		if (!group && !bpf_map_update_elem(&groups, key, &no_faults, BPF_NOEXIST)) {
-			add(&made.groups, 1);
-			__sync_fetch_and_add(&leader->made, 1);
-		}
+		if (!group && !bpf_map_update_elem(&groups, key, &no_faults, BPF_NOEXIST))
+			made_group(leader);
 		if (!group)
 			group = bpf_map_lookup_elem(&groups, key);
-		if (group && !group->turn)
+		if (group && !group->turn) {
+			group->uid = (u32)bpf_get_current_uid_gid();
 			group->owner = maker_of(leader);
+		}
 	}
 	if (!group || is_stale(group->turn)) {
 		add(&losses.crowded, 1);

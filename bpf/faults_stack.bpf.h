@@ -55,19 +55,33 @@ static __always_inline bool is_kept(struct faults_chain *kept, struct faults_cha
 	return kept->check == chain->check && kept->count == chain->count && kept->turn >= control.stale_chains;
 }
 
-/* The key of what was walked; FAULTS_CHAIN_OTHER or FAULTS_CHAIN_LOST if there is no place for it. */
+/* Where a stack goes for which there is no space. */
+static __always_inline u64 others_by(enum quota quota)
+{
+	if (quota == QUOTA_OF_PROCESS)
+		return FAULTS_CHAIN_OTHER;
+	return quota == QUOTA_OF_USER ? FAULTS_CHAIN_OTHER_OF_USER : FAULTS_CHAIN_OTHER_FULL;
+}
+
+static __always_inline bool is_other_chain(u64 key)
+{
+	return key >= FAULTS_CHAIN_OTHER && key <= FAULTS_CHAIN_OTHER_FULL;
+}
+
+/* The key of what was walked; FAULTS_CHAIN_OTHER… or FAULTS_CHAIN_LOST if there is no place for it. */
 static __always_inline u64 keep(struct faults_chain *chain, struct hashes *of, struct tracked *leader)
 {
 	u64 key = of->key, turn = control.turn;
 	struct faults_chain *kept;
+	enum quota quota;
 
 	chain->check = of->check;
-	if (key <= FAULTS_CHAIN_OTHER)
-		key += FAULTS_CHAIN_OTHER + 1;
+	if (key <= FAULTS_CHAIN_OTHER_FULL)
+		key += FAULTS_CHAIN_OTHER_FULL + 1;
 	kept = bpf_map_lookup_elem(&chains, &key);
 	if (kept && !is_kept(kept, chain)) {
 		/* Another one's, or about to be taken out. */
-		key = ~key - FAULTS_CHAIN_OTHER;
+		key = ~key - FAULTS_CHAIN_OTHER_FULL;
 		kept = bpf_map_lookup_elem(&chains, &key);
 		if (kept && !is_kept(kept, chain))
 			return FAULTS_CHAIN_LOST;
@@ -77,8 +91,9 @@ static __always_inline u64 keep(struct faults_chain *chain, struct hashes *of, s
 			kept->turn = turn;
 		return key;
 	}
-	if (!may_make_group(leader))
-		return FAULTS_CHAIN_OTHER;
+	quota = may_make_group(leader);
+	if (quota != QUOTA_LEFT)
+		return others_by(quota);
 	chain->turn = turn;
 	if (!bpf_map_update_elem(&chains, &key, chain, BPF_NOEXIST)) {
 		add(&made.chains, 1);
@@ -170,11 +185,15 @@ static __always_inline u64 image_of(struct tracked *leader, struct task_struct *
 	return leader->image_ns;
 }
 
-/* The row of a process that has used up its share. */
-static __always_inline void other_stacks(struct faults_group_key *key)
+/* The row of a process that has used up its share; or of a user, who may have any number of processes. */
+static __always_inline void other_stacks(struct faults_group_key *key, u64 chain)
 {
-	key->word[2] = FAULTS_CHAIN_OTHER;
+	key->word[2] = chain;
 	key->word[3] = FAULTS_CHAIN_NONE;
+	if (chain == FAULTS_CHAIN_OTHER)
+		return;
+	key->word[0] = 0;
+	key->word[1] = (u32)bpf_get_current_uid_gid();
 }
 
 static __always_inline void stack_key(void *ctx, struct tracked *t, struct task_struct *task, bool major,
@@ -196,8 +215,10 @@ static __always_inline void stack_key(void *ctx, struct tracked *t, struct task_
 	key->word[1] = image_of(leader, task);
 	key->word[2] = chain_of_user(ctx, task, chain, leader);
 	key->word[3] = in_kernel ? chain_asked(ctx, chain, leader, 0) : FAULTS_CHAIN_NONE;
-	if (key->word[2] == FAULTS_CHAIN_OTHER || key->word[3] == FAULTS_CHAIN_OTHER)
-		other_stacks(key);
+	if (is_other_chain(key->word[2]))
+		other_stacks(key, key->word[2]);
+	else if (is_other_chain(key->word[3]))
+		other_stacks(key, key->word[3]);
 }
 
 #endif

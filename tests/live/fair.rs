@@ -87,7 +87,7 @@ pub fn flood(name: &str, files: usize, stacks: usize) {
 }
 
 /// The fixture that does that, to its end; gives what it says.
-fn flooded(name: &str, files: usize, stacks: usize) -> serde_json::Value {
+pub fn flooded(name: &str, files: usize, stacks: usize) -> serde_json::Value {
     let words = fixture("flood");
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).arg(name).args([files, stacks].map(|n| n.to_string()));
@@ -119,9 +119,10 @@ pub fn files(variant: &'static str) {
 
 /// The same of stacks.
 pub fn stacks(variant: &'static str) {
-    let beside = Beside::start(faults(variant, &["--by", "stack"]));
+    let mut beside = Beside::start(faults(variant, &["--by", "stack", "-c", "-i", "1s"]));
     let truth = flooded("flood", 0, STACKS);
     let few = flooded("few", 0, FEW);
+    beside.until_all_is_named();
     let said = beside.interrupt();
     let stack = |row: &serde_json::Value| row["stack"].as_str().unwrap_or_default().to_owned();
     let walked = |row: &serde_json::Value| stack(row).contains(";fair_left;");
@@ -132,7 +133,9 @@ pub fn stacks(variant: &'static str) {
     assert!(own + others >= all - missed(&said.end), "{own} {others} of {all}; {}", said.end);
     assert!(own + others < all + 2000, "{own} {others} of {all}; {}", said.end);
     assert!(u(&said.end["over_quota"]) >= others, "{}", said.end);
-    assert_eq!((&said.end["crowded"], &said.end["chainless"]), (&0.into(), &0.into()), "{}", said.end);
+    // While entries are taken out, one that is in use may have no place for a moment; whose it was is not known.
+    let no_place = u(&said.end["crowded"]) + u(&said.end["chainless"]);
+    assert!(no_place * 100 <= u(&said.end["events"]), "{}", said.end);
     // All of the later one have their own rows: those of the first numbers are both processes', and the same.
     let firsts = said.totals.iter().filter(|row| walked(row) && row["minor"] == 2).count();
     assert!(said.is_but_for_missed(firsts as u64, FEW as u64, 1), "{firsts} of {FEW}; {}", said.end);

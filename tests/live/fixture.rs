@@ -68,6 +68,7 @@ fn compile(into: &Path) {
         crate::stack::NARROW,
         crate::command::PROGRAM,
         crate::underfoot::PROGRAM,
+        crate::neighbours::PROGRAM,
     ] {
         source.compile(into);
     }

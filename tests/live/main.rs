@@ -23,6 +23,7 @@ mod kvm;
 mod kvm_cases;
 mod many;
 mod namespaces;
+mod neighbours;
 mod numa;
 mod privilege;
 mod provoke;
@@ -141,6 +142,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::fair::files", needs: ROOT, variants: AUTO, test: fair::files },
     Case { name: "faults::fair::stacks", needs: ROOT, variants: AUTO, test: fair::stacks },
     Case { name: "faults::fair::files_come_and_go", needs: ROOT, variants: AUTO, test: fair::files_come_and_go },
+    Case { name: "faults::neighbours::of_another_users", needs: HERE, variants: AUTO, test: neighbours::of_another_users },
     Case { name: "faults::file::rows_add_up", needs: ROOT, variants: TIMING, test: file::rows_add_up },
     Case { name: "faults::stack::a_command", needs: ROOT, variants: TIMING, test: stack::a_command },
     Case { name: "faults::stack::a_running_process", needs: ROOT, variants: AUTO, test: stack::a_running_process },
@@ -156,6 +158,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::file::hostile_names", needs: ROOT, variants: AUTO, test: file::hostile_names },
     Case { name: "faults::file::counters_are_refused", needs: ROOT, variants: AUTO, test: file::counters_are_refused },
     Case { name: "faults::span::calls_and_faults_are_exact", needs: ROOT, variants: ALL, test: span::calls_and_faults_are_exact },
+    Case { name: "faults::span::files_of_another_user", needs: HERE, variants: AUTO, test: span::files_of_another_user },
     Case { name: "faults::span::recursion", needs: ROOT, variants: AUTO, test: span::recursion },
     Case { name: "faults::span::times", needs: ROOT, variants: TIMING, test: span::times },
     Case { name: "faults::span::returns_that_never_come", needs: ROOT, variants: AUTO, test: span::returns_that_never_come },

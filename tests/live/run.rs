@@ -367,6 +367,22 @@ impl Beside {
         serde_json::from_slice(&self.said[begin..]).unwrap()
     }
 
+    /// Of one that shows rows since the start: waits until the stacks in all of them have been looked up.
+    pub fn until_all_is_named(&mut self) {
+        let (mut time, mut is_named, mut rows) = (Value::Null, false, 0);
+        loop {
+            let row = self.next();
+            if row["time_ns"] != time {
+                if is_named && rows > 0 {
+                    return;
+                }
+                (time, is_named, rows) = (row["time_ns"].clone(), true, 0);
+            }
+            rows += usize::from(row["type"] == "row");
+            is_named &= row["stack"].as_str().is_none_or(|stack| !stack.contains("[not symbolized yet]"));
+        }
+    }
+
     /// Interrupts it, as Ctrl-C does, and gives what it said.
     pub fn interrupt(self) -> Said {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);

@@ -2,13 +2,20 @@
 //!
 //! `span/program.c` is the caller.
 
-use std::process::{Command, Output};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::run::{Beside, Said, Source, all_or_first, faults, fixture, in_full, missed, runs, scratch, u};
+use crate::frame::as_nobody;
+use crate::refuse::one_line;
+use crate::run::{
+    Beside, Said, Source, all_or_first, faults, fixture, in_full, missed, runs, scratch, trapline, u,
+};
 
 pub const PROGRAM: Source = Source {
     compiler: "gcc",
@@ -336,4 +343,53 @@ pub fn work() {
     for (span, (major, minor)) in [("live_block", block), ("live_pair", pair)] {
         println!(r#"{{"type":"truth","span":"{span}","calls":12,"major":{major},"minor":{minor}}}"#);
     }
+}
+
+/// What another user puts under the name of a program: refused at once, if it is no file of a fair size; and links in a root
+/// directory of that user's lead nowhere out of it.
+pub fn files_of_another_user(_: &'static str) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let by_nobody = |script: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-e", "-c", script]).current_dir(directory.path());
+        let output = as_nobody(&mut command);
+        assert!(output.status.success(), "{output:?}");
+    };
+    by_nobody("mkfifo fifo; ln -s /dev/ptmx device; ln -s fifo link; truncate -s 5G vast; mkdir folder");
+    let span = |name: &str, more: &[&str]| {
+        let path = directory.path().join(name);
+        let path = if more.is_empty() { path.to_str().unwrap() } else { name };
+        trapline().args(["faults", "-d", "1", "--span", &format!("{path}:main")]).args(more).output().unwrap()
+    };
+    for name in ["fifo", "device", "link", "folder"] {
+        one_line(&span(name, &[]), 2, "it is not a regular file");
+    }
+    one_line(&span("vast", &[]), 2, "it is larger than 4 GiB");
+    // Another root directory: a link to a program of ours is one to what the same path leads to in there.
+    let root = directory.path().join("root");
+    by_nobody("mkdir root root/bin; ln -s /bin/inside root/app; ln -s ../../../../bin/true root/other");
+    compile_waiting(&root.join("bin/waiting"));
+    let mut inside = Command::new("chroot");
+    inside.args(["--userspec=65534:65534", root.to_str().unwrap(), "/bin/waiting"]).stdin(Stdio::piped());
+    let mut inside = inside.stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = [0; b"ready\n".len()];
+    inside.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    let pid = inside.id().to_string();
+    for name in ["/app", "/other"] {
+        one_line(&span(name, &["-p", &pid]), 2, "no such file");
+    }
+    // The end of its input is its own.
+    drop(inside.stdin.take());
+    inside.wait().unwrap();
+}
+
+/// A program that needs nothing else: it says that it is there, and waits for the end of its input.
+fn compile_waiting(program: &Path) {
+    let source = program.with_extension("c");
+    let text =
+        "#include <stdio.h>\nint main(void) { puts(\"ready\"); fflush(stdout); while (getchar() != EOF); }\n";
+    std::fs::write(&source, text).unwrap();
+    let made = Command::new("cc").args(["-static", "-o"]).args([program, &source]).status().unwrap();
+    assert!(made.success());
 }

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::sys::prctl::set_thp_disable;
@@ -40,8 +40,8 @@ use self::target::Target;
 pub use self::targets::Targets;
 use crate::launch::Launch;
 use crate::run::{Counted, Last, Tool};
-use crate::system;
 use crate::variant::OpenError;
+use crate::{signals, system};
 
 /// Whose accesses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +105,9 @@ pub struct Access {
     budget: Option<Budget>,
     unseen: u64,
     refused: u64,
+    /// Accesses are read until then, at the end; and how many were not.
+    read_until: Option<Instant>,
+    unread: u64,
     /// How many processes have a userfaultfd of their own, and those of which that was not told yet.
     gave_way: u64,
     given: Vec<u32>,
@@ -198,6 +201,8 @@ impl Access {
             budget,
             unseen: 0,
             refused: 0,
+            read_until: None,
+            unread: 0,
             gave_way: 0,
             given: vec![],
             names,
@@ -363,6 +368,9 @@ impl Tool for Access {
         for seen in seen {
             match seen {
                 ProbeEvent::Life(life) => self.lives(&life),
+                ProbeEvent::Access(_) if self.read_until.is_some_and(|until| Instant::now() >= until) => {
+                    self.unread += 1;
+                }
                 ProbeEvent::Access(access) => self.access(&access)?,
             }
         }
@@ -402,7 +410,7 @@ impl Tool for Access {
         let reached = figures.reached();
         Ok(Counted {
             events: Some(sum.accesses),
-            lost: losses.events,
+            lost: losses.events + self.unread,
             sampled: 1,
             more: Reached {
                 unseen: self.unseen,
@@ -427,6 +435,7 @@ impl Tool for Access {
     fn finish(&mut self, _cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
         self.rounds.stop();
         self.probes.detach();
+        self.read_until = signals::read_until();
         self.drain(events)?;
         if self.names.take().is_some() {
             targets::restore()?;

@@ -12,12 +12,13 @@ mod stack_map;
 mod stacks;
 mod steps;
 mod table;
+mod waiting;
 mod walk;
 
 use std::collections::HashSet;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
@@ -46,8 +47,8 @@ use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::ring::Ring;
 use crate::run::{Counted, Last, Tool};
-use crate::system;
 use crate::variant::{self, Attached, OpenError};
+use crate::{signals, system};
 
 /// How long the kernel may take to free a thread that has ended, on a busy machine.
 const FREED_WITHIN: Duration = Duration::from_millis(200);
@@ -71,6 +72,9 @@ pub struct Faults {
     filter: Option<String>,
     /// How often programs were not run, once it is known.
     missed: Option<u64>,
+    /// Events are read until then, at the end; and how many were not.
+    read_until: Option<Instant>,
+    unread: u64,
 }
 
 /// What follows from the options on the variant in use.
@@ -215,11 +219,19 @@ impl Faults {
             control,
             filter: filter.words(),
             missed: None,
+            read_until: None,
+            unread: 0,
         })
     }
 
     /// Lets the kernel half begin the next interval, if there is one, and reads the one that ended.
+    ///
+    /// Not disturbed by anybody: on a busy machine it would take longer than the kernel half's tables have space for.
     fn read(&mut self, last: bool) -> Result<()> {
+        system::undisturbed(|| self.read_at_once(last))
+    }
+
+    fn read_at_once(&mut self, last: bool) -> Result<()> {
         let epoch = self.epoch;
         self.epoch += u64::from(!last);
         self.read_threads(epoch, last)?;
@@ -293,6 +305,10 @@ impl Tool for Faults {
                 let mut batch = Vec::new();
                 ring.drain(&mut batch)?;
                 for event in &batch {
+                    if self.read_until.is_some_and(|until| Instant::now() >= until) {
+                        self.unread += event.count;
+                        continue;
+                    }
                     let fault = fault(event, self.files.as_mut())?;
                     events.extend(std::iter::repeat_n(fault.event(), event.count as usize));
                 }
@@ -300,7 +316,7 @@ impl Tool for Faults {
             Incoming::Steps(steps) => steps.drain(self.files.as_mut(), events)?,
         }
         if let Some(files) = &mut self.files {
-            files.fetch_names()?;
+            system::undisturbed(|| files.fetch_names())?;
             if self.groups.is_none() && files.are_full() {
                 // No name is in use for longer than an event takes.
                 self.control.turn += 1;
@@ -313,14 +329,24 @@ impl Tool for Faults {
         if let Some(groups) = &mut self.groups {
             groups.follow();
             if groups.want_reading(&self.attached, &self.control)? {
-                self.read_groups(self.epoch)?;
+                system::undisturbed(|| self.read_groups(self.epoch))?;
             }
         }
-        self.fetch_ended(self.epoch)
+        if let Some(groups) = &mut self.groups {
+            groups.work(&mut self.ledger);
+        }
+        system::undisturbed(|| self.fetch_ended(self.epoch))
+    }
+
+    fn has_work(&self) -> bool {
+        self.groups.as_ref().is_some_and(Groups::have_work)
     }
 
     fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>> {
         self.read(false)?;
+        if let Some(groups) = &mut self.groups {
+            groups.name_rows(&mut self.ledger);
+        }
         let threads = self.ledger.interval(system::monotonic_ns(), cumulative);
         Ok(Some(match &mut self.spans {
             Some(spans) => spans.ledger.interval(threads.time_ns, cumulative),
@@ -353,7 +379,7 @@ impl Tool for Faults {
         let each_has_a_line = self.settings.events == Events::Faults;
         Ok(Counted {
             events: (!each_has_a_line).then(|| self.ledger.counted() + unattributed),
-            lost: losses.events,
+            lost: losses.events + self.unread,
             sampled: match self.settings.timing {
                 Timing::All(weight) => weight.into(),
                 Timing::None | Timing::Major => 1,
@@ -377,8 +403,12 @@ impl Tool for Faults {
         }
         // The threads' ends stay attached until here: a last fault in exit_mm is in one of the two.
         self.attached.rest.clear();
+        self.read_until = signals::read_until();
         self.drain(events)?;
         self.read_groups(self.epoch)?;
+        if let Some(groups) = &mut self.groups {
+            groups.finish(signals::end_by(), &mut self.ledger);
+        }
         if let Incoming::Steps(steps) = &mut self.incoming {
             steps.rest(events);
         }

@@ -33,6 +33,10 @@ pub trait Tool: fmt::Debug {
     /// # Errors
     /// When the kernel half cannot be read.
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()>;
+    /// Whether [`Tool::drain`] would find something to do at once.
+    fn has_work(&self) -> bool {
+        false
+    }
     /// The rows of the interval that ends now; nothing if the tool has no rows but totals.
     ///
     /// # Errors
@@ -208,7 +212,9 @@ impl Run {
             let gather = self.tools.iter().map(|running| running.gathers_until).filter(|until| now < *until);
             let until = [end, next].into_iter().flatten().chain(gather).min();
             let until = until.map_or(DRAIN_EVERY, |at| at - now);
-            if self.poll(until.min(DRAIN_EVERY))? {
+            let has_work = self.tools.iter().any(|running| running.tool.has_work());
+            let at_most = if has_work { Duration::ZERO } else { DRAIN_EVERY };
+            if self.poll(until.min(at_most))? {
                 return Ok(Wake::End);
             }
             // Also when nothing woke us: what the kernel half set aside wants fetching.
@@ -285,6 +291,10 @@ impl Run {
     fn finish(&mut self) -> Result<()> {
         let duration = self.began.elapsed();
         signals::end_by_any();
+        if !self.ends_by_itself || !self.processes.is_empty() {
+            signals::wait_for_the_end();
+            system::before_ordinary();
+        }
         self.state = State::Ended;
         let mut totals = Vec::new();
         for running in &mut self.tools {

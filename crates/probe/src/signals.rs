@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
@@ -19,6 +19,30 @@ use crate::{inherited, system};
 
 /// The signals that somebody ends us by.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// The end is to come within a second: it was asked for, by a signal or by a duration.
+static IS_WAITED_FOR: AtomicBool = AtomicBool::new(false);
+/// How long it may take, where nobody waits for it, to look for what makes the last figures more readable; and where somebody does.
+const LAST: [Duration; 2] = [Duration::from_secs(10), Duration::from_millis(250)];
+
+/// How long events may still be read then: they are to be written, too.
+const LAST_EVENTS: Duration = Duration::from_millis(150);
+
+/// Up to when events may be read, now that the end has come: nothing if nobody waits for it.
+pub(crate) fn read_until() -> Option<Instant> {
+    let is_waited_for = IS_WAITED_FOR.load(Ordering::Relaxed) || ending::is_asked_to_end();
+    is_waited_for.then(|| Instant::now() + LAST_EVENTS)
+}
+
+/// Somebody waits for the end.
+pub(crate) fn wait_for_the_end() {
+    IS_WAITED_FOR.store(true, Ordering::Relaxed);
+}
+
+/// Up to when names may be looked for, now that the end has come.
+pub(crate) fn end_by() -> Instant {
+    Instant::now() + LAST[usize::from(IS_WAITED_FOR.load(Ordering::Relaxed) || ending::is_asked_to_end())]
+}
 
 /// What comes to us and is meant for the command: whoever sends it knows our id only.
 const FOR_A_COMMAND: [Signal; 9] = [

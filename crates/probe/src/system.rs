@@ -185,12 +185,22 @@ pub(crate) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: no pointer is passed, 0 is our own thread.
     let before = unsafe { libc::sched_getscheduler(0) };
     let is_ordinary = [libc::SCHED_OTHER, libc::SCHED_BATCH, libc::SCHED_IDLE].contains(&before);
-    let raised = is_ordinary && schedule(libc::SCHED_FIFO, 1);
+    // What is started meanwhile is not to run so.
+    let raised = is_ordinary && schedule(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1);
     let done = work();
     if raised {
         schedule(before, 0);
     }
     done
+}
+
+/// From now on this thread runs before ordinary ones, if we are allowed to ask for that: whoever uses the processors should
+/// not keep us from ending.
+#[allow(unsafe_code)]
+pub(crate) fn before_ordinary() {
+    let how = libc::sched_param { sched_priority: 1 };
+    // SAFETY: our own thread, and a valid parameter that outlives the call.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const how) };
 }
 
 /// Whether threads are preempted inside the kernel: `full`, or `lazy` at the latest with the next tick. Nothing if that

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use blazesym::Pid;
 use blazesym::symbolize::source::{self, Source};
@@ -13,7 +14,7 @@ use trapline_model::faults::Process;
 use super::files::{Files, Program};
 use super::jit::{Origin, PerfMap};
 use super::ranges::Ranges;
-use super::{Function, Name, Why};
+use super::{Function, Name, Place, Why};
 use crate::maps::{Mapping, Maps};
 use crate::task::Task;
 
@@ -35,7 +36,13 @@ pub(super) struct AddressSpace {
     made: HashMap<u64, Function>,
     /// Why nothing more can be learnt from the process.
     blind: Option<Why>,
+    /// When what it has mapped was read for nothing.
+    looked: Option<Instant>,
 }
+
+/// How often what a process has mapped is read anew, at most, for addresses that are in nothing: what lies beyond a function
+/// without a frame pointer is no address at all.
+const LOOKED_EVERY: Duration = Duration::from_millis(250);
 
 /// Names remembered of one process, of each kind.
 const NAMES: usize = 1 << 16;
@@ -78,6 +85,7 @@ impl AddressSpace {
             names: HashMap::new(),
             made: HashMap::new(),
             blind: None,
+            looked: None,
         }
     }
 
@@ -95,6 +103,16 @@ impl AddressSpace {
     /// Nothing more can be learnt from the process: it ended, or is another program.
     pub(super) fn close(&mut self) {
         self.blind.get_or_insert(Why::Gone);
+    }
+
+    /// Adds what was mapped since if one of these addresses is in nothing that is known.
+    pub(super) fn look_for(&mut self, addrs: &[u64], files: &mut Files) {
+        let is_missing = |space: &Self| addrs.iter().any(|&addr| !space.holds(addr));
+        if !is_missing(self) || self.looked.is_some_and(|looked| looked.elapsed() < LOOKED_EVERY) {
+            return;
+        }
+        self.read_again(files);
+        self.looked = is_missing(self).then(Instant::now);
     }
 
     /// Adds what was mapped since; what was unmapped stays known as long as nothing else is there.
@@ -163,6 +181,18 @@ impl AddressSpace {
         self.regions.find(addr).is_some()
     }
 
+    /// Whether the process says itself what is where.
+    pub(super) fn has_perf_map(&self) -> bool {
+        self.perf_map.is_some()
+    }
+
+    /// Where in which file an address is: nothing if it is in nothing, and `Some(None)` if it is in something else.
+    pub(super) fn in_file(&self, addr: u64) -> Option<Option<Place>> {
+        let region = self.regions.find(addr)?;
+        let Code::File(Ok(program)) = &region.code else { return Some(None) };
+        Some(Some((program.id, addr - region.mapping.start + region.mapping.offset)))
+    }
+
     /// The names of addresses, in their order.
     pub(super) fn resolve(&mut self, addrs: &[u64], files: &mut Files) -> Vec<Rc<Name>> {
         let missing = addrs.iter().filter(|addr| !self.names.contains_key(addr));
@@ -173,10 +203,15 @@ impl AddressSpace {
         let mut made: Vec<&mut Name> = found.values_mut().filter(made).collect();
         if !made.is_empty() {
             let addrs: Vec<u64> = made.iter().map(|name| name.addr).collect();
-            for (name, function) in made.iter_mut().zip(self.made(&addrs, files)) {
-                if let Some(function) = function {
-                    name.functions = Ok(vec![function]);
+            match self.made(&addrs, files) {
+                Some(functions) => {
+                    for (name, function) in made.iter_mut().zip(functions) {
+                        if let Some(function) = function {
+                            name.functions = Ok(vec![function]);
+                        }
+                    }
                 }
+                None => made.iter_mut().for_each(|name| name.functions = Err(Why::Late)),
             }
         }
         let found: HashMap<u64, Rc<Name>> =
@@ -240,18 +275,25 @@ impl AddressSpace {
         }
     }
 
-    /// The functions in the process's perf map, which it may have begun to write, or written anew, since we looked.
-    fn made(&mut self, addrs: &[u64], files: &mut Files) -> Vec<Option<Function>> {
+    /// The functions in the process's perf map, which it may have begun to write, or written anew, since we looked. Nothing
+    /// if there was no time to read it.
+    fn made(&mut self, addrs: &[u64], files: &mut Files) -> Option<Vec<Option<Function>>> {
         if self.perf_map.is_none() || std::mem::take(&mut self.stale) {
             self.look_for_map(files);
         }
-        let mut found = self.perf_map.as_mut().map_or(vec![], |map| map.find(addrs, false, files));
+        let mut found = match &mut self.perf_map {
+            Some(map) => map.find(addrs, false, files)?,
+            None => vec![],
+        };
         found.resize(addrs.len(), None);
         let is_made = |addr: &u64| matches!(self.regions.find(*addr), Some(Region { code: Code::Made, .. }));
         if addrs.iter().zip(&found).any(|(addr, found)| found.is_none() && is_made(addr)) {
             // It may have been written since. A file's address without a name is no reason to think so.
             self.look_for_map(files);
-            let again = self.perf_map.as_mut().map_or(vec![], |map| map.find(addrs, true, files));
+            let again = match &mut self.perf_map {
+                Some(map) => map.find(addrs, true, files)?,
+                None => vec![],
+            };
             for (found, again) in found.iter_mut().zip(again) {
                 *found = found.take().or(again);
             }
@@ -270,7 +312,7 @@ impl AddressSpace {
                 None => functions.push(self.made.get(addr).cloned()),
             }
         }
-        functions
+        Some(functions)
     }
 
     /// Remembers, while the process lives, where its perf map would be.

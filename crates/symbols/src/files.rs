@@ -69,8 +69,18 @@ pub(super) struct Program {
     open_in: Cell<u64>,
     /// It has ended a symbolizer by its debug information, perhaps.
     without_lines: Cell<bool>,
+    /// What it says of where its debug information is, and how many of the places were looked at, if not all were.
+    elsewhere: RefCell<Option<Elsewhere>>,
     bad: RefCell<Option<Why>>,
     names: RefCell<HashMap<u64, Found>>,
+}
+
+/// Debug information in a file of its own.
+#[derive(Debug, Clone)]
+struct Elsewhere {
+    build_id: Vec<u8>,
+    link: Vec<u8>,
+    looked_at: usize,
 }
 
 impl Default for Files {
@@ -132,6 +142,7 @@ impl Files {
             used: Cell::new(self.clock),
             open_in: Cell::new(0),
             without_lines: Cell::new(false),
+            elsewhere: RefCell::new(None),
             bad: RefCell::new(None),
             names: RefCell::new(HashMap::new()),
         });
@@ -153,6 +164,7 @@ impl Files {
             open_in: Cell::new(0),
             // Symbols are all that is asked for.
             without_lines: Cell::new(true),
+            elsewhere: RefCell::new(None),
             bad: RefCell::new(None),
             names: RefCell::new(HashMap::new()),
             pin: RefCell::new(Some(pin)),
@@ -258,25 +270,30 @@ impl Files {
         missing.dedup();
         let mut why = None;
         for part in missing.chunks(ADDRESSES) {
-            let found = self.ask(program, part);
+            let (found, error) = self.ask(program, part);
             let mut names = program.names.borrow_mut();
             if names.len() > NAMES {
                 names.clear();
             }
-            match found {
-                Ok(found) => names.extend(part.iter().copied().zip(found)),
-                Err(error) => why = Some(error),
-            }
+            // What there was no time for is asked again, and is less then.
+            names.extend(part.iter().copied().zip(found));
+            why = error.or(why);
         }
         let names = program.names.borrow();
         let why = why.unwrap_or(Why::NoSymbol);
         offsets.iter().map(|offset| known(&names, offset).unwrap_or_else(|| Err(why.clone()))).collect()
     }
 
-    /// Asks the symbolizer: all offsets, or why none of them can be had.
-    fn ask(&mut self, program: &Program, offsets: &[u64]) -> Result<Vec<Found>, Why> {
+    /// Asks the symbolizer: those of the first offsets, and why the others cannot be had.
+    fn ask(&mut self, program: &Program, offsets: &[u64]) -> (Vec<Found>, Option<Why>) {
         self.client.owned_by(program.owner);
         let mut found = Vec::new();
+        let why = self.ask_into(program, offsets, &mut found).err();
+        found.truncate(offsets.len());
+        (found, why)
+    }
+
+    fn ask_into(&mut self, program: &Program, offsets: &[u64], found: &mut Vec<Found>) -> Result<(), Why> {
         // A symbolizer that had to be started anew, or that has closed the file meanwhile, is asked again. What it answers is
         // not trusted: not for ever.
         let mut tries = TRIES + offsets.len();
@@ -311,8 +328,7 @@ impl Files {
                 Err(Lost::Unavailable(error)) => return Err(Why::Symbolizer(error)),
             }
         }
-        found.truncate(offsets.len());
-        Ok(found)
+        Ok(())
     }
 
     /// What a file cannot be read by: without its debug information, at the second time not at all.
@@ -327,6 +343,7 @@ impl Files {
     fn open_there(&mut self, program: &Program) -> Result<bool, Lost> {
         let generation = self.client.generation()?;
         if program.open_in.get() == generation {
+            self.open_debug(program)?;
             return Ok(true);
         }
         let opened = match program.pin.borrow().as_ref().map(Pin::read) {
@@ -342,8 +359,11 @@ impl Files {
         let request = Request::Open { id: program.id, size, lines };
         match self.client.call(&request, Some(file.as_fd()))? {
             Reply::Opened { build_id, debug_link } => {
-                self.open_debug(program, &build_id, &debug_link)?;
+                let known = !build_id.is_empty() || !debug_link.is_empty();
+                let elsewhere = Elsewhere { build_id, link: debug_link, looked_at: 0 };
+                *program.elsewhere.borrow_mut() = known.then_some(elsewhere);
                 program.open_in.set(self.client.generation()?);
+                self.open_debug(program)?;
                 // One that had to be started for it has nothing else open.
                 Ok(true)
             }
@@ -356,10 +376,9 @@ impl Files {
     }
 
     /// Looks for debug information where only root puts it: by build id, and by the name that the file gives.
-    fn open_debug(&mut self, program: &Program, build_id: &[u8], link: &[u8]) -> Result<(), Lost> {
-        if build_id.is_empty() && link.is_empty() {
-            return Ok(());
-        }
+    fn open_debug(&mut self, program: &Program) -> Result<(), Lost> {
+        let Some(elsewhere) = program.elsewhere.borrow().clone() else { return Ok(()) };
+        let Elsewhere { build_id, link, .. } = &elsewhere;
         let mut places = Vec::new();
         if build_id.len() > 1 {
             let hex: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -381,20 +400,22 @@ impl Files {
         }
         let own = self.own_root.iter().filter_map(|(root, _)| root.try_clone().ok());
         let roots: Vec<File> = root_of(program.pid).into_iter().chain(own).collect();
-        for root in &roots {
-            for (directory, name) in &places {
-                let Some(pin) = trusted(root, directory, name) else { continue };
-                // Only its first bytes are looked at here: nothing but ELF is passed on.
-                let Ok((file, size)) = pin.read() else { continue };
-                if !is_elf(&file) {
-                    continue;
-                }
-                let request = Request::Debug { id: program.id, size };
-                if matches!(self.client.call(&request, Some(file.as_fd()))?, Reply::Done) {
-                    return Ok(());
-                }
+        let all = roots.iter().flat_map(|root| places.iter().map(move |place| (root, place)));
+        for (number, (root, (directory, name))) in all.enumerate().skip(elsewhere.looked_at) {
+            let Some(pin) = trusted(root, directory, name) else { continue };
+            // Only its first bytes are looked at here: nothing but ELF is passed on.
+            let Ok((file, size)) = pin.read() else { continue };
+            if !is_elf(&file) {
+                continue;
+            }
+            // From here on if there is no time for its answer.
+            *program.elsewhere.borrow_mut() = Some(Elsewhere { looked_at: number, ..elsewhere.clone() });
+            let request = Request::Debug { id: program.id, size };
+            if matches!(self.client.call(&request, Some(file.as_fd()))?, Reply::Done) {
+                break;
             }
         }
+        *program.elsewhere.borrow_mut() = None;
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Perf maps: what a program that makes code at run time says about it, in /tmp/perf-PID.map of its own view.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +13,7 @@ use trapline_model::faults::Process;
 
 use super::Function;
 use super::child::Lost;
-use super::child::wire::{ADDRESSES, Frame, Id, Reply, Request};
+use super::child::wire::{ADDRESSES, Frame, Id, Miss, Reply, Request};
 use super::files::{Files, user_of};
 use super::open::{Pin, own_root};
 use crate::clock;
@@ -75,8 +76,12 @@ impl Origin {
     }
 }
 
+fn name(found: Result<Vec<Frame>, Miss>) -> Option<Function> {
+    Some(Function { name: found.ok()?.into_iter().next()?.name, line: None })
+}
+
 /// What tells it from what it was before.
-fn version(pin: &Pin) -> (u64, i64, i64) {
+fn version(pin: &Pin) -> Version {
     (pin.meta.len(), pin.meta.mtime(), pin.meta.mtime_nsec())
 }
 
@@ -96,9 +101,16 @@ pub(super) struct PerfMap {
     id: Id,
     /// In which of the symbolizers it is, and what it was when that read it.
     open_in: u64,
-    read: (u64, i64, i64),
+    read: Version,
+    /// What it was when the symbolizer was asked to read it, and has not answered.
+    asked: Option<Version>,
+    /// What it has answered of addresses, if there was no time for the others.
+    partial: HashMap<u64, Option<Function>>,
     bad: bool,
 }
+
+/// Size and time of the last change.
+type Version = (u64, i64, i64);
 
 impl PerfMap {
     /// The map that the process has now: the one before, if it is still that.
@@ -112,7 +124,15 @@ impl PerfMap {
         let same = |map: &Self| (map.pin.meta.dev(), map.pin.meta.ino()) == (pin.meta.dev(), pin.meta.ino());
         match before {
             Some(map) if same(&map) => Some(map),
-            _ => Some(Self { pin, id: files.id(), open_in: 0, read: (0, 0, 0), bad: false }),
+            _ => Some(Self {
+                pin,
+                id: files.id(),
+                open_in: 0,
+                read: (0, 0, 0),
+                asked: None,
+                partial: HashMap::new(),
+                bad: false,
+            }),
         }
     }
 
@@ -134,31 +154,41 @@ impl PerfMap {
         self.open_in = 0;
     }
 
-    /// The names of what is at addresses: by what was read of it, or by what it is now.
-    pub(super) fn find(&mut self, addrs: &[u64], now: bool, files: &mut Files) -> Vec<Option<Function>> {
+    /// The names of what is at addresses: by what was read of it, or by what it is now. Nothing if there was no time for it.
+    pub(super) fn find(
+        &mut self,
+        addrs: &[u64],
+        now: bool,
+        files: &mut Files,
+    ) -> Option<Vec<Option<Function>>> {
         files.client.owned_by(self.pin.meta.uid());
-        let mut found = Vec::new();
+        let mut found: Vec<_> = addrs.iter().map_while(|addr| self.partial.get(addr).cloned()).collect();
         // Once more if it was closed meanwhile.
         for _ in 0..2 {
-            if self.bad || self.read_on(now, files).is_err() {
-                break;
+            match self.read_on(now, files) {
+                Ok(()) if !self.bad => {}
+                Err(Lost::Late) if !self.bad => return None,
+                Ok(()) | Err(_) => break,
             }
             while let Some(at) = addrs.get(found.len()..).filter(|at| !at.is_empty()) {
                 let at = at.iter().take(ADDRESSES).copied().collect();
                 match files.client.call(&Request::Find { id: self.id, at }, None) {
-                    Ok(Reply::Found(some)) if !some.is_empty() => found.extend(some),
+                    Ok(Reply::Found(some)) if !some.is_empty() => found.extend(some.into_iter().map(name)),
                     Ok(Reply::NotOpen) => {
                         self.open_in = 0;
                         break;
                     }
-                    _ => return vec![None; addrs.len()],
+                    Err(Lost::Late) => {
+                        self.partial = addrs.iter().copied().zip(found).collect();
+                        return None;
+                    }
+                    _ => return Some(vec![None; addrs.len()]),
                 }
             }
         }
-        let name = |frames: Vec<Frame>| Some(Function { name: frames.into_iter().next()?.name, line: None });
-        let mut names: Vec<_> = found.into_iter().map(|found| found.ok().and_then(name)).collect();
-        names.resize(addrs.len(), None);
-        names
+        self.partial.clear();
+        found.resize(addrs.len(), None);
+        Some(found)
     }
 
     /// Has the symbolizer read what was written since.
@@ -172,17 +202,22 @@ impl PerfMap {
         if self.open_in == generation && self.read == version {
             return Ok(());
         }
-        let Ok((file, size)) = self.pin.read() else { return Err(Lost::Late) };
+        let opened = self.pin.read();
+        let (file, size) = opened.map_err(|error| Lost::Unavailable(format!("cannot read it: {error}")))?;
         let request = Request::Map { id: self.id, size: size.min(LARGEST) };
+        let asked = *self.asked.get_or_insert(version);
         match files.client.call(&request, Some(file.as_fd())) {
             // What could be read of it is there.
-            Ok(_) => (self.open_in, self.read) = (files.client.generation()?, version),
-            Err(Lost::Fault(error)) => {
-                self.bad = true;
-                return Err(Lost::Fault(error));
+            Ok(_) => (self.open_in, self.read) = (files.client.generation()?, asked),
+            Err(Lost::Late) => return Err(Lost::Late),
+            Err(lost) => {
+                self.asked = None;
+                self.bad |= matches!(lost, Lost::Fault(_));
+                return Err(lost);
             }
-            Err(lost) => return Err(lost),
         }
+        self.asked = None;
+        self.partial.clear();
         Ok(())
     }
 }

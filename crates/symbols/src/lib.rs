@@ -31,6 +31,7 @@ pub mod task;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
+use std::time::Instant;
 
 use trapline_model::faults::Process;
 
@@ -63,6 +64,9 @@ impl From<Process> for Image {
         Self { process, execs: 0 }
     }
 }
+
+/// A file that was met, by its number, and where in it something is, bytes.
+pub type Place = (u32, u64);
 
 /// A place in source text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +126,7 @@ impl fmt::Display for Why {
             Self::Unmapped => "nothing that can be executed is mapped there",
             Self::Unreadable(error) => return write!(f, "cannot read the file: {error}"),
             Self::Symbolizer(error) => return write!(f, "{error}"),
-            Self::Late => "there was no time left to look it up",
+            Self::Late => "not symbolized in time",
             Self::Stripped => "the file has no symbols",
             Self::NoSymbol => "the file has no symbol for it",
             Self::NoPerfMap => "made at run time, and not in a perf map",
@@ -194,12 +198,41 @@ impl Symbols {
         let Some(space) = self.spaces.get_mut(&image) else { return vec![] };
         let user: Vec<u64> = addrs.iter().copied().filter(|&addr| addr < KERNEL).collect();
         // Once in a call: what was mapped since it was read.
-        if user.iter().any(|&addr| !space.holds(addr)) {
-            space.read_again(&mut self.files);
-        }
+        space.look_for(&user, &mut self.files);
         let mut names = space.resolve(&user, &mut self.files).into_iter();
         let mut name = |addr| if addr < KERNEL { names.next() } else { Some(self.kernel.name(addr)) };
         addrs.iter().filter_map(|&addr| name(addr)).collect()
+    }
+
+    /// Where addresses of a process are, in files that many processes may have mapped: the same place has the same name. Ends
+    /// before the first that is in nothing. Nothing if one of them is somewhere else, or names are the process's own.
+    pub fn places(&mut self, image: Image, addrs: &[u64]) -> Option<Vec<Place>> {
+        self.know(image);
+        let space = self.spaces.get_mut(&image).filter(|space| !space.has_perf_map())?;
+        space.look_for(addrs, &mut self.files);
+        let mut places = Vec::with_capacity(addrs.len());
+        for &addr in addrs {
+            match space.in_file(addr) {
+                Some(place) => places.push(place?),
+                None => break,
+            }
+        }
+        Some(places).filter(|places| !places.is_empty())
+    }
+
+    /// Names are waited for until then; those that are not known then are [`Why::Late`], and may be asked for again.
+    pub fn wait_until(&mut self, until: Option<Instant>) {
+        self.files.client.wait_until(until);
+    }
+
+    /// How many times the symbolizer was asked something.
+    pub fn asked(&self) -> u64 {
+        self.files.client.sent()
+    }
+
+    /// Waits for the answer to what was asked last. Tells whether it has come; nothing if all was answered.
+    pub fn wait(&mut self) -> Option<bool> {
+        self.files.client.wait()
     }
 
     /// Looks at the perf maps of processes that live: reads one that is new. Tells whether one was written since it was
@@ -210,9 +243,18 @@ impl Symbols {
         self.spaces.values_mut().map(watch).fold(false, |changed, now| changed | now)
     }
 
-    /// Has perf maps that were written since read again when they are asked for next.
-    pub fn renew_maps(&mut self) {
-        self.spaces.values_mut().for_each(AddressSpace::renew_map);
+    /// Has perf maps that were written since read again when they are asked for next, but for those of address spaces of
+    /// which something has no name yet. Tells whether there were such.
+    pub fn renew_maps(&mut self, is_asked: impl Fn(Image) -> bool) -> bool {
+        let mut left = false;
+        for (&image, space) in &mut self.spaces {
+            if is_asked(image) {
+                left = true;
+            } else {
+                space.renew_map();
+            }
+        }
+        left
     }
 
     /// A process became another program, of which nothing is known yet but that it will be told.

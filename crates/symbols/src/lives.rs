@@ -50,13 +50,15 @@ pub struct Lives {
     waiting: Vec<Record>,
     /// Of each process, oldest first.
     lives: HashMap<u32, Vec<Life>>,
+    /// Address spaces that are over, and of which something has no name yet.
+    unnamed: Vec<Image>,
     lost: u64,
 }
 
 impl Lives {
     /// Nobody is followed; records are to be given one by one.
     pub fn told(whose: Scope) -> Self {
-        Self { whose, buffers: vec![], waiting: vec![], lives: HashMap::new(), lost: 0 }
+        Self { whose, buffers: vec![], waiting: vec![], lives: HashMap::new(), unnamed: vec![], lost: 0 }
     }
 
     /// Follows processes from now on.
@@ -244,11 +246,24 @@ impl Lives {
         self.find(pid, time_ns).is_some_and(|life| life.over)
     }
 
-    /// Forgets what is over: nothing is to be asked about it any more.
-    pub fn forget(&mut self, symbols: &mut Symbols) {
-        let Self { lives, whose, .. } = self;
+    /// Forgets what is over: nothing is to be asked about it any more, but about address spaces that have been asked for.
+    pub fn forget(&mut self, symbols: &mut Symbols, is_asked: impl Fn(Image) -> bool) {
+        let Self { lives, whose, unnamed, .. } = self;
+        unnamed.retain(|image| {
+            let stays = is_asked(*image);
+            if !stays {
+                symbols.forget(*image);
+            }
+            stays
+        });
         lives.retain(|pid, lives| {
-            lives.iter().filter(|life| life.over).for_each(|life| symbols.forget(life.image));
+            for life in lives.iter().filter(|life| life.over) {
+                if is_asked(life.image) {
+                    unnamed.push(life.image);
+                } else {
+                    symbols.forget(life.image);
+                }
+            }
             lives.retain(|life| !life.over);
             if lives.is_empty()
                 && let Scope::Tree(pids) = whose
@@ -318,12 +333,12 @@ mod tests {
         assert!(!lives.is_over(child, 45));
         lives.settle();
         assert!(lives.is_over(child, 45) && !lives.is_over(child, 50));
-        lives.forget(&mut symbols);
+        lives.forget(&mut symbols, |_| false);
         assert_eq!(names(&lives, child, &[45, 99]), [None, some("shell")]);
         // Its number goes to a process that is no descendant.
         lives.take(&record(110, child, What::Ended), &mut symbols);
         lives.settle();
-        lives.forget(&mut symbols);
+        lives.forget(&mut symbols, |_| false);
         lives.take(&record(120, child, What::Forked { parent: 1 }), &mut symbols);
         assert_eq!(names(&lives, child, &[130]), [None]);
     }

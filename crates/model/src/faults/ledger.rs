@@ -131,6 +131,21 @@ impl Ledger {
         }
     }
 
+    /// The id of a group may be another one's from now on; what was reported under it goes on under a new one.
+    pub fn move_group(&mut self, id: &[u64; 4], to: [u64; 4]) {
+        if let Some(entry) = self.groups.remove(id) {
+            self.groups.insert(to, entry);
+        }
+    }
+
+    /// A group belongs to another row than was said: what is shown from now on is in that one.
+    pub fn name_group(&mut self, id: &[u64; 4], key: Key) {
+        if let Some(entry) = self.groups.get_mut(id) {
+            entry.comm = key.name();
+            entry.key = key;
+        }
+    }
+
     /// Takes the report of a living thread: it replaces the one before.
     pub fn live(&mut self, report: Report) {
         self.threads.entry(report.thread).or_default().take(self.by, report);

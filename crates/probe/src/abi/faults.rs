@@ -67,6 +67,8 @@ constants! {
         AREA_SPECIAL = 8,
         /// Files of a process that has used up its share.
         AREA_OTHER = 9,
+        /// The same of a user's processes.
+        AREA_OTHERS = 10,
     }
 }
 
@@ -86,6 +88,10 @@ constants! {
         CHAIN_LOST = 1,
         /// The process has used up its share.
         CHAIN_OTHER = 2,
+        /// The processes of its user have used up theirs.
+        CHAIN_OTHER_OF_USER = 3,
+        /// The table is full.
+        CHAIN_OTHER_FULL = 4,
     }
 }
 
@@ -287,6 +293,8 @@ mirror! {
         failed: u64,
         turn: u64,
         owner: FaultsProcess,
+        uid: u32,
+        pad: u32,
     }
 }
 

@@ -55,6 +55,7 @@ maps! {
         RETIRED = "retired",
         GROUPS = "groups",
         RELEASED = "released",
+        USERS = "users",
         CHAINS = "chains",
         NAMES = "names",
         NAMED = "named",

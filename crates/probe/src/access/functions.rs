@@ -40,7 +40,7 @@ impl Functions {
 
     /// Forgets who was over when that was settled.
     pub(crate) fn forget(&mut self) {
-        self.lives.forget(&mut self.symbols);
+        self.lives.forget(&mut self.symbols, |_| false);
     }
 
     /// The function; without one, the file and where in it. Nothing if not even that is known.

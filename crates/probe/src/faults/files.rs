@@ -158,6 +158,7 @@ fn file(key: &FaultsGroupKey, name: Option<String>) -> File {
         (abi::AREA_STACK, _) => "[stack]".into(),
         (abi::AREA_SPECIAL, _) => "[special]".into(),
         (abi::AREA_OTHER, Some(comm)) => format!("(other files of {comm} [{}])", key.word[1]),
+        (abi::AREA_OTHERS, _) => format!("(other files of user {})", key.word[1]),
         (abi::AREA_OTHER, None) => format!("(other files of [{}])", key.word[1]),
         (abi::AREA_SHMEM, None) if !is_inode => "[shmem]".into(),
         (abi::AREA_HUGETLB, None) if !is_inode => "[hugetlb]".into(),

@@ -12,7 +12,7 @@ use super::figures;
 use super::files::Files;
 use super::from_abi::facts;
 use super::stack_map::StackMap;
-use super::table::Table;
+use super::table::{Owner, Table};
 use crate::abi::maps::faults as maps;
 use crate::abi::{self, FaultsControl, FaultsGroup, FaultsGroupKey, FaultsLosses, FaultsMade, FaultsStats};
 use crate::elements::Elements;
@@ -22,8 +22,15 @@ use crate::variant::Attached;
 /// A group's key and its figures, as they are read.
 const RECORD: usize = size_of::<FaultsGroupKey>() + size_of::<FaultsGroup>();
 
-/// New stacks are named at least this often, so that little is left to name when the end is asked for.
-const NAMED_EVERY: Duration = Duration::from_secs(1);
+/// New stacks are read, and named, at least this often, so that little is left to name when the end is asked for.
+const NAMED_EVERY: Duration = Duration::from_millis(500);
+
+/// How long names are looked for at a time: first before all ordinary threads, so that there is some progress however busy
+/// the machine is, then among them.
+const NAMED_FIRST: Duration = Duration::from_millis(20);
+const NAMED_FOR: Duration = Duration::from_millis(50);
+/// How long the rows of an interval wait for their names.
+const ROWS_WAIT: Duration = Duration::from_millis(100);
 
 /// No group has this key.
 const REST: [u64; 4] = [u64::MAX; 4];
@@ -122,13 +129,12 @@ impl Groups {
         if let Kind::Stack(chains) = &mut self.kind {
             let over = chains.over();
             let owners: HashMap<_, _> =
-                records.iter().map(|record| (record.key.word, record.group.owner)).collect();
+                records.iter().map(|record| (record.key.word, Owner::of(&record.group))).collect();
             for key in over {
                 // One that has none was not reported yet.
                 let Some(&owner) = owners.get(&key) else { continue };
-                chains.close(&key);
                 self.table.take_out(&key, owner, control)?;
-                ledger.close_group(&key);
+                chains.close(&key, ledger);
             }
         }
         self.made = attached.read(maps::MADE)?;
@@ -164,11 +170,11 @@ impl Groups {
         let stale = control.stale;
         let closed = self.report(files.as_deref_mut(), epoch, ledger, |turn| turn != 0 && turn < stale)?;
         for Element { key, group } in closed {
-            if let Kind::Stack(chains) = &mut self.kind {
-                chains.close(&key.word);
+            self.table.take_out(&key.word, Owner::of(&group), control)?;
+            match &mut self.kind {
+                Kind::Stack(chains) => chains.close(&key.word, ledger),
+                Kind::File | Kind::Cause => ledger.close_group(&key.word),
             }
-            self.table.take_out(&key.word, group.owner, control)?;
-            ledger.close_group(&key.word);
         }
         if let Kind::Stack(chains) = &self.kind {
             control.taken_chains += chains.take_out(control.stale_chains)?;
@@ -223,9 +229,41 @@ impl Groups {
             Kind::Cause => Key::Cause(Cause::of(&facts(key.word[0] as u32))),
             Kind::Stack(chains) => {
                 let faults = group.stats.major + group.stats.minor;
-                chains.stack(key, faults)?.map_or(Key::Untaken, Key::Stack)
+                chains.stack(key, faults, group.uid)?.map_or(Key::Untaken, Key::Stack)
             }
         })
+    }
+
+    /// Names what has none yet, for a while.
+    pub(super) fn work(&mut self, ledger: &mut Ledger) {
+        self.work_for(NAMED_FOR, ledger);
+    }
+
+    /// The same for the rows of an interval: they come in time, with the names that there are.
+    pub(super) fn name_rows(&mut self, ledger: &mut Ledger) {
+        self.work_for(ROWS_WAIT, ledger);
+    }
+
+    fn work_for(&mut self, time: Duration, ledger: &mut Ledger) {
+        if let Kind::Stack(chains) = &mut self.kind
+            && chains.have_work()
+        {
+            let began = Instant::now();
+            system::undisturbed(|| chains.work(began + NAMED_FIRST, ledger));
+            chains.work(began + time, ledger);
+        }
+    }
+
+    /// Whether there is something to name.
+    pub(super) fn have_work(&self) -> bool {
+        matches!(&self.kind, Kind::Stack(chains) if chains.may_go_on())
+    }
+
+    /// Gives everything a name, or a reason, by then.
+    pub(super) fn finish(&mut self, until: Instant, ledger: &mut Ledger) {
+        if let Kind::Stack(chains) = &mut self.kind {
+            chains.finish(until, ledger);
+        }
     }
 
     /// Of those that belong to no group.

@@ -77,6 +77,9 @@ const STACKS: u32 = 16_384;
 /// Of this many processes it is known how many of their groups were taken out again.
 const RELEASED: u32 = 65_536;
 
+/// Of this many users it is known how many groups their processes have made.
+const USERS: u32 = 4096;
+
 /// Of what is left in a table for groups, a process may make this part, if all processes are watched: with this many
 /// beside it, one that makes as many as it can gets a quarter of what is not kept for rows of others.
 const SHARE_OF_ALL: u32 = 3;
@@ -252,6 +255,7 @@ impl Recipe for FaultsRecipe {
                     map.set_map_flags(0)?;
                 }
                 maps::GROUPS if self.by.each_fault() => map.set_max_entries(GROUPS)?,
+                maps::USERS if self.by.each_fault() => map.set_max_entries(USERS)?,
                 maps::RELEASED if self.by.each_fault() => map.set_max_entries(RELEASED)?,
                 maps::CHAIN_KEYS => {
                     let keys: [u64; abi::CHAIN_LEN] = std::array::from_fn(|_| system::random());

@@ -1,25 +1,38 @@
 //! What the kernel half calls a chain of calls. See `bpf/faults_stack.bpf.h`.
+//!
+//! Chains are copied when they are read, so that the kernel half's table is emptied at its own pace, and named when there is
+//! time: never is anything else kept waiting by that.
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use bytemuck::pod_read_unaligned;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use trapline_model::faults::{Losses, Process, Stack};
+use trapline_model::faults::{Key, Ledger, Losses, Process, Stack};
 use trapline_symbols::Scope;
 
-use super::stacks::{Chain, Incomplete, Named, Naming};
+use super::stacks::{Chain, Incomplete, Named, Naming, Others, without_names};
+use super::waiting::{Unnamed, Waiting};
 use crate::abi::maps::faults as maps;
 use crate::abi::{self, FaultsChain, FaultsGroupKey};
 use crate::variant::Attached;
 
-/// StackMap of calls, by the keys of the kernel half.
+/// So many that have to wait for the symbolizer are tried before it is waited for.
+const TRIED: usize = 64;
+
+/// Chains of calls, by the keys of the kernel half.
 #[derive(Debug)]
 pub(super) struct StackMap {
     map: MapHandle,
     naming: Naming,
     known: HashMap<[u64; 4], Known>,
+    waiting: Waiting,
+    /// The user for whom the symbolizer was asked last.
+    asker: u32,
+    /// Nothing can be named before more time has passed.
+    is_stuck: bool,
     /// Of processes that are forgotten.
     past: Incomplete,
 }
@@ -27,9 +40,25 @@ pub(super) struct StackMap {
 /// What a key turned out to be.
 #[derive(Debug)]
 struct Known {
-    named: Named,
+    is: Is,
     /// How many faults there are of it.
     faults: u64,
+}
+
+#[derive(Debug)]
+enum Is {
+    Named(Named),
+    /// By its number; and what is shown meanwhile.
+    Waiting(u64, Rc<Stack>),
+}
+
+impl Known {
+    fn stack(&self) -> Rc<Stack> {
+        match &self.is {
+            Is::Named(named) => Rc::clone(&named.stack),
+            Is::Waiting(_, stack) => Rc::clone(stack),
+        }
+    }
 }
 
 impl StackMap {
@@ -38,6 +67,9 @@ impl StackMap {
             map: attached.handle(maps::CHAINS)?,
             naming: Naming::watch(whose)?,
             known: HashMap::new(),
+            waiting: Waiting::default(),
+            asker: 0,
+            is_stuck: false,
             past: Incomplete::default(),
         })
     }
@@ -47,9 +79,19 @@ impl StackMap {
         self.naming.follow();
     }
 
-    /// Whether they should be named now.
+    /// Whether they should be read now.
     pub(super) fn want_naming(&self) -> bool {
         self.naming.wants_naming()
+    }
+
+    /// Whether something waits for a name.
+    pub(super) fn have_work(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether it can be named now: it may have to wait until others have had their time.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.have_work() && !self.is_stuck
     }
 
     /// Before the groups are read: whose faults are all in them by now.
@@ -65,15 +107,26 @@ impl StackMap {
             pid != abi::STACK_UNTAKEN && self.naming.is_over(pid as u32, start_ns)
         };
         let over = self.known.keys().copied().filter(|&key| is_over(key)).collect();
-        self.naming.forget();
+        self.naming.forget(|image| self.waiting.asks_about(image));
         over
     }
 
-    /// Forgets a group.
-    pub(super) fn close(&mut self, key: &[u64; 4]) {
-        if let Some(known) = self.known.remove(key) {
-            self.past.add(&known.named, known.faults);
+    /// The kernel half has a group no more. What has no name yet is closed when it has.
+    pub(super) fn close(&mut self, key: &[u64; 4], ledger: &mut Ledger) {
+        match self.known.remove(key) {
+            Some(Known { is: Is::Waiting(number, _), faults }) => {
+                // No key of the kernel half's is like this one.
+                let id = [u64::MAX, number, 0, 0];
+                if let Some(unnamed) = self.waiting.get_mut(number) {
+                    (unnamed.id, unnamed.is_open, unnamed.faults) = (id, false, faults);
+                }
+                ledger.move_group(key, id);
+                return;
+            }
+            Some(Known { is: Is::Named(named), faults }) => self.past.add(&named, faults),
+            None => {}
         }
+        ledger.close_group(key);
     }
 
     /// Takes out the chains that were last used before a turn. Gives how many there were.
@@ -91,37 +144,136 @@ impl StackMap {
         Ok(taken)
     }
 
-    /// What a key means, of which there are so many faults; nothing if their stack was not asked for.
-    pub(super) fn stack(&mut self, key: &FaultsGroupKey, faults: u64) -> Result<Option<Rc<Stack>>> {
+    /// What is to be shown of a key, of which there are so many faults, in a process of that user's; nothing if their stack
+    /// was not asked for.
+    pub(super) fn stack(&mut self, key: &FaultsGroupKey, faults: u64, uid: u32) -> Result<Option<Rc<Stack>>> {
         let [pid, start_ns, user, kernel] = key.word;
         let pid = pid & !abi::SECOND;
         if pid == abi::STACK_UNTAKEN {
             return Ok(None);
         }
-        if !self.known.contains_key(&key.word) {
-            let (user, kernel) = (self.chain(user)?, self.chain(kernel)?);
-            let named = self.naming.name(Process { pid: pid as u32, start_ns }, start_ns, &user, &kernel);
-            self.known.insert(key.word, Known { named, faults: 0 });
-        }
-        Ok(self.known.get_mut(&key.word).map(|known| {
+        if let Some(known) = self.known.get_mut(&key.word) {
             known.faults = faults;
-            Rc::clone(&known.named.stack)
-        }))
+            return Ok(Some(known.stack()));
+        }
+        if pid == 0 {
+            let named = Named::other(&format!("[user {start_ns}]"), others(user).unwrap_or(Others::User));
+            let stack = Rc::clone(&named.stack);
+            self.known.insert(key.word, Known { is: Is::Named(named), faults });
+            return Ok(Some(stack));
+        }
+        let (image, comm) = self.naming.who(Process { pid: pid as u32, start_ns }, start_ns);
+        let (user, kernel) = (self.chain(user)?, self.chain(kernel)?);
+        let is = if !user.is_taken() && !kernel.is_taken() {
+            Is::Named(self.naming.name(image, &comm, &user, &kernel))
+        } else if self.waiting.has_space_for(uid) {
+            let meanwhile = without_names(&comm, "[not symbolized yet]", "[its names are being looked up]");
+            let (id, is_open) = (key.word, true);
+            let number = self.waiting.add(Unnamed { id, is_open, image, comm, user, kernel, uid, faults });
+            self.is_stuck = false;
+            Is::Waiting(number, Rc::new(meanwhile))
+        } else {
+            // As long as the kernel half has it, it may still find a place.
+            return Ok(Some(Named::other(&comm, Others::Unnamed).stack));
+        };
+        let known = Known { is, faults };
+        let stack = known.stack();
+        self.known.insert(key.word, known);
+        Ok(Some(stack))
+    }
+
+    /// Names what waits, up to a moment.
+    pub(super) fn work(&mut self, until: Instant, ledger: &mut Ledger) {
+        while Instant::now() < until && !self.waiting.is_empty() {
+            // First what can be had without waiting.
+            self.naming.wait_until(Instant::now());
+            if self.name_some(until, ledger) {
+                continue;
+            }
+            let began = Instant::now();
+            self.naming.wait_until(until);
+            let answered = self.naming.wait();
+            self.waiting.spend(self.asker, began.elapsed());
+            self.is_stuck = answered.is_none();
+            if answered != Some(true) {
+                return;
+            }
+        }
+    }
+
+    /// Tells whether any was named.
+    fn name_some(&mut self, until: Instant, ledger: &mut Ledger) -> bool {
+        let (mut late, mut any) = (Vec::new(), false);
+        while Instant::now() < until && late.len() < TRIED {
+            let Some((number, of)) = self.waiting.next() else { break };
+            let (began, asked, uid) = (Instant::now(), self.naming.asked(), of.uid);
+            let named = self.naming.name(of.image, &of.comm, &of.user, &of.kernel);
+            if self.naming.asked() != asked {
+                self.asker = uid;
+            }
+            self.waiting.spend(uid, began.elapsed());
+            if named.late {
+                late.push(number);
+            } else {
+                any = true;
+                self.has_names(number, named, ledger);
+            }
+        }
+        late.into_iter().for_each(|number| self.waiting.put_back(number));
+        any
+    }
+
+    /// Names what waits up to a moment; what has no name by then has a reason.
+    pub(super) fn finish(&mut self, until: Instant, ledger: &mut Ledger) {
+        while !self.waiting.is_empty() && Instant::now() < until {
+            self.work(until, ledger);
+            if self.is_stuck {
+                break;
+            }
+        }
+        self.naming.wait_until(Instant::now());
+        let mut in_no_time: HashMap<Rc<str>, Named> = HashMap::new();
+        while let Some((number, of)) = self.waiting.next() {
+            // Where it is can be told at once, but not of as many as may be waiting.
+            let named = if Instant::now() < until {
+                self.naming.name(of.image, &of.comm, &of.user, &of.kernel)
+            } else {
+                let without = in_no_time.entry(Rc::clone(&of.comm));
+                without.or_insert_with(|| Named::in_no_time(&of.comm)).clone()
+            };
+            self.has_names(number, named, ledger);
+        }
+    }
+
+    fn has_names(&mut self, number: u64, named: Named, ledger: &mut Ledger) {
+        let Some(unnamed) = self.waiting.take(number) else { return };
+        ledger.name_group(&unnamed.id, Key::Stack(Rc::clone(&named.stack)));
+        if !unnamed.is_open {
+            self.past.add(&named, unnamed.faults);
+            ledger.close_group(&unnamed.id);
+        } else if let Some(known) = self.known.get_mut(&unnamed.id) {
+            known.is = Is::Named(named);
+        }
     }
 
     /// Of how many faults the stack is not whole.
     pub(super) fn losses(&self, losses: &mut Losses) {
         let mut all = self.past;
-        self.known.values().for_each(|known| all.add(&known.named, known.faults));
+        for known in self.known.values() {
+            if let Is::Named(named) = &known.is {
+                all.add(named, known.faults);
+            }
+        }
         all.named(losses);
         losses.unmapped = Some(self.naming.unmapped());
     }
 
     fn chain(&self, key: u64) -> Result<Chain> {
-        match key {
-            abi::CHAIN_NONE => return Ok(Chain::None),
-            abi::CHAIN_OTHER => return Ok(Chain::Other),
-            _ => {}
+        if key == abi::CHAIN_NONE {
+            return Ok(Chain::None);
+        }
+        if let Some(others) = others(key) {
+            return Ok(Chain::Other(others));
         }
         let bytes = self.map.lookup(&key.to_ne_bytes(), MapFlags::ANY).context("cannot read the stacks")?;
         // The key that means a lost one is no chain's.
@@ -129,5 +281,14 @@ impl StackMap {
         let chain: FaultsChain = pod_read_unaligned(&bytes);
         let ips = chain.ip.get(..chain.count as usize).unwrap_or(&chain.ip);
         Ok(Chain::taken(ips, ips.len() >= self.naming.deepest.min(abi::CHAIN_LEN)))
+    }
+}
+
+fn others(key: u64) -> Option<Others> {
+    match key {
+        abi::CHAIN_OTHER => Some(Others::Share),
+        abi::CHAIN_OTHER_OF_USER => Some(Others::User),
+        abi::CHAIN_OTHER_FULL => Some(Others::Full),
+        _ => None,
     }
 }

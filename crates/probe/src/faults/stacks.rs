@@ -1,5 +1,6 @@
 //! StackMap of calls in words, whoever took them: the kernel half (`stack_map.rs`) or perf (`rootless/stack_table.rs`).
 
+use std::collections::HashMap;
 use std::fs;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use trapline_model::faults::{Losses, Process, Stack};
 use trapline_symbols::perf::Record;
-use trapline_symbols::{Image, KERNEL, Lives, Name, Scope, Symbols, Why};
+use trapline_symbols::{Image, KERNEL, Lives, Name, Place, Scope, Symbols, Why};
 
 /// The kernel's own way from a fault to where it is handled: what lies within says nothing about who caused it.
 const ENTRIES: &[&str] = &["asm_exc_page_fault", "handle_mm_fault"];
@@ -17,6 +18,12 @@ const PROBES: &[&str] =
 
 /// How often perf maps are looked at: as often as what the kernel half sets aside is fetched, or less.
 const WATCHED_EVERY: Duration = Duration::from_millis(400);
+
+/// How long a look at perf maps waits for the symbolizer to read those that are new.
+const READ_WITHIN: Duration = Duration::from_millis(20);
+
+/// So many stacks are remembered that other processes may have, too.
+const KNOWN: usize = 32_768;
 
 /// The process whose name is empty: `prctl(PR_SET_NAME, "")`.
 const NO_NAME: &str = "[no name]";
@@ -31,8 +38,8 @@ pub(super) enum Chain {
     None,
     /// There was no room for it.
     Lost,
-    /// One of those of a process that has used up its share.
-    Other,
+    /// One of those for which there was no space.
+    Other(Others),
     Taken {
         /// Innermost first.
         ips: Vec<u64>,
@@ -41,7 +48,36 @@ pub(super) enum Chain {
     },
 }
 
+/// Why stacks are in the row of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    /// Their process has used up its share of the table.
+    Share,
+    /// Their user's processes have.
+    User,
+    /// The table is full.
+    Full,
+    /// Too many of their user's wait for their names.
+    Unnamed,
+}
+
+impl Others {
+    fn why(self) -> &'static str {
+        match self {
+            Self::Share => "[the process has more stacks than its share of the table]",
+            Self::User => "[its user's processes have more stacks than their share of the table]",
+            Self::Full => "[the table was full of other users' stacks]",
+            Self::Unnamed => "[too many stacks of its user's processes were waiting for their names]",
+        }
+    }
+}
+
 impl Chain {
+    /// Whether there are addresses in it.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(self, Self::Taken { .. })
+    }
+
     /// Of where the processor was, and where the calls return to: what comes after a call may be another function's.
     pub(super) fn taken(ips: &[u64], deep: bool) -> Self {
         let calls = ips.iter().enumerate();
@@ -50,7 +86,7 @@ impl Chain {
 }
 
 /// A chain that has its names.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Named {
     pub(super) stack: Rc<Stack>,
     /// Its outermost frames are missing.
@@ -59,6 +95,21 @@ pub(super) struct Named {
     unnamed: bool,
     /// There was no room for a chain.
     lost: bool,
+    /// There was no time to look for a name: it may be known later.
+    pub(super) late: bool,
+    /// It is that of every chain through the same places.
+    is_the_same_elsewhere: bool,
+}
+
+/// What tells stacks apart, wherever files are mapped.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    comm: Rc<str>,
+    places: Vec<Place>,
+    /// All frames are in files.
+    is_whole: bool,
+    deep: bool,
+    kernel: Vec<u64>,
 }
 
 /// How many faults have a stack that is not whole.
@@ -94,6 +145,8 @@ pub(super) struct Naming {
     /// Perf maps were written since they were read, and when that was looked at.
     rewritten: bool,
     looked: Instant,
+    /// Stacks of programs that come and go: those whose functions are the same, wherever they are mapped, are the same.
+    known: HashMap<Key, Named>,
     /// More frames than so many the kernel does not walk.
     pub(super) deepest: usize,
 }
@@ -115,13 +168,35 @@ impl Naming {
     fn new(mut lives: Lives) -> Self {
         let mut symbols = Symbols::new();
         lives.adopt(&mut symbols);
-        Self { lives, symbols, rewritten: false, looked: Instant::now(), deepest: deepest() }
+        Self {
+            lives,
+            symbols,
+            rewritten: false,
+            looked: Instant::now(),
+            known: HashMap::new(),
+            deepest: deepest(),
+        }
     }
 
     /// Learns what processes have done.
     pub(super) fn follow(&mut self) {
         self.lives.drain(&mut self.symbols);
         self.look();
+    }
+
+    /// Names are waited for until then.
+    pub(super) fn wait_until(&mut self, until: Instant) {
+        self.symbols.wait_until(Some(until));
+    }
+
+    /// How many times the symbolizer was asked something.
+    pub(super) fn asked(&self) -> u64 {
+        self.symbols.asked()
+    }
+
+    /// Waits for the answer to what was asked last. Tells whether it has come; nothing if all was answered.
+    pub(super) fn wait(&mut self) -> Option<bool> {
+        self.symbols.wait()
     }
 
     /// Notices code that is made anew where other code was.
@@ -133,6 +208,7 @@ impl Naming {
 
     fn look_at_maps(&mut self) {
         self.looked = Instant::now();
+        self.symbols.wait_until(Some(self.looked + READ_WITHIN));
         self.rewritten |= self.symbols.watch_maps();
     }
 
@@ -165,12 +241,12 @@ impl Naming {
         self.lives.is_over(pid, time_ns)
     }
 
-    /// Forgets who is over: everything was named.
-    pub(super) fn forget(&mut self) {
-        if std::mem::take(&mut self.rewritten) {
-            self.symbols.renew_maps();
+    /// Forgets who is over: everything was named but what is in some address spaces.
+    pub(super) fn forget(&mut self, is_asked: impl Fn(Image) -> bool) {
+        if self.rewritten {
+            self.rewritten = self.symbols.renew_maps(&is_asked);
         }
-        self.lives.forget(&mut self.symbols);
+        self.lives.forget(&mut self.symbols, is_asked);
     }
 
     /// How many records of what processes did had no room.
@@ -178,17 +254,54 @@ impl Naming {
         self.lives.lost()
     }
 
-    /// The chains of a process, at a moment at which it had the memory that they are in.
-    pub(super) fn name(&mut self, process: Process, at_ns: u64, user: &Chain, kernel: &Chain) -> Named {
-        let (image, comm) = match self.lives.at(process.pid, at_ns) {
-            Some((image, comm)) => (image, comm.to_owned()),
+    /// What a process was at a moment: its memory, and its name.
+    pub(super) fn who(&self, process: Process, at_ns: u64) -> (Image, Rc<str>) {
+        match self.lives.at(process.pid, at_ns) {
+            // One that has none would leave its place to a function.
+            Some((image, "")) => (image, NO_NAME.into()),
+            Some((image, comm)) => (image, comm.into()),
             // Its birth was not seen: it may still be there to be asked.
-            None => (Image::from(process), format!("[{}]", process.pid)),
+            None => (Image::from(process), format!("[{}]", process.pid).into()),
+        }
+    }
+
+    /// The chains of a process of that name, in that memory.
+    pub(super) fn name(&mut self, image: Image, comm: &Rc<str>, user: &Chain, kernel: &Chain) -> Named {
+        let key = self.key(image, comm, user, kernel);
+        if let Some(named) = key.as_ref().and_then(|key| self.known.get(key)) {
+            return named.clone();
+        }
+        let named = self.name_anew(image, comm, user, kernel);
+        // Asked again: a perf map may have been found meanwhile.
+        if named.is_the_same_elsewhere
+            && let Some(key) = key
+            && self.key(image, comm, user, kernel).as_ref() == Some(&key)
+        {
+            if self.known.len() >= KNOWN {
+                self.known.clear();
+            }
+            self.known.insert(key, named.clone());
+        }
+        named
+    }
+
+    /// What two stacks have in common that have the same names; nothing if that is not certain.
+    fn key(&mut self, image: Image, comm: &Rc<str>, user: &Chain, kernel: &Chain) -> Option<Key> {
+        let Chain::Taken { ips, deep } = user else { return None };
+        let kernel = match kernel {
+            Chain::None => vec![],
+            Chain::Taken { ips, deep: false } => ips.clone(),
+            _ => return None,
         };
-        let mut named = Named::default();
+        let places = self.symbols.places(image, ips)?;
+        let is_whole = places.len() == ips.len();
+        Some(Key { comm: Rc::clone(comm), places, is_whole, deep: *deep, kernel })
+    }
+
+    fn name_anew(&mut self, image: Image, comm: &str, user: &Chain, kernel: &Chain) -> Named {
+        let mut named = Named { is_the_same_elsewhere: true, ..Named::default() };
         let mut stack = Stack::default();
-        // One that has none would leave its place to a function.
-        stack.push(if comm.is_empty() { NO_NAME } else { &comm }, "");
+        stack.push(comm, "");
         for (chain, in_kernel) in [(user, false), (kernel, true)] {
             let (ips, deep) = match chain {
                 Chain::None => continue,
@@ -198,8 +311,8 @@ impl Naming {
                     named.lost = true;
                     continue;
                 }
-                Chain::Other => {
-                    stack.push("(other stacks)", "[the process has more stacks than its share of the table]");
+                Chain::Other(others) => {
+                    stack.push("(other stacks)", others.why());
                     continue;
                 }
                 Chain::Taken { ips, deep } => (ips, *deep),
@@ -211,7 +324,7 @@ impl Naming {
             let mut names = self.symbols.resolve(image, ips);
             if in_kernel {
                 trim(&mut names);
-                names.iter().rev().for_each(|name| named.unnamed |= push(&mut stack, name, true));
+                names.iter().rev().for_each(|name| named.push(&mut stack, name, true));
                 continue;
             }
             // What is called from nowhere was not called from there: a function without a frame pointer used the
@@ -223,7 +336,7 @@ impl Naming {
                 named.unnamed = true;
             }
             for name in names.iter().take(end.unwrap_or(names.len())).rev() {
-                named.unnamed |= push(&mut stack, name, false);
+                named.push(&mut stack, name, false);
             }
         }
         named.stack = Rc::new(stack);
@@ -247,20 +360,42 @@ fn trim(names: &mut Vec<Rc<Name>>) {
     names.drain(..entry.map_or(probe, |at| at + 1));
 }
 
-/// Adds a place and the functions that were inlined there. Tells whether it has no name.
-fn push(stack: &mut Stack, name: &Name, in_kernel: bool) -> bool {
-    let suffix = if in_kernel { "_[k]" } else { "" };
-    match &name.functions {
-        Ok(functions) => {
-            for function in functions {
-                let line = function.line.as_ref().map(|line| format!("{}:{}", line.file, line.line));
-                stack.push(&format!("{}{suffix}", function.name), &line.unwrap_or_default());
+/// Of a chain whose names are not looked for.
+pub(super) fn without_names(comm: &str, instead: &str, why: &str) -> Stack {
+    let mut stack = Stack::default();
+    stack.push(comm, "");
+    stack.push(instead, why);
+    stack
+}
+
+impl Named {
+    /// One that is among others.
+    pub(super) fn other(comm: &str, others: Others) -> Self {
+        Self { stack: Rc::new(without_names(comm, "(other stacks)", others.why())), ..Self::default() }
+    }
+
+    /// One for which there was no time at all.
+    pub(super) fn in_no_time(comm: &str) -> Self {
+        let stack = without_names(comm, "[not symbolized]", "[there was no time left at the end]");
+        Self { stack: Rc::new(stack), unnamed: true, ..Self::default() }
+    }
+
+    /// Adds a place and the functions that were inlined there.
+    fn push(&mut self, stack: &mut Stack, name: &Name, in_kernel: bool) {
+        let suffix = if in_kernel { "_[k]" } else { "" };
+        match &name.functions {
+            Ok(functions) => {
+                for function in functions {
+                    let line = function.line.as_ref().map(|line| format!("{}:{}", line.file, line.line));
+                    stack.push(&format!("{}{suffix}", function.name), &line.unwrap_or_default());
+                }
             }
-            false
-        }
-        Err(why) => {
-            stack.push(&format!("{name}{suffix}"), &format!("[{why}]"));
-            true
+            Err(why) => {
+                stack.push(&format!("{name}{suffix}"), &format!("[{why}]"));
+                self.unnamed = true;
+                self.late |= *why == Why::Late;
+                self.is_the_same_elsewhere = false;
+            }
         }
     }
 }

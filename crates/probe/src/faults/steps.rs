@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bytemuck::pod_read_unaligned;
@@ -21,6 +21,9 @@ use crate::ring::Ring;
 
 /// No reader of messages sees that they come together.
 pub(super) const GATHER: Duration = Duration::from_millis(10);
+
+/// How long messages wait for the names in them.
+const NAMES_WAIT: Duration = Duration::from_millis(500);
 
 /// So many processes are remembered; beyond that, those that have ended are forgotten.
 const REMEMBERED: usize = 10_000;
@@ -69,6 +72,7 @@ impl Steps {
         let mut batch = Vec::new();
         if let (Some(causes), Some(files)) = (&mut self.causes, files) {
             causes.lives.drain(&mut causes.symbols);
+            causes.symbols.wait_until(Some(Instant::now() + NAMES_WAIT));
             for sent in sent {
                 match sent {
                     Sent::Fault(fault) => causes.add(&fault),

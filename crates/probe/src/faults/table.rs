@@ -9,8 +9,26 @@ use bytemuck::bytes_of;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::abi::maps::faults as maps;
-use crate::abi::{FaultsControl, FaultsMade, FaultsProcess};
+use crate::abi::{FaultsControl, FaultsGroup, FaultsMade, FaultsProcess};
 use crate::variant::Attached;
+
+/// Who has made a group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner {
+    process: FaultsProcess,
+    user: u32,
+}
+
+impl Owner {
+    pub(super) fn of(group: &FaultsGroup) -> Self {
+        Self { process: group.owner, user: group.uid }
+    }
+
+    /// As the kernel half knows the user: no process has the number 0.
+    fn of_user(self) -> FaultsProcess {
+        FaultsProcess { start_ns: self.user.into(), pid: 0, pad: 0 }
+    }
+}
 
 /// The table of groups.
 #[derive(Debug)]
@@ -19,7 +37,7 @@ pub(super) struct Table {
     released: MapHandle,
     /// Of how many groups there can be; there can be as many chains.
     pub(super) capacity: u64,
-    /// How many groups of each process were taken out, while it lives.
+    /// How many groups of each process were taken out, while it lives, and of each user's processes.
     credits: HashMap<(u32, u64), u64>,
 }
 
@@ -41,15 +59,17 @@ impl Table {
     pub(super) fn take_out(
         &mut self,
         key: &[u64; 4],
-        owner: FaultsProcess,
+        owner: Owner,
         control: &mut FaultsControl,
     ) -> Result<()> {
         self.groups.delete(bytes_of(key)).context("cannot delete a group")?;
         control.taken_groups += 1;
-        let credit = self.credits.entry((owner.pid, owner.start_ns)).or_default();
-        *credit += 1;
-        // Without a place for it, the process's share is what it was.
-        let _ = self.released.update(bytes_of(&owner), &credit.to_ne_bytes(), MapFlags::ANY);
+        for who in [owner.process, owner.of_user()] {
+            let credit = self.credits.entry((who.pid, who.start_ns)).or_default();
+            *credit += 1;
+            // Without a place for it, the share is what it was.
+            let _ = self.released.update(bytes_of(&who), &credit.to_ne_bytes(), MapFlags::ANY);
+        }
         Ok(())
     }
 
@@ -57,7 +77,7 @@ impl Table {
     pub(super) fn forget_ended(&mut self) -> Result<()> {
         let released = &self.released;
         self.credits.retain(|&(pid, start_ns), _| {
-            let lives = Path::new("/proc").join(pid.to_string()).exists();
+            let lives = pid == 0 || Path::new("/proc").join(pid.to_string()).exists();
             if !lives {
                 let _ = released.delete(bytes_of(&FaultsProcess { start_ns, pid, pad: 0 }));
             }

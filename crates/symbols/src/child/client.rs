@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,15 +29,20 @@ const WORK: Duration = Duration::from_secs(2);
 const WAIT: Duration = Duration::from_secs(6);
 /// A function's name is looked for once, before anything begins, and all of a file may have to be gone through for it.
 const NAMES: u32 = 10;
-/// All requests together may take this long, and a half of what has passed since: rows wait no longer.
+/// All requests about one user's files may take this long together, and a half of what has passed since: the rest of the
+/// symbolizer's time is the others'.
 const AT_A_STRETCH: Duration = Duration::from_secs(10);
 /// After an interrupt: the end is to come within a second.
-const AFTER_INTERRUPT: Duration = Duration::from_millis(600);
-/// A file of root's, or of the user who runs us, may take this many times as long, also after an interrupt, and its time
-/// is not counted: no other user made it what it is, and a slow machine takes longer.
+const AFTER_INTERRUPT: Duration = Duration::from_millis(250);
+/// A file of root's, or of the user who runs us, may take this many times as long, and its time is not counted: no other
+/// user made it what it is, and a slow machine takes longer.
 const OWN: u32 = 5;
 /// It is not started more often than this in [`AT_A_STRETCH`].
 const STARTS: usize = 8;
+/// So many answers are kept that came while something else was asked for.
+const LANDED: usize = 64;
+/// Of so many users it is known how much of its time they have used.
+const USERS: usize = 1024;
 /// How often processor time and interrupts are looked at while an answer is waited for.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -69,18 +74,42 @@ struct Running {
     accounted: Duration,
 }
 
+/// What tells requests apart: of one that opens something, only what.
+type Question = Vec<u8>;
+
+/// A request that the symbolizer has, and has not answered yet.
+struct Flight {
+    question: Question,
+    began: Instant,
+    /// The processor time that it had taken before.
+    worked: Duration,
+    /// How many times as long as is usual it may take.
+    times: u32,
+    /// Whose file it is about.
+    owner: u32,
+}
+
 /// Starts the symbolizer and asks it.
+///
+/// A request is waited for until a moment at most. Then it stays under way: whoever asks the same again later gets the answer.
 #[derive(Default)]
 pub(crate) struct Client {
     running: Option<Running>,
+    flight: Option<Flight>,
+    /// Answers that came while something else was asked for, the newest last.
+    landed: VecDeque<(Question, Result<Reply, Lost>)>,
+    /// Up to when an answer is waited for; nothing: as long as a request may take.
+    until: Option<Instant>,
     /// How many times it was started.
     generation: u64,
     starts: VecDeque<Instant>,
-    /// Up to when requests have taken all the time that they may.
-    spent_until: Option<Instant>,
+    /// Up to when requests about a user's files have taken all the time that they may.
+    spent_until: HashMap<u32, Instant>,
     interrupted: Option<Instant>,
-    /// What is asked about is a file of root's, or our own.
-    own: bool,
+    /// Whose file is asked about.
+    owner: u32,
+    /// How many requests were sent.
+    sent: u64,
     buffer: Vec<u8>,
 }
 
@@ -99,29 +128,58 @@ impl Client {
 
     /// Says whose file the next requests are about.
     pub(crate) fn owned_by(&mut self, user: u32) {
-        self.own = user == 0 || user == geteuid().as_raw();
+        self.owner = user;
+    }
+
+    /// Answers are waited for until then; what has not come is [`Lost::Late`], and may be asked again.
+    pub(crate) fn wait_until(&mut self, until: Option<Instant>) {
+        self.until = until;
+    }
+
+    /// How many requests were sent up to now.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Waits for the answer to what is under way. Tells whether it has come; nothing if nothing is.
+    pub(crate) fn wait(&mut self) -> Option<bool> {
+        self.flight.as_ref()?;
+        let _ = self.land();
+        Some(self.flight.is_none())
     }
 
     /// Asks, and waits for the answer.
     ///
     /// # Errors
-    /// When there is none: the process has been ended then.
+    /// When there is none (yet). After a [`Lost::Fault`] the process has been ended.
     pub(crate) fn call(&mut self, request: &Request, file: Option<BorrowedFd<'_>>) -> Result<Reply, Lost> {
-        self.generation()?;
-        self.check_time()?;
-        let began = Instant::now();
-        let result = self.greet(began).and_then(|()| self.ask(request, file, began));
-        if !self.own {
-            let spent = self.spent_until.map_or(began, |until| until.max(began));
-            self.spent_until = Some(spent + began.elapsed() * 2);
+        let question = question(request);
+        loop {
+            if let Some(at) = self.landed.iter().position(|(of, _)| *of == question)
+                && let Some((_, answer)) = self.landed.remove(at)
+            {
+                return answer;
+            }
+            if self.flight.is_some() {
+                self.land()?;
+                continue;
+            }
+            self.generation()?;
+            self.check_time()?;
+            if self.running.as_ref().is_some_and(|running| !running.greeted) {
+                self.flight = Some(self.flight_of(Question::new(), 1));
+                continue;
+            }
+            let Some(running) = &self.running else { return Err(Lost::Late) };
+            if wire::send(running.socket.as_fd(), request, file).is_err() {
+                // It ended in between, and not by this request.
+                self.end();
+                return Err(Lost::Late);
+            }
+            self.sent += 1;
+            let names = matches!(request, Request::Function { .. });
+            self.flight = Some(self.flight_of(question.clone(), if names { NAMES } else { 1 }));
         }
-        if let Some(running) = &mut self.running {
-            running.account();
-        }
-        if result.is_err() {
-            self.running = None;
-        }
-        result
     }
 
     #[cfg(test)]
@@ -129,19 +187,61 @@ impl Client {
         self.running.as_ref().map(|running| running.child.id())
     }
 
+    fn flight_of(&self, question: Question, times: u32) -> Flight {
+        let worked = self.running.as_ref().and_then(Running::cpu).unwrap_or_default();
+        let times = if is_own(self.owner) { times * OWN } else { times };
+        Flight { question, began: Instant::now(), worked, times, owner: self.owner }
+    }
+
+    /// Waits until what is under way is answered, or cannot be any more.
+    fn land(&mut self) -> Result<(), Lost> {
+        let Some(answer) = self.answer()? else { return Err(Lost::Late) };
+        let Some(flight) = self.flight.take() else { return Ok(()) };
+        if !is_own(flight.owner) {
+            if self.spent_until.len() >= USERS {
+                let now = Instant::now();
+                self.spent_until.retain(|_, until| *until > now);
+            }
+            let spent = self.spent_until.entry(flight.owner).or_insert(flight.began);
+            *spent = (*spent).max(flight.began) + flight.began.elapsed() * 2;
+        }
+        if let Some(running) = &mut self.running {
+            running.account();
+        }
+        if answer.is_err() {
+            self.end();
+        }
+        if flight.question.is_empty() {
+            return self.greeted(answer);
+        }
+        if self.landed.len() >= LANDED {
+            self.landed.pop_front();
+        }
+        self.landed.push_back((flight.question, answer));
+        Ok(())
+    }
+
+    /// Ends the process: what it had open is nowhere any more.
+    fn end(&mut self) {
+        self.running = None;
+        self.flight = None;
+        self.landed.retain(|(_, answer)| answer.is_err());
+    }
+
     fn check_time(&mut self) -> Result<(), Lost> {
         let now = Instant::now();
-        let full = !self.own && self.spent_until.is_some_and(|until| until > now + AT_A_STRETCH * 2);
+        let spent = self.spent_until.get(&self.owner).filter(|_| !is_own(self.owner));
+        let full = spent.is_some_and(|until| *until > now + AT_A_STRETCH * 2);
         if full || self.is_interrupted() { Err(Lost::Late) } else { Ok(()) }
     }
 
-    /// Whether an interrupt came so long ago that the end must come now.
+    /// Whether an interrupt came so long ago that the end must come now, whoever's file it is: what is not known by then
+    /// is not waited for.
     fn is_interrupted(&mut self) -> bool {
         if !ending::is_asked_to_end() {
             return false;
         }
-        let since = self.interrupted.get_or_insert_with(Instant::now);
-        since.elapsed() > if self.own { AT_A_STRETCH } else { AFTER_INTERRUPT }
+        self.interrupted.get_or_insert_with(Instant::now).elapsed() > AFTER_INTERRUPT
     }
 
     fn start(&mut self) -> Result<(), Lost> {
@@ -158,73 +258,78 @@ impl Client {
         Ok(())
     }
 
-    /// Waits until it has given up its privileges.
-    fn greet(&mut self, began: Instant) -> Result<(), Lost> {
-        if self.running.as_ref().is_some_and(|running| running.greeted) {
-            return Ok(());
-        }
+    /// It says whether it has given up its privileges before it is asked anything.
+    fn greeted(&mut self, answer: Result<Reply, Lost>) -> Result<(), Lost> {
         let why = |why: String| Lost::Unavailable(format!("cannot start the symbolizer: {why}"));
-        match self.answer(began, 1) {
-            Ok(Reply::Done) => {}
-            Ok(Reply::Bad(error)) => return Err(why(error)),
-            Err(Lost::Fault(error)) => return Err(why(error)),
-            Ok(_) => return Err(why("it does not answer".into())),
-            Err(lost) => return Err(lost),
+        match answer {
+            Ok(Reply::Done) => {
+                if let Some(running) = &mut self.running {
+                    running.greeted = true;
+                }
+                Ok(())
+            }
+            Ok(Reply::Bad(error)) | Err(Lost::Fault(error)) => {
+                self.end();
+                Err(why(error))
+            }
+            Ok(_) => {
+                self.end();
+                Err(why("it does not answer".into()))
+            }
+            Err(lost) => Err(lost),
         }
-        if let Some(running) = &mut self.running {
-            running.greeted = true;
-        }
-        Ok(())
     }
 
-    fn ask(
-        &mut self,
-        request: &Request,
-        file: Option<BorrowedFd<'_>>,
-        began: Instant,
-    ) -> Result<Reply, Lost> {
-        let Some(running) = &self.running else { return Err(Lost::Late) };
-        if wire::send(running.socket.as_fd(), request, file).is_err() {
-            // It ended in between, and not by this request.
-            return Err(Lost::Late);
-        }
-        let names = matches!(request, Request::Function { .. });
-        self.answer(began, if names { NAMES } else { 1 })
-    }
-
-    /// Waits for an answer, so many times as long as is usual.
-    fn answer(&mut self, began: Instant, times: u32) -> Result<Reply, Lost> {
-        let worked = self.running.as_ref().and_then(Running::cpu).unwrap_or_default();
-        let times = if self.own { times * OWN } else { times };
+    /// The answer to what is under way: nothing if it has not come in time.
+    fn answer(&mut self) -> Result<Option<Result<Reply, Lost>>, Lost> {
         loop {
-            let Some(running) = &mut self.running else { return Err(Lost::Late) };
+            let (Some(running), Some(flight)) = (&mut self.running, &self.flight) else {
+                self.flight = None;
+                return Err(Lost::Late);
+            };
             let mut fds = [PollFd::new(running.socket.as_fd(), PollFlags::POLLIN)];
-            let timeout = PollTimeout::try_from(GLANCE).unwrap_or(PollTimeout::MAX);
-            match poll(&mut fds, timeout) {
+            let left = self.until.map_or(GLANCE, |until| until.saturating_duration_since(Instant::now()));
+            let timeout = left.min(GLANCE).as_micros().div_ceil(1000);
+            match poll(&mut fds, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)) {
                 Ok(0) | Err(Errno::EINTR) => {
-                    let work = running.cpu().unwrap_or_default().saturating_sub(worked);
-                    if work > WORK * times || began.elapsed() > WAIT * times {
-                        return Err(Lost::Fault("reading it takes too long".into()));
+                    let work = running.cpu().unwrap_or_default().saturating_sub(flight.worked);
+                    if work > WORK * flight.times || flight.began.elapsed() > WAIT * flight.times {
+                        return Ok(Some(Err(Lost::Fault("reading it takes too long".into()))));
                     }
-                    if self.is_interrupted() {
-                        return Err(Lost::Late);
+                    if self.is_interrupted() || self.until.is_some_and(|until| Instant::now() >= until) {
+                        return Ok(None);
                     }
                     continue;
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    return Err(Lost::Unavailable(format!("cannot wait for the symbolizer: {error}")));
+                    let why = format!("cannot wait for the symbolizer: {error}");
+                    return Ok(Some(Err(Lost::Unavailable(why))));
                 }
             }
-            return match wire::receive(running.socket.as_fd(), &mut self.buffer) {
+            return Ok(Some(match wire::receive(running.socket.as_fd(), &mut self.buffer) {
                 Ok(Some((reply, _))) => Ok(reply),
                 Ok(None) => Err(Lost::Fault(running.death())),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                     Err(Lost::Fault(running.death()))
                 }
                 Err(_) => Err(Lost::Fault("the symbolizer answered nonsense".into())),
-            };
+            }));
         }
+    }
+}
+
+/// A file of root's, or of the user who runs us.
+fn is_own(owner: u32) -> bool {
+    owner == 0 || owner == geteuid().as_raw()
+}
+
+fn question(request: &Request) -> Question {
+    // A file that has grown meanwhile is the same.
+    match request {
+        Request::Open { id, lines, .. } => [&b"open"[..], &[u8::from(*lines)], &id.to_ne_bytes()].concat(),
+        Request::Map { id, .. } => [&b"map"[..], &id.to_ne_bytes()].concat(),
+        other => postcard::to_stdvec(other).unwrap_or_default(),
     }
 }
 

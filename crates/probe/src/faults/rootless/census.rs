@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use trapline_model::faults::{Access, By, Fault, Key, Ledger, Outcome, Process, Thread};
 use trapline_symbols::perf::{Record, What};
@@ -12,7 +13,7 @@ use super::grouping::Grouping;
 use super::member::{Family, Member, Missing, report};
 use super::place::Places;
 use super::untimed::{group, id};
-use crate::system;
+use crate::{signals, system};
 
 /// What the kernel's counters had.
 #[derive(Debug)]
@@ -25,6 +26,9 @@ pub(super) struct Counters {
 /// How long a fault's record may come after the kernel's counters have it: a thread that loses its processor in between
 /// has it back by then.
 const LATE_NS: u64 = 500_000_000;
+
+/// How long an interval's rows wait for names: those of one's own processes only.
+const ROWS_WAIT: Duration = Duration::from_secs(2);
 
 /// How many faults there were, when all records of them were there.
 #[derive(Debug, Default)]
@@ -336,7 +340,9 @@ impl Census {
             if !last {
                 rest = self.settled.at(system::monotonic_ns(), rest);
             }
-            rest = rest.beyond(self.groups.report(rest, ledger, meanwhile));
+            // Rows wait for their names no longer than that.
+            let until = if last { signals::end_by() } else { Instant::now() + ROWS_WAIT };
+            rest = rest.beyond(self.groups.report(rest, ledger, until, meanwhile));
         }
         ledger.group(id(0), group(Key::Rest, rest, None));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Instant;
 
 use trapline_model::faults::{Fault, File, Key, Ledger};
 use trapline_symbols::task::Counts;
@@ -55,14 +56,20 @@ impl Grouping {
     }
 
     /// Puts them into the ledger, of so many faults that there were; gives how many have a row.
-    pub(super) fn report(&mut self, all: Counts, ledger: &mut Ledger, meanwhile: impl FnMut()) -> Counts {
+    pub(super) fn report(
+        &mut self,
+        all: Counts,
+        ledger: &mut Ledger,
+        until: Instant,
+        meanwhile: impl FnMut(),
+    ) -> Counts {
         match self {
             Self::None => Counts::default(),
             Self::Files(files) => files.values().fold(Counts::default(), |sum, file| {
                 ledger.group(id(file.number), group(file.key.clone(), file.faults, file.range));
                 sum + file.faults
             }),
-            Self::Stacks(stacks) => stacks.report(all, ledger, meanwhile),
+            Self::Stacks(stacks) => stacks.report(all, ledger, until, meanwhile),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Faults by the chain of calls that perf has recorded with them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::time::Instant;
 
 use trapline_model::faults::{Key, Ledger, Losses, Process};
 use trapline_symbols::perf::{Calls, Record, Recording};
@@ -111,14 +112,24 @@ impl StackTable {
     }
 
     /// Names them and puts them into the ledger; gives how many of all faults have a row.
-    pub(super) fn report(&mut self, all: Counts, ledger: &mut Ledger, mut meanwhile: impl FnMut()) -> Counts {
+    pub(super) fn report(
+        &mut self,
+        all: Counts,
+        ledger: &mut Ledger,
+        until: Instant,
+        mut meanwhile: impl FnMut(),
+    ) -> Counts {
         let mut sum = self.past;
+        let naming = &mut self.naming;
+        naming.wait_until(until);
         for ((_, calls), known) in &mut self.groups {
-            let naming = &mut self.naming;
+            // What there was no time for is looked for again.
+            known.named.take_if(|named| named.late);
             let named = known.named.get_or_insert_with(|| {
                 meanwhile();
                 let [user, kernel] = chains(calls, naming.deepest);
-                naming.name(known.process, known.at_ns, &user, &kernel)
+                let (image, comm) = naming.who(known.process, known.at_ns);
+                naming.name(image, &comm, &user, &kernel)
             });
             ledger.group(id(known.number), group(Key::Stack(Rc::clone(&named.stack)), known.faults, None));
             sum += known.faults;
@@ -145,7 +156,11 @@ impl StackTable {
             }
             !over
         });
-        self.naming.forget();
+        // Those that are named by a perf map as it is are named before it is read again.
+        let is_unnamed = |known: &InStack| known.named.as_ref().is_none_or(|named| named.late);
+        let unnamed: HashSet<Image> =
+            self.groups.iter().filter(|(_, known)| is_unnamed(known)).map(|((image, _), _)| *image).collect();
+        self.naming.forget(|image| unnamed.contains(&image));
     }
 
     /// Of how many faults the stack is not whole, or not there.
@@ -170,6 +185,8 @@ fn chains(calls: &Calls, deepest: usize) -> [Chain; 2] {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use trapline_model::Value;
     use trapline_model::faults::{By, Timing};
 
@@ -182,7 +199,7 @@ mod tests {
     /// Rows by their stacks: how many of each kind.
     fn rows(stacks: &mut StackTable, all: Counts) -> (Vec<(String, u64, u64)>, Counts) {
         let mut ledger = Ledger::new(By::Stack, Timing::None);
-        let placed = stacks.report(all, &mut ledger, || {});
+        let placed = stacks.report(all, &mut ledger, Instant::now() + Duration::from_secs(1), || {});
         let number = |row: &trapline_model::Record, name| match row.get(name) {
             Some(&Value::U64(n)) => n,
             _ => panic!("no {name}"),
