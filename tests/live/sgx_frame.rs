@@ -11,8 +11,11 @@ const CHUNK: usize = 118 * 64;
 
 /// Waits until its rows have told of so many evictions and faults in all, and then of an interval without any.
 fn settled(trapline: &mut Beside, told: &mut [u64; 2], cumulative: bool, until: [u64; 2]) {
-    for _ in 0..600 {
+    for _ in 0..1200 {
         let row = trapline.next();
+        if row["type"] != "row" {
+            continue;
+        }
         let here = ["evictions", "faults"].map(|name| u(&row[name]));
         let idle = here == if cumulative { *told } else { [0, 0] };
         *told = if cumulative { here } else { [told[0] + here[0], told[1] + here[1]] };
