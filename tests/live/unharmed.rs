@@ -198,7 +198,8 @@ pub fn a_budget_stretches_the_period(engine: &'static str) {
     let held = crate::access::Run::touch(engine, &["--ring-size", "64", "--max-overhead", "1%"], &touch);
     assert_eq!(held.header["max_overhead_percent"], 1);
     let of = |run: &crate::access::Run, name: &str| u(&run.end[name]);
-    assert!(of(&held, "period_ns") > 2 * of(&free, "period_ns"), "{} {}", held.end, free.end);
+    // Not their mean period: until the first touch there is nothing to stretch it for.
+    assert!(of(&held, "rounds") * 2 < of(&free, "rounds"), "{} {}", held.end, free.end);
     assert!(of(&held, "fault_ns") * 2 < of(&free, "fault_ns"), "{} {}", held.end, free.end);
 }
 
