@@ -31,7 +31,7 @@ pub mod task;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use trapline_model::faults::Process;
 
@@ -223,6 +223,11 @@ impl Symbols {
     /// Names are waited for until then; those that are not known then are [`Why::Late`], and may be asked for again.
     pub fn wait_until(&mut self, until: Option<Instant>) {
         self.files.client.wait_until(until);
+    }
+
+    /// Names are waited for this long, and five times as long in files of root and of the user who runs us.
+    pub fn wait_for(&mut self, time: Duration) {
+        self.files.client.wait_for(time);
     }
 
     /// How many times the symbolizer was asked something.

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use bytemuck::pod_read_unaligned;
@@ -22,8 +22,8 @@ use crate::ring::Ring;
 /// No reader of messages sees that they come together.
 pub(super) const GATHER: Duration = Duration::from_millis(10);
 
-/// How long messages wait for the names in them.
-const NAMES_WAIT: Duration = Duration::from_millis(500);
+/// How long messages wait for the names in them that are of files of other users.
+const NAMES_WAIT: Duration = Duration::from_secs(1);
 
 /// So many processes are remembered; beyond that, those that have ended are forgotten.
 const REMEMBERED: usize = 10_000;
@@ -72,7 +72,7 @@ impl Steps {
         let mut batch = Vec::new();
         if let (Some(causes), Some(files)) = (&mut self.causes, files) {
             causes.lives.drain(&mut causes.symbols);
-            causes.symbols.wait_until(Some(Instant::now() + NAMES_WAIT));
+            causes.symbols.wait_for(NAMES_WAIT);
             for sent in sent {
                 match sent {
                     Sent::Fault(fault) => causes.add(&fault),

@@ -100,6 +100,8 @@ pub(crate) struct Client {
     landed: VecDeque<(Question, Result<Reply, Lost>)>,
     /// Up to when an answer is waited for; nothing: as long as a request may take.
     until: Option<Instant>,
+    /// The same, where a file is root's or our own.
+    until_own: Option<Instant>,
     /// How many times it was started.
     generation: u64,
     starts: VecDeque<Instant>,
@@ -133,7 +135,13 @@ impl Client {
 
     /// Answers are waited for until then; what has not come is [`Lost::Late`], and may be asked again.
     pub(crate) fn wait_until(&mut self, until: Option<Instant>) {
-        self.until = until;
+        (self.until, self.until_own) = (until, until);
+    }
+
+    /// Answers are waited for this long, and [`OWN`] times as long where a file is root's or our own.
+    pub(crate) fn wait_for(&mut self, time: Duration) {
+        let now = Instant::now();
+        (self.until, self.until_own) = (Some(now + time), Some(now + time * OWN));
     }
 
     /// How many requests were sent up to now.
@@ -288,7 +296,8 @@ impl Client {
                 return Err(Lost::Late);
             };
             let mut fds = [PollFd::new(running.socket.as_fd(), PollFlags::POLLIN)];
-            let left = self.until.map_or(GLANCE, |until| until.saturating_duration_since(Instant::now()));
+            let until = if is_own(flight.owner) { self.until_own } else { self.until };
+            let left = until.map_or(GLANCE, |until| until.saturating_duration_since(Instant::now()));
             let timeout = left.min(GLANCE).as_micros().div_ceil(1000);
             match poll(&mut fds, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)) {
                 Ok(0) | Err(Errno::EINTR) => {
@@ -296,7 +305,7 @@ impl Client {
                     if work > WORK * flight.times || flight.began.elapsed() > WAIT * flight.times {
                         return Ok(Some(Err(Lost::Fault("reading it takes too long".into()))));
                     }
-                    if self.is_interrupted() || self.until.is_some_and(|until| Instant::now() >= until) {
+                    if self.is_interrupted() || until.is_some_and(|until| Instant::now() >= until) {
                         return Ok(None);
                     }
                     continue;
