@@ -31,7 +31,9 @@ struct faults_config {
 	__u32 may_miss;      /* the programs that follow the lives of threads may be skipped */
 	__u32 groups;        /* capacity of the map */
 	__u32 chains;        /* the same */
-	__u32 share;         /* of the table of groups one process takes 1 / (share + 1) at most; 0: all of it */
+	__u32 ring_share;    /* one process fills 1 / (ring_share + 1) of it at most; 0: all of it */
+	__u32 pad;
+	__u32 share; /* of the table of groups one process takes 1 / (share + 1) at most; 0: all of it */
 };
 
 /* What goes to the ring. */

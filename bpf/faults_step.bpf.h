@@ -27,10 +27,15 @@ static __always_inline struct faults_process process_of(struct tracked *t)
 	return process;
 }
 
-static __always_inline void send_step(struct faults_process *process, struct task_struct *task, u64 first, u64 last)
+static __always_inline void send_step(struct tracked *t, struct faults_process *process, struct task_struct *task,
+				      u64 first, u64 last)
 {
-	struct faults_step *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	/* A pass over all threads comes to each only now and then. */
+	bool runs = task == bpf_get_current_task_btf();
+	struct faults_step *e = NULL;
 
+	if (!runs || may_send(&leader_of(t, task)->sent, sizeof(*e), config.ring_share))
+		e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		add(&losses.events, last - first + 1);
 		return;
@@ -60,7 +65,7 @@ static __always_inline u64 process_did(struct tracked *t, struct task_struct *ta
 	before = __sync_fetch_and_add(count, more);
 	last = (before + more) / config.step;
 	if (last > before / config.step)
-		send_step(&process, task, before / config.step + 1, last);
+		send_step(t, &process, task, before / config.step + 1, last);
 	return before + more;
 }
 

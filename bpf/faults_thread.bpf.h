@@ -6,6 +6,7 @@
 #include "trap.bpf.h"
 #include "faults.h"
 #include "faults_stats.bpf.h"
+#include "faults_ring.bpf.h"
 
 const volatile struct faults_config config SEC(".rodata.config") = {};
 
@@ -64,6 +65,7 @@ struct tracked {
 	u32 known;          /* what it is counted from has been written down */
 	u32 made;           /* of a leader: groups that its process has made */
 	u32 pad;
+	struct ring_part sent; /* of a leader: by its process */
 };
 
 struct {
@@ -81,11 +83,6 @@ struct {
 	__type(key, u64);
 	__type(value, struct faults_thread);
 } retired SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096); /* user space sets the real size */
-} events SEC(".maps");
 
 SHARED(struct faults_event);
 SHARED(enum faults_mark);
@@ -172,8 +169,10 @@ static __always_inline u64 user_ip(struct task_struct *task)
 static __always_inline void send_fault(struct tracked *t, struct task_struct *task, u64 count, u32 outcome, u64 latency,
 				       u32 facts, bool seen)
 {
-	struct faults_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	struct faults_event *e = NULL;
 
+	if (may_send(&leader_of(t, task)->sent, sizeof(*e), config.ring_share))
+		e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		add(SENDS_STEPS ? &losses.untold : &losses.events, count);
 		return;

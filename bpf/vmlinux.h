@@ -44,6 +44,7 @@ enum {
 	BPF_RB_FORCE_WAKEUP = 2,
 	BPF_EXIST = 2,
 };
+enum { BPF_RB_RING_SIZE = 1, BPF_RB_CONS_POS = 2, BPF_RB_PROD_POS = 3 };
 enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_F_CURRENT_CPU = 0xffffffff };
 enum { BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };

@@ -5,7 +5,11 @@
 
 use std::arch::global_asm;
 use std::ffi::CString;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::fixture::{PAGE, map, rusage};
 use crate::run::{Beside, Said, faults, fixture, lines, missed, sum, u};
@@ -88,8 +92,11 @@ pub fn flood(name: &str, files: usize, stacks: usize) {
 
 /// The fixture that does that, to its end; gives what it says.
 pub fn flooded(name: &str, files: usize, stacks: usize) -> serde_json::Value {
+    flooded_by(Command::new(&fixture("flood")[0]), name, files, stacks)
+}
+
+fn flooded_by(mut command: Command, name: &str, files: usize, stacks: usize) -> serde_json::Value {
     let words = fixture("flood");
-    let mut command = Command::new(&words[0]);
     command.args(&words[1..]).arg(name).args([files, stacks].map(|n| n.to_string()));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -115,6 +122,39 @@ pub fn files(variant: &'static str) {
     assert!(said.is_but_for_missed(own + other, u(&truth["written"]), 1), "{own} {other} of {truth}");
     assert!(rows > 1000 && others <= 1, "{rows} rows for one process, {others} for its others");
     assert!(u(&said.end["over_quota"]) >= other, "{}", said.end);
+}
+
+/// The ring of events: processes that fill it, of one user and of another, leave a part of it to the next one.
+pub fn events(variant: &'static str) {
+    let beside = Beside::start(faults(variant, &["-v", "--ring-size", "1"]));
+    let pid = Pid::from_raw(beside.pid() as i32);
+    // Nobody reads meanwhile.
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    while !state().rsplit_once(") ").unwrap().1.starts_with('T') {
+        std::thread::yield_now();
+    }
+    // More than there is room for; each is 200 bytes or so.
+    let mut floods = vec![flooded("flood", 8000, 0)];
+    for _ in 0..3 {
+        let mut command = Command::new(&fixture("flood")[0]);
+        command.uid(65534).gid(65534);
+        floods.push(flooded_by(command, "flood", 8000, 0));
+    }
+    let few = flooded("few", FEW, 0);
+    kill(pid, Signal::SIGCONT).unwrap();
+    let said = beside.interrupt();
+    let of = |pid: &serde_json::Value| {
+        let counted = sum(&said.totals, |row| row["pid"] == *pid);
+        (said.events.iter().filter(|event| event["pid"] == *pid).count() as u64, counted.0 + counted.1)
+    };
+    for flood in floods {
+        let (shown, counted) = of(&flood["pid"]);
+        assert!(shown < counted && counted >= u(&flood["written"]), "{shown} of {counted}: {flood}");
+    }
+    let (shown, counted) = of(&few["pid"]);
+    assert!(said.is_but_for_missed(shown, counted, 1), "{shown} of {counted}: {few} {}", said.end);
+    assert!(counted >= u(&few["written"]) && u(&said.end["lost"]) > 0, "{few} {}", said.end);
 }
 
 /// The same of stacks.

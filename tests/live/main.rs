@@ -140,6 +140,7 @@ const CASES: &[Case] = &[
     Case { name: "faults::step::stalls", needs: ROOT, variants: TIMING, test: step::stalls },
     Case { name: "faults::step::what_caused_most", needs: ROOT, variants: AUTO, test: step::what_caused_most },
     Case { name: "faults::fair::files", needs: ROOT, variants: AUTO, test: fair::files },
+    Case { name: "faults::fair::events", needs: ROOT, variants: TIMING, test: fair::events },
     Case { name: "faults::fair::stacks", needs: ROOT, variants: AUTO, test: fair::stacks },
     Case { name: "faults::fair::files_come_and_go", needs: ROOT, variants: AUTO, test: fair::files_come_and_go },
     Case { name: "faults::neighbours::of_another_users", needs: HERE, variants: AUTO, test: neighbours::of_another_users },

@@ -222,8 +222,10 @@ pub fn return_addresses_replaced(variant: &'static str) {
     let options = ["-p", &process.pid(), "--span", &format!("{}:chain_leaf", words[0])];
     let spans = Beside::start(faults(variant, &options));
     process.ask();
-    let stacks = Beside::start(faults(variant, &["-p", &process.pid(), "--by", "stack"]));
+    let mut stacks =
+        Beside::start(faults(variant, &["-p", &process.pid(), "--by", "stack", "-c", "-i", "1s"]));
     let truth = process.ask();
+    stacks.until_all_is_named();
     let said = stacks.interrupt();
     let calls = u(&spans.interrupt().totals[0]["calls"]);
     // Four chains of the five end there, each warmed up and then gone through, twice.

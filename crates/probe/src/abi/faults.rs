@@ -181,6 +181,8 @@ mirror! {
         may_miss: u32,
         groups: u32,
         chains: u32,
+        ring_share: u32,
+        pad: u32,
         share: u32,
     }
 }

@@ -56,6 +56,7 @@ maps! {
         GROUPS = "groups",
         RELEASED = "released",
         USERS = "users",
+        RING_USERS = "ring_users",
         CHAINS = "chains",
         NAMES = "names",
         NAMED = "named",

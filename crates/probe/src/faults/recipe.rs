@@ -80,8 +80,8 @@ const RELEASED: u32 = 65_536;
 /// Of this many users it is known how many groups their processes have made.
 const USERS: u32 = 4096;
 
-/// Of what is left in a table for groups, a process may make this part, if all processes are watched: with this many
-/// beside it, one that makes as many as it can gets a quarter of what is not kept for rows of others.
+/// Of what is left in a table for groups, and in the ring, a process may have this part, if all processes are watched: with
+/// this many beside it, one that takes as much as it can gets a quarter of what is not kept for rows of others.
 const SHARE_OF_ALL: u32 = 3;
 
 /// The same if the processes were named by who asked, and are what the table is for.
@@ -226,6 +226,8 @@ impl Recipe for FaultsRecipe {
             by if by & (BY_PID | BY_TID) != 0 => 0,
             _ => SHARE_OF_ALL,
         };
+        // Processes that were named by who asked are what the ring is for.
+        let ring_share = if self.filter.by & (BY_TREE | BY_PID | BY_TID) == 0 { SHARE_OF_ALL } else { 0 };
         let config = FaultsConfig {
             seed: system::random(),
             step,
@@ -238,6 +240,8 @@ impl Recipe for FaultsRecipe {
             may_miss: lives_may_be_missed().into(),
             groups: capacity,
             chains: capacity,
+            ring_share,
+            pad: 0,
             share,
         };
         for mut map in object.maps_mut() {
@@ -255,6 +259,7 @@ impl Recipe for FaultsRecipe {
                     map.set_map_flags(0)?;
                 }
                 maps::GROUPS if self.by.each_fault() => map.set_max_entries(GROUPS)?,
+                maps::RING_USERS if self.events != Events::None => map.set_max_entries(USERS)?,
                 maps::USERS if self.by.each_fault() => map.set_max_entries(USERS)?,
                 maps::RELEASED if self.by.each_fault() => map.set_max_entries(RELEASED)?,
                 maps::CHAIN_KEYS => {
