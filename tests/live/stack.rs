@@ -2,12 +2,14 @@
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::refuse::one_line;
 use crate::run::{
-    Beside, Said, Source, faults, fixture, in_full, runs, scratch, spawn, sum, trapline, u, version,
+    Beside, Place, Said, Source, faults, fixture, in_full, place, runs, scratch, spawn, sum, trapline, u,
+    version,
 };
 
 /// The rows whose stack has these user functions innermost.
@@ -61,7 +63,8 @@ impl OnDemand {
         let before = self.faults();
         let tracer = Beside::start(tracer(&self.pid()));
         let truth = self.ask();
-        std::thread::sleep(std::time::Duration::from_millis(120));
+        // Names are looked for while it runs: under emulation that takes seconds.
+        std::thread::sleep(Duration::from_millis(if place() == Place::Vm { 6000 } else { 120 }));
         let said = tracer.interrupt();
         let now = self.faults();
         let told = sum(&said.totals, |_| true);

@@ -116,6 +116,7 @@ pub fn workers_of_io_uring(variant: &'static str) {
 /// One process touches the memory of another in each way that there is. The kernel counts that for who did it.
 pub fn remote() {
     let (mut wait, go) = std::io::pipe().unwrap();
+    let (mut ready, elsewhere) = std::io::pipe().unwrap();
     let file = fixture::cold_file("remote", REMOTE);
     let memory: Vec<Memory> = (0..4).map(|_| map(REMOTE * PAGE, 0)).collect();
     let mapped = map_of(REMOTE * PAGE, libc::MAP_PRIVATE, file.as_raw_fd(), libc::PROT_READ);
@@ -125,10 +126,13 @@ pub fn remote() {
         drop(go);
         // Another root: paths are what this process sees.
         std::os::unix::fs::chroot(scratch()).unwrap();
+        drop(elsewhere);
         let _ = wait.read(&mut [0]);
         // SAFETY: ends this process.
         unsafe { libc::_exit(0) };
     }
+    drop(elsewhere);
+    let _ = ready.read(&mut [0]);
     let (caller, (major, minor)) = in_child(|| {
         let mut own = vec![1u8; REMOTE * PAGE];
         for (remote, write) in [(&memory[0], false), (&memory[1], true), (&mapped, false)] {

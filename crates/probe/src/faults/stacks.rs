@@ -189,6 +189,11 @@ impl Naming {
         self.symbols.wait_until(Some(until));
     }
 
+    /// Names are waited for this long, longer in files of root and of the user who runs us.
+    pub(super) fn wait_for(&mut self, time: Duration) {
+        self.symbols.wait_for(time);
+    }
+
     /// How many times the symbolizer was asked something.
     pub(super) fn asked(&self) -> u64 {
         self.symbols.asked()

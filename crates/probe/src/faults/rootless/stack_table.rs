@@ -121,7 +121,8 @@ impl StackTable {
     ) -> Counts {
         let mut sum = self.past;
         let naming = &mut self.naming;
-        naming.wait_until(until);
+        // Processes that have ended are forgotten with what has no name then.
+        naming.wait_for(until.saturating_duration_since(Instant::now()));
         for ((_, calls), known) in &mut self.groups {
             // What there was no time for is looked for again.
             known.named.take_if(|named| named.late);
