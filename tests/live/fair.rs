@@ -124,9 +124,9 @@ pub fn files(variant: &'static str) {
     assert!(u(&said.end["over_quota"]) >= other, "{}", said.end);
 }
 
-/// The ring of events: processes that fill it, of one user and of another, leave a part of it to the next one.
+/// The ring of events: processes that fill it, of two users, leave a part of it to a third.
 pub fn events(variant: &'static str) {
-    let beside = Beside::start(faults(variant, &["-v", "--ring-size", "1"]));
+    let beside = Beside::start(faults(variant, &["-v", "--ring-size", "2"]));
     let pid = Pid::from_raw(beside.pid() as i32);
     // Nobody reads meanwhile.
     kill(pid, Signal::SIGSTOP).unwrap();
@@ -135,13 +135,13 @@ pub fn events(variant: &'static str) {
         std::thread::yield_now();
     }
     // More than there is room for; each is 200 bytes or so.
-    let mut floods = vec![flooded("flood", 8000, 0)];
-    for _ in 0..3 {
+    let by = |uid, name, files| {
         let mut command = Command::new(&fixture("flood")[0]);
-        command.uid(65534).gid(65534);
-        floods.push(flooded_by(command, "flood", 8000, 0));
-    }
-    let few = flooded("few", FEW, 0);
+        command.uid(uid).gid(uid);
+        flooded_by(command, name, files, 0)
+    };
+    let floods = [0, 65534, 65534, 65534].map(|uid| by(uid, "flood", 8000));
+    let few = by(65533, "few", FEW);
     kill(pid, Signal::SIGCONT).unwrap();
     let said = beside.interrupt();
     let of = |pid: &serde_json::Value| {
