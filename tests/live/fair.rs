@@ -126,7 +126,7 @@ pub fn files(variant: &'static str) {
 
 /// The ring of events: processes that fill it, of two users, leave a part of it to a third.
 pub fn events(variant: &'static str) {
-    let beside = Beside::start(faults(variant, &["-v", "--ring-size", "2"]));
+    let mut beside = Beside::start(faults(variant, &["-v", "--ring-size", "2"]));
     let pid = Pid::from_raw(beside.pid() as i32);
     // Nobody reads meanwhile.
     kill(pid, Signal::SIGSTOP).unwrap();
@@ -143,6 +143,9 @@ pub fn events(variant: &'static str) {
     let floods = [0, 65534, 65534, 65534].map(|uid| by(uid, "flood", 8000));
     let few = by(65533, "few", FEW);
     kill(pid, Signal::SIGCONT).unwrap();
+    // After an interrupt there is no time for what is in the ring: what comes behind it is waited for.
+    let behind = by(65532, "behind", 1);
+    while beside.next()["pid"] != behind["pid"] {}
     let said = beside.interrupt();
     let of = |pid: &serde_json::Value| {
         let counted = sum(&said.totals, |row| row["pid"] == *pid);

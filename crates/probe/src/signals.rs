@@ -26,7 +26,7 @@ static IS_WAITED_FOR: AtomicBool = AtomicBool::new(false);
 const LAST: [Duration; 2] = [Duration::from_secs(10), Duration::from_millis(250)];
 
 /// How long events may still be read then: they are to be written, too.
-const LAST_EVENTS: Duration = Duration::from_millis(150);
+const LAST_EVENTS: Duration = Duration::from_millis(400);
 
 /// Up to when events may be read, now that the end has come: nothing if nobody waits for it.
 pub(crate) fn read_until() -> Option<Instant> {
