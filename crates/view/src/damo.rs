@@ -130,10 +130,6 @@ mod tests {
             tool: "access".into(),
             variant: "kprobe".into(),
             version: "0".into(),
-            host: String::new(),
-            kernel: String::new(),
-            start_unix_ns: 0,
-            start_ns: 0,
             settings: vec![Settings { every_ns: 2_000_000, ..Settings::default() }.record()],
             ..Header::default()
         };

@@ -191,16 +191,8 @@ mod tests {
             row(" ;main".into(), 0, 1),
             row(Value::Null, 0, 100),
         ];
-        let header = Header {
-            tool: "faults".into(),
-            variant: "x".into(),
-            version: "0".into(),
-            host: String::new(),
-            kernel: String::new(),
-            start_unix_ns: 0,
-            start_ns: 0,
-            ..Header::default()
-        };
+        let header =
+            Header { tool: "faults".into(), variant: "x".into(), version: "0".into(), ..Header::default() };
         let end = Facts {
             duration_ns: 1,
             events: 112,

@@ -1,4 +1,4 @@
-//! StackMap of calls in words, whoever took them: the kernel half (`stack_map.rs`) or perf (`rootless/stack_table.rs`).
+//! Call chains symbolized, whether they were taken by the kernel half (`stack_map.rs`) or perf (`rootless/stack_table.rs`).
 
 use std::collections::HashMap;
 use std::fs;

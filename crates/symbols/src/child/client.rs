@@ -243,7 +243,7 @@ impl Client {
         if full || self.is_interrupted() { Err(Lost::Late) } else { Ok(()) }
     }
 
-    /// Whether an interrupt came so long ago that the end must come now, whoever's file it is: what is not known by then
+    /// Whether an interrupt came so long ago that the end must come now, whosever file it is: what is not known by then
     /// is not waited for.
     fn is_interrupted(&mut self) -> bool {
         if !ending::is_asked_to_end() {

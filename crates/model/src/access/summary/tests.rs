@@ -13,9 +13,6 @@ fn header() -> Item {
         tool: "access".into(),
         variant: "tracepoint".into(),
         version: "0".into(),
-        host: String::new(),
-        kernel: String::new(),
-        start_unix_ns: 0,
         start_ns: START,
         ..Header::default()
     })

@@ -73,10 +73,6 @@ fn a_slow_exit_is_a_line() {
         tool: "kvm".into(),
         variant: "core".into(),
         version: "0".into(),
-        host: String::new(),
-        kernel: String::new(),
-        start_unix_ns: 0,
-        start_ns: 0,
         settings: vec![Shown { excludes: Some("HLT".into()), ..Shown::default() }.record()],
         ..Header::default()
     };

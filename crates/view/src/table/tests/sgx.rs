@@ -16,8 +16,6 @@ fn the_lines_are_those_that_the_tools_users_know() {
         version: "0".into(),
         host: "h".into(),
         kernel: "k".into(),
-        start_unix_ns: 0,
-        start_ns: 0,
         settings,
         ..Header::default()
     };

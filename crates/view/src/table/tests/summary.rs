@@ -34,10 +34,6 @@ fn shown(events: Vec<Event>) -> String {
         tool: "access".into(),
         variant: "tracepoint".into(),
         version: "0".into(),
-        host: String::new(),
-        kernel: String::new(),
-        start_unix_ns: 0,
-        start_ns: 0,
         settings: vec![Settings { reset: "writes", every_ns: 1_000_000, ..Settings::default() }.record()],
         ..Header::default()
     };

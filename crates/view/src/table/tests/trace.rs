@@ -28,10 +28,6 @@ fn told(event: Event, symbols: bool) -> String {
         tool: "access".into(),
         variant: "kprobe".into(),
         version: "0".into(),
-        host: String::new(),
-        kernel: String::new(),
-        start_unix_ns: 0,
-        start_ns: 0,
         settings: vec![Settings { symbols, ..Settings::default() }.record()],
         ..Header::default()
     };
