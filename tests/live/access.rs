@@ -1,5 +1,16 @@
 //! Page accesses against programs whose touches are known, one by one.
 
+pub mod hostile;
+pub mod namespaces;
+pub mod numa;
+pub mod privilege;
+pub mod reach;
+pub mod replay;
+pub mod summary;
+pub mod symbols;
+pub mod turmoil;
+pub mod unharmed;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

@@ -6,9 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::frame::as_nobody;
-use crate::refuse::one_line;
-use crate::run::{Source, all_or_first, faults, lines, scratch, trapline};
+use crate::run::{Source, all_or_first, scratch};
 
 pub const PROGRAM: Source =
     Source { compiler: "gcc", file: "command/program.c", options: &["-O1", "-Wall", "-Wextra", "-Werror"] };
@@ -84,7 +82,7 @@ fn odd() -> std::io::Result<()> {
 }
 
 /// The program says the same under a tool as alone, but for what starts like one of `but_for`.
-fn is_the_same(tool: &dyn Fn() -> Command, but_for: &[&str]) {
+pub fn is_the_same(tool: &dyn Fn() -> Command, but_for: &[&str]) {
     for start in all_or_first([Start::Odd, Start::Usual]) {
         let alone = {
             // As the tool does it: without a shell.
@@ -102,61 +100,5 @@ fn is_the_same(tool: &dyn Fn() -> Command, but_for: &[&str]) {
         let differs: Vec<_> = differs.collect();
         assert!(differs.is_empty() && alone.len() == traced.len(), "{start:?}: {differs:#?} {traced:#?}");
         assert!(traced.contains(&"hit 40 times".into()) && traced.contains(&"alarmed by 14".into()));
-    }
-}
-
-pub fn of_faults_is_as_without_us(variant: &'static str) {
-    is_the_same(&|| faults(variant, &[]), &[]);
-}
-
-pub fn of_kvm_is_as_without_us(variant: &'static str) {
-    is_the_same(&|| crate::kvm::run("count", variant, &[]), &[]);
-}
-
-pub fn of_sgx_is_as_without_us(variant: &'static str) {
-    let _double = crate::sgx_driver::Double::load(variant, 100);
-    is_the_same(&|| crate::sgx::sgx(variant, &[]), &[]);
-}
-
-pub fn of_access_is_as_without_us(engine: &'static str) {
-    let access = || {
-        let mut command = trapline();
-        command.args(["access", "--format", "jsonl", "--reset", engine]);
-        command
-    };
-    // With that engine it has no huge pages: docs/access.md.
-    let but_for: &[&str] = if engine == "numa" { &["THP_enabled:", " thp 0,"] } else { &[] };
-    is_the_same(&access, but_for);
-}
-
-pub fn another_user(_: &'static str) {
-    let mut command = faults("auto", &["--run-as", "nobody"]);
-    command.args(["--", "sh", "-c", "grep -E 'Uid|Gid|Groups|CapPrm|CapEff' /proc/self/status; echo $HOME"]);
-    let output = command.env("HOME", "/home/somebody").output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let [uid, gid] = ["-u", "-g"].map(|which| {
-        let id = Command::new("id").args([which, "nobody"]).output().unwrap();
-        String::from_utf8(id.stdout).unwrap().trim().to_owned()
-    });
-    for (line, id) in [("Uid:", uid), ("Gid:", gid.clone())] {
-        assert!(text.contains(&format!("{line}\t{id}\t{id}\t{id}\t{id}\n")), "{text}");
-    }
-    let zero = "0000000000000000\n";
-    assert!(
-        text.contains(&format!("CapPrm:\t{zero}")) && text.contains(&format!("CapEff:\t{zero}")),
-        "{text}"
-    );
-    assert!(text.contains(&format!("Groups:\t{gid}")) && text.contains("\n/home/somebody\n"), "{text}");
-    assert!(lines(text.as_bytes()).iter().any(|line| line["type"] == "total" && line["comm"] == "grep"));
-    one_line(
-        &faults("auto", &["--run-as", "no-such-user", "--", "true"]).output().unwrap(),
-        1,
-        "no such user",
-    );
-    let tools = [&["faults"][..], &["kvm", "count"], &["sgx"], &["access"]];
-    for tool in all_or_first(tools) {
-        let mut command = trapline();
-        command.args(tool).args(["--run-as", "root", "--", "true"]);
-        one_line(&as_nobody(&mut command), 3, "CAP_SETUID");
     }
 }

@@ -1,10 +1,14 @@
 //! Exits of virtual machines: counts equal the guest's own and perf's, times and histograms agree with each other.
 
+pub mod cases;
+pub mod privilege;
+
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
 
+pub use self::cases::*;
 use crate::run::{Place, Said, place, trapline, u};
 
 /// What a guest of the tests does, all kinds of exits at once.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -25,13 +26,6 @@ pub fn place() -> Place {
     }
 }
 
-/// The virtual machine, if its tests are those that its line in `xtask/src/kernels.rs` names, and not some that were asked
-/// for.
-fn machine() -> Option<String> {
-    let place = std::env::var("TRAPLINE_PLACE").ok()?;
-    place.strip_prefix("vm:").map(str::to_owned).filter(|_| std::env::var_os("TRAPLINE_ASKED").is_none())
-}
-
 /// Whether what is the same on every kernel is tested, too: how things are written, what is refused before a kernel is
 /// asked. Virtual machines, where each start takes a second of emulation, leave that to the machine's own kernel.
 pub fn in_full() -> bool {
@@ -41,82 +35,6 @@ pub fn in_full() -> bool {
 /// All of these, which differ in what is the same on every kernel, or the first of them: see [`in_full`].
 pub fn all_or_first<T, const N: usize>(these: [T; N]) -> impl Iterator<Item = T> {
     these.into_iter().take(if in_full() { N } else { 1 })
-}
-
-/// What a test needs beside the variant that it is about.
-#[derive(Debug, Clone, Copy)]
-pub enum Need {
-    Root,
-    /// A kernel whose function tracer can be switched off.
-    FunctionTracer,
-    /// A kernel that is locked down.
-    Lockdown,
-    /// A machine on which guests make real exits.
-    Exits,
-    /// A KVM that runs guests without VMX and SVM, and fires no kvm_exit.
-    UnseenExits,
-    /// A machine that is there for nothing else: the test takes a part of it away.
-    Disposable,
-    /// The perf tool.
-    Perf,
-    /// A kernel that makes faults of this cause.
-    Cause(&'static str),
-    /// A machine that nobody else is on: its scheduler is changed.
-    OwnMachine,
-    /// The stand-in for an SGX driver, built for the running kernel: `TRAPLINE_SGX_DOUBLE` says where.
-    SgxDouble,
-    /// The machine's own kernel, as every kernel does the same; a virtual machine only if the test is asked for.
-    ThisKernel,
-    /// Of the virtual machines one with this kernel, unless the test is asked for.
-    Once(&'static str),
-}
-
-impl Need {
-    /// Why it is not met, if it is not.
-    pub fn unmet(self) -> Option<String> {
-        match self {
-            Self::Root => (!nix::unistd::geteuid().is_root()).then(|| "it needs root".into()),
-            // It is left in disorder by that: the machine must be there for nothing else.
-            Self::FunctionTracer => (!std::env::var("TRAPLINE_PLACE")
-                .is_ok_and(|place| place.ends_with("-ftrace")))
-            .then(|| "it needs a machine of its own, whose function tracer it may switch off".into()),
-            // A kernel that is not ours may refuse more than that.
-            Self::Lockdown => (place() != Place::Vm || lockdown().is_none_or(|mode| mode == "none"))
-                .then(|| "it needs a kernel that was booted with lockdown=…".into()),
-            Self::Exits => crate::kvm::no_exits(),
-            Self::UnseenExits => crate::kvm::no_unseen_exits(),
-            Self::Disposable => {
-                (place() != Place::Vm).then(|| "it takes a part of the machine away for a while".into())
-            }
-            Self::Perf => {
-                let perf = Command::new("perf").arg("--version").output();
-                (!perf.is_ok_and(|out| out.status.success())).then(|| "perf is not installed".into())
-            }
-            Self::Cause(cause) => crate::cause::lacks(cause),
-            Self::OwnMachine => (place() != Place::Vm)
-                .then(|| "it changes the scheduler of the whole machine: it runs in virtual ones".into()),
-            Self::SgxDouble => match std::env::var_os("TRAPLINE_SGX_DOUBLE") {
-                Some(module) if Path::new(&module).exists() => None,
-                _ => Some("it needs the module of tests/sgx-double, which `cargo xtask vm` builds".into()),
-            },
-            Self::ThisKernel => machine().map(|_| "it is the same on every kernel".into()),
-            Self::Once(kernel) => machine()
-                .filter(|machine| machine.split('-').next() != Some(kernel))
-                .map(|_| format!("it runs on one kernel only, {kernel}")),
-        }
-    }
-
-    /// Whether it may be missing even where everything must run: it is about a machine of a special sort.
-    pub fn is_special(self) -> bool {
-        use Need::*;
-        matches!(self, Lockdown | FunctionTracer | UnseenExits | Cause(_) | ThisKernel | Once(_))
-    }
-}
-
-/// The lockdown mode in force, if the kernel shows one.
-pub fn lockdown() -> Option<String> {
-    let text = std::fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
-    text.split_whitespace().find_map(|word| Some(word.strip_prefix('[')?.strip_suffix(']')?.to_owned()))
 }
 
 /// How often a test is repeated: not under software emulation, where each variant and kernel repeats it.
@@ -186,23 +104,6 @@ impl Source {
     fn place(self, directory: &Path) -> PathBuf {
         directory.join(self.file.replace(['.', '/'], "-"))
     }
-}
-
-/// Why this variant of the tool that the test's name begins with cannot be tested, if it cannot.
-pub fn missing(name: &str, variant: &str) -> Option<String> {
-    let tool = name.split("::").next();
-    // Whatever is chosen is there; and without a driver of SGX there is nothing to attach to, but it comes with the test.
-    if variant == "auto" || tool == Some("sgx") {
-        return None;
-    }
-    // Where nothing may be missing, a test that misses something fails; a doctor takes seconds there.
-    if place() == Place::Vm && !is_younger(variant) {
-        return None;
-    }
-    let is_it = |row: &Value| row["tool"].as_str() == tool && row["variant"] == variant;
-    let row = lines(&doctor().stdout).into_iter().find(is_it)?;
-    let why = || format!("the variant does not attach: {}", row["error"].as_str().unwrap_or_default());
-    (row["attaches"] == "no").then(why)
 }
 
 /// What the doctor said in JSON lines, with KVM loaded, when it was asked first: it takes seconds under emulation.
@@ -332,6 +233,19 @@ pub fn parent_of_all(records: &[Value]) -> &Value {
 
 pub fn u(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// Runs a command as nobody, without any capability.
+pub fn as_nobody(command: &mut Command) -> Output {
+    command.uid(65534).gid(65534).stdin(Stdio::null()).output().unwrap()
+}
+
+/// It failed with this status and one line that holds this.
+pub fn one_line(output: &Output, status: i32, holds: &str) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{error}");
+    assert!(error.starts_with("trapline: ") && error.trim_end().lines().count() == 1, "{error}");
+    assert!(error.contains(holds), "{error}");
 }
 
 /// A trapline that runs beside the test; it is attached when this exists.

@@ -1,12 +1,19 @@
 //! `trapline sgx` beside the stand-in for a driver, whose counts it must equal exactly.
 
+pub mod driver;
+pub mod exact;
+pub mod frame;
+pub mod memory;
+pub mod privilege;
+pub mod refuse;
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
 use crate::run::{Said, missed, preempts, spawn, trapline, u};
-use crate::sgx_driver::{Counts, Double, makes_a_detour, touching};
+use crate::sgx::driver::{Counts, Double, makes_a_detour, touching};
 
 /// `trapline sgx` on a variant, as JSON lines.
 pub fn sgx(variant: &str, arguments: &[&str]) -> Command {
@@ -106,4 +113,9 @@ impl Asked {
         drop(self.child.stdin.take());
         assert!(self.child.wait().unwrap().success());
     }
+}
+
+pub fn command_is_as_without_us(variant: &'static str) {
+    let _double = Double::load(variant, 100);
+    crate::command::is_the_same(&|| sgx(variant, &[]), &[]);
 }

@@ -40,7 +40,7 @@ pub enum Processors {
 ///
 /// Faults have machines of their own, for what other tests load or switch off is not there for the next; of those others,
 /// the test that switches the function tracer off comes last: what it leaves behind, kernels before 7.3 attach no probe
-/// to a module's functions any more. Each test says itself (`Need` in `tests/live/run.rs`) whether it runs on every kernel,
+/// to a module's functions any more. Each test says itself (`Need` in `tests/live/need.rs`) whether it runs on every kernel,
 /// on one of them, or only on the machine's own. Of access there is on each kernel the engine that is best there:
 /// `cargo xtask vm 6.12 -- access::` runs all of it, which takes a quarter of an hour. What many threads do at once runs with processors side by side, too.
 pub const KERNELS: &[Kernel] = &[

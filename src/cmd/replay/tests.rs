@@ -1,5 +1,5 @@
 //! What a run printed, its recording prints again: for every table of every tool in every layout, through the sinks that
-//! the command line opens. What a recording has of a live run is tested with live runs: `tests/live/replay.rs`.
+//! the command line opens. What a recording has of a live run is tested with live runs: `tests/live/faults/replay.rs`.
 
 use std::fs;
 use std::path::Path;

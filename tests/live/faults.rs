@@ -1,0 +1,21 @@
+//! `trapline faults`.
+
+pub mod cause;
+pub mod command;
+pub mod container;
+pub mod exact;
+pub mod fair;
+pub mod file;
+pub mod frame;
+pub mod many;
+pub mod namespaces;
+pub mod neighbours;
+pub mod privilege;
+pub mod refuse;
+pub mod replay;
+pub mod rootless;
+pub mod span;
+pub mod stack;
+pub mod step;
+pub mod taken_away;
+pub mod threads;

@@ -1,0 +1,49 @@
+//! Files that change while trapline looks at them: programs that are truncated, perf maps that are written anew.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::run::{Said, Source, faults, scratch, sum};
+
+/// The program that changes its files.
+pub const PROGRAM: Source = Source {
+    compiler: "cc",
+    file: "faults/stack/underfoot.c",
+    options: &["-g", "-O1", "-fno-omit-frame-pointer"],
+};
+
+/// Its faults below a function that is innermost in user mode.
+fn below(said: &Said, function: &str) -> u64 {
+    let ends = |record: &Value| record["stack"].as_str().is_some_and(|stack| stack.ends_with(function));
+    sum(&said.totals, ends).1
+}
+
+/// The names of code that is made at run time are those that it had when it faulted, also after the end.
+pub fn perf_maps_that_are_written_anew(variant: &'static str) {
+    let program = PROGRAM.program();
+    for (mode, rows) in [("append", &[][..]), ("rename", &["-i", "400ms"]), ("once", &[])] {
+        let mut command = faults(variant, &[&["--by", "stack"][..], rows, &["--"]].concat());
+        let said = Said::by(command.arg(&program).args(["jit", mode]));
+        let seen = ["old_one", "new_one", "second"].map(|name| below(&said, &format!(";run;{name}")));
+        let expected = if mode == "once" { [50, 0, 0] } else { [50, 30, 70] };
+        assert_eq!(seen, expected, "{mode}: {:#?}", said.totals);
+    }
+    let files = fs::read_dir("/tmp").unwrap().flatten();
+    // A device or a pipe that somebody left there may never answer.
+    for map in files.filter(|file| file.file_type().is_ok_and(|kind| kind.is_file())) {
+        let text = fs::read_to_string(map.path()).unwrap_or_default();
+        if text.contains(" filler_old_one_0") || text.contains(" filler_new_one_0") {
+            let _ = fs::remove_file(map.path());
+        }
+    }
+}
+
+/// What was counted is there, and every name but those of the file that is no more.
+pub fn a_program_that_is_truncated(variant: &'static str) {
+    let copy = scratch().join("truncated");
+    let options = ["--by", "stack", "-i", "400ms", "--"];
+    let said = Said::by(faults(variant, &options).arg(PROGRAM.program()).arg("cut").arg(&copy));
+    assert_eq!(below(&said, ";in_the_copy"), 60 + 40 + 80, "{:#?}", said.totals);
+    fs::remove_file(copy).unwrap();
+}
