@@ -144,7 +144,7 @@ impl Round {
         // By NUMA balancing the target resets its pages itself; what we take is for looking whether it did.
         let own_resets = engine != "numa" && rounds > 0.0;
         let reset = if own_resets { ms(number("reset_ns") / rounds) } else { "-".into() };
-        let lost = number("lost") + number("missed");
+        let lost = number("lost_events") + number("missed_programs");
         format!(
             "{period} | {most} | {} | {:.0} | {} | {:.0} %{}",
             reset,

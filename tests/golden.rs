@@ -272,11 +272,11 @@ fn text_of(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-const RECORDING: &str = r#"{"type":"header","schema":1,"tool":"access","variant":"kprobe","version":"0.1.0","host":"h","kernel":"6.1","start":"2026-01-01T00:00:00Z","start_ns":1000000000,"reset":"writes","every_ns":1000000}
+const RECORDING: &str = r#"{"type":"header","schema":2,"tool":"access","variant":"kprobe","version":"0.1.0","host":"h","kernel":"6.1","start":"2026-01-01T00:00:00Z","start_ns":1000000000,"reset":"writes","every_ns":1000000}
 {"type":"event","time_ns":1001000000,"event":"start","pid":7,"tid":7,"comm":"app"}
 {"type":"event","time_ns":1002000000,"event":"access","pid":7,"tid":7,"comm":"app","cpu":0,"rw":"W","ip":64,"addr":8200,"file":"/data","offset":8,"symbol":null,"first":1,"note":null}
 {"type":"event","time_ns":1104000000,"event":"access","pid":7,"tid":8,"comm":"app","cpu":0,"rw":"W","ip":64,"addr":8192,"file":"/data","offset":0,"symbol":null,"first":0,"note":null}
-{"type":"end","duration_ns":200000000,"events":2,"lost":0,"sampled":1,"self_ns":5,"rounds":150,"period_ns":1300000}
+{"type":"end","duration_ns":200000000,"events":2,"lost_events":0,"sampled":1,"own_cpu_ns":5,"rounds":150,"period_ns":1300000}
 "#;
 
 #[test]

@@ -103,9 +103,9 @@ fn examine_timed() -> (Vec<Variant>, Facts) {
     let end = Facts {
         duration_ns: began.elapsed().as_nanos() as u64,
         events: variants.len() as u64,
-        lost: 0,
+        lost_events: 0,
         sampled: 1,
-        self_ns: 0,
+        own_cpu_ns: 0,
         more: vec![],
     };
     (variants, end)

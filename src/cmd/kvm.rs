@@ -10,7 +10,7 @@ use trapline_model::kvm::{
 use trapline_model::layout::{self, DECLARED};
 use trapline_model::{Facts, Item, Schema};
 use trapline_probe::kvm::{
-    Choice, EXITS_OF_OTHER_VMS, Kvm, Options, UNSEEN_RETURNS, exits_by_kvm, isa, names, warnings,
+    Choice, Kvm, OTHER_VM_EXITS, Options, UNSEEN_RETURNS, exits_by_kvm, isa, names, warnings,
 };
 use trapline_probe::{Keep, Launch};
 
@@ -328,7 +328,7 @@ impl Start for Exits<'_> {
 /// What shows that guests ran although no exit was counted: that is no zero.
 fn unseen(end: &Facts, by_kvm: Option<u64>) -> Option<String> {
     let loss = |name| end.get(name).unwrap_or(0);
-    let (returns, others) = (loss(UNSEEN_RETURNS), loss(EXITS_OF_OTHER_VMS));
+    let (returns, others) = (loss(UNSEEN_RETURNS), loss(OTHER_VM_EXITS));
     let why = "a KVM that works without VMX and SVM (PVM) fires no kvm_exit";
     if returns > 0 {
         return Some(format!("no exit was counted, but KVM returned {returns} times to the VMM: {why}"));
@@ -394,8 +394,8 @@ mod tests {
 
     #[test]
     fn a_zero_beside_guests_that_ran_is_explained() {
-        let end = |unseen_returns, exits_of_other_vms| {
-            let losses = Losses { unseen_returns, exits_of_other_vms, ..Losses::default() };
+        let end = |unseen_returns, other_vm_exits| {
+            let losses = Losses { unseen_returns, other_vm_exits, ..Losses::default() };
             Facts { more: vec![losses.record()], ..Facts::default() }
         };
         assert_eq!(unseen(&end(0, None), Some(0)), None);

@@ -219,7 +219,7 @@ pub fn every_touch_on_every_memory(engine: &'static str) {
             // Kernels that preempt programs skip one that would interrupt itself, and an access with it.
             let unseen = (judged.due - judged.seen) as u64;
             assert!(unseen <= missed(&run.end) && judged.due > 150, "{on} {order}: {judged:?} {}", run.end);
-            assert_eq!(run.end["lost"], 0);
+            assert_eq!(run.end["lost_events"], 0);
             let accesses = run.accesses();
             // Some may come when the target has gone, and with it the list of its mappings: they have no file, or the name
             // that the kernel half knows.

@@ -124,14 +124,17 @@ pub fn counts_equal_the_guests_own(variant: &'static str) {
     for what in ["count", "time", "hist"] {
         let (said, truth) = watched(what, variant, &[], &[ALL_KINDS, &["--nested", "60"]].concat());
         assert_truth(&said.totals, &truth);
-        assert_eq!((said.end["lost"].clone(), said.end["uncounted"].clone()), (0.into(), 0.into()));
+        assert_eq!(
+            (said.end["lost_events"].clone(), said.end["uncounted_exits"].clone()),
+            (0.into(), 0.into())
+        );
         let all: u64 = said.totals.iter().map(|row| u(&row["count"])).sum();
         assert_eq!(u(&said.end["events"]), all);
         if what == "count" {
             assert!(said.totals.iter().all(|row| row["total_ns"].is_null() && row["max_ns"].is_null()));
         } else {
             // The last port write: no entry follows it.
-            assert_eq!(u(&said.end["untimed"]), 1);
+            assert_eq!(u(&said.end["untimed_exits"]), 1);
         }
     }
 }
@@ -268,7 +271,7 @@ pub fn slower_shows_what_the_histogram_holds(variant: &'static str) {
         }
         assert_eq!(said.events.len() as u64, u(&said.end["events"]));
         assert!(said.events.iter().filter(|event| event["name"] == HLT[0]).count() == 90);
-        assert_eq!((of(&said.totals, CPUID, "count"), said.end["lost"].clone()), (0, 0.into()));
+        assert_eq!((of(&said.totals, CPUID, "count"), said.end["lost_events"].clone()), (0, 0.into()));
     }
 }
 

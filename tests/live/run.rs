@@ -203,7 +203,7 @@ impl Said {
 /// preempt BPF programs (7.0 on) skip those that would interrupt themselves; under emulation one in eight of a storm was
 /// skipped. Other kernels skip none.
 pub fn missed(end: &Value) -> u64 {
-    let missed = end["missed"].as_u64().unwrap_or(0);
+    let missed = end["missed_programs"].as_u64().unwrap_or(0);
     let most = if preempts() { u(&end["events"]) / 4 + 8 } else { 0 };
     assert!(
         missed <= most,

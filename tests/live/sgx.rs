@@ -49,7 +49,15 @@ pub fn assert_same(row: &Value, counted: &Counts) {
 }
 
 fn assert_nothing_lost(said: &Said) {
-    for loss in ["lost", "missed", "untracked", "unpaired", "unmarked", "unended", "folded_rows"] {
+    for loss in [
+        "lost_events",
+        "missed_programs",
+        "untracked_faults",
+        "unpaired_faults",
+        "unmarked_evictions",
+        "unread_enclaves",
+        "folded_rows",
+    ] {
         assert_eq!(said.end[loss], 0, "{loss}: {}", said.end);
     }
 }
@@ -64,7 +72,7 @@ pub fn is_complete(variant: &str, said: &Said, double: &Double) -> bool {
     }
     let counted = double.counts()["faults"];
     println!("fentry, preempted: {faults} faults of {counted} and {others} other events missed");
-    assert_eq!(said.end["lost"], faults);
+    assert_eq!(said.end["lost_events"], faults);
     let seen: u64 = said.totals.iter().map(|row| u(&row["faults"])).sum();
     assert_eq!(seen + faults, counted, "{}", said.end);
     false

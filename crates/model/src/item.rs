@@ -103,11 +103,11 @@ pub struct Facts {
     /// What was counted; with a line per event, how many lines there were.
     pub events: u64,
     /// Events that happened and were not delivered.
-    pub lost: u64,
+    pub lost_events: u64,
     /// One in how many was timed: 1 is all of them.
     pub sampled: u64,
     /// Processor time that trapline itself took in user and system mode, nanoseconds.
-    pub self_ns: u64,
+    pub own_cpu_ns: u64,
     /// Further losses, and what was reached: of the tool, and of what was done with its items since.
     pub more: Vec<Record>,
 }
@@ -115,10 +115,10 @@ pub struct Facts {
 #[rustfmt::skip]
 static RUN: Table<Facts> = Table::new("trapline.run", "trapline", &[&[
     number("duration_ns", (Unit::Nanoseconds, Kind::Gauge), "The duration of the run.", |f| f.duration_ns.into()),
-    count("events", "The events that were counted, or with a line per event, the lines.", |f| f.events.into()),
-    number("lost", (Unit::Count, Kind::Loss), "The events that happened and were not delivered.", |f| f.lost.into()),
-    number("sampled", (Unit::Count, Kind::Gauge), "The sampling of times: one in this number of events was timed.", |f| f.sampled.into()),
-    number("self_ns", (Unit::Nanoseconds, Kind::Counter), "Processor time that trapline itself took in user and system mode.", |f| f.self_ns.into()),
+    count("events", "The events that were counted; with a line per event, the lines.", |f| f.events.into()),
+    number("lost_events", (Unit::Count, Kind::Loss), "Events that happened and are not shown: the ring buffer was full.", |f| f.lost_events.into()),
+    number("sampled", (Unit::Count, Kind::Gauge), "One in this number of events was timed.", |f| f.sampled.into()),
+    number("own_cpu_ns", (Unit::Nanoseconds, Kind::Counter), "Own CPU time of trapline, user and system.", |f| f.own_cpu_ns.into()),
 ]]);
 
 /// Whose events are meant.

@@ -410,23 +410,23 @@ impl Tool for Access {
         let reached = figures.reached();
         Ok(Counted {
             events: Some(sum.accesses),
-            lost: losses.events + self.unread,
+            lost_events: losses.events + self.unread,
             sampled: 1,
             more: Reached {
-                unseen: self.unseen,
-                lives_lost: losses.lives,
-                unmapped: self.functions.as_ref().map_or(0, Functions::lost),
-                missed: losses.missed,
-                refused: self.refused,
-                gave_way: self.gave_way,
-                gave_way_late: figures.late.load(Ordering::Relaxed),
+                unlocated_faults: self.unseen,
+                lost_process_events: losses.lives,
+                dropped_mapping_records: self.functions.as_ref().map_or(0, Functions::lost),
+                missed_programs: losses.missed,
+                refused_processes: self.refused,
+                unreset_processes: self.gave_way,
+                conflicting_registrations: figures.late.load(Ordering::Relaxed),
                 rounds: reached.rounds,
                 period_ns: reached.mean_ns,
                 period_p99_ns: reached.p99_ns,
                 period_max_ns: reached.max_ns,
                 reset_ns: figures.busy_ns.load(Ordering::Relaxed),
                 fault_ns: sum.fault_ns,
-                out_of_sight_bytes: figures.unseen_bytes.load(Ordering::Relaxed),
+                unwatched_bytes: figures.unseen_bytes.load(Ordering::Relaxed),
             }
             .record(),
         })

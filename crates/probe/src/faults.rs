@@ -356,17 +356,17 @@ impl Tool for Faults {
 
     fn facts(&mut self) -> Result<Counted> {
         let losses: FaultsLosses = self.attached.read(maps::LOSSES)?;
-        let unattributed = losses.unattributed_major + losses.unattributed_minor;
+        let unlisted = losses.unattributed_major + losses.unattributed_minor;
         let missed = self.missed.map_or_else(|| self.attached.missed(|_| true), Ok)?;
         let mut more = Losses {
-            unattributed: Some(unattributed),
-            untracked: Some(losses.untracked),
-            uncounted: Some(losses.uncounted),
-            unpaired: Some(losses.unpaired),
-            crowded: Some(losses.crowded),
-            over_quota: Some(losses.over_quota),
-            untold: Some(losses.untold),
-            missed: Some(missed),
+            unlisted_faults: Some(unlisted),
+            untracked_threads: Some(losses.untracked),
+            uncounted_faults: Some(losses.uncounted),
+            unpaired_faults: Some(losses.unpaired),
+            unattributed_faults: Some(losses.crowded),
+            over_quota_faults: Some(losses.over_quota),
+            unexplained_faults: Some(losses.untold),
+            missed_programs: Some(missed),
             folded_rows: self.ledger.folded(),
             ..Losses::default()
         };
@@ -378,8 +378,8 @@ impl Tool for Faults {
         }
         let each_has_a_line = self.settings.events == Events::Faults;
         Ok(Counted {
-            events: (!each_has_a_line).then(|| self.ledger.counted() + unattributed),
-            lost: losses.events + self.unread,
+            events: (!each_has_a_line).then(|| self.ledger.counted() + unlisted),
+            lost_events: losses.events + self.unread,
             sampled: match self.settings.timing {
                 Timing::All(weight) => weight.into(),
                 Timing::None | Timing::Major => 1,

@@ -40,7 +40,7 @@ const LEVEL_SETTLES: Duration = Duration::from_millis(2);
 /// The loss that says that guests ran whose exits no tracepoint showed.
 pub const UNSEEN_RETURNS: &str = "unseen_returns";
 /// Where only a VM of some name is meant: exits of the others.
-pub const EXITS_OF_OTHER_VMS: &str = "exits_of_other_vms";
+pub const OTHER_VM_EXITS: &str = "other_vm_exits";
 
 /// Which reasons are counted.
 #[derive(Debug, Clone, Default)]
@@ -303,14 +303,14 @@ impl Tool for Kvm {
         let (counted, timed) = self.ledger.counted();
         Ok(Counted {
             events: self.ring.is_none().then_some(counted),
-            lost: losses.events,
+            lost_events: losses.events,
             sampled: 1,
             more: Losses {
-                uncounted: losses.uncounted + losses.untracked,
-                missed,
+                uncounted_exits: losses.uncounted + losses.untracked,
+                missed_programs: missed,
                 folded_rows: self.ledger.folded(),
-                untimed: self.timed.then(|| counted - timed.min(counted)),
-                exits_of_other_vms: self.vm.as_ref().map(|_| self.of_others.iter().sum()),
+                untimed_exits: self.timed.then(|| counted - timed.min(counted)),
+                other_vm_exits: self.vm.as_ref().map(|_| self.of_others.iter().sum()),
                 unseen_returns: losses.unseen - self.unseen_before,
             }
             .record(),

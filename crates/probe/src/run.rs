@@ -69,7 +69,7 @@ pub struct Counted {
     /// What was counted; nothing where each event has a line, which are counted here.
     pub events: Option<u64>,
     /// Events not delivered.
-    pub lost: u64,
+    pub lost_events: u64,
     /// One in how many was timed.
     pub sampled: u64,
     /// Further losses, and what was reached.
@@ -262,9 +262,9 @@ impl Run {
         let facts = Facts {
             duration_ns: duration.as_nanos() as u64,
             events: counted.events.unwrap_or(running.lines),
-            lost: counted.lost,
+            lost_events: counted.lost_events,
             sampled: counted.sampled,
-            self_ns: system::own_cpu_ns() - self.began_cpu_ns,
+            own_cpu_ns: system::own_cpu_ns() - self.began_cpu_ns,
             more: vec![counted.more],
         };
         Ok(if matches!(self.state, State::Ended) { Item::End(facts) } else { Item::Facts(facts) })

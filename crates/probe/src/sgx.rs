@@ -174,15 +174,15 @@ impl Tool for Sgx {
         let losses: SgxLosses = self.attached.read(maps::LOSSES)?;
         Ok(Counted {
             events: Some(self.ledger.counted()),
-            lost: losses.crowded + missed_faults,
+            lost_events: losses.crowded + missed_faults,
             sampled: 1,
             more: Losses {
                 missed_faults,
-                missed,
-                untracked: losses.untracked,
-                unpaired: losses.unpaired,
-                unmarked: losses.unmarked,
-                unended: losses.unended,
+                missed_programs: missed,
+                untracked_faults: losses.untracked,
+                unpaired_faults: losses.unpaired,
+                unmarked_evictions: losses.unmarked,
+                unread_enclaves: losses.unended,
                 folded_rows: self.ledger.folded(),
             }
             .record(),

@@ -98,7 +98,7 @@ impl<W: Write> Flame<W> {
         options.count_name = unit.to_owned();
         options.factor = factor;
         // As long as it fits above the picture; all of it is in the file's notes.
-        let mut said = format!("{} faults, {} lost, sampled 1:{}", end.events, end.lost, end.sampled);
+        let mut said = format!("{} faults, {} lost, sampled 1:{}", end.events, end.lost_events, end.sampled);
         for (field, value) in end.known() {
             if let Value::U64(n @ 1..) = value {
                 said.push_str(&format!(", {n} {}", field.name));
@@ -196,10 +196,13 @@ mod tests {
         let end = Facts {
             duration_ns: 1,
             events: 112,
-            lost: 3,
+            lost_events: 3,
             sampled: 1,
-            self_ns: 1,
-            more: vec![Losses { deep: Some(7), missed: Some(0), ..Losses::default() }.record(false)],
+            own_cpu_ns: 1,
+            more: vec![
+                Losses { truncated_stacks: Some(7), missed_programs: Some(0), ..Losses::default() }
+                    .record(false),
+            ],
         };
         flame.take(&Item::Header(header))?;
         flame.take(&Item::Totals(Block::new(By::Stack.schema(), 1, rows)))?;
@@ -231,8 +234,8 @@ mod tests {
         let svg = written(FlameForm::Svg, Weight::Count, 9u64.into()).unwrap();
         for text in [
             "Page faults: trapline faults by x",
-            "112 faults, 3 lost, sampled 1:1, 7 deep",
-            "0 missed",
+            "7 truncated_stacks",
+            "0 missed_programs",
             "100 faults without a stack are not shown",
             "read_7 (4 faults",
             "main (12 faults, 92.31%)",

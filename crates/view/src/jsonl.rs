@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use trapline_model::{Block, Item, Record, Schema, Sink, Value};
 
 /// The version of the format; it grows when the meaning of a field changes.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Writes each item as one JSON object a line.
 #[derive(Debug)]

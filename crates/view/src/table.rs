@@ -184,9 +184,9 @@ impl<W: Write> Table<W> {
                 "end" => return Word::Text(end_line(end)),
                 "duration_ns" => end.duration_ns,
                 "events" => end.events,
-                "lost" => end.lost,
+                "lost_events" => end.lost_events,
                 "sampled" => end.sampled,
-                "self_ns" => end.self_ns,
+                "own_cpu_ns" => end.own_cpu_ns,
                 name => end.get(name).unwrap_or(0),
             }))
         };
@@ -305,9 +305,9 @@ pub fn end_line(end: &Facts) -> String {
         "{:.3} s, {} events, {} lost, sampled 1:{}, {:.1} ms of our own processor time",
         end.duration_ns as f64 / 1e9,
         end.events,
-        end.lost,
+        end.lost_events,
         end.sampled,
-        end.self_ns as f64 / 1e6
+        end.own_cpu_ns as f64 / 1e6
     );
     end.known().for_each(|(field, n)| text.push_str(&format!(", {} {}", cell(n, Show::Integer), field.name)));
     text

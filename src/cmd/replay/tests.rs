@@ -59,7 +59,7 @@ fn header(schema: &'static Schema, shown: &Shown) -> Item {
 fn end(facts: Option<&'static Schema>, events: u64) -> Item {
     let more = facts.into_iter().map(|table| record(table, 4)).collect();
     let duration_ns = 4_000_000_000;
-    Item::End(Facts { duration_ns, events, lost: 1, sampled: 8, self_ns: 5_000_000, more })
+    Item::End(Facts { duration_ns, events, lost_events: 1, sampled: 8, own_cpu_ns: 5_000_000, more })
 }
 
 /// What a sink opened as the command line opens it writes of these items.

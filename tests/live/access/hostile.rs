@@ -50,7 +50,7 @@ pub fn a_userfaultfd_of_its_own(engine: &'static str) {
         let end = said.last().unwrap();
         if has_userfaultfd(engine) {
             assert!(notes.iter().any(|note| note.contains("a userfaultfd of its own")), "{notes:?}");
-            assert_eq!((u(&end["gave_way"]), u(&end["gave_way_late"])), (1, 0), "{end}");
+            assert_eq!((u(&end["unreset_processes"]), u(&end["conflicting_registrations"])), (1, 0), "{end}");
         }
     }
 }

@@ -43,7 +43,7 @@ pub fn a_round_is_seen_whole_or_not_at_all(engine: &'static str) {
             u(&run.end["period_ns"]) / 1_000_000
         );
         assert!(judged.wrong.is_empty(), "{on}: {:#?}", judged.wrong);
-        assert_eq!(run.end["lost"], 0);
+        assert_eq!(run.end["lost_events"], 0);
         if on == "file" {
             // Its pages are to be written to the disk: the kernel leaves them where they are, and that is said.
             let note = run.events.iter().rfind(|e| e["event"] == "engine").unwrap()["note"].as_str().unwrap();
@@ -99,7 +99,7 @@ pub fn shared_memory_is_seen_or_said_to_be_out_of_sight(engine: &'static str) {
             assert!(sees.contains("may or may not see 1.0 MB") && !is_missed, "{sight}");
         } else if is_missed {
             assert_eq!(judged.seen, 0, "{on}: {sight}");
-            assert!(u(&run.end["out_of_sight_bytes"]) >= BYTES && u(&run.end["rounds"]) > 3, "{}", run.end);
+            assert!(u(&run.end["unwatched_bytes"]) >= BYTES && u(&run.end["rounds"]) > 3, "{}", run.end);
         } else {
             let whole = whole_rounds(on, &run, &judged);
             assert!(!misses.contains(named) && whole >= 2, "{on}: {whole} rounds were seen; it {sight}");

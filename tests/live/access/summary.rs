@@ -44,7 +44,7 @@ impl Recorded {
         let output = tracer.arg("--").args(own).args(touch).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let run = Run::parse(&file, &output.stdout);
-        assert_eq!(run.end["lost"], 0);
+        assert_eq!(run.end["lost_events"], 0);
         let judged = judge(&run, |round, _| resets || round == 0);
         assert!(judged.wrong.is_empty(), "{:#?}", judged.wrong);
         // Kernels that preempt programs skip one that would interrupt itself, and an access with it.
@@ -205,9 +205,13 @@ fn whole(recorded: &Recorded, summary: &Summary) {
         summary.totals("sharing").iter().map(|row| (u(&row["addr"]) / PAGE, u(&row["threads"]))).collect();
     assert_eq!(shown, writers.iter().map(|(&page, tids)| (page, tids.len() as u64)).collect());
     let end = summary.0.last().unwrap();
-    assert_eq!((u(&end["untracked"]), u(&end["late"]), u(&end["hidden_rows"])), (0, 0, 0), "{end}");
+    assert_eq!(
+        (u(&end["untracked_accesses"]), u(&end["late_accesses"]), u(&end["hidden_rows"])),
+        (0, 0, 0),
+        "{end}"
+    );
     let events = recorded.run.events.iter().filter(|line| line["event"] == "access").count() as u64;
-    assert_eq!(u(&end["merged"]), events - all);
+    assert_eq!(u(&end["merged_faults"]), events - all);
 }
 
 /// Pages that two threads write in turn, and pages that they do not share.
@@ -343,7 +347,7 @@ pub fn a_running_process_in_intervals(engine: &'static str) {
     }
     assert_eq!(sum(summary.of("row", "workingset")), total);
     let end = summary.0.last().unwrap();
-    assert_eq!(u(&end["events"]), total + u(&end["merged"]) + u(&end["untracked"]), "{end}");
+    assert_eq!(u(&end["events"]), total + u(&end["merged_faults"]) + u(&end["untracked_accesses"]), "{end}");
     if engine != "none" {
         assert!(total + missed(end) >= 32 * 20, "{total}");
     }

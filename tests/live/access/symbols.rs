@@ -61,7 +61,7 @@ pub fn of_programs_that_came_and_went(engine: &'static str) {
     assert!(touched.values().all(|offsets| *offsets == [0, 0x1000, 0x2000]), "{touched:?}");
     let unknown: Vec<_> = accesses.iter().filter(|access| access["file"].is_null()).collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
-    assert_eq!(u(&run.end["unmapped"]), 0);
+    assert_eq!(u(&run.end["dropped_mapping_records"]), 0);
 }
 
 /// In the lines for people: the function, and what is mapped at the address.

@@ -121,8 +121,8 @@ fn check(causes: &[&str], variant: &str) {
     let counted = (after.0 - before.0, after.1 - before.1);
     assert_eq!(sum(&rows.totals, |_| true), counted, "{:#?}", rows.totals);
     assert_eq!(sum(&each.totals, |_| true), counted, "{:#?}", each.totals);
-    assert_eq!(u(&each.end["lost"]), 0);
-    assert_eq!(rows.end["unattributed"], 0);
+    assert_eq!(u(&each.end["lost_events"]), 0);
+    assert_eq!(rows.end["unlisted_faults"], 0);
     // Both watched the same faults, so each has the other's figures, but for what one of them missed.
     let (in_rows, in_events) = (by_rows(&rows), by_events(&each));
     let missed = missed(&rows.end) + missed(&each.end);

@@ -27,8 +27,8 @@ fn assert_truth_of(said: &Said, what: &[&str]) {
         };
         assert_eq!(counted, told, "{truth} in {:#?}", said.totals);
     }
-    assert_eq!(said.end["unattributed"], 0);
-    assert_eq!(said.end["untracked"], 0);
+    assert_eq!(said.end["unlisted_faults"], 0);
+    assert_eq!(said.end["untracked_threads"], 0);
 }
 
 pub fn every_kind_of_fault_per_thread(variant: &'static str) {
@@ -40,7 +40,7 @@ pub fn every_kind_of_fault_per_thread(variant: &'static str) {
         assert_eq!(said.truth.len(), 7);
         let major: u64 = said.truth.iter().map(|t| u(&t["major"])).sum();
         assert!(major > 0, "no fault waited for the disk: {:?}", said.truth);
-        assert_eq!(said.end["lost"], 0);
+        assert_eq!(said.end["lost_events"], 0);
     }
 }
 
@@ -169,8 +169,8 @@ pub fn verbose_shows_every_fault(variant: &'static str) {
         let said = command(variant, &["-v"], &fixture);
         assert_truth(&said);
         let faults = sum(&said.totals, |_| true);
-        assert_eq!(u(&said.end["events"]) + u(&said.end["lost"]), faults.0 + faults.1);
-        assert_eq!(said.end["lost"], 0);
+        assert_eq!(u(&said.end["events"]) + u(&said.end["lost_events"]), faults.0 + faults.1);
+        assert_eq!(said.end["lost_events"], 0);
         assert_eq!(said.events.len() as u64, u(&said.end["events"]));
         for total in &said.totals {
             let of = |kind: &str| {

@@ -121,7 +121,7 @@ pub fn files(variant: &'static str) {
     let (others, other) = of(&said, &format!("(other files of {} [{}])", comm(), truth["pid"]));
     assert!(said.is_but_for_missed(own + other, u(&truth["written"]), 1), "{own} {other} of {truth}");
     assert!(rows > 1000 && others <= 1, "{rows} rows for one process, {others} for its others");
-    assert!(u(&said.end["over_quota"]) >= other, "{}", said.end);
+    assert!(u(&said.end["over_quota_faults"]) >= other, "{}", said.end);
 }
 
 /// The ring of events: processes that fill it, of two users, leave a part of it to a third.
@@ -157,7 +157,7 @@ pub fn events(variant: &'static str) {
     }
     let (shown, counted) = of(&few["pid"]);
     assert!(said.is_but_for_missed(shown, counted, 1), "{shown} of {counted}: {few} {}", said.end);
-    assert!(counted >= u(&few["written"]) && u(&said.end["lost"]) > 0, "{few} {}", said.end);
+    assert!(counted >= u(&few["written"]) && u(&said.end["lost_events"]) > 0, "{few} {}", said.end);
 }
 
 /// The same of stacks.
@@ -175,9 +175,9 @@ pub fn stacks(variant: &'static str) {
     // Faults of the runtime before and after are in the row of the others, too.
     assert!(own + others >= all - missed(&said.end), "{own} {others} of {all}; {}", said.end);
     assert!(own + others < all + 2000, "{own} {others} of {all}; {}", said.end);
-    assert!(u(&said.end["over_quota"]) >= others, "{}", said.end);
+    assert!(u(&said.end["over_quota_faults"]) >= others, "{}", said.end);
     // While entries are taken out, one that is in use may have no place for a moment; whose it was is not known.
-    let no_place = u(&said.end["crowded"]) + u(&said.end["chainless"]);
+    let no_place = u(&said.end["unattributed_faults"]) + u(&said.end["lost_stacks"]);
     assert!(no_place * 100 <= u(&said.end["events"]), "{}", said.end);
     // All of the later one have their own rows: those of the first numbers are both processes', and the same.
     let firsts = said.totals.iter().filter(|row| walked(row) && row["minor"] == 2).count();

@@ -29,7 +29,7 @@ pub fn rows_add_up(variant: &'static str) {
     let all = sum(&said.totals, |_| true);
     assert!(all.0 >= u(&truth["major"]) && all.1 >= u(&truth["minor"]), "{all:?} of {truth}");
     assert_eq!(u(&said.end["events"]), all.0 + all.1);
-    assert_eq!(said.end["crowded"], 0);
+    assert_eq!(said.end["unattributed_faults"], 0);
     assert_eq!(sum(&said.rows, |_| true), all);
     said.times_add_up("file");
     let heap = named(&said.totals, "[anon]");
@@ -153,7 +153,7 @@ fn with_truth(command: &mut Command, name: &str) -> Said {
     std::fs::remove_file(&words).unwrap();
     sweep();
     assert!(said.truth.len() > 30);
-    assert_eq!((&said.end["lost"], &said.end["unpaired"]), (&0.into(), &0.into()));
+    assert_eq!((&said.end["lost_events"], &said.end["unpaired_faults"]), (&0.into(), &0.into()));
     said
 }
 

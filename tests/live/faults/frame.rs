@@ -102,8 +102,8 @@ pub fn an_interrupt_gives_totals(_: &'static str) {
     let said = trapline.interrupt();
     assert!(!said.totals.is_empty());
     assert!(said.totals.iter().any(|t| u(&t["pid"]) == pid), "its own faults are faults like others");
-    assert!(u(&said.end["duration_ns"]) > 300_000_000 && u(&said.end["self_ns"]) > 0);
-    assert_eq!(said.header["schema"], 1);
+    assert!(u(&said.end["duration_ns"]) > 300_000_000 && u(&said.end["own_cpu_ns"]) > 0);
+    assert_eq!(said.header["schema"], 2);
 }
 
 pub fn the_status_is_the_commands(_: &'static str) {

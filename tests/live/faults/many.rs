@@ -15,8 +15,8 @@ fn storm(here_ms: usize, vm_ms: usize) -> Vec<String> {
 
 pub fn a_storm_loses_nothing(variant: &'static str) {
     let said = Said::by(faults(variant, &[]).arg("--").args(storm(5000, 1000)));
-    assert_eq!(said.end["lost"], 0);
-    assert_eq!(said.end["unattributed"], 0);
+    assert_eq!(said.end["lost_events"], 0);
+    assert_eq!(said.end["unlisted_faults"], 0);
     assert_eq!(said.truth.len(), 2);
     for truth in &said.truth {
         let counted = sum(&said.totals, |t| t["tid"] == truth["tid"]);
@@ -28,7 +28,7 @@ pub fn a_storm_loses_nothing(variant: &'static str) {
 pub fn a_storm_overruns_the_ring(variant: &'static str) {
     let said = Said::by(faults(variant, &["-v", "--ring-size", "1"]).arg("--").args(storm(1000, 250)));
     let faults = sum(&said.totals, |_| true);
-    assert_eq!(u(&said.end["events"]) + u(&said.end["lost"]), faults.0 + faults.1);
+    assert_eq!(u(&said.end["events"]) + u(&said.end["lost_events"]), faults.0 + faults.1);
     assert_eq!(said.events.len() as u64, u(&said.end["events"]));
     for truth in &said.truth {
         assert_eq!(sum(&said.totals, |t| t["tid"] == truth["tid"]), (u(&truth["major"]), u(&truth["minor"])));
@@ -58,5 +58,5 @@ pub fn short_processes(variant: &'static str) {
         assert_eq!(all, (u(&truth["major"]), u(&truth["minor"])), "{}", said.end);
         assert_eq!(rows, n, "a row for each, reused ids apart");
     }
-    assert_eq!(said.end["unattributed"], 0);
+    assert_eq!(said.end["unlisted_faults"], 0);
 }

@@ -66,7 +66,7 @@ pub fn equals_truth(said: &Said) {
     let parent = parent_of_all(&said.totals);
     let counted = sum(&said.totals, |total| total["pid"] != *parent);
     assert_eq!(counted, (u(&truth["major"]), u(&truth["minor"])), "{truth} in {:#?}", said.totals);
-    assert_eq!(said.end["lost"], 0);
+    assert_eq!(said.end["lost_events"], 0);
 }
 
 /// A workload in a PID namespace, which has a number there that a process outside has, too.

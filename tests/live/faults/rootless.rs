@@ -106,7 +106,7 @@ pub fn threads_are_exact(variant: &'static str) {
     cold.push("8".into());
     for _ in 0..runs().div_ceil(10) {
         let said = Said::by(faults(variant, &[]).arg("--").args(&cold));
-        assert_eq!(said.end["lost"], 0);
+        assert_eq!(said.end["lost_events"], 0);
         let threads = || said.truth.iter().filter(|t| t["what"] == "thread");
         assert_eq!(threads().count(), 8);
         for truth in threads() {
@@ -126,7 +126,7 @@ pub fn every_fault_has_a_line(_: &'static str) {
         let said = nobody(&["-v"], &kinds);
         let of = |kind: &str| said.events.iter().filter(|e| e["kind"] == kind).count() as u64;
         assert_eq!((of("major"), of("minor")), sum(&said.totals, |_| true));
-        assert_eq!((u(&said.end["events"]), &said.end["lost"]), (said.events.len() as u64, &0.into()));
+        assert_eq!((u(&said.end["events"]), &said.end["lost_events"]), (said.events.len() as u64, &0.into()));
         assert!(said.events.iter().all(|e| e["latency_ns"].is_null() && e["cause"].is_null()));
         for seed in 0..3 {
             let name = format!("/kinds-{seed}");
@@ -148,7 +148,7 @@ pub fn a_storm_overruns_the_ring(variant: &'static str) {
     let _level = Level::of("2");
     for said in [nobody(&options, &storm), Said::by(faults(variant, &options).arg("--").args(&storm))] {
         let all = sum(&said.totals, |_| true);
-        assert_eq!(said.events.len() as u64 + u(&said.end["lost"]), all.0 + all.1);
+        assert_eq!(said.events.len() as u64 + u(&said.end["lost_events"]), all.0 + all.1);
         // No thread has more than it says itself; what is not in its row is in the one without a thread.
         let (mut told, mut counted) = (0, 0);
         for truth in &said.truth {

@@ -119,9 +119,9 @@ pub fn assert_truth(said: &Said, truth: &[Value], sees_kernel: bool) {
             "{frames}"
         );
     }
-    assert_eq!((&said.end["crowded"], &said.end["chainless"]), (&0.into(), &0.into()));
+    assert_eq!((&said.end["unattributed_faults"], &said.end["lost_stacks"]), (&0.into(), &0.into()));
     // What is deeper than the kernel walks is said to be so.
-    assert!(said.is_but_for_missed(u(&said.end["deep"]).min(44), 44, 1), "{}", said.end);
+    assert!(said.is_but_for_missed(u(&said.end["truncated_stacks"]).min(44), 44, 1), "{}", said.end);
     let is_cut = |stack: &str| stack.contains(";[deeper];chain_deep;") && stack.ends_with("chain_leaf");
     let cut = sum(&said.totals, |row| row["stack"].as_str().is_some_and(is_cut)).1;
     assert!(said.is_but_for_missed(cut, 44, 1), "{cut}, {}", said.end);
@@ -199,7 +199,11 @@ pub fn flame_graphs(_: &'static str) {
     for (chain, faults, _) in chains(&truth).into_iter().filter(|(chain, ..)| !chain.ends_with("reads")) {
         let lines = folded.lines().filter_map(|line| line.rsplit_once(' '));
         let n: u64 = lines.filter(|(s, _)| s.ends_with(&chain)).map(|(_, n)| n.parse::<u64>().unwrap()).sum();
-        assert!(n <= faults.1 && faults.1 - n <= of("missed"), "{chain}: {n} of {} in {folded}", faults.1);
+        assert!(
+            n <= faults.1 && faults.1 - n <= of("missed_programs"),
+            "{chain}: {n} of {} in {folded}",
+            faults.1
+        );
     }
     if !in_full() {
         return;

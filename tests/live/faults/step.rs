@@ -22,8 +22,8 @@ fn assert_steps(said: &Said, step: u64, of: fn(&Value) -> u64) {
         assert_eq!(messages.remove(&pid).unwrap_or_default(), expected, "process {pid} with {count} faults");
     }
     assert!(messages.is_empty(), "messages of nobody: {messages:?}");
-    assert_eq!(said.end["lost"], 0);
-    assert_eq!(said.end["uncounted"], 0);
+    assert_eq!(said.end["lost_events"], 0);
+    assert_eq!(said.end["uncounted_faults"], 0);
 }
 
 fn run(variant: &str, options: &[&str], words: &[&str]) -> Said {
@@ -74,8 +74,8 @@ pub fn short_processes(variant: &'static str) {
     let expected: u64 = said.totals.iter().map(|total| all(total) / 10).sum();
     assert_eq!(said.events.len() as u64, expected);
     assert!(expected >= n.parse::<u64>().unwrap() * 2);
-    assert_eq!(said.end["lost"], 0);
-    assert_eq!(said.end["uncounted"], 0);
+    assert_eq!(said.end["lost_events"], 0);
+    assert_eq!(said.end["uncounted_faults"], 0);
 }
 
 pub fn stalls(variant: &'static str) {
@@ -103,7 +103,7 @@ pub fn what_caused_most(variant: &'static str) {
         let different = told(&said, code).abs_diff(expected);
         assert!(different <= missed(&said.end), "{code}: {different} of {expected}, {}", said.end);
     }
-    assert_eq!(said.end["untold"], 0);
+    assert_eq!(said.end["unexplained_faults"], 0);
     let said = run(variant, &["--log-step", "20", "-v"], &["chains"]);
     assert_steps(&said, 20, all);
     assert!(told(&said, "chain_leaf") > told(&said, "chain_reads"));

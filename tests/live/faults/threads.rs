@@ -422,7 +422,7 @@ pub fn two_at_once(variant: &'static str) {
     for said in both {
         assert!(said.totals.iter().map(faults_of).sum::<u64>() > 1000, "{:?}", said.totals);
         // One fault of each thread may have been under way at either end.
-        assert!(u(&said.end["unpaired"]) <= 2, "{}", said.end);
+        assert!(u(&said.end["unpaired_faults"]) <= 2, "{}", said.end);
         for total in &said.totals {
             assert!(u(&total["timed"]) + 2 >= faults_of(total), "{total}");
         }

@@ -44,7 +44,7 @@ pub fn filters(_: &'static str) {
     let (truth, rows): (Vec<Value>, Vec<Value>) =
         by_name.totals.into_iter().partition(|total| total["workload"] == "guest");
     assert_truth(&rows, &truth[0]);
-    assert_eq!((truth.len(), u(&by_name.end["exits_of_other_vms"]) > 300), (2, true));
+    assert_eq!((truth.len(), u(&by_name.end["other_vm_exits"]) > 300), (2, true));
     // A guest of several vCPUs: by vCPU, one of them, one level.
     let three = [&kinds[..], &["--vcpus", "3"]].concat();
     let (by_vcpu, all) = watched("count", "auto", &["--by", "vcpu"], &three);
@@ -100,7 +100,7 @@ pub fn sixty_four_vcpus(variant: &'static str) {
     let (said, truth) =
         watched("time", variant, &["--split"], &[ALL_KINDS, &["--nested", "20", "--vcpus", "64"]].concat());
     assert_truth(&said.totals, &truth);
-    assert_eq!((u(&said.end["untimed"]), u(&said.end["uncounted"])), (64, 0));
+    assert_eq!((u(&said.end["untimed_exits"]), u(&said.end["uncounted_exits"])), (64, 0));
     assert!(said.totals.iter().all(|row| row["max_ns"].as_u64().unwrap_or(0) <= u(&said.end["duration_ns"])));
     assert!(sum(&said.totals, "preempted_ns") > 0, "64 threads and few processors: some had to wait");
 }
@@ -121,7 +121,7 @@ pub fn guests_come_and_go(_: &'static str) {
         assert_eq!(of(&said.totals, names, level), all(name));
         assert_eq!(of(&said.rows, names, level), all(name));
     }
-    assert_eq!((u(&said.end["untimed"]), u(&said.end["uncounted"])), (12, 0));
+    assert_eq!((u(&said.end["untimed_exits"]), u(&said.end["uncounted_exits"])), (12, 0));
 }
 
 /// Waits until a thread of the process sleeps by clock_nanosleep: the VMM in its pause.
@@ -154,7 +154,7 @@ pub fn a_vcpu_dies_in_its_exit(_: &'static str) {
         "{:#?}",
         said.totals
     );
-    assert_eq!(u(&said.end["untimed"]), 5 + 1);
+    assert_eq!(u(&said.end["untimed_exits"]), 5 + 1);
 }
 
 pub fn a_processor_goes_offline(_: &'static str) {
@@ -173,7 +173,7 @@ pub fn a_processor_goes_offline(_: &'static str) {
         assert_eq!(phases.iter().map(|phase| u(&row[phase])).sum::<u64>(), u(&row["total_ns"]), "{row}");
         assert!(row["max_ns"].as_u64().unwrap_or(0) <= u(&said.end["duration_ns"]), "{row}");
     }
-    assert_eq!(u(&said.end["untimed"]), 4);
+    assert_eq!(u(&said.end["untimed_exits"]), 4);
 }
 
 fn there_is_a_vm(pid: u32) -> bool {
@@ -211,7 +211,7 @@ pub fn a_real_vmm_by_its_name(_: &'static str) {
     vmm.kill().unwrap();
     vmm.wait().unwrap();
     let said = trapline.interrupt();
-    assert_eq!(said.end["lost"], 0);
+    assert_eq!(said.end["lost_events"], 0);
 }
 
 /// KVM ran the guest, and no exit showed: the end and standard error say so.

@@ -5,11 +5,11 @@ use crate::layout::{Body, Events, Histogram, Layout, Part, Section};
 
 const BEGUN: &str = "trapline access by {variant}[, reset {reset}][, wished every {every_ns:ms} ms]\
                      [, at most {max_overhead_percent} % of the target's time][; {changed}][; {sight}]";
-const SAW: &str = "{duration_ns:.3s} s, {events} events, {lost} lost, {unseen} unseen, {lives_lost} lives lost, \
-                   {missed} missed, {refused} refused, {self_ns:.1ms} ms of our own processor time";
+const SAW: &str = "{duration_ns:.3s} s, {events} events, {lost_events} lost, {unlocated_faults} unseen, {lost_process_events} lives lost, \
+                   {missed_programs} missed, {refused_processes} refused, {own_cpu_ns:.1ms} ms of our own processor time";
 const REACHED: &str = "{rounds} rounds, one each {period_ns:.3ms} ms (99 % within {period_p99_ns:.3ms} ms, longest \
                        {period_max_ns:.3ms} ms); {reset_ns:.1ms} ms in resets, {fault_ns:.1ms} ms in the faults they \
-                       caused; {out_of_sight_bytes:size} out of sight";
+                       caused; {unwatched_bytes:size} out of sight";
 
 /// Each access in a line; what is no event is a comment.
 pub static TRACE: Layout = Layout {
@@ -87,8 +87,8 @@ pub static SUMMARY: Layout = Layout {
         "",
         SAW,
         REACHED,
-        "a page counts once between two rounds; {merged} further faults of the same access left out, {untracked} \
-         accesses untracked, {late} shown in a later window",
+        "a page counts once between two rounds; {merged_faults} further faults of the same access left out, {untracked_accesses} \
+         accesses untracked, {late_accesses} shown in a later window",
     ],
     mark: "",
     redrawn: false,

@@ -42,19 +42,19 @@ impl Settings {
 #[derive(Debug, Clone, Default)]
 pub struct Reached {
     /// Faults without an address.
-    pub unseen: u64,
+    pub unlocated_faults: u64,
     /// Beginnings and ends of processes that were lost.
-    pub lives_lost: u64,
+    pub lost_process_events: u64,
     /// Records of mappings that were lost.
-    pub unmapped: u64,
+    pub dropped_mapping_records: u64,
     /// Times that a BPF program was not run.
-    pub missed: u64,
+    pub missed_programs: u64,
     /// Processes that could not be taken under control.
-    pub refused: u64,
+    pub refused_processes: u64,
     /// Processes with a userfaultfd of their own.
-    pub gave_way: u64,
+    pub unreset_processes: u64,
     /// Of their registrations those that came too early.
-    pub gave_way_late: u64,
+    pub conflicting_registrations: u64,
     /// Rounds of resets.
     pub rounds: u64,
     /// Between two of them, nanoseconds: the mean.
@@ -68,7 +68,7 @@ pub struct Reached {
     /// Time in the faults that they caused, nanoseconds.
     pub fault_ns: u64,
     /// Bytes of memory that is not seen.
-    pub out_of_sight_bytes: u64,
+    pub unwatched_bytes: u64,
 }
 
 const LASTS: (Unit, Kind) = (Unit::Nanoseconds, Kind::Gauge);
@@ -76,20 +76,20 @@ const TIME: (Unit, Kind) = (Unit::Nanoseconds, Kind::Counter);
 
 #[rustfmt::skip]
 static REACHED: Table<Reached> = Table::new("access.reached", "access", &[&[
-    loss("unseen", "Faults that could only be counted, and of which no address is known.", |r| r.unseen.into()),
-    loss("lives_lost", "Beginnings and ends of processes that were not delivered.", |r| r.lives_lost.into()),
-    loss("unmapped", "Records of process starts, programs and mappings that were dropped; instructions may have no name.", |r| r.unmapped.into()),
-    loss("missed", "Times that the kernel did not run one of our BPF programs.", |r| r.missed.into()),
-    loss("refused", "Processes that could not be taken under control.", |r| r.refused.into()),
-    loss("gave_way", "Processes that are not reset, because they have a userfaultfd of their own.", |r| r.gave_way.into()),
-    loss("gave_way_late", "Registrations of such a userfaultfd that came before ours had given way.", |r| r.gave_way_late.into()),
-    count("rounds", "The rounds of resets.", |r| r.rounds.into()),
+    loss("unlocated_faults", "Faults that are counted, and whose address is not known.", |r| r.unlocated_faults.into()),
+    loss("lost_process_events", "Starts, execs and exits of processes that were lost.", |r| r.lost_process_events.into()),
+    loss("dropped_mapping_records", "With --symbols, dropped records of mappings, executed files and started processes: instructions may be unsymbolized.", |r| r.dropped_mapping_records.into()),
+    loss("missed_programs", "Times that the kernel did not run one of our BPF programs: an access that is not seen.", |r| r.missed_programs.into()),
+    loss("refused_processes", "Processes that could not be traced with resets.", |r| r.refused_processes.into()),
+    loss("unreset_processes", "Processes that are not reset any more, because they have a userfaultfd of their own.", |r| r.unreset_processes.into()),
+    loss("conflicting_registrations", "Registrations of such a userfaultfd that came before trapline's was closed, and may have got EBUSY.", |r| r.conflicting_registrations.into()),
+    count("rounds", "Rounds of resets.", |r| r.rounds.into()),
     number("period_ns", LASTS, "The mean time between two rounds of resets.", |r| r.period_ns.into()),
     number("period_p99_ns", LASTS, "99 % of the rounds of resets followed within this time.", |r| r.period_p99_ns.into()),
     number("period_max_ns", LASTS, "The longest time between two rounds of resets.", |r| r.period_max_ns.into()),
     number("reset_ns", TIME, "Time spent in resets.", |r| r.reset_ns.into()),
     number("fault_ns", TIME, "Time that targets spent in the faults that resets caused.", |r| r.fault_ns.into()),
-    number("out_of_sight_bytes", (Unit::Bytes, Kind::Gauge), "The memory of targets that is not seen but for the first access to each page.", |r| r.out_of_sight_bytes.into()),
+    number("unwatched_bytes", (Unit::Bytes, Kind::Gauge), "Memory of targets of which only the first access to each page is seen.", |r| r.unwatched_bytes.into()),
 ]]);
 
 impl Reached {
@@ -127,21 +127,21 @@ impl SummarySettings {
 #[derive(Debug, Clone, Default)]
 pub struct SummaryLosses {
     /// Accesses of which it is not known where, or to pages beyond those that are held.
-    pub untracked: u64,
+    pub untracked_accesses: u64,
     /// Accesses that came too late for their window.
-    pub late: u64,
+    pub late_accesses: u64,
     /// Faults of an access that was counted.
-    pub merged: u64,
+    pub merged_faults: u64,
     /// Rows that were left out.
     pub hidden_rows: u64,
 }
 
 #[rustfmt::skip]
 static SUMMARY_LOSSES: Table<SummaryLosses> = Table::new("access.summary_losses", "access", &[&[
-    loss("untracked", "Accesses that are in no table: their page is not known, or was one too many.", |l| l.untracked.into()),
-    loss("late", "Accesses that are shown in a later window than their own.", |l| l.late.into()),
-    loss("merged", "Faults that were left out as further ones of the same access.", |l| l.merged.into()),
-    loss("hidden_rows", "Rows of the summary that were left out.", |l| l.hidden_rows.into()),
+    loss("untracked_accesses", "Accesses that are in no table: their page is not known, or more than 4,194,304 pages were accessed.", |l| l.untracked_accesses.into()),
+    loss("late_accesses", "Accesses that are shown in a later window than their own.", |l| l.late_accesses.into()),
+    loss("merged_faults", "Further faults of an access that is counted already.", |l| l.merged_faults.into()),
+    loss("hidden_rows", "Rows of the summary that --top hides.", |l| l.hidden_rows.into()),
 ]]);
 
 impl SummaryLosses {

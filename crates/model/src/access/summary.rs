@@ -295,9 +295,9 @@ impl Summary {
     /// With what a summary can lose.
     fn facts(&self, mut facts: Facts) -> Facts {
         let lost = SummaryLosses {
-            untracked: self.untracked,
-            late: self.late,
-            merged: self.twice.merged,
+            untracked_accesses: self.untracked,
+            late_accesses: self.late,
+            merged_faults: self.twice.merged,
             hidden_rows: self.hidden,
         };
         facts.more.push(lost.record());

@@ -37,61 +37,61 @@ impl Settings {
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs, reason = "the columns say what they are")]
 pub struct Losses {
-    pub dropped: Option<u64>,
-    pub unattributed: Option<u64>,
-    pub untracked: Option<u64>,
-    pub uncounted: Option<u64>,
-    pub unpaired: Option<u64>,
-    pub crowded: Option<u64>,
-    pub over_quota: Option<u64>,
-    pub untold: Option<u64>,
-    pub missed: Option<u64>,
+    pub dropped_records: Option<u64>,
+    pub unlisted_faults: Option<u64>,
+    pub untracked_threads: Option<u64>,
+    pub uncounted_faults: Option<u64>,
+    pub unpaired_faults: Option<u64>,
+    pub unattributed_faults: Option<u64>,
+    pub over_quota_faults: Option<u64>,
+    pub unexplained_faults: Option<u64>,
+    pub missed_programs: Option<u64>,
     pub folded_rows: u64,
-    pub unfinished: Option<u64>,
-    pub unentered: Option<u64>,
-    pub open: Option<u64>,
-    pub too_deep: Option<u64>,
-    pub unkept: Option<u64>,
-    pub deep: Option<u64>,
-    pub unnamed: Option<u64>,
-    pub chainless: Option<u64>,
-    pub unmapped: Option<u64>,
+    pub unfinished_calls: Option<u64>,
+    pub unmatched_returns: Option<u64>,
+    pub open_calls: Option<u64>,
+    pub too_deep_calls: Option<u64>,
+    pub untracked_calls: Option<u64>,
+    pub truncated_stacks: Option<u64>,
+    pub unsymbolized_stacks: Option<u64>,
+    pub lost_stacks: Option<u64>,
+    pub dropped_mapping_records: Option<u64>,
 }
 
 #[rustfmt::skip]
-const CROWDED: Column<Losses> = loss("crowded", "Faults for whose key there was no space in a table.", |l| l.crowded.into());
+const CROWDED: Column<Losses> = loss("unattributed_faults", "With --by file or stack, faults for whose row the BPF map had no space: they are in the row (not attributed).", |l| l.unattributed_faults.into());
 #[rustfmt::skip]
-const FOLDED: Column<Losses> = loss("folded_rows", "Rows of what has ended that were folded into one.", |l| l.folded_rows.into());
+const FOLDED: Column<Losses> = loss("folded_rows", "Rows of what has ended that were folded into the row (folded …), to keep to --memory.", |l| l.folded_rows.into());
 
 #[rustfmt::skip]
 const STACKS: &[Column<Losses>] = &[
-    loss("deep", "Faults whose stack is truncated.", |l| l.deep.into()),
-    loss("unnamed", "Faults whose stack has a frame that is not symbolized.", |l| l.unnamed.into()),
-    loss("chainless", "Faults whose stack was lost.", |l| l.chainless.into()),
-    loss("unmapped", "Records of process starts, programs and mappings that were dropped; frames may be unsymbolized.", |l| l.unmapped.into()),
+    loss("truncated_stacks", "With --by stack, faults whose stack is deeper than the kernel walks.", |l| l.truncated_stacks.into()),
+    loss("unsymbolized_stacks", "With --by stack, faults whose stack has a frame without a symbol.", |l| l.unsymbolized_stacks.into()),
+    loss("lost_stacks", "With --by stack, faults whose stack found no space in the BPF map.", |l| l.lost_stacks.into()),
+    loss("dropped_mapping_records", "With --by stack, dropped records of mappings, executed files and started processes: frames may be unsymbolized.", |l| l.dropped_mapping_records.into()),
 ];
 
 #[rustfmt::skip]
 static LOSSES: Table<Losses> = Table::new("faults.losses", "faults", &[&[
-    loss("unattributed", "Faults of threads that ended when there was no space to keep their row, and that are in no row.", |l| l.unattributed.into()),
-    loss("untracked", "Threads for which the kernel had no memory at their start.", |l| l.untracked.into()),
-    loss("uncounted", "Faults of processes for which there was no space to count.", |l| l.uncounted.into()),
-    loss("unpaired", "Faults that were under way when tracing began: they are counted and not timed.", |l| l.unpaired.into()),
+    loss("unlisted_faults", "Faults that are in `events` and in no row: of threads that ended when there was no space to keep their row.", |l| l.unlisted_faults.into()),
+    loss("untracked_threads", "Threads that are not counted: the kernel had no memory when they started.", |l| l.untracked_threads.into()),
+    loss("uncounted_faults", "With --log-step or --stall, faults of processes for which the BPF map was full.", |l| l.uncounted_faults.into()),
+    loss("unpaired_faults", "Faults that were under way when tracing began, one per thread at most: they are counted and not timed.", |l| l.unpaired_faults.into()),
     CROWDED,
-    loss("over_quota", "Faults beyond the share of the tables that one process has.", |l| l.over_quota.into()),
-    loss("untold", "Faults that what a message names does not take into account, because the ring was full.", |l| l.untold.into()),
-    loss("missed", "Times that the kernel did not run one of our BPF programs.", |l| l.missed.into()),
+    loss("over_quota_faults", "With --by file or stack, faults beyond the share of the BPF map that a process or user has: they are in a common row of the rest.", |l| l.over_quota_faults.into()),
+    loss("unexplained_faults", "With --log-step -v, faults that the file and function in a message do not account for: the ring buffer was full.", |l| l.unexplained_faults.into()),
+    loss("missed_programs", "Times that the kernel did not run one of our BPF programs, which was running already in a task that it had preempted: a fault that is not timed, or a start or end of a thread that is noticed late.", |l| l.missed_programs.into()),
     FOLDED,
-    loss("unfinished", "Calls that were left without a return.", |l| l.unfinished.into()),
-    loss("unentered", "Returns of calls that had begun before the trace, or in the parent before a fork.", |l| l.unentered.into()),
-    loss("open", "Calls that had not returned when tracing ended.", |l| l.open.into()),
-    loss("too_deep", "Calls in a thread that had 64 of them open.", |l| l.too_deep.into()),
-    loss("unkept", "Calls for which the kernel had no memory.", |l| l.unkept.into()),
+    loss("unfinished_calls", "With --span, calls that were left without a return.", |l| l.unfinished_calls.into()),
+    loss("unmatched_returns", "With --span, returns of calls that had begun before tracing, or in the parent before a fork.", |l| l.unmatched_returns.into()),
+    loss("open_calls", "With --span, calls that had not returned when tracing ended.", |l| l.open_calls.into()),
+    loss("too_deep_calls", "With --span, calls in a thread that had 64 of them open: the kernel waits for no more returns.", |l| l.too_deep_calls.into()),
+    loss("untracked_calls", "With --span, calls that are not counted: the kernel had no memory.", |l| l.untracked_calls.into()),
 ], STACKS]);
 
 #[rustfmt::skip]
 static ROOTLESS: Table<Losses> = Table::new("faults.rootless_losses", "faults", &[&[
-    loss("dropped", "Records of perf events that were dropped.", |l| l.dropped.into()),
+    loss("dropped_records", "With --variant rootless, dropped records of faults, processes and mappings: stacks may be lost or unsymbolized.", |l| l.dropped_records.into()),
     FOLDED,
     CROWDED,
 ], STACKS]);

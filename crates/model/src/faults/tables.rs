@@ -95,7 +95,7 @@ pub(super) static SPAN: Table<SpanRow> = Table::new("faults.span", "faults", &[&
     number("span_p50_ns", LASTS, "Half of the calls took no longer than this, within 12.5 %.", |r| r.calls.span.quantile(0.5).into()),
     number("span_p99_ns", LASTS, "99 % of the calls took no longer than this, within 12.5 %.", |r| r.calls.span.quantile(0.99).into()),
     number("span_max_ns", LASTS, "The time of the longest call.", |r| r.calls.span.known().map(|e| e.max_ns).into()),
-    count("unfinished", "Calls that did not return; they are in no other figure.", |r| r.calls.unfinished.into()),
+    count("unfinished_calls", "Calls that did not return; they are in no other figure.", |r| r.calls.unfinished.into()),
 ]]);
 
 #[rustfmt::skip]

@@ -31,27 +31,27 @@ impl Settings {
 #[derive(Debug, Clone, Default)]
 pub struct Losses {
     /// Exits for which the kernel had no memory.
-    pub uncounted: u64,
+    pub uncounted_exits: u64,
     /// Times that a BPF program was not run.
-    pub missed: u64,
+    pub missed_programs: u64,
     /// Rows that were folded into one.
     pub folded_rows: u64,
     /// Exits that were not timed, where exits are timed.
-    pub untimed: Option<u64>,
+    pub untimed_exits: Option<u64>,
     /// Exits of other VMs, where one was named.
-    pub exits_of_other_vms: Option<u64>,
+    pub other_vm_exits: Option<u64>,
     /// Returns to the VMM on threads without an exit.
     pub unseen_returns: u64,
 }
 
 #[rustfmt::skip]
 static LOSSES: Table<Losses> = Table::new("kvm.losses", "kvm", &[&[
-    loss("uncounted", "Exits for which the kernel had no memory.", |l| l.uncounted.into()),
-    loss("missed", "Times that the kernel did not run one of our BPF programs.", |l| l.missed.into()),
-    loss("folded_rows", "Rows of what has ended that were folded into one.", |l| l.folded_rows.into()),
-    loss("untimed", "Exits that were not timed.", |l| l.untimed.into()),
-    loss("exits_of_other_vms", "Exits of other VMs than the one that was named.", |l| l.exits_of_other_vms.into()),
-    loss("unseen_returns", "Returns of KVM to its VMM on threads that had shown no exit by then.", |l| l.unseen_returns.into()),
+    loss("uncounted_exits", "Exits that are in no row: the kernel had no memory, or the BPF map was full (65536 combinations of thread and row).", |l| l.uncounted_exits.into()),
+    loss("missed_programs", "Times that the kernel did not run one of our BPF programs: an exit that is not counted or not timed.", |l| l.missed_programs.into()),
+    loss("folded_rows", "Rows of what has ended that were folded into the row (folded), to keep to --memory.", |l| l.folded_rows.into()),
+    loss("untimed_exits", "Exits that are counted and not timed.", |l| l.untimed_exits.into()),
+    loss("other_vm_exits", "Exits of other VMs than the one that --vm names.", |l| l.other_vm_exits.into()),
+    loss("unseen_returns", "Returns of KVM to its VMM on threads that had shown no exit by then; many of them mean a KVM that fires no kvm_exit.", |l| l.unseen_returns.into()),
 ]]);
 
 impl Losses {

@@ -36,28 +36,28 @@ pub struct Losses {
     /// Faults for which a BPF program was not run.
     pub missed_faults: u64,
     /// Other times that one was not run.
-    pub missed: u64,
+    pub missed_programs: u64,
     /// Faults for which there was no memory.
-    pub untracked: u64,
+    pub untracked_faults: u64,
     /// Faults without a return.
-    pub unpaired: u64,
+    pub unpaired_faults: u64,
     /// Evictions that could not be marked.
-    pub unmarked: u64,
+    pub unmarked_evictions: u64,
     /// Enclaves whose last figures were lost.
-    pub unended: u64,
+    pub unread_enclaves: u64,
     /// Rows that were folded into one.
     pub folded_rows: u64,
 }
 
 #[rustfmt::skip]
 static LOSSES: Table<Losses> = Table::new("sgx.losses", "sgx", &[&[
-    loss("missed_faults", "Faults for which the kernel did not run our BPF program.", |l| l.missed_faults.into()),
-    loss("missed", "Loads, evictions and returns for which the kernel did not run our BPF program.", |l| l.missed.into()),
-    loss("untracked", "Faults that are counted and could not be told apart, because there was no memory.", |l| l.untracked.into()),
-    loss("unpaired", "Faults that are counted and whose return the kernel dropped.", |l| l.unpaired.into()),
-    loss("unmarked", "Evictions that a refault may be missing for.", |l| l.unmarked.into()),
-    loss("unended", "Enclaves whose last figures were lost.", |l| l.unended.into()),
-    loss("folded_rows", "Enclaves that have ended and were folded into one row.", |l| l.folded_rows.into()),
+    loss("missed_faults", "Faults that are not counted: the kernel did not run our BPF program.", |l| l.missed_faults.into()),
+    loss("missed_programs", "Loads, evictions and returns for which the kernel did not run our BPF program.", |l| l.missed_programs.into()),
+    loss("untracked_faults", "Faults whose kind is unknown, because the kernel had no memory, and processes of a command beyond 4096, whose faults are not counted.", |l| l.untracked_faults.into()),
+    loss("unpaired_faults", "Faults whose kind and time are unknown: the kernel dropped their return.", |l| l.unpaired_faults.into()),
+    loss("unmarked_evictions", "Evictions for which a refault may be missing.", |l| l.unmarked_evictions.into()),
+    loss("unread_enclaves", "Enclaves that ended before their last figures were read.", |l| l.unread_enclaves.into()),
+    loss("folded_rows", "Enclaves that have ended and were folded into the row (folded enclaves).", |l| l.folded_rows.into()),
 ]]);
 
 impl Losses {

@@ -249,14 +249,17 @@ impl Tool for Rootless {
     }
 
     fn facts(&mut self) -> Result<Counted> {
-        let mut losses =
-            Losses { dropped: Some(self.dropped), folded_rows: self.ledger.folded(), ..Losses::default() };
+        let mut losses = Losses {
+            dropped_records: Some(self.dropped),
+            folded_rows: self.ledger.folded(),
+            ..Losses::default()
+        };
         if let Grouping::Stacks(stacks) = &self.census.groups {
             stacks.losses(&mut losses);
         }
         Ok(Counted {
             events: (!self.verbose).then(|| self.ledger.counted()),
-            lost: self.lost()?,
+            lost_events: self.lost()?,
             sampled: 1,
             more: losses.record(true),
         })

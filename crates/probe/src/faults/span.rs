@@ -183,10 +183,10 @@ impl Spans {
             io::copy(remains, &mut io::sink()).context("cannot go through the threads")?;
         }
         let of: FaultsSpanLosses = attached.read(maps::LOSSES)?;
-        losses.unfinished = Some(self.ledger.unfinished());
-        losses.unentered = Some(of.unentered);
-        losses.open = have_been.then_some(of.open);
-        (losses.too_deep, losses.unkept) = (Some(of.too_deep), Some(of.unkept));
+        losses.unfinished_calls = Some(self.ledger.unfinished());
+        losses.unmatched_returns = Some(of.unentered);
+        losses.open_calls = have_been.then_some(of.open);
+        (losses.too_deep_calls, losses.untracked_calls) = (Some(of.too_deep), Some(of.unkept));
         Ok(())
     }
 }

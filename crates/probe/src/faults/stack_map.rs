@@ -265,7 +265,7 @@ impl StackMap {
             }
         }
         all.named(losses);
-        losses.unmapped = Some(self.naming.unmapped());
+        losses.dropped_mapping_records = Some(self.naming.unmapped());
     }
 
     fn chain(&self, key: u64) -> Result<Chain> {

@@ -132,8 +132,8 @@ impl Incomplete {
 
     /// By the names under which they are told.
     pub(super) fn named(self, losses: &mut Losses) {
-        (losses.deep, losses.unnamed) = (Some(self.deep), Some(self.unnamed));
-        losses.chainless = Some(self.lost);
+        (losses.truncated_stacks, losses.unsymbolized_stacks) = (Some(self.deep), Some(self.unnamed));
+        losses.lost_stacks = Some(self.lost);
     }
 }
 

@@ -42,7 +42,7 @@ impl Tool for Fake {
     }
 
     fn facts(&mut self) -> Result<Counted> {
-        Ok(Counted { events: None, lost: 0, sampled: 1, more: Losses::default().record(false) })
+        Ok(Counted { events: None, lost_events: 0, sampled: 1, more: Losses::default().record(false) })
     }
 
     fn finish(&mut self, _cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {

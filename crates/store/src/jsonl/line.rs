@@ -11,7 +11,7 @@ use trapline_model::{Facts, Field, Header, Record, Schema, TABLES, Type, Value, 
 use super::RecordingError;
 
 /// The version of the format that can be read.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 /// A longer line is no line of ours, bytes.
 const LONGEST: u64 = 1 << 20;
 /// More buckets are no histogram of ours.
@@ -140,8 +140,8 @@ fn of_part(
 
 /// The end of a recording.
 pub(super) fn end(line: &Line, tool: &str) -> Result<Facts, String> {
-    let [events, lost, sampled, self_ns] =
-        ["events", "lost", "sampled", "self_ns"].map(|name| number(line, name));
+    let [events, lost, sampled, own_cpu_ns] =
+        ["events", "lost_events", "sampled", "own_cpu_ns"].map(|name| number(line, name));
     // A figure that is not there is not known; one that is there is a number.
     let figure = |field: &Field| match line.get(field.name) {
         None => Ok(Value::Null),
@@ -151,9 +151,9 @@ pub(super) fn end(line: &Line, tool: &str) -> Result<Facts, String> {
     Ok(Facts {
         duration_ns: time(line, "duration_ns")?,
         events: events?,
-        lost: lost?,
+        lost_events: lost?,
         sampled: sampled?,
-        self_ns: self_ns?,
+        own_cpu_ns: own_cpu_ns?,
         more: of_part(line, tool, Part::Facts, figure)?,
     })
 }

@@ -44,9 +44,9 @@ fn items() -> Vec<Item> {
         Item::End(Facts {
             duration_ns: 15,
             events: 3,
-            lost: 1,
+            lost_events: 1,
             sampled: 1,
-            self_ns: 2,
+            own_cpu_ns: 2,
             more: vec![access::Reached { rounds: 4, ..Default::default() }.record()],
         }),
     ]
@@ -123,7 +123,7 @@ fn what_is_wrong_is_said_with_its_line() {
     refused("\0\u{1}ELF", 1, "not a JSON object");
     refused("{\"a\":1}\n", 1, "not the header");
     refused(lines[1], 1, "not the header");
-    refused(&text.replace("\"schema\":1", "\"schema\":2"), 1, "schema 2");
+    refused(&text.replace("\"schema\":2", "\"schema\":1"), 1, "schema 1");
     refused(&text.replace("\"tool\":\"access\"", "\"tool\":\"faults\""), 1, "recording of `faults`");
     refused(&text.replace("\"start_ns\":5", "\"start_ns\":-5"), 1, "`start_ns`");
     refused(&text.replace("\"start\":\"2", "\"start\":\"x"), 1, "`start`");
@@ -132,7 +132,7 @@ fn what_is_wrong_is_said_with_its_line() {
     refused(&format!("{}\n", lines[..3].join("\n")), 3, "its end is missing");
     refused(&text[..text.len() - 10], 7, "cut off");
     refused(&[&lines[..2], &lines[3..]].concat().join("\n"), 6, "`events` is 3, and there are 2");
-    for (was, is) in [("\"rounds\":4", "\"rounds\":null"), ("\"lost\":1", "\"lost\":\"Q\"")] {
+    for (was, is) in [("\"rounds\":4", "\"rounds\":null"), ("\"lost_events\":1", "\"lost_events\":\"Q\"")] {
         refused(&text.replace(was, is), 7, "not a whole number");
     }
     refused(&text.replacen("\"addr\":140733193392128", "\"addr\":\"x\"", 1), 2, "`addr`");

@@ -62,12 +62,12 @@ pub fn many_short_ones(variant: &'static str) {
     let as_root = in_full().then(|| {
         let mut as_root = faults(variant, &["--by", "stack", "--ring-size", "64"]);
         let as_root = Said::by(as_root.arg("--").args(&command));
-        assert_eq!((&as_root.end["dropped"], &as_root.end["lost"]), (&0.into(), &0.into()));
+        assert_eq!((&as_root.end["dropped_records"], &as_root.end["lost_events"]), (&0.into(), &0.into()));
         (as_root, true)
     });
     for (said, sees_kernel) in [(nobody(&["--by", "stack"], &command), false)].into_iter().chain(as_root) {
         // What little memory a user may lock cannot hold while we have no processor, is in no stack.
-        let dropped = u(&said.end["dropped"]);
+        let dropped = u(&said.end["dropped_records"]);
         let told = chains(&said.truth);
         assert_eq!(told.len() as u64, 5 * many);
         for (chain, ..) in &told[..5] {
@@ -99,7 +99,7 @@ pub fn a_part_of_them(variant: &'static str) {
             assert_eq!(said.header["stacks"], stacks);
             let all = sum(&said.totals, |_| true);
             assert_eq!(u(&said.end["events"]), all.0 + all.1);
-            assert_eq!((&said.end["lost"], &said.end["dropped"]), (&0.into(), &0.into()));
+            assert_eq!((&said.end["lost_events"], &said.end["dropped_records"]), (&0.into(), &0.into()));
             let untaken = sum(&said.totals, |row| row["stack"].is_null());
             let unseen = sum(&said.totals, |row| row["stack"] == "(not attributed)");
             let taken = (all.0 - untaken.0 - unseen.0, all.1 - untaken.1 - unseen.1);

@@ -155,7 +155,7 @@ fn windows_by_hand() {
     let total = &table(&items, View::WorkingSet)[0];
     assert_eq!((number(total, "pages"), number(total, "bytes")), (3, 3 * PAGE));
     assert_eq!((number(total, "span_ns") / MS, number(total, "written_pages")), (540, 2));
-    assert_eq!((loss(&items, "late"), loss(&items, "untracked")), (0, 0));
+    assert_eq!((loss(&items, "late_accesses"), loss(&items, "untracked_accesses")), (0, 0));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn what_is_told_out_of_order_is_put_in_order_and_what_comes_too_late_is_told() {
             [300, 100, 1, 1, 0, 1, 1]
         ]
     );
-    assert_eq!(loss(&items, "late"), 1);
+    assert_eq!(loss(&items, "late_accesses"), 1);
     // What happened while the trace began is in its first window.
     let early = Event { time_ns: START - 5 * MS, ..access(0, 7, 1, Way::Read) };
     assert_eq!(windows(&whole(vec![early, access(10, 7, 2, Way::Read)], 20)), [[0, 25, 2, 2, 0, 2, 2]]);
@@ -320,7 +320,7 @@ fn two_faults_of_one_access_are_one() {
         at(1604, 8, 4, false),
     ];
     let items = whole(events, 10);
-    assert_eq!(loss(&items, "merged"), 2);
+    assert_eq!(loss(&items, "merged_faults"), 2);
     assert_eq!(number(&table(&items, View::ReadsWrites)[0], "accesses"), 6);
 }
 
@@ -340,7 +340,7 @@ fn what_does_not_fit_is_told() {
     );
     events.push(nowhere);
     let items = run(options, vec![header(), Item::Events(events), totals(10), end()]);
-    assert_eq!(loss(&items, "untracked"), 4);
+    assert_eq!(loss(&items, "untracked_accesses"), 4);
     assert_eq!(loss(&items, "hidden_rows"), 1);
     let rows = table(&items, View::Pages);
     assert_eq!((rows.len(), number(&rows[0], "accesses")), (1, 2));
@@ -374,7 +374,7 @@ fn intervals_add_up_to_totals() {
             assert_eq!(if cumulative { shown[3] } else { shown.iter().sum() }, total, "{view} {name}");
         }
         assert_eq!(number(&table(&items, View::ReadsWrites)[0], "accesses"), 200);
-        assert_eq!(loss(&items, "late"), 0);
+        assert_eq!(loss(&items, "late_accesses"), 0);
     }
 }
 
@@ -404,7 +404,11 @@ fn all_tables_as_counted_naively_on_random_traces() {
         });
         let options = Options { top: usize::MAX, ..Options::default() };
         let items = run(options, vec![header(), Item::Events(events.collect()), totals(1500), end()]);
-        assert_eq!((loss(&items, "late"), loss(&items, "untracked")), (0, 0), "seed {seed}");
+        assert_eq!(
+            (loss(&items, "late_accesses"), loss(&items, "untracked_accesses")),
+            (0, 0),
+            "seed {seed}"
+        );
 
         let mut sets: BTreeMap<u64, BTreeSet<(u32, u64)>> = BTreeMap::new();
         trace.iter().for_each(|&(ms, pid, _, page, _)| {

@@ -170,7 +170,7 @@ impl StackTable {
         for known in self.groups.values() {
             known.named.iter().for_each(|named| all.add(named, known.faults.all()));
         }
-        losses.crowded = Some(self.crowded.all());
+        losses.unattributed_faults = Some(self.crowded.all());
         all.named(losses);
     }
 }
@@ -245,7 +245,13 @@ mod tests {
         let mut losses = Losses::default();
         stacks.losses(&mut losses);
         assert_eq!(
-            [losses.crowded, losses.deep, losses.unnamed, losses.chainless].map(Option::unwrap),
+            [
+                losses.unattributed_faults,
+                losses.truncated_stacks,
+                losses.unsymbolized_stacks,
+                losses.lost_stacks
+            ]
+            .map(Option::unwrap),
             [0, 0, 2, 1]
         );
     }
@@ -260,7 +266,7 @@ mod tests {
         assert_eq!(rows(&mut stacks, counts(0, 20_000)).1, counts(0, ROOM as u64 + 1));
         let mut losses = Losses::default();
         stacks.losses(&mut losses);
-        assert_eq!(losses.crowded, Some(3));
+        assert_eq!(losses.unattributed_faults, Some(3));
     }
 
     #[test]

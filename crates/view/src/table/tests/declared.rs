@@ -44,7 +44,7 @@ fn items(by: By) -> Vec<Item> {
         sum: Some(row(schema, 8)),
         hidden: 3,
     };
-    let more = vec![Losses { missed: Some(4), ..Losses::default() }.record(false)];
+    let more = vec![Losses { missed_programs: Some(4), ..Losses::default() }.record(false)];
     vec![
         Item::Header(header),
         Item::Events(vec![Event { time_ns: 1_234_567_890, record: row(EVENT, 1) }]),
@@ -53,9 +53,9 @@ fn items(by: By) -> Vec<Item> {
         Item::End(Facts {
             duration_ns: 2_000_000_000,
             events: 9,
-            lost: 1,
+            lost_events: 1,
             sampled: 8,
-            self_ns: 5_000_000,
+            own_cpu_ns: 5_000_000,
             more,
         }),
     ]

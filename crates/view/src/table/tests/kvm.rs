@@ -90,10 +90,10 @@ fn a_slow_exit_is_a_line() {
     let end = Facts {
         duration_ns: 2_000_000_000,
         events: 2,
-        lost: 1,
+        lost_events: 1,
         sampled: 1,
-        self_ns: 0,
-        more: vec![Losses { untimed: Some(3), ..Losses::default() }.record()],
+        own_cpu_ns: 0,
+        more: vec![Losses { untimed_exits: Some(3), ..Losses::default() }.record()],
     };
     table.take(&Item::End(end)).unwrap();
     insta::assert_snapshot!(String::from_utf8(out).unwrap());

@@ -40,9 +40,9 @@ fn shown(events: Vec<Event>) -> String {
     let end = Facts {
         duration_ns: 120_000_000,
         events: events.len() as u64,
-        lost: 0,
+        lost_events: 0,
         sampled: 1,
-        self_ns: 1_000_000,
+        own_cpu_ns: 1_000_000,
         more: vec![Reached { rounds: 100, period_ns: 1_200_000, ..Reached::default() }.record()],
     };
     let totals = Block::new(TOTAL, 120_000_000, vec![]);
