@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use terminal_size::{Height, terminal_size_of};
 use trapline_model::{Item, Sink};
-use trapline_view::{Screen, end_line};
+use trapline_view::{Screen, end_lines};
 
 use crate::format::{Ask, Format, Needs};
 use crate::output::{Output, When};
@@ -146,7 +146,7 @@ impl Named {
         }
         self.written(written)?;
         if self.end_apart {
-            warn(&end_line(end));
+            end_lines(end).iter().for_each(|line| warn(line.trim_start_matches("trapline ")));
         }
         Ok(())
     }

@@ -294,7 +294,7 @@ fn a_recording_is_read() {
         "Working set over time",
         "Pages written by several threads",
         "7:1 8:1",
-        "150 rounds, one each 1.300 ms",
+        "150 rounds of resets, one each 1.300 ms",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -6,8 +6,9 @@ use inferno::flamegraph::color::{MultiPalette, Palette};
 use inferno::flamegraph::{self, Options};
 use trapline_model::{Block, Facts, Item, Record, Sink, Value};
 
+use crate::end::{end_lines, in_short};
 use crate::escape::name;
-use crate::table::{end_line, note};
+use crate::table::note;
 
 /// What faults have no stack of are under this name.
 const NONE: &str = "[no stack taken]";
@@ -98,13 +99,11 @@ impl<W: Write> Flame<W> {
         options.count_name = unit.to_owned();
         options.factor = factor;
         // As long as it fits above the picture; all of it is in the file's notes.
-        let mut said = format!("{} faults, {} lost, sampled 1:{}", end.events, end.lost_events, end.sampled);
-        for (field, value) in end.known() {
-            if let Value::U64(n @ 1..) = value {
-                said.push_str(&format!(", {n} {}", field.name));
-            }
+        let mut said = format!("{} faults, {}", end.events, in_short(end));
+        if end.sampled > 1 {
+            said.push_str(&format!(", 1 in {} timed", end.sampled));
         }
-        options.notes = end_line(end);
+        options.notes = end_lines(end).join(" ");
         if self.without > 0 {
             said.push_str(&format!(
                 "; {} {unit} without a stack are not shown",
@@ -234,8 +233,8 @@ mod tests {
         let svg = written(FlameForm::Svg, Weight::Count, 9u64.into()).unwrap();
         for text in [
             "Page faults: trapline faults by x",
-            "7 truncated_stacks",
-            "0 missed_programs",
+            "112 faults, 3 lost events, 7 truncated stacks",
+            "7 truncated stacks. With --by stack, faults",
             "100 faults without a stack are not shown",
             "read_7 (4 faults",
             "main (12 faults, 92.31%)",

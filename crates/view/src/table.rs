@@ -5,10 +5,11 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 use trapline_model::layout::{Body, DECLARED, Events, Histogram, Layout, Part};
-use trapline_model::{Block, Event, Facts, Field, Header, Item, Kind, Record, Show, Sink, Value};
+use trapline_model::{Block, Event, Facts, Field, Header, Item, Kind, Record, Sink, Value};
 
 use crate::clock::Clock;
 use crate::columns::{cell, drawn, frames, headings, line};
+use crate::end::end_lines;
 use crate::escape::visible;
 use crate::histogram::histogram;
 use crate::template::{Template, Word};
@@ -179,20 +180,17 @@ impl<W: Write> Table<W> {
     }
 
     fn end(&mut self, end: &Facts) -> io::Result<()> {
-        let word = |name: &str| {
-            Word::Value(Value::U64(match name {
-                "end" => return Word::Text(end_line(end)),
-                "duration_ns" => end.duration_ns,
-                "events" => end.events,
-                "lost_events" => end.lost_events,
-                "sampled" => end.sampled,
-                "own_cpu_ns" => end.own_cpu_ns,
-                name => end.get(name).unwrap_or(0),
-            }))
+        let word = |name: &str| match name {
+            "end" => Word::Text(end_lines(end).join("\n")),
+            name => Word::Value(end.get(name).unwrap_or(0).into()),
         };
-        self.layout.closing.iter().try_for_each(|closing| {
-            writeln!(self.out, "{}{}", self.layout.mark, Template::new(closing).line(&word))
-        })
+        for closing in self.layout.closing {
+            let text = Template::new(closing).line(&word);
+            // An empty one is an empty line.
+            let lines = text.lines().chain(text.is_empty().then_some(""));
+            lines.into_iter().try_for_each(|line| writeln!(self.out, "{}{line}", self.layout.mark))?;
+        }
+        Ok(())
     }
 }
 
@@ -297,20 +295,6 @@ fn counts_nothing(block: &Block) -> bool {
 
 fn setting(settings: &[Record], name: &str) -> Value {
     settings.iter().find_map(|record| record.get(name)).map_or(Value::Null, Value::clone)
-}
-
-/// What a run saw and lost, in words.
-pub fn end_line(end: &Facts) -> String {
-    let mut text = format!(
-        "{:.3} s, {} events, {} lost, sampled 1:{}, {:.1} ms of our own processor time",
-        end.duration_ns as f64 / 1e9,
-        end.events,
-        end.lost_events,
-        end.sampled,
-        end.own_cpu_ns as f64 / 1e6
-    );
-    end.known().for_each(|(field, n)| text.push_str(&format!(", {} {}", cell(n, Show::Integer), field.name)));
-    text
 }
 
 /// What ran and how, in one line.

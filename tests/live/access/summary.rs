@@ -362,7 +362,7 @@ pub fn frames(engine: &'static str) {
     let failed = run(&["--summary", "rw", "--", "sh", "-c", "exit 7"]);
     assert_eq!(failed.status.code(), Some(7));
     let text = String::from_utf8(failed.stderr).unwrap();
-    assert!(text.contains("Reads and writes") && text.contains("rounds, one each"), "{text}");
+    assert!(text.contains("Reads and writes") && text.contains("rounds of resets, one each"), "{text}");
     assert!(!text.contains("Most accessed"), "{text}");
     let csv = run(&["--summary", "pages", "--top", "5", "--format", "csv", "--", "true"]);
     let text = String::from_utf8(csv.stdout).unwrap();

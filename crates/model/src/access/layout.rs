@@ -5,12 +5,10 @@ use crate::layout::{Body, Events, Histogram, Layout, Part, Section};
 
 const BEGUN: &str = "trapline access by {variant}[, reset {reset}][, wished every {every_ns:ms} ms]\
                      [, at most {max_overhead_percent} % of the target's time][; {changed}][; {sight}]";
-const SAW: &str = "{duration_ns:.3s} s, {events} events, {lost_events} lost, {unlocated_faults} unseen, {lost_process_events} lives lost, \
-                   {missed_programs} missed, {refused_processes} refused, {own_cpu_ns:.1ms} ms of our own processor time";
-const REACHED: &str = "{rounds} rounds, one each {period_ns:.3ms} ms (99 % within {period_p99_ns:.3ms} ms, longest \
-                       {period_max_ns:.3ms} ms); {reset_ns:.1ms} ms in resets, {fault_ns:.1ms} ms in the faults they \
-                       caused; {unwatched_bytes:size} out of sight";
-
+const END: &str = "{end}";
+const REACHED: &str = "{rounds} rounds of resets, one each {period_ns:.3ms} ms on average, 99 % within {period_p99_ns:.3ms} ms, \
+                       all within {period_max_ns:.3ms} ms; resets took {reset_ns:.1ms} ms, the faults that they caused \
+                       {fault_ns:.1ms} ms[{?unwatched_bytes=0}|; only first accesses are seen in {unwatched_bytes:size}]";
 /// Each access in a line; what is no event is a comment.
 pub static TRACE: Layout = Layout {
     id: "access.trace",
@@ -29,7 +27,7 @@ pub static TRACE: Layout = Layout {
         rows: Part::NONE,
         totals: Part { title: "Totals", body: Body::Declared, ..Part::NONE },
     }],
-    closing: &[SAW, REACHED],
+    closing: &[END, REACHED],
     mark: "# ",
     redrawn: false,
 };
@@ -85,10 +83,9 @@ pub static SUMMARY: Layout = Layout {
     ],
     closing: &[
         "",
-        SAW,
+        END,
         REACHED,
-        "a page counts once between two rounds; {merged_faults} further faults of the same access left out, {untracked_accesses} \
-         accesses untracked, {late_accesses} shown in a later window",
+        "an access counts once per page and round; {merged_faults} further faults of an access are left out",
     ],
     mark: "",
     redrawn: false,

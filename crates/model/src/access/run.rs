@@ -140,8 +140,8 @@ pub struct SummaryLosses {
 static SUMMARY_LOSSES: Table<SummaryLosses> = Table::new("access.summary_losses", "access", &[&[
     loss("untracked_accesses", "Accesses that are in no table: their page is not known, or more than 4,194,304 pages were accessed.", |l| l.untracked_accesses.into()),
     loss("late_accesses", "Accesses that are shown in a later window than their own.", |l| l.late_accesses.into()),
-    loss("merged_faults", "Further faults of an access that is counted already.", |l| l.merged_faults.into()),
-    loss("hidden_rows", "Rows of the summary that --top hides.", |l| l.hidden_rows.into()),
+    count("merged_faults", "Further faults of an access that is counted already.", |l| l.merged_faults.into()),
+    count("hidden_rows", "Rows of the summary that --top hides.", |l| l.hidden_rows.into()),
 ]]);
 
 impl SummaryLosses {

@@ -2,7 +2,7 @@
 
 use crate::field::Show::Integer;
 use crate::field::{Kind, Record, Unit};
-use crate::table::{Schema, Table, loss, number};
+use crate::table::{Schema, Table, count, loss, number};
 
 /// How the tool runs; what does not apply is not known.
 #[derive(Debug, Clone, Default)]
@@ -50,8 +50,8 @@ static LOSSES: Table<Losses> = Table::new("kvm.losses", "kvm", &[&[
     loss("missed_programs", "Times that the kernel did not run one of our BPF programs: an exit that is not counted or not timed.", |l| l.missed_programs.into()),
     loss("folded_rows", "Rows of what has ended that were folded into the row (folded), to keep to --memory.", |l| l.folded_rows.into()),
     loss("untimed_exits", "Exits that are counted and not timed.", |l| l.untimed_exits.into()),
-    loss("other_vm_exits", "Exits of other VMs than the one that --vm names.", |l| l.other_vm_exits.into()),
-    loss("unseen_returns", "Returns of KVM to its VMM on threads that had shown no exit by then; many of them mean a KVM that fires no kvm_exit.", |l| l.unseen_returns.into()),
+    count("other_vm_exits", "Exits of other VMs than the one that --vm names.", |l| l.other_vm_exits.into()),
+    count("unseen_returns", "Returns of KVM to its VMM on threads that had shown no exit by then; many of them mean a KVM that fires no kvm_exit.", |l| l.unseen_returns.into()),
 ]]);
 
 impl Losses {

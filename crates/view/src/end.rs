@@ -1,0 +1,87 @@
+//! The last lines of a run: what trapline itself cost, and what was lost.
+
+use trapline_model::{Facts, Kind, Value};
+
+/// A loss: how many, of what, and the sentence that explains it.
+type Loss = (u64, String, &'static str);
+
+/// The losses that are not 0, those of the run before those of the tool.
+fn losses(end: &Facts) -> Vec<Loss> {
+    let run = end.record();
+    let all = run.iter().chain(end.known()).filter(|(field, _)| field.kind == Kind::Loss);
+    all.filter_map(|(field, value)| match value {
+        Value::U64(0) => None,
+        Value::U64(n) => Some((*n, field.name.replace('_', " "), field.help)),
+        _ => None,
+    })
+    .collect()
+}
+
+/// What a run cost and lost, in a line for each loss.
+pub fn end_lines(end: &Facts) -> Vec<String> {
+    let losses = losses(end);
+    let sampled = match end.sampled {
+        0 | 1 => String::new(),
+        n => format!("; 1 event in {n} was timed"),
+    };
+    let lost = if losses.is_empty() { "nothing lost" } else { "losses:" };
+    let seconds = end.duration_ns as f64 / 1e9;
+    let mut lines =
+        vec![format!("trapline used {} of CPU in {seconds:.3} s{sampled}; {lost}", cpu(end.own_cpu_ns))];
+    lines.extend(losses.iter().map(|(n, name, help)| format!("  {n} {name}. {help}")));
+    lines
+}
+
+/// The losses alone, without explanations.
+pub(crate) fn in_short(end: &Facts) -> String {
+    let losses = losses(end);
+    let names: Vec<String> = losses.iter().map(|(n, name, _)| format!("{n} {name}")).collect();
+    if names.is_empty() { "nothing lost".into() } else { names.join(", ") }
+}
+
+/// CPU time, to about three digits.
+fn cpu(ns: u64) -> String {
+    match ns {
+        0..10_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        10_000_000..10_000_000_000 => format!("{:.0} ms", ns as f64 / 1e6),
+        _ => format!("{:.1} s", ns as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trapline_model::faults::Losses;
+
+    use super::*;
+
+    fn end(lost_events: u64, losses: &Losses) -> Facts {
+        let facts =
+            Facts { duration_ns: 2_000_000_000, sampled: 1, own_cpu_ns: 17_200_000, ..Facts::default() };
+        Facts { lost_events, more: vec![losses.record(false)], ..facts }
+    }
+
+    #[test]
+    fn a_run_that_lost_nothing_ends_in_one_line() {
+        let none = end(0, &Losses { missed_programs: Some(0), ..Losses::default() });
+        assert_eq!(end_lines(&none), ["trapline used 17 ms of CPU in 2.000 s; nothing lost"]);
+        assert_eq!(in_short(&none), "nothing lost");
+        let sampled = Facts { sampled: 8, own_cpu_ns: 12_345_000_000, ..none };
+        let expected = "trapline used 12.3 s of CPU in 2.000 s; 1 event in 8 was timed; nothing lost";
+        assert_eq!(end_lines(&sampled), [expected]);
+    }
+
+    #[test]
+    fn each_loss_is_explained_and_zeros_are_left_out() {
+        let some =
+            end(3, &Losses { truncated_stacks: Some(7), missed_programs: Some(0), ..Losses::default() });
+        assert_eq!(
+            end_lines(&some),
+            [
+                "trapline used 17 ms of CPU in 2.000 s; losses:",
+                "  3 lost events. Events that happened and are not shown: the ring buffer was full.",
+                "  7 truncated stacks. With --by stack, faults whose stack is deeper than the kernel walks.",
+            ]
+        );
+        assert_eq!(in_short(&some), "3 lost events, 7 truncated stacks");
+    }
+}
