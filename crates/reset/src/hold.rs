@@ -50,7 +50,7 @@ impl Hold {
     /// When the memory cannot be read, or userfaultfd not be used for the kernel's own accesses.
     pub(crate) fn of(pid: u32, maps: &Maps) -> io::Result<Self> {
         let memory = File::open(format!("/proc/{pid}/mem"))?;
-        let from = maps.iter().find(|m| m.readable && !m.name.starts_with("[v")).map(|m| m.start);
+        let from = maps.iter().find(|m| m.readable && !m.is_the_kernels()).map(|m| m.start);
         let from = from.ok_or(io::ErrorKind::NotFound)?;
         let len = NonZeroUsize::new(PAGE).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a new mapping at an address of the kernel's choice.

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use trapline_symbols::maps::{Mapping, Maps};
+use trapline_symbols::maps::{Kind, Mapping, Maps};
 use trapline_symbols::task;
 
 use super::mapped::mapped;
@@ -53,7 +53,7 @@ fn borrow(thread: &mut Stopped, pid: u32, process: OwnedFd) -> Result<OwnedFd, S
     let memory =
         File::open(format!("/proc/{pid}/mem")).map_err(|e| format!("cannot read process {pid}: {e}"))?;
     let confined = thread.suspend_filter()?;
-    let is_vdso = |m: &&Mapping| m.name == "[vdso]";
+    let is_vdso = |m: &&Mapping| m.kind == Kind::Vdso;
     let mut gadget = maps.iter().filter(is_vdso).find_map(|m| syscall_instruction(&memory, m));
     if gadget.is_none() {
         if confined {

@@ -1,7 +1,7 @@
 //! Which mappings the kernel's balancing goes over.
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-use trapline_symbols::maps::Mapping;
+use trapline_symbols::maps::{Kind, Mapping};
 
 /// What the kernel does about a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) fn of(pid: u32, mapping: &Mapping, shared: Option<bool>) -> Scan {
 /// Not text and other files that are only read, nor pages of a file that are to be written back, which are those that a
 /// program writes to a shared one.
 fn rule(mapping: &Mapping, shared: Option<bool>, in_memory: impl Fn() -> bool) -> Scan {
-    if mapping.name.starts_with("[v") || mapping.name.starts_with("/anon_hugepage") {
+    if mapping.is_the_kernels() || mapping.kind == Kind::Hugetlb {
         return Scan::Skipped;
     }
     if mapping.inode == 0 {
@@ -44,9 +44,7 @@ fn is_in_memory(pid: u32, mapping: &Mapping) -> bool {
     let file = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
     match statfs(file.as_str()) {
         Ok(system) => system.filesystem_type() == TMPFS_MAGIC,
-        Err(_) => {
-            ["/dev/zero", "/dev/shm/", "/memfd:", "/SYSV"].iter().any(|name| mapping.name.starts_with(name))
-        }
+        Err(_) => mapping.kind == Kind::Shmem || mapping.name.starts_with("/dev/shm/"),
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Taken {
 struct Stretch<'a> {
     start: u64,
     end: u64,
-    mappings: &'a [Mapping],
+    mappings: &'a [&'a Mapping],
 }
 
 /// Takes under control what can be of a process whose mappings were these a moment ago, or are now.
@@ -59,7 +59,8 @@ pub(crate) fn take(uffd: &Ours, pid: u32, engine: Engine, maps: &Maps) -> Vec<Ta
 
 fn take_those(uffd: &Ours, engine: Engine, maps: &Maps, which: impl Fn(&Stretch<'_>) -> bool) -> Vec<Taken> {
     let mut taken = Vec::new();
-    for stretch in stretches(maps.of_the_program(), engine).filter(which) {
+    let all: Vec<&Mapping> = maps.of_the_program().collect();
+    for stretch in stretches(&all, engine).filter(which) {
         stretch.register(uffd, engine, &mut taken);
     }
     taken
@@ -74,7 +75,7 @@ fn edges(taken: &[Taken]) -> BTreeSet<u64> {
 }
 
 /// The stretches of an address space of which something is to be watched. `maps` are all its mappings, in order.
-fn stretches(maps: &[Mapping], engine: Engine) -> impl Iterator<Item = Stretch<'_>> {
+fn stretches<'a>(maps: &'a [&'a Mapping], engine: Engine) -> impl Iterator<Item = Stretch<'a>> {
     let mut free_from = maps.first().map_or(0, |first| first.start);
     let mut at = 0;
     maps.chunk_by(move |a, b| engine.joins(a) && engine.joins(b)).filter_map(move |mappings| {
@@ -146,8 +147,8 @@ a0000-b0000 rw-p 00000000 00:00 0 [stack]
     fn a_stretch_ends_where_something_else_begins() {
         let maps = Maps::parse(TEXT);
         let engine = Engine::Writes(Features { wp: true, rwp: false });
-        let found: Vec<_> =
-            stretches(maps.of_the_program(), engine).map(|s| (s.start, s.end, s.mappings.len())).collect();
+        let all: Vec<&Mapping> = maps.of_the_program().collect();
+        let found: Vec<_> = stretches(&all, engine).map(|s| (s.start, s.end, s.mappings.len())).collect();
         assert_eq!(
             found,
             [

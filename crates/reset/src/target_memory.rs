@@ -119,7 +119,7 @@ impl TargetMemory {
                 (Engine::SoftDirty, None) if mapping.writable => coverage.writes_only += mapping.bytes(),
                 // Nobody can access what allows nothing.
                 (_, None) if !mapping.readable && !mapping.writable && !mapping.executable => {}
-                (_, None) => coverage.miss(mapping.shown(), mapping.bytes()),
+                (_, None) => coverage.miss(&mapping.name, mapping.bytes()),
             }
         }
         if let Some(of) = &mut self.scanned {
@@ -137,7 +137,7 @@ impl TargetMemory {
             let is_watched = range.start <= m.start && self.engine.modes(m).contains(&range.mode);
             is_watched.then_some(Taken { start: m.start, end: m.end, mode: range.mode })
         };
-        maps.of_the_program().iter().filter_map(how).collect()
+        maps.of_the_program().filter_map(how).collect()
     }
 
     /// Whether the process has a userfaultfd of its own, and ours has given way to it.

@@ -15,7 +15,7 @@ use super::files::{Files, Program};
 use super::jit::{Origin, PerfMap};
 use super::ranges::Ranges;
 use super::{Function, Name, Place, Why};
-use crate::maps::{Mapping, Maps};
+use crate::maps::{Kind, Mapping, Maps};
 use crate::task::Task;
 
 const VDSO: &str = "[vdso]";
@@ -50,7 +50,6 @@ const NAMES: usize = 1 << 16;
 #[derive(Debug, Clone)]
 struct Region {
     mapping: Rc<Mapping>,
-    module: Rc<str>,
     code: Code,
 }
 
@@ -145,14 +144,14 @@ impl AddressSpace {
     /// Adds one mapping that can be executed.
     pub(super) fn add(&mut self, mapping: &Mapping, files: &mut Files) {
         self.learn_origin(files);
-        let code = match mapping.name.as_str() {
+        let code = match mapping.kind {
             // Ours stands for that of any process: but for one of another word size.
-            VDSO if mapping.start >> 32 != 0 => Code::Vdso,
+            Kind::Vdso if mapping.start >> 32 != 0 => Code::Vdso,
             _ if mapping.inode != 0 => Code::File(files.open(self.process.pid, mapping)),
             _ => Code::Made,
         };
         let made = matches!(code, Code::Made);
-        let region = Region { module: mapping.shown().into(), mapping: Rc::new(mapping.clone()), code };
+        let region = Region { mapping: Rc::new(mapping.clone()), code };
         self.regions.insert(mapping.start, mapping.end, region);
         self.makes |= made;
         if made && self.perf_map.is_none() {
@@ -164,14 +163,14 @@ impl AddressSpace {
     /// The names of everything that is mapped.
     #[cfg(test)]
     pub(super) fn modules(&self) -> Vec<Rc<str>> {
-        self.regions.iter().map(|region| Rc::clone(&region.module)).collect()
+        self.regions.iter().map(|region| Rc::clone(&region.mapping.name)).collect()
     }
 
     /// Whether the file of that name was opened.
     #[cfg(test)]
     pub(super) fn code_of(&self, name: &str) -> Option<Result<(), Why>> {
         self.regions.iter().find_map(|region| match &region.code {
-            Code::File(file) if region.module.ends_with(name) => Some(file.clone().map(drop)),
+            Code::File(file) if region.mapping.name.ends_with(name) => Some(file.clone().map(drop)),
             _ => None,
         })
     }
@@ -246,7 +245,11 @@ impl AddressSpace {
             Code::Vdso => (vdso(at), Some(at)),
             Code::Made => (Err(Why::NoPerfMap), None),
         };
-        Name { addr, functions, module: Some(Rc::clone(&region.module)), offset }
+        let module = match region.code {
+            Code::Vdso => VDSO.into(),
+            _ => Rc::clone(&region.mapping.name),
+        };
+        Name { addr, functions, module: Some(module), offset }
     }
 
     /// Asks the files that addresses are in, each once.
@@ -370,7 +373,7 @@ fn vdso(at: u64) -> Result<Vec<Function>, Why> {
     static OWN: OnceLock<Option<u64>> = OnceLock::new();
     let own = OWN.get_or_init(|| {
         let maps = Maps::read(std::process::id()).ok()?;
-        maps.iter().find(|mapping| mapping.name == VDSO).map(|mapping| mapping.start)
+        maps.iter().find(|mapping| mapping.kind == Kind::Vdso).map(|mapping| mapping.start)
     });
     let addr = own.ok_or(Why::NoSymbol)? + at;
     let source = Source::Process(source::Process::new(Pid::Slf));

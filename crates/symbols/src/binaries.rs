@@ -9,7 +9,7 @@ use std::time::UNIX_EPOCH;
 
 use super::Why;
 use super::child::wire::{Point, Reply, Request};
-use super::files::{Files, Program, is_the_one};
+use super::files::{Files, Program};
 use super::open::{Pin, root_of};
 use crate::maps::Mapping;
 
@@ -32,8 +32,17 @@ impl PartialEq for Binary {
 impl Eq for Binary {}
 
 /// Opens files and asks about them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Binaries(Files);
+
+impl Default for Binaries {
+    fn default() -> Self {
+        let mut files = Files::default();
+        // On overlayfs only the kernel's link is certain: no file there is old enough.
+        files.since = UNIX_EPOCH;
+        Self(files)
+    }
+}
 
 impl Binaries {
     /// By a path of our own view.
@@ -48,18 +57,8 @@ impl Binaries {
 
     /// What a process has mapped.
     pub fn mapped(&mut self, pid: u32, mapping: &Mapping) -> io::Result<Binary> {
-        let path = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name);
-        let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-        let pin = Pin::path(Path::new(&link)).or_else(|_| {
-            let pin = Pin::inside(&root_of(pid)?, Path::new(path), false)?;
-            // On overlayfs only the kernel's link is certain: no file there is old enough.
-            if is_the_one(&pin, mapping, UNIX_EPOCH) {
-                Ok(pin)
-            } else {
-                Err(io::Error::other("another file has its name now"))
-            }
-        })?;
-        Ok(self.take(pin, Path::new(path), pid))
+        let pin = self.0.pin(pid, mapping)?;
+        Ok(self.take(pin, mapping.path(), pid))
     }
 
     fn take(&mut self, pin: Pin, path: &Path, pid: u32) -> Binary {

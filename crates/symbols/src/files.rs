@@ -49,7 +49,7 @@ pub(super) struct Files {
     next: Id,
     clock: u64,
     /// When we began to look at files.
-    since: SystemTime,
+    pub(super) since: SystemTime,
 }
 
 /// A program file.
@@ -138,7 +138,7 @@ impl Files {
             owner: meta.uid(),
             pin: RefCell::new(Some(pin)),
             pid,
-            path: mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name).into(),
+            path: mapping.path().into(),
             used: Cell::new(self.clock),
             open_in: Cell::new(0),
             without_lines: Cell::new(false),
@@ -232,13 +232,13 @@ impl Files {
     }
 
     /// Holds on to what is mapped, without reading it: it may be a device.
-    fn pin(&mut self, pid: u32, mapping: &Mapping) -> io::Result<Pin> {
+    pub(super) fn pin(&mut self, pid: u32, mapping: &Mapping) -> io::Result<Pin> {
         // The kernel's own link to it: also to a deleted file, or one in another mount namespace. Root's only.
         let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
         if let Ok(pin) = Pin::path(Path::new(&link)) {
             return Ok(pin);
         }
-        let path = Path::new(mapping.name.as_str());
+        let path = Path::new(&*mapping.name);
         let since = self.since;
         if let Some(root) = self.learn_root(pid) {
             let pin = Pin::inside(&root, path, false)?;
@@ -441,7 +441,7 @@ pub(super) fn user_of(pid: u32) -> Option<u32> {
 }
 
 /// Whether a file found by its name is the one that was mapped.
-pub(super) fn is_the_one(pin: &Pin, mapping: &Mapping, since: SystemTime) -> bool {
+fn is_the_one(pin: &Pin, mapping: &Mapping, since: SystemTime) -> bool {
     let (meta, kind) = (&pin.meta, fstatfs(pin.file()).map(|fs| fs.filesystem_type()));
     if meta.ino() == mapping.inode && mapping.device == (major(meta.dev()) as u32, minor(meta.dev()) as u32) {
         return true;

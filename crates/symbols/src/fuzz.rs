@@ -15,10 +15,10 @@ pub fn perf_record(bytes: &[u8]) {
 pub fn maps(bytes: &[u8]) {
     let maps = Maps::parse(&String::from_utf8_lossy(bytes));
     for mapping in maps.iter() {
-        let _ = (mapping.is_private_memory(), mapping.shown());
+        let _ = (mapping.is_private_memory(), mapping.path(), mapping.offset_of(mapping.start));
         let _ = (maps.find(mapping.start), maps.find(mapping.end));
     }
-    let _ = maps.of_the_program();
+    let _ = maps.of_the_program().count();
 }
 
 /// A symbol's name.

@@ -45,7 +45,6 @@ use self::files::Files;
 use self::kernel::Kernel;
 pub use self::lives::{Lives, Scope};
 use self::maps::Mapping;
-pub use self::ranges::Ranges;
 
 /// Where the kernel's half of the addresses begins, on every 64-bit architecture.
 pub const KERNEL: u64 = 1 << 63;

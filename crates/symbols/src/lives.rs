@@ -9,7 +9,6 @@ use anyhow::Result;
 use trapline_model::faults::Process;
 
 use super::{Image, Symbols};
-use crate::maps::Mapping;
 use crate::order;
 use crate::perf::{self, Buffer, Record, What};
 
@@ -135,23 +134,9 @@ impl Lives {
                     life.comm.clone_from(comm);
                 }
             }
-            What::Mapped { start, len, offset, device, inode, generation, executable: true, name } => {
-                let mapping = Mapping {
-                    start: *start,
-                    end: start.saturating_add(*len),
-                    readable: true,
-                    writable: false,
-                    executable: true,
-                    shared: false,
-                    offset: *offset,
-                    device: *device,
-                    inode: *inode,
-                    generation: Some(*generation),
-                    // What perf calls so has no name in /proc.
-                    name: if name == "//anon" { String::new() } else { name.clone() },
-                };
+            What::Mapped(mapping) if mapping.executable => {
                 if let Some(life) = self.last(pid) {
-                    symbols.add(life.image, &mapping);
+                    symbols.add(life.image, mapping);
                 }
             }
             What::Ended if leads => {
@@ -159,7 +144,7 @@ impl Lives {
                     life.ended = true;
                 }
             }
-            What::Mapped { .. }
+            What::Mapped(_)
             | What::Forked { .. }
             | What::Named { .. }
             | What::Ended

@@ -1,12 +1,81 @@
-//! What a process has mapped, from /proc/PID/maps.
+//! What a process has mapped, and what that is called, whoever asks: from /proc/PID/maps and perf's records.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::rc::Rc;
+
+use crate::ranges::Ranges;
 
 /// The end of the part of the address space that programs have.
 pub const USER_END: u64 = 0x7fff_ffff_f000;
+
+/// What is mapped: `enum faults_area` of `bpf/faults.h` tells the same apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A file of a mounted file system.
+    File,
+    /// Private memory without a file.
+    Anon,
+    /// What brk grows.
+    Heap,
+    /// That of the first thread.
+    Stack,
+    /// Shared memory: anonymous, memfd, System V.
+    Shmem,
+    /// Huge pages of no mounted file system.
+    Hugetlb,
+    /// Something else that has a descriptor.
+    Object,
+    /// Code of the kernel's.
+    Vdso,
+    /// Other pages of the kernel's.
+    Special,
+}
+
+impl Kind {
+    /// The name under which all tools show it: `own` is a file's path, and the name that memory was given, if any.
+    #[must_use]
+    pub fn name(self, own: &str) -> Rc<str> {
+        let kind = match self {
+            Self::File | Self::Object => return own.into(),
+            Self::Anon => "[anon]",
+            Self::Heap => "[heap]",
+            Self::Stack => "[stack]",
+            Self::Shmem => "[shmem]",
+            Self::Hugetlb => "[hugetlb]",
+            Self::Vdso | Self::Special => "[special]",
+        };
+        if own.is_empty() { kind.into() } else { format!("{kind} {own}").into() }
+    }
+
+    /// What the kernel calls so, in /proc/PID/maps and in perf's records, and its name. Names that prctl(PR_SET_VMA) gave stay
+    /// as they are. Huge pages of a memfd are not told apart there.
+    fn of(called: &str) -> (Self, Rc<str>) {
+        let deleted = called.strip_suffix(DELETED);
+        let (kind, own) = match (deleted.unwrap_or(called), deleted.is_some()) {
+            ("" | "//anon", _) => (Self::Anon, ""),
+            ("[heap]", _) => (Self::Heap, ""),
+            ("[vdso]", false) => (Self::Vdso, ""),
+            ("/dev/zero", true) => (Self::Shmem, ""),
+            ("/anon_hugepage", true) => (Self::Hugetlb, ""),
+            ("/[aio]", true) => (Self::Object, "aio:[aio]"),
+            ("/secretmem", true) => (Self::Object, "secretmem:secretmem"),
+            (own, true) if own.starts_with("/memfd:") || own.starts_with("/SYSV") => (Self::Shmem, &own[1..]),
+            (own, _) if own.starts_with("[stack") => (Self::Stack, ""),
+            (own, _) if own.starts_with("[anon:") => return (Self::Anon, own.into()),
+            (own, _) if own.starts_with("[anon_shmem:") => return (Self::Shmem, own.into()),
+            (own, _) if own.starts_with('[') => (Self::Special, ""),
+            (own, _) if own.starts_with('/') => (Self::File, called),
+            _ => (Self::Object, called),
+        };
+        (kind, kind.name(own))
+    }
+}
+
+/// What the kernel puts behind the path of a file that has none any more. A name may end so, too.
+const DELETED: &str = " (deleted)";
 
 /// One mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,11 +100,19 @@ pub struct Mapping {
     pub inode: u64,
     /// Which of the files that had this inode it is, if that is known.
     pub generation: Option<u64>,
-    /// A path, `[heap]`, or nothing.
-    pub name: String,
+    /// What is mapped.
+    pub kind: Kind,
+    /// Its name, as [`Kind::name`] makes it.
+    pub name: Rc<str>,
 }
 
 impl Mapping {
+    /// The same, of what the kernel calls so.
+    pub(crate) fn called(self, called: &str) -> Self {
+        let (kind, name) = Kind::of(called);
+        Self { kind, name, ..self }
+    }
+
     /// How many bytes it has.
     pub fn bytes(&self) -> u64 {
         self.end - self.start
@@ -43,14 +120,27 @@ impl Mapping {
 
     /// Whether it is memory without a file that nobody else has, and none of the kernel's own pages in there.
     pub fn is_private_memory(&self) -> bool {
-        let is_named = |kind| self.name.starts_with(kind);
-        let is_ordinary = self.name.is_empty() || ["[heap]", "[stack", "[anon:"].into_iter().any(is_named);
-        self.inode == 0 && !self.shared && is_ordinary
+        self.inode == 0 && !self.shared && matches!(self.kind, Kind::Anon | Kind::Heap | Kind::Stack)
     }
 
-    /// The name for people: `[anon]` where the kernel has none.
-    pub fn shown(&self) -> &str {
-        if self.name.is_empty() { "[anon]" } else { &self.name }
+    /// Whether it is pages of the kernel's.
+    pub fn is_the_kernels(&self) -> bool {
+        matches!(self.kind, Kind::Vdso | Kind::Special)
+    }
+
+    /// The path of a file without the mark of one that is deleted.
+    pub fn path(&self) -> &Path {
+        Path::new(self.name.strip_suffix(DELETED).unwrap_or(&self.name))
+    }
+
+    /// Where an address of it is in the file, or in memory that has a name, bytes.
+    pub fn offset_of(&self, addr: u64) -> Option<u64> {
+        let has_offsets = match self.kind {
+            Kind::File | Kind::Object => true,
+            Kind::Shmem | Kind::Hugetlb => self.name.contains("] "),
+            _ => false,
+        };
+        has_offsets.then(|| self.offset.wrapping_add(addr - self.start))
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -65,6 +155,8 @@ impl Mapping {
         let hex = |text| u64::from_str_radix(text, 16).ok();
         let (major, minor) = device.split_once(':')?;
         let allows = |at: usize, letter| perms.get(at) == Some(&letter);
+        // The only character that the kernel writes otherwise there.
+        let (kind, name) = Kind::of(&rest.trim_start().replace("\\012", "\n"));
         Some(Self {
             start: hex(start)?,
             end: hex(end)?,
@@ -76,14 +168,15 @@ impl Mapping {
             device: (hex(major)? as u32, hex(minor)? as u32),
             inode: inode.parse().ok()?,
             generation: None,
-            name: rest.trim_start().to_owned(),
+            kind,
+            name,
         })
     }
 }
 
 /// All mappings of a process, in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Maps(Vec<Mapping>);
+#[derive(Debug, Clone, Default)]
+pub struct Maps(Ranges<Mapping>);
 
 impl Maps {
     /// Reads them. A kernel thread, and a process that is about to end, has none.
@@ -94,7 +187,7 @@ impl Maps {
         let mut file = File::open(format!("/proc/{pid}/maps"))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        // Of one that ended meanwhile only the first ones were told.
+        // If the process ended during the reading, the list is truncated.
         if file.read_at(&mut [0], 0)? == 0 {
             return Ok(Self::default());
         }
@@ -103,18 +196,24 @@ impl Maps {
 
     /// Of the text of such a file.
     pub fn parse(text: &str) -> Self {
-        Self(text.lines().filter_map(Mapping::parse).collect())
+        let mut maps = Self::default();
+        text.split('\n').filter_map(Mapping::parse).for_each(|mapping| maps.insert(mapping));
+        maps
+    }
+
+    /// Adds one that was made: it takes the place of what it covers.
+    pub fn insert(&mut self, mapping: Mapping) {
+        self.0.insert(mapping.start, mapping.end, mapping);
     }
 
     /// The mapping that holds an address.
     pub fn find(&self, addr: u64) -> Option<&Mapping> {
-        let after = self.0.partition_point(|m| m.start <= addr);
-        self.0.get(after.checked_sub(1)?).filter(|m| addr < m.end)
+        self.0.find(addr)
     }
 
     /// Those below [`USER_END`].
-    pub fn of_the_program(&self) -> &[Mapping] {
-        &self.0[..self.0.partition_point(|m| m.start < USER_END)]
+    pub fn of_the_program(&self) -> impl Iterator<Item = &Mapping> {
+        self.iter().take_while(|mapping| mapping.start < USER_END)
     }
 
     /// All of them.
@@ -125,23 +224,6 @@ impl Maps {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-}
-
-/// The name under which faults are put, and whether it has offsets: a file's path, and of other memory its kind, as the kernel
-/// half tells it (`bpf/faults_file.bpf.h`).
-#[must_use]
-pub fn kind_and_name(name: &str) -> (Rc<str>, bool) {
-    let whole = name.strip_suffix(" (deleted)").unwrap_or(name);
-    match whole {
-        "" | "//anon" => ("[anon]".into(), false),
-        "/dev/zero" if whole != name => ("[shmem]".into(), false),
-        "/anon_hugepage" if whole != name => ("[hugetlb]".into(), false),
-        "[vdso]" | "[vvar]" | "[vsyscall]" | "[vvar_vclock]" => ("[special]".into(), false),
-        _ => match whole.strip_prefix("/memfd:") {
-            Some(memory) => (format!("[shmem] memfd:{memory}").into(), true),
-            None => (name.into(), name.starts_with('/')),
-        },
     }
 }
 
@@ -162,30 +244,79 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
         let maps = Maps::parse(TEXT);
         assert_eq!(maps.iter().count(), 5);
         let file = maps.find(0x55d0_c8a0_1fff).unwrap();
-        assert_eq!(
-            (file.offset, file.device, file.inode, file.name.as_str()),
-            (0x1000, (0xfe, 0), 325_843, "/usr/bin/a file (deleted)")
-        );
+        assert_eq!((file.offset, file.device, file.inode), (0x1000, (0xfe, 0), 325_843));
+        assert_eq!((&*file.name, file.path()), ("/usr/bin/a file (deleted)", Path::new("/usr/bin/a file")));
         assert!(file.readable && !file.writable && !file.executable && !file.shared);
         assert!(maps.find(0x7f11_d1df_6000).unwrap().shared);
-        assert_eq!(maps.find(0x7ffd_cb41_0000).unwrap().shown(), "[anon]");
+        assert_eq!(&*maps.find(0x7ffd_cb41_0000).unwrap().name, "[anon]");
         assert!(maps.find(0xffff_ffff_ff60_0000).unwrap().executable);
         assert!(maps.find(0x55d0_c8a0_2000).is_none() && maps.find(0).is_none());
     }
 
+    /// What the kernel calls it in /proc/PID/maps, and what it is: of what has offsets, that of the second page.
     #[test]
-    fn memory_without_a_file_is_of_a_kind() {
-        let of = |name| {
-            let (name, has_offsets) = kind_and_name(name);
-            (name.to_string(), has_offsets)
-        };
-        assert_eq!(of(""), ("[anon]".into(), false));
-        assert_eq!(of("/dev/zero (deleted)"), ("[shmem]".into(), false));
-        assert_eq!(of("/anon_hugepage (deleted)"), ("[hugetlb]".into(), false));
-        assert_eq!(of("[vvar]"), ("[special]".into(), false));
-        assert_eq!(of("[heap]"), ("[heap]".into(), false));
-        assert_eq!(of("/memfd:x (deleted)"), ("[shmem] memfd:x".into(), true));
-        assert_eq!(of("/tmp/a (deleted)"), ("/tmp/a (deleted)".into(), true));
+    fn every_kind_of_memory_has_one_name_however_hostile() {
+        const PAGE: Option<u64> = Some(0x3000);
+        for (called, kind, name, offset) in [
+            ("", Kind::Anon, "[anon]", None),
+            ("//anon", Kind::Anon, "[anon]", None),
+            ("[anon:my arena]", Kind::Anon, "[anon:my arena]", None),
+            ("[anon:x (deleted)]", Kind::Anon, "[anon:x (deleted)]", None),
+            ("[anon_shmem:x y]", Kind::Shmem, "[anon_shmem:x y]", None),
+            ("[heap]", Kind::Heap, "[heap]", None),
+            ("[stack]", Kind::Stack, "[stack]", None),
+            ("[vdso]", Kind::Vdso, "[special]", None),
+            ("[vvar_vclock]", Kind::Special, "[special]", None),
+            ("[uprobes]", Kind::Special, "[special]", None),
+            ("/dev/zero (deleted)", Kind::Shmem, "[shmem]", None),
+            ("/dev/zero", Kind::File, "/dev/zero", PAGE),
+            ("/anon_hugepage (deleted)", Kind::Hugetlb, "[hugetlb]", None),
+            ("/anon_hugepage", Kind::File, "/anon_hugepage", PAGE),
+            ("/memfd:x (deleted)", Kind::Shmem, "[shmem] memfd:x", PAGE),
+            ("/memfd: (deleted)", Kind::Shmem, "[shmem] memfd:", PAGE),
+            ("/memfd:x (deleted) (deleted)", Kind::Shmem, "[shmem] memfd:x (deleted)", PAGE),
+            ("/memfd:[heap] \\012[stack] (deleted)", Kind::Shmem, "[shmem] memfd:[heap] \n[stack]", PAGE),
+            ("/memfd:x", Kind::File, "/memfd:x", PAGE),
+            ("/SYSV00000000 (deleted)", Kind::Shmem, "[shmem] SYSV00000000", PAGE),
+            ("/secretmem (deleted)", Kind::Object, "secretmem:secretmem", PAGE),
+            ("/[aio] (deleted)", Kind::Object, "aio:[aio]", PAGE),
+            ("anon_inode:[perf_event]", Kind::Object, "anon_inode:[perf_event]", PAGE),
+            ("socket:[4711]", Kind::Object, "socket:[4711]", PAGE),
+            ("/tmp/a b", Kind::File, "/tmp/a b", PAGE),
+            ("/tmp/a (deleted)", Kind::File, "/tmp/a (deleted)", PAGE),
+            ("/tmp/a (deleted) (deleted)", Kind::File, "/tmp/a (deleted) (deleted)", PAGE),
+            ("/tmp/ (deleted)/a", Kind::File, "/tmp/ (deleted)/a", PAGE),
+            (
+                "/tmp/a\\0127000-8000 rwxp 0 00:00 0 /b",
+                Kind::File,
+                "/tmp/a\n7000-8000 rwxp 0 00:00 0 /b",
+                PAGE,
+            ),
+            ("/tmp/a\r", Kind::File, "/tmp/a\r", PAGE),
+            ("/tmp/\x1b[2J\u{fffd}", Kind::File, "/tmp/\x1b[2J\u{fffd}", PAGE),
+            ("/[heap]", Kind::File, "/[heap]", PAGE),
+            ("/tmp/trailing ", Kind::File, "/tmp/trailing ", PAGE),
+        ] {
+            let maps = Maps::parse(&format!("1000-4000 rw-p 00002000 00:01 7        {called}\n"));
+            assert_eq!(maps.iter().count(), 1, "{called:?}");
+            let found = maps.find(0x2000).unwrap();
+            assert_eq!(
+                (found.kind, &*found.name, found.offset_of(0x2000)),
+                (kind, name, offset),
+                "{called:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_newest_mapping_is_meant() {
+        let mut maps = Maps::parse("1000-5000 r--p 00008000 fe:00 7 /lib/a\n");
+        maps.insert(Maps::parse("2000-3000 rw-p 00000000 00:00 0\n").find(0x2000).unwrap().clone());
+        let at = |addr| maps.find(addr).map(|found| (&*found.name, found.offset_of(addr)));
+        assert_eq!(at(0x1fff), Some(("/lib/a", Some(0x8fff))));
+        assert_eq!(at(0x2fff), Some(("[anon]", None)));
+        assert_eq!(at(0x3000), Some(("/lib/a", Some(0xa000))));
+        assert_eq!(at(0x5000), None);
     }
 
     #[test]

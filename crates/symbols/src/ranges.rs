@@ -42,8 +42,8 @@ impl<T: Clone> Ranges<T> {
         self.0.len()
     }
 
-    #[cfg(test)]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+    /// What they have, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.values().map(|(_, what)| what)
     }
 

@@ -197,8 +197,8 @@ impl Target {
             way: access.way,
             ip: access.ip,
             addr,
-            file: mapping.map(|m| m.shown().to_owned()),
-            offset: mapping.filter(|m| m.inode != 0).map(|m| addr - m.start + m.offset),
+            file: mapping.map(|m| m.name.to_string()),
+            offset: mapping.and_then(|m| m.offset_of(addr)),
             symbol: None,
             first,
         }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use bytemuck::{bytes_of, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use trapline_model::faults::File;
+use trapline_symbols::maps::Kind;
 
 use crate::abi::maps::faults as maps;
 use crate::abi::{self, FaultsGroupKey, FaultsName};
@@ -148,26 +149,36 @@ fn device(key: &FaultsGroupKey) -> (u32, u32) {
     (device >> 20, device & 0xf_ffff)
 }
 
+/// The same in the words of all mappings.
+fn kind(area: u32) -> Kind {
+    match area {
+        abi::AREA_FILE => Kind::File,
+        abi::AREA_ANON => Kind::Anon,
+        abi::AREA_HEAP => Kind::Heap,
+        abi::AREA_STACK => Kind::Stack,
+        abi::AREA_SHMEM => Kind::Shmem,
+        abi::AREA_HUGETLB => Kind::Hugetlb,
+        abi::AREA_OBJECT => Kind::Object,
+        _ => Kind::Special,
+    }
+}
+
 fn file(key: &FaultsGroupKey, name: Option<String>) -> File {
     let (major, minor) = device(key);
     let area = area(key);
     let is_inode = has_inode(key);
+    let unnamed = kind(area).name("");
     let path = match (area, name) {
-        (abi::AREA_ANON, _) => "[anon]".into(),
-        (abi::AREA_HEAP, _) => "[heap]".into(),
-        (abi::AREA_STACK, _) => "[stack]".into(),
-        (abi::AREA_SPECIAL, _) => "[special]".into(),
-        (abi::AREA_OTHER, Some(comm)) => format!("(other files of {comm} [{}])", key.word[1]),
-        (abi::AREA_OTHERS, _) => format!("(other files of user {})", key.word[1]),
-        (abi::AREA_OTHER, None) => format!("(other files of [{}])", key.word[1]),
-        (abi::AREA_SHMEM, None) if !is_inode => "[shmem]".into(),
-        (abi::AREA_HUGETLB, None) if !is_inode => "[hugetlb]".into(),
-        (_, Some(name)) => name,
+        (abi::AREA_OTHER, Some(comm)) => format!("(other files of {comm} [{}])", key.word[1]).into(),
+        (abi::AREA_OTHERS, _) => format!("(other files of user {})", key.word[1]).into(),
+        (abi::AREA_OTHER, None) => format!("(other files of [{}])", key.word[1]).into(),
+        (_, Some(name)) => name.into(),
+        (_, None) if !is_inode && !unnamed.is_empty() => unnamed,
         // There was no room for its name.
-        (_, None) => format!("[inode {major}:{minor} {}]", key.word[1]),
+        (_, None) => format!("[inode {major}:{minor} {}]", key.word[1]).into(),
     };
     File {
-        path: path.into(),
+        path,
         inode: is_inode.then_some((major, minor, key.word[1])),
         // Of a process, what tells it from others with its id.
         generation: if area == abi::AREA_OTHER { (key.word[2] >> 10) as u32 } else { key.word[2] as u32 },
@@ -187,12 +198,11 @@ fn text(area: u32, name: &FaultsName) -> String {
     if area != abi::AREA_FILE {
         let (own, system) = (parts.first().cloned(), parts.get(1).cloned());
         let (own, system) = (own.unwrap_or_default(), system.unwrap_or_default());
-        return match area {
-            abi::AREA_SHMEM => format!("[shmem] {own}"),
-            abi::AREA_HUGETLB => format!("[hugetlb] {own}"),
+        return match kind(area) {
             // As /proc/PID/maps has it.
-            _ if system == "anon_inodefs" => format!("anon_inode:{own}"),
-            _ => format!("{system}:{own}"),
+            Kind::Object if system == "anon_inodefs" => format!("anon_inode:{own}"),
+            Kind::Object => format!("{system}:{own}"),
+            kind => kind.name(&own).to_string(),
         };
     }
     let mut path = String::from(if name.flags & abi::NAME_CUT != 0 { "…" } else { "" });

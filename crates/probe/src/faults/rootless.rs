@@ -7,7 +7,6 @@
 mod census;
 mod grouping;
 mod member;
-mod place;
 mod stack_table;
 mod trial;
 mod untimed;

@@ -1,5 +1,7 @@
 //! Records of perf events: stable ABI (include/uapi/linux/perf_event.h).
 
+use crate::maps::{Kind, Mapping};
+
 /// Of a record's head, bytes.
 pub(super) const HEADER: usize = 8;
 
@@ -54,24 +56,7 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     /// The process has something mapped: to execute, or to read and write.
-    Mapped {
-        /// Its first address.
-        start: u64,
-        /// Bytes.
-        len: u64,
-        /// Where in the file it begins, bytes.
-        offset: u64,
-        /// Of the file: major and minor number.
-        device: (u32, u32),
-        /// The file's inode, 0 if there is no file.
-        inode: u64,
-        /// Which of the files that had this inode it is.
-        generation: u64,
-        /// Whether it can be executed.
-        executable: bool,
-        /// A path, or what the kernel calls it.
-        name: String,
-    },
+    Mapped(Mapping),
     /// The thread has this name; it has become another program, if `exec`.
     Named {
         /// Its name.
@@ -180,22 +165,22 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Record> {
             let (start, len, offset) = (words.u64()?, words.u64()?, words.u64()?);
             let device = (words.u32()?, words.u32()?);
             let inode = words.u64()?;
-            let (generation, _prot_flags) = (words.u64()?, words.u64()?);
-            let executable = misc & MISC_MMAP_DATA == 0;
-            of(
-                pid,
-                tid,
-                What::Mapped {
-                    start,
-                    len,
-                    offset,
-                    device,
-                    inode,
-                    generation,
-                    executable,
-                    name: words.text(),
-                },
-            )
+            let (generation, prot, flags) = (words.u64()?, words.u32()? as i32, words.u32()? as i32);
+            let mapping = Mapping {
+                start,
+                end: start.saturating_add(len),
+                readable: prot & libc::PROT_READ != 0,
+                writable: prot & libc::PROT_WRITE != 0,
+                executable: misc & MISC_MMAP_DATA == 0,
+                shared: flags & libc::MAP_SHARED != 0,
+                offset,
+                device,
+                inode,
+                generation: Some(generation),
+                kind: Kind::Anon,
+                name: "".into(),
+            };
+            of(pid, tid, What::Mapped(mapping.called(&words.text())))
         }
         COMM => {
             let (pid, tid) = (words.u32()?, words.u32()?);
@@ -234,17 +219,24 @@ mod tests {
         let what = What::Named { comm: "a name".into(), exec: true };
         assert_eq!(parse(&comm), Some(Record { time_ns: 99, pid: 7, tid: 8, what }));
 
-        let words = [THREAD, 0x1000, 0x2000, 0x3000, 1 << 32 | 8, 44, 0, 5, name, THREAD, 98, 5];
+        let path = u64::from_ne_bytes(*b"/a (b)\0\0");
+        let words = [THREAD, 0x1000, 0x2000, 0x3000, 1 << 32 | 8, 44, 0, 1 << 32 | 5, path, THREAD, 98, 5];
         let map = record(MMAP2, 2, &words);
-        let mapped = |executable| What::Mapped {
-            start: 0x1000,
-            len: 0x2000,
-            offset: 0x3000,
-            device: (8, 1),
-            inode: 44,
-            generation: 0,
-            executable,
-            name: "a name".into(),
+        let mapped = |executable| {
+            What::Mapped(Mapping {
+                start: 0x1000,
+                end: 0x3000,
+                readable: true,
+                writable: false,
+                executable,
+                shared: true,
+                offset: 0x3000,
+                device: (8, 1),
+                inode: 44,
+                generation: Some(0),
+                kind: Kind::File,
+                name: "/a (b)".into(),
+            })
         };
         assert_eq!(parse(&map), Some(Record { time_ns: 98, pid: 7, tid: 8, what: mapped(true) }));
         let data = record(MMAP2, 2 | MISC_MMAP_DATA, &words);

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use trapline_model::faults::{Access, By, Fault, Key, Ledger, Outcome, Process, Thread};
+use trapline_symbols::maps::{Mapping, Maps};
 use trapline_symbols::perf::{Record, What};
 use trapline_symbols::task::{Counts, Task};
 
 use super::grouping::Grouping;
 use super::member::{Family, Member, Missing, report};
-use super::place::Places;
 use super::untimed::{group, id};
 use crate::{signals, system};
 
@@ -91,7 +91,7 @@ impl Census {
         let task = Task::process(pid)?;
         let process = Process { pid, start_ns: task.start_ns() };
         let mut family = Family::new(process, task.comm.as_str().into());
-        family.places.read(pid);
+        family.read_maps();
         self.families.insert(pid, family);
         Some(())
     }
@@ -148,7 +148,7 @@ impl Census {
                     family.mixed |= family.members.values().any(|m| alive(m) && m.thread.tid != pid)
                         || !family.members.get(&pid).is_some_and(alive);
                     family.members.values_mut().for_each(|member| member.ended = member.thread.tid != pid);
-                    family.places = Places::default();
+                    family.maps = Maps::default();
                 }
                 if tid == pid {
                     family.comm = Rc::clone(&comm);
@@ -158,9 +158,7 @@ impl Census {
                     member.ended &= !exec;
                 }
             }
-            What::Mapped { start, len, offset, name, .. } => {
-                family.places.add(start, len, offset, &name);
-            }
+            What::Mapped(mapping) => family.maps.insert(mapping),
             What::Ended => {
                 if let Some(member) = family.members.get_mut(&tid) {
                     member.ended = true;
@@ -182,11 +180,13 @@ impl Census {
                 if !self.verbose && !self.groups.are_of_files() {
                     return None;
                 }
-                let (file, offset) = family.places.find(pid, addr).unzip();
+                let (thread, comm) = (member.thread, member.comm.to_string());
+                let place = |mapping: &Mapping| (Rc::clone(&mapping.name), mapping.offset_of(addr));
+                let (file, offset) = family.mapping(addr).map(place).unzip();
                 let fault = Fault {
                     time_ns: record.time_ns,
-                    thread: member.thread,
-                    comm: member.comm.to_string(),
+                    thread,
+                    comm,
                     outcome: if major { Outcome::Major } else { Outcome::Minor },
                     addr: Some(addr),
                     ip,
@@ -217,7 +217,7 @@ impl Census {
                 return;
             }
             let mut family = Family::new(Process { pid, start_ns: record.time_ns }, Rc::clone(&from.comm));
-            family.places = from.places.clone();
+            family.maps = from.maps.clone();
             if let Some(old) = self.families.insert(pid, family) {
                 self.bury(&old);
             }
@@ -383,7 +383,7 @@ impl Census {
 
     /// Mappings may be read anew.
     pub(super) fn age(&mut self) {
-        self.families.values_mut().for_each(|family| family.places.age());
+        self.families.values_mut().for_each(|family| family.maps_are_fresh = false);
     }
 }
 

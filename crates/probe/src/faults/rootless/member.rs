@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use trapline_model::faults::{Extremes, Process, Report, Thread};
+use trapline_symbols::maps::{Mapping, Maps};
 use trapline_symbols::task::Counts;
-
-use super::place::Places;
 
 /// A thread.
 #[derive(Debug)]
@@ -46,7 +45,9 @@ pub(super) struct Family {
     /// Another thread than the first has called exec, and goes on under the first one's id: what the kernel says of
     /// that thread is no longer of one.
     pub(super) mixed: bool,
-    pub(super) places: Places,
+    pub(super) maps: Maps,
+    /// They were read whole since records were last taken.
+    pub(super) maps_are_fresh: bool,
     pub(super) members: HashMap<u32, Member>,
     /// Faults of the threads that are no longer in `members`.
     pub(super) past: Counts,
@@ -55,6 +56,21 @@ pub(super) struct Family {
 impl Family {
     pub(super) fn of_members(&self) -> Counts {
         self.members.values().fold(self.past, |sum, member| sum + member.faults())
+    }
+
+    /// Adds what the process has mapped now.
+    pub(super) fn read_maps(&mut self) {
+        let maps = Maps::read(self.process.pid).unwrap_or_default();
+        maps.iter().for_each(|mapping| self.maps.insert(mapping.clone()));
+    }
+
+    /// What is mapped at an address. What the kernel does not record (a stack that grew, memory that was moved) is looked up in
+    /// the living process.
+    pub(super) fn mapping(&mut self, addr: u64) -> Option<&Mapping> {
+        if self.maps.find(addr).is_none() && !std::mem::replace(&mut self.maps_are_fresh, true) {
+            self.read_maps();
+        }
+        self.maps.find(addr)
     }
 
     /// What no thread has.
@@ -89,7 +105,8 @@ impl Family {
             faults: none,
             waited: none,
             mixed: false,
-            places: Places::default(),
+            maps: Maps::default(),
+            maps_are_fresh: false,
             members: HashMap::new(),
             past: none,
         }

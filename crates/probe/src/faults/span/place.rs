@@ -180,8 +180,8 @@ fn mapped(binaries: &mut Binaries, name: &str, pid: u32) -> Result<Option<Binary
     let maps = Maps::read(pid).unwrap_or_default();
     let mut found = Vec::new();
     for mapping in maps.iter().filter(|m| m.executable && m.inode != 0) {
-        let path = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name);
-        let file = path.rsplit('/').next().unwrap_or(path);
+        let path = mapping.path();
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
         if file == name || file.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')) {
             found.push((path, mapping));
         }
@@ -191,11 +191,14 @@ fn mapped(binaries: &mut Binaries, name: &str, pid: u32) -> Result<Option<Binary
         [] => Ok(None),
         [(path, mapping)] => match binaries.mapped(pid, mapping) {
             Ok(binary) => Ok(Some(binary)),
-            Err(error) => Err(OpenError::Usage(format!("cannot look into {path} of process {pid}: {error}"))),
+            Err(error) => Err(OpenError::Usage(format!(
+                "cannot look into {} of process {pid}: {error}",
+                path.display()
+            ))),
         },
         several => Err(OpenError::Usage(format!(
             "`{name}` means several files of process {pid}: {}; give one by its path",
-            listed(several.iter().map(|(path, _)| (*path).to_owned()))
+            listed(several.iter().map(|(path, _)| path.display().to_string()))
         ))),
     }
 }
