@@ -4,16 +4,17 @@ CARGO ?= cargo
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 BIN   := target/release/trapline
 DEMO  := target/demo
+PREFIX ?= /usr/local
 SOAK  ?= 10m
 FUZZ  ?= 1000000
 
 BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config gcc libc6-dev
-TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf runc
+TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf runc sqlite3 python3
 BENCH_PACKAGES := $(TEST_PACKAGES) bpftrace
 FUZZ_PACKAGES  := $(BUILD_PACKAGES) g++
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-host test-vm check kernels bench soak fuzz install build build-deps test-deps bench-deps fuzz-deps rust
+.PHONY: help demo test test-host test-vm check kernels bench soak fuzz install uninstall build build-deps test-deps bench-deps fuzz-deps rust
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -26,11 +27,12 @@ demo: build ## make a data file, drop it from the page cache, watch four threads
 
 test: check test-host test-vm ## everything: lints, tests on this kernel, tests on the other kernels
 
-check: test-deps ## formats, lints, documentation
+check: test-deps ## formats, lints, documentation and its words
 	$(CARGO) fmt --all --check
 	clang-format-19 --dry-run --Werror bpf/*.c bpf/*.h include/*.h
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
+	$(CARGO) test --locked --quiet --test docs
 
 test-host: test-deps ## tests on this kernel (as root, those that need it too)
 	$(CARGO) test --workspace --locked
@@ -56,8 +58,15 @@ fuzz: fuzz-deps ## FUZZ=1000000 inputs, guided by coverage, for each parser of w
 		$(CARGO) fuzz run --fuzz-dir fuzz --sanitizer none --target-dir target/fuzz $$target target/fuzz/corpus/$$target fuzz/seeds/$$target -- \
 			-runs=$(FUZZ) -timeout=5 -rss_limit_mb=1024 -max_len=65536 -verbosity=0 -print_final_stats=1 || exit 1; done
 
-install: build ## install to $(DESTDIR)/usr/local/bin
-	$(SUDO) install -D -m 755 $(BIN) $(DESTDIR)/usr/local/bin/trapline
+install: build ## install the command, its man pages and completions below $(DESTDIR)$(PREFIX)
+	@rm -rf target/share && $(BIN) generate target/share
+	$(SUDO) install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/trapline
+	$(SUDO) install -d $(DESTDIR)$(PREFIX)/share
+	$(SUDO) cp -R --no-preserve=ownership target/share/. $(DESTDIR)$(PREFIX)/share
+
+uninstall: ## remove what `make install` has put there
+	$(SUDO) rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/trapline share/man/man1/trapline.1 share/man/man1/trapline-*.1 \
+		share/bash-completion/completions/trapline share/zsh/site-functions/_trapline share/fish/vendor_completions.d/trapline.fish)
 
 build: build-deps
 	$(CARGO) build --release --locked

@@ -12,7 +12,7 @@ use crate::{cmd, status, values};
 
 /// Shows what it costs when a processor leaves the program it was running.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 110)]
+#[command(version, propagate_version = true, max_term_width = 110, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// Show what libbpf and the kernel's verifier say, on standard error
     #[arg(long, global = true, hide = true)]
@@ -40,12 +40,17 @@ pub(crate) enum Command {
     Doctor(cmd::doctor::Args),
     /// Programs that trap on purpose, and know how often they did
     Workload(cmd::workload::Args),
+    /// Print the help of a command, or a page about losses, columns, variants or containers
+    Help(cmd::help::Args),
+    /// Write man pages and shell completions below a folder like /usr/local/share
+    #[command(hide = true)]
+    Generate(cmd::generate::Args),
 }
 
 /// The command line, with what `derive` cannot say: which formats a command can write; what a shared option is to one
 /// tool (to the users of `sgx`, a bare number of `-i` is seconds); and that a value below zero is one that an option does
 /// not take, not an unknown option.
-fn command() -> clap::Command {
+pub(crate) fn command() -> clap::Command {
     let command = with_values_below_zero(Cli::command());
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     let command = names.iter().fold(command, |command, name| {

@@ -3,6 +3,8 @@
 pub(crate) mod access;
 pub(crate) mod doctor;
 pub(crate) mod faults;
+pub(crate) mod generate;
+pub(crate) mod help;
 pub(crate) mod kvm;
 mod recording;
 pub(crate) mod replay;

@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         Command::Targets(args) => cmd::targets::run(args).map(|()| 0),
         Command::Doctor(args) => cmd::doctor::run(args),
         Command::Workload(args) => cmd::workload::run(args).map(|()| 0),
+        Command::Help(args) => cmd::help::run(args, cli::command()).map(|()| 0),
+        Command::Generate(args) => cmd::generate::run(args, cli::command()).map(|()| 0),
     };
     ExitCode::from(result.unwrap_or_else(|error| status::report(&error)))
 }

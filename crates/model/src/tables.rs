@@ -65,20 +65,10 @@ mod tests {
 
     /// Names are adjective and noun: what was lost, in the unit that is counted.
     #[test]
-    fn each_loss_and_figure_of_a_run_is_documented_as_it_is_declared() {
-        let pages = [
-            ("faults", include_str!("../../../docs/faults.md")),
-            ("kvm", include_str!("../../../docs/kvm.md")),
-            ("sgx", include_str!("../../../docs/sgx.md")),
-            ("access", include_str!("../../../docs/access.md")),
-        ];
-        for (tool, page) in pages {
-            let facts = crate::recorded::tables(tool, crate::recorded::Part::Facts);
-            for field in facts.iter().flat_map(|table| table.iter()) {
-                let line = format!("| `{}` | {} |", field.name, field.help);
-                assert!(page.lines().any(|own| own == line), "docs/{tool}.md needs the line\n{line}");
-                assert!(field.kind != Kind::Loss || field.name.contains('_'), "{field:?}");
-            }
+    fn each_loss_is_named_after_what_was_lost() {
+        let losses = TABLES.iter().flat_map(|table| table.iter()).filter(|field| field.kind == Kind::Loss);
+        for field in losses {
+            assert!(field.name.contains('_'), "{field:?}");
         }
     }
 

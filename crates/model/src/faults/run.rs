@@ -73,7 +73,7 @@ const STACKS: &[Column<Losses>] = &[
 
 #[rustfmt::skip]
 static LOSSES: Table<Losses> = Table::new("faults.losses", "faults", &[&[
-    loss("unlisted_faults", "Faults that are in `events` and in no row: of threads that ended when there was no space to keep their row.", |l| l.unlisted_faults.into()),
+    loss("unlisted_faults", "Faults that `events` counts and no row: of threads that ended when there was no space to keep their row.", |l| l.unlisted_faults.into()),
     loss("untracked_threads", "Threads that are not counted: the kernel had no memory when they started.", |l| l.untracked_threads.into()),
     loss("uncounted_faults", "With --log-step or --stall, faults of processes for which the BPF map was full.", |l| l.uncounted_faults.into()),
     loss("unpaired_faults", "Faults that were under way when tracing began, one per thread at most: they are counted and not timed.", |l| l.unpaired_faults.into()),

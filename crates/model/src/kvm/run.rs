@@ -46,7 +46,7 @@ pub struct Losses {
 
 #[rustfmt::skip]
 static LOSSES: Table<Losses> = Table::new("kvm.losses", "kvm", &[&[
-    loss("uncounted_exits", "Exits that are in no row: the kernel had no memory, or the BPF map was full (65536 combinations of thread and row).", |l| l.uncounted_exits.into()),
+    loss("uncounted_exits", "Exits that no row counts: the kernel had no memory, or the BPF map was full (65536 combinations of thread and row).", |l| l.uncounted_exits.into()),
     loss("missed_programs", "Times that the kernel did not run one of our BPF programs: an exit that is not counted or not timed.", |l| l.missed_programs.into()),
     loss("folded_rows", "Rows of what has ended that were folded into the row (folded), to keep to --memory.", |l| l.folded_rows.into()),
     loss("untimed_exits", "Exits that are counted and not timed.", |l| l.untimed_exits.into()),

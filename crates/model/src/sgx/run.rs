@@ -17,7 +17,7 @@ pub struct Settings {
 
 #[rustfmt::skip]
 static SETTINGS: Table<Settings> = Table::new("sgx.settings", "sgx", &[&[
-    number("memory_mb", (Unit::None, Kind::Gauge), "The memory for telling distinct pages apart, MiB.", |s: &Settings| s.memory_mb.into()).shown("memory mb", 0, Integer),
+    number("memory_mb", (Unit::None, Kind::Gauge), "The memory for distinguishing pages, MiB.", |s: &Settings| s.memory_mb.into()).shown("memory mb", 0, Integer),
     label("module", "The module of the driver, if it is one.", |s: &Settings| s.module.as_deref().into()).shown("module", 0, Text),
     label("without", "The figures that the variant cannot know.", |s: &Settings| s.without.as_deref().into()).shown("without", 0, Text),
 ]]);

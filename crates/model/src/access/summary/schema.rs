@@ -53,7 +53,7 @@ macro_rules! counts {
 const WHOSE: &[Column<Spot>] = &[
     view(|r| r.view.map(View::value).into()),
     id("pid", "The process id.", |r: &Spot| r.whose.map(|w| w.0).into()).shown("PID", 8, Integer),
-    number("from_ns", (Unit::Nanoseconds, Kind::Key), "The time when the process was first seen, or executed its program; tells one program of a process from the next.", |r| r.whose.map(|w| w.1).into()),
+    number("from_ns", (Unit::Nanoseconds, Kind::Key), "The time when the process was first seen, or executed its program; it distinguishes the programs that a process executes.", |r| r.whose.map(|w| w.1).into()),
     label("comm", "The name of the process.", |r: &Spot| r.comm.as_str().into()).shown("COMM", 15, Text),
 ];
 
@@ -62,7 +62,7 @@ const COUNTS: [Column<Spot>; 5] = counts!(Spot);
 #[rustfmt::skip]
 const PLACE: &[Column<Spot>] = &[
     number("offset", (Unit::Bytes, Kind::Label), "The offset in the file at which it begins.", |r: &Spot| r.offset.into()).shown("OFFSET", 10, Hex),
-    label("file", "What is mapped there: a path, [heap], [stack], [anon]; [unknown] if it was gone before we could look.", |r: &Spot| r.file.as_deref().into()).shown("FILE", 6, Text),
+    label("file", "What is mapped there: a path, [heap], [stack], [anon]; [unknown] if it was unmapped before trapline looked.", |r: &Spot| r.file.as_deref().into()).shown("FILE", 6, Text),
 ];
 
 #[rustfmt::skip]
