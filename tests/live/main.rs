@@ -8,6 +8,7 @@
 
 mod access;
 mod command;
+mod docs;
 mod faults;
 mod fixture;
 mod kvm;
@@ -271,6 +272,10 @@ const CASES: &[Case] = &[
     case!(access::reach::in_a_container, ON_7_3, RESETS),
     case!(access::reach::one_that_execs_and_is_killed, ON_7_3, RESETS),
     case!(access::reach::a_large_program, ON_7_3, RESETS),
+    case!(docs::here::commands, HERE, AUTO),
+    case!(docs::kvm::commands, EXITS_ONCE, AUTO),
+    case!(docs::sgx::commands, SGX_ONCE, AUTO),
+    case!(docs::access::commands, HERE, AUTO),
 ];
 
 fn main() -> ExitCode {
