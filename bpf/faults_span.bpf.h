@@ -199,39 +199,15 @@ static __always_inline void leave_marked(struct span_walk *w)
 	trim(w);
 }
 
-/* Empty. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, u32);
-} nowhere SEC(".maps");
-
-/*
- * From 6.13 on the kernel gives a program of this type a stack of the processor's, and trusts that the program cannot
- * run there twice at once. That does not hold for uprobes on kernels that preempt them (seen on 7.3: figures of another
- * thread, and a crash). A program that has a tail call anywhere keeps the thread's own stack; this one never happens.
- */
-#define SPAN_OWN_STACK(ctx)                                                                                            \
-	do {                                                                                                           \
-		if (config.groups == ~0u)                                                                              \
-			bpf_tail_call(ctx, &nowhere, 0);                                                               \
-	} while (0)
-
-static __always_inline int span_begins(struct pt_regs *ctx, bool mark)
+/* `place`: the instruction of a mark. */
+static __always_inline int on_span_enter(struct tracked *t, struct task_struct *task, u32 span, u64 sp, bool mark,
+					 u64 place)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct tracked *t = wanted_thread(task);
-	struct span_walk w = {
-	    .span = bpf_get_attach_cookie(ctx),
-	    .sp = PT_REGS_SP(ctx),
-	    .place = mark ? PT_REGS_IP(ctx) : 0,
-	};
+	struct span_walk w = {.span = span, .sp = sp, .place = mark ? place : 0};
 	struct faults_stats *stats;
 	struct span_stack *s;
 	struct span_frame *f;
 
-	SPAN_OWN_STACK(ctx);
 	if (!t || w.span >= SPANS_MAX)
 		return 0;
 	s = bpf_task_storage_get(&span_stacks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -322,19 +298,19 @@ static long find_one(u32 turn, struct span_walk *w)
 	return 0;
 }
 
-static __always_inline int span_ends(struct pt_regs *ctx, bool mark)
+/* `sp`: where the return address of a function was. */
+static __always_inline int on_span_return(u32 span, u64 sp, bool mark)
 {
 	u64 now = bpf_ktime_get_ns();
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
 	struct span_walk w = {
 	    .s = bpf_task_storage_get(&span_stacks, task, 0, 0),
-	    .span = bpf_get_attach_cookie(ctx),
-	    .sp = SPAN_ENTRY_SP(ctx),
+	    .span = span,
+	    .sp = sp,
 	    .mark = mark,
 	};
 
-	SPAN_OWN_STACK(ctx);
 	if (!t)
 		return 0;
 	if (w.s) {
@@ -355,6 +331,40 @@ static __always_inline int span_ends(struct pt_regs *ctx, bool mark)
 	if (!t->unwanted)
 		add(&span_losses.unentered, 1);
 	return 0;
+}
+
+/* Empty. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} nowhere SEC(".maps");
+
+/*
+ * From 6.13 on the kernel gives a program of this type a stack of the processor's, and trusts that the program cannot
+ * run there twice at once. That does not hold for uprobes on kernels that preempt them (seen on 7.3: figures of another
+ * thread, and a crash). A program that has a tail call anywhere keeps the thread's own stack; this one never happens.
+ */
+#define SPAN_OWN_STACK(ctx)                                                                                            \
+	do {                                                                                                           \
+		if (config.groups == ~0u)                                                                              \
+			bpf_tail_call(ctx, &nowhere, 0);                                                               \
+	} while (0)
+
+static __always_inline int span_begins(struct pt_regs *ctx, bool mark)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct tracked *t = wanted_thread(task);
+
+	SPAN_OWN_STACK(ctx);
+	return on_span_enter(t, task, bpf_get_attach_cookie(ctx), PT_REGS_SP(ctx), mark, PT_REGS_IP(ctx));
+}
+
+static __always_inline int span_ends(struct pt_regs *ctx, bool mark)
+{
+	SPAN_OWN_STACK(ctx);
+	return on_span_return(bpf_get_attach_cookie(ctx), SPAN_ENTRY_SP(ctx), mark);
 }
 
 SEC("?uprobe")

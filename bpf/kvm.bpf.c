@@ -83,14 +83,19 @@ int format_exit(void *ctx)
 			       tracepoint_field(ctx, config.at.vcpu, 4), tracepoint_field(ctx, config.at.rip, 8));
 }
 
-SEC("?tp/kvm/kvm_nested_vmexit")
-int on_nested_exit(void *ctx)
+static __always_inline int on_nested_exit(void)
 {
 	struct slot *slot = slot_of(bpf_get_current_task_btf());
 
 	if (slot && slot->open && !slot->level)
 		belongs_to_l2(slot);
 	return LET_OTHERS_SEE;
+}
+
+SEC("?tp/kvm/kvm_nested_vmexit")
+int nested_exit(void *ctx)
+{
+	return on_nested_exit();
 }
 
 /*
@@ -191,8 +196,7 @@ static __always_inline void send_slow(struct slot *slot, u64 now, u64 ns)
 	bpf_ringbuf_submit(e, 0);
 }
 
-SEC("?tp/kvm/kvm_entry")
-int on_guest_enter(void *ctx)
+static __always_inline int on_guest_enter(void)
 {
 	struct slot *slot = slot_of(bpf_get_current_task_btf());
 	struct kvm_exits *of;
@@ -223,6 +227,12 @@ int on_guest_enter(void *ctx)
 	if (config.slow_ns && ns >= config.slow_ns)
 		send_slow(slot, now, ns);
 	return LET_OTHERS_SEE;
+}
+
+SEC("?tp/kvm/kvm_entry")
+int guest_entry(void *ctx)
+{
+	return on_guest_enter();
 }
 
 /* ---- threads and processes ---- */

@@ -5,6 +5,8 @@ mod from_abi;
 mod groups;
 mod open;
 mod options;
+#[cfg(test)]
+mod prog_run;
 mod recipe;
 pub(crate) mod rootless;
 mod span;

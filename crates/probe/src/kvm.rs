@@ -3,6 +3,8 @@
 mod format;
 mod from_abi;
 mod machine;
+#[cfg(test)]
+mod prog_run;
 mod recipe;
 
 use std::collections::HashMap;

@@ -18,6 +18,8 @@ mod inherited;
 pub mod kvm;
 mod launch;
 mod namespaces;
+#[cfg(test)]
+mod prog_run;
 mod relay;
 mod ring;
 pub mod run;

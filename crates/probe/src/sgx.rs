@@ -2,6 +2,8 @@
 
 pub(crate) mod driver;
 mod from_abi;
+#[cfg(test)]
+mod prog_run;
 mod recipe;
 
 use std::collections::HashSet;

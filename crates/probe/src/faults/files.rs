@@ -186,7 +186,7 @@ fn file(key: &FaultsGroupKey, name: Option<String>) -> File {
 }
 
 /// A name as it is shown: that of a file is its path, that of memory follows its sort.
-fn text(area: u32, name: &FaultsName) -> String {
+pub(super) fn text(area: u32, name: &FaultsName) -> String {
     let text = &name.text[..(name.length as usize).min(name.text.len())];
     if area == abi::AREA_OTHER {
         let comm = text.split(|&b| b == 0).next().unwrap_or_default();

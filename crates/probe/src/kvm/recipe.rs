@@ -149,9 +149,9 @@ impl Recipe for KvmRecipe {
 
     fn always(&self) -> Vec<&'static str> {
         // What follows an exit is attached before exits are, or it would be missed.
-        let mut names = vec!["thread_ends", "on_nested_exit", "on_vmm_return"];
+        let mut names = vec!["thread_ends", "nested_exit", "on_vmm_return"];
         if self.config.timed != 0 {
-            names.push("on_guest_enter");
+            names.push("guest_entry");
         }
         if self.config.split != 0 {
             names.extend(["on_sched_switch", "on_reflected"]);
