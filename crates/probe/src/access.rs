@@ -163,13 +163,13 @@ impl Access {
             }
             for mut space in taken {
                 space.learn(balance.as_ref());
-                let (maps, read_ns) = Target::read(space.pid);
-                let maps = maps.map_err(|error| trapline_reset::unreadable(space.pid, error))?;
+                let maps =
+                    Maps::read(space.pid).map_err(|error| trapline_reset::unreadable(space.pid, error))?;
                 let of = space.cover(&maps);
                 coverage.add(&of);
-                let mut target = Target::new(space.pid, maps, read_ns);
+                let mut target = Target::new(space.pid, maps);
                 space.pages(&target.maps, |addr| {
-                    target.pages.insert(addr);
+                    target.pages.insert(addr, target.maps.find(addr).map(|mapping| mapping.inode));
                 });
                 steps.push(target.step(What::Start, system::monotonic_ns()));
                 targets.insert(space.pid, target);
@@ -226,8 +226,7 @@ impl Access {
         match life.what {
             Begin::Fork => {
                 let parent = self.targets.get(&life.parent);
-                let target =
-                    parent.map_or_else(|| Target::new(pid, Maps::default(), (0, 0)), |p| p.child(pid));
+                let target = parent.map_or_else(|| Target::new(pid, Maps::default()), |p| p.child(pid));
                 self.targets.insert(pid, target.named(&life.comm));
                 // In its parent's memory it has nothing of its own that could be reset.
                 if !life.borrows {
@@ -235,8 +234,7 @@ impl Access {
                 }
             }
             Begin::Exec => {
-                let (maps, read_ns) = Target::read(pid);
-                let mut target = Target::new(pid, maps.unwrap_or_default(), read_ns).named(&life.comm);
+                let mut target = Target::new(pid, Maps::read(pid).unwrap_or_default()).named(&life.comm);
                 if let Some(before) = self.targets.remove(&pid) {
                     target.tally = before.tally;
                 }
