@@ -43,6 +43,9 @@ use crate::run::{Counted, Last, Tool};
 use crate::variant::OpenError;
 use crate::{signals, system};
 
+/// How long names are waited for at a time: accesses are read in between.
+const NAMES_WAIT: Duration = Duration::from_millis(5);
+
 /// Whose accesses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whose {
@@ -328,9 +331,6 @@ impl Access {
         {
             (page.file, page.offset) = (Some(path.to_string()), offset);
         }
-        if let (Some(functions), Some(ip)) = (&mut self.functions, access.ip) {
-            page.symbol = functions.of(access.pid, access.time_ns, ip);
-        }
         self.steps.push(Target::access(access, page));
         Ok(())
     }
@@ -355,6 +355,10 @@ impl Tool for Access {
         Some(self.probes.fd())
     }
 
+    fn has_work(&self) -> bool {
+        self.functions.as_ref().is_some_and(Functions::have_work)
+    }
+
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
         if let Some(functions) = &mut self.functions {
             functions.settle();
@@ -372,9 +376,6 @@ impl Tool for Access {
                 ProbeEvent::Access(access) => self.access(&access)?,
             }
         }
-        if let Some(functions) = &mut self.functions {
-            functions.forget();
-        }
         for target in self.targets.values_mut() {
             if target.catch_up() {
                 self.rounds.tell(Order::Look(target.pid));
@@ -391,7 +392,14 @@ impl Tool for Access {
                 self.rounds.figures.every_ns.store(every.as_nanos() as u64, Ordering::Relaxed);
             }
         }
-        events.extend(self.steps.drain(..).map(Step::event));
+        match &mut self.functions {
+            Some(functions) => {
+                functions.put(self.steps.drain(..));
+                events
+                    .extend(functions.take(Instant::now() + NAMES_WAIT, false).into_iter().map(Step::event));
+            }
+            None => events.extend(self.steps.drain(..).map(Step::event)),
+        }
         Ok(())
     }
 
@@ -435,6 +443,9 @@ impl Tool for Access {
         self.probes.detach();
         self.read_until = signals::read_until();
         self.drain(events)?;
+        if let Some(functions) = &mut self.functions {
+            events.extend(functions.take(signals::end_by(), true).into_iter().map(Step::event));
+        }
         if self.names.take().is_some() {
             targets::restore()?;
         }
