@@ -71,7 +71,7 @@ const TOOLS: &[Tool] = &[
         programs: faults_programs,
     },
     Tool { name: "kvm", variants: kvm, programs: || variant::load_each(&KvmRecipe::new(nobody())) },
-    Tool { name: "sgx", variants: |tool| tried(tool, &sgx()), programs: || variant::load_each(&sgx()) },
+    Tool { name: "sgx", variants: sgx_variants, programs: || variant::load_each(&sgx()) },
     Tool {
         name: "access",
         // What sees the accesses is the faults tool's; this tool's variants are the engines that reset page tables.
@@ -168,6 +168,15 @@ fn faults_programs() -> Result<Vec<Verified>> {
 fn sgx() -> SgxRecipe {
     // Where no driver works, what the kernel has is tried all the same: that it attaches is worth knowing.
     SgxRecipe::new(nobody(), driver().clone().unwrap_or_default(), 1)
+}
+
+/// Where no driver works, no privilege and no other variant helps.
+fn sgx_variants(tool: &'static str) -> Vec<Variant> {
+    let mut all = tried(tool, &sgx());
+    if let Err(lack) = driver() {
+        all.iter_mut().filter_map(|of| of.refusal.as_mut()).for_each(|of| of.remedy.clone_from(lack));
+    }
+    all
 }
 
 /// The driver of SGX that works here. It is looked for once: the kernel's list of functions is long.

@@ -175,13 +175,17 @@ pub(crate) trait Recipe {
     /// All ways to watch, best first.
     fn variants(&self) -> &'static [Variant];
     /// Programs that every variant needs beside its own.
-    fn always(&self) -> Vec<&'static str>;
+    fn always(&self) -> Vec<&'static str> {
+        vec![]
+    }
     /// Maps that programs go through, for [`Elements`](crate::elements::Elements), where the kernel allows such programs.
     fn readers(&self) -> Vec<MapName<'static>> {
         vec![]
     }
     /// Programs used where the kernel has what they attach to.
-    fn optional(&self) -> Vec<&'static str>;
+    fn optional(&self) -> Vec<&'static str> {
+        vec![]
+    }
     /// Whether the kernel may have what one way of a variant needs: to try takes as long as a start.
     fn is_worth_trying(&self, _way: &[&str]) -> bool {
         true

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::crew::{self, CrewReport, Job, Slot};
+use crate::crew::{self, CrewReport, Job, Slot, ThreadReport};
 use crate::map::{Advice, Mapping};
-use crate::report::{Line, footnote, nanoseconds, per_second, shown, table};
+use crate::report::{Line, footnote, lines, per_second, shown, table};
 use crate::usage::Faults;
 use crate::{Control, Unfit, cache};
 
@@ -338,32 +338,15 @@ impl FaultsReport {
     /// When `out` takes no more.
     pub fn write_jsonl(&self, out: &mut impl Write) -> io::Result<()> {
         let options = &self.options;
-        for thread in &self.crew.threads {
-            Line::new("thread")
-                .with("pid", self.pid)
-                .with("tid", thread.tid)
-                .with("thread", thread.index)
-                .with("faults", thread.done)
-                .faults("", thread.life)
-                .faults("work_", thread.work)
-                .write(out)?;
-        }
         let asked = match options.amount {
             Amount::Count(count) => Some(count),
             Amount::Storm(_) => None,
         };
-        Line::new("total")
-            .with("workload", "faults")
-            .with("pid", self.pid)
-            .with("threads", self.crew.threads.len())
+        let work = |line: Line, thread: &ThreadReport| line.faults("work_", thread.work);
+        lines(out, ("faults", "faults"), (self.pid, self.process), &self.crew, work)?
             .with("asked", asked)
-            .with("faults", self.crew.done())
-            .faults("", self.crew.life())
             .faults("work_", self.crew.work())
             .faults("rest_", self.rest())
-            .faults("other_", self.crew.other)
-            .faults("process_", self.process)
-            .with("wall_ns", nanoseconds(self.crew.wall))
             .with("kind", options.kind.name())
             .with("exact", self.exact())
             .with("interrupted", self.interrupted)

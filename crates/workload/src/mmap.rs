@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::crew::{self, CrewReport, Job, Slot};
+use crate::crew::{self, CrewReport, Job, Slot, ThreadReport};
 use crate::map::{Advice, Mapping};
 use crate::pattern::{Pattern, Walk};
-use crate::report::{Line, footnote, nanoseconds, per_second, shown, size, table};
+use crate::report::{Line, footnote, lines, per_second, shown, size, table};
 use crate::usage::Faults;
 use crate::{Control, Unfit, cache};
 
@@ -165,25 +165,8 @@ impl MmapReport {
     /// When `out` takes no more.
     pub fn write_jsonl(&self, out: &mut impl Write) -> io::Result<()> {
         let options = &self.options;
-        for thread in &self.crew.threads {
-            Line::new("thread")
-                .with("pid", self.pid)
-                .with("tid", thread.tid)
-                .with("thread", thread.index)
-                .with("accesses", thread.done)
-                .faults("", thread.life)
-                .with("checksum", thread.checksum)
-                .write(out)?;
-        }
-        Line::new("total")
-            .with("workload", "mmap")
-            .with("pid", self.pid)
-            .with("threads", self.crew.threads.len())
-            .with("accesses", self.crew.done())
-            .faults("", self.crew.life())
-            .faults("other_", self.crew.other)
-            .faults("process_", self.process)
-            .with("wall_ns", nanoseconds(self.crew.wall))
+        let checksum = |line: Line, thread: &ThreadReport| line.with("checksum", thread.checksum);
+        lines(out, ("mmap", "accesses"), (self.pid, self.process), &self.crew, checksum)?
             .with("checksum", self.crew.checksum())
             .with("file", options.file.to_string_lossy().as_ref())
             .with("bytes", self.bytes)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::crew::ThreadReport;
+use crate::crew::{CrewReport, ThreadReport};
 use crate::usage::Faults;
 
 /// A path as text on one line: what is not UTF-8 replaced, control characters escaped.
@@ -51,6 +51,24 @@ pub(crate) fn table(out: &mut impl Write, what: &str, threads: &[ThreadReport]) 
     }
     let done = threads.iter().map(|thread| thread.done).sum();
     row(out, "TOTAL", done, threads.iter().map(|thread| thread.life).sum())
+}
+
+/// A JSON line per thread, with what `more` adds to it, and the beginning of the one for all. `what` they have done.
+pub(crate) fn lines(
+    out: &mut impl Write,
+    (workload, what): (&str, &str),
+    (pid, process): (u32, Faults),
+    crew: &CrewReport,
+    more: impl Fn(Line, &ThreadReport) -> Line,
+) -> io::Result<Line> {
+    for thread in &crew.threads {
+        let line = Line::new("thread").with("pid", pid).with("tid", thread.tid).with("thread", thread.index);
+        more(line.with(what, thread.done).faults("", thread.life), thread).write(out)?;
+    }
+    let line = Line::new("total").with("workload", workload).with("pid", pid);
+    let line = line.with("threads", crew.threads.len()).with(what, crew.done()).faults("", crew.life());
+    let line = line.faults("other_", crew.other).faults("process_", process);
+    Ok(line.with("wall_ns", nanoseconds(crew.wall)))
 }
 
 /// What the figures span, and the process's own.

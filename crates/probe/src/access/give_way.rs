@@ -70,14 +70,6 @@ impl Recipe for Own {
         VARIANTS
     }
 
-    fn always(&self) -> Vec<&'static str> {
-        vec![]
-    }
-
-    fn optional(&self) -> Vec<&'static str> {
-        vec![]
-    }
-
     fn configure(&self, object: &mut OpenObject) -> Result<()> {
         // What is for the lives of processes is not needed here.
         for mut map in object.maps_mut() {

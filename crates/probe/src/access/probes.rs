@@ -171,14 +171,6 @@ impl Recipe for Lives<'_> {
         LIVES
     }
 
-    fn always(&self) -> Vec<&'static str> {
-        vec![]
-    }
-
-    fn optional(&self) -> Vec<&'static str> {
-        vec![]
-    }
-
     fn configure(&self, object: &mut OpenObject) -> Result<()> {
         let config = AccessConfig { follow: self.follow.into(), named: self.targets.is_some().into() };
         for mut map in object.maps_mut() {

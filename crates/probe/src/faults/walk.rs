@@ -69,14 +69,6 @@ impl Recipe for Search {
         VARIANTS
     }
 
-    fn always(&self) -> Vec<&'static str> {
-        vec![]
-    }
-
-    fn optional(&self) -> Vec<&'static str> {
-        vec![]
-    }
-
     fn configure(&self, object: &mut OpenObject) -> Result<()> {
         for mut map in object.maps_mut().filter(|map| map.name() == maps::ASK.0) {
             map.set_initial_value(bytes_of(&self.0))?;

@@ -172,10 +172,6 @@ impl Recipe for KvmRecipe {
         vec![maps::VCPU_THREADS, maps::EXITS]
     }
 
-    fn optional(&self) -> Vec<&'static str> {
-        vec![]
-    }
-
     fn configure(&self, object: &mut OpenObject) -> Result<()> {
         for mut map in object.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();

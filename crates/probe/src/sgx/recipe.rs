@@ -196,10 +196,6 @@ impl Recipe for SgxRecipe {
         READ.to_vec()
     }
 
-    fn optional(&self) -> Vec<&'static str> {
-        vec![]
-    }
-
     fn configure(&self, object: &mut OpenObject) -> Result<()> {
         self.absent.borrow_mut().clear();
         let loaded = object.progs().filter(libbpf_rs::OpenProgramImpl::autoload);

@@ -98,10 +98,9 @@ pub(crate) struct Client {
     flight: Option<Flight>,
     /// Answers that came while something else was asked for, the newest last.
     landed: VecDeque<(Question, Result<Reply, Lost>)>,
-    /// Up to when an answer is waited for; nothing: as long as a request may take.
-    until: Option<Instant>,
-    /// The same, where a file is root's or our own.
-    until_own: Option<Instant>,
+    /// Up to when an answer is waited for, and how much longer where a file is root's or our own; nothing: as long as a request
+    /// may take.
+    until: Option<(Instant, Duration)>,
     /// How many times it was started.
     generation: u64,
     starts: VecDeque<Instant>,
@@ -135,13 +134,12 @@ impl Client {
 
     /// Answers are waited for until then; what has not come is [`Lost::Late`], and may be asked again.
     pub(crate) fn wait_until(&mut self, until: Option<Instant>) {
-        (self.until, self.until_own) = (until, until);
+        self.until = until.map(|until| (until, Duration::ZERO));
     }
 
     /// Answers are waited for this long, and [`OWN`] times as long where a file is root's or our own.
     pub(crate) fn wait_for(&mut self, time: Duration) {
-        let now = Instant::now();
-        (self.until, self.until_own) = (Some(now + time), Some(now + time * OWN));
+        self.until = Some((Instant::now() + time, time * (OWN - 1)));
     }
 
     /// How many requests were sent up to now.
@@ -296,7 +294,8 @@ impl Client {
                 return Err(Lost::Late);
             };
             let mut fds = [PollFd::new(running.socket.as_fd(), PollFlags::POLLIN)];
-            let until = if is_own(flight.owner) { self.until_own } else { self.until };
+            let more = u32::from(is_own(flight.owner));
+            let until = self.until.map(|(until, own)| until + own * more);
             let left = until.map_or(GLANCE, |until| until.saturating_duration_since(Instant::now()));
             let timeout = left.min(GLANCE).as_micros().div_ceil(1000);
             match poll(&mut fds, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)) {
