@@ -12,15 +12,13 @@ pub mod turmoil;
 pub mod unharmed;
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::run::{Place, lines, missed, place, scratch, trapline, u};
+use crate::running::{Recording, Tracer, Worker};
 
 const PAGE: u64 = 4096;
 
@@ -41,7 +39,7 @@ pub struct Run {
 }
 
 /// `trapline access` by an engine, to a file, as JSON lines.
-pub fn access(engine: &str, arguments: &[&str]) -> (Command, std::path::PathBuf) {
+pub fn access(engine: &str, arguments: &[&str]) -> (Command, Recording) {
     static SERIAL: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
     let file = scratch().join(format!("access-{}-{serial}.jsonl", std::process::id()));
@@ -51,28 +49,18 @@ pub fn access(engine: &str, arguments: &[&str]) -> (Command, std::path::PathBuf)
         command.args(["--reset", engine]);
     }
     command.args(arguments).stdin(Stdio::null());
-    (command, file)
+    (command, Recording(file))
 }
 
-/// Waits until a tracer has written something to its file: from then on it traces.
-pub fn until_it_has_begun(file: &Path, limit: Duration) {
-    let began = Instant::now();
-    while !std::fs::read(file).is_ok_and(|text| !text.is_empty()) {
-        assert!(began.elapsed() < limit);
-        std::thread::sleep(Duration::from_millis(10));
-    }
+/// The same beside the test.
+pub fn tracer(engine: &str, arguments: &[&str]) -> Tracer {
+    let (command, file) = access(engine, arguments);
+    Tracer::start(command, file)
 }
 
 impl Run {
-    /// Reads a recording and what a command printed, and removes the recording.
-    pub fn read(file: &Path, stdout: &[u8]) -> Self {
-        let run = Self::parse(file, stdout);
-        std::fs::remove_file(file).unwrap();
-        run
-    }
-
-    /// The same, and leaves the recording where it is.
-    pub fn parse(file: &Path, stdout: &[u8]) -> Self {
+    /// By what was recorded, and what the command printed.
+    pub fn new(recorded: Vec<Value>, stdout: &[u8]) -> Self {
         let mut run = Self {
             header: Value::Null,
             events: vec![],
@@ -80,7 +68,7 @@ impl Run {
             end: Value::Null,
             truth: lines(stdout),
         };
-        for line in lines(&std::fs::read(file).unwrap()) {
+        for line in recorded {
             match line["type"].as_str() {
                 Some("header") => run.header = line,
                 Some("event") => run.events.push(line),
@@ -101,11 +89,11 @@ impl Run {
         let output = tracer.arg("--").args(command).output().unwrap();
         if !output.status.success() {
             // What became of the engine is the reason, if it is one.
-            let said = lines(&std::fs::read(&file).unwrap_or_default());
+            let said = file.lines();
             let engine: Vec<_> = said.iter().filter(|line| line["event"] == "engine").collect();
             panic!("{:?}: {} {engine:?}", output.status, String::from_utf8_lossy(&output.stderr));
         }
-        Self::read(&file, &output.stdout)
+        Self::new(file.lines(), &output.stdout)
     }
 
     /// Traces `workload touch`, which waits for the engine before it begins.
@@ -298,20 +286,13 @@ pub fn hot_pages_come_back(engine: &'static str) {
 
 /// A process that is there already, by its id; its children are not traced.
 pub fn a_running_process(engine: &'static str) {
-    let (own, touch) = AFTER_RESETS.split_first().unwrap();
-    let mut target = Command::new(own);
-    target.args(touch).args(["--pages", "50", "--rounds", "12", "--warm"]);
-    let mut target = target.stdout(Stdio::piped()).spawn().unwrap();
+    let touch = ["--pages", "50", "--rounds", "12", "--warm"];
+    let mut target = Worker::by(Command::new(AFTER_RESETS[0]).args(&AFTER_RESETS[1..]).args(touch));
     // Its pages are there when it says where they are.
-    let mut said = BufReader::new(target.stdout.take().unwrap());
-    let mut region = String::new();
-    said.read_line(&mut region).unwrap();
-    let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
-    let mut tracer = tracer.spawn().unwrap();
-    let mut truth = region.into_bytes();
-    said.read_to_end(&mut truth).unwrap();
-    assert!(target.wait().unwrap().success() && tracer.wait().unwrap().success());
-    let run = Run::read(&file, &truth);
+    let region = target.line();
+    let tracer = tracer(engine, &["-p", &target.id().to_string()]);
+    let truth = region + "\n" + &target.end();
+    let run = Run::new(tracer.wait(), truth.as_bytes());
     let judged = judge(&run, |_, writes| writes);
     assert!(judged.wrong.is_empty(), "{:#?}", judged.wrong);
     assert_eq!((judged.seen, judged.due), (600, 600), "{}", run.end);

@@ -1,8 +1,8 @@
 //! Drives the binary on the running kernel, as root, and compares what it says with the kernel's own figures.
 //!
-//! The list in `main` is the index: a test is called by its path. Each one runs once for every variant that attaches; what cannot run here is
-//! ignored with its reason, or fails where everything must run (`TRAPLINE_PLACE=vm:…`). The same executable is the
-//! workload: `--fixture NAME` makes faults whose number is known (see fixture.rs).
+//! The list in `main` is the index: a test is called by its path. Each one runs once for every variant that attaches;
+//! what cannot run here is ignored with its reason, or fails where everything must run (`TRAPLINE_PLACE=vm:…`). The same
+//! executable is the workload: `--fixture NAME` makes faults whose number is known (see fixture.rs).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -15,6 +15,7 @@ mod kvm;
 mod need;
 mod privilege;
 mod run;
+mod running;
 mod sgx;
 
 use std::process::ExitCode;

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
 use crate::run::trapline;
+use crate::running::Running;
 
 /// By number, as in include/uapi/linux/capability.h.
 const NAMES: [(&str, u32); 14] = [
@@ -89,15 +90,10 @@ pub fn watched(arguments: &[&str], may: May) -> String {
     let folder = tempfile::tempdir().unwrap();
     let theirs = folder.path().join("theirs");
     let script = "echo >&2; read line; cat /proc/self/status > \"$0\"";
-    let mut child = trapline()
-        .args(arguments)
-        .args(["--", "sh", "-c", script])
-        .arg(&theirs)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = trapline();
+    command.args(arguments).args(["--", "sh", "-c", script]).arg(&theirs);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = Running::start(&mut command);
     // The first line of either comes when it watches.
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut text = String::new();
@@ -109,7 +105,7 @@ pub fn watched(arguments: &[&str], may: May) -> String {
         out.read_line(&mut text).unwrap();
     }
     if text.is_empty() && !arguments.contains(&"-o") {
-        panic!("{arguments:?}: {:?}", child.wait_with_output());
+        panic!("{arguments:?}: {:?}", child.output());
     }
     let tasks = || fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
     let statuses = || tasks().map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap());

@@ -1,13 +1,16 @@
 //! Runs the binary and reads what it says.
 
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::mpsc::{self, Receiver};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
+
+use crate::running::Running;
 
 /// Where the tests run.
 #[derive(Debug, PartialEq, Eq)]
@@ -172,9 +175,13 @@ impl Said {
     }
 
     pub fn parse(stdout: &[u8], stderr: &str) -> Self {
+        Self::of_lines(lines(stdout), stderr)
+    }
+
+    pub fn of_lines(lines: Vec<Value>, stderr: &str) -> Self {
         let (mut header, mut end) = (Value::Null, Value::Null);
         let (mut rows, mut events, mut totals, mut truth) = (vec![], vec![], vec![], vec![]);
-        for line in lines(stdout) {
+        for line in lines {
             match line["type"].as_str() {
                 Some("header") => header = line,
                 Some("row") => rows.push(line),
@@ -250,19 +257,28 @@ pub fn one_line(output: &Output, status: i32, holds: &str) {
 
 /// A trapline that runs beside the test; it is attached when this exists.
 pub struct Beside {
-    child: Child,
-    out: BufReader<ChildStdout>,
+    child: Running,
+    lines: Receiver<Vec<u8>>,
     said: Vec<u8>,
 }
 
 impl Beside {
     pub fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child = Running::start(command.stdout(Stdio::piped()).stderr(Stdio::inherit()));
         let mut out = BufReader::new(child.stdout.take().unwrap());
-        let mut said = Vec::new();
-        out.read_until(b'\n', &mut said).unwrap();
-        assert!(said.starts_with(b"{\"type\":\"header\""), "no header from {command:?}");
-        Self { child, out, said }
+        let (to, lines) = mpsc::channel();
+        // All the time: what nobody reads would hold it up.
+        std::thread::spawn(move || {
+            let mut line = Vec::new();
+            while out.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                if to.send(std::mem::take(&mut line)).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut beside = Self { child, lines, said: Vec::new() };
+        assert!(beside.line().starts_with(b"{\"type\":\"header\""), "no header from {command:?}");
+        beside
     }
 
     pub fn pid(&self) -> u32 {
@@ -274,51 +290,53 @@ impl Beside {
         serde_json::from_slice(self.said.split(|&byte| byte == b'\n').next().unwrap()).unwrap()
     }
 
-    /// Waits for its next record.
-    pub fn next(&mut self) -> Value {
-        let begin = self.said.len();
-        self.out.read_until(b'\n', &mut self.said).unwrap();
-        serde_json::from_slice(&self.said[begin..]).unwrap()
+    fn line(&mut self) -> Vec<u8> {
+        let line = self.lines.recv().unwrap_or_default();
+        self.said.extend_from_slice(&line);
+        line
     }
 
-    /// Of one that shows rows since the start: waits until the stacks in all of them have been looked up.
-    pub fn until_all_is_named(&mut self) {
-        let (mut time, mut is_named, mut rows) = (Value::Null, false, 0);
+    /// Waits for its next record.
+    pub fn next(&mut self) -> Value {
+        serde_json::from_slice(&self.line()).unwrap()
+    }
+
+    /// Of one that shows rows since the start: waits until all stacks of the programs of this name have been looked up. On a
+    /// busy machine there are always others that have not.
+    pub fn until_all_is_named(&mut self, comm: &str) {
+        let (mut is_named, mut rows) = (true, 0);
+        let own = format!(r#""stack":"{comm};"#);
         loop {
-            let row = self.next();
-            if row["time_ns"] != time {
+            // There are many: they are not parsed.
+            let line = String::from_utf8(self.line()).unwrap();
+            if line.starts_with(r#"{"type":"block""#) {
                 if is_named && rows > 0 {
                     return;
                 }
-                (time, is_named, rows) = (row["time_ns"].clone(), true, 0);
+                (is_named, rows) = (true, 0);
             }
-            rows += usize::from(row["type"] == "row");
-            is_named &= row["stack"].as_str().is_none_or(|stack| !stack.contains("[not symbolized yet]"));
+            rows += usize::from(line.contains(&own));
+            is_named &= !line.contains(&own) || !line.contains("[not symbolized yet]");
+            assert!(!line.is_empty(), "it has ended");
         }
     }
 
     /// Interrupts it, as Ctrl-C does, and gives what it said.
     pub fn interrupt(self) -> Said {
-        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        self.child.send(Signal::SIGINT);
         self.wait()
     }
 
     /// Waits until it ends by itself.
     pub fn wait(mut self) -> Said {
-        std::io::Read::read_to_end(&mut self.out, &mut self.said).unwrap();
+        self.lines.iter().for_each(|line| self.said.extend(line));
         assert!(self.child.wait().unwrap().success());
         Said::parse(&self.said, "(see above)")
     }
 }
 
-/// A process whose faults are watched from outside: it works at each line it is sent and answers with its rusage.
-pub fn spawn(words: &[String]) -> Child {
-    let (program, arguments) = words.split_first().unwrap();
-    Command::new(program)
-        .args(arguments.iter().map(OsStr::new))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+/// A process that runs beside the test, whose input and output are the test's.
+pub fn spawn(words: &[String]) -> Running {
+    let mut command = Command::new(&words[0]);
+    Running::start(command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()))
 }

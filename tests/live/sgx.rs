@@ -7,12 +7,12 @@ pub mod memory;
 pub mod privilege;
 pub mod refuse;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::run::{Said, missed, preempts, spawn, trapline, u};
+use crate::run::{Said, missed, preempts, trapline, u};
+use crate::running::Worker;
 use crate::sgx::driver::{Counts, Double, makes_a_detour, touching};
 
 /// `trapline sgx` on a variant, as JSON lines.
@@ -89,20 +89,15 @@ pub fn one(variant: &'static str, double: &Double, options: &[&str], words: &[St
 }
 
 /// An enclave that touches what it is asked to.
-pub struct Asked {
-    child: Child,
-    out: BufReader<ChildStdout>,
-}
+pub struct Asked(Worker);
 
 impl Asked {
     pub fn start(variant: &str, pages: usize) -> Self {
-        let mut child = spawn(&touching(variant, &[("pages", pages), ("asked", 1)]));
-        let out = BufReader::new(child.stdout.take().unwrap());
-        Self { child, out }
+        Self(Worker::start(&touching(variant, &[("pages", pages), ("asked", 1)])))
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.0.id()
     }
 
     pub fn touch(&mut self, first: usize, count: usize) {
@@ -111,15 +106,12 @@ impl Asked {
 
     /// Touches the first of each `stride` pages.
     pub fn touch_each(&mut self, stride: usize, first: usize, count: usize) {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{first} {count} {stride}").unwrap();
-        let mut line = String::new();
-        self.out.read_line(&mut line).unwrap();
-        assert_eq!(line, "done\n");
+        self.0.tell(format_args!("{first} {count} {stride}"));
+        assert_eq!(self.0.line(), "done");
     }
 
-    pub fn end(mut self) {
-        drop(self.child.stdin.take());
-        assert!(self.child.wait().unwrap().success());
+    pub fn end(self) {
+        self.0.end();
     }
 }
 

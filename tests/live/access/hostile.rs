@@ -2,50 +2,39 @@
 
 #![allow(unsafe_code)]
 
-use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::process::{Child, Command, Output};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::access::{access, until_it_has_begun};
-use crate::run::{Place, as_nobody, fixture, lines, one_line, place, spawn, trapline, u};
-
-/// What ends for sure ends within this time, on a busy machine too.
-const LIMIT: Duration = Duration::from_secs(20);
+use crate::access::{access, tracer};
+use crate::run::{Place, as_nobody, fixture, lines, one_line, place, trapline, u};
+use crate::running::{Running, Worker, until};
 
 /// A fixture that has said that it is ready, and goes on when it is told to.
-fn ready(name: &str, argument: &str) -> Child {
+fn ready(name: &str, argument: &str) -> Worker {
     let mut words = fixture(name);
     words.push(argument.into());
-    let mut target = spawn(&words);
-    let mut said = [0; b"ready\n".len()];
-    target.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
-    assert_eq!(&said, b"ready\n");
+    let mut target = Worker::start(&words);
+    assert_eq!(target.line(), "ready");
     target
 }
 
 /// Tells it to go on to its end: what it prints until then.
-fn finish(mut target: Child) -> String {
-    target.stdin.take().unwrap().write_all(b"\n").unwrap();
-    let output = target.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+fn finish(mut target: Worker) -> String {
+    target.tell("");
+    target.end().trim().to_owned()
 }
 
 /// A program that makes a userfaultfd of its own while it is traced, or has one, works as it does without us.
 pub fn a_userfaultfd_of_its_own(engine: &'static str) {
     for before in ["0", "0", "0", "1"] {
         let target = ready("own-uffd", before);
-        let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
-        let mut tracer = tracer.spawn().unwrap();
-        until_it_has_begun(&file, LIMIT);
+        let tracer = tracer(engine, &["-p", &target.id().to_string()]).begun();
         assert_eq!(finish(target), "sum 56");
-        assert!(tracer.wait().unwrap().success());
-        let said = lines(&std::fs::read(&file).unwrap());
-        std::fs::remove_file(file).unwrap();
+        let said = tracer.wait();
         let notes: Vec<_> = said.iter().filter_map(|line| line["note"].as_str()).collect();
         let end = said.last().unwrap();
         if has_userfaultfd(engine) {
@@ -67,26 +56,6 @@ fn status_of(pid: u32, name: &str) -> String {
     line.unwrap().trim().to_owned()
 }
 
-/// Nobody traces it any more, at the latest in a while.
-fn is_let_go(pid: u32) {
-    let began = Instant::now();
-    while status_of(pid, "TracerPid:") != "0" {
-        assert!(began.elapsed() < LIMIT, "it is still traced");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn ends(child: &mut Child) -> std::process::ExitStatus {
-    let began = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        assert!(began.elapsed() < LIMIT, "it does not end");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// A target that changes the code under the thread that is led over it: it is refused or traced, never waited for without
 /// end, and goes on as if nothing had been.
 pub fn code_that_changes(engine: &'static str) {
@@ -103,20 +72,19 @@ pub fn code_that_changes(engine: &'static str) {
         let pid = target.id();
         let mut refusals = 0;
         for turn in 0..15 {
-            let (mut tracer, file) = access(engine, &["-p", &pid.to_string(), "-d", "50ms"]);
-            let mut tracer = tracer.stderr(std::process::Stdio::piped()).spawn().unwrap();
+            let (mut tracer, _file) = access(engine, &["-p", &pid.to_string(), "-d", "50ms"]);
+            let mut tracer = Running::start(tracer.stderr(Stdio::piped()));
             if means == "loop" && turn % 2 == 1 {
-                std::thread::sleep(Duration::from_millis(400));
                 // Killed in the middle, it leaves nobody stopped or traced either.
+                std::thread::sleep(Duration::from_millis(400));
                 let signal = if turn % 4 == 1 { Signal::SIGKILL } else { Signal::SIGINT };
                 let _ = kill(Pid::from_raw(tracer.id() as i32), signal);
             }
-            let status = ends(&mut tracer);
-            let mut error = String::new();
-            tracer.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-            let _ = std::fs::remove_file(file);
-            is_let_go(pid);
-            if status.code() == Some(1) {
+            until("its end", || tracer.try_wait().unwrap().is_some());
+            let output = tracer.output();
+            let error = String::from_utf8_lossy(&output.stderr);
+            until("nobody traces it", || status_of(pid, "TracerPid:") == "0");
+            if output.status.code() == Some(1) {
                 assert!(error.contains(why) && error.trim_end().lines().count() == 1, "{error}");
                 refusals += 1;
             }
@@ -242,9 +210,8 @@ pub fn sandboxed_without_a_vdso(engine: &'static str) {
         return;
     }
     let target = ready("no-vdso", "");
-    let (mut tracer, file) = access(engine, &["-p", &target.id().to_string(), "-d", "100ms"]);
+    let (mut tracer, _file) = access(engine, &["-p", &target.id().to_string(), "-d", "100ms"]);
     let output = tracer.output().unwrap();
-    let _ = std::fs::remove_file(file);
     one_line(&output, 1, "has no vDSO");
     assert_eq!(finish(target), "done");
 }
@@ -257,9 +224,8 @@ fn after(command: &str, words: &str) -> Output {
 
 /// The lock is root's: others cannot take it, nor make trapline take another one.
 pub fn the_lock_is_roots(engine: &'static str) {
-    let (mut tracer, file) = access(engine, &["--", "true"]);
+    let (mut tracer, _file) = access(engine, &["--", "true"]);
     assert!(tracer.status().unwrap().success());
-    let _ = std::fs::remove_file(file);
     for (path, mode) in [("/run/trapline", 0o700), ("/run/trapline/access.lock", 0o600)] {
         let metadata = std::fs::symlink_metadata(path).unwrap();
         assert_eq!((metadata.uid(), metadata.mode() & 0o777), (0, mode), "{path}");

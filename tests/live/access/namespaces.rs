@@ -9,9 +9,9 @@ pub fn an_access_is_of_our_own_namespace(_: &'static str) {
     let mut command = trapline();
     command.args(["access", "--reset", "none", "--format", "jsonl", "-p", &twin.pid.to_string()]);
     let traced = Beside::start(twin.beside(&command));
-    Twin::touch(&mut twin.twin, 300);
-    Twin::touch(&mut twin.outer, 9_000);
-    twin.end();
+    twin.twin.touch(300);
+    twin.outer.touch(9_000);
+    twin.twin.close();
     let said = traced.wait();
     let accesses = said.events.iter().filter(|event| event["event"] == "access").count();
     assert!((300..1500).contains(&accesses), "{accesses}");

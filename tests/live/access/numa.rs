@@ -3,14 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::access::{Judged, Run, TOUCH, access, judge, until_it_has_begun};
-use crate::run::{Place, lines, place, scratch, trapline, u};
+use crate::access::{Judged, Run, TOUCH, access, judge, tracer};
+use crate::run::{Place, place, scratch, trapline, u};
+use crate::running::{Running, Worker};
 
 const SWITCH: &str = "/proc/sys/kernel/numa_balancing";
 
@@ -83,13 +81,12 @@ pub fn shared_memory_is_seen_or_said_to_be_out_of_sight(engine: &'static str) {
         let mut target = Command::new("env");
         target.arg("TMPDIR=/dev/shm").args(TOUCH).args(["--warm", "--busy"]);
         target.args(["--on", on, "--pages", "256", "--rounds", "10", "--pause", "300ms", "--delay", "2s"]);
-        let target = target.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(if place() == Place::Vm { 1500 } else { 300 }));
-        let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
-        let mut tracer = tracer.spawn().unwrap();
-        let truth = target.wait_with_output().unwrap();
-        assert!(truth.status.success() && tracer.wait().unwrap().success());
-        let run = Run::read(&file, &truth.stdout);
+        let mut target = Worker::by(&mut target);
+        // Its pages are there when it says where they are.
+        let region = target.line();
+        let tracer = tracer(engine, &["-p", &target.id().to_string()]);
+        let truth = region + "\n" + &target.end();
+        let run = Run::new(tracer.wait(), truth.as_bytes());
         let (judged, sight) = (judge(&run, |_, _| true), run.header["sight"].as_str().unwrap());
         println!("{engine} {on}: {} of {} seen; it {sight}", judged.seen, judged.due);
         assert!(judged.wrong.is_empty(), "{on}: {:#?}", judged.wrong);
@@ -108,23 +105,14 @@ pub fn shared_memory_is_seen_or_said_to_be_out_of_sight(engine: &'static str) {
 }
 
 /// A process that computes until it is killed, in 64 pages.
-fn busy() -> Child {
+fn busy() -> Running {
     let arguments =
         ["workload", "touch", "--busy", "--pages", "64", "--rounds", "100000", "--pause", "5ms", "--warm"];
-    trapline().args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+    Running::start(trapline().args(arguments).stdin(Stdio::null()).stdout(Stdio::null()))
 }
 
-fn end(mut child: Child) {
+fn end(mut child: Running) {
     assert_eq!(child.try_wait().unwrap(), None, "the target has ended");
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
-/// How long a tracer may take to begin.
-const BEGIN: Duration = Duration::from_secs(30);
-
-fn header(file: &Path) -> serde_json::Value {
-    lines(&std::fs::read(file).unwrap()).remove(0)
 }
 
 /// What is changed is said, and put back: at the end, by the doctor after `kill -9` at any moment, and by the next start.
@@ -132,10 +120,7 @@ pub fn the_settings_are_put_back(engine: &'static str) {
     let before = settings();
     let target = busy();
     let pid = target.id().to_string();
-    let start = |engine: &str| {
-        let (mut tracer, file) = access(engine, &["-p", &pid]);
-        (tracer.stderr(Stdio::inherit()).spawn().unwrap(), file)
-    };
+    let start = |engine: &str| tracer(engine, &["-p", &pid]);
     let doctor = || {
         let output = trapline().args(["doctor", "--repair"]).output().unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -143,31 +128,25 @@ pub fn the_settings_are_put_back(engine: &'static str) {
     };
 
     // A good end.
-    let (mut tracer, file) = start(engine);
-    until_it_has_begun(&file, BEGIN);
+    let tracing = start(engine).begun();
     assert_ne!(std::fs::read_to_string(SWITCH).unwrap().trim(), "0");
-    kill(Pid::from_raw(tracer.id() as i32), Signal::SIGINT).unwrap();
-    assert!(tracer.wait().unwrap().success());
+    let said = tracing.interrupt();
     assert_eq!(settings(), before);
-    let said = header(&file);
-    let changed = said["changed"].as_str().unwrap();
+    let changed = said[0]["changed"].as_str().unwrap();
     for (path, value) in &before {
         // One that was as it is wanted is not changed.
         let name = path.file_name().unwrap().to_str().unwrap();
         let already = name == "numa_balancing" && value.trim() != "0";
         assert!(already || changed.contains(name), "{name} is not in {changed}");
     }
-    std::fs::remove_file(file).unwrap();
     assert_eq!(doctor(), "nothing was left behind\n");
 
     // Killed, at the start and well into it.
     let (times, step) = if place() == Place::Vm { (4, 500) } else { (8, 20) };
     for i in 0..times {
-        let (mut tracer, file) = start(engine);
+        let tracing = start(engine);
         std::thread::sleep(Duration::from_millis(step * i));
-        tracer.kill().unwrap();
-        tracer.wait().unwrap();
-        let _ = std::fs::remove_file(file);
+        tracing.kill();
         // It may have been killed before it changed anything, or after.
         let changed = settings() != before;
         assert_eq!(doctor().contains("back to"), changed);
@@ -175,21 +154,14 @@ pub fn the_settings_are_put_back(engine: &'static str) {
     }
 
     // And by the next start, of whatever engine.
-    let (mut tracer, file) = start(engine);
-    until_it_has_begun(&file, BEGIN);
-    tracer.kill().unwrap();
-    tracer.wait().unwrap();
-    std::fs::remove_file(file).unwrap();
+    start(engine).begun().kill();
     assert_ne!(settings(), before);
     let plain = trapline().args(["doctor"]).output().unwrap();
     assert!(String::from_utf8_lossy(&plain.stdout).contains("doctor --repair"), "{plain:?}");
-    let (mut next, file) = start("none");
-    until_it_has_begun(&file, BEGIN);
+    let next = start("none").begun();
     assert_eq!(settings(), before);
-    assert!(header(&file)["changed"].as_str().unwrap().contains("kernel.numa_balancing back to"));
-    kill(Pid::from_raw(next.id() as i32), Signal::SIGINT).unwrap();
-    assert!(next.wait().unwrap().success());
-    std::fs::remove_file(file).unwrap();
+    let said = next.interrupt();
+    assert!(said[0]["changed"].as_str().unwrap().contains("kernel.numa_balancing back to"));
     end(target);
 }
 
@@ -197,19 +169,15 @@ pub fn the_settings_are_put_back(engine: &'static str) {
 pub fn one_at_a_time(engine: &'static str) {
     let before = settings();
     let target = busy();
-    let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
-    let mut tracer = tracer.spawn().unwrap();
-    until_it_has_begun(&file, BEGIN);
+    let tracing = tracer(engine, &["-p", &target.id().to_string()]).begun();
     for words in [&["access", "-p", "1", "-d", "1s"][..], &["doctor", "--repair"]] {
         let output = trapline().args(words).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains("already, by process"), "{error}");
         assert_ne!(std::fs::read_to_string(SWITCH).unwrap().trim(), "0");
     }
-    kill(Pid::from_raw(tracer.id() as i32), Signal::SIGINT).unwrap();
-    assert!(tracer.wait().unwrap().success());
+    tracing.interrupt();
     assert_eq!(settings(), before);
-    std::fs::remove_file(file).unwrap();
     end(target);
 }
 
@@ -223,14 +191,13 @@ pub fn cpusets(engine: &'static str) {
         return;
     };
     let target = busy();
-    let (mut tracer, file) = access(engine, &["-p", &target.id().to_string(), "-d", "300ms"]);
+    let (mut tracer, _file) = access(engine, &["-p", &target.id().to_string(), "-d", "300ms"]);
     let output = tracer.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.success(), !has_rule, "{error}");
     if has_rule {
         assert!(error.contains("cpusets") && error.trim_end().lines().count() == 1, "{error}");
     }
-    let _ = std::fs::remove_file(file);
     drop(set);
     end(target);
 }

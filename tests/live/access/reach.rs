@@ -5,15 +5,15 @@
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::access::access;
-use crate::run::{Place, fixture, lines, place, u};
+use crate::access::{access, tracer};
+use crate::run::{Place, fixture, place, u};
+use crate::running::{Running, Worker};
 
 /// How long a trace is.
 fn how_long() -> &'static str {
@@ -26,8 +26,8 @@ fn pages() -> usize {
 }
 
 /// Spawns a command and waits until it works: it writes a line each time it has gone over its memory.
-fn working(command: &mut Command) -> Child {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+fn working(command: &mut Command) -> Running {
+    let mut child = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()));
     let mut byte = [0];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut byte).unwrap();
     child
@@ -49,9 +49,7 @@ fn steady() -> Vec<String> {
 fn trace(engine: &str, pid: u32) -> (Output, Vec<Value>) {
     let (mut tracer, file) = access(engine, &["-p", &pid.to_string(), "-d", how_long()]);
     let output = tracer.output().unwrap();
-    let said = lines(&std::fs::read(&file).unwrap_or_default());
-    let _ = std::fs::remove_file(file);
-    (output, said)
+    (output, file.lines())
 }
 
 fn accesses(said: &[Value], pid: u32) -> usize {
@@ -59,10 +57,10 @@ fn accesses(said: &[Value], pid: u32) -> usize {
 }
 
 /// It goes on as if nothing had been, and ends when it is told to, with a good status.
-fn goes_on(mut child: Child, pid: u32) {
+fn goes_on(mut child: Running, pid: u32) {
     assert_eq!(child.try_wait().unwrap(), None, "it has ended");
     kill(Pid::from_raw(pid as i32), Signal::SIGTERM).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = child.output();
     assert!(output.status.success(), "{:?}", output.status);
     let text = String::from_utf8(output.stdout).unwrap();
     // Of the first line a byte has been read.
@@ -158,32 +156,17 @@ pub fn one_that_execs_and_is_killed(engine: &'static str) {
     let mut words =
         vec!["sh".to_owned(), "-c".to_owned(), "echo; read line; exec \"$@\"".to_owned(), "sh".to_owned()];
     words.extend(steady());
-    let mut child = command(&words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut byte = [0];
-    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut byte).unwrap();
-    let pid = child.id();
-    let (mut tracer, file) = access(engine, &["-p", &pid.to_string()]);
-    let mut tracer = tracer.spawn().unwrap();
-    let said = || lines(&std::fs::read(&file).unwrap_or_default());
-    let until = |what: &str, done: &dyn Fn(&[Value]) -> bool| {
-        let began = Instant::now();
-        while !done(&said()) {
-            assert!(began.elapsed() < Duration::from_secs(30), "{what}: {:?}", said().last());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
-    until("header", &|said| !said.is_empty());
-    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
+    let mut target = Worker::start(&words);
+    target.line();
+    let mut tracer = tracer(engine, &["-p", &target.id().to_string()]).begun();
+    target.tell("");
     let count = |said: &[Value], kind: &str| said.iter().filter(|line| line["event"] == kind).count();
-    until("a second start", &|said| count(said, "start") == 2);
-    until("accesses", &|said| count(said, "access") > 100);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(tracer.wait().unwrap().success());
-    let said = said();
+    tracer.until("a second start", |said| count(said, "start") == 2);
+    tracer.until("accesses", |said| count(said, "access") > 100);
+    drop(target);
+    let said = tracer.wait();
     assert_eq!((count(&said, "start"), count(&said, "end")), (2, 1));
     assert!(u(&said.last().unwrap()["events"]) > 100);
-    std::fs::remove_file(file).unwrap();
 }
 
 /// Reads so many megabytes, of which the kernel gives each page the same memory, and goes over a few pages of them.
@@ -205,8 +188,7 @@ pub fn a_large_program(engine: &'static str) {
     let (mut tracer, file) = access(engine, &["-p", &pid.to_string(), "-d", "3s"]);
     let output = tracer.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said = lines(&std::fs::read(&file).unwrap());
-    std::fs::remove_file(file).unwrap();
+    let said = file.lines();
     let sight = said[0]["sight"].as_str().unwrap();
     println!("{engine}: {}", sight.split(';').next().unwrap());
     assert!(sight.contains(" GB"), "{sight}");

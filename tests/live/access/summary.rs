@@ -1,13 +1,14 @@
 //! Summaries of page accesses against programs whose working set, sharing and distances are known.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::access::{AFTER_RESETS, Run, TOUCH, access, judge};
 use crate::run::{Place, lines, missed, place, scratch, trapline, u};
+use crate::running::{Recording, Running, Worker};
 
 const PAGE: u64 = 4096;
 const MS: u64 = 1_000_000;
@@ -19,7 +20,7 @@ fn every_ms() -> u64 {
 
 /// A recording of `workload touch`, and what is true.
 struct Recorded {
-    file: PathBuf,
+    file: Recording,
     run: Run,
 }
 
@@ -43,7 +44,7 @@ impl Recorded {
         let own = if resets { &AFTER_RESETS[..] } else { &TOUCH[..] };
         let output = tracer.arg("--").args(own).args(touch).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let run = Run::parse(&file, &output.stdout);
+        let run = Run::new(file.lines(), &output.stdout);
         assert_eq!(run.end["lost_events"], 0);
         let judged = judge(&run, |round, _| resets || round == 0);
         assert!(judged.wrong.is_empty(), "{:#?}", judged.wrong);
@@ -68,13 +69,13 @@ impl Recorded {
         let touched = self.touched();
         let is_meant =
             |line: &Value| line["event"] != "access" || touched.contains(&(u(&line["addr"]) / PAGE));
-        let kept = lines(&std::fs::read(&self.file).unwrap()).into_iter().filter(is_meant);
+        let kept = self.file.lines().into_iter().filter(is_meant);
         let mut kept: Vec<Value> = kept.collect();
         let accesses = kept.iter().filter(|line| line["event"] == "access").count();
         // A recording that has fewer than it says is refused.
         kept.last_mut().unwrap()["events"] = accesses.into();
         let kept: Vec<String> = kept.iter().map(Value::to_string).collect();
-        std::fs::write(&self.file, kept.join("\n")).unwrap();
+        std::fs::write(&self.file.0, kept.join("\n")).unwrap();
         self.run.events.retain(is_meant);
         self
     }
@@ -104,14 +105,8 @@ impl Recorded {
 
     fn summary(&self, arguments: &[&str]) -> Summary {
         Summary::by(
-            trapline().args(["access", "--format", "jsonl", "--read"]).arg(&self.file).args(arguments),
+            trapline().args(["access", "--format", "jsonl", "--read"]).arg(&self.file.0).args(arguments),
         )
-    }
-}
-
-impl Drop for Recorded {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.file);
     }
 }
 
@@ -319,11 +314,12 @@ pub fn a_running_process_in_intervals(engine: &'static str) {
     let own = if engine == "none" { &[&TOUCH[..], &["--delay=1s"]].concat() } else { &AFTER_RESETS[..] };
     let mut target = Command::new(own[0]);
     target.args(&own[1..]).args(["--pages", "32", "--rounds", "20", "--warm", "--pause", "80ms"]);
-    let target = target.stdout(Stdio::piped()).spawn().unwrap();
+    let mut target = Worker::by(&mut target);
     let pid = target.id().to_string();
+    // Its pages are there when it says where they are.
+    target.line();
     // What it tells is more than a pipe holds.
-    let target = std::thread::spawn(move || target.wait_with_output().unwrap());
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let target = std::thread::spawn(move || target.end());
     let summary = Summary::by(trapline().args([
         "access",
         "--reset",
@@ -338,7 +334,7 @@ pub fn a_running_process_in_intervals(engine: &'static str) {
         "--format",
         "jsonl",
     ]));
-    assert!(target.join().unwrap().status.success());
+    target.join().unwrap();
     let sum = |rows: Vec<&Value>| rows.iter().map(|row| u(&row["accesses"])).sum::<u64>();
     let total = sum(summary.totals("rw"));
     for view in ["rw", "pages", "mappings", "reuse"] {
@@ -368,15 +364,13 @@ pub fn frames(engine: &'static str) {
     let text = String::from_utf8(csv.stdout).unwrap();
     assert!(text.starts_with("type,time_ns,view,pid,from_ns,comm,addr,accesses"), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("total,")).count(), 5, "{text}");
-    let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
+    let sleeper = Running::start(Command::new("sleep").arg("60"));
     let idle = run(&["--summary", "-d", "500ms", "-p", &sleeper.id().to_string()]);
-    sleeper.kill().unwrap();
-    sleeper.wait().unwrap();
     let text = String::from_utf8(idle.stdout).unwrap();
     assert!(idle.status.success() && text.contains("Most accessed pages: none"), "{text}");
     // A recording that is cut off, and one that nobody reads to its end.
     let recorded = Recorded::touch("none", &["--pages", "500", "--rounds", "1"]);
-    let bytes = std::fs::read(&recorded.file).unwrap();
+    let bytes = std::fs::read(&recorded.file.0).unwrap();
     let cut = scratch().join(format!("cut-{}.jsonl", std::process::id()));
     // In the middle of a line.
     let half = bytes.len() / 2 + bytes[bytes.len() / 2..].iter().position(|byte| *byte == b'\n').unwrap();
@@ -390,21 +384,17 @@ pub fn frames(engine: &'static str) {
     std::fs::remove_file(&cut).unwrap();
     let same = trapline()
         .args(["access", "--read"])
-        .arg(&recorded.file)
+        .arg(&recorded.file.0)
         .arg("-o")
-        .arg(&recorded.file)
+        .arg(&recorded.file.0)
         .output()
         .unwrap();
     assert_eq!(same.status.code(), Some(2));
-    assert_eq!(std::fs::read(&recorded.file).unwrap(), bytes, "it was overwritten");
-    let mut reader = trapline()
-        .args(["access", "--read"])
-        .arg(&recorded.file)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    assert_eq!(std::fs::read(&recorded.file.0).unwrap(), bytes, "it was overwritten");
+    let mut reader = trapline();
+    reader.args(["access", "--read"]).arg(&recorded.file.0).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut reader = Running::start(&mut reader);
     drop(reader.stdout.take());
-    let output = reader.wait_with_output().unwrap();
+    let output = reader.output();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }

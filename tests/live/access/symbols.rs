@@ -49,7 +49,7 @@ pub fn of_programs_that_came_and_went(engine: &'static str) {
     let (mut command, file) = access(engine, &["--symbols", "--", "sh", "-c", &script]);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let run = Run::read(&file, &[]);
+    let run = Run::new(file.lines(), &[]);
     let accesses: Vec<&Value> = run.events.iter().filter(|event| event["event"] == "access").collect();
     let mut touched: HashMap<u64, Vec<u64>> = HashMap::new();
     for access in accesses.iter().filter(|access| access["symbol"] == "touch_write_even") {

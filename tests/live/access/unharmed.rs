@@ -1,14 +1,14 @@
 //! Whoever is traced does what it would have done: same output, same status, whatever becomes of the tracer.
 
-use std::io::{Read, Write};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::access::{access, until_it_has_begun};
-use crate::run::{Place, fixture, lines, place, scratch, spawn, trapline, u};
+use crate::access::{access, tracer};
+use crate::run::{Place, fixture, place, scratch, spawn, trapline, u};
+use crate::running::{Running, Worker, state, until};
 
 /// Programs, and how many rounds of resets there are at the least while they run.
 fn programs() -> Vec<(Vec<String>, u64)> {
@@ -47,8 +47,7 @@ pub fn the_results_are_the_same(engine: &'static str) {
         let alone = Command::new(&program[0]).args(&program[1..]).stdin(Stdio::null()).output().unwrap();
         let (mut tracer, file) = access(engine, &[]);
         let traced = tracer.arg("--").args(&program).output().unwrap();
-        let said = lines(&std::fs::read(&file).unwrap());
-        std::fs::remove_file(&file).unwrap();
+        let said = file.lines();
         let error = String::from_utf8_lossy(&traced.stderr);
         assert_eq!(traced.status.code(), alone.status.code(), "{program:?}: {error}");
         assert_eq!(
@@ -65,10 +64,10 @@ pub fn the_results_are_the_same(engine: &'static str) {
 }
 
 /// A process that prints a line each time it has gone over its memory, all equal.
-fn steady() -> std::process::Child {
+fn steady() -> Running {
     let mut words = fixture("steady");
     words.push("400".into());
-    Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+    spawn(&words)
 }
 
 /// A mapping that is divided when the tracer comes, and then is not any more, can be moved as one.
@@ -76,17 +75,12 @@ pub fn a_mapping_stays_one(engine: &'static str) {
     let mut words = fixture("divided");
     // The kernel takes no memory in this mode that allows nothing.
     words.push(if engine == "rwp" { libc::PROT_READ } else { libc::PROT_NONE }.to_string());
-    let mut target = spawn(&words);
-    let mut said = [0; b"divided\n".len()];
-    target.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
-    let (mut tracer, file) = access(engine, &["-p", &target.id().to_string()]);
-    let mut tracer = tracer.spawn().unwrap();
-    until_it_has_begun(&file, Duration::from_secs(20));
-    target.stdin.take().unwrap().write_all(b"\n").unwrap();
-    let output = target.wait_with_output().unwrap();
-    assert!(tracer.wait().unwrap().success());
-    std::fs::remove_file(file).unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), (64 * 4096 * 5).to_string());
+    let mut target = Worker::start(&words);
+    assert_eq!(target.line(), "divided");
+    let tracer = tracer(engine, &["-p", &target.id().to_string()]).begun();
+    target.tell("");
+    assert_eq!(target.end().trim(), (64 * 4096 * 5).to_string());
+    tracer.wait();
 }
 
 /// The tracer is killed at every sort of moment; the target goes on to its end, and nothing is held.
@@ -95,13 +89,10 @@ pub fn a_killed_tracer_leaves_nothing(engine: &'static str) {
     let pid = target.id();
     let times = if place() == Place::Vm { 4 } else { 25 };
     for i in 0..times {
-        let (mut tracer, file) = access(engine, &["-p", &pid.to_string()]);
-        let mut tracer = tracer.spawn().unwrap();
+        let tracer = tracer(engine, &["-p", &pid.to_string()]);
         // From before it has begun to well into its rounds.
         std::thread::sleep(Duration::from_millis(if place() == Place::Vm { 700 } else { 15 } * (i + 1)));
-        tracer.kill().unwrap();
-        tracer.wait().unwrap();
-        let _ = std::fs::remove_file(file);
+        tracer.kill();
     }
     // What was being injected comes to its end by itself.
     let free = || {
@@ -115,60 +106,42 @@ pub fn a_killed_tracer_leaves_nothing(engine: &'static str) {
             && status.contains("TracerPid:\t0")
             && !under
     };
-    let began = Instant::now();
-    while !free() {
-        assert!(began.elapsed() < Duration::from_secs(5), "something is held of the target");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("nothing is held of the target", free);
     // And the next tracer works.
     let (mut tracer, file) =
         access(engine, &["-p", &pid.to_string(), "-d", if place() == Place::Vm { "3s" } else { "300ms" }]);
     assert!(tracer.status().unwrap().success());
-    let said = lines(&std::fs::read(&file).unwrap());
-    std::fs::remove_file(file).unwrap();
-    assert!(said.iter().filter(|line| line["event"] == "access").count() > 20);
-    kill(Pid::from_raw(pid as i32), Signal::SIGTERM).unwrap();
-    let output = target.wait_with_output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(file.lines().iter().filter(|line| line["event"] == "access").count() > 20);
+    target.send(Signal::SIGTERM);
+    let text = String::from_utf8(target.output().stdout).unwrap();
     let first = text.lines().next().unwrap();
     assert!(text.lines().count() > 10 && text.lines().all(|line| line == first), "{text}");
 }
 
 /// A target that is stopped, waits in a system call, or sleeps is traced and goes on where it was.
 pub fn waiting_and_stopped_targets(engine: &'static str) {
-    let script = "read line; echo got $line; exec sleep 0.3";
-    let mut target =
-        Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let pid = Pid::from_raw(target.id() as i32);
-    std::thread::sleep(Duration::from_millis(200));
-    let state = || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
-    };
+    let mut target = Worker::by(Command::new("sh").args(["-c", "read line; echo got $line; exec sleep 0.3"]));
+    let pid = target.id();
     let trace = || {
-        let (mut tracer, file) = access(engine, &["-p", &pid.to_string(), "-d", "200ms"]);
-        assert!(tracer.status().unwrap().success());
-        std::fs::remove_file(file).unwrap();
+        tracer(engine, &["-p", &pid.to_string(), "-d", "200ms"]).wait();
     };
+    until("it waits in read()", || state(pid) == 'S');
     trace();
-    assert_eq!(state(), 'S', "it waits in read() as before");
-    kill(pid, Signal::SIGSTOP).unwrap();
-    std::thread::sleep(Duration::from_millis(50));
+    until("it waits in read() as before", || state(pid) == 'S');
+    kill(Pid::from_raw(pid as i32), Signal::SIGSTOP).unwrap();
+    until("it is stopped", || state(pid) == 'T');
     trace();
-    std::thread::sleep(Duration::from_millis(50));
-    assert_eq!(state(), 'T', "it is stopped as before");
-    kill(pid, Signal::SIGCONT).unwrap();
-    target.stdin.take().unwrap().write_all(b"a line\n").unwrap();
-    let output = target.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"got a line\n"[..]));
+    until("it is stopped as before", || state(pid) == 'T');
+    kill(Pid::from_raw(pid as i32), Signal::SIGCONT).unwrap();
+    target.tell("a line");
+    assert_eq!(target.end(), "got a line\n");
 }
 
 /// What cannot be traced is said, in one line; a second tracer is refused while there is a first.
 pub fn what_cannot_be_is_said(engine: &'static str) {
     let refused = |arguments: &[&str], holds: &str| {
-        let (mut tracer, file) = access(engine, arguments);
+        let (mut tracer, _file) = access(engine, arguments);
         let output = tracer.output().unwrap();
-        let _ = std::fs::remove_file(file);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code().is_some_and(|code| code != 0) && error.contains(holds), "{error}");
         assert_eq!(error.trim_end().lines().count(), 1, "{error}");
@@ -177,16 +150,10 @@ pub fn what_cannot_be_is_said(engine: &'static str) {
     refused(&["-p", "1073741823", "-d", "1s"], "there is no process 1073741823");
     // A command that was to be started is not waited for.
     refused(&["--variant", "nonesuch", "--", "true"], "no variant is called `nonesuch`");
-    let mut target = steady();
-    let (mut first, file) = access(engine, &["-p", &target.id().to_string()]);
-    let mut first = first.spawn().unwrap();
-    until_it_has_begun(&file, Duration::from_secs(10));
-    refused(&["-p", &target.id().to_string(), "-d", "1s"], &format!("already, by process {}", first.id()));
-    first.kill().unwrap();
-    first.wait().unwrap();
-    target.kill().unwrap();
-    target.wait().unwrap();
-    std::fs::remove_file(file).unwrap();
+    let process = steady();
+    let target = process.id().to_string();
+    let first = tracer(engine, &["-p", &target]).begun();
+    refused(&["-p", &target, "-d", "1s"], &format!("already, by process {}", first.pid()));
 }
 
 /// The period is stretched until the faults cost no more than they may, and that is said.
@@ -221,9 +188,7 @@ pub fn programs_are_followed_by_name(engine: &'static str) {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    let (mut tracer, file) = access(engine, &["--exec", "wanted-prog"]);
-    let mut tracer = tracer.spawn().unwrap();
-    until_it_has_begun(&file, Duration::from_secs(20));
+    let following = tracer(engine, &["--exec", "wanted-prog"]).begun();
     let mut followed = vec![run(&wanted)];
     let mut ignored = vec![run(&added), run(&other)];
     targets(&["add", "added-prog"]);
@@ -231,9 +196,7 @@ pub fn programs_are_followed_by_name(engine: &'static str) {
     followed.extend([run(&added), run(&wanted)]);
     targets(&["clear", "added-prog"]);
     ignored.push(run(&added));
-    kill(Pid::from_raw(tracer.id() as i32), Signal::SIGINT).unwrap();
-    assert!(tracer.wait().unwrap().success());
-    let said = lines(&std::fs::read(&file).unwrap());
+    let said = following.interrupt();
     for pid in followed {
         let of = |kind: &str| said.iter().filter(|l| l["event"] == kind && l["pid"] == pid).count();
         assert_eq!((of("start"), of("end")), (1, 1));
@@ -245,18 +208,13 @@ pub fn programs_are_followed_by_name(engine: &'static str) {
     // What the tracer put into the list it takes out again; if it is killed, the doctor does.
     assert_eq!(targets(&["list"]), "");
     targets(&["add", "mine-prog"]);
-    let (mut killed, other_file) = access(engine, &["--exec", "wanted-prog"]);
-    let mut killed = killed.spawn().unwrap();
-    until_it_has_begun(&other_file, Duration::from_secs(20));
-    killed.kill().unwrap();
-    killed.wait().unwrap();
-    std::fs::remove_file(other_file).unwrap();
+    tracer(engine, &["--exec", "wanted-prog"]).begun().kill();
     assert_eq!(targets(&["list"]), "mine-prog\nwanted-prog\n");
     let repair = trapline().args(["doctor", "--repair"]).output().unwrap();
     assert!(String::from_utf8_lossy(&repair.stdout).contains("wanted-prog"), "{repair:?}");
     assert_eq!(targets(&["list"]), "mine-prog\n");
     targets(&["clear"]);
-    for path in [wanted, added, other, file] {
+    for path in [wanted, added, other] {
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -146,16 +146,18 @@ static void say(const char *what)
 		_exit(9);
 }
 
+static int is_stubborn;
+
 static void came(int signal)
 {
 	char line[64];
 	snprintf(line, sizeof(line), "%s\n", sigabbrev_np(signal));
 	say(line);
-	if (signal == SIGTERM)
+	if (signal == SIGTERM && !is_stubborn)
 		_exit(5);
 }
 
-/* Says each signal that comes, and ends at a SIGTERM, or at the end of its input. */
+/* Says each signal that comes, and ends at the end of its input; also at a SIGTERM, unless it is stubborn. */
 static void listen_to(int deaf)
 {
 	static const int ALL[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT};
@@ -174,7 +176,8 @@ int main(int argc, char **argv)
 {
 	if (argc < 2)
 		return 2;
-	if (!strcmp(argv[1], "listen") || !strcmp(argv[1], "deaf")) {
+	is_stubborn = !strcmp(argv[1], "stubborn");
+	if (is_stubborn || !strcmp(argv[1], "listen") || !strcmp(argv[1], "deaf")) {
 		struct rlimit none = {0};
 		setrlimit(RLIMIT_CORE, &none);
 		listen_to(argv[1][0] == 'd');

@@ -6,69 +6,51 @@ pub mod provoke;
 pub mod uffd;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command};
-use std::time::Duration;
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::run::{Beside, Said, faults, fixture, missed, scratch, spawn, sum, u};
+use crate::run::{Beside, Said, faults, fixture, missed, scratch, sum, u};
+use crate::running::{Worker, until};
 
 /// A program that makes faults of a cause when it is told to.
-struct Provoker {
-    child: Child,
-    to: ChildStdin,
-    from: BufReader<ChildStdout>,
-}
+struct Provoker(Worker);
 
 impl Provoker {
     /// It has done it once, and waits for being told to do it again.
     fn ready(cause: &str) -> Self {
         let mut words = fixture("cause");
         words.push(cause.into());
-        let mut child = spawn(&words);
-        let (to, from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut provoker = Self { child, to, from };
-        assert_eq!(provoker.line(), "ready\n");
-        provoker.tell();
-        provoker.line();
-        provoker.tell();
-        assert_eq!(provoker.line(), "ready\n");
-        provoker
-    }
-
-    fn tell(&mut self) {
-        self.to.write_all(b"\n").unwrap();
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.from.read_line(&mut line).unwrap();
-        line
+        let mut worker = Worker::start(&words);
+        assert_eq!(worker.line(), "ready");
+        worker.tell("");
+        worker.line();
+        worker.tell("");
+        assert_eq!(worker.line(), "ready");
+        Self(worker)
     }
 
     /// Has it do it, and gives what it said of that.
     fn provoke(&mut self) -> Value {
-        self.tell();
-        serde_json::from_str(&self.line()).unwrap()
+        self.0.tell("");
+        serde_json::from_str(&self.0.line()).unwrap()
     }
 
     /// Major and minor faults, by the kernel, when it waits for us in all its threads, so that they stand still.
     fn counted(&self) -> (u64, u64) {
         let mut last = None;
-        loop {
+        until("it stands still", || {
             let now = self.all_sleep().then(|| self.count());
-            match now {
-                Some(counted) if now == last => return counted,
-                _ => last = now,
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            let stands = now.is_some() && now == last;
+            last = now;
+            stands
+        });
+        last.unwrap()
     }
 
     fn all_sleep(&self) -> bool {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
         threads.into_iter().all(|thread| {
             let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
             stat.rsplit_once(')').unwrap().1.starts_with(" S ")
@@ -76,16 +58,9 @@ impl Provoker {
     }
 
     fn count(&self) -> (u64, u64) {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         (fields[9].parse().unwrap(), fields[7].parse().unwrap())
-    }
-}
-
-impl Drop for Provoker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -111,7 +86,7 @@ fn by_events(said: &Said) -> Tally {
 fn check(causes: &[&str], variant: &str) {
     let mut provokers: Vec<_> = causes.iter().map(|cause| Provoker::ready(cause)).collect();
     let before = count_of(&provokers);
-    let pids: Vec<String> = provokers.iter().map(|provoker| provoker.child.id().to_string()).collect();
+    let pids: Vec<String> = provokers.iter().map(|provoker| provoker.0.id().to_string()).collect();
     let processes: Vec<&str> = pids.iter().flat_map(|pid| ["-p", pid]).collect();
     let rows = Beside::start(faults(variant, &[&["--by", "cause"], &processes[..]].concat()));
     let each = Beside::start(faults(variant, &[&["-v"], &processes[..]].concat()));
@@ -132,7 +107,7 @@ fn check(causes: &[&str], variant: &str) {
         assert!(is_same, "{cause}: {row:?} {events:?} {missed}");
     }
     for ((cause, provoker), answer) in causes.iter().zip(&provokers).zip(&answers) {
-        let meant = assert_meant(&each, cause, provoker.child.id(), answer);
+        let meant = assert_meant(&each, cause, provoker.0.id(), answer);
         let row: u64 = in_rows.get(*cause).into_iter().flatten().sum();
         assert!(row + missed >= meant, "{cause}: {row} < {meant}");
     }

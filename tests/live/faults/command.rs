@@ -5,14 +5,16 @@
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::command::{is_the_same, program};
+use crate::faults::refuse::end_of_stuck;
 use crate::run::{all_or_first, as_nobody, faults, in_full, lines, one_line, trapline};
+use crate::running::{Running, state, until};
 
 /// `faults` on a variant, with its table.
 fn words(variant: &str) -> Vec<&str> {
@@ -26,21 +28,21 @@ fn trace(variant: &str) -> String {
 
 /// The program that says which signals it gets, under trapline.
 struct Listening {
-    tracer: Child,
+    tracer: Running,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
-    command: i32,
+    command: u32,
 }
 
 impl Listening {
-    /// With these options, after which it is `listen` or `deaf`.
+    /// With these options; the program does `listen`, or is `stubborn`.
     fn start(variant: &str, options: &[&str], how: &str) -> Self {
         let mut command = trapline();
         command.args(words(variant)).args(options).args(["--", program(), how]);
         // A group of its own, whose parent is of the same session: in an orphaned one SIGTSTP stops nobody.
         command.process_group(0);
-        let mut tracer =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut tracer = Running::start(&mut command);
         let to = tracer.stdin.take();
         let from = BufReader::new(tracer.stdout.take().unwrap());
         let mut listening = Self { tracer, to, from, command: 0 };
@@ -54,10 +56,6 @@ impl Listening {
         let mut line = String::new();
         self.from.read_line(&mut line).unwrap();
         line.trim_end().into()
-    }
-
-    fn send(&self, signal: Signal) {
-        kill(Pid::from_raw(self.tracer.id() as i32), signal).unwrap();
     }
 
     /// Ends its input, and waits for its end.
@@ -76,31 +74,22 @@ impl Listening {
     }
 }
 
-/// Waits for something that is about to be so.
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn state(pid: i32) -> char {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('-')
+/// Requests within 100 ms are one: this is between two that are not.
+fn between_requests() {
+    std::thread::sleep(Duration::from_millis(200));
 }
 
 /// What is sent to trapline alone is passed on, job control too; the command's status is ours.
 pub fn what_is_sent_to_us_is_passed_on(variant: &'static str) {
     let mut listening = Listening::start(variant, &[], "listen");
     for signal in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGHUP] {
-        listening.send(signal);
+        listening.tracer.send(signal);
         assert_eq!(format!("SIG{}", listening.hear()), signal.as_str());
     }
-    let both = [listening.tracer.id() as i32, listening.command];
-    listening.send(Signal::SIGTSTP);
+    let both = [listening.tracer.id(), listening.command];
+    listening.tracer.send(Signal::SIGTSTP);
     until("they stop", || both.iter().all(|&pid| state(pid) == 'T'));
-    listening.send(Signal::SIGCONT);
+    listening.tracer.send(Signal::SIGCONT);
     assert_eq!(listening.hear(), "CONT");
     until("they go on", || both.iter().all(|&pid| state(pid) != 'T'));
     let (status, said) = listening.end();
@@ -109,7 +98,7 @@ pub fn what_is_sent_to_us_is_passed_on(variant: &'static str) {
     let mut listening = Listening::start(variant, &["-d", "50ms"], "listen");
     let mut said = [0; 1];
     listening.tracer.stderr.as_mut().unwrap().read_exact(&mut said).unwrap();
-    listening.send(Signal::SIGTERM);
+    listening.tracer.send(Signal::SIGTERM);
     assert_eq!(listening.hear(), "TERM");
     assert_eq!(listening.ends().0, Some(5));
 }
@@ -117,40 +106,28 @@ pub fn what_is_sent_to_us_is_passed_on(variant: &'static str) {
 /// A first request is the command's to decide on; `timeout` makes one request by two signals; a second one ends it.
 pub fn a_second_request_leaves_nobody(variant: &'static str) {
     let mut listening = Listening::start(variant, &[], "listen");
-    listening.send(Signal::SIGINT);
-    listening.send(Signal::SIGHUP);
+    listening.tracer.send(Signal::SIGINT);
+    listening.tracer.send(Signal::SIGHUP);
     let mut both = [listening.hear(), listening.hear()];
     both.sort();
     assert_eq!(both, ["HUP", "INT"]);
     assert_eq!(listening.end().0, Some(0));
     for signal in all_or_first([Signal::SIGTERM, Signal::SIGINT]) {
-        let mut deaf = Listening::start(variant, &[], "deaf");
-        deaf.send(signal);
-        std::thread::sleep(Duration::from_millis(150));
-        assert!(deaf.tracer.try_wait().unwrap().is_none(), "it has not been asked twice");
-        deaf.send(signal);
-        let (status, said) = deaf.ends();
+        let mut listening = Listening::start(variant, &[], "stubborn");
+        listening.tracer.send(signal);
+        assert_eq!(format!("SIG{}", listening.hear()), signal.as_str());
+        between_requests();
+        assert!(listening.tracer.try_wait().unwrap().is_none(), "it has not been asked twice");
+        listening.tracer.send(signal);
+        let (status, said) = listening.ends();
         assert!(status == Some(137) && said.contains("Totals, "), "{status:?} {said}");
     }
     // Somebody who does not read what we write holds us up.
     let mut stuck = trapline();
     let script = "trap '' TERM; while :; do /bin/true; done";
     stuck.args(words(variant)).args(["-v", "--format", "jsonl"]).args(["--", "sh", "-c", script]);
-    let mut stuck = stuck.stdout(Stdio::piped()).spawn().unwrap();
-    let pid = Pid::from_raw(stuck.id() as i32);
-    until("it cannot write any more", || {
-        std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default().contains("pipe_write")
-    });
-    let began = Instant::now();
-    let status = loop {
-        kill(pid, Signal::SIGTERM).unwrap();
-        std::thread::sleep(Duration::from_millis(150));
-        if let Some(status) = stuck.try_wait().unwrap() {
-            break status;
-        }
-        assert!(began.elapsed() < Duration::from_secs(10));
-    };
-    assert_eq!(status.code(), Some(128 + libc::SIGTERM));
+    let mut stuck = Running::start(stuck.stdout(Stdio::piped()));
+    assert_eq!(end_of_stuck(&mut stuck, Signal::SIGTERM).code(), Some(128 + libc::SIGTERM));
 }
 
 /// `timeout`, pipelines, a shell's `alarm`, what outlives the command, and readers that have had enough.
@@ -197,7 +174,7 @@ pub fn the_usual_company(variant: &'static str) {
 
 /// A shell in a terminal of its own, which is typed to.
 struct Terminal {
-    shell: Child,
+    _shell: Running,
     screen: std::fs::File,
     seen: String,
 }
@@ -217,8 +194,8 @@ impl Terminal {
                 Ok(())
             });
         }
-        let shell = shell.spawn().unwrap();
-        Self { shell, screen: pty.master.into(), seen: String::new() }
+        let shell = Running::start(&mut shell);
+        Self { _shell: shell, screen: pty.master.into(), seen: String::new() }
     }
 
     /// Waits until the shell listens, and gives it a command.
@@ -247,20 +224,13 @@ impl Terminal {
     }
 }
 
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.shell.kill();
-        let _ = self.shell.wait();
-    }
-}
-
 /// Keys reach the command as without us, and the shell's job control both of us.
 pub fn in_a_terminal(variant: &'static str) {
     let mut terminal = Terminal::open();
     let trace = |command: &str| format!("{} -- {command}\n", trace(variant));
     terminal.runs(&trace(&format!("{} listen", program())));
     terminal.shows("ready ");
-    let pids: Vec<i32> = {
+    let pids: Vec<u32> = {
         let line = terminal.shows("\r\n");
         line.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
     };
@@ -294,7 +264,7 @@ pub fn in_a_terminal(variant: &'static str) {
     terminal.runs(&trace(&format!("{} deaf", program())));
     terminal.shows("ready ");
     terminal.types("\x03");
-    std::thread::sleep(Duration::from_millis(150));
+    between_requests();
     terminal.types("\x03");
     terminal.shows("Totals, ");
     terminal.runs("echo status $?\n");

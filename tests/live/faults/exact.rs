@@ -1,8 +1,7 @@
 //! Counts equal the kernel's own accounting, exactly.
 
-use std::io::{BufRead, BufReader, Write};
-
-use crate::run::{Beside, Place, Said, faults, fixture, parent_of_all, place, runs, spawn, sum, u};
+use crate::run::{Beside, Place, Said, faults, fixture, parent_of_all, place, runs, sum, u};
+use crate::running::Worker;
 
 fn command(variant: &str, options: &[&str], fixture: &[String]) -> Said {
     let mut command = faults(variant, options);
@@ -88,26 +87,16 @@ pub fn cold_files_read_by_many(variant: &'static str) {
 /// A process that was there before: only what it does during the trace is counted.
 pub fn a_running_process_from_outside(variant: &'static str) {
     for _ in 0..runs().div_ceil(10) {
-        let mut child = spawn(&fixture("on-demand"));
-        let (mut to, mut out) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut ask = |pages: u64| {
-            writeln!(to, "{pages}").unwrap();
-            let mut line = String::new();
-            out.read_line(&mut line).unwrap();
-            let mut words = line.split_whitespace().map(|word| word.parse::<u64>().unwrap());
-            (words.next().unwrap(), words.next().unwrap())
-        };
-        ask(10);
-        let before = ask(1000);
-        let trapline = Beside::start(faults(variant, &["-p", &child.id().to_string()]));
-        ask(300);
-        let after = ask(4000);
+        let mut worker = Worker::start(&fixture("on-demand"));
+        worker.touch(10);
+        let before = worker.touch(1000);
+        let trapline = Beside::start(faults(variant, &["-p", &worker.id().to_string()]));
+        worker.touch(300);
+        let after = worker.touch(4000);
         let said = trapline.interrupt();
-        child.kill().unwrap();
-        child.wait().unwrap();
         assert_eq!(sum(&said.totals, |_| true), (after.0 - before.0, after.1 - before.1));
         assert_eq!(said.totals.len(), 1);
-        assert_eq!(u(&said.totals[0]["pid"]), u64::from(child.id()));
+        assert_eq!(u(&said.totals[0]["pid"]), u64::from(worker.id()));
     }
 }
 

@@ -12,12 +12,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::fixture::{PAGE, map, rusage};
-use crate::run::{Beside, Said, faults, fixture, lines, missed, sum, u};
+use crate::run::{Beside, Said, faults, fixture, in_full, lines, missed, sum, u};
+use crate::running::Worker;
 
-/// Files that one process maps: more than `--by file` has a place for.
-const FILES: usize = 40_000;
-/// Stacks that one process has: more than `--by stack` has a place for.
-const STACKS: usize = 20_000;
+/// Files that one process maps: more than `--by file` has a place for, which is 32,768.
+const FILES: usize = 34_000;
+/// Stacks that one process has: more than `--by stack` has a place for, which is 16,384.
+const STACKS: usize = 17_000;
 /// What comes after that.
 const FEW: usize = 64;
 
@@ -126,6 +127,11 @@ pub fn files(variant: &'static str) {
 
 /// The ring of events: processes that fill it, of two users, leave a part of it to a third.
 pub fn events(variant: &'static str) {
+    // It is that user's from its first fault on: the ring may have no place for root's.
+    let words = [fixture("flood"), ["few".into(), FEW.to_string(), "0".into()].to_vec()].concat();
+    let mut few = Command::new("sh");
+    few.args(["-c", "read line; exec \"$@\"", "sh"]).args(words).uid(65533).gid(65533);
+    let mut few = Worker::by(&mut few);
     let mut beside = Beside::start(faults(variant, &["-v", "--ring-size", "2"]));
     let pid = Pid::from_raw(beside.pid() as i32);
     // Nobody reads meanwhile.
@@ -141,7 +147,8 @@ pub fn events(variant: &'static str) {
         flooded_by(command, name, files, 0)
     };
     let floods = [0, 65534, 65534, 65534].map(|uid| by(uid, "flood", 8000));
-    let few = by(65533, "few", FEW);
+    few.tell("");
+    let few = lines(few.end().as_bytes()).remove(0);
     kill(pid, Signal::SIGCONT).unwrap();
     // After an interrupt there is no time for what is in the ring: what comes behind it is waited for.
     let behind = by(65532, "behind", 1);
@@ -162,10 +169,12 @@ pub fn events(variant: &'static str) {
 
 /// The same of stacks.
 pub fn stacks(variant: &'static str) {
-    let mut beside = Beside::start(faults(variant, &["--by", "stack", "-c", "-i", "1s"]));
+    // Under emulation thousands of rows take seconds.
+    let interval = if in_full() { "1s" } else { "4s" };
+    let mut beside = Beside::start(faults(variant, &["--by", "stack", "-c", "-i", interval]));
     let truth = flooded("flood", 0, STACKS);
     let few = flooded("few", 0, FEW);
-    beside.until_all_is_named();
+    beside.until_all_is_named(&comm());
     let said = beside.interrupt();
     let stack = |row: &serde_json::Value| row["stack"].as_str().unwrap_or_default().to_owned();
     let walked = |row: &serde_json::Value| stack(row).contains(";fair_left;");
@@ -187,9 +196,11 @@ pub fn stacks(variant: &'static str) {
 /// More files one after the other than the table holds, and than `--memory` has a place for: taken out of the table and
 /// folded, and the rows still add up.
 pub fn files_come_and_go(variant: &'static str) {
-    let mut command = faults(variant, &["--by", "file", "--memory", "4M", "-i", "50ms", "--"]);
+    // Under emulation it takes longer to go over the table.
+    let interval = if in_full() { "50ms" } else { "1s" };
+    let mut command = faults(variant, &["--by", "file", "--memory", "4M", "-i", interval, "--"]);
     let words = fixture("flood");
-    let said = Said::by(command.args(words).args(["flood", "60000", "0"]));
+    let said = Said::by(command.args(words).args(["flood", &FILES.to_string(), "0"]));
     assert_eq!(said.header["memory_mb"], 4);
     let (rows, totals) = (sum(&said.rows, |_| true), sum(&said.totals, |_| true));
     assert_eq!(rows, totals);
@@ -200,7 +211,7 @@ pub fn files_come_and_go(variant: &'static str) {
 }
 
 /// What these processes are called.
-fn comm() -> String {
+pub fn comm() -> String {
     let own = std::env::current_exe().unwrap();
     own.file_name().unwrap().to_str().unwrap().chars().take(15).collect()
 }

@@ -1,11 +1,9 @@
 //! Intervals, filters, ends, and what it costs to be there.
 
-use std::process::Command;
-use std::time::{Duration, Instant};
-
 use crate::run::{
     Beside, Place, Said, all_or_first, faults, fixture, in_full, place, spawn, sum, trapline, u,
 };
+use crate::running::Worker;
 
 fn touch(pages: usize) -> Vec<String> {
     let mut words = fixture("touch");
@@ -41,7 +39,7 @@ pub fn filters(variant: &'static str) {
     let said = Said::by(faults(variant, &["--comm", "wanted"]).arg("--").args(fixture("rename")));
     assert_eq!(sum(&said.totals, |_| true), (0, 1000), "{:?}", said.totals);
     // By process and by thread, from outside, with others at work.
-    let mut child = spawn(&fixture("on-demand"));
+    let child = Worker::start(&fixture("on-demand"));
     let pid = child.id().to_string();
     for filter in [["-p", pid.as_str()], ["-t", pid.as_str()]] {
         let trapline = Beside::start(faults(variant, &filter));
@@ -50,8 +48,6 @@ pub fn filters(variant: &'static str) {
         let said = trapline.interrupt();
         assert!(said.totals.iter().all(|t| u(&t["pid"]) == u64::from(child.id())), "{:?}", said.totals);
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
     // By cgroup: a child in a cgroup of its own, and one outside.
     let dir = cgroup_root().join(format!("trapline-test-{}", std::process::id()));
     std::fs::create_dir(&dir).unwrap();
@@ -87,17 +83,21 @@ pub fn cgroup_root() -> std::path::PathBuf {
 }
 
 pub fn a_process_that_ends(_: &'static str) {
-    let mut child = Command::new("sleep").arg("0.5").spawn().unwrap();
-    let began = Instant::now();
-    let trapline = Beside::start(faults("auto", &["-p", &child.id().to_string()]));
-    child.wait().unwrap();
-    trapline.wait();
-    assert!(began.elapsed() < Duration::from_secs(5), "it went on after its process had ended");
+    let worker = Worker::start(&fixture("on-demand"));
+    let trapline = Beside::start(faults("auto", &["-p", &worker.id().to_string(), "-d", "60s"]));
+    worker.end();
+    let took = u(&trapline.wait().end["duration_ns"]);
+    assert!(took < 60_000_000_000, "it went on after its process had ended");
+}
+
+/// A few intervals have been shown.
+fn runs_for_a_while(trapline: &mut Beside) {
+    while u(&trapline.next()["time_ns"]) < u(&trapline.header()["start_ns"]) + 500_000_000 {}
 }
 
 pub fn an_interrupt_gives_totals(_: &'static str) {
-    let trapline = Beside::start(faults("auto", &["-i", "100"]));
-    std::thread::sleep(Duration::from_millis(350));
+    let mut trapline = Beside::start(faults("auto", &["-i", "100"]));
+    runs_for_a_while(&mut trapline);
     let pid = u64::from(trapline.pid());
     let said = trapline.interrupt();
     assert!(!said.totals.is_empty());
@@ -197,8 +197,7 @@ pub fn an_empty_name(_: &'static str) {
 /// Not a timing test: bounds far above what was measured, to catch what is out of all proportion.
 pub fn it_is_small(_: &'static str) {
     let mut trapline = Beside::start(faults("auto", &["-i", "100"]));
-    // A few intervals have been shown.
-    while u(&trapline.next()["time_ns"]) < u(&trapline.header()["start_ns"]) + 500_000_000 {}
+    runs_for_a_while(&mut trapline);
     let status = std::fs::read_to_string(format!("/proc/{}/status", trapline.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     let resident_kb: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();

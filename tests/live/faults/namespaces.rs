@@ -1,15 +1,15 @@
 //! Inside of namespaces: the right figures, with the ids, paths and times that are seen there, or a refusal in words.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::faults::frame::cgroup_root;
 use crate::faults::rootless::{Level, make_files};
 use crate::run::{
-    Beside, Said, all_or_first, doctor, faults, fixture, in_full, lines, one_line, parent_of_all, spawn, sum,
+    Beside, Said, all_or_first, doctor, faults, fixture, in_full, lines, one_line, parent_of_all, sum,
     trapline, u,
 };
+use crate::running::Worker;
 
 const PID: &[&str] = &["--pid", "--fork", "--mount-proc"];
 const TIME: &[&str] = &["--time", "--monotonic", "100000", "--boottime", "900000", "--fork"];
@@ -71,14 +71,14 @@ pub fn equals_truth(said: &Said) {
 
 /// A workload in a PID namespace, which has a number there that a process outside has, too.
 pub struct Twin {
-    pub outer: Child,
-    pub twin: Child,
+    pub outer: Worker,
+    pub twin: Worker,
     pub pid: u32,
 }
 
 impl Twin {
     pub fn new() -> Self {
-        let outer = spawn(&fixture("on-demand"));
+        let outer = Worker::start(&fixture("on-demand"));
         let pid = outer.id();
         let number =
             "echo $0 >/proc/sys/kernel/ns_last_pid; \"$@\" <&3 & echo $! $$; exec 3<&-; wait; exec sleep 600";
@@ -88,27 +88,9 @@ impl Twin {
         words.extend(["--kill-child", "--", "sh", "-c", &script].map(str::to_owned));
         words.push((pid - 1).to_string());
         words.extend(fixture("on-demand"));
-        let twin = spawn(&words);
-        let mut all = Self { outer, twin, pid };
-        assert_eq!(Self::line(&mut all.twin), format!("{pid} 1"), "the number is taken there");
-        all
-    }
-
-    fn line(child: &mut Child) -> String {
-        // Byte by byte: what follows is for others.
-        let (mut line, mut byte) = (String::new(), [0]);
-        let out = child.stdout.as_mut().unwrap();
-        while std::io::Read::read(out, &mut byte).unwrap() == 1 && byte[0] != b'\n' {
-            line.push(byte[0].into());
-        }
-        line
-    }
-
-    pub fn touch(child: &mut Child, pages: u64) -> (u64, u64) {
-        writeln!(child.stdin.as_mut().unwrap(), "{pages}").unwrap();
-        let line = Self::line(child);
-        let mut words = line.split(' ').map(|word| word.parse().unwrap());
-        (words.next().unwrap(), words.next().unwrap())
+        let mut twin = Worker::start(&words);
+        assert_eq!(twin.line(), format!("{pid} 1"), "the number is taken there");
+        Self { outer, twin, pid }
     }
 
     /// Runs something in its namespaces.
@@ -120,20 +102,6 @@ impl Twin {
         all.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
         all
     }
-
-    /// Lets the workload end.
-    pub fn end(&mut self) {
-        drop(self.twin.stdin.take());
-    }
-}
-
-impl Drop for Twin {
-    fn drop(&mut self) {
-        for child in [&mut self.outer, &mut self.twin] {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 /// A number is that of the process that has it in our PID namespace, whoever has it outside.
@@ -144,11 +112,11 @@ pub fn a_number_is_of_our_own_namespace(variant: &'static str) {
         let options = ["-d", if filter == "-t" { "2s" } else { "60s" }];
         let traced =
             Beside::start(twin.beside(faults(variant, &[filter, &twin.pid.to_string()]).args(options)));
-        let before = Twin::touch(&mut twin.twin, 300);
-        let after = Twin::touch(&mut twin.twin, 4000);
-        Twin::touch(&mut twin.outer, 20_000);
+        let before = twin.twin.touch(300);
+        let after = twin.twin.touch(4000);
+        twin.outer.touch(20_000);
         if filter == "-p" {
-            twin.end();
+            twin.twin.close();
         }
         let said = traced.wait();
         let (_, minor) = sum(&said.totals, |_| true);
@@ -163,8 +131,8 @@ pub fn a_number_is_of_our_own_namespace(variant: &'static str) {
 pub fn without_a_filter_it_is_the_namespace(variant: &'static str) {
     let mut twin = Twin::new();
     let traced = Beside::start(twin.beside(faults(variant, &["--by", "process"]).args(["-d", "2s"])));
-    Twin::touch(&mut twin.twin, 4000);
-    Twin::touch(&mut twin.outer, 20_000);
+    twin.twin.touch(4000);
+    twin.outer.touch(20_000);
     let said = traced.wait();
     let (_, minor) = sum(&said.totals, |_| true);
     assert!((4000..20_000).contains(&minor), "{:?}", said.totals);

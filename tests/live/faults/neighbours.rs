@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use object::{Object, ObjectSection};
@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::faults::fair::flooded;
 use crate::faults::stack::{OnDemand, chains, of_chain};
 use crate::run::{Said, Source, faults, fixture, sum, u};
+use crate::running::{Recording, Running, Tracer};
 
 pub const PROGRAM: Source = Source {
     compiler: "cc",
@@ -91,13 +92,13 @@ impl Drop for Files {
 }
 
 /// One of them; it ends with this.
-struct Hostile(Child);
+struct Hostile(Running);
 
 impl Hostile {
     fn start(program: &Path, kind: &str, file: &Path) -> Self {
         let mut command = Command::new(program);
         command.arg(kind).arg(file).uid(NOBODY).gid(NOBODY).stdin(Stdio::null());
-        Self(command.current_dir("/").spawn().unwrap())
+        Self(Running::start(command.current_dir("/")))
     }
 }
 
@@ -113,36 +114,11 @@ impl Drop for Hostile {
     }
 }
 
-/// One that writes to a file, which nobody has to empty.
-struct Tracer {
-    child: Child,
-    file: PathBuf,
-}
-
-impl Tracer {
-    fn start(files: &Files, variant: &str, by: &str, more: &[&str]) -> Self {
-        let file = files.path(by).with_extension("jsonl");
-        let mut command = faults(variant, &["--by", by, "-o", file.to_str().unwrap()]);
-        let tracer = Self { child: command.args(more).spawn().unwrap(), file };
-        while !tracer.has(|line| line.contains("\"header\"")) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        tracer
-    }
-
-    fn has(&self, what: impl Fn(&str) -> bool) -> bool {
-        fs::read_to_string(&self.file).is_ok_and(|text| text.lines().any(what))
-    }
-
-    /// Interrupts it: how long it takes to end, and what it has said.
-    fn interrupt(mut self) -> (Duration, Said) {
-        let began = Instant::now();
-        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-        assert!(self.child.wait().unwrap().success());
-        let took = began.elapsed();
-        (took, Said::parse(&fs::read(&self.file).unwrap(), "(see above)"))
-    }
+fn tracer(files: &Files, variant: &str, by: &str, more: &[&str]) -> Tracer {
+    let file = files.path(by).with_extension("jsonl");
+    let mut command = faults(variant, &["--by", by, "-o", file.to_str().unwrap()]);
+    command.args(more);
+    Tracer::start(command, Recording(file)).begun()
 }
 
 /// Counts by thread, by file and by stack, and the names, are exact; and an interrupt is followed at once.
@@ -165,13 +141,12 @@ pub fn of_another_users(variant: &'static str) {
     ];
     let words = fixture("chains-on-demand");
     let mut good = Command::new(&words[0]);
-    good.args(&words[1..]).uid(SOMEBODY).gid(SOMEBODY).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut good = OnDemand::of(good.spawn().unwrap());
+    let mut good = OnDemand::of(good.args(&words[1..]).uid(SOMEBODY).gid(SOMEBODY));
     good.ask();
     let before = good.faults();
-    let by_thread = Tracer::start(&files, variant, "thread", &[]);
-    let by_file = Tracer::start(&files, variant, "file", &[]);
-    let by_stack = Tracer::start(&files, variant, "stack", &["-i", "500ms"]);
+    let by_thread = tracer(&files, variant, "thread", &[]);
+    let by_file = tracer(&files, variant, "file", &[]);
+    let mut by_stack = tracer(&files, variant, "stack", &["-i", "500ms"]);
     let hostile = kinds.map(|(kind, file)| Hostile::start(&program, kind, &files.path(file)));
     // Names are there when they have been looked up once, each chain's in its turn: what comes later has them at once.
     let mut truth: Vec<Value> = good.ask();
@@ -180,15 +155,18 @@ pub fn of_another_users(variant: &'static str) {
     while !unnamed.is_empty() {
         assert!(began.elapsed() < NAMED_WITHIN, "not named within {NAMED_WITHIN:?}: {unnamed:?}");
         truth.extend(good.ask());
-        std::thread::sleep(Duration::from_millis(100));
-        unnamed.retain(|(chain, ..)| !by_stack.has(|row| row.contains(chain.as_str())));
+        let shown = by_stack.said().len();
+        by_stack.until("another interval", |said| said.len() > shown);
+        let said = by_stack.said();
+        unnamed.retain(|(chain, ..)| of_chain(&said, chain) == (0, 0));
     }
     let named_after = began.elapsed();
     let few = flooded("good", 0x20, 0);
     truth.extend(good.ask());
     let ended = [("stack", by_stack), ("file", by_file), ("thread", by_thread)].map(|(by, beside)| {
-        let (took, said) = beside.interrupt();
-        (by, took, said)
+        let began = Instant::now();
+        let said = beside.interrupt();
+        (by, began.elapsed(), Said::of_lines(said, "(see above)"))
     });
     let now = good.faults();
     drop(hostile);

@@ -1,14 +1,19 @@
 //! What cannot be done is said in one line, with the right status.
 
 use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
-use crate::run::{Place, as_nobody, doctor, faults, is_younger, lines, one_line, place, trapline};
+use crate::run::{
+    Beside, Place, as_nobody, doctor, faults, fixture, is_younger, lines, one_line, place, spawn, sum,
+    trapline,
+};
+use crate::running::{Running, Worker, state, until};
 
 pub fn without_privileges(_: &'static str) {
     one_line(&as_nobody(&mut faults("auto", &["-d", "1s"])), 3, "run as root");
@@ -50,10 +55,7 @@ pub fn few_descriptors(_: &'static str) {
 pub fn a_zombie(_: &'static str) {
     let mut child = Command::new("true").spawn().unwrap();
     let pid = child.id().to_string();
-    let stat = format!("/proc/{pid}/stat");
-    while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
-        std::thread::yield_now();
-    }
+    until("it has ended", || state(child.id()) == 'Z');
     for variant in ["auto", "rootless"] {
         one_line(&faults(variant, &["-p", &pid]).output().unwrap(), 1, "a zombie");
     }
@@ -75,22 +77,12 @@ ctypes.CDLL(None).pthread_exit(None)
         println!("not tried: there is no python3");
         return;
     }
-    let mut child = Command::new("python3").args(["-c", program]).stdin(Stdio::piped()).spawn().unwrap();
-    let pid = child.id().to_string();
-    while !fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ") {
-        std::thread::yield_now();
-    }
-    let mut trapline = faults(variant, &["-p", &pid]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut out = BufReader::new(trapline.stdout.take().unwrap());
-    let mut text = String::new();
-    out.read_line(&mut text).unwrap();
-    drop(child.stdin.take());
-    child.wait().unwrap();
-    out.read_to_string(&mut text).unwrap();
-    assert_eq!(trapline.wait().unwrap().code(), Some(0));
-    let totals = lines(text.as_bytes()).into_iter().filter(|line| line["type"] == "total");
-    let minor: u64 = totals.map(|line| line["minor"].as_u64().unwrap()).sum();
-    assert!((500..2000).contains(&minor), "{text}");
+    let worker = Worker::by(Command::new("python3").args(["-c", program]));
+    until("its first thread has ended", || state(worker.id()) == 'Z');
+    let trapline = Beside::start(faults(variant, &["-p", &worker.id().to_string()]));
+    worker.end();
+    let said = trapline.wait();
+    assert!((500..2000).contains(&sum(&said.totals, |_| true).1), "{:?}", said.totals);
 }
 
 pub fn a_full_disk(_: &'static str) {
@@ -102,34 +94,37 @@ pub fn a_full_disk(_: &'static str) {
 }
 
 pub fn a_closed_pipe(_: &'static str) {
-    let mut child =
-        faults("auto", &["-i", "20"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = faults("auto", &["-i", "20"]);
+    let mut child = Running::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
+    let output = child.output();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
 /// Somebody who does not read holds it up; a second interrupt ends it all the same.
 pub fn a_stuck_reader(_: &'static str) {
-    let mut child = faults("auto", &["-v"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Running::start(faults("auto", &["-v"]).stdout(Stdio::piped()));
     // It is attached when it has begun to speak; no more than that is read.
-    let mut out = child.stdout.take().unwrap();
-    out.read_exact(&mut [0]).unwrap();
-    let mut storm = crate::run::spawn(&[crate::run::fixture("touch"), vec!["20000".into()]].concat());
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    let mut storm = spawn(&[fixture("touch"), vec!["20000".into()]].concat());
     storm.wait().unwrap();
-    std::thread::sleep(Duration::from_millis(700));
-    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
-    // Two that come before it runs are one.
-    let status = loop {
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-        std::thread::sleep(Duration::from_millis(100));
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-    };
-    assert_eq!(status.code(), Some(130));
-    drop(out);
+    assert_eq!(end_of_stuck(&mut child, Signal::SIGINT).code(), Some(130));
+}
+
+/// Waits until it cannot write any more, and asks for its end until that comes.
+pub fn end_of_stuck(child: &mut Running, signal: Signal) -> ExitStatus {
+    let place = format!("/proc/{}/wchan", child.id());
+    until("it cannot write", || fs::read_to_string(&place).is_ok_and(|wchan| wchan.contains("pipe_write")));
+    let mut status = None;
+    until("its end", || {
+        child.send(signal);
+        // Two within 100 ms are one.
+        std::thread::sleep(Duration::from_millis(150));
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap()
 }
 
 /// Each variant that it calls working works, each that it refuses is refused when asked for, with the same reason.

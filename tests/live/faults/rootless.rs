@@ -6,9 +6,8 @@ pub mod stack;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::fixture::cold_file;
@@ -16,6 +15,7 @@ use crate::run::{
     Beside, Place, Said, as_nobody, doctor, faults, fixture, in_full, lines, one_line, parent_of_all, place,
     runs, spawn, sum, trapline, u,
 };
+use crate::running::Worker;
 
 const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 
@@ -167,50 +167,32 @@ pub fn a_running_process(_: &'static str) {
     let _level = Level::of("2");
     for by in ["thread", "process"] {
         let words = fixture("on-demand");
-        let mut child = Command::new(&words[0])
-            .args(&words[1..])
-            .uid(65534)
-            .gid(65534)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (mut to, mut out) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut ask = |pages: u64| {
-            writeln!(to, "{pages}").unwrap();
-            let mut line = String::new();
-            out.read_line(&mut line).unwrap();
-            let mut words = line.split_whitespace().map(|word| word.parse::<u64>().unwrap());
-            (words.next().unwrap(), words.next().unwrap())
-        };
-        ask(10);
-        let before = ask(1000);
-        let mut command = faults("auto", &["--by", by, "-i", "50", "-p", &child.id().to_string()]);
+        let mut worker = Worker::by(Command::new(&words[0]).args(&words[1..]).uid(65534).gid(65534));
+        worker.touch(10);
+        let before = worker.touch(1000);
+        let mut command = faults("auto", &["--by", by, "-i", "50", "-p", &worker.id().to_string()]);
         command.uid(65534).gid(65534);
         let trapline = Beside::start(command);
-        ask(300);
-        let after = ask(4000);
+        worker.touch(300);
+        let after = worker.touch(4000);
         let said = trapline.interrupt();
-        child.kill().unwrap();
-        child.wait().unwrap();
         assert_eq!(said.header["variant"], "rootless");
         assert_eq!(sum(&said.totals, |_| true), (after.0 - before.0, after.1 - before.1));
         assert_eq!(sum(&said.rows, |_| true), sum(&said.totals, |_| true));
-        assert_eq!((said.totals.len(), u(&said.totals[0]["pid"])), (1, u64::from(child.id())));
+        assert_eq!((said.totals.len(), u(&said.totals[0]["pid"])), (1, u64::from(worker.id())));
     }
 }
 
 pub fn what_cannot_be_is_said(_: &'static str) {
     let level = Level::of("2");
     one_line(&as_nobody(&mut faults("auto", &["-d", "100"])), 3, "they have to be named");
-    let mut other = spawn(&fixture("on-demand"));
+    let other = spawn(&fixture("on-demand"));
     let pid = other.id().to_string();
     for variant in ["auto", "rootless"] {
         let why = "belongs to another user (uid 0)";
         one_line(&as_nobody(&mut faults(variant, &["-d", "100", "-p", &pid])), 3, why);
     }
-    other.kill().unwrap();
-    other.wait().unwrap();
+    drop(other);
     for (options, why) in [
         (&["-d", "100"][..], "one's own processes only"),
         (&["--by", "stack", "--weight", "time", "--", "true"], "--weight is how wide"),

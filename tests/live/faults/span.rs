@@ -2,12 +2,10 @@
 //!
 //! `span/program.c` is the caller.
 
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -15,6 +13,7 @@ use crate::run::{
     Beside, Said, Source, all_or_first, as_nobody, faults, fixture, in_full, missed, one_line, runs, scratch,
     trapline, u,
 };
+use crate::running::Worker;
 
 pub const PROGRAM: Source = Source {
     compiler: "gcc",
@@ -198,7 +197,7 @@ pub fn marks(variant: &'static str) {
 pub fn names(variant: &'static str) {
     let own = fixture("span");
     let words: Vec<&str> = own.iter().map(String::as_str).collect();
-    for name in all_or_first(["Store::query", "live::span::store::Store::query"]) {
+    for name in all_or_first(["Store::query", concat!(module_path!(), "::store::Store::query")]) {
         let said = Said::by(&mut command(variant, &[format!("{}:{name}", own[0])], &[], &words));
         assert_eq!(u(&said.totals[0]["calls"]), 12, "{name}");
     }
@@ -216,29 +215,23 @@ pub fn names(variant: &'static str) {
 
 /// A process that runs already: by its id, its library by the beginning of its name, interval by interval.
 pub fn a_running_process(variant: &'static str) {
-    use std::io::{BufRead, BufReader, Write};
-    let mut child = crate::run::spawn(&fixture("on-demand"));
-    let (mut to, mut out) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-    let mut ask = |pages: u64| {
-        writeln!(to, "{pages}").unwrap();
-        out.read_line(&mut String::new()).unwrap();
-    };
-    ask(3);
-    let pid = child.id().to_string();
+    let mut worker = Worker::start(&fixture("on-demand"));
+    worker.touch(3);
+    let pid = worker.id().to_string();
     // A bystander that calls the same function is not meant.
-    let trapline = Beside::start(faults(variant, &["-p", &pid, "--span", "libc:getrusage", "-i", "200"]));
-    for _ in 0..20 {
-        ask(2);
-        Command::new(program()).args(["plain", "3"]).output().unwrap();
-        // So that there are several intervals.
-        std::thread::sleep(Duration::from_millis(25));
+    let mut trapline = Beside::start(faults(variant, &["-p", &pid, "--span", "libc:getrusage", "-i", "200"]));
+    for _ in 0..3 {
+        for _ in 0..7 {
+            worker.touch(2);
+            Command::new(program()).args(["plain", "3"]).output().unwrap();
+        }
+        // What comes next is in another interval.
+        while trapline.next()["type"] != "row" {}
     }
     let said = trapline.interrupt();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(u(&said.totals[0]["calls"]), 20, "{:?}", said.totals);
+    assert_eq!(u(&said.totals[0]["calls"]), 21, "{:?}", said.totals);
     let shown: u64 = said.rows.iter().map(|row| u(&row["calls"])).sum();
-    assert_eq!(shown, 20);
+    assert_eq!(shown, 21);
     assert!(said.rows.len() >= 2 && said.rows.iter().all(|row| row["span"] == "libc:getrusage"));
 }
 
@@ -380,17 +373,14 @@ pub fn files_of_another_user(_: &'static str) {
     by_nobody("mkdir root root/bin; ln -s /bin/inside root/app; ln -s ../../../../bin/true root/other");
     compile_waiting(&root.join("bin/waiting"));
     let mut inside = Command::new("chroot");
-    inside.args(["--userspec=65534:65534", root.to_str().unwrap(), "/bin/waiting"]).stdin(Stdio::piped());
-    let mut inside = inside.stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = [0; b"ready\n".len()];
-    inside.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    inside.args(["--userspec=65534:65534", root.to_str().unwrap(), "/bin/waiting"]);
+    let mut inside = Worker::by(&mut inside);
+    assert_eq!(inside.line(), "ready");
     let pid = inside.id().to_string();
     for name in ["/app", "/other"] {
         one_line(&span(name, &["-p", &pid]), 2, "no such file");
     }
-    // The end of its input is its own.
-    drop(inside.stdin.take());
-    inside.wait().unwrap();
+    inside.end();
 }
 
 /// A program that needs nothing else: it says that it is there, and waits for the end of its input.

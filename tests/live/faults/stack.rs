@@ -3,17 +3,17 @@
 pub mod chains;
 pub mod underfoot;
 
-use std::io::{BufRead, BufReader, Lines, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
 pub use self::underfoot::{a_program_that_is_truncated, perf_maps_that_are_written_anew};
 use crate::run::{
-    Beside, Place, Said, Source, faults, fixture, in_full, one_line, place, runs, scratch, spawn, sum,
-    trapline, u, version,
+    Beside, Place, Said, Source, faults, fixture, in_full, one_line, place, runs, scratch, sum, trapline, u,
+    version,
 };
+use crate::running::Worker;
 
 /// The rows whose stack has these user functions innermost.
 pub fn of_chain(records: &[Value], chain: &str) -> (u64, u64) {
@@ -32,20 +32,20 @@ pub fn chains(truth: &[Value]) -> Vec<(String, (u64, u64), u64)> {
 }
 
 /// The program whose chains are gone through when it is asked to; it dies with this.
-pub struct OnDemand {
-    child: Child,
-    to: ChildStdin,
-    out: Lines<BufReader<ChildStdout>>,
-}
+pub struct OnDemand(Worker);
 
 impl OnDemand {
-    pub fn of(mut child: Child) -> Self {
-        let (to, out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { child, to, out: BufReader::new(out).lines() }
+    pub fn of(command: &mut Command) -> Self {
+        Self(Worker::by(command))
+    }
+
+    /// As whoever the test is.
+    pub fn start() -> Self {
+        Self(Worker::start(&fixture("chains-on-demand")))
     }
 
     pub fn pid(&self) -> String {
-        self.child.id().to_string()
+        self.0.id().to_string()
     }
 
     /// Goes through all chains, and gives what it says of the five and then of its thread.
@@ -78,16 +78,8 @@ impl OnDemand {
     }
 
     fn answers(&mut self, question: &str, lines: usize) -> Vec<Value> {
-        writeln!(self.to, "{question}").unwrap();
-        let lines = self.out.by_ref().take(lines);
-        lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
-    }
-}
-
-impl Drop for OnDemand {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.0.tell(question);
+        (0..lines).map(|_| serde_json::from_str(&self.0.line()).unwrap()).collect()
     }
 }
 
@@ -142,7 +134,7 @@ pub fn a_command(variant: &'static str) {
 
 /// A process that was there before: all rows together are what getrusage counted.
 pub fn a_running_process(variant: &'static str) {
-    let chains = OnDemand::of(spawn(&fixture("chains-on-demand")));
+    let chains = OnDemand::start();
     chains.traced(|pid| faults(variant, &["--by", "stack", "-i", "50ms", "-p", pid]), true);
 }
 
@@ -227,15 +219,14 @@ pub fn narrow_code(variant: &'static str) {
 
 /// A thread whose return addresses a uprobe has replaced, in the very function that faults.
 pub fn return_addresses_replaced(variant: &'static str) {
-    let words = fixture("chains-on-demand");
-    let mut process = OnDemand::of(spawn(&words));
-    let options = ["-p", &process.pid(), "--span", &format!("{}:chain_leaf", words[0])];
+    let mut process = OnDemand::start();
+    let options = ["-p", &process.pid(), "--span", &format!("{}:chain_leaf", fixture("")[0])];
     let spans = Beside::start(faults(variant, &options));
     process.ask();
     let mut stacks =
         Beside::start(faults(variant, &["-p", &process.pid(), "--by", "stack", "-c", "-i", "1s"]));
     let truth = process.ask();
-    stacks.until_all_is_named();
+    stacks.until_all_is_named(&crate::faults::fair::comm());
     let said = stacks.interrupt();
     let calls = u(&spans.interrupt().totals[0]["calls"]);
     // Four chains of the five end there, each warmed up and then gone through, twice.

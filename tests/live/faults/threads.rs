@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::fixture::{self, Memory, PAGE, in_child, map, map_of, rusage, touch};
 use crate::run::{Beside, Said, all_or_first, faults, fixture, in_full, missed, scratch, spawn, sum, u};
+use crate::running::until;
 
 /// Pages that a worker of io_uring reads into.
 const READ_INTO: u64 = 200;
@@ -266,6 +267,7 @@ pub fn births() {
                         place.copy_from([before, (major + minor) as u64, after].as_ptr(), 3);
                         memory.0.add(step * PAGE).write_volatile(1);
                     }
+                    // So that trapline begins within its life.
                     std::thread::sleep(Duration::from_micros(100));
                 }
                 // SAFETY: ends this process.
@@ -297,6 +299,7 @@ pub fn births_of_threads() {
             }
             // SAFETY: within the mapping, which is writable.
             unsafe { memory.0.add(step * PAGE).write_volatile(1) };
+            // So that trapline begins within its life.
             std::thread::sleep(Duration::from_micros(100));
         }
     }
@@ -404,7 +407,7 @@ fn begins_for_all(storm: &str, id: &str, variant: &str, options: &[&str]) -> usi
 pub fn two_at_once(variant: &'static str) {
     let mut storm = fixture("storm");
     storm.extend(["2", "60000"].map(String::from));
-    let mut storm = spawn(&storm);
+    let storm = spawn(&storm);
     let pid = storm.id().to_string();
     let beside = || Beside::start(faults(variant, &["-p", &pid]));
     let (first, second) = (beside(), beside());
@@ -413,12 +416,8 @@ pub fn two_at_once(variant: &'static str) {
         stat.rsplit_once(") ").unwrap().1.split(' ').nth(7).unwrap().parse::<u64>().unwrap()
     };
     let before = minor();
-    while minor() < before + 2000 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    until("faults", || minor() >= before + 2000);
     let both = [first.interrupt(), second.interrupt()];
-    storm.kill().unwrap();
-    storm.wait().unwrap();
     for said in both {
         assert!(said.totals.iter().map(faults_of).sum::<u64>() > 1000, "{:?}", said.totals);
         // One fault of each thread may have been under way at either end.

@@ -1,21 +1,22 @@
 //! Exits of virtual machines: filters, many vCPUs, guests that come, go and die, a machine that changes.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::kvm::{ALL_KINDS, CPUID, HLT, IO, assert_truth, guest, load, of, run, sum, watched};
 use crate::run::{Beside, Said, lines, u};
+use crate::running::{Running, Worker, until};
 
-fn start(arguments: &[&str]) -> Child {
+fn start(arguments: &[&str]) -> Running {
     let words = guest(arguments);
-    Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+    Running::start(Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()))
 }
 
-fn truth(guest: Child) -> Value {
-    let output = guest.wait_with_output().unwrap();
+fn truth(guest: Running) -> Value {
+    let output = guest.output();
     assert!(output.status.success(), "{output:?}");
     lines(&output.stdout).remove(0)
 }
@@ -66,10 +67,10 @@ pub fn filters(_: &'static str) {
     assert_eq!(names, ["hlt", "io"]);
     assert_eq!(sum(&said.totals, "count"), u(&truth["hlt"]) + u(&truth["io"]));
     // A process that runs no guest, and never will.
-    let mut idle = Command::new("sleep").arg("1").spawn().unwrap();
-    let pid = idle.id().to_string();
-    assert!(Said::by(&mut run("count", "auto", &["-p", &pid])).totals.is_empty());
-    idle.wait().unwrap();
+    let idle = Worker::by(&mut Command::new("cat"));
+    let trapline = Beside::start(run("count", "auto", &["-p", &idle.id().to_string()]));
+    idle.end();
+    assert!(trapline.wait().totals.is_empty());
 }
 
 pub fn intervals_add_up(_: &'static str) {
@@ -110,7 +111,7 @@ pub fn guests_come_and_go(_: &'static str) {
     let trapline = Beside::start(run("time", "auto", &["-i", "50ms"]));
     let mut truths = Vec::new();
     for _ in 0..4 {
-        let guests: Vec<Child> = (0..3).map(|_| start(&[ALL_KINDS, &["--nested", "10"]].concat())).collect();
+        let guests: Vec<_> = (0..3).map(|_| start(&[ALL_KINDS, &["--nested", "10"]].concat())).collect();
         truths.extend(guests.into_iter().map(truth));
     }
     let said = trapline.interrupt();
@@ -131,19 +132,15 @@ fn wait_for_pause(pid: u32) {
         let mut calls = threads.filter_map(|thread| fs::read_to_string(thread.path().join("syscall")).ok());
         calls.any(|call| call.split(' ').next() == Some("230"))
     };
-    while !sleeps() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("the pause", sleeps);
 }
 
 /// Killed between exit and entry: that exit is counted and never timed, and nobody who comes later gets its time.
 pub fn a_vcpu_dies_in_its_exit(_: &'static str) {
     let trapline = Beside::start(run("time", "auto", &["--split"]));
     for _ in 0..5 {
-        let mut victim = start(&["--hlt", "1", "--pause", "30s"]);
+        let victim = start(&["--hlt", "1", "--pause", "30s"]);
         wait_for_pause(victim.id());
-        victim.kill().unwrap();
-        victim.wait().unwrap();
     }
     let after = truth(start(ALL_KINDS));
     let said = trapline.interrupt();
@@ -162,6 +159,7 @@ pub fn a_processor_goes_offline(_: &'static str) {
     let trapline = Beside::start(run("time", "auto", &["--split"]));
     let guest = start(&["--io", "3000", "--nested", "500", "--hlt", "100", "--pause", "5ms", "--vcpus", "4"]);
     for state in ["0", "1", "0", "1"] {
+        // The guest goes on meanwhile.
         std::thread::sleep(Duration::from_millis(150));
         fs::write(online, state).unwrap();
     }
@@ -191,15 +189,12 @@ pub fn a_real_vmm_by_its_name(_: &'static str) {
         return;
     }
     let options = ["--vm", "named by us", "--split", "-i", "200ms", "-c"];
-    let mut vmm = Command::new(qemu)
-        .args(["-accel", "kvm", "-nodefaults", "-display", "none", "-m", "32", "-cpu", "host"])
+    let mut vmm = Command::new(qemu);
+    vmm.args(["-accel", "kvm", "-nodefaults", "-display", "none", "-m", "32", "-cpu", "host"])
         .args(["-name", "guest=named by us,debug-threads=on", "-no-user-config"])
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    while !there_is_a_vm(vmm.id()) {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        .stdin(Stdio::null());
+    let mut vmm = Running::start(&mut vmm);
+    until("a virtual machine", || there_is_a_vm(vmm.id()));
     let mut trapline = Beside::start(run("time", "auto", &options));
     let (mut much, mut slept) = (false, false);
     while !(much && slept) {
@@ -208,8 +203,7 @@ pub fn a_real_vmm_by_its_name(_: &'static str) {
         slept |= of(&row, HLT, "count") > 0 && of(&row, HLT, "blocked_ns") > 0;
         assert!(vmm.try_wait().unwrap().is_none(), "it ended by itself");
     }
-    vmm.kill().unwrap();
-    vmm.wait().unwrap();
+    drop(vmm);
     let said = trapline.interrupt();
     assert_eq!(said.end["lost_events"], 0);
 }
@@ -233,14 +227,13 @@ pub fn what_means_nothing_is_said(_: &'static str) {
         assert!(error.contains(holds) && output.stdout.is_empty(), "{error}");
     };
     refused("count", &["--vm", "nosuch"], 1, "`nosuch`; none is running");
-    let mut there = start(&["--hlt", "1", "--pause", "30s", "--name", "red"]);
+    let there = start(&["--hlt", "1", "--pause", "30s", "--name", "red"]);
     wait_for_pause(there.id());
     refused("count", &["--vm", "nosuch"], 1, &format!("there are `red` (process {})", there.id()));
     refused("hist", &["0x999"], 2, "no exit of svm has the number 0x999");
     refused("hist", &["EPT_VIOLATION"], 2, "`EPT_VIOLATION` is an exit of vmx");
     refused("slower", &["--excludes", "0xfffff"], 2, "no exit of svm has the number 0xfffff");
-    there.kill().unwrap();
-    there.wait().unwrap();
+    drop(there);
     // The command runs no VM of that name: its exits are left out, and that is said.
     let output = run("count", "auto", &["--vm", "red", "--"])
         .args(guest(&["--io", "3", "--name", "blue"]))
@@ -251,12 +244,11 @@ pub fn what_means_nothing_is_said(_: &'static str) {
         output.status.success() && error.contains("no exit was counted of a VM of that name, but "),
         "{error}"
     );
-    let mut idle = Command::new("sleep").arg("0.3").spawn().unwrap();
+    let idle = Worker::by(&mut Command::new("cat"));
     let pid = idle.id().to_string();
-    let output = run("count", "auto", &["-p", &pid]).output().unwrap();
+    let output = run("count", "auto", &["-p", &pid, "-d", "100ms"]).output().unwrap();
     let warning = String::from_utf8_lossy(&output.stderr);
     assert!(warning.contains(&format!("process {pid} runs no virtual machine now")), "{warning}");
-    idle.wait().unwrap();
 }
 
 /// Without the modules it says what is missing, in one line; with them, that there is nothing to count yet.

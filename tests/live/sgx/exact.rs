@@ -1,11 +1,9 @@
 //! Every count of `trapline sgx` equals the stand-in's own.
 
-use std::process::Child;
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::run::{Beside, lines, missed, spawn, u};
+use crate::running::until;
 use crate::sgx::driver::{Double, PAGE, device, makes_a_detour, touching};
 use crate::sgx::{Asked, SAME, assert_same, is_complete, one, sgx};
 
@@ -43,10 +41,10 @@ pub fn three_at_once_at_the_same_addresses(variant: &'static str) {
     let trapline = Beside::start(sgx(variant, &["--by", "enclave", "-c"]));
     let at = 0x7000_0000_0000;
     let start = |pages: usize| spawn(&touching(variant, &[("pages", pages), ("at", at), ("rounds", 2)]));
-    let children: Vec<Child> = [400, 700, 1000].into_iter().map(start).collect();
+    let children: Vec<_> = [400, 700, 1000].into_iter().map(start).collect();
     let mut truths = Vec::new();
     for child in children {
-        let output = child.wait_with_output().unwrap();
+        let output = child.output();
         assert!(output.status.success());
         truths.extend(lines(&output.stdout));
     }
@@ -112,13 +110,9 @@ pub fn one_that_dies(variant: &'static str) {
     let trapline = Beside::start(sgx(variant, &["--by", "enclave", "-c"]));
     for _ in 0..3 {
         let before = double.counts()["loads"];
-        let mut child = spawn(&touching(variant, &[("pages", 500), ("rounds", 100_000)]));
-        while double.counts()["loads"] < before + 1000 {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        std::thread::sleep(Duration::from_millis(100));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let child = spawn(&touching(variant, &[("pages", 500), ("rounds", 100_000)]));
+        until("loads", || double.counts()["loads"] >= before + 1000);
+        drop(child);
     }
     let said = trapline.interrupt();
     if !is_complete(variant, &said, &double) {

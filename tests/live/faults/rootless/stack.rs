@@ -3,7 +3,7 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -38,8 +38,8 @@ pub fn a_running_process(variant: &'static str) {
     for uid in [65534, 0] {
         let words = fixture("chains-on-demand");
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).uid(uid).gid(uid).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let chains = OnDemand::of(command.spawn().unwrap());
+        command.args(&words[1..]).uid(uid).gid(uid);
+        let chains = OnDemand::of(&mut command);
         let name = if uid == 0 { variant } else { "auto" };
         let tracer = |pid: &str| {
             let mut command = faults(name, &["--by", "stack", "-i", "50ms", "-p", pid]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A span of the header in C++: it ends with its block, however that is left. */
-#include "../../../include/trapline.h"
+#include "../../../../include/trapline.h"
 
 static volatile int sum;
 

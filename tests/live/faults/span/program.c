@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../../include/trapline.h"
+#include "../../../../include/trapline.h"
 
 #define PAGE 4096
 #define SPAN __attribute__((noinline, noclone, noipa)) void
