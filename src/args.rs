@@ -206,7 +206,6 @@ impl Live {
         Ok(Frame {
             interval: self.interval.or(interval),
             cumulative: self.cumulative,
-            for_people: self.format()?.about().for_people,
             duration: self.duration,
             pids,
         })

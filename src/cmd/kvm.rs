@@ -377,7 +377,7 @@ fn spoken(names: &Names, here: Option<Isa>, exits: &[Exit]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trapline_model::kvm::Losses;
+    use trapline_model::kvm::{LOSSES, Losses};
 
     #[test]
     fn lists_are_forgiving() {
@@ -396,7 +396,7 @@ mod tests {
     fn a_zero_beside_guests_that_ran_is_explained() {
         let end = |unseen_returns, other_vm_exits| {
             let losses = Losses { unseen_returns, other_vm_exits, ..Losses::default() };
-            Facts { more: vec![losses.record()], ..Facts::default() }
+            Facts { more: vec![LOSSES.record(&losses)], ..Facts::default() }
         };
         assert_eq!(unseen(&end(0, None), Some(0)), None);
         let holds = |said: Option<String>, text: &str| said.is_some_and(|said| said.contains(text));

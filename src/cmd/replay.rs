@@ -8,7 +8,8 @@ use clap::builder::PossibleValuesParser;
 use trapline_model::access::summary::Summarized;
 use trapline_model::access::{SUMMARY, TRACE};
 use trapline_model::layout::{DECLARED, LAYOUTS, Layout, layout};
-use trapline_model::{Block, Header, Item, Schema, Source, Value};
+use trapline_model::stage::Unrepeated;
+use trapline_model::{Header, Item, Schema, Source, Value};
 
 use crate::cmd::run::{Borrowed, Items, pour};
 use crate::cmd::{recording, summarize};
@@ -94,7 +95,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut sink = sink::open(format, args.output.as_deref(), sink::From::Recording, ask)?;
     let mut items: Items<'_> = match summary {
         Some(summary) => Box::new(Summarized::new(read, summary)),
-        None => Box::new(View::new(read, args, &header, about.for_people)),
+        None => {
+            let top = args.top.map(|top| top as usize);
+            let view = View { source: read, sort: args.sort.clone(), top };
+            let cumulative = header.setting("cumulative") == Some(&Value::Bool(true));
+            if about.for_people && header.setting("summary").is_none() {
+                Box::new(Unrepeated::new(view, cumulative))
+            } else {
+                Box::new(view)
+            }
+        }
     };
     pour(&mut *items, vec![], &mut sink, |_| {})
 }
@@ -152,73 +162,27 @@ impl Source for Ahead<'_> {
     }
 }
 
-/// The recorded items, as a live run with these options gives them.
+/// The recorded items, sorted and cut as a live run does it.
 struct View<S> {
     source: S,
     sort: Option<String>,
     top: Option<usize>,
-    /// The rows of the last interval are left out where the totals repeat them: see [`trapline_probe::run::Frame`].
-    leaves_out: bool,
-    cumulative: bool,
-    /// Rows that may be the last.
-    held: Option<Block>,
-    has_rows: bool,
-    ready: VecDeque<Item>,
-}
-
-impl<S> View<S> {
-    fn new(source: S, args: &Args, header: &Header, for_people: bool) -> Self {
-        Self {
-            source,
-            sort: args.sort.clone(),
-            top: args.top.map(|top| top as usize),
-            leaves_out: for_people && header.setting("summary").is_none(),
-            cumulative: header.setting("cumulative") == Some(&Value::Bool(true)),
-            held: None,
-            has_rows: false,
-            ready: VecDeque::new(),
-        }
-    }
-
-    fn block(&self, mut block: Block) -> Result<Block> {
-        if let Some(sort) = &self.sort {
-            block.sort(args::order(block.table, sort)?);
-        }
-        if let Some(top) = self.top {
-            block.cut(top);
-        }
-        Ok(block)
-    }
-
-    fn take(&mut self, item: Item) -> Result<()> {
-        let is_totals = matches!(item, Item::Totals(_));
-        if let Some(held) = self.held.take()
-            && !(is_totals && (self.cumulative || !self.has_rows))
-        {
-            self.has_rows = true;
-            self.ready.push_back(Item::Rows(held));
-        }
-        match item {
-            Item::Rows(block) if self.leaves_out => self.held = Some(self.block(block)?),
-            Item::Rows(block) => self.ready.push_back(Item::Rows(self.block(block)?)),
-            Item::Totals(block) => self.ready.push_back(Item::Totals(self.block(block)?)),
-            item => self.ready.push_back(item),
-        }
-        Ok(())
-    }
 }
 
 impl<S: Source<Error = anyhow::Error>> Source for View<S> {
     type Error = anyhow::Error;
 
     fn next(&mut self) -> Result<Option<Item>> {
-        while self.ready.is_empty() {
-            match self.source.next()? {
-                Some(item) => self.take(item)?,
-                None => return Ok(None),
+        let mut item = self.source.next()?;
+        if let Some(Item::Rows(block) | Item::Totals(block)) = &mut item {
+            if let Some(sort) = &self.sort {
+                block.sort(args::order(block.table, sort)?);
+            }
+            if let Some(top) = self.top {
+                block.cut(top);
             }
         }
-        Ok(self.ready.pop_front())
+        Ok(item)
     }
 }
 

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use anyhow::{Context, Result};
 use trapline_model::layout::DECLARED;
-use trapline_model::stage::{Sort, Top};
-use trapline_model::{Item, Record, Shown, Source};
+use trapline_model::stage::{Sort, Top, Unrepeated, rows};
+use trapline_model::{Item, Record, SHOWN, Shown, Source};
 use trapline_probe::run::{Frame, Run, Tool};
 use trapline_probe::{Keep, Launch, RunAs, drop_all_but};
 
@@ -67,11 +67,18 @@ pub(crate) fn run(
     let launch = launch(&live.command, run_as.as_ref())?;
     let (tool, keep) = start.open(launch.as_ref())?;
     let keep = keep.and_if(Keep::FILES, live.writes_at_the_end()?);
+    let cumulative = frame.cumulative;
     let mut source = Run::new(vec![tool], frame, launch)?;
     drop_all_but(keep).context("cannot drop capabilities")?;
-    let mut items = start.stages(Box::new(Top::new(Sort::new(Borrowed(&mut source), order.by), order.top)));
+    let rows = rows(Borrowed(&mut source), cumulative);
+    let mut rows: Items<'_> = Box::new(Top::new(Sort::new(rows, order.by), order.top));
+    if live.format()?.about().for_people {
+        rows = Box::new(Unrepeated::new(rows, cumulative));
+    }
+    let mut items = start.stages(rows);
     let layout = Some(ask.layout.id).filter(|id| *id != DECLARED.id);
-    let settings = vec![Shown { layout, cumulative: live.cumulative, ..start.shown() }.record()];
+    let shown = Shown { layout, cumulative: live.cumulative, ..start.shown() };
+    let settings = vec![SHOWN.record(&shown)];
     let poured = pour(&mut *items, settings, &mut sink, |item| start.written(item));
     drop(items);
     see_to_the_end(source, poured)

@@ -5,7 +5,7 @@ mod layout;
 mod run;
 pub mod summary;
 
-pub use run::{FACTS_OF, Reached, SETTINGS_OF, Settings};
+pub use run::{REACHED, Reached, SETTINGS, Settings};
 
 use crate::field::Show::{Integer, Milliseconds, Text};
 use crate::field::{Kind, Record, Unit, Value};

@@ -61,7 +61,7 @@ pub struct Machine {
 }
 
 #[rustfmt::skip]
-static SETTINGS: Table<Machine> = Table::new("doctor.settings", "doctor", &[&[
+static SETTINGS: Table<Machine> = Table::settings("doctor.settings", "doctor", &[&[
     label("lockdown", "The lockdown mode of the kernel, if the kernel shows it.", |m| m.lockdown.as_deref().into()),
     label("btf", "Whether the kernel describes its types, yes or no.", |m| Value::word(yes(m.btf))),
     label("privileged", "Whether we may load and attach BPF programs at all, yes or no.", |m| Value::word(yes(m.privileged))),

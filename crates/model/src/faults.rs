@@ -18,7 +18,7 @@ pub use cause::{Also, Cause, Facts, Memory, Page};
 pub use fault::{Access, Fault, Outcome};
 pub use group::{By, File, Group, Key, Stack};
 pub use ledger::Ledger;
-pub use run::{Losses, Settings};
+pub use run::{LOSSES, Losses, ROOTLESS_LOSSES, SETTINGS, Settings};
 pub use span::{CallTimes, Calls, SpanLedger};
 pub use step::{InOrder, Most, Process, Step, StepOf};
 pub use tables::EVENT;
@@ -91,31 +91,8 @@ impl Stats {
         self.failed += other.failed;
     }
 
-    fn since(&self, earlier: &Self) -> Self {
-        Self {
-            major: self.major.saturating_sub(earlier.major),
-            minor: self.minor.saturating_sub(earlier.minor),
-            timed_major: self.timed_major.saturating_sub(earlier.timed_major),
-            timed_minor: self.timed_minor.saturating_sub(earlier.timed_minor),
-            major_ns: self.major_ns.saturating_sub(earlier.major_ns),
-            minor_ns: self.minor_ns.saturating_sub(earlier.minor_ns),
-            hist: self.hist.since(&earlier.hist),
-            failed: self.failed.saturating_sub(earlier.failed),
-        }
-    }
-
     fn faults(&self) -> u64 {
         self.major + self.minor
-    }
-
-    fn timed(&self) -> u64 {
-        self.timed_major + self.timed_minor
-    }
-
-    /// How much is known, which only grows. The kernel counts a fault before its time is known, so an interval may end
-    /// between.
-    fn known(&self) -> u64 {
-        self.faults() + self.failed + self.timed_major + self.timed_minor
     }
 }
 

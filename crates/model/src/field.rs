@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use crate::hist::Hist;
 use crate::table::Schema;
 
 /// What a field's numbers count.
@@ -42,7 +43,7 @@ impl Type {
             Value::U64(_) => self == Self::U64,
             Value::Bool(_) => self == Self::Bool,
             Value::Str(_) => self == Self::Str,
-            Value::Buckets(_) => self == Self::Hist,
+            Value::Buckets(_) | Value::Hist(_) => self == Self::Hist,
         }
     }
 }
@@ -60,6 +61,29 @@ pub enum Kind {
     Gauge,
     /// Things that happened and that other figures do not have, or not where they belong.
     Loss,
+}
+
+impl Kind {
+    /// How values of fields of this kind are put together, unless the field says otherwise.
+    pub(crate) const fn merge(self) -> Merge {
+        match self {
+            Self::Key | Self::Label | Self::Gauge => Merge::Last,
+            Self::Counter | Self::Loss => Merge::Add,
+        }
+    }
+}
+
+/// How the values that several rows have in a field become that of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merge {
+    /// They are added, and of an interval is what came since the one before.
+    Add,
+    /// The least counts, of those that are known.
+    Min,
+    /// The greatest counts, of those that are known.
+    Max,
+    /// Any: they are the same, or as good as the same.
+    Last,
 }
 
 /// How a table for people shows a field.
@@ -99,6 +123,13 @@ pub enum Show {
     Megabytes(usize),
 }
 
+impl Show {
+    /// Whether the value is a text.
+    pub(crate) fn is_text(self) -> bool {
+        matches!(self, Self::Text | Self::Stack)
+    }
+}
+
 /// One figure of one tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field {
@@ -110,6 +141,8 @@ pub struct Field {
     pub unit: Unit,
     /// What part it plays.
     pub kind: Kind,
+    /// How values of several rows become one.
+    pub merge: Merge,
     /// A sentence that can stand alone.
     pub help: &'static str,
     /// Its place in a table for people, if it has one.
@@ -119,8 +152,12 @@ pub struct Field {
 /// The field with a birth, CLOCK_MONOTONIC nanoseconds, in every schema that has one.
 pub(crate) const START: &str = "start_ns";
 
-/// The value of a field.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A bucket of a histogram: its lowest and highest value, both inclusive, and the number of values in it. An open-ended bucket
+/// has no highest value.
+pub type Bucket = (u64, Option<u64>, u64);
+
+/// The value of a field. There are many of them: it is as small as a text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Value {
     /// Not known on this variant: `null`, never 0.
     Null,
@@ -130,9 +167,10 @@ pub enum Value {
     Bool(bool),
     /// A text; may hold anything another process chose to call itself.
     Str(Cow<'static, str>),
-    /// A histogram: lowest and highest value of each bucket, both inclusive, and the number of values in it. An open-ended
-    /// bucket has no highest value.
-    Buckets(Vec<(u64, Option<u64>, u64)>),
+    /// A histogram as outputs have it.
+    Buckets(Box<[Bucket]>),
+    /// A histogram that can be subtracted and added.
+    Hist(Box<Hist>),
 }
 
 impl Value {
@@ -147,9 +185,21 @@ impl Value {
         match self {
             Self::U64(_) | Self::Bool(_) => 0,
             Self::Str(_) => 1,
-            Self::Buckets(_) => 2,
+            Self::Buckets(_) | Self::Hist(_) => 2,
             Self::Null => 3,
         }
+    }
+}
+
+impl From<&Hist> for Value {
+    fn from(value: &Hist) -> Self {
+        Self::Hist(Box::new(value.clone()))
+    }
+}
+
+impl From<Vec<Bucket>> for Value {
+    fn from(value: Vec<Bucket>) -> Self {
+        Self::Buckets(value.into())
     }
 }
 
@@ -189,20 +239,23 @@ impl<T: Into<Self>> From<Option<T>> for Value {
     }
 }
 
-/// Values for the fields of a schema, one each, in its order.
+/// Values for the fields of a schema, one each, in its order. On the way through the stages there are values behind them that
+/// others are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     schema: &'static Schema,
-    values: Vec<Value>,
+    pub(crate) values: Vec<Value>,
+    /// The number of its row in the run, from 1, as long as it is cumulative; else 0.
+    pub(crate) row: u64,
 }
 
 impl Record {
     /// Joins a schema and its values. There must be as many values as fields.
     #[must_use]
     pub fn new(schema: &'static Schema, values: Vec<Value>) -> Self {
-        debug_assert_eq!(schema.iter().count(), values.len());
-        debug_assert!(schema.iter().zip(&values).all(|(field, value)| field.ty.fits(value)));
-        Self { schema, values }
+        debug_assert!([schema.shown(), schema.all().len()].contains(&values.len()));
+        debug_assert!(schema.all().iter().zip(&values).all(|(field, value)| field.ty.fits(value)));
+        Self { schema, values, row: 0 }
     }
 
     /// A record of what is known of its values by name.
@@ -211,13 +264,18 @@ impl Record {
         Self::new(schema, schema.iter().map(|field| value(field.name)).collect())
     }
 
+    /// The same as that of a row that grows; see [`stage::Delta`](crate::stage::Delta).
+    pub(crate) fn of_row(self, row: u64) -> Self {
+        Self { row, ..self }
+    }
+
     /// The fields of this record.
     #[must_use]
     pub fn schema(&self) -> &'static Schema {
         self.schema
     }
 
-    /// Each field with its value.
+    /// Each field that outputs have with its value.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Field, &Value)> {
         self.schema.iter().zip(&self.values)
     }
@@ -225,7 +283,50 @@ impl Record {
     /// The value of the field of that name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.iter().find(|(field, _)| field.name == name).map(|(_, value)| value)
+        let mut all = self.schema.all().iter().zip(&self.values);
+        all.find(|(field, _)| field.name == name).map(|(_, value)| value)
+    }
+
+    /// The number in the field of that name, if it is known.
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        if let Some(&Value::U64(n)) = self.get(name) { Some(n) } else { None }
+    }
+
+    /// The histogram in the field of that name, if it is known.
+    pub(crate) fn hist(&self, name: &str) -> Option<&Hist> {
+        if let Some(Value::Hist(hist)) = self.get(name) { Some(hist) } else { None }
+    }
+
+    /// Whether nothing happened: no figure that grows is known and not 0.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.schema.all().iter().zip(&self.values).all(|(field, value)| {
+            field.merge != Merge::Add
+                || match value {
+                    Value::U64(n) => *n == 0,
+                    Value::Hist(hist) => hist.count() == 0,
+                    _ => true,
+                }
+        })
+    }
+
+    /// Puts another row of the same table into this one; its labels, too, if they are wanted.
+    pub(crate) fn merge(&mut self, other: &Self, labels: bool) {
+        let fields = self.schema.all().iter();
+        for (field, (mine, its)) in fields.zip(self.values.iter_mut().zip(&other.values)) {
+            if field.kind == Kind::Key || field.kind == Kind::Label && !labels {
+                continue;
+            }
+            match (field.merge, &mut *mine, its) {
+                (Merge::Add, Value::U64(a), Value::U64(b)) => *a += b,
+                (Merge::Add, Value::Hist(a), Value::Hist(b)) => a.add(b),
+                // What is not known of a part is not known of the whole.
+                (Merge::Add, ..) => *mine = Value::Null,
+                (Merge::Min, Value::U64(a), Value::U64(b)) => *a = *b.min(a),
+                (Merge::Max, Value::U64(a), Value::U64(b)) => *a = *b.max(a),
+                (Merge::Min | Merge::Max, _, Value::Null) => {}
+                (Merge::Min | Merge::Max | Merge::Last, _, its) => *mine = its.clone(),
+            }
+        }
     }
 
     /// Tells births by a clock that is so far ahead of the one that they were told by: other times than those are no fields.

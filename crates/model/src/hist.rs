@@ -2,6 +2,8 @@
 //!
 //! `hist_bucket` in `bpf/trap.bpf.h` is the other half of [`bucket`].
 
+use crate::field::Bucket;
+
 /// How many buckets there are; the last one is open-ended.
 pub const BUCKETS: usize = 128;
 
@@ -24,7 +26,7 @@ pub fn bounds(bucket: usize) -> (u64, u64) {
 }
 
 /// Counts by bucket, only those that are not 0, in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Hist(Vec<(u8, u64)>);
 
 impl Hist {
@@ -54,8 +56,8 @@ impl Hist {
     ///
     /// [`Value`]: crate::Value::Buckets
     #[must_use]
-    pub fn octaves(&self) -> Vec<(u64, Option<u64>, u64)> {
-        let mut octaves: Vec<(u64, Option<u64>, u64)> = Vec::new();
+    pub fn octaves(&self) -> Vec<Bucket> {
+        let mut octaves: Vec<Bucket> = Vec::new();
         for (i, n) in self.iter() {
             let (low, high) = bounds(i);
             let (low, high) = match low {

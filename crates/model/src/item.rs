@@ -1,6 +1,8 @@
 //! The stream between a source and a sink: a header, blocks and events, the totals, the end.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::convert::Infallible;
 
 use crate::field::{Field, Kind, Record, Show, Unit, Value};
 use crate::table::{Schema, Table, count, flag, label, number};
@@ -48,7 +50,8 @@ impl Header {
     }
 }
 
-/// The rows of one interval, or the totals of the run.
+/// The rows of one interval, or the totals of the run. A live source gives rows that grow: those that did since the last
+/// interval, with what they have come to; [`stage::Delta`](crate::stage::Delta) makes an interval's figures of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// The table that they are of, also if there are none.
@@ -61,13 +64,15 @@ pub struct Block {
     pub sum: Option<Record>,
     /// How many rows `--top` left out.
     pub hidden: usize,
+    /// Rows that end, with the number of the row in which their figures are from now on.
+    pub ended: Vec<(Record, u64)>,
 }
 
 impl Block {
     /// Rows without a sum.
     #[must_use]
     pub fn new(table: &'static Schema, time_ns: u64, rows: Vec<Record>) -> Self {
-        Self { table, time_ns, rows, sum: None, hidden: 0 }
+        Self { table, time_ns, rows, sum: None, hidden: 0, ended: vec![] }
     }
 
     /// Sorts by the field at `index`, equal ones by the fields in order.
@@ -112,8 +117,9 @@ pub struct Facts {
     pub more: Vec<Record>,
 }
 
+/// What every run has, as records.
 #[rustfmt::skip]
-static RUN: Table<Facts> = Table::new("trapline.run", "trapline", &[&[
+pub static RUN: Table<Facts> = Table::facts("trapline.run", "trapline", &[&[
     number("duration_ns", (Unit::Nanoseconds, Kind::Gauge), "The duration of the run.", |f| f.duration_ns.into()),
     count("events", "The events that were counted; with a line per event, the lines.", |f| f.events.into()),
     number("lost_events", (Unit::Count, Kind::Loss), "Events that happened and are not shown: the ring buffer was full.", |f| f.lost_events.into()),
@@ -130,19 +136,12 @@ pub struct Scope {
     pub processes: Option<&'static str>,
 }
 
+/// Whose events are meant, as records.
 #[rustfmt::skip]
-static SCOPE_TABLE: Table<Scope> = Table::new("trapline.scope", "trapline", &[&[
+pub static SCOPE: Table<Scope> = Table::settings("trapline.scope", "trapline", &[&[
     label("filter", "Whose events are counted; null for all.", |s: &Scope| s.filter.as_deref().into()),
     label("processes", "The processes that can be seen at all; null for all.", |s: &Scope| s.processes.into()).shown("processes", 0, Show::Text),
 ]]);
-
-impl Scope {
-    /// As a record.
-    #[must_use]
-    pub fn record(&self) -> Record {
-        SCOPE_TABLE.record(self)
-    }
-}
 
 /// How a run is shown: what a reader needs to show it so again.
 #[derive(Debug, Clone, Default)]
@@ -155,37 +154,18 @@ pub struct Shown {
     pub cumulative: bool,
 }
 
+/// How a run is shown, as records.
 #[rustfmt::skip]
-static SHOWN: Table<Shown> = Table::new("trapline.shown", "trapline", &[&[
+pub static SHOWN: Table<Shown> = Table::settings("trapline.shown", "trapline", &[&[
     label("layout", "The layout of the tables for people, null for that which the columns declare.", |s| s.layout.into()),
     label("excludes", "The kinds of events that were left out.", |s| s.excludes.as_deref().into()),
     flag("cumulative", "Whether rows are since the start, and not of an interval.", |s| s.cumulative.into()),
 ]]);
 
-impl Shown {
-    /// As a record.
-    #[must_use]
-    pub fn record(&self) -> Record {
-        SHOWN.record(self)
-    }
-}
-
-/// How a run is shown, as a recording has it.
-pub(crate) const SHOWN_OF: &Schema = &SHOWN;
-
-/// Whose events are meant, as a recording has it.
-pub const SCOPE: &Schema = &SCOPE_TABLE;
-
 /// What every run has.
-pub(crate) const TABLES: &[&Schema] = &[&RUN, SCOPE, &SHOWN];
+pub(crate) const TABLES: &[&Schema] = &[&RUN, &SCOPE, &SHOWN];
 
 impl Facts {
-    /// What every run has, as a record.
-    #[must_use]
-    pub fn record(&self) -> Record {
-        RUN.record(self)
-    }
-
     /// What is known of the others, in order: losses also when they are 0.
     pub fn known(&self) -> impl Iterator<Item = (&'static Field, &Value)> {
         self.more.iter().flat_map(Record::iter).filter(|(_, value)| **value != Value::Null)
@@ -233,7 +213,9 @@ impl Item {
             }),
             Self::Rows(block) | Self::Totals(block) => {
                 shift(&mut block.time_ns);
-                block.rows.iter_mut().chain(&mut block.sum).for_each(|record| record.shift_clock(ahead_ns));
+                let ended = block.ended.iter_mut().map(|(record, _)| record);
+                let records = block.rows.iter_mut().chain(&mut block.sum).chain(ended);
+                records.for_each(|record| record.shift_clock(ahead_ns));
             }
             Self::Tick(time_ns) => shift(time_ns),
             Self::Facts(_) | Self::End(_) => {}
@@ -251,6 +233,15 @@ pub trait Source {
     /// # Errors
     /// When the source breaks: a probe that cannot be read, a recording that is cut off.
     fn next(&mut self) -> Result<Option<Item>, Self::Error>;
+}
+
+/// Items that are there.
+impl Source for VecDeque<Item> {
+    type Error = Infallible;
+
+    fn next(&mut self) -> Result<Option<Item>, Infallible> {
+        Ok(self.pop_front())
+    }
 }
 
 impl<S: Source + ?Sized> Source for Box<S> {

@@ -12,7 +12,7 @@ use crate::item::Event;
 pub use layout::{COUNT, HIST, HIST_EACH, SLOWER, TIME};
 pub use ledger::{Ledger, Level, PHASES, Report, Stats, Vcpu};
 pub use names::{Exit, Isa, Names, NoSuchExit};
-pub use run::{Losses, Settings};
+pub use run::{LOSSES, Losses, SETTINGS, Settings};
 pub use tables::EVENT;
 pub(crate) use tables::tables;
 

@@ -11,7 +11,7 @@ mod tables;
 pub use layout::LINES;
 pub use ledger::{Ledger, Owner, Report};
 pub use row::By;
-pub use run::{Losses, Settings};
+pub use run::{LOSSES, Losses, SETTINGS, Settings};
 pub(crate) use tables::tables;
 
 use crate::hist::Hist;
@@ -86,21 +86,10 @@ impl Figures {
         self.hist.add(&other.hist);
     }
 
-    /// What these have beyond an earlier state of themselves.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let (mut since, mut earlier) = (self.clone(), earlier.clone());
-        since.hist = self.hist.since(&earlier.hist);
-        for (now, before) in since.counters().into_iter().zip(earlier.counters()) {
-            *now = now.saturating_sub(*before);
-        }
-        since
-    }
-
-    /// Whether nothing happened.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        *self == Self::default()
+    /// How much is known.
+    fn known(&self) -> u64 {
+        let mut of = self.clone();
+        of.counters().into_iter().map(|n| *n).sum::<u64>() + self.hist.count()
     }
 }
 
@@ -111,21 +100,4 @@ pub struct Known {
     pub added: bool,
     /// Faults that found the page, and those that got nowhere.
     pub outcomes: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_added_comes_back() {
-        let old = Figures { faults: 3, loads: 2, load_ns: 500, ..Figures::default() };
-        let new = Figures { faults: 10, loads: 2, load_ns: 700, evictions: 4, ..Figures::default() };
-        let diff = new.since(&old);
-        assert_eq!((diff.faults, diff.loads, diff.load_ns, diff.evictions), (7, 0, 200, 4));
-        let mut sum = old;
-        sum.add(&diff);
-        assert_eq!(sum, new);
-        assert!(Figures::default().is_idle() && !diff.is_idle());
-    }
 }

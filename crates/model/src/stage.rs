@@ -1,6 +1,257 @@
 //! Stages: sources over sources, which know tables and no tool.
+//!
+//! In this order: [`Delta`], [`GroupBy`], [`Sum`], [`Quantiles`] (these four are [`rows`]), [`Sort`], [`Top`].
 
-use crate::item::{Item, Source};
+use std::collections::{HashMap, VecDeque};
+
+use crate::field::{Field, Kind, Merge, Record, Value};
+use crate::hist::Hist;
+use crate::item::{Block, Item, Source};
+use crate::table::Schema;
+
+/// The rows that outputs have, of a tool's, which grow: those of an interval, or `cumulative` ones.
+pub fn rows<'a, S: Source + 'a>(source: S, cumulative: bool) -> impl Source<Error = S::Error> + 'a {
+    let source: Box<dyn Source<Error = S::Error> + 'a> =
+        if cumulative { Box::new(source) } else { Box::new(Delta::new(source)) };
+    Quantiles::new(Sum::new(GroupBy::new(source)))
+}
+
+/// Makes of rows that grow those of an interval.
+#[derive(Debug)]
+pub struct Delta<S> {
+    source: S,
+    /// What each row, by its number, has come to.
+    seen: HashMap<u64, Seen>,
+}
+
+/// What a row has come to: its columns that are added, in order.
+#[derive(Debug, Default)]
+struct Seen {
+    numbers: Vec<u64>,
+    hists: Vec<Hist>,
+}
+
+impl Seen {
+    /// What a row has grown by. One that is less than it was is made up for later.
+    fn since(&mut self, record: &mut Record) {
+        let added = |(field, _): &(&&Field, &mut Value)| field.merge == Merge::Add;
+        let (mut number, mut hist) = (0, 0);
+        for (_, value) in record.schema().all().iter().zip(&mut record.values).filter(added) {
+            match value {
+                Value::U64(n) => {
+                    let seen = at(&mut self.numbers, number);
+                    *n = n.saturating_sub(*seen);
+                    *seen += *n;
+                    number += 1;
+                }
+                Value::Hist(now) => {
+                    let seen = at(&mut self.hists, hist);
+                    **now = now.since(seen);
+                    seen.add(now);
+                    hist += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (n, other) in other.numbers.iter().enumerate() {
+            *at(&mut self.numbers, n) += other;
+        }
+        for (n, other) in other.hists.iter().enumerate() {
+            at(&mut self.hists, n).add(other);
+        }
+    }
+}
+
+/// The value at a place, which comes next if it is not there.
+fn at<T: Default>(values: &mut Vec<T>, at: usize) -> &mut T {
+    if at == values.len() {
+        // There is one of these for each row.
+        values.reserve_exact(if at == 0 { 1 } else { 4 });
+        values.push(T::default());
+    }
+    &mut values[at]
+}
+
+impl<S: Source> Delta<S> {
+    /// Over a source whose rows grow.
+    pub fn new(source: S) -> Self {
+        Self { source, seen: HashMap::new() }
+    }
+
+    fn interval(&mut self, block: &mut Block) {
+        let mut ended = Vec::new();
+        for (mut record, into) in std::mem::take(&mut block.ended) {
+            let mut seen = self.seen.remove(&record.row).unwrap_or_default();
+            seen.since(&mut record);
+            self.seen.entry(into).or_default().add(&seen);
+            ended.push(record);
+        }
+        for record in block.rows.iter_mut().filter(|record| record.row > 0) {
+            self.seen.entry(record.row).or_default().since(record);
+        }
+        block.rows.append(&mut ended);
+    }
+}
+
+impl<S: Source> Source for Delta<S> {
+    type Error = S::Error;
+
+    fn next(&mut self) -> Result<Option<Item>, S::Error> {
+        let mut item = self.source.next()?;
+        if let Some(Item::Rows(block)) = &mut item {
+            self.interval(block);
+        }
+        Ok(item)
+    }
+}
+
+/// Makes one row of those that have the same keys; where no key is known, the same labels.
+#[derive(Debug)]
+pub struct GroupBy<S> {
+    source: S,
+}
+
+impl<S: Source> GroupBy<S> {
+    /// Over a source that gives several rows with the same keys.
+    pub fn new(source: S) -> Self {
+        Self { source }
+    }
+}
+
+/// What tells a row from others of its table.
+fn identity<'a>(schema: &Schema, row: &'a Record) -> Vec<&'a Value> {
+    let keys: Vec<&Value> = schema.keys().iter().map(|&at| &row.values[at]).collect();
+    if keys.iter().any(|key| **key != Value::Null) {
+        return keys;
+    }
+    let fields = schema.all().iter().zip(&row.values);
+    fields.filter(|(field, _)| field.kind == Kind::Label).map(|(_, value)| value).collect()
+}
+
+fn group(block: &mut Block) {
+    let mut firsts: HashMap<Vec<&Value>, usize> = HashMap::new();
+    let into: Vec<usize> = block
+        .rows
+        .iter()
+        .enumerate()
+        .map(|(at, row)| *firsts.entry(identity(block.table, row)).or_insert(at))
+        .collect();
+    let groups = firsts.len();
+    if groups == block.rows.len() {
+        return;
+    }
+    let mut places = vec![0; into.len()];
+    let mut rows: Vec<Record> = Vec::with_capacity(groups);
+    for (at, row) in std::mem::take(&mut block.rows).into_iter().enumerate() {
+        if into[at] == at {
+            places[at] = rows.len();
+            rows.push(row);
+        } else {
+            rows[places[into[at]]].merge(&row, true);
+        }
+    }
+    block.rows = rows;
+}
+
+impl<S: Source> Source for GroupBy<S> {
+    type Error = S::Error;
+
+    fn next(&mut self) -> Result<Option<Item>, S::Error> {
+        let mut item = self.source.next()?;
+        if let Some(Item::Rows(block) | Item::Totals(block)) = &mut item
+            && block.rows.iter().all(|row| row.row > 0)
+        {
+            group(block);
+        }
+        Ok(item)
+    }
+}
+
+/// Adds up the rows of each block whose table has a sum.
+#[derive(Debug)]
+pub struct Sum<S> {
+    source: S,
+}
+
+impl<S: Source> Sum<S> {
+    /// Over a source whose rows may have a sum.
+    pub fn new(source: S) -> Self {
+        Self { source }
+    }
+}
+
+/// All rows of a block in one, under this name.
+fn sum(block: &Block, name: &'static str) -> Option<Record> {
+    let (first, others) = block.rows.split_first()?;
+    let mut sum = first.clone();
+    others.iter().for_each(|row| sum.merge(row, false));
+    let mut name = Some(name);
+    for (field, value) in block.table.all().iter().zip(&mut sum.values) {
+        if let Field { kind: Kind::Key | Kind::Label, cell, .. } = field {
+            let is_name = matches!(cell, Some(cell) if cell.show.is_text());
+            *value = name.take_if(|_| is_name).map(Value::word).into();
+        }
+    }
+    Some(sum)
+}
+
+impl<S: Source> Source for Sum<S> {
+    type Error = S::Error;
+
+    fn next(&mut self) -> Result<Option<Item>, S::Error> {
+        let mut item = self.source.next()?;
+        if let Some(Item::Rows(block) | Item::Totals(block)) = &mut item
+            && let Some(name) = block.table.total()
+        {
+            block.sum = sum(block, name);
+        }
+        Ok(item)
+    }
+}
+
+/// Fills in what is made of other values (means, quantiles, shares), of which nothing is seen after it; and leaves out rows in
+/// which nothing happened.
+#[derive(Debug)]
+pub struct Quantiles<S> {
+    source: S,
+}
+
+impl<S: Source> Quantiles<S> {
+    /// Over a source whose rows are subtracted and added up.
+    pub fn new(source: S) -> Self {
+        Self { source }
+    }
+}
+
+fn derive(record: &mut Record) {
+    let schema = record.schema();
+    if record.values.len() == schema.all().len() {
+        for &(at, derive) in schema.derived() {
+            record.values[at] = derive(record);
+        }
+        record.values.truncate(schema.shown());
+        record.values.shrink_to_fit();
+    }
+    record.row = 0;
+}
+
+impl<S: Source> Source for Quantiles<S> {
+    type Error = S::Error;
+
+    fn next(&mut self) -> Result<Option<Item>, S::Error> {
+        let mut item = self.source.next()?;
+        if let Some(Item::Rows(block) | Item::Totals(block)) = &mut item {
+            if !block.table.idle() && !block.table.keys().is_empty() {
+                block.rows.retain(|row| row.row == 0 || !row.is_idle());
+            }
+            block.rows.iter_mut().chain(&mut block.sum).for_each(derive);
+        }
+        Ok(item)
+    }
+}
 
 /// Sorts the rows of each block by a column, if there is one; else they stay as they come.
 #[derive(Debug)]
@@ -54,24 +305,100 @@ impl<S: Source> Source for Top<S> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-    use std::convert::Infallible;
+/// Leaves out the last rows where the totals repeat them: nobody wants to read the same table twice. That is if they are
+/// since the start, or if no others came before.
+#[derive(Debug)]
+pub struct Unrepeated<S> {
+    source: S,
+    cumulative: bool,
+    has_rows: bool,
+    /// Rows that may be the last, and what came since.
+    held: Vec<Item>,
+    ready: VecDeque<Item>,
+}
 
-    use super::*;
-    use crate::faults::By;
-    use crate::{Block, Record, Value};
+impl<S: Source> Unrepeated<S> {
+    /// Over a source whose rows are of intervals, or `cumulative` ones.
+    pub fn new(source: S, cumulative: bool) -> Self {
+        Self { source, cumulative, has_rows: false, held: vec![], ready: VecDeque::new() }
+    }
 
-    struct Given(VecDeque<Item>);
-
-    impl Source for Given {
-        type Error = Infallible;
-
-        fn next(&mut self) -> Result<Option<Item>, Infallible> {
-            Ok(self.0.pop_front())
+    fn take(&mut self, item: Item) {
+        let is_of_now = |held: &Item, now: u64| matches!(held, Item::Rows(block) if block.time_ns == now);
+        let goes_on = match &item {
+            Item::Rows(block) => self.held.iter().all(|held| is_of_now(held, block.time_ns)),
+            Item::Tick(_) => true,
+            _ => false,
+        };
+        if !goes_on {
+            let is_last = matches!(item, Item::Totals(_)) && (self.cumulative || !self.has_rows);
+            let is_kept = |held: &Item| !is_last || !matches!(held, Item::Rows(_));
+            self.has_rows |= self.held.iter().any(|held| matches!(held, Item::Rows(_)));
+            self.ready.extend(self.held.drain(..).filter(is_kept));
+        }
+        if matches!(item, Item::Rows(_)) || goes_on && !self.held.is_empty() {
+            self.held.push(item);
+        } else {
+            self.ready.push_back(item);
         }
     }
+}
+
+impl<S: Source> Source for Unrepeated<S> {
+    type Error = S::Error;
+
+    fn next(&mut self) -> Result<Option<Item>, S::Error> {
+        while self.ready.is_empty() {
+            match self.source.next()? {
+                Some(item) => self.take(item),
+                None if self.held.is_empty() => return Ok(None),
+                None => self.ready.extend(self.held.drain(..)),
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+}
+
+/// The stages of a run, for one block after the other.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Stages(Quantiles<Sum<GroupBy<Delta<VecDeque<Item>>>>>);
+
+#[cfg(test)]
+impl Stages {
+    pub(crate) fn new() -> Self {
+        Self(Quantiles::new(Sum::new(GroupBy::new(Delta::new(VecDeque::new())))))
+    }
+
+    fn pass(&mut self, item: Item) -> Block {
+        self.0.source.source.source.source.push_back(item);
+        match self.0.next() {
+            Ok(Some(Item::Rows(block) | Item::Totals(block))) => block,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The rows of an interval.
+    pub(crate) fn interval(&mut self, block: Block) -> Block {
+        self.pass(Item::Rows(block))
+    }
+
+    /// Of how many rows it is known what they had come to.
+    pub(crate) fn rows_known(&self) -> usize {
+        self.0.source.source.source.seen.len()
+    }
+
+    /// Rows since the start.
+    pub(crate) fn totals(&mut self, block: Block) -> Block {
+        self.pass(Item::Totals(block))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::By;
+    use crate::{Block, Facts, Record, Value};
 
     #[test]
     fn rows_and_totals_are_sorted_and_cut_and_nothing_else_is_changed() {
@@ -86,7 +413,7 @@ mod tests {
         let block = Block::new(schema, 5, vec![row(1, 7), row(2, 9), row(3, 7), row(4, 8)]);
         let items = [Item::Tick(4), Item::Rows(block.clone()), Item::Totals(block)];
         let by = schema.iter().position(|field| field.name == "minor");
-        let mut source = Top::new(Sort::new(Given(items.into()), by), Some(3));
+        let mut source = Top::new(Sort::new(VecDeque::from(items), by), Some(3));
         assert_eq!(source.next(), Ok(Some(Item::Tick(4))));
         for _ in 0..2 {
             let Ok(Some(Item::Rows(block) | Item::Totals(block))) = source.next() else { panic!("no rows") };
@@ -94,5 +421,28 @@ mod tests {
             assert_eq!(block.hidden, 1);
         }
         assert_eq!(source.next(), Ok(None));
+    }
+
+    #[test]
+    fn the_last_rows_are_left_out_where_the_totals_repeat_them() {
+        let block = |time_ns| Block::new(By::Process.schema(), time_ns, vec![]);
+        let rows = |time_ns| Item::Rows(block(time_ns));
+        let (totals, tick) = (Item::Totals(block(3)), Item::Tick(3));
+        let given = |items: &[Item], cumulative| {
+            let mut source = Unrepeated::new(VecDeque::from(items.to_vec()), cumulative);
+            std::iter::from_fn(|| source.next().ok().flatten()).collect::<Vec<_>>()
+        };
+        // Of a live run, and of a recording, which has no ticks.
+        let live =
+            [rows(1), Item::Facts(Facts::default()), Item::Tick(1), rows(3), tick.clone(), totals.clone()];
+        let recorded = [rows(1), rows(3), totals.clone()];
+        let alone = [rows(3), tick.clone(), totals.clone()];
+        assert_eq!(given(&live, false), live);
+        assert_eq!(given(&live, true), [&live[..3], &live[4..]].concat());
+        assert_eq!(given(&recorded, false), recorded);
+        assert_eq!(given(&recorded, true), [rows(1), totals.clone()]);
+        assert_eq!(given(&alone, false), [tick, totals]);
+        // Cut off before the totals, they are not repeated.
+        assert_eq!(given(&recorded[..2], true), recorded[..2]);
     }
 }

@@ -1,15 +1,27 @@
 //! Tables: each column is declared once, on one line, with the function that gets its value out of a row.
 
 use std::fmt;
+use std::sync::OnceLock;
 
-use crate::field::{Cell, Field, Kind, Record, Show, Type, Unit, Value};
+use crate::field::{Cell, Field, Kind, Merge, Record, Show, Type, Unit, Value};
 use crate::item::Event;
 
 /// A column of a table whose rows are made of an `R`.
 pub(crate) struct Column<R> {
     field: Field,
-    get: fn(&R) -> Value,
+    get: Get<R>,
 }
+
+/// Where a column's values come from.
+enum Get<R> {
+    /// The row's struct.
+    Row(fn(&R) -> Value),
+    /// The record's other values, after rows were subtracted and added up: a mean, a quantile.
+    Record(Derive),
+}
+
+/// Makes a value of a record's other values.
+type Derive = fn(&Record) -> Value;
 
 impl<R> Clone for Column<R> {
     fn clone(&self) -> Self {
@@ -18,6 +30,14 @@ impl<R> Clone for Column<R> {
 }
 
 impl<R> Copy for Column<R> {}
+
+impl<R> Clone for Get<R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Get<R> {}
 
 impl<R> fmt::Debug for Column<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,9 +49,9 @@ impl<R> Column<R> {
     const fn new(
         (name, ty, unit, kind): (&'static str, Type, Unit, Kind),
         help: &'static str,
-        get: fn(&R) -> Value,
+        get: Get<R>,
     ) -> Self {
-        Self { field: Field { name, ty, unit, kind, help, cell: None }, get }
+        Self { field: Field { name, ty, unit, kind, merge: kind.merge(), help, cell: None }, get }
     }
 
     /// The same column with a place in a table for people.
@@ -43,36 +63,41 @@ impl<R> Column<R> {
     pub(crate) const fn hidden(self) -> Self {
         Self { field: Field { cell: None, ..self.field }, ..self }
     }
+
+    /// The same column; of several rows, the least or the greatest value counts.
+    pub(crate) const fn merged(self, merge: Merge) -> Self {
+        Self { field: Field { merge, ..self.field }, ..self }
+    }
 }
 
 /// A text that tells rows apart.
 pub(crate) const fn key<R>(name: &'static str, help: &'static str, get: fn(&R) -> Value) -> Column<R> {
-    Column::new((name, Type::Str, Unit::None, Kind::Key), help, get)
+    Column::new((name, Type::Str, Unit::None, Kind::Key), help, Get::Row(get))
 }
 
 /// A text that describes the key.
 pub(crate) const fn label<R>(name: &'static str, help: &'static str, get: fn(&R) -> Value) -> Column<R> {
-    Column::new((name, Type::Str, Unit::None, Kind::Label), help, get)
+    Column::new((name, Type::Str, Unit::None, Kind::Label), help, Get::Row(get))
 }
 
 /// A number that is a name: a process id.
 pub(crate) const fn id<R>(name: &'static str, help: &'static str, get: fn(&R) -> Value) -> Column<R> {
-    Column::new((name, Type::U64, Unit::None, Kind::Key), help, get)
+    Column::new((name, Type::U64, Unit::None, Kind::Key), help, Get::Row(get))
 }
 
 /// Yes or no.
 pub(crate) const fn flag<R>(name: &'static str, help: &'static str, get: fn(&R) -> Value) -> Column<R> {
-    Column::new((name, Type::Bool, Unit::None, Kind::Label), help, get)
+    Column::new((name, Type::Bool, Unit::None, Kind::Label), help, Get::Row(get))
 }
 
 /// A number of things that grows.
 pub(crate) const fn count<R>(name: &'static str, help: &'static str, get: fn(&R) -> Value) -> Column<R> {
-    Column::new((name, Type::U64, Unit::Count, Kind::Counter), help, get)
+    Column::new((name, Type::U64, Unit::Count, Kind::Counter), help, Get::Row(get))
 }
 
 /// Things that happened and that other figures do not have.
 pub(crate) const fn loss<R>(name: &'static str, help: &'static str, get: fn(&R) -> Value) -> Column<R> {
-    Column::new((name, Type::U64, Unit::Count, Kind::Loss), help, get)
+    Column::new((name, Type::U64, Unit::Count, Kind::Loss), help, Get::Row(get))
 }
 
 /// A number in a unit; a name that ends in `_ns` or `_bytes` has its unit in it.
@@ -82,7 +107,7 @@ pub(crate) const fn number<R>(
     help: &'static str,
     get: fn(&R) -> Value,
 ) -> Column<R> {
-    Column::new((name, Type::U64, unit, kind), help, get)
+    Column::new((name, Type::U64, unit, kind), help, Get::Row(get))
 }
 
 /// A histogram.
@@ -92,14 +117,55 @@ pub(crate) const fn hist<R>(
     help: &'static str,
     get: fn(&R) -> Value,
 ) -> Column<R> {
-    Column::new((name, Type::Hist, unit, Kind::Counter), help, get)
+    Column::new((name, Type::Hist, unit, Kind::Counter), help, Get::Row(get))
+}
+
+/// What a run knows of its figures as a whole, which other columns need.
+pub(crate) const fn known<R>(
+    name: &'static str,
+    ty: Type,
+    help: &'static str,
+    get: fn(&R) -> Value,
+) -> Column<R> {
+    Column::new((name, ty, Unit::None, Kind::Gauge), help, Get::Row(get))
+}
+
+/// A number in a unit that is made of the record's other values.
+pub(crate) const fn derived<R>(
+    name: &'static str,
+    (unit, kind): (Unit, Kind),
+    help: &'static str,
+    get: Derive,
+) -> Column<R> {
+    Column::new((name, Type::U64, unit, kind), help, Get::Record(get))
+}
+
+/// A histogram by octave that is made of the record's other values.
+pub(crate) const fn octaves<R>(name: &'static str, help: &'static str, get: Derive) -> Column<R> {
+    Column::new((name, Type::Hist, Unit::Nanoseconds, Kind::Counter), help, Get::Record(get))
+}
+
+/// What part a table has in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Its records are the header's settings.
+    Settings,
+    /// Its records are what was lost and reached.
+    Facts,
+    /// Its records are rows, totals or events.
+    Rows,
 }
 
 /// A table: its columns, in parts that several tables may share.
-pub(crate) struct Table<R: 'static> {
+pub struct Table<R: 'static> {
     id: &'static str,
     tool: &'static str,
+    part: Part,
     parts: &'static [&'static [Column<R>]],
+    base: &'static [Column<R>],
+    total: Option<&'static str>,
+    idle: bool,
+    shape: OnceLock<Shape>,
 }
 
 impl<R> Table<R> {
@@ -109,15 +175,59 @@ impl<R> Table<R> {
         tool: &'static str,
         parts: &'static [&'static [Column<R>]],
     ) -> Self {
-        Self { id, tool, parts }
+        let shape = OnceLock::new();
+        Self { id, tool, part: Part::Rows, parts, base: &[], total: None, idle: false, shape }
     }
 
-    /// The record of a row.
-    pub(crate) fn record(&'static self, row: &R) -> Record {
-        let mut values = Vec::with_capacity(self.parts.iter().map(|part| part.len()).sum());
-        for part in self.parts {
-            values.extend(part.iter().map(|column| (column.get)(row)));
-        }
+    /// A table of how the tool runs.
+    pub(crate) const fn settings(
+        id: &'static str,
+        tool: &'static str,
+        parts: &'static [&'static [Column<R>]],
+    ) -> Self {
+        let mut table = Self::new(id, tool, parts);
+        table.part = Part::Settings;
+        table
+    }
+
+    /// A table of what was lost and reached.
+    pub(crate) const fn facts(
+        id: &'static str,
+        tool: &'static str,
+        parts: &'static [&'static [Column<R>]],
+    ) -> Self {
+        let mut table = Self::new(id, tool, parts);
+        table.part = Part::Facts;
+        table
+    }
+
+    /// The same with columns that others are made of, and that no output has.
+    pub(crate) const fn base(mut self, base: &'static [Column<R>]) -> Self {
+        self.base = base;
+        self
+    }
+
+    /// The same; its rows have a sum, which is called so.
+    pub(crate) const fn total(mut self, total: &'static str) -> Self {
+        self.total = Some(total);
+        self
+    }
+
+    /// The same; a row in which nothing happened is a row, too.
+    pub(crate) const fn idle(mut self) -> Self {
+        self.idle = true;
+        self
+    }
+
+    /// The record of a row; what is made of other values is not known yet.
+    pub fn record(&'static self, row: &R) -> Record {
+        let columns = self.parts.iter().copied().chain([self.base]).flatten();
+        let value = |column: &Column<R>| match column.get {
+            Get::Row(get) => get(row),
+            Get::Record(_) => Value::Null,
+        };
+        let mut values = Vec::with_capacity(self.shape().fields.len());
+        values.extend(columns.map(value));
         Record::new(self, values)
     }
 
@@ -127,16 +237,31 @@ impl<R> Table<R> {
     }
 }
 
+/// A table's fields, and what is done with them.
+#[derive(Debug)]
+pub struct Shape {
+    /// Those that outputs have, then those that others are made of.
+    fields: Vec<&'static Field>,
+    /// How many outputs have.
+    shown: usize,
+    derived: Vec<(usize, Derive)>,
+    keys: Vec<usize>,
+}
+
 /// A table without the type of its rows: what a reader knows of it.
 pub trait Columns: Sync {
     /// Its name: the tool's, a dot, and what its rows are about.
     fn id(&self) -> &'static str;
     /// The command that it belongs to.
     fn tool(&self) -> &'static str;
-    /// A field, by its part and its place in that; nothing beyond the last one of a part.
-    fn field(&self, part: usize, at: usize) -> Option<&'static Field>;
-    /// Of how many parts it consists.
-    fn parts(&self) -> usize;
+    /// What part it has in a stream.
+    fn part(&self) -> Part;
+    /// What the sum of its rows is called, if they have one.
+    fn total(&self) -> Option<&'static str>;
+    /// Whether a row in which nothing happened is a row, too.
+    fn idle(&self) -> bool;
+    /// Its fields, and what is done with them.
+    fn shape(&self) -> &Shape;
 }
 
 impl<R> Columns for Table<R> {
@@ -148,12 +273,34 @@ impl<R> Columns for Table<R> {
         self.tool
     }
 
-    fn field(&self, part: usize, at: usize) -> Option<&'static Field> {
-        self.parts.get(part)?.get(at).map(|column| &column.field)
+    fn part(&self) -> Part {
+        self.part
     }
 
-    fn parts(&self) -> usize {
-        self.parts.len()
+    fn total(&self) -> Option<&'static str> {
+        self.total
+    }
+
+    fn idle(&self) -> bool {
+        self.idle
+    }
+
+    fn shape(&self) -> &Shape {
+        self.shape.get_or_init(|| {
+            let columns: Vec<&'static Column<R>> =
+                self.parts.iter().copied().chain([self.base]).flatten().collect();
+            let derive = |(at, column): (usize, &&Column<R>)| match column.get {
+                Get::Row(_) => None,
+                Get::Record(derive) => Some((at, derive)),
+            };
+            let is_key = |at: &usize| columns[*at].field.kind == Kind::Key;
+            Shape {
+                fields: columns.iter().map(|column| &column.field).collect(),
+                shown: columns.len() - self.base.len(),
+                derived: columns.iter().enumerate().filter_map(derive).collect(),
+                keys: (0..columns.len()).filter(is_key).collect(),
+            }
+        })
     }
 }
 
@@ -161,9 +308,30 @@ impl<R> Columns for Table<R> {
 pub type Schema = dyn Columns;
 
 impl dyn Columns {
-    /// Its fields, in order.
+    /// The fields that outputs have, in order.
     pub fn iter(&self) -> impl Iterator<Item = &'static Field> + '_ {
-        (0..self.parts()).flat_map(move |part| (0..).map_while(move |at| self.field(part, at)))
+        let Shape { fields, shown, .. } = self.shape();
+        fields[..*shown].iter().copied()
+    }
+
+    /// How many fields outputs have.
+    pub(crate) fn shown(&self) -> usize {
+        self.shape().shown
+    }
+
+    /// All fields: those that outputs have, and those that they are made of.
+    pub(crate) fn all(&self) -> &[&'static Field] {
+        &self.shape().fields
+    }
+
+    /// Where the keys are among all fields.
+    pub(crate) fn keys(&self) -> &[usize] {
+        &self.shape().keys
+    }
+
+    /// The fields that are made of others: where they are, and how.
+    pub(crate) fn derived(&self) -> &[(usize, Derive)] {
+        &self.shape().derived
     }
 }
 

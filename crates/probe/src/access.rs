@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::sys::prctl::set_thp_disable;
-use trapline_model::access::{Coverage, EVENT, Reached, Settings, Step, TOTAL, Tally, What};
+use trapline_model::access::{
+    Coverage, EVENT, REACHED, Reached, SETTINGS, Settings, Step, TOTAL, Tally, What,
+};
 use trapline_model::{Block, Event, Header};
 use trapline_reset::{
     Balance, Budget, Engine, GiveWay, Given, Injector, Lock, Notice, Order, Rounds, TargetMemory,
@@ -39,7 +41,7 @@ use self::probes::Probes;
 use self::target::Target;
 pub use self::targets::Targets;
 use crate::launch::Launch;
-use crate::run::{Counted, Last, Tool};
+use crate::run::{Counted, Tool};
 use crate::variant::OpenError;
 use crate::{signals, system};
 
@@ -347,7 +349,7 @@ impl Tool for Access {
             sight: self.sight.as_ref().map(Coverage::words),
         };
         let tables = (vec![TOTAL], Some(EVENT));
-        let settings = vec![settings.record(), system::scope(Some(&self.filter))];
+        let settings = vec![SETTINGS.record(&settings), system::scope(Some(&self.filter))];
         system::header("access", self.probes.variant(), tables, settings)
     }
 
@@ -403,7 +405,7 @@ impl Tool for Access {
         Ok(())
     }
 
-    fn snapshot(&mut self, _cumulative: bool) -> Result<Option<Block>> {
+    fn snapshot(&mut self, _all: bool) -> Result<Option<Block>> {
         Ok(None)
     }
 
@@ -418,7 +420,7 @@ impl Tool for Access {
             events: Some(sum.accesses),
             lost_events: losses.events + self.unread,
             sampled: 1,
-            more: Reached {
+            more: REACHED.record(&Reached {
                 unlocated_faults: self.unseen,
                 lost_process_events: losses.lives,
                 dropped_mapping_records: self.functions.as_ref().map_or(0, Functions::lost),
@@ -433,12 +435,11 @@ impl Tool for Access {
                 reset_ns: figures.busy_ns.load(Ordering::Relaxed),
                 fault_ns: sum.fault_ns,
                 unwatched_bytes: figures.unseen_bytes.load(Ordering::Relaxed),
-            }
-            .record(),
+            }),
         })
     }
 
-    fn finish(&mut self, _cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
+    fn detach(&mut self, events: &mut Vec<Event>) -> Result<()> {
         self.rounds.stop();
         self.probes.detach();
         self.read_until = signals::read_until();
@@ -449,6 +450,10 @@ impl Tool for Access {
         if self.names.take().is_some() {
             targets::restore()?;
         }
+        Ok(())
+    }
+
+    fn totals(&mut self) -> Block {
         let mut sum = Tally::default();
         let mut rows = Vec::new();
         let living = self.targets.values().map(|target| (&target.pid, &target.comm, &target.tally));
@@ -458,7 +463,7 @@ impl Tool for Access {
             rows.push(tally.record(Some(*pid), comm));
         }
         let totals = Block::new(TOTAL, system::monotonic_ns(), rows);
-        Ok(Last { rows: None, totals: Block { sum: Some(sum.record(None, "TOTAL")), ..totals } })
+        Block { sum: Some(sum.record(None, "TOTAL")), ..totals }
     }
 }
 

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{Iter, Link};
-use trapline_model::faults::{By, Ledger, Losses, Timing};
+use trapline_model::faults::{By, LOSSES, Ledger, Losses, SETTINGS, Timing};
 use trapline_model::{Block, Event, Header};
 use trapline_symbols::Scope;
 
@@ -48,7 +48,7 @@ use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::ring::Ring;
-use crate::run::{Counted, Last, Tool};
+use crate::run::{Counted, Tool};
 use crate::variant::{self, Attached, OpenError};
 use crate::{signals, system};
 
@@ -254,6 +254,15 @@ impl Faults {
         Ok(())
     }
 
+    /// The rows that have more than the last time, or `all`.
+    fn rows(&mut self, all: bool) -> Block {
+        let time_ns = system::monotonic_ns();
+        match &self.spans {
+            Some(spans) => spans.ledger.block(time_ns, all),
+            None => self.ledger.block(time_ns, all),
+        }
+    }
+
     fn read_groups(&mut self, epoch: u64) -> Result<()> {
         match &mut self.groups {
             None => Ok(()),
@@ -283,7 +292,7 @@ impl Tool for Faults {
             stacks: stacks.map(|stacks| stacks.to_string()),
             ..Default::default()
         };
-        let settings = vec![settings.record(), system::scope(self.filter.as_deref())];
+        let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
         let tables = (vec![by.schema()], events.schema());
         system::header("faults", self.attached.variant, tables, settings).begun(self.control.began_ns)
     }
@@ -344,16 +353,14 @@ impl Tool for Faults {
         self.groups.as_ref().is_some_and(Groups::have_work)
     }
 
-    fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>> {
-        self.read(false)?;
-        if let Some(groups) = &mut self.groups {
-            groups.name_rows(&mut self.ledger);
+    fn snapshot(&mut self, all: bool) -> Result<Option<Block>> {
+        if self.missed.is_none() {
+            self.read(false)?;
+            if let Some(groups) = &mut self.groups {
+                groups.name_rows(&mut self.ledger);
+            }
         }
-        let threads = self.ledger.interval(system::monotonic_ns(), cumulative);
-        Ok(Some(match &mut self.spans {
-            Some(spans) => spans.ledger.interval(threads.time_ns, cumulative),
-            None => threads,
-        }))
+        Ok(Some(self.rows(all)))
     }
 
     fn facts(&mut self) -> Result<Counted> {
@@ -386,11 +393,11 @@ impl Tool for Faults {
                 Timing::All(weight) => weight.into(),
                 Timing::None | Timing::Major => 1,
             },
-            more: more.record(false),
+            more: LOSSES.record(&more),
         })
     }
 
-    fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
+    fn detach(&mut self, events: &mut Vec<Event>) -> Result<()> {
         self.missed = Some(self.attached.missed(|_| true)?);
         if let Some(spans) = &mut self.spans {
             spans.detach();
@@ -414,13 +421,11 @@ impl Tool for Faults {
         if let Incoming::Steps(steps) = &mut self.incoming {
             steps.rest(events);
         }
-        let time_ns = system::monotonic_ns();
-        let mut rows = self.ledger.interval(time_ns, cumulative);
-        let mut totals = self.ledger.totals(time_ns);
-        if let Some(spans) = &mut self.spans {
-            (rows, totals) = (spans.ledger.interval(time_ns, cumulative), spans.ledger.totals(time_ns));
-        }
-        Ok(Last { rows: Some(rows), totals })
+        Ok(())
+    }
+
+    fn totals(&mut self) -> Block {
+        self.rows(true)
     }
 }
 

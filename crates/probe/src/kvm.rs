@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags};
 use trapline_model::kvm::{
-    EVENT, Exit, Isa, Layout, Ledger, Level, Losses, Names, Report, Settings, Slow, Vcpu,
+    EVENT, Exit, Isa, LOSSES, Layout, Ledger, Level, Losses, Names, Report, SETTINGS, Settings, Slow, Vcpu,
 };
 use trapline_model::{Block, Event, Header};
 
@@ -25,7 +25,7 @@ use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::ring::Ring;
-use crate::run::{Counted, Last, Tool};
+use crate::run::{Counted, Tool};
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
 
@@ -211,7 +211,6 @@ impl Kvm {
             self.epoch += 1;
             self.attached.write(maps::CONTROL, &TrapControl { epoch: self.epoch })?;
         }
-        self.ledger.begin();
         self.of_others[1] = 0;
         for (key, exits) in entries::<KvmKey, KvmExits>(&self.exits)? {
             let over = ended.contains(&key.thread);
@@ -239,6 +238,7 @@ impl Kvm {
         }
         let [l1_count, l2_count] = counts(exits, settled);
         Some(Report {
+            thread: key.thread,
             vcpu: Vcpu {
                 pid: thread.pid,
                 process_start_ns: thread.process_start_ns,
@@ -275,7 +275,7 @@ impl Kvm {
 impl Tool for Kvm {
     fn header(&self) -> Header {
         let settings = Settings { memory_mb: self.memory_bytes >> 20, slower_ns: self.slower_ns };
-        let settings = vec![settings.record(), system::scope(self.filter.as_deref())];
+        let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
         let tables = (vec![self.layout.schema()], self.slower_ns.map(|_| EVENT));
         system::header("kvm", self.attached.variant, tables, settings)
     }
@@ -294,9 +294,11 @@ impl Tool for Kvm {
         if ended.is_empty() { Ok(()) } else { self.read_with(&ended, false) }
     }
 
-    fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>> {
-        self.read(true)?;
-        Ok(Some(self.ledger.interval(system::monotonic_ns(), cumulative)))
+    fn snapshot(&mut self, all: bool) -> Result<Option<Block>> {
+        if !self.detached {
+            self.read(true)?;
+        }
+        Ok(Some(self.ledger.block(system::monotonic_ns(), all)))
     }
 
     fn facts(&mut self) -> Result<Counted> {
@@ -307,19 +309,18 @@ impl Tool for Kvm {
             events: self.ring.is_none().then_some(counted),
             lost_events: losses.events,
             sampled: 1,
-            more: Losses {
+            more: LOSSES.record(&Losses {
                 uncounted_exits: losses.uncounted + losses.untracked,
                 missed_programs: missed,
                 folded_rows: self.ledger.folded(),
                 untimed_exits: self.timed.then(|| counted - timed.min(counted)),
                 other_vm_exits: self.vm.as_ref().map(|_| self.of_others.iter().sum()),
                 unseen_returns: losses.unseen - self.unseen_before,
-            }
-            .record(),
+            }),
         })
     }
 
-    fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
+    fn detach(&mut self, events: &mut Vec<Event>) -> Result<()> {
         // In the reverse order of attaching: what follows an exit is there until there are no more exits.
         while self.attached.events.pop().is_some() {}
         std::thread::sleep(LEVEL_SETTLES);
@@ -327,9 +328,11 @@ impl Tool for Kvm {
         self.attached.rest.clear();
         self.detached = true;
         self.drain(events)?;
-        let rows = self.snapshot(cumulative)?;
-        let time_ns = rows.as_ref().map_or_else(system::monotonic_ns, |rows| rows.time_ns);
-        Ok(Last { rows, totals: self.ledger.totals(time_ns) })
+        self.read(false)
+    }
+
+    fn totals(&mut self) -> Block {
+        self.ledger.block(system::monotonic_ns(), true)
     }
 }
 

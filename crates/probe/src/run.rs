@@ -37,30 +37,25 @@ pub trait Tool: fmt::Debug {
     fn has_work(&self) -> bool {
         false
     }
-    /// The rows of the interval that ends now; nothing if the tool has no rows but totals.
+    /// An interval ends now: the rows that have more than at the end of the one before, or `all`, with what they have come to
+    /// since the start; nothing if the tool has no rows but totals.
     ///
     /// # Errors
     /// When the kernel half cannot be read.
-    fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>>;
+    fn snapshot(&mut self, all: bool) -> Result<Option<Block>>;
     /// What was counted and lost up to now.
     ///
     /// # Errors
     /// When the kernel half cannot be read.
     fn facts(&mut self) -> Result<Counted>;
-    /// Detaches, and gives the last events, the rows of the interval cut short, and the totals.
+    /// Detaches, reads the kernel half for the last time, and gives the last events. What is asked for after it is of that
+    /// moment.
     ///
     /// # Errors
     /// When the kernel half cannot be read.
-    fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last>;
-}
-
-/// The end of a tool's run.
-#[derive(Debug)]
-pub struct Last {
-    /// Since the last interval; nothing if the tool has no rows but totals.
-    pub rows: Option<Block>,
-    /// Over the run.
-    pub totals: Block,
+    fn detach(&mut self, events: &mut Vec<Event>) -> Result<()>;
+    /// All rows, after it has detached.
+    fn totals(&mut self) -> Block;
 }
 
 /// What a tool has counted and lost.
@@ -83,8 +78,6 @@ pub struct Frame {
     pub interval: Option<Duration>,
     /// Rows are since the start, not since the last interval.
     pub cumulative: bool,
-    /// Rows that the totals repeat are left out: nobody wants to read the same table twice.
-    pub for_people: bool,
     /// End after this time.
     pub duration: Option<Duration>,
     /// End when all of these processes have.
@@ -113,8 +106,6 @@ pub struct Run {
 #[derive(Debug)]
 struct Running {
     tool: Box<dyn Tool>,
-    /// Rows of an interval.
-    has_rows: bool,
     lines: u64,
     events: Vec<Event>,
     /// No event is waited for until then.
@@ -168,8 +159,7 @@ impl Run {
             processes.push(launch.end().context("cannot watch the command")?);
             launch.go()?;
         }
-        let running =
-            |tool| Running { tool, has_rows: false, lines: 0, events: Vec::new(), gathers_until: began };
+        let running = |tool| Running { tool, lines: 0, events: Vec::new(), gathers_until: began };
         Ok(Self {
             tools: tools.into_iter().map(running).collect(),
             frame,
@@ -276,7 +266,6 @@ impl Run {
         for at in 0..self.tools.len() {
             let running = &mut self.tools[at];
             if let Some(rows) = running.tool.snapshot(self.frame.cumulative)? {
-                running.has_rows = true;
                 time_ns = Some(rows.time_ns);
                 self.ready.push_back(Item::Rows(rows));
             }
@@ -298,13 +287,12 @@ impl Run {
         self.state = State::Ended;
         let mut totals = Vec::new();
         for running in &mut self.tools {
-            let last = running.tool.finish(self.frame.cumulative, &mut running.events)?;
+            running.tool.detach(&mut running.events)?;
             self.ready.extend(running.take_events());
-            let repeated = self.frame.for_people && (self.frame.cumulative || !running.has_rows);
-            if self.frame.interval.is_some() && !repeated {
-                self.ready.extend(last.rows.map(Item::Rows));
+            if self.frame.interval.is_some() {
+                self.ready.extend(running.tool.snapshot(self.frame.cumulative)?.map(Item::Rows));
             }
-            totals.push(last.totals);
+            totals.push(running.tool.totals());
         }
         // An interval that was cut short.
         if let (Some(last), Some(_)) = (totals.last(), self.frame.interval) {

@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
 use bytemuck::{bytes_of, pod_read_unaligned};
-use trapline_model::sgx::{By, Ledger, Losses, Settings};
+use trapline_model::sgx::{By, LOSSES, Ledger, Losses, SETTINGS, Settings};
 use trapline_model::{Block, Event, Header};
 
 use self::driver::Driver;
@@ -22,7 +22,7 @@ use crate::cgroup::Paths;
 use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
-use crate::run::{Counted, Last, Tool};
+use crate::run::{Counted, Tool};
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
 
@@ -104,10 +104,10 @@ impl Sgx {
         })
     }
 
-    /// Reads all figures. Without `cumulative` the kernel half begins the next interval first, with no page marked.
-    fn read(&mut self, cumulative: bool) -> Result<()> {
+    /// Reads all figures. With `next` the kernel half begins the next interval first, with no page marked.
+    fn read(&mut self, next: bool) -> Result<()> {
         let epoch = self.epoch;
-        if !cumulative {
+        if next {
             self.epoch += 1;
             self.attached.write(maps::CONTROL, &TrapControl { epoch: self.epoch })?;
         }
@@ -152,7 +152,7 @@ impl Tool for Sgx {
             module: self.module.clone(),
             without: Some(self.without.join(" ")).filter(|words| !words.is_empty()),
         };
-        let settings = vec![settings.record(), system::scope(self.filter.as_deref())];
+        let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
         let tables = (vec![self.by.schema()], None);
         system::header("sgx", self.attached.variant, tables, settings)
     }
@@ -165,9 +165,9 @@ impl Tool for Sgx {
         self.fetch_ended(self.epoch)
     }
 
-    fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>> {
-        self.read(cumulative)?;
-        Ok(Some(self.ledger.interval(system::monotonic_ns(), cumulative)))
+    fn snapshot(&mut self, all: bool) -> Result<Option<Block>> {
+        self.read(!all && !self.attached.events.is_empty())?;
+        Ok(Some(self.ledger.block(system::monotonic_ns(), all)))
     }
 
     fn facts(&mut self) -> Result<Counted> {
@@ -178,7 +178,7 @@ impl Tool for Sgx {
             events: Some(self.ledger.counted()),
             lost_events: losses.crowded + missed_faults,
             sampled: 1,
-            more: Losses {
+            more: LOSSES.record(&Losses {
                 missed_faults,
                 missed_programs: missed,
                 untracked_faults: losses.untracked,
@@ -186,18 +186,18 @@ impl Tool for Sgx {
                 unmarked_evictions: losses.unmarked,
                 unread_enclaves: losses.unended,
                 folded_rows: self.ledger.folded(),
-            }
-            .record(),
+            }),
         })
     }
 
-    fn finish(&mut self, cumulative: bool, _: &mut Vec<Event>) -> Result<Last> {
+    fn detach(&mut self, _: &mut Vec<Event>) -> Result<()> {
         self.attached.events.clear();
         self.attached.rest.clear();
-        self.read(cumulative)?;
-        let time_ns = system::monotonic_ns();
-        let rows = self.ledger.interval(time_ns, cumulative);
-        Ok(Last { rows: Some(rows), totals: self.ledger.totals(time_ns) })
+        self.read(false)
+    }
+
+    fn totals(&mut self) -> Block {
+        self.ledger.block(system::monotonic_ns(), true)
     }
 }
 

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
-use trapline_model::{Header, Record, Schema, Scope};
+use trapline_model::{Header, Record, SCOPE, Schema, Scope};
 pub(crate) use trapline_symbols::clock::{ahead as clocks, monotonic_ns};
 pub(crate) use trapline_symbols::machine::{KERNEL_BTF, is_mounted, lockdown};
 use trapline_symbols::privilege;
@@ -167,7 +167,7 @@ pub(crate) fn header(
 /// Whose events are meant: those of a filter, in words, among those that we see at all.
 pub(crate) fn scope(filter: Option<&str>) -> Record {
     let processes = (!Kind::Pid.is_initial()).then_some("of this PID namespace");
-    Scope { filter: filter.map(str::to_owned), processes }.record()
+    SCOPE.record(&Scope { filter: filter.map(str::to_owned), processes })
 }
 
 /// Does something that no ordinary thread of this processor may interrupt, if we are allowed to ask for that.

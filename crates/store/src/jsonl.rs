@@ -5,8 +5,7 @@ mod line;
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
 
-use trapline_model::recorded::Part;
-use trapline_model::{Block, Event, Facts, Header, Item, Source, recorded};
+use trapline_model::{Block, Event, Facts, Header, Item, Part, Source, recorded};
 
 use self::line::{Line, Lines, end, header, number, of_fields, of_id, record, text, time};
 

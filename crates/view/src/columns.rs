@@ -109,7 +109,7 @@ fn join<'a>(cells: impl Iterator<Item = (&'a Field, String)>) -> String {
 pub(crate) fn cell(value: &Value, show: Show) -> String {
     match (value, show) {
         (Value::Null, Show::HexOr(none)) => none.into(),
-        (Value::Null | Value::Buckets(_), _) => "-".into(),
+        (Value::Null | Value::Buckets(_) | Value::Hist(_), _) => "-".into(),
         (Value::Str(s), _) => visible(s),
         (Value::Bool(is), _) => if *is { "yes" } else { "no" }.into(),
         (Value::U64(n), Show::Hex | Show::HexOr(_)) => format!("{n:#x}"),

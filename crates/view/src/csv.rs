@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use csv::{Writer, WriterBuilder};
-use trapline_model::{Event, Field, Item, Record, Schema, Sink, Value};
+use trapline_model::{Event, Field, Item, RUN, Record, Schema, Sink, Value};
 
 use crate::escape::{name, visible};
 
@@ -52,7 +52,7 @@ impl<W: Write> Sink for Csv<W> {
             Item::Facts(_) | Item::Tick(_) => {}
             Item::End(end) => {
                 let mut line = String::from("# end");
-                for (field, value) in end.record().iter().chain(end.known()) {
+                for (field, value) in RUN.record(end).iter().chain(end.known()) {
                     line.push_str(&format!(" {}={}", field.name, text(field, value)));
                 }
                 self.out.write_record([line])?;
@@ -65,7 +65,7 @@ impl<W: Write> Sink for Csv<W> {
 /// A value as CSV has it.
 fn text(field: &Field, value: &Value) -> String {
     match value {
-        Value::Null => String::new(),
+        Value::Null | Value::Hist(_) => String::new(),
         Value::Str(comm) if field.name == "comm" => harmless(&name(comm)),
         Value::U64(n) => n.to_string(),
         Value::Bool(is) => u8::from(*is).to_string(),

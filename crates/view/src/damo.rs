@@ -106,7 +106,7 @@ mod tests {
 
     use flate2::read::ZlibDecoder;
     use trapline_model::Block;
-    use trapline_model::access::{Page, Reached, Settings, Step, TOTAL, Way, What};
+    use trapline_model::access::{Page, REACHED, Reached, SETTINGS, Settings, Step, TOTAL, Way, What};
 
     use super::*;
 
@@ -130,10 +130,10 @@ mod tests {
             tool: "access".into(),
             variant: "kprobe".into(),
             version: "0".into(),
-            settings: vec![Settings { every_ns: 2_000_000, ..Settings::default() }.record()],
+            settings: vec![SETTINGS.record(&Settings { every_ns: 2_000_000, ..Settings::default() })],
             ..Header::default()
         };
-        let more = vec![Reached { period_ns: 2_500_000, ..Reached::default() }.record()];
+        let more = vec![REACHED.record(&Reached { period_ns: 2_500_000, ..Reached::default() })];
         let mut out = Vec::new();
         let mut sink = Damo::new(&mut out, 100_000_000);
         for item in [

@@ -1,13 +1,13 @@
 //! The last lines of a run: what trapline itself cost, and what was lost.
 
-use trapline_model::{Facts, Kind, Value};
+use trapline_model::{Facts, Kind, RUN, Value};
 
 /// A loss: how many, of what, and the sentence that explains it.
 type Loss = (u64, String, &'static str);
 
 /// The losses that are not 0, those of the run before those of the tool.
 fn losses(end: &Facts) -> Vec<Loss> {
-    let run = end.record();
+    let run = RUN.record(end);
     let all = run.iter().chain(end.known()).filter(|(field, _)| field.kind == Kind::Loss);
     all.filter_map(|(field, value)| match value {
         Value::U64(0) => None,
@@ -50,14 +50,14 @@ fn cpu(ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use trapline_model::faults::Losses;
+    use trapline_model::faults::{LOSSES, Losses};
 
     use super::*;
 
     fn end(lost_events: u64, losses: &Losses) -> Facts {
         let facts =
             Facts { duration_ns: 2_000_000_000, sampled: 1, own_cpu_ns: 17_200_000, ..Facts::default() };
-        Facts { lost_events, more: vec![losses.record(false)], ..facts }
+        Facts { lost_events, more: vec![LOSSES.record(losses)], ..facts }
     }
 
     #[test]

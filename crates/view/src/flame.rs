@@ -167,7 +167,7 @@ fn line(stack: &str) -> String {
 mod tests {
     use super::*;
     use trapline_model::Header;
-    use trapline_model::faults::{By, Losses};
+    use trapline_model::faults::{By, LOSSES, Losses};
 
     fn written(form: FlameForm, weight: Weight, time: Value) -> io::Result<String> {
         let mut out = Vec::new();
@@ -198,10 +198,11 @@ mod tests {
             lost_events: 3,
             sampled: 1,
             own_cpu_ns: 1,
-            more: vec![
-                Losses { truncated_stacks: Some(7), missed_programs: Some(0), ..Losses::default() }
-                    .record(false),
-            ],
+            more: vec![LOSSES.record(&Losses {
+                truncated_stacks: Some(7),
+                missed_programs: Some(0),
+                ..Losses::default()
+            })],
         };
         flame.take(&Item::Header(header))?;
         flame.take(&Item::Totals(Block::new(By::Stack.schema(), 1, rows)))?;

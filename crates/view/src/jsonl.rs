@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use jiff::Timestamp;
-use trapline_model::{Block, Item, Record, Schema, Sink, Value};
+use trapline_model::{Block, Item, RUN, Record, Schema, Sink, Value};
 
 /// The version of the format; it grows when the meaning of a field changes.
 const SCHEMA: u32 = 2;
@@ -87,7 +87,7 @@ impl<W: Write> Sink for JsonLines<W> {
             Item::Facts(_) | Item::Tick(_) => {}
             Item::End(end) => {
                 let mut line = String::from("{\"type\":\"end\"");
-                let run = end.record();
+                let run = RUN.record(end);
                 run.iter().chain(end.known()).for_each(|(field, value)| member(&mut line, field.name, value));
                 writeln!(self.out, "{line}}}")?;
             }
@@ -103,6 +103,8 @@ fn member(line: &mut String, name: &str, value: &Value) {
         Value::U64(n) => write!(line, ",\"{name}\":{n}"),
         Value::Bool(is) => write!(line, ",\"{name}\":{}", u8::from(*is)),
         Value::Str(s) => write!(line, ",\"{name}\":{}", serde_json::Value::from(s.as_ref())),
+        // No output has it: what is made of it stands for it.
+        Value::Hist(_) => Ok(()),
         Value::Buckets(buckets) => {
             write!(line, ",\"{name}\":{}", serde_json::json!(buckets))
         }

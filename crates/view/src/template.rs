@@ -149,7 +149,7 @@ impl Template {
                         (Word::Value(Value::Bool(is)), Some(value)) => (value == "1") == is,
                         (Word::Value(Value::U64(n)), Some(value)) => value.parse() == Ok(n),
                         (Word::Value(Value::Str(text)), Some(value)) => text == *value,
-                        (Word::Value(Value::Buckets(_)) | Word::Text(_), Some(_)) => false,
+                        (Word::Value(Value::Buckets(_) | Value::Hist(_)) | Word::Text(_), Some(_)) => false,
                     };
                 }
                 Piece::Either(one, other) => {
@@ -165,7 +165,9 @@ impl Template {
                         (Word::Value(Value::U64(n)), Some(Word::Value(Value::U64(per)))) => {
                             Some(form.number(n.checked_div(per).unwrap_or(0), *decimals))
                         }
-                        (Word::Value(Value::Null | Value::Buckets(_)), _) | (_, Some(_)) => None,
+                        (Word::Value(Value::Null | Value::Buckets(_) | Value::Hist(_)), _) | (_, Some(_)) => {
+                            None
+                        }
                         (Word::Value(Value::U64(n)), None) => Some(form.number(n, *decimals)),
                         (Word::Value(Value::Bool(is)), None) => Some(u8::from(is).to_string()),
                         (Word::Value(Value::Str(text)), None) if of == "comm" => Some(name(&text)),

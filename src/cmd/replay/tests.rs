@@ -5,8 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::Parser;
-use trapline_model::recorded::{self, Part};
-use trapline_model::{Event, Facts, Kind, Record, Shown, TABLES, Type};
+use trapline_model::{Block, Event, Facts, Kind, Part, Record, SHOWN, Shown, TABLES, Type, recorded};
 
 use super::*;
 
@@ -27,8 +26,8 @@ fn record(schema: &'static Schema, row: u64) -> Record {
         (Type::Str, _) if field.name == "view" => schema.id().split('.').next_back().unwrap().into(),
         (Type::Str, 1) => "".into(),
         (Type::Str, _) => format!("a;\"b\\\n\u{1b}[2J\u{202e}{row}").into(),
-        (Type::Hist, 0) => Value::Buckets(vec![]),
-        (Type::Hist, n) => Value::Buckets(vec![(0, Some(1), 3), (4, Some(7), n), (7 << 30, None, row + 1)]),
+        (Type::Hist, 0) => Value::from(vec![]),
+        (Type::Hist, n) => vec![(0, Some(1), 3), (4, Some(7), n), (7 << 30, None, row + 1)].into(),
     };
     Record::new(schema, (0..).zip(schema.iter()).map(value).collect())
 }
@@ -52,7 +51,7 @@ fn header(schema: &'static Schema, shown: &Shown) -> Item {
         start_ns: 1_000_000_000,
         tables: vec![schema],
         events: None,
-        settings: settings.map(|table| record(table, 3)).chain([shown.record()]).collect(),
+        settings: settings.map(|table| record(table, 3)).chain([SHOWN.record(shown)]).collect(),
     })
 }
 
@@ -104,7 +103,7 @@ fn is_of_events(schema: &Schema) -> bool {
 fn tables() -> impl Iterator<Item = &'static Schema> {
     let recorded = ["faults", "kvm", "sgx", "access"];
     let tables = TABLES.iter().copied().filter(move |table| recorded.contains(&table.tool()));
-    tables.filter(|table| recorded::part(*table) == Part::Rows)
+    tables.filter(|table| table.part() == Part::Rows)
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the header and the end of a run of the tool say.
 
-use crate::field::{Kind, Record, Unit};
+use crate::field::{Kind, Unit};
 use crate::table::{Schema, Table, count, flag, label, loss, number};
 
 /// How the tool runs; what does not apply is not known.
@@ -20,8 +20,9 @@ pub struct Settings {
     pub sight: Option<String>,
 }
 
+/// How the tool runs, as records.
 #[rustfmt::skip]
-static SETTINGS: Table<Settings> = Table::new("access.settings", "access", &[&[
+pub static SETTINGS: Table<Settings> = Table::settings("access.settings", "access", &[&[
     label("reset", "The engine that resets page-table entries.", |s| s.reset.into()),
     number("every_ns", LASTS, "The period between resets that is wished for.", |s| s.every_ns.into()),
     number("max_overhead_percent", (Unit::Count, Kind::Gauge), "The share of the target's processor time that our faults may take, per cent.", |s| s.max_overhead_percent.into()),
@@ -29,14 +30,6 @@ static SETTINGS: Table<Settings> = Table::new("access.settings", "access", &[&[
     label("changed", "The settings of the machine that are changed.", |s| s.changed.as_deref().into()),
     label("sight", "What is seen and not seen of the processes that were there at the start.", |s| s.sight.as_deref().into()),
 ]]);
-
-impl Settings {
-    /// As a record.
-    #[must_use]
-    pub fn record(&self) -> Record {
-        SETTINGS.record(self)
-    }
-}
 
 /// What was lost, and what was reached.
 #[derive(Debug, Clone, Default)]
@@ -74,8 +67,9 @@ pub struct Reached {
 const LASTS: (Unit, Kind) = (Unit::Nanoseconds, Kind::Gauge);
 const TIME: (Unit, Kind) = (Unit::Nanoseconds, Kind::Counter);
 
+/// What was lost and reached, as records.
 #[rustfmt::skip]
-static REACHED: Table<Reached> = Table::new("access.reached", "access", &[&[
+pub static REACHED: Table<Reached> = Table::facts("access.reached", "access", &[&[
     loss("unlocated_faults", "Faults that are counted, and whose address is not known.", |r| r.unlocated_faults.into()),
     loss("lost_process_events", "Starts, execs and exits of processes that were lost.", |r| r.lost_process_events.into()),
     loss("dropped_mapping_records", "With --symbols, dropped records of mappings, executed files and started processes: instructions may be unsymbolized.", |r| r.dropped_mapping_records.into()),
@@ -92,14 +86,6 @@ static REACHED: Table<Reached> = Table::new("access.reached", "access", &[&[
     number("unwatched_bytes", (Unit::Bytes, Kind::Gauge), "Memory of targets of which only the first access to each page is seen.", |r| r.unwatched_bytes.into()),
 ]]);
 
-impl Reached {
-    /// As a record.
-    #[must_use]
-    pub fn record(&self) -> Record {
-        REACHED.record(self)
-    }
-}
-
 /// How a summary was made.
 #[derive(Debug, Clone, Default)]
 pub struct SummarySettings {
@@ -109,19 +95,12 @@ pub struct SummarySettings {
     pub window_ns: u64,
 }
 
+/// How a summary was made, as records.
 #[rustfmt::skip]
-static SUMMARY_SETTINGS: Table<SummarySettings> = Table::new("access.summary_settings", "access", &[&[
+pub static SUMMARY_SETTINGS: Table<SummarySettings> = Table::settings("access.summary_settings", "access", &[&[
     label("summary", "The tables of the summary.", |s| s.summary.as_str().into()),
     number("window_ns", LASTS, "The length of a window of the working set.", |s| s.window_ns.into()),
 ]]);
-
-impl SummarySettings {
-    /// As a record.
-    #[must_use]
-    pub fn record(&self) -> Record {
-        SUMMARY_SETTINGS.record(self)
-    }
-}
 
 /// What a summary could not hold.
 #[derive(Debug, Clone, Default)]
@@ -136,25 +115,14 @@ pub struct SummaryLosses {
     pub hidden_rows: u64,
 }
 
+/// What a summary could not hold, as records.
 #[rustfmt::skip]
-static SUMMARY_LOSSES: Table<SummaryLosses> = Table::new("access.summary_losses", "access", &[&[
+pub static SUMMARY_LOSSES: Table<SummaryLosses> = Table::facts("access.summary_losses", "access", &[&[
     loss("untracked_accesses", "Accesses that are in no table: their page is not known, or more than 4,194,304 pages were accessed.", |l| l.untracked_accesses.into()),
     loss("late_accesses", "Accesses that are shown in a later window than their own.", |l| l.late_accesses.into()),
     count("merged_faults", "Further faults of an access that is counted already.", |l| l.merged_faults.into()),
     count("hidden_rows", "Rows of the summary that --top hides.", |l| l.hidden_rows.into()),
 ]]);
 
-impl SummaryLosses {
-    /// As a record.
-    #[must_use]
-    pub fn record(&self) -> Record {
-        SUMMARY_LOSSES.record(self)
-    }
-}
-
-/// What the header of a recording says of it.
-pub const SETTINGS_OF: &[&Schema] = &[&SETTINGS, &SUMMARY_SETTINGS];
-/// What the end of a recording says of it.
-pub const FACTS_OF: &[&Schema] = &[&REACHED];
 /// All of them.
 pub(super) const TABLES: [&Schema; 4] = [&SETTINGS, &REACHED, &SUMMARY_SETTINGS, &SUMMARY_LOSSES];

@@ -22,7 +22,7 @@ pub use self::trace::PAGE;
 use self::trace::{Access, Order, Twice, Words};
 use self::window::Windows;
 use super::What;
-use super::run::{SummaryLosses, SummarySettings};
+use super::run::{SUMMARY_LOSSES, SUMMARY_SETTINGS, SummaryLosses, SummarySettings};
 use crate::field::Value;
 use crate::item::{Block, Facts, Item, Source};
 
@@ -179,7 +179,7 @@ impl Summary {
                 }
                 let views: Vec<_> = self.options.views.iter().map(|view| view.name()).collect();
                 let made = SummarySettings { summary: views.join(","), window_ns: self.options.window_ns };
-                header.settings.push(made.record());
+                header.settings.push(SUMMARY_SETTINGS.record(&made));
                 header.tables = self.options.views.iter().map(|view| view.schema()).collect();
                 ready.push_back(Item::Header(header));
             }
@@ -300,7 +300,7 @@ impl Summary {
             merged_faults: self.twice.merged,
             hidden_rows: self.hidden,
         };
-        facts.more.push(lost.record());
+        facts.more.push(SUMMARY_LOSSES.record(&lost));
         facts
     }
 }

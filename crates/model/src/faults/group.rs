@@ -24,7 +24,7 @@ pub enum By {
 }
 
 /// Which row.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
     /// None in particular: the sum, or threads put together.
     #[default]
@@ -48,7 +48,7 @@ pub enum Key {
 }
 
 /// What is mapped where a fault was: a file, or memory that has none and only a name such as `[heap]`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct File {
     /// As the process that first touched it saw it.
     pub path: Rc<str>,
@@ -59,7 +59,7 @@ pub struct File {
 }
 
 /// A chain of calls that ends in a fault.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Stack {
     /// The process's name and the functions, outermost first, `;` between them; one of the kernel ends in `_[k]`.
     pub frames: String,
@@ -145,18 +145,6 @@ impl Key {
             }
         }
     }
-
-    /// The name to show of a group's.
-    pub(super) fn name(&self) -> Rc<str> {
-        match self {
-            Self::File(file) => Rc::clone(&file.path),
-            Self::Cause(cause) => cause.name().into(),
-            Self::Stack(_) | Self::Untaken => "".into(),
-            Self::None | Self::Thread(_) | Self::Process(_) | Self::Cgroup(_) | Self::Rest => {
-                "(not attributed)".into()
-            }
-        }
-    }
 }
 
 /// The container id in a cgroup's path: the 64 hexadecimal digits that Docker, containerd, CRI-O and Podman put into
@@ -203,7 +191,8 @@ mod tests {
         report(2, Cause::ZeroFill, 7, 0);
         report(3, Cause::BadAddress, 0, 4);
         report(4, Cause::Unknown, 0, 0);
-        let mut rows = ledger.interval(1, false);
+        let mut stages = crate::stage::Stages::new();
+        let mut rows = stages.interval(ledger.block(1, false));
         rows.sort(0);
         let shown = |rows: &crate::Block| -> Vec<Vec<Value>> {
             let fields = ["cause", "failed", "major", "minor", "total_ns", "avg_ns"];
@@ -214,8 +203,8 @@ mod tests {
         let zero = vec!["zero-fill".into(), n(0), n(0), n(12), n(12_000), n(1000)];
         assert_eq!(shown(&rows), [bad.clone(), zero.clone()]);
         // Nothing more happened, so there is nothing more to show; in the totals it is all there.
-        assert!(ledger.interval(2, false).rows.is_empty());
-        let mut totals = ledger.totals(3);
+        assert!(stages.interval(ledger.block(2, false)).rows.is_empty());
+        let mut totals = stages.totals(ledger.block(3, true));
         totals.sort(0);
         assert_eq!(shown(&totals), [bad, zero]);
     }

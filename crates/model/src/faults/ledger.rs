@@ -1,246 +1,177 @@
-//! The ledger: reports of threads in, rows out. Differences between intervals, threads that end, totals over the run.
+//! The ledger of page faults: reports of threads and groups in, rows that grow out.
 
-use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::group::{By, Group, Key};
-use super::rows::Rows;
+use super::rows::Row;
 use super::{Extremes, Process, Report, Stats, Thread, Timing};
 use crate::item::Block;
+use crate::ledger;
 
-/// Rows of what has ended may take this many bytes unless [`Ledger::bounded`] says otherwise.
-const ENDED_BYTES: u64 = 64 << 20;
-
-#[derive(Debug, Default)]
-pub(super) struct Entry {
-    pub(super) key: Key,
-    pub(super) comm: Rc<str>,
-    /// Since the trace began: the last report of what lives, or the sum of what has ended.
-    stats: Stats,
-    /// What the rows shown so far add up to.
-    shown: Stats,
-    extremes: Extremes,
-    recent: Extremes,
-    pub(super) range: Range,
+/// What is known under a key.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Figures {
+    /// The name of a thread or process.
+    pub(super) name: Rc<str>,
+    pub(super) stats: Stats,
+    pub(super) extremes: Extremes,
+    pub(super) recent: Extremes,
+    /// Of a group: where in it the faults were.
+    pub(super) range: Option<(u64, u64)>,
     owner: Option<Process>,
 }
 
-/// Of a group: where in it the faults were.
-pub(super) type Range = Option<(u64, u64)>;
+impl ledger::Figures for Figures {
+    type Owner = Process;
 
-pub(super) fn widen(range: &mut Range, other: Range) {
-    *range = match (*range, other) {
-        (Some((low, high)), Some(other)) => Some((low.min(other.0), high.max(other.1))),
-        (one, other) => one.or(other),
-    };
-}
-
-impl Entry {
-    fn take(&mut self, by: By, report: Report) {
-        (self.key, self.comm) = by.key(&report);
-        self.stats = report.stats;
-        self.owner = Some(report.process);
-        self.extremes.add(report.extremes);
-        self.recent.add(report.recent);
+    /// The kernel counts a fault before its time is known, so an interval may end between.
+    fn known(&self) -> u64 {
+        let Stats { major, minor, failed, timed_major, timed_minor, .. } = self.stats;
+        major + minor + failed + timed_major + timed_minor
     }
 
-    /// Adds another one's figures.
-    fn add(&mut self, other: &Self) {
+    fn take(&mut self, later: Self, is_news: bool) {
+        let (mut extremes, mut recent) = (self.extremes, self.recent);
+        extremes.add(later.extremes);
+        if is_news {
+            recent.add(later.recent);
+        }
+        *self = Self { extremes, recent, ..later };
+    }
+
+    fn add(&mut self, other: &Self, is_shown: bool) {
         self.stats.add(&other.stats);
-        self.shown.add(&other.shown);
         self.extremes.add(other.extremes);
-        self.recent.add(other.recent);
+        if !is_shown {
+            self.recent.add(other.recent);
+        }
+        self.range = match (self.range, other.range) {
+            (Some((low, high)), Some(other)) => Some((low.min(other.0), high.max(other.1))),
+            (one, other) => one.or(other),
+        };
+        self.owner = self.owner.or(other.owner);
+        if self.name.is_empty() {
+            self.name = Rc::clone(&other.name);
+        }
     }
 
-    /// What is to be shown for the interval that ends now; it is shown from now on.
-    fn interval(&mut self, cumulative: bool) -> (Stats, Extremes) {
-        let recent = std::mem::take(&mut self.recent);
-        let since = self.stats.since(&self.shown);
-        self.shown = self.stats.clone();
-        if cumulative { (self.shown.clone(), self.extremes) } else { (since, recent) }
+    fn begin_interval(&mut self) {
+        self.recent = Extremes::default();
     }
 
-    fn has_news(&self) -> bool {
-        self.stats.known() != self.shown.known()
+    fn bytes(&self) -> usize {
+        self.stats.hist.bytes()
     }
 
-    /// About how much memory it takes.
-    fn bytes(&self) -> u64 {
-        (size_of::<(Key, Self)>() + self.stats.hist.bytes() + self.shown.hist.bytes() + self.key.bytes())
-            as u64
+    fn owner(&self) -> Option<Process> {
+        self.owner
     }
 }
 
-/// Turns reports into rows: differences between intervals, threads that end, totals over the run.
+impl ledger::Key for Key {
+    type Owner = Process;
+
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+}
+
+/// What lives: a thread, or a group of the kernel half's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Id {
+    Thread(Thread),
+    Group([u64; 4]),
+}
+
+/// Turns reports into rows.
 #[derive(Debug)]
 pub struct Ledger {
     by: By,
     timing: Timing,
-    threads: HashMap<Thread, Entry>,
-    groups: HashMap<[u64; 4], Entry>,
-    /// Threads that ended, and groups of which nothing more will come, put together by their rows.
-    closed: HashMap<Key, Entry>,
-    /// About how much memory those take, and how much they may.
-    closed_bytes: u64,
-    limit: u64,
-    /// Rows that were folded into one.
-    folded_row: Entry,
-    folded: u64,
+    rows: ledger::Ledger<Id, Key, Figures>,
 }
 
 impl Ledger {
     /// An empty ledger for figures of which so much is timed; its rows are grouped.
     #[must_use]
     pub fn new(by: By, timing: Timing) -> Self {
-        Self {
-            by,
-            timing,
-            threads: HashMap::new(),
-            groups: HashMap::new(),
-            closed: HashMap::new(),
-            closed_bytes: 0,
-            limit: ENDED_BYTES,
-            folded_row: Entry { comm: by.folded().into(), ..Entry::default() },
-            folded: 0,
-        }
+        let folded = Figures { name: by.folded().into(), ..Figures::default() };
+        Self { by, timing, rows: ledger::Ledger::new(Key::None, folded) }
     }
 
     /// The same; the rows of what has ended take about this many bytes at most.
     #[must_use]
     pub fn bounded(self, bytes: u64) -> Self {
-        Self { limit: bytes, ..self }
+        Self { rows: self.rows.bounded(bytes), ..self }
     }
 
     /// Takes the report of a group, which the kernel half knows by `id`: it replaces the one before.
     pub fn group(&mut self, id: [u64; 4], report: Group) {
-        let entry = self.groups.entry(id).or_default();
-        entry.comm = report.key.name();
-        entry.key = report.key;
-        entry.stats = report.stats;
-        entry.extremes.add(report.extremes);
-        entry.recent.add(report.recent);
-        entry.range = report.range;
-        entry.owner = report.owner;
+        let Group { key, stats, extremes, recent, range, owner } = report;
+        self.rows.take(
+            Id::Group(id),
+            key,
+            Figures { name: "".into(), stats, extremes, recent, range, owner },
+        );
     }
 
     /// Nothing more will be reported of a group.
     pub fn close_group(&mut self, id: &[u64; 4]) {
-        if let Some(entry) = self.groups.remove(id) {
-            self.close(entry);
-        }
+        self.rows.end(&Id::Group(*id));
     }
 
     /// The id of a group may be another one's from now on; what was reported under it goes on under a new one.
     pub fn move_group(&mut self, id: &[u64; 4], to: [u64; 4]) {
-        if let Some(entry) = self.groups.remove(id) {
-            self.groups.insert(to, entry);
-        }
+        self.rows.renumber(&Id::Group(*id), Id::Group(to));
     }
 
     /// A group belongs to another row than was said: what is shown from now on is in that one.
     pub fn name_group(&mut self, id: &[u64; 4], key: Key) {
-        if let Some(entry) = self.groups.get_mut(id) {
-            entry.comm = key.name();
-            entry.key = key;
-        }
+        self.rows.name(&Id::Group(*id), key);
     }
 
     /// Takes the report of a living thread: it replaces the one before.
     pub fn live(&mut self, report: Report) {
-        self.threads.entry(report.thread).or_default().take(self.by, report);
+        let (key, name) = self.by.key(&report);
+        let Report { thread, process, stats, extremes, recent, .. } = report;
+        let figures = Figures { name, stats, extremes, recent, range: None, owner: Some(process) };
+        self.rows.take(Id::Thread(thread), key, figures);
     }
 
     /// Takes the last report of a thread; whatever was reported of it alive is contained in it.
     pub fn ended(&mut self, report: Report) {
-        let mut entry = self.threads.remove(&report.thread).unwrap_or_default();
-        entry.take(self.by, report);
-        self.close(entry);
+        let id = Id::Thread(report.thread);
+        self.live(report);
+        self.rows.end(&id);
     }
 
     /// How many rows of what has ended were folded into one, because they took too much memory.
     #[must_use]
     pub fn folded(&self) -> u64 {
-        self.folded
+        self.rows.folded()
     }
 
     /// How many faults there were in the whole run.
     #[must_use]
     pub fn counted(&self) -> u64 {
-        let alive = self.threads.values().chain(self.groups.values());
-        alive.chain(self.closed.values()).chain([&self.folded_row]).map(|entry| entry.stats.faults()).sum()
+        self.rows.figures().map(|figures| figures.stats.faults()).sum()
     }
 
-    fn close(&mut self, entry: Entry) {
-        let into = self.closed.entry(entry.key.clone()).or_default();
-        let before = if into.key == Key::None { 0 } else { into.bytes() };
-        into.add(&entry);
-        widen(&mut into.range, entry.range);
-        (into.key, into.comm, into.owner) = (entry.key, entry.comm, into.owner.or(entry.owner));
-        self.closed_bytes = (self.closed_bytes + into.bytes()).saturating_sub(before);
-        if self.closed_bytes > self.limit {
-            self.fold();
-        }
-    }
-
-    /// The faults of the interval that ends now; with `cumulative`, those since the beginning.
-    pub fn interval(&mut self, time_ns: u64, cumulative: bool) -> Block {
-        let mut rows = Rows::default();
-        let alive = self.threads.values_mut().chain(self.groups.values_mut());
-        for entry in alive.chain(self.closed.values_mut()).chain([&mut self.folded_row]) {
-            if cumulative || entry.has_news() {
-                let (stats, extremes) = entry.interval(cumulative);
-                rows.add(entry, &stats, extremes);
-            } else {
-                entry.recent = Extremes::default();
-            }
-        }
-        rows.block(self.by, self.timing, time_ns)
-    }
-
-    /// The faults of the whole run.
-    #[must_use]
-    pub fn totals(&self, time_ns: u64) -> Block {
-        let mut rows = Rows::default();
-        let alive = self.threads.values().chain(self.groups.values());
-        for entry in alive.chain(self.closed.values()).chain([&self.folded_row]) {
-            rows.add(entry, &entry.stats, entry.extremes);
-        }
-        rows.block(self.by, self.timing, time_ns)
-    }
-
-    /// Keeps memory bounded: folds what has ended into one row until half of the memory is free. First the rows of the
-    /// process that has the most, so that it takes nothing from others; of those the ones with the fewest faults. What shares
-    /// its row with the living stays.
-    fn fold(&mut self) {
-        let alive = self.threads.values().chain(self.groups.values());
-        let alive: HashSet<&Key> = alive.map(|entry| &entry.key).collect();
-        let ended = self.closed.iter().filter(|(key, _)| !alive.contains(key));
-        let mut ended: Vec<(Option<Process>, u64, Key)> =
-            ended.map(|(key, entry)| (entry.owner, entry.stats.known(), key.clone())).collect();
-        let mut rows: HashMap<Option<Process>, usize> = HashMap::new();
-        ended.iter().for_each(|(owner, ..)| *rows.entry(*owner).or_default() += 1);
-        ended.sort_unstable_by_key(|(owner, faults, _)| (Reverse(rows[owner]), *owner, *faults));
-        self.closed_bytes = self.closed.values().map(Entry::bytes).sum();
-        for (.., key) in ended {
-            if self.closed_bytes <= self.limit / 2 {
-                break;
-            }
-            if let Some(entry) = self.closed.remove(&key) {
-                self.closed_bytes -= entry.bytes();
-                self.folded_row.add(&entry);
-                self.folded += 1;
-            }
-        }
-        self.closed.shrink_to(self.closed.len() * 2);
+    /// Rows with the faults since the beginning: those that have more than the last time, or `all`.
+    pub fn block(&mut self, time_ns: u64, all: bool) -> Block {
+        let (table, timing) = (self.by.table(), self.timing);
+        self.rows.block(table, time_ns, all, |key, figures| {
+            let extremes = if all { figures.extremes } else { figures.recent };
+            table.record(&Row { timing, key: key.clone(), figures: figures.clone(), extremes })
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Process;
     use super::*;
     use crate::Value;
+    use crate::stage::Stages;
 
     /// Its two faults were counted; so many of them were timed by now.
     fn report(timed: u64) -> Report {
@@ -262,8 +193,9 @@ mod tests {
     #[test]
     fn a_time_that_is_known_after_its_fault_was_shown_is_in_the_next_interval() {
         let mut ledger = Ledger::new(By::Thread, Timing::All(1));
-        let shown = |ledger: &mut Ledger| {
-            let row = ledger.interval(1, false).rows.into_iter().next()?;
+        let mut stages = Stages::new();
+        let mut shown = |ledger: &mut Ledger| {
+            let row = stages.interval(ledger.block(1, false)).rows.into_iter().next()?;
             match ["minor", "timed"].map(|name| row.get(name)) {
                 [Some(&Value::U64(minor)), Some(&Value::U64(timed))] => Some((minor, timed)),
                 other => panic!("{other:?}"),
@@ -287,25 +219,23 @@ mod tests {
             Some(&Value::U64(minor)) => minor,
             other => panic!("{other:?}"),
         };
-        let mut shown = 0;
+        let (mut stages, mut shown) = (Stages::new(), 0);
         for n in 0..5000 {
             let thread = Thread { pid: n, tid: n, start_ns: n.into() };
             ledger.live(Report { thread, ..report(1) });
             ledger.ended(Report { thread, ..report(2) });
-            assert!(ledger.closed_bytes <= BOUND, "{}", ledger.closed_bytes);
             if n % 100 == 0 {
-                shown += sum(&ledger.interval(1, false));
+                shown += sum(&stages.interval(ledger.block(1, false)));
             }
         }
-        shown += sum(&ledger.interval(1, false));
-        let totals = ledger.totals(2);
+        shown += sum(&stages.interval(ledger.block(1, false)));
+        let totals = stages.totals(ledger.block(2, true));
         assert_eq!((shown, sum(&totals)), (10_000, 10_000));
         assert_eq!(totals.rows.len() as u64 + ledger.folded(), 5001);
         let folded = totals.rows.iter().find(|row| row.get("comm") == Some(&"(folded threads)".into()));
         let folded = folded.and_then(|row| row.get("minor").cloned());
         assert_eq!(folded, Some(Value::U64(ledger.folded() * 2)));
-        // One row of those that are there is as much as what lives.
-        assert_eq!(ledger.interval(3, false).rows.len(), 0);
-        assert_eq!(ledger.interval(4, true).rows.len(), totals.rows.len());
+        assert_eq!(stages.interval(ledger.block(3, false)).rows, []);
+        assert_eq!(stages.totals(ledger.block(4, true)).rows.len(), totals.rows.len());
     }
 }

@@ -1,64 +1,30 @@
-//! From what the ledger holds to rows: what has the same key is put together, and figures become fields.
+//! Rows of page faults: what is in the ledger, and the figures that are made of it.
 
-use std::collections::HashMap;
-use std::rc::Rc;
+use super::group::{Key, container, pod};
+use super::ledger::Figures;
+use super::{Extremes, Timing};
+use crate::field::{Record, Value};
+use crate::hist::Hist;
 
-use super::group::{By, Key, container, pod};
-use super::ledger::{Entry, Range, widen};
-use super::{Extremes, Stats, Timing};
-use crate::item::Block;
-
-/// Rows in the making: threads of the same key together.
-#[derive(Default)]
-pub(super) struct Rows {
-    groups: HashMap<Key, (Rc<str>, Stats, Extremes, Range)>,
-}
-
-impl Rows {
-    pub(super) fn add(&mut self, entry: &Entry, stats: &Stats, extremes: Extremes) {
-        if stats.known() > 0 {
-            let group = self.groups.entry(entry.key.clone()).or_default();
-            group.0 = Rc::clone(&entry.comm);
-            group.1.add(stats);
-            group.2.add(extremes);
-            widen(&mut group.3, entry.range);
-        }
-    }
-
-    pub(super) fn block(self, by: By, timing: Timing, time_ns: u64) -> Block {
-        let name = "TOTAL".into();
-        let mut sum = Row {
-            timing,
-            key: Key::None,
-            name,
-            stats: Stats::default(),
-            extremes: Extremes::default(),
-            range: None,
-        };
-        let mut rows = Vec::with_capacity(self.groups.len());
-        for (key, (name, stats, extremes, range)) in self.groups {
-            sum.stats.add(&stats);
-            sum.extremes.add(extremes);
-            rows.push(by.table().record(&Row { timing, key, name, stats, extremes, range }));
-        }
-        Block { sum: Some(by.table().record(&sum)), ..Block::new(by.table(), time_ns, rows) }
-    }
-}
-
-/// What a row says.
+/// What a row is made of.
 pub(super) struct Row {
-    timing: Timing,
-    key: Key,
-    name: Rc<str>,
-    pub(super) stats: Stats,
-    extremes: Extremes,
-    pub(super) range: Range,
+    pub(super) timing: Timing,
+    pub(super) key: Key,
+    pub(super) figures: Figures,
+    pub(super) extremes: Extremes,
 }
 
 /// The key.
 impl Row {
     pub(super) fn name(&self) -> &str {
-        &self.name
+        match &self.key {
+            Key::None | Key::Thread(_) | Key::Process(_) => &self.figures.name,
+            Key::Cgroup(path) => path,
+            Key::File(file) => &file.path,
+            Key::Cause(cause) => cause.name(),
+            Key::Stack(_) | Key::Untaken => "",
+            Key::Rest => "(not attributed)",
+        }
     }
 
     pub(super) fn pid(&self) -> Option<u32> {
@@ -82,11 +48,11 @@ impl Row {
     }
 
     pub(super) fn container(&self) -> Option<&str> {
-        container(&self.name)
+        container(self.name())
     }
 
     pub(super) fn pod(&self) -> Option<String> {
-        pod(&self.name)
+        pod(self.name())
     }
 
     pub(super) fn device(&self) -> Option<String> {
@@ -99,32 +65,64 @@ impl Row {
         file.inode.map(|(.., number)| number)
     }
 
+    pub(super) fn generation(&self) -> Option<u32> {
+        if let Key::File(file) = &self.key { Some(file.generation) } else { None }
+    }
+
     /// What is no stack has its name there.
     pub(super) fn frames(&self) -> Option<&str> {
         match &self.key {
             Key::Untaken => None,
             Key::Stack(stack) => Some(&stack.frames),
-            _ => Some(&self.name),
+            _ => Some(self.name()),
         }
     }
 
     pub(super) fn lines(&self) -> Option<&str> {
         if let Key::Stack(stack) = &self.key { Some(&stack.lines) } else { None }
     }
+
+    /// One in how many minor faults is timed, 0 for none; nothing if no fault is timed at all.
+    pub(super) fn sampling(&self) -> Option<u32> {
+        match self.timing {
+            Timing::None => None,
+            Timing::Major => Some(0),
+            Timing::All(weight) => Some(weight),
+        }
+    }
+
+    pub(super) fn extremes(&self) -> Option<Extremes> {
+        Some(self.extremes).filter(|e| e.min_ns <= e.max_ns)
+    }
 }
 
-/// The times; what the variant cannot know is missing.
-impl Row {
+/// The times, of a record's figures; what the variant cannot know is missing.
+struct Times<'a> {
+    record: &'a Record,
+    weight: Option<u64>,
+}
+
+impl<'a> Times<'a> {
+    fn of(record: &'a Record) -> Self {
+        Self { record, weight: record.number("sampling") }
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        self.record.number(name).unwrap_or(0)
+    }
+
     /// The time of minor faults, and how many faults are timed. Sampled: a timed minor fault stands for as many as there are
     /// to each. The count is exact, the time is not.
     fn minor_ns_and_faults(&self) -> Option<(Option<u64>, u64)> {
-        let (Timing::All(weight), stats) = (self.timing, &self.stats) else { return None };
-        Some(match stats.timed_minor {
-            timed if weight == 1 => (Some(stats.minor_ns), stats.timed_major + timed),
-            0 => (Some(0).filter(|_| stats.minor == 0), stats.faults()),
+        let weight = self.weight.filter(|&weight| weight > 0)?;
+        let (minor, minor_ns) = (self.number("minor"), self.number("timed_minor_ns"));
+        let faults = || self.number("major") + minor;
+        Some(match self.number("timed_minor") {
+            timed if weight == 1 => (Some(minor_ns), self.number("timed_major") + timed),
+            0 => (Some(0).filter(|_| minor == 0), faults()),
             timed => {
-                let scaled = u128::from(stats.minor_ns) * u128::from(stats.minor) / u128::from(timed);
-                (Some(scaled as u64), stats.faults())
+                let scaled = u128::from(minor_ns) * u128::from(minor) / u128::from(timed);
+                (Some(scaled as u64), faults())
             }
         })
     }
@@ -133,33 +131,49 @@ impl Row {
     /// and none of them timed.
     fn all(&self) -> Option<(u64, u64)> {
         let (minor_ns, faults) = self.minor_ns_and_faults()?;
-        minor_ns.map(|minor_ns| (self.stats.major_ns + minor_ns, faults)).filter(|_| faults > 0)
+        minor_ns.map(|minor_ns| (self.number("timed_major_ns") + minor_ns, faults)).filter(|_| faults > 0)
     }
 
-    pub(super) fn total_ns(&self) -> Option<u64> {
-        self.all().map(|(total, _)| total)
+    fn extremes(&self) -> Option<(u64, u64)> {
+        let is_timed = self.weight.is_some_and(|weight| weight > 0);
+        let extremes = (self.record.number("shortest_ns")?, self.record.number("longest_ns")?);
+        Some(extremes).filter(|_| is_timed)
     }
+}
 
-    pub(super) fn avg_ns(&self) -> Option<u64> {
-        self.all().map(|(total, faults)| total / faults)
-    }
+pub(super) fn total_ns(record: &Record) -> Value {
+    Times::of(record).all().map(|(total, _)| total).into()
+}
 
-    pub(super) fn major_ns(&self) -> Option<u64> {
-        let stats = &self.stats;
-        match self.timing {
-            Timing::None => None,
-            Timing::Major => Some(stats.major_ns),
-            Timing::All(_) => Some(stats.major_ns).filter(|_| stats.timed_major > 0 || stats.major == 0),
-        }
-    }
+pub(super) fn avg_ns(record: &Record) -> Value {
+    Times::of(record).all().map(|(total, faults)| total / faults).into()
+}
 
-    pub(super) fn known(&self) -> Option<Extremes> {
-        let Extremes { max_ns, min_ns } = self.extremes;
-        let timed = matches!(self.timing, Timing::All(_));
-        (timed && min_ns <= max_ns).then_some(self.extremes)
+pub(super) fn major_ns(record: &Record) -> Value {
+    let times = Times::of(record);
+    let major_ns = times.number("timed_major_ns");
+    match times.weight {
+        None => Value::Null,
+        Some(0) => major_ns.into(),
+        Some(_) if times.number("timed_major") > 0 || times.number("major") == 0 => major_ns.into(),
+        Some(_) => Value::Null,
     }
+}
 
-    pub(super) fn quantile(&self, q: f64) -> Option<u64> {
-        self.known().and_then(|e| self.stats.hist.quantile(q, e.min_ns, e.max_ns))
-    }
+pub(super) fn max_ns(record: &Record) -> Value {
+    Times::of(record).extremes().map(|(_, max)| max).into()
+}
+
+pub(super) fn min_ns(record: &Record) -> Value {
+    Times::of(record).extremes().map(|(min, _)| min).into()
+}
+
+pub(super) fn quantile(record: &Record, q: f64) -> Value {
+    let within = Times::of(record).extremes().zip(record.hist("times"));
+    within.and_then(|((min, max), hist): (_, &Hist)| hist.quantile(q, min, max)).into()
+}
+
+pub(super) fn timed(record: &Record) -> Value {
+    let times = Times::of(record);
+    (times.number("timed_major") + times.number("timed_minor")).into()
 }

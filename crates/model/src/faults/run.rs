@@ -1,7 +1,7 @@
 //! What the header and the end of a run of the tool say.
 
 use crate::field::Show::{Integer, Text};
-use crate::field::{Kind, Record, Unit};
+use crate::field::{Kind, Unit};
 use crate::table::{Column, Schema, Table, label, loss, number};
 
 /// How the tool runs; what does not apply is not known.
@@ -17,21 +17,14 @@ pub struct Settings {
     pub stacks: Option<String>,
 }
 
+/// How the tool runs, as records.
 #[rustfmt::skip]
-static SETTINGS: Table<Settings> = Table::new("faults.settings", "faults", &[&[
+pub static SETTINGS: Table<Settings> = Table::settings("faults.settings", "faults", &[&[
     label("minor_latency", "Whether minor faults are timed: exact, 1:N for one in N, off; null if nothing is timed.", |s: &Settings| s.minor_latency.as_deref().into()).shown("minor latency", 0, Text),
     label("kernel_mode", "Whether faults in kernel mode are seen, or only counted.", |s: &Settings| s.kernel_mode.into()).shown("kernel mode", 0, Text),
     number("memory_mb", (Unit::None, Kind::Gauge), "The memory for rows and names, MiB.", |s: &Settings| s.memory_mb.into()).shown("memory mb", 0, Integer),
     label("stacks", "The faults whose stack is taken.", |s: &Settings| s.stacks.as_deref().into()).shown("stacks", 0, Text),
 ]]);
-
-impl Settings {
-    /// As a record.
-    #[must_use]
-    pub fn record(&self) -> Record {
-        SETTINGS.record(self)
-    }
-}
 
 /// What was lost; what cannot be lost in a run is not known.
 #[derive(Debug, Clone, Default)]
@@ -71,8 +64,9 @@ const STACKS: &[Column<Losses>] = &[
     loss("dropped_mapping_records", "With --by stack, dropped records of mappings, executed files and started processes: frames may be unsymbolized.", |l| l.dropped_mapping_records.into()),
 ];
 
+/// What was lost, as records.
 #[rustfmt::skip]
-static LOSSES: Table<Losses> = Table::new("faults.losses", "faults", &[&[
+pub static LOSSES: Table<Losses> = Table::facts("faults.losses", "faults", &[&[
     loss("unlisted_faults", "Faults that `events` counts and no row: of threads that ended when there was no space to keep their row.", |l| l.unlisted_faults.into()),
     loss("untracked_threads", "Threads that are not counted: the kernel had no memory when they started.", |l| l.untracked_threads.into()),
     loss("uncounted_faults", "With --log-step or --stall, faults of processes for which the BPF map was full.", |l| l.uncounted_faults.into()),
@@ -89,20 +83,13 @@ static LOSSES: Table<Losses> = Table::new("faults.losses", "faults", &[&[
     loss("untracked_calls", "With --span, calls that are not counted: the kernel had no memory.", |l| l.untracked_calls.into()),
 ], STACKS]);
 
+/// What was lost without a kernel half, as records.
 #[rustfmt::skip]
-static ROOTLESS: Table<Losses> = Table::new("faults.rootless_losses", "faults", &[&[
+pub static ROOTLESS_LOSSES: Table<Losses> = Table::facts("faults.rootless_losses", "faults", &[&[
     loss("dropped_records", "With --variant rootless, dropped records of faults, processes and mappings: stacks may be lost or unsymbolized.", |l| l.dropped_records.into()),
     FOLDED,
     CROWDED,
 ], STACKS]);
 
-impl Losses {
-    /// As a record: of the variants with a kernel half, or of the one without.
-    #[must_use]
-    pub fn record(&self, is_rootless: bool) -> Record {
-        if is_rootless { ROOTLESS.record(self) } else { LOSSES.record(self) }
-    }
-}
-
 /// All of them.
-pub(super) const TABLES: [&Schema; 3] = [&SETTINGS, &LOSSES, &ROOTLESS];
+pub(super) const TABLES: [&Schema; 3] = [&SETTINGS, &LOSSES, &ROOTLESS_LOSSES];

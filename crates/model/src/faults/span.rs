@@ -2,9 +2,8 @@
 
 use std::rc::Rc;
 
-use super::tables::SPAN;
-use super::{Extremes, Timing};
-use crate::field::Value;
+use super::{Extremes, Timing, tables};
+use crate::field::{Record, Value};
 use crate::hist::Hist;
 use crate::item::Block;
 
@@ -24,19 +23,6 @@ impl CallTimes {
         self.hist.add(&other.hist);
         self.extremes.add(other.extremes);
         self.recent.add(other.recent);
-    }
-
-    fn since(&self, earlier: &Self) -> Self {
-        Self { hist: self.hist.since(&earlier.hist), extremes: self.recent, recent: self.recent }
-    }
-
-    pub(super) fn quantile(&self, q: f64) -> Option<u64> {
-        let Extremes { max_ns, min_ns } = self.extremes;
-        self.hist.quantile(q, min_ns, max_ns).filter(|_| min_ns <= max_ns)
-    }
-
-    pub(super) fn known(&self) -> Option<Extremes> {
-        Some(self.extremes).filter(|e| e.min_ns <= e.max_ns && self.hist.count() > 0)
     }
 }
 
@@ -79,79 +65,67 @@ impl Calls {
         self.stall.add(&other.stall);
         self.span.add(&other.span);
     }
-
-    fn since(&self, earlier: &Self) -> Self {
-        Self {
-            calls: self.calls - earlier.calls,
-            unfinished: self.unfinished - earlier.unfinished,
-            major: self.major - earlier.major,
-            minor: self.minor - earlier.minor,
-            timed: self.timed - earlier.timed,
-            stall_ns: self.stall_ns - earlier.stall_ns,
-            major_ns: self.major_ns - earlier.major_ns,
-            span_ns: self.span_ns - earlier.span_ns,
-            stall: self.stall.since(&earlier.stall),
-            span: self.span.since(&earlier.span),
-        }
-    }
 }
 
 /// Turns what the spans did so far into rows.
 #[derive(Debug)]
 pub struct SpanLedger {
     timing: Timing,
-    names: Vec<Rc<str>>,
-    now: Vec<Calls>,
-    shown: Vec<Calls>,
+    spans: Vec<(Rc<str>, Calls)>,
 }
 
 impl SpanLedger {
     /// For spans of these names, of whose faults so much is timed.
-    #[must_use]
-    pub fn new(names: Vec<Rc<str>>, timing: Timing) -> Self {
-        let none = vec![Calls::default(); names.len()];
-        Self { timing, names, now: none.clone(), shown: none }
+    pub fn new(names: impl Iterator<Item = Rc<str>>, timing: Timing) -> Self {
+        Self { timing, spans: names.map(|name| (name, Calls::default())).collect() }
     }
 
     /// Takes what each span did since tracing began, in the order of the names.
-    pub fn take(&mut self, now: Vec<Calls>) {
-        debug_assert_eq!(now.len(), self.names.len());
-        self.now = now;
-    }
-
-    /// Rows of the interval that ends now; with `cumulative`, since the beginning.
-    pub fn interval(&mut self, time_ns: u64, cumulative: bool) -> Block {
-        let since: Vec<Calls> =
-            self.now.iter().zip(&self.shown).map(|(now, shown)| now.since(shown)).collect();
-        self.shown.clone_from(&self.now);
-        if cumulative { self.totals(time_ns) } else { self.block(time_ns, &since) }
-    }
-
-    /// Rows of the whole run.
-    #[must_use]
-    pub fn totals(&self, time_ns: u64) -> Block {
-        self.block(time_ns, &self.now)
-    }
-
-    /// How many calls there were.
-    #[must_use]
-    pub fn calls(&self) -> u64 {
-        self.now.iter().map(|calls| calls.calls).sum()
+    pub fn take(&mut self, now: impl Iterator<Item = Calls>) {
+        self.spans.iter_mut().zip(now).for_each(|((_, calls), now)| *calls = now);
     }
 
     /// How many calls were left without a return.
     #[must_use]
     pub fn unfinished(&self) -> u64 {
-        self.now.iter().map(|calls| calls.unfinished).sum()
+        self.spans.iter().map(|(_, calls)| calls.unfinished).sum()
     }
 
-    /// Every span has its row, even if nobody called it. They have no sum: one may lie within another.
-    fn block(&self, time_ns: u64, calls: &[Calls]) -> Block {
-        let row = |(name, calls): (&Rc<str>, &Calls)| {
-            SPAN.record(&SpanRow { timing: self.timing, name: Rc::clone(name), calls: calls.clone() })
+    /// Rows with what the spans did since the beginning; `all`: also as to extremes. Every span has its row, even if nobody
+    /// called it. They have no sum: one may lie within another.
+    #[must_use]
+    pub fn block(&self, time_ns: u64, all: bool) -> Block {
+        let row = |(number, (name, calls)): (u64, &(Rc<str>, Calls))| {
+            let row = SpanRow { timing: self.timing, name: Rc::clone(name), calls: calls.clone(), all };
+            tables::SPAN.record(&row).of_row(number)
         };
-        let rows = self.names.iter().zip(calls).map(row).collect();
-        Block::new(&SPAN, time_ns, rows)
+        let rows = (1..).zip(&self.spans).map(row).collect();
+        Block::new(&tables::SPAN, time_ns, rows)
+    }
+}
+
+/// What a row is made of.
+pub(super) struct SpanRow {
+    timing: Timing,
+    pub(super) name: Rc<str>,
+    pub(super) calls: Calls,
+    all: bool,
+}
+
+impl SpanRow {
+    pub(super) fn major_ns(&self) -> Option<u64> {
+        Some(self.calls.major_ns).filter(|_| self.timing != Timing::None)
+    }
+
+    /// What is known where all faults are timed.
+    pub(super) fn timed(&self, value: impl Into<Value>) -> Value {
+        if matches!(self.timing, Timing::All(_)) { value.into() } else { Value::Null }
+    }
+
+    /// The longest and the shortest of the run, or of the interval.
+    pub(super) fn extremes(&self, times: &CallTimes) -> Option<Extremes> {
+        let extremes = if self.all { times.extremes } else { times.recent };
+        Some(extremes).filter(|e| e.min_ns <= e.max_ns)
     }
 }
 
@@ -161,33 +135,45 @@ fn part(of: u64, whole: u64, parts: u32) -> Option<u64> {
     (whole > 0).then(|| ((of * parts + whole / 2) / whole) as u64)
 }
 
-/// What a row says.
-pub(super) struct SpanRow {
-    timing: Timing,
-    pub(super) name: Rc<str>,
-    pub(super) calls: Calls,
+pub(super) fn faults_per_1000_calls(record: &Record) -> Value {
+    let [calls, major, minor] = ["calls", "major", "minor"].map(|name| record.number(name).unwrap_or(0));
+    part(major + minor, calls, 1000).into()
 }
 
-impl SpanRow {
-    pub(super) fn faults_per_1000_calls(&self) -> Option<u64> {
-        part(self.calls.major + self.calls.minor, self.calls.calls, 1000)
+pub(super) fn stall_ppm(record: &Record) -> Value {
+    let times = record.number("total_ns").zip(record.number("span_ns"));
+    times.and_then(|(stall, span)| part(stall, span, 1_000_000)).into()
+}
+
+/// The mean of a sum.
+pub(super) fn per_call(record: &Record, sum: &str) -> Value {
+    let calls = record.number(sum).zip(record.number("calls"));
+    calls.and_then(|(sum, calls)| sum.checked_div(calls)).into()
+}
+
+/// The columns that times of single calls are made of: the histogram, the longest, the shortest.
+pub(super) struct Times(&'static str, &'static str, &'static str);
+
+pub(super) const STALL: Times = Times("stalls", "stall_longest_ns", "stall_shortest_ns");
+pub(super) const SPAN: Times = Times("spans", "span_longest_ns", "span_shortest_ns");
+
+impl Times {
+    pub(super) fn quantile(&self, record: &Record, q: f64) -> Value {
+        let Self(hist, longest, shortest) = self;
+        let within = record.number(shortest).zip(record.number(longest)).zip(record.hist(hist));
+        within.and_then(|((min, max), hist)| hist.quantile(q, min, max)).into()
     }
 
-    pub(super) fn stall_ppm(&self) -> Option<u64> {
-        part(self.calls.stall_ns, self.calls.span_ns, 1_000_000)
+    fn known(&self, record: &Record, name: &str) -> Value {
+        record.number(name).filter(|_| record.hist(self.0).is_some_and(|hist| hist.count() > 0)).into()
     }
 
-    pub(super) fn per_call(&self, sum: u64) -> Option<u64> {
-        sum.checked_div(self.calls.calls)
+    pub(super) fn longest(&self, record: &Record) -> Value {
+        self.known(record, self.1)
     }
 
-    pub(super) fn major_ns(&self) -> Option<u64> {
-        Some(self.calls.major_ns).filter(|_| self.timing != Timing::None)
-    }
-
-    /// What is known where all faults are timed.
-    pub(super) fn timed(&self, value: impl Into<Value>) -> Value {
-        if matches!(self.timing, Timing::All(_)) { value.into() } else { Value::Null }
+    pub(super) fn shortest(&self, record: &Record) -> Value {
+        self.known(record, self.2)
     }
 }
 
@@ -195,6 +181,7 @@ impl SpanRow {
 mod tests {
     use super::*;
     use crate::hist::{BUCKETS, bucket};
+    use crate::stage::Stages;
 
     fn times(values: &[u64], recent: &[u64]) -> CallTimes {
         let mut counts = [0; BUCKETS];
@@ -222,28 +209,31 @@ mod tests {
 
     #[test]
     fn rows_are_differences_and_shares() {
-        let mut ledger = SpanLedger::new(vec!["db:query".into(), "db:never".into()], Timing::All(1));
-        ledger.take(vec![calls(&[0, 1000], &[0, 1000]), Calls::default()]);
-        let first = ledger.interval(1, false);
+        let mut ledger =
+            SpanLedger::new(["db:query", "db:never"].map(Into::into).into_iter(), Timing::All(1));
+        let mut stages = Stages::new();
+        ledger.take([calls(&[0, 1000], &[0, 1000]), Calls::default()].into_iter());
+        let first = stages.interval(ledger.block(1, false));
         let get = |block: &Block, row: usize, name: &str| block.rows[row].get(name).unwrap().clone();
         assert_eq!(get(&first, 0, "calls"), Value::U64(2));
         assert_eq!(get(&first, 0, "faults_per_1000_calls"), Value::U64(3500));
         assert_eq!(get(&first, 0, "stall_ppm"), Value::U64(333_333));
         assert_eq!((get(&first, 0, "p50_ns"), get(&first, 0, "max_ns")), (Value::U64(0), Value::U64(1000)));
         assert_eq!((get(&first, 1, "calls"), get(&first, 1, "avg_ns")), (Value::U64(0), Value::Null));
-        ledger.take(vec![calls(&[0, 1000, 500], &[500]), Calls::default()]);
-        let second = ledger.interval(2, false);
+        ledger.take([calls(&[0, 1000, 500], &[500]), Calls::default()].into_iter());
+        let second = stages.interval(ledger.block(2, false));
         assert_eq!((get(&second, 0, "calls"), get(&second, 0, "max_ns")), (Value::U64(1), Value::U64(500)));
         assert_eq!(get(&second, 0, "total_ns"), Value::U64(500));
-        assert_eq!(get(&ledger.totals(3), 0, "max_ns"), Value::U64(1000));
-        assert_eq!(ledger.calls(), 3);
+        let totals = stages.totals(ledger.block(3, true));
+        assert_eq!((get(&totals, 0, "max_ns"), get(&totals, 0, "calls")), (Value::U64(1000), Value::U64(3)));
+        assert_eq!(totals.sum, None);
     }
 
     #[test]
     fn what_is_not_timed_is_not_known() {
-        let mut ledger = SpanLedger::new(vec!["a:b".into()], Timing::None);
-        ledger.take(vec![calls(&[0, 0], &[0])]);
-        let total = ledger.totals(1);
+        let mut ledger = SpanLedger::new(["a:b".into()].into_iter(), Timing::None);
+        ledger.take([calls(&[0, 0], &[0])].into_iter());
+        let total = Stages::new().totals(ledger.block(1, true));
         for name in ["total_ns", "stall_ppm", "major_ns", "avg_ns", "p50_ns", "p99_ns", "max_ns", "min_ns"] {
             assert_eq!(total.rows[0].get(name), Some(&Value::Null), "{name}");
         }

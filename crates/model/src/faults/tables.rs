@@ -1,31 +1,53 @@
 //! The tables of page faults.
 
-use super::rows::Row;
-use super::span::SpanRow;
+use super::rows::{self, Row};
+use super::span::{self, SpanRow};
 use super::step::Message;
 use super::{By, Fault};
 use crate::field::Show::{Hex, Integer, Microseconds, Milliseconds, Percent, Stack, Text, Thousandths};
-use crate::field::{Kind, Unit, Value};
-use crate::table::{Column, Schema, Table, count, id, key, label, number};
+use crate::field::{Kind, Merge, Type, Unit, Value};
+use crate::table::{Column, Schema, Table, count, derived, hist, id, key, known, label, number};
 
 const TIME: (Unit, Kind) = (Unit::Nanoseconds, Kind::Counter);
 const LASTS: (Unit, Kind) = (Unit::Nanoseconds, Kind::Gauge);
 const START: (Unit, Kind) = (Unit::Nanoseconds, Kind::Key);
-const PLACE: (Unit, Kind) = (Unit::Bytes, Kind::Gauge);
+const PLACE: (Unit, Kind) = (Unit::Bytes, Kind::Label);
+const COUNT: (Unit, Kind) = (Unit::Count, Kind::Counter);
+const SHARE: (Unit, Kind) = (Unit::Count, Kind::Gauge);
 
 /// The figures of every row and total.
 #[rustfmt::skip]
 const FIGURES: &[Column<Row>] = &[
-    count("major", "The faults that waited for I/O, as ru_majflt counts them.", |r: &Row| r.stats.major.into()).shown("MAJOR", 9, Integer),
-    count("minor", "The faults that did not wait for I/O, as ru_minflt counts them.", |r: &Row| r.stats.minor.into()).shown("MINOR", 9, Integer),
-    number("total_ns", TIME, "Time spent in all faults that were timed.", |r: &Row| r.total_ns().into()).shown("TOTAL_MS", 11, Milliseconds(2)),
-    number("major_ns", TIME, "Time spent in major faults, which wait for I/O.", |r: &Row| r.major_ns().into()).shown("MAJOR_MS", 11, Milliseconds(2)),
-    number("avg_ns", LASTS, "The mean time of a fault.", |r: &Row| r.avg_ns().into()).shown("AVG_MS", 9, Milliseconds(3)),
-    number("max_ns", LASTS, "The time of the longest fault.", |r: &Row| r.known().map(|e| e.max_ns).into()).shown("MAX_MS", 9, Milliseconds(3)),
-    number("min_ns", LASTS, "The time of the shortest fault.", |r: &Row| r.known().map(|e| e.min_ns).into()).shown("MIN_US", 9, Microseconds(1)),
-    number("p50_ns", LASTS, "Half of the faults took no longer than this, within 12.5 %.", |r| r.quantile(0.5).into()),
-    number("p99_ns", LASTS, "99 % of the faults took no longer than this, within 12.5 %.", |r| r.quantile(0.99).into()),
-    count("timed", "The faults that were timed; those taken inside the kernel on the thread's behalf may not be.", |r| r.stats.timed().into()),
+    count("major", "The faults that waited for I/O, as ru_majflt counts them.", |r: &Row| r.figures.stats.major.into()).shown("MAJOR", 9, Integer),
+    count("minor", "The faults that did not wait for I/O, as ru_minflt counts them.", |r: &Row| r.figures.stats.minor.into()).shown("MINOR", 9, Integer),
+    derived("total_ns", TIME, "Time spent in all faults that were timed.", rows::total_ns).shown("TOTAL_MS", 11, Milliseconds(2)),
+    derived("major_ns", TIME, "Time spent in major faults, which wait for I/O.", rows::major_ns).shown("MAJOR_MS", 11, Milliseconds(2)),
+    derived("avg_ns", LASTS, "The mean time of a fault.", rows::avg_ns).shown("AVG_MS", 9, Milliseconds(3)),
+    derived("max_ns", LASTS, "The time of the longest fault.", rows::max_ns).shown("MAX_MS", 9, Milliseconds(3)),
+    derived("min_ns", LASTS, "The time of the shortest fault.", rows::min_ns).shown("MIN_US", 9, Microseconds(1)),
+    derived("p50_ns", LASTS, "Half of the faults took no longer than this, within 12.5 %.", |r| rows::quantile(r, 0.5)),
+    derived("p99_ns", LASTS, "99 % of the faults took no longer than this, within 12.5 %.", |r| rows::quantile(r, 0.99)),
+    derived("timed", COUNT, "The faults that were timed; those taken inside the kernel on the thread's behalf may not be.", rows::timed),
+];
+
+/// What times are made of.
+#[rustfmt::skip]
+const BASE: &[Column<Row>] = &[
+    known("sampling", Type::U64, "One in this number of minor faults is timed, 0 for none; null if no fault is timed.", |r| r.sampling().into()),
+    count("timed_major", "Major faults that were timed.", |r| r.figures.stats.timed_major.into()),
+    count("timed_minor", "Minor faults that were timed.", |r| r.figures.stats.timed_minor.into()),
+    number("timed_major_ns", TIME, "Time spent in the major faults that were timed.", |r| r.figures.stats.major_ns.into()),
+    number("timed_minor_ns", TIME, "Time spent in the minor faults that were timed.", |r| r.figures.stats.minor_ns.into()),
+    hist("times", Unit::Nanoseconds, "The faults that were timed by their time.", |r| (&r.figures.stats.hist).into()),
+    number("longest_ns", LASTS, "The time of the longest fault.", |r: &Row| r.extremes().map(|e| e.max_ns).into()).merged(Merge::Max),
+    number("shortest_ns", LASTS, "The time of the shortest fault.", |r: &Row| r.extremes().map(|e| e.min_ns).into()).merged(Merge::Min),
+];
+
+/// The same for rows that may be of files which had the same name and number one after the other.
+#[rustfmt::skip]
+const FILE_BASE: &[Column<Row>] = &[
+    BASE[0], BASE[1], BASE[2], BASE[3], BASE[4], BASE[5], BASE[6], BASE[7],
+    id("generation", "Which of the files of this number it is.", |r| r.generation().into()),
 ];
 
 #[rustfmt::skip]
@@ -41,37 +63,49 @@ static THREAD: Table<Row> = Table::new("faults.thread", "faults", &[&[
     id("tid", "The thread id.", |r: &Row| r.tid().into()).shown("TID", 8, Integer),
     START_NS,
     COMM,
-], FIGURES]);
+], FIGURES]).base(BASE).total("TOTAL");
 
-static PROCESS: Table<Row> = Table::new("faults.process", "faults", &[&[PID, START_NS, COMM], FIGURES]);
+static PROCESS: Table<Row> =
+    Table::new("faults.process", "faults", &[&[PID, START_NS, COMM], FIGURES]).base(BASE).total("TOTAL");
 
 #[rustfmt::skip]
 static CGROUP: Table<Row> = Table::new("faults.cgroup", "faults", &[&[
     key("cgroup", "The path of the cgroup below the root of the v2 hierarchy.", |r: &Row| r.name().into()).shown("CGROUP", 40, Text),
     label("container", "The container id, if the path of the cgroup holds one.", |r: &Row| r.container().into()).shown("CONTAINER", 12, Text),
     label("pod", "The pod id, if the path of the cgroup holds one.", |r| r.pod().into()),
-], FIGURES]);
+], FIGURES]).base(BASE).total("TOTAL");
 
 #[rustfmt::skip]
 static FILE: Table<Row> = Table::new("faults.file", "faults", &[&[
     key("file", "The path of the file as the process sees it, or the kind of memory.", |r: &Row| r.name().into()).shown("FILE", 48, Text),
-    number("offset", PLACE, "The least offset in the file that faulted since the trace began.", |r: &Row| r.range.map(|range| range.0).into()).shown("FROM", 12, Hex),
-    number("offset_end", PLACE, "The greatest offset in the file that faulted since the trace began.", |r: &Row| r.range.map(|range| range.1).into()).shown("TO", 12, Hex),
+    number("offset", PLACE, "The least offset in the file that faulted since the trace began.", |r: &Row| r.figures.range.map(|range| range.0).into()).shown("FROM", 12, Hex).merged(Merge::Min),
+    number("offset_end", PLACE, "The greatest offset in the file that faulted since the trace began.", |r: &Row| r.figures.range.map(|range| range.1).into()).shown("TO", 12, Hex).merged(Merge::Max),
     key("dev", "The device number of the file's file system, MAJOR:MINOR in decimal.", |r| r.device().into()),
     id("inode", "The inode number of the file.", |r| r.inode().into()),
-], FIGURES]);
+], FIGURES]).base(FILE_BASE).total("TOTAL");
 
 #[rustfmt::skip]
 static CAUSE: Table<Row> = Table::new("faults.cause", "faults", &[&[
     key("cause", "The cause of the faults.", |r: &Row| r.name().into()).shown("CAUSE", 14, Text),
-    count("failed", "Faults that ended in a signal; the kernel's accounting, and so every other figure, leaves them out.", |r: &Row| r.stats.failed.into()).shown("FAILED", 9, Integer),
-], FIGURES]);
+    count("failed", "Faults that ended in a signal; the kernel's accounting, and so every other figure, leaves them out.", |r: &Row| r.figures.stats.failed.into()).shown("FAILED", 9, Integer),
+], FIGURES]).base(BASE).total("TOTAL");
 
 #[rustfmt::skip]
 static STACK: Table<Row> = Table::new("faults.stack", "faults", &[&[
     key("stack", "The name of the process and its functions, outermost first, with `;` between; those of the kernel end in _[k].", |r: &Row| r.frames().into()).shown("STACK", 5, Stack),
     key("lines", "The place in source text of each frame of the stack, or in brackets why it has no name, with `;` between.", |r| r.lines().into()),
-], FIGURES]);
+], FIGURES]).base(BASE).total("TOTAL");
+
+/// What times of spans are made of.
+#[rustfmt::skip]
+const SPAN_BASE: &[Column<SpanRow>] = &[
+    hist("stalls", Unit::Nanoseconds, "The calls by their stall.", |r| r.timed(&r.calls.stall.hist)),
+    number("stall_longest_ns", LASTS, "The longest stall of a call.", |r: &SpanRow| r.timed(r.extremes(&r.calls.stall).map(|e| e.max_ns))).merged(Merge::Max),
+    number("stall_shortest_ns", LASTS, "The shortest stall of a call.", |r: &SpanRow| r.timed(r.extremes(&r.calls.stall).map(|e| e.min_ns))).merged(Merge::Min),
+    hist("spans", Unit::Nanoseconds, "The calls by their time.", |r| (&r.calls.span.hist).into()),
+    number("span_longest_ns", LASTS, "The time of the longest call.", |r: &SpanRow| r.extremes(&r.calls.span).map(|e| e.max_ns).into()).merged(Merge::Max),
+    number("span_shortest_ns", LASTS, "The time of the shortest call.", |r: &SpanRow| r.extremes(&r.calls.span).map(|e| e.min_ns).into()).merged(Merge::Min),
+];
 
 /// Times without `span` in their name are times in faults: stalls.
 #[rustfmt::skip]
@@ -80,23 +114,23 @@ pub(super) static SPAN: Table<SpanRow> = Table::new("faults.span", "faults", &[&
     count("calls", "The calls of the span that began and returned.", |r: &SpanRow| r.calls.calls.into()).shown("CALLS", 9, Integer),
     count("major", "The faults during the calls that waited for I/O, as ru_majflt counts them.", |r: &SpanRow| r.calls.major.into()).shown("MAJOR", 9, Integer),
     count("minor", "The faults during the calls that did not wait for I/O, as ru_minflt counts them.", |r: &SpanRow| r.calls.minor.into()).shown("MINOR", 9, Integer),
-    number("faults_per_1000_calls", (Unit::Count, Kind::Gauge), "Major and minor faults for each thousand calls.", |r: &SpanRow| r.faults_per_1000_calls().into()).shown("PER_CALL", 9, Thousandths(3)),
+    derived("faults_per_1000_calls", SHARE, "Major and minor faults for each thousand calls.", span::faults_per_1000_calls).shown("PER_CALL", 9, Thousandths(3)),
     number("total_ns", TIME, "Time spent in faults during the calls.", |r: &SpanRow| r.timed(r.calls.stall_ns)).shown("STALL_MS", 11, Milliseconds(2)),
-    number("stall_ppm", (Unit::Count, Kind::Gauge), "The share of the calls' time that was spent in faults, millionths.", |r: &SpanRow| r.timed(r.stall_ppm())).shown("SHARE_%", 7, Percent(1)),
+    derived("stall_ppm", SHARE, "The share of the calls' time that was spent in faults, millionths.", span::stall_ppm).shown("SHARE_%", 7, Percent(1)),
     number("major_ns", TIME, "Time spent in major faults during the calls.", |r| r.major_ns().into()),
-    number("avg_ns", LASTS, "The mean stall of a call.", |r: &SpanRow| r.timed(r.per_call(r.calls.stall_ns))).shown("AVG_MS", 9, Milliseconds(3)),
-    number("p50_ns", LASTS, "Half of the calls stalled no longer than this, within 12.5 %.", |r: &SpanRow| r.timed(r.calls.stall.quantile(0.5))).shown("P50_MS", 9, Milliseconds(3)),
-    number("p99_ns", LASTS, "99 % of the calls stalled no longer than this, within 12.5 %.", |r: &SpanRow| r.timed(r.calls.stall.quantile(0.99))).shown("P99_MS", 9, Milliseconds(3)),
-    number("max_ns", LASTS, "The longest stall of a call.", |r: &SpanRow| r.timed(r.calls.stall.known().map(|e| e.max_ns))).shown("MAX_MS", 9, Milliseconds(3)),
-    number("min_ns", LASTS, "The shortest stall of a call.", |r| r.timed(r.calls.stall.known().map(|e| e.min_ns))),
+    derived("avg_ns", LASTS, "The mean stall of a call.", |r| span::per_call(r, "total_ns")).shown("AVG_MS", 9, Milliseconds(3)),
+    derived("p50_ns", LASTS, "Half of the calls stalled no longer than this, within 12.5 %.", |r| span::STALL.quantile(r, 0.5)).shown("P50_MS", 9, Milliseconds(3)),
+    derived("p99_ns", LASTS, "99 % of the calls stalled no longer than this, within 12.5 %.", |r| span::STALL.quantile(r, 0.99)).shown("P99_MS", 9, Milliseconds(3)),
+    derived("max_ns", LASTS, "The longest stall of a call.", |r| span::STALL.longest(r)).shown("MAX_MS", 9, Milliseconds(3)),
+    derived("min_ns", LASTS, "The shortest stall of a call.", |r| span::STALL.shortest(r)),
     count("timed", "The faults during the calls that were timed.", |r| r.calls.timed.into()),
     number("span_ns", TIME, "Time spent in the calls, from the beginning of each to its return.", |r: &SpanRow| r.calls.span_ns.into()).shown("SPAN_MS", 11, Milliseconds(2)),
-    number("span_avg_ns", LASTS, "The mean time of a call.", |r| r.per_call(r.calls.span_ns).into()),
-    number("span_p50_ns", LASTS, "Half of the calls took no longer than this, within 12.5 %.", |r| r.calls.span.quantile(0.5).into()),
-    number("span_p99_ns", LASTS, "99 % of the calls took no longer than this, within 12.5 %.", |r| r.calls.span.quantile(0.99).into()),
-    number("span_max_ns", LASTS, "The time of the longest call.", |r| r.calls.span.known().map(|e| e.max_ns).into()),
+    derived("span_avg_ns", LASTS, "The mean time of a call.", |r| span::per_call(r, "span_ns")),
+    derived("span_p50_ns", LASTS, "Half of the calls took no longer than this, within 12.5 %.", |r| span::SPAN.quantile(r, 0.5)),
+    derived("span_p99_ns", LASTS, "99 % of the calls took no longer than this, within 12.5 %.", |r| span::SPAN.quantile(r, 0.99)),
+    derived("span_max_ns", LASTS, "The time of the longest call.", |r| span::SPAN.longest(r)),
     count("unfinished_calls", "Calls that did not return; they are in no other figure.", |r| r.calls.unfinished.into()),
-]]);
+]]).base(SPAN_BASE).idle();
 
 #[rustfmt::skip]
 pub(super) static FAULT: Table<Fault> = Table::new("faults.fault", "faults", &[&[

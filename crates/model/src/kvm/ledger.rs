@@ -1,11 +1,10 @@
 //! From the kernel half's figures by thread to rows by whatever is asked for.
 
-use std::collections::BTreeMap;
-
 use super::{By, Exit, Layout, Names};
 use crate::field::{Record, Value};
 use crate::hist::Hist;
 use crate::item::Block;
+use crate::ledger;
 
 /// Whether an exit left the guest or the guest's own guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,22 +54,6 @@ impl Stats {
         self.phase_ns.iter_mut().zip(other.phase_ns).for_each(|(a, b)| *a += b);
         self.faults.iter_mut().zip(other.faults).for_each(|(a, b)| *a += b);
     }
-
-    /// What came after `earlier`; the longest is that of the whole time.
-    fn since(&self, earlier: &Self) -> Self {
-        let less = |a: u64, b: u64| a.saturating_sub(b);
-        Self {
-            count: less(self.count, earlier.count),
-            timed: less(self.timed, earlier.timed),
-            ns: less(self.ns, earlier.ns),
-            max_ns: self.max_ns,
-            hist: self.hist.since(&earlier.hist),
-            reflected: less(self.reflected, earlier.reflected),
-            to_vmm: less(self.to_vmm, earlier.to_vmm),
-            phase_ns: std::array::from_fn(|i| less(self.phase_ns[i], earlier.phase_ns[i])),
-            faults: std::array::from_fn(|i| less(self.faults[i], earlier.faults[i])),
-        }
-    }
 }
 
 /// A vCPU and the thread and process that run it.
@@ -91,6 +74,8 @@ pub struct Vcpu {
 /// What the kernel half counted under one of its keys since the trace began.
 #[derive(Debug, Clone)]
 pub struct Report {
+    /// The number of the thread in the run.
+    pub thread: u32,
     /// Whose exits.
     pub vcpu: Vcpu,
     /// Which exits.
@@ -105,7 +90,7 @@ pub struct Report {
 }
 
 /// What a row is about. Sorted as rows are.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Key {
     Reason(Exit),
     Vm(u32, u64),
@@ -116,49 +101,63 @@ enum Key {
     Folded,
 }
 
-/// Rows of vCPUs that have ended may take this many bytes unless [`Ledger::bounded`] says otherwise.
-const ENDED_BYTES: u64 = 64 << 20;
+impl ledger::Key for Key {
+    type Owner = ();
+}
 
-#[derive(Debug, Clone, Default)]
-struct Entry {
+/// What is known under a key.
+#[derive(Debug, Default)]
+struct Figures {
     vm: Option<String>,
-    /// Of threads that ended.
-    closed: [Stats; 2],
-    /// Of the others, by their last report.
-    live: [Stats; 2],
-    shown: [Stats; 2],
+    levels: [Stats; 2],
     recent_max_ns: [u64; 2],
 }
 
-impl Entry {
-    fn total(&self) -> [Stats; 2] {
-        let mut total = self.closed.clone();
-        total.iter_mut().zip(&self.live).for_each(|(a, b)| a.add(b));
-        total
+impl ledger::Figures for Figures {
+    type Owner = ();
+
+    /// An exit is counted before it is known to be one of L2: it is news then.
+    fn known(&self) -> u64 {
+        let [l1, l2] = self.levels.each_ref().map(|level| level.count + level.timed);
+        l1 + 3 * l2
     }
 
-    /// Whether all threads that it is made of have ended.
-    fn has_ended(&self) -> bool {
-        self.live.iter().all(|level| level.count == 0)
-    }
-
-    /// Adds another one, of which nothing lives.
-    fn add(&mut self, other: &Self) {
-        self.closed.iter_mut().zip(&other.closed).for_each(|(a, b)| a.add(b));
-        self.shown.iter_mut().zip(&other.shown).for_each(|(a, b)| a.add(b));
-        for (a, b) in self.recent_max_ns.iter_mut().zip(other.recent_max_ns) {
-            *a = b.max(*a);
+    fn take(&mut self, later: Self, is_news: bool) {
+        let recent = self.recent_max_ns;
+        *self = later;
+        for (mine, before) in self.recent_max_ns.iter_mut().zip(recent) {
+            *mine = if is_news { before.max(*mine) } else { before };
         }
     }
 
-    /// About how much memory it takes.
-    fn bytes(&self) -> u64 {
-        let levels = self.closed.iter().chain(&self.shown);
-        (size_of::<(Key, Self)>() + levels.map(|level| level.hist.bytes()).sum::<usize>()) as u64
+    fn add(&mut self, other: &Self, is_shown: bool) {
+        self.levels.iter_mut().zip(&other.levels).for_each(|(a, b)| a.add(b));
+        if !is_shown {
+            let recent = self.recent_max_ns.iter_mut().zip(other.recent_max_ns);
+            recent.for_each(|(a, b)| *a = b.max(*a));
+        }
+        if self.vm.is_none() {
+            self.vm.clone_from(&other.vm);
+        }
+    }
+
+    fn begin_interval(&mut self) {
+        self.recent_max_ns = [0; 2];
+    }
+
+    fn bytes(&self) -> usize {
+        self.levels.iter().map(|level| level.hist.bytes()).sum()
+    }
+
+    fn owner(&self) -> Option<()> {
+        None
     }
 }
 
-/// Turns reports into rows: groups them, and takes the differences between intervals.
+/// What lives: a thread's exits of one kind, with one subject.
+type Id = (u32, u32, Exit, Option<(u64, bool)>);
+
+/// Turns reports into rows.
 #[derive(Debug)]
 pub struct Ledger {
     layout: Layout,
@@ -166,60 +165,27 @@ pub struct Ledger {
     /// Whether faults on the guest's behalf are told from the rest of the time.
     pub faults_timed: bool,
     names: Names,
-    entries: BTreeMap<Key, Entry>,
-    limit: u64,
-    folded: u64,
+    rows: ledger::Ledger<Id, Key, Figures>,
 }
 
 impl Ledger {
     /// An empty ledger for rows of that layout; only of one level if one is named.
     #[must_use]
     pub fn new(layout: Layout, level: Option<Level>, names: Names) -> Self {
-        let (entries, limit) = (BTreeMap::new(), ENDED_BYTES);
-        Self { layout, level, faults_timed: true, names, entries, limit, folded: 0 }
+        let folded = Figures { vm: Some("(folded)".into()), ..Figures::default() };
+        Self { layout, level, faults_timed: true, names, rows: ledger::Ledger::new(Key::Folded, folded) }
     }
 
     /// The same; the rows of what has ended take about this many bytes at most.
     #[must_use]
     pub fn bounded(self, bytes: u64) -> Self {
-        Self { limit: bytes, ..self }
+        Self { rows: self.rows.bounded(bytes), ..self }
     }
 
     /// How many rows of what has ended were folded into one, because they took too much memory.
     #[must_use]
     pub fn folded(&self) -> u64 {
-        self.folded
-    }
-
-    /// Folds the least of what has ended into one row until half of the memory is free.
-    fn fold(&mut self) {
-        let ended = |(key, entry): &(&Key, &Entry)| **key != Key::Folded && entry.has_ended();
-        let mut bytes: u64 = self.entries.iter().filter(ended).map(|(_, entry)| entry.bytes()).sum();
-        if bytes <= self.limit {
-            return;
-        }
-        let ended = self.entries.iter().filter(ended);
-        let count = |entry: &Entry| entry.closed.iter().map(|level| level.count).sum::<u64>();
-        let mut ended: Vec<(u64, Key)> = ended.map(|(key, entry)| (count(entry), key.clone())).collect();
-        ended.sort_unstable();
-        let mut folded = self.entries.remove(&Key::Folded).unwrap_or_default();
-        for (_, key) in ended {
-            if bytes <= self.limit / 2 {
-                break;
-            }
-            if let Some(entry) = self.entries.remove(&key) {
-                bytes -= entry.bytes();
-                folded.add(&entry);
-                self.folded += 1;
-            }
-        }
-        self.entries.insert(Key::Folded, folded);
-    }
-
-    /// Forgets the living: their reports follow.
-    pub fn begin(&mut self) {
-        self.fold();
-        self.entries.values_mut().for_each(|entry| entry.live = Default::default());
+        self.rows.folded()
     }
 
     /// Takes a report; the last one of its thread if that `ended`.
@@ -229,97 +195,66 @@ impl Ledger {
             Some(Level::L2) => report.levels[0] = Stats::default(),
             None => {}
         }
-        if report.levels.iter().all(|level| level.count == 0) {
-            return;
-        }
-        let vcpu = &report.vcpu;
+        let Report { thread, vcpu, exit, subject, levels, recent_max_ns } = report;
         let key = match self.layout.by {
-            By::Reason => Key::Reason(report.exit),
+            By::Reason => Key::Reason(exit),
             By::Vm => Key::Vm(vcpu.pid, vcpu.process_start_ns),
             By::Vcpu => Key::Vcpu(vcpu.pid, vcpu.process_start_ns, vcpu.number, vcpu.tid),
-            By::Msr | By::Port | By::Mmio | By::Rip => match report.subject {
-                Some((subject, write)) => Key::Subject(report.exit, subject, write),
-                None => Key::NoSubject(report.exit),
+            By::Msr | By::Port | By::Mmio | By::Rip => match subject {
+                Some((subject, write)) => Key::Subject(exit, subject, write),
+                None => Key::NoSubject(exit),
             },
         };
-        let entry = self.entries.entry(key).or_default();
-        let of = if ended { &mut entry.closed } else { &mut entry.live };
-        of.iter_mut().zip(&report.levels).for_each(|(a, b)| a.add(b));
-        for (a, b) in entry.recent_max_ns.iter_mut().zip(report.recent_max_ns) {
-            *a = b.max(*a);
+        let id = (thread, vcpu.number, exit, subject);
+        if levels.iter().any(|level| level.count > 0) {
+            self.rows.take(id, key, Figures { vm: vcpu.vm, levels, recent_max_ns });
         }
-        entry.vm = report.vcpu.vm;
-    }
-
-    /// The exits of the interval that ends now; with `cumulative`, those since the beginning.
-    pub fn interval(&mut self, time_ns: u64, cumulative: bool) -> Block {
-        let mut parts = Vec::new();
-        for (key, entry) in &mut self.entries {
-            let total = entry.total();
-            let recent = std::mem::take(&mut entry.recent_max_ns);
-            let levels = if cumulative {
-                total.clone()
-            } else {
-                std::array::from_fn(|i| Stats { max_ns: recent[i], ..total[i].since(&entry.shown[i]) })
-            };
-            for (shown, new) in entry.shown.iter_mut().zip(&levels) {
-                if cumulative { *shown = new.clone() } else { shown.add(new) }
-            }
-            if levels.iter().any(|level| level.count + level.timed > 0) {
-                parts.push((key.clone(), entry.vm.clone(), levels));
-            }
+        if ended {
+            self.rows.end(&id);
         }
-        self.block(time_ns, parts)
-    }
-
-    /// The exits of the whole run.
-    #[must_use]
-    pub fn totals(&self, time_ns: u64) -> Block {
-        let parts = self.entries.iter().map(|(key, entry)| (key.clone(), entry.vm.clone(), entry.total()));
-        self.block(time_ns, parts.collect())
     }
 
     /// How many exits there were, and how many of them were timed, in the whole run.
     #[must_use]
     pub fn counted(&self) -> (u64, u64) {
-        let totals = self.entries.values().flat_map(Entry::total);
-        totals.fold((0, 0), |(count, timed), level| (count + level.count, timed + level.timed))
+        let levels = self.rows.figures().flat_map(|figures| &figures.levels);
+        levels.fold((0, 0), |(count, timed), level| (count + level.count, timed + level.timed))
     }
 
-    fn block(&self, time_ns: u64, parts: Vec<(Key, Option<String>, [Stats; 2])>) -> Block {
-        let mut sum: [Stats; 2] = Default::default();
-        for (.., levels) in &parts {
-            sum.iter_mut().zip(levels).for_each(|(a, b)| a.add(b));
-        }
-        let rows = parts.iter().map(|(key, vm, levels)| self.row(Some(key), vm.as_deref(), levels)).collect();
-        let sum = Some(self.row(None, None, &sum));
-        Block { sum, ..Block::new(self.layout.table(), time_ns, rows) }
-    }
-
-    fn row(&self, key: Option<&Key>, vm: Option<&str>, levels: &[Stats; 2]) -> Record {
-        let mut all = levels[0].clone();
-        all.add(&levels[1]);
-        let name = match key {
-            Some(Key::Reason(exit) | Key::Subject(exit, ..) | Key::NoSubject(exit)) => {
-                Some(self.names.name(*exit))
-            }
-            Some(Key::Vm(..) | Key::Vcpu(..)) => None,
-            Some(Key::Folded) => Some("(folded)".into()),
-            None => Some("Total".into()),
-        };
-        let vm = match key {
-            Some(Key::Folded) | None => name.clone(),
-            Some(_) => vm.map(str::to_owned),
-        };
-        let (layout, faults_timed) = (self.layout, self.faults_timed);
-        let row = Row { key: key.cloned(), name, vm, all, levels: levels.clone(), layout, faults_timed };
-        self.layout.table().record(&row)
+    /// Rows with the exits since the beginning: those that have more than the last time, or `all`.
+    pub fn block(&mut self, time_ns: u64, all: bool) -> Block {
+        let Self { layout, faults_timed, names, rows, .. } = self;
+        rows.block(layout.table(), time_ns, all, |key, figures| {
+            row(key, figures, names, all, (*layout, *faults_timed))
+        })
     }
 }
 
-/// What a row says.
+fn row(
+    key: &Key,
+    figures: &Figures,
+    names: &Names,
+    all: bool,
+    (layout, faults_timed): (Layout, bool),
+) -> Record {
+    let Figures { vm, levels, recent_max_ns } = figures;
+    let name = match key {
+        Key::Reason(exit) | Key::Subject(exit, ..) | Key::NoSubject(exit) => Some(names.name(*exit)),
+        Key::Vm(..) | Key::Vcpu(..) => None,
+        Key::Folded => vm.clone(),
+    };
+    let mut sum = levels[0].clone();
+    sum.add(&levels[1]);
+    if !all {
+        sum.max_ns = recent_max_ns.iter().copied().max().unwrap_or(0);
+    }
+    let (key, levels) = (key.clone(), levels.clone());
+    layout.table().record(&Row { key, name, vm: vm.clone(), all: sum, levels, layout, faults_timed })
+}
+
+/// What a row is made of.
 pub(super) struct Row {
-    key: Option<Key>,
+    key: Key,
     pub(super) name: Option<String>,
     pub(super) vm: Option<String>,
     pub(super) all: Stats,
@@ -331,7 +266,7 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn exit(&self) -> Option<Exit> {
         match self.key {
-            Some(Key::Reason(exit) | Key::Subject(exit, ..) | Key::NoSubject(exit)) => Some(exit),
+            Key::Reason(exit) | Key::Subject(exit, ..) | Key::NoSubject(exit) => Some(exit),
             _ => None,
         }
     }
@@ -339,19 +274,19 @@ impl Row {
     /// Its id and start time.
     pub(super) fn process(&self) -> Option<(u32, u64)> {
         match self.key {
-            Some(Key::Vm(pid, start_ns) | Key::Vcpu(pid, start_ns, ..)) => Some((pid, start_ns)),
+            Key::Vm(pid, start_ns) | Key::Vcpu(pid, start_ns, ..) => Some((pid, start_ns)),
             _ => None,
         }
     }
 
     /// Its number and thread.
     pub(super) fn vcpu(&self) -> Option<(u32, u32)> {
-        if let Some(Key::Vcpu(.., number, tid)) = self.key { Some((number, tid)) } else { None }
+        if let Key::Vcpu(.., number, tid) = self.key { Some((number, tid)) } else { None }
     }
 
     /// What the exit was about, and whether it was written.
     pub(super) fn subject(&self) -> Option<(u64, bool)> {
-        if let Some(Key::Subject(_, subject, write)) = self.key { Some((subject, write)) } else { None }
+        if let Key::Subject(_, subject, write) = self.key { Some((subject, write)) } else { None }
     }
 
     pub(super) fn subject_or_none(&self) -> Value {
@@ -363,13 +298,28 @@ impl Row {
         if self.layout.timed { value.into() } else { Value::Null }
     }
 
-    pub(super) fn quantile(&self, q: f64) -> Value {
-        self.timed(self.all.hist.quantile(q, 0, self.all.max_ns))
-    }
-
     pub(super) fn fault_ns(&self) -> Value {
         Some(self.all.phase_ns[FAULT]).filter(|_| self.faults_timed).into()
     }
+}
+
+/// Of a record's exits, where any was timed: what is made of their times and the longest of them.
+fn of_timed(record: &Record, value: impl Fn(&Hist, u64) -> Option<u64>) -> Value {
+    let longest_ns = record.number("timed").filter(|&timed| timed > 0).and(record.number("longest_ns"));
+    longest_ns.zip(record.hist("times")).and_then(|(longest, hist)| value(hist, longest)).into()
+}
+
+pub(super) fn max_ns(record: &Record) -> Value {
+    of_timed(record, |_, longest| Some(longest))
+}
+
+pub(super) fn avg_ns(record: &Record) -> Value {
+    let times = record.number("total_ns").zip(record.number("timed"));
+    times.and_then(|(ns, timed)| ns.checked_div(timed)).into()
+}
+
+pub(super) fn quantile(record: &Record, q: f64) -> Value {
+    of_timed(record, |hist, longest| hist.quantile(q, 0, longest))
 }
 
 #[cfg(test)]

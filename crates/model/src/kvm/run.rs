@@ -1,7 +1,7 @@
 //! What the header and the end of a run of the tool say.
 
 use crate::field::Show::Integer;
-use crate::field::{Kind, Record, Unit};
+use crate::field::{Kind, Unit};
 use crate::table::{Schema, Table, count, loss, number};
 
 /// How the tool runs; what does not apply is not known.
@@ -13,19 +13,12 @@ pub struct Settings {
     pub slower_ns: Option<u64>,
 }
 
+/// How the tool runs, as records.
 #[rustfmt::skip]
-static SETTINGS: Table<Settings> = Table::new("kvm.settings", "kvm", &[&[
+pub static SETTINGS: Table<Settings> = Table::settings("kvm.settings", "kvm", &[&[
     number("memory_mb", (Unit::None, Kind::Gauge), "The memory for rows and names, MiB.", |s: &Settings| s.memory_mb.into()).shown("memory mb", 0, Integer),
     number("slower_ns", (Unit::Nanoseconds, Kind::Gauge), "The least handling time of an exit that is printed.", |s: &Settings| s.slower_ns.into()).shown("slower ns", 0, Integer),
 ]]);
-
-impl Settings {
-    /// As a record.
-    #[must_use]
-    pub fn record(&self) -> Record {
-        SETTINGS.record(self)
-    }
-}
 
 /// What was lost; what cannot be lost in a run is not known.
 #[derive(Debug, Clone, Default)]
@@ -44,8 +37,9 @@ pub struct Losses {
     pub unseen_returns: u64,
 }
 
+/// What was lost, as records.
 #[rustfmt::skip]
-static LOSSES: Table<Losses> = Table::new("kvm.losses", "kvm", &[&[
+pub static LOSSES: Table<Losses> = Table::facts("kvm.losses", "kvm", &[&[
     loss("uncounted_exits", "Exits that no row counts: the kernel had no memory, or the BPF map was full (65536 combinations of thread and row).", |l| l.uncounted_exits.into()),
     loss("missed_programs", "Times that the kernel did not run one of our BPF programs: an exit that is not counted or not timed.", |l| l.missed_programs.into()),
     loss("folded_rows", "Rows of what has ended that were folded into the row (folded), to keep to --memory.", |l| l.folded_rows.into()),
@@ -53,14 +47,6 @@ static LOSSES: Table<Losses> = Table::new("kvm.losses", "kvm", &[&[
     count("other_vm_exits", "Exits of other VMs than the one that --vm names.", |l| l.other_vm_exits.into()),
     count("unseen_returns", "Returns of KVM to its VMM on threads that had shown no exit by then; many of them mean a KVM that fires no kvm_exit.", |l| l.unseen_returns.into()),
 ]]);
-
-impl Losses {
-    /// As a record.
-    #[must_use]
-    pub fn record(&self) -> Record {
-        LOSSES.record(self)
-    }
-}
 
 /// All of them.
 pub(super) const TABLES: [&Schema; 2] = [&SETTINGS, &LOSSES];

@@ -1,10 +1,11 @@
 //! The tables of VM exits.
 
-use super::ledger::{Level, Row};
+use super::ledger::{Level, Row, avg_ns, max_ns, quantile};
 use super::{By, Layout, SlowRow};
 use crate::field::Show::{Hex, HexOr, Integer, Microseconds, Milliseconds, Text};
-use crate::field::{Kind, Unit, Value};
-use crate::table::{Column, Schema, Table, count, hist, id, key, label, number};
+use crate::field::{Kind, Merge, Unit, Value};
+use crate::hist::Hist;
+use crate::table::{Column, Schema, Table, count, derived, hist, id, key, label, number, octaves};
 
 const TIME: (Unit, Kind) = (Unit::Nanoseconds, Kind::Counter);
 const LASTS: (Unit, Kind) = (Unit::Nanoseconds, Kind::Gauge);
@@ -54,11 +55,11 @@ const TIMES: [Column<Row>; 11] = [
     number("total_ns", TIME, "The handling time of the exits, from each exit to the next entry.", |r: &Row| r.timed(r.all.ns)).shown("TOTAL_MS", 10, Milliseconds(2)),
     number("l1_ns", TIME, "The handling time of exits of the guest.", |r| r.timed(r.levels[0].ns)),
     number("l2_ns", TIME, "The handling time of exits of the guest's own guests.", |r| r.timed(r.levels[1].ns)),
-    number("max_ns", LASTS, "The longest handling time of an exit.", |r: &Row| r.timed(Some(r.all.max_ns).filter(|_| r.all.timed > 0))).shown("MAX_US", 10, Microseconds(1)),
-    number("avg_ns", LASTS, "The mean handling time of an exit.", |r: &Row| r.timed(r.all.ns.checked_div(r.all.timed))).shown("AVG_US", 10, Microseconds(1)),
-    number("p50_ns", LASTS, "Half of the exits took no longer than this, within 12.5 %.", |r: &Row| r.quantile(0.5)).shown("P50_US", 10, Microseconds(1)),
-    number("p90_ns", LASTS, "90 % of the exits took no longer than this, within 12.5 %.", |r: &Row| r.quantile(0.9)).shown("P90_US", 10, Microseconds(1)),
-    number("p99_ns", LASTS, "99 % of the exits took no longer than this, within 12.5 %.", |r: &Row| r.quantile(0.99)).shown("P99_US", 10, Microseconds(1)),
+    derived("max_ns", LASTS, "The longest handling time of an exit.", max_ns).shown("MAX_US", 10, Microseconds(1)),
+    derived("avg_ns", LASTS, "The mean handling time of an exit.", avg_ns).shown("AVG_US", 10, Microseconds(1)),
+    derived("p50_ns", LASTS, "Half of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.5)).shown("P50_US", 10, Microseconds(1)),
+    derived("p90_ns", LASTS, "90 % of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.9)).shown("P90_US", 10, Microseconds(1)),
+    derived("p99_ns", LASTS, "99 % of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.99)).shown("P99_US", 10, Microseconds(1)),
     count("timed", "The exits that were timed: all that an entry followed.", |r| r.timed(r.all.timed)),
     count("l1_timed", "The exits of the guest that were timed.", |r| r.timed(r.levels[0].timed)),
     count("l2_timed", "The exits of the guest's own guests that were timed.", |r| r.timed(r.levels[1].timed)),
@@ -79,7 +80,14 @@ const SPLIT: [Column<Row>; 9] = [
 
 #[rustfmt::skip]
 const BUCKETS: [Column<Row>; 1] = [
-    hist("buckets", Unit::Nanoseconds, "The exits by handling time, [[lowest, highest, exits], …], log2.", |r| Value::Buckets(r.all.hist.octaves())),
+    octaves("buckets", "The exits by handling time, [[lowest, highest, exits], …], log2.", |r| r.hist("times").map(Hist::octaves).into()),
+];
+
+/// What times are made of.
+#[rustfmt::skip]
+const BASE: [Column<Row>; 2] = [
+    hist("times", Unit::Nanoseconds, "The exits by handling time.", |r| (&r.all.hist).into()),
+    number("longest_ns", LASTS, "The longest handling time of an exit.", |r: &Row| r.all.max_ns.into()).merged(Merge::Max),
 ];
 
 /// Times that are not known, in no table for people.
@@ -97,11 +105,11 @@ const UNTIMED: [Column<Row>; 11] = {
 macro_rules! tables {
     ($by:literal, $($keys:expr),+) => {
         [
-            Table::new(concat!("kvm.count_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &UNTIMED]),
-            Table::new(concat!("kvm.time_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &TIMES]),
-            Table::new(concat!("kvm.split_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &TIMES, &SPLIT]),
-            Table::new(concat!("kvm.hist_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &TIMES, &BUCKETS]),
-            Table::new(concat!("kvm.split_hist_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &TIMES, &SPLIT, &BUCKETS]),
+            Table::new(concat!("kvm.count_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &UNTIMED]).base(&BASE).total("Total"),
+            Table::new(concat!("kvm.time_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &TIMES]).base(&BASE).total("Total"),
+            Table::new(concat!("kvm.split_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &TIMES, &SPLIT]).base(&BASE).total("Total"),
+            Table::new(concat!("kvm.hist_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &TIMES, &BUCKETS]).base(&BASE).total("Total"),
+            Table::new(concat!("kvm.split_hist_", $by), "kvm", &[$(&$keys,)+ &COUNTS, &TIMES, &SPLIT, &BUCKETS]).base(&BASE).total("Total"),
         ]
     };
 }

@@ -1,14 +1,9 @@
 //! The ledger: what each enclave did, alive and gone, in each interval and in all.
 
-use std::collections::HashMap;
-
-use super::row::Form;
+use super::row::Row;
 use super::{By, Figures, Known};
-use crate::field::Record;
 use crate::item::Block;
-
-/// Enclaves that are gone are kept apart up to this number; beyond it the least of them are put together in one row.
-const GONE_KEPT: usize = 16_384;
+use crate::ledger;
 
 /// Whose an enclave is, as far as is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,193 +37,143 @@ pub struct Report {
     pub longest_ns: u64,
 }
 
+/// What tells rows apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Key {
+    All,
+    Enclave(u64),
+    Process(Option<u32>, Option<u64>),
+    Cgroup(Option<String>),
+    Folded,
+}
+
+impl ledger::Key for Key {
+    type Owner = ();
+
+    fn bytes(&self) -> usize {
+        if let Self::Cgroup(Some(path)) = self { path.len() } else { 0 }
+    }
+}
+
+/// What is known under a key.
 #[derive(Debug, Default)]
-struct Entry {
+struct Standing {
     owner: Owner,
     figures: Figures,
-    shown: Figures,
     /// Of the running interval.
     recent_ns: u64,
     /// Of the whole run.
     longest_ns: u64,
-    gone: bool,
+}
+
+impl ledger::Figures for Standing {
+    type Owner = ();
+
+    fn known(&self) -> u64 {
+        self.figures.known()
+    }
+
+    fn take(&mut self, later: Self, is_news: bool) {
+        let (recent_ns, longest_ns) = (self.recent_ns, self.longest_ns.max(later.longest_ns));
+        let recent_ns = if is_news { recent_ns.max(later.recent_ns) } else { recent_ns };
+        *self = Self { recent_ns, longest_ns, ..later };
+    }
+
+    fn add(&mut self, other: &Self, is_shown: bool) {
+        self.figures.add(&other.figures);
+        self.longest_ns = self.longest_ns.max(other.longest_ns);
+        if !is_shown {
+            self.recent_ns = self.recent_ns.max(other.recent_ns);
+        }
+        if self.owner == Owner::default() {
+            self.owner.clone_from(&other.owner);
+        }
+    }
+
+    fn begin_interval(&mut self) {
+        self.recent_ns = 0;
+    }
+
+    fn bytes(&self) -> usize {
+        let cgroup = self.owner.cgroup.as_ref().map_or(0, String::len);
+        self.figures.hist.bytes() + self.owner.comm.len() + cgroup
+    }
+
+    fn owner(&self) -> Option<()> {
+        None
+    }
 }
 
 /// Turns reports into rows.
 #[derive(Debug)]
 pub struct Ledger {
-    form: Form,
-    enclaves: HashMap<u64, Entry>,
-    others: Entry,
-    folded: u64,
+    by: By,
+    known: Known,
+    hist: bool,
+    rows: ledger::Ledger<u64, Key, Standing>,
     began_ns: u64,
     shown_ns: u64,
     /// Since when pages are counted as distinct: so many intervals ended.
     intervals: u64,
 }
 
-/// Figures on their way into a row.
-#[derive(Default)]
-struct Sum {
-    owner: Owner,
-    figures: Figures,
-    longest_ns: u64,
-}
-
 impl Ledger {
     /// An empty ledger, at a moment of CLOCK_MONOTONIC. `hist`: rows hold the histogram of load times.
     #[must_use]
     pub fn new(by: By, known: Known, hist: bool, began_ns: u64) -> Self {
-        Self {
-            form: Form { by, known, hist },
-            enclaves: HashMap::new(),
-            others: Entry::default(),
-            folded: 0,
-            began_ns,
-            shown_ns: began_ns,
-            intervals: 0,
-        }
+        let owner = Owner { comm: "(folded enclaves)".into(), ..Owner::default() };
+        let rows = ledger::Ledger::new(Key::Folded, Standing { owner, ..Standing::default() });
+        Self { by, known, hist, rows, began_ns, shown_ns: began_ns, intervals: 0 }
     }
 
     /// Takes a report: it replaces the one before. `gone`: it was the last.
     pub fn take(&mut self, report: Report, gone: bool) {
-        let entry = self.enclaves.entry(report.serial).or_default();
-        entry.owner = report.owner;
-        entry.figures = report.figures;
-        entry.recent_ns = entry.recent_ns.max(report.longest_ns);
-        entry.longest_ns = entry.longest_ns.max(report.longest_ns);
-        entry.gone |= gone;
+        let Report { serial, owner, figures, longest_ns } = report;
+        let key = match self.by {
+            By::All => Key::All,
+            By::Enclave => Key::Enclave(serial),
+            By::Process => Key::Process(owner.pid, owner.start_ns),
+            By::Cgroup => Key::Cgroup(owner.cgroup.clone()),
+        };
+        self.rows.take(serial, key, Standing { owner, figures, recent_ns: longest_ns, longest_ns });
+        if gone {
+            self.rows.end(&serial);
+        }
     }
 
-    /// Enclaves that are shown together in one row, for there were too many to keep apart.
+    /// How many rows of enclaves that have ended were folded into one, because they took too much memory.
     #[must_use]
     pub fn folded(&self) -> u64 {
-        self.folded
+        self.rows.folded()
     }
 
     /// How many faults there were in the whole run.
     #[must_use]
     pub fn counted(&self) -> u64 {
-        self.enclaves.values().chain([&self.others]).map(|entry| entry.figures.faults).sum()
+        self.rows.figures().map(|of| of.figures.faults).sum()
     }
 
-    /// What happened in the interval that ends now; with `cumulative`, since the beginning.
-    pub fn interval(&mut self, time_ns: u64, cumulative: bool) -> Block {
-        let since_ns = if cumulative { self.began_ns } else { self.shown_ns };
-        let mut parts = Vec::new();
-        for (&serial, entry) in &mut self.enclaves {
-            let recent_ns = std::mem::take(&mut entry.recent_ns);
-            let part = if cumulative {
-                (entry.figures.clone(), entry.longest_ns)
-            } else {
-                (entry.figures.since(&entry.shown), recent_ns)
-            };
-            entry.shown = entry.figures.clone();
-            parts.push((
-                Some(serial),
-                Sum { owner: entry.owner.clone(), figures: part.0, longest_ns: part.1 },
-            ));
-        }
-        if cumulative {
-            parts.push((None, self.others()));
-        } else {
-            self.intervals += 1;
-        }
-        self.shown_ns = time_ns;
-        self.fold();
-        self.block(time_ns, parts, time_ns.saturating_sub(since_ns), true)
+    /// Rows with what happened since the beginning: those that have more than the last time, or `all`. Pages are told only if
+    /// they were never counted anew.
+    pub fn block(&mut self, time_ns: u64, all: bool) -> Block {
+        let since_ns = if all { self.began_ns } else { std::mem::replace(&mut self.shown_ns, time_ns) };
+        self.intervals += u64::from(!all);
+        let (table, known, hist) = (self.by.table(), self.known, self.hist);
+        let (is_distinct, duration_ns) = (!all || self.intervals <= 1, time_ns.saturating_sub(since_ns));
+        self.rows.block(table, time_ns, all, |key, of| {
+            let serial = if let Key::Enclave(serial) = key { Some(*serial) } else { None };
+            let max_ns = if all { of.longest_ns } else { of.recent_ns };
+            let (owner, of) = (of.owner.clone(), of.figures.clone());
+            table.record(&Row { serial, owner, of, max_ns, duration_ns, is_distinct, known, hist })
+        })
     }
-
-    /// What happened in the whole run. Pages are told only if they were never counted anew.
-    #[must_use]
-    pub fn totals(&self, time_ns: u64) -> Block {
-        let entries = self.enclaves.iter().map(|(&serial, entry)| {
-            let (owner, figures) = (entry.owner.clone(), entry.figures.clone());
-            (Some(serial), Sum { owner, figures, longest_ns: entry.longest_ns })
-        });
-        let parts = entries.chain([(None, self.others())]).collect();
-        self.block(time_ns, parts, time_ns.saturating_sub(self.began_ns), self.intervals <= 1)
-    }
-
-    fn others(&self) -> Sum {
-        let owner = self.others.owner.clone();
-        Sum { owner, figures: self.others.figures.clone(), longest_ns: self.others.longest_ns }
-    }
-
-    fn block(&self, time_ns: u64, parts: Vec<(Option<u64>, Sum)>, ns: u64, distinct: bool) -> Block {
-        let mut all = Sum::default();
-        let mut groups: HashMap<Group, (Option<u64>, Sum)> = HashMap::new();
-        for (serial, part) in parts {
-            all.add(&part);
-            if part.figures.is_idle() {
-                continue;
-            }
-            let owner = &part.owner;
-            // Labels may differ within a group, so only what tells groups apart decides.
-            let group = match self.form.by {
-                By::All => continue,
-                By::Enclave => Group::Enclave(serial),
-                By::Process => Group::Process(owner.pid, owner.start_ns),
-                By::Cgroup => Group::Cgroup(owner.cgroup.clone()),
-            };
-            let new = || (serial, Sum { owner: owner.clone(), ..Sum::default() });
-            groups.entry(group).or_insert_with(new).1.add(&part);
-        }
-        let row = |serial, owner, figures: &Figures, longest_ns| {
-            self.form.row((serial, owner), figures, longest_ns, ns, distinct)
-        };
-        let sum = row(None, None, &all.figures, all.longest_ns);
-        if self.form.by == By::All {
-            let rows = vec![sum.clone()];
-            return Block { sum: Some(sum), ..Block::new(self.form.by.table(), time_ns, rows) };
-        }
-        let groups = groups.into_values();
-        let rows: Vec<Record> = groups
-            .map(|(serial, Sum { owner, figures, longest_ns })| {
-                row(serial, Some(owner), &figures, longest_ns)
-            })
-            .collect();
-        Block { sum: Some(sum), ..Block::new(self.form.by.table(), time_ns, rows) }
-    }
-
-    /// Keeps memory bounded: puts the least of those that are gone together when there are too many.
-    fn fold(&mut self) {
-        let gone = self.enclaves.iter().filter(|(_, entry)| entry.gone);
-        let mut gone: Vec<_> = gone.map(|(&serial, entry)| (entry.figures.faults, serial)).collect();
-        if gone.len() <= GONE_KEPT {
-            return;
-        }
-        gone.sort_unstable();
-        self.others.owner.comm = "(folded enclaves)".into();
-        for (_, serial) in gone.drain(..GONE_KEPT / 2) {
-            if let Some(entry) = self.enclaves.remove(&serial) {
-                self.others.figures.add(&entry.figures);
-                self.others.longest_ns = self.others.longest_ns.max(entry.longest_ns);
-                self.folded += 1;
-            }
-        }
-    }
-}
-
-impl Sum {
-    fn add(&mut self, other: &Self) {
-        self.figures.add(&other.figures);
-        self.longest_ns = self.longest_ns.max(other.longest_ns);
-    }
-}
-
-/// What tells rows apart.
-#[derive(PartialEq, Eq, Hash)]
-enum Group {
-    Enclave(Option<u64>),
-    Process(Option<u32>, Option<u64>),
-    Cgroup(Option<String>),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Value;
+    use crate::field::{Record, Value};
+    use crate::stage::Stages;
 
     const KNOWN: Known = Known { added: true, outcomes: true };
 
@@ -246,15 +191,15 @@ mod tests {
 
     #[test]
     fn intervals_are_differences_and_there_is_always_one_line() {
-        let mut ledger = Ledger::new(By::All, KNOWN, false, 0);
-        assert_eq!(u(&ledger.interval(1, false).rows[0], "faults"), Some(0));
+        let (mut ledger, mut stages) = (Ledger::new(By::All, KNOWN, false, 0), Stages::new());
+        assert_eq!(u(&stages.interval(ledger.block(1, false)).rows[0], "faults"), Some(0));
         ledger.take(report(1, 7, 10, 4), false);
         ledger.take(report(2, 8, 1, 1), true);
-        assert_eq!(u(&ledger.interval(2, false).rows[0], "faults"), Some(11));
+        assert_eq!(u(&stages.interval(ledger.block(2, false)).rows[0], "faults"), Some(11));
         ledger.take(report(1, 7, 15, 5), false);
-        let block = ledger.interval(3, false);
+        let block = stages.interval(ledger.block(3, false));
         assert_eq!((u(&block.rows[0], "faults"), u(&block.rows[0], "pages")), (Some(5), Some(1)));
-        let totals = ledger.totals(4);
+        let totals = stages.totals(ledger.block(4, true));
         assert_eq!((u(&totals.rows[0], "faults"), u(&totals.rows[0], "pages")), (Some(16), None));
     }
 
@@ -262,36 +207,24 @@ mod tests {
     fn without_clearing_everything_is_since_the_start() {
         let mut ledger = Ledger::new(By::Enclave, KNOWN, false, 0);
         ledger.take(report(1, 7, 10, 4), false);
-        ledger.interval(1, true);
+        ledger.block(1, true);
         ledger.take(report(1, 7, 12, 4), true);
-        let block = ledger.interval(2, true);
+        let block = Stages::new().totals(ledger.block(2, true));
         assert_eq!(u(&block.rows[0], "faults"), Some(12));
-        assert_eq!(u(&ledger.totals(3).rows[0], "pages"), Some(4));
+        assert_eq!(u(&Stages::new().totals(ledger.block(3, true)).rows[0], "pages"), Some(4));
     }
 
     #[test]
     fn enclaves_of_a_process_are_put_together() {
-        let mut ledger = Ledger::new(By::Process, KNOWN, false, 0);
+        let (mut ledger, mut stages) = (Ledger::new(By::Process, KNOWN, false, 0), Stages::new());
         for (serial, pid) in [(1, 7), (2, 7), (3, 8)] {
             ledger.take(report(serial, pid, 10, 4), false);
         }
-        let mut block = ledger.interval(1, false);
+        let mut block = stages.interval(ledger.block(1, false));
         block.sort(0);
         let rows: Vec<_> = block.rows.iter().map(|row| (u(row, "pid"), u(row, "faults"))).collect();
         assert_eq!(rows, [(Some(8), Some(10)), (Some(7), Some(20))]);
         assert_eq!(block.sum.and_then(|sum| u(&sum, "faults")), Some(30));
-        assert!(ledger.interval(2, false).rows.is_empty(), "nothing happened");
-    }
-
-    #[test]
-    fn too_many_that_are_gone_are_folded_and_none_is_lost() {
-        let mut ledger = Ledger::new(By::Enclave, KNOWN, false, 0);
-        let n = GONE_KEPT as u64 + 1;
-        (1..=n).for_each(|serial| ledger.take(report(serial, 1, serial, 1), true));
-        ledger.interval(1, false);
-        assert_eq!(ledger.folded(), GONE_KEPT as u64 / 2);
-        let totals = ledger.totals(2);
-        assert_eq!(totals.sum.and_then(|sum| u(&sum, "faults")), Some(n * (n + 1) / 2));
-        assert_eq!(totals.rows.iter().filter_map(|row| u(row, "faults")).sum::<u64>(), n * (n + 1) / 2);
+        assert!(stages.interval(ledger.block(2, false)).rows.is_empty(), "nothing happened");
     }
 }

@@ -1,7 +1,7 @@
 //! What the header and the end of a run of the tool say.
 
 use crate::field::Show::{Integer, Text};
-use crate::field::{Kind, Record, Unit};
+use crate::field::{Kind, Unit};
 use crate::table::{Schema, Table, label, loss, number};
 
 /// How the tool runs.
@@ -15,20 +15,13 @@ pub struct Settings {
     pub without: Option<String>,
 }
 
+/// How the tool runs, as records.
 #[rustfmt::skip]
-static SETTINGS: Table<Settings> = Table::new("sgx.settings", "sgx", &[&[
+pub static SETTINGS: Table<Settings> = Table::settings("sgx.settings", "sgx", &[&[
     number("memory_mb", (Unit::None, Kind::Gauge), "The memory for distinguishing pages, MiB.", |s: &Settings| s.memory_mb.into()).shown("memory mb", 0, Integer),
     label("module", "The module of the driver, if it is one.", |s: &Settings| s.module.as_deref().into()).shown("module", 0, Text),
     label("without", "The figures that the variant cannot know.", |s: &Settings| s.without.as_deref().into()).shown("without", 0, Text),
 ]]);
-
-impl Settings {
-    /// As a record.
-    #[must_use]
-    pub fn record(&self) -> Record {
-        SETTINGS.record(self)
-    }
-}
 
 /// What was lost.
 #[derive(Debug, Clone, Default)]
@@ -49,8 +42,9 @@ pub struct Losses {
     pub folded_rows: u64,
 }
 
+/// What was lost, as records.
 #[rustfmt::skip]
-static LOSSES: Table<Losses> = Table::new("sgx.losses", "sgx", &[&[
+pub static LOSSES: Table<Losses> = Table::facts("sgx.losses", "sgx", &[&[
     loss("missed_faults", "Faults that are not counted: the kernel did not run our BPF program.", |l| l.missed_faults.into()),
     loss("missed_programs", "Loads, evictions and returns for which the kernel did not run our BPF program.", |l| l.missed_programs.into()),
     loss("untracked_faults", "Faults whose kind is unknown, because the kernel had no memory, and processes of a command beyond 4096, whose faults are not counted.", |l| l.untracked_faults.into()),
@@ -59,14 +53,6 @@ static LOSSES: Table<Losses> = Table::new("sgx.losses", "sgx", &[&[
     loss("unread_enclaves", "Enclaves that ended before their last figures were read.", |l| l.unread_enclaves.into()),
     loss("folded_rows", "Enclaves that have ended and were folded into the row (folded enclaves).", |l| l.folded_rows.into()),
 ]]);
-
-impl Losses {
-    /// As a record.
-    #[must_use]
-    pub fn record(&self) -> Record {
-        LOSSES.record(self)
-    }
-}
 
 /// All of them.
 pub(super) const TABLES: [&Schema; 2] = [&SETTINGS, &LOSSES];

@@ -1,10 +1,10 @@
 //! The tables of SGX.
 
 use super::By;
-use super::row::Row;
+use super::row::{self, Row};
 use crate::field::Show::{Hex, Integer, Megabytes, Microseconds, Text};
-use crate::field::{Kind, Unit, Value};
-use crate::table::{Column, Schema, Table, count, hist, id, key, label, number};
+use crate::field::{Kind, Merge, Type, Unit};
+use crate::table::{Column, Schema, Table, count, derived, hist, id, key, known, label, number, octaves};
 
 const LASTS: (Unit, Kind) = (Unit::Nanoseconds, Kind::Gauge);
 const PAGES: (Unit, Kind) = (Unit::Count, Kind::Gauge);
@@ -13,11 +13,11 @@ const VOLUME: (Unit, Kind) = (Unit::Bytes, Kind::Counter);
 
 #[rustfmt::skip]
 const FIGURES: &[Column<Row>] = &[
-    number("pages", PAGES, "The distinct pages that faulted in the interval.", |r: &Row| r.pages().into()).shown("PAGES", 12, Integer),
-    number("bytes", SIZE, "The size of the distinct pages that faulted in the interval.", |r: &Row| r.pages().map(|n| n * super::PAGE).into()).shown("SIZE (MB)", 12, Megabytes(2)),
+    derived("pages", PAGES, "The distinct pages that faulted in the interval.", |r| row::pages(r).into()).shown("PAGES", 12, Integer),
+    derived("bytes", SIZE, "The size of the distinct pages that faulted in the interval.", |r| row::pages(r).map(|n| n * super::PAGE).into()).shown("SIZE (MB)", 12, Megabytes(2)),
     count("unaccounted", "Faults whose page the memory budget could not hold.", |r: &Row| r.of.unaccounted.into()).shown("UNACCOUNTED", 12, Integer),
     count("faults", "All faults on EPC pages.", |r: &Row| r.of.faults.into()).shown("FAULTS", 12, Integer),
-    number("bandwidth_bytes", SIZE, "The volume of the pages that were loaded or added, bytes per second.", |r: &Row| r.per_second().into()).shown("BANDWIDTH (MB)", 14, Megabytes(2)),
+    derived("bandwidth_bytes", SIZE, "The volume of the pages that were loaded or added, bytes per second.", row::per_second).shown("BANDWIDTH (MB)", 14, Megabytes(2)),
     count("loads", "The pages that were loaded back into the EPC (ELDU).", |r: &Row| r.of.loads.into()).shown("LOADS", 9, Integer),
     count("evictions", "The pages that were written out of the EPC (EWB).", |r: &Row| r.of.evictions.into()).shown("EVICTIONS", 9, Integer),
     count("added", "The pages that were added by faults (SGX2), or given to a guest.", |r: &Row| r.known.added.then_some(r.of.added).into()).shown("ADDED", 8, Integer),
@@ -27,18 +27,29 @@ const FIGURES: &[Column<Row>] = &[
     number("brought_bytes", VOLUME, "The volume of the pages that were loaded or added.", |r| r.brought().into()),
     number("faulted_bytes", VOLUME, "The faults times 4 KiB, whatever became of them.", |r: &Row| (r.of.faults * super::PAGE).into()).shown("FAULTED (MB)", 12, Megabytes(2)),
     count("evicted_by_daemon", "The evictions that the driver's own thread made.", |r| r.of.by_daemon.into()),
-    count("evicted_by_tasks", "The evictions that other threads made for space they needed.", |r| r.of.evictions.saturating_sub(r.of.by_daemon).into()),
+    derived("evicted_by_tasks", (Unit::Count, Kind::Counter), "The evictions that other threads made for space they needed.", row::evicted_by_tasks),
     count("evictions_caused", "The pages of any enclave that threads evicted while they faulted here.", |r| r.of.caused.into()),
     count("refaults", "The loads of pages that had been evicted in the same interval.", |r| r.of.refaults.into()),
-    number("refault_percent", PAGES, "The share of loads that were refaults, in per cent.", |r: &Row| (r.of.refaults * 100).checked_div(r.of.loads).into()).shown("REFAULT%", 8, Integer),
+    derived("refault_percent", PAGES, "The share of loads that were refaults, in per cent.", row::refault_percent).shown("REFAULT%", 8, Integer),
     count("secs_loads", "The loads of the enclave's control page.", |r| r.of.secs_loads.into()),
     count("secs_evictions", "The evictions of the enclave's control page.", |r| r.of.secs_evictions.into()),
-    count("timed", "The faults with a load that were timed.", |r| r.of.hist.count().into()),
+    derived("timed", (Unit::Count, Kind::Counter), "The faults with a load that were timed.", row::timed),
     number("load_ns", (Unit::Nanoseconds, Kind::Counter), "Time spent in the faults with a load that were timed.", |r| r.of.load_ns.into()),
-    number("p50_ns", LASTS, "Half of the faults with a load took no longer than this, within 12.5 %.", |r| r.quantile(0.5).into()),
-    number("p99_ns", LASTS, "99 % of the faults with a load took no longer than this, within 12.5 %.", |r: &Row| r.quantile(0.99).into()).shown("P99_US", 9, Microseconds(1)),
-    number("max_ns", LASTS, "The time of the longest fault with a load.", |r: &Row| r.longest_ns().into()).shown("MAX_US", 9, Microseconds(1)),
-    hist("buckets", Unit::Nanoseconds, "The faults with a load by the time they took, by octave (with --hist).", |r| if r.hist { Value::Buckets(r.of.hist.octaves()) } else { Value::Null }),
+    derived("p50_ns", LASTS, "Half of the faults with a load took no longer than this, within 12.5 %.", |r| row::of_timed(r, |hist, longest| hist.quantile(0.5, 0, longest))),
+    derived("p99_ns", LASTS, "99 % of the faults with a load took no longer than this, within 12.5 %.", |r| row::of_timed(r, |hist, longest| hist.quantile(0.99, 0, longest))).shown("P99_US", 9, Microseconds(1)),
+    derived("max_ns", LASTS, "The time of the longest fault with a load.", |r| row::of_timed(r, |_, longest| Some(longest))).shown("MAX_US", 9, Microseconds(1)),
+    octaves("buckets", "The faults with a load by the time they took, by octave (with --hist).", row::buckets),
+];
+
+/// What figures are made of.
+#[rustfmt::skip]
+const BASE: &[Column<Row>] = &[
+    count("touched", "The distinct pages that faulted, those of each interval counted anew.", |r| r.of.pages.into()),
+    known("distinct", Type::Bool, "Whether those are distinct over all of the time.", |r| r.is_distinct.into()),
+    known("with_hist", Type::Bool, "Whether the histogram is wanted.", |r| r.hist.into()),
+    number("over_ns", LASTS, "The time that the row is about.", |r| r.duration_ns.into()),
+    hist("times", Unit::Nanoseconds, "The faults with a load by the time they took.", |r| (&r.of.hist).into()),
+    number("longest_ns", LASTS, "The time of the longest fault with a load.", |r: &Row| r.max_ns.into()).merged(Merge::Max),
 ];
 
 #[rustfmt::skip]
@@ -61,10 +72,11 @@ const PLACE: &[Column<Row>] = &[
     key("cgroup", "The path of the cgroup (v2) that the process was in when it faulted first.", |r: &Row| r.owner.cgroup.as_deref().into()).shown("CGROUP", 30, Text),
 ];
 
-static ALL: Table<Row> = Table::new("sgx.all", "sgx", &[FIGURES]);
-static ENCLAVE: Table<Row> = Table::new("sgx.enclave", "sgx", &[OWNER, IDENTITY, FIGURES]);
-static PROCESS: Table<Row> = Table::new("sgx.process", "sgx", &[OWNER, FIGURES]);
-static CGROUP: Table<Row> = Table::new("sgx.cgroup", "sgx", &[PLACE, FIGURES]);
+static ALL: Table<Row> = Table::new("sgx.all", "sgx", &[FIGURES]).base(BASE).total("TOTAL");
+static ENCLAVE: Table<Row> =
+    Table::new("sgx.enclave", "sgx", &[OWNER, IDENTITY, FIGURES]).base(BASE).total("TOTAL");
+static PROCESS: Table<Row> = Table::new("sgx.process", "sgx", &[OWNER, FIGURES]).base(BASE).total("TOTAL");
+static CGROUP: Table<Row> = Table::new("sgx.cgroup", "sgx", &[PLACE, FIGURES]).base(BASE).total("TOTAL");
 
 /// All of them.
 pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {

@@ -19,7 +19,7 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result, anyhow};
 use nix::unistd::geteuid;
 use trapline_model::doctor::Refusal;
-use trapline_model::faults::{By, EVENT, Ledger, Losses, Settings, Timing};
+use trapline_model::faults::{By, EVENT, Ledger, Losses, ROOTLESS_LOSSES, SETTINGS, Settings, Timing};
 use trapline_model::{Block, Event, Header};
 use trapline_symbols::order;
 use trapline_symbols::perf::{Record, Recording, Sampler, What, is_refusal};
@@ -32,7 +32,7 @@ pub(crate) use self::trial::refusal as tried;
 use super::{Events, Options, Stacks, whose};
 use crate::filter::FilterError;
 use crate::launch::Launch;
-use crate::run::{Counted, Last, Tool};
+use crate::run::{Counted, Tool};
 use crate::system;
 use crate::variant::{OpenError, Refused};
 
@@ -52,6 +52,7 @@ pub(super) struct Rootless {
     /// Records of all kinds for which there was no room.
     dropped: u64,
     verbose: bool,
+    detached: bool,
     began_ns: u64,
     /// Of which faults the stack is taken, if rows are of stacks.
     stacks: Option<Stacks>,
@@ -124,6 +125,7 @@ impl Rootless {
             events: vec![],
             dropped: 0,
             verbose,
+            detached: false,
             began_ns: 0,
             stacks,
             by: options.by,
@@ -222,7 +224,7 @@ impl Tool for Rootless {
             memory_mb: self.memory_bytes >> 20,
             stacks: self.stacks.map(|stacks| stacks.to_string()),
         };
-        let settings = vec![settings.record(), system::scope(self.filter.as_deref())];
+        let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
         let tables = (vec![self.by.schema()], self.verbose.then_some(EVENT));
         system::header("faults", NAME, tables, settings).begun(self.began_ns)
     }
@@ -242,9 +244,11 @@ impl Tool for Rootless {
         Ok(())
     }
 
-    fn snapshot(&mut self, cumulative: bool) -> Result<Option<Block>> {
-        self.read(false)?;
-        Ok(Some(self.ledger.interval(system::monotonic_ns(), cumulative)))
+    fn snapshot(&mut self, all: bool) -> Result<Option<Block>> {
+        if !self.detached {
+            self.read(false)?;
+        }
+        Ok(Some(self.ledger.block(system::monotonic_ns(), all)))
     }
 
     fn facts(&mut self) -> Result<Counted> {
@@ -260,21 +264,24 @@ impl Tool for Rootless {
             events: (!self.verbose).then(|| self.ledger.counted()),
             lost_events: self.lost()?,
             sampled: 1,
-            more: losses.record(true),
+            more: ROOTLESS_LOSSES.record(&losses),
         })
     }
 
-    fn finish(&mut self, cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
+    fn detach(&mut self, events: &mut Vec<Event>) -> Result<()> {
         self.sampler.stop();
+        self.detached = true;
         self.read(true)?;
         events.append(&mut self.events);
-        let time_ns = system::monotonic_ns();
         if self.verbose {
             let lost = self.lost()?;
-            self.census.missing(time_ns, lost, |fault| events.push(fault.event()));
+            self.census.missing(system::monotonic_ns(), lost, |fault| events.push(fault.event()));
         }
-        let rows = self.ledger.interval(time_ns, cumulative);
-        Ok(Last { rows: Some(rows), totals: self.ledger.totals(time_ns) })
+        Ok(())
+    }
+
+    fn totals(&mut self) -> Block {
+        self.ledger.block(system::monotonic_ns(), true)
     }
 }
 

@@ -130,7 +130,7 @@ impl Spans {
             links: Vec::new(),
             cells: attached.handle(maps::CELLS)?,
             remains: attached.iterator(REMAINS)?,
-            ledger: SpanLedger::new(found.iter().map(|span| Rc::clone(&span.name)).collect(), timing),
+            ledger: SpanLedger::new(found.iter().map(|span| Rc::clone(&span.name)), timing),
             many: found.len() as u32,
         };
         let pids: Vec<i32> = match pids {
@@ -172,7 +172,7 @@ impl Spans {
             let cells = cells.iter().filter_map(|bytes| bytes.get(..size_of::<FaultsSpan>()));
             all.push(calls(cells.map(pod_read_unaligned), epoch));
         }
-        self.ledger.take(all);
+        self.ledger.take(all.into_iter());
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 use std::os::fd::BorrowedFd;
 
-use trapline_model::faults::{By, Losses};
+use trapline_model::faults::{By, LOSSES, Losses};
 use trapline_model::{Schema, Value};
 
 use super::*;
@@ -37,17 +37,20 @@ impl Tool for Fake {
         Ok(())
     }
 
-    fn snapshot(&mut self, _cumulative: bool) -> Result<Option<Block>> {
+    fn snapshot(&mut self, _all: bool) -> Result<Option<Block>> {
         Ok(self.has_rows.then(|| self.block()))
     }
 
     fn facts(&mut self) -> Result<Counted> {
-        Ok(Counted { events: None, lost_events: 0, sampled: 1, more: Losses::default().record(false) })
+        Ok(Counted { events: None, lost_events: 0, sampled: 1, more: LOSSES.record(&Losses::default()) })
     }
 
-    fn finish(&mut self, _cumulative: bool, events: &mut Vec<Event>) -> Result<Last> {
-        self.drain(events)?;
-        Ok(Last { rows: self.has_rows.then(|| self.block()), totals: self.block() })
+    fn detach(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        self.drain(events)
+    }
+
+    fn totals(&mut self) -> Block {
+        self.block()
     }
 }
 

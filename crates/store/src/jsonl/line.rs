@@ -5,8 +5,8 @@ use std::io::{BufRead, Read};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
-use trapline_model::recorded::{self, Part};
-use trapline_model::{Facts, Field, Header, Record, Schema, TABLES, Type, Value, table};
+use trapline_model::recorded;
+use trapline_model::{Facts, Field, Header, Part, Record, Schema, TABLES, Type, Value, table};
 
 use super::RecordingError;
 
@@ -202,7 +202,7 @@ fn field_of(line: &Line, field: &Field) -> Result<Value, String> {
         },
         (Type::Hist, Json::Array(of)) if of.len() <= MOST_BUCKETS => {
             match serde_json::from_value::<Vec<_>>(json.clone()) {
-                Ok(buckets) if in_order(&buckets) => return Ok(Value::Buckets(buckets)),
+                Ok(buckets) if in_order(&buckets) => return Ok(buckets.into()),
                 _ => "is not a list of buckets in order",
             }
         }

@@ -37,7 +37,7 @@ fn items() -> Vec<Item> {
             start_ns: 5,
             tables: vec![TOTAL],
             events: Some(EVENT),
-            settings: vec![access::Settings { every_ns: 9, ..Default::default() }.record()],
+            settings: vec![access::SETTINGS.record(&access::Settings { every_ns: 9, ..Default::default() })],
         }),
         Item::Events((10..13).map(|time_ns| step(time_ns).event()).collect()),
         Item::Totals(Block::new(TOTAL, 20, vec![tally.record(Some(7), "x")])),
@@ -47,7 +47,7 @@ fn items() -> Vec<Item> {
             lost_events: 1,
             sampled: 1,
             own_cpu_ns: 2,
-            more: vec![access::Reached { rounds: 4, ..Default::default() }.record()],
+            more: vec![access::REACHED.record(&access::Reached { rounds: 4, ..Default::default() })],
         }),
     ]
 }

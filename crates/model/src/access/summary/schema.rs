@@ -126,7 +126,7 @@ pub(super) static REUSE: Table<Reuse> = Table::new("access.reuse", "access", &[&
     pages("p90_pages", "90 % of the distances are no larger than this.", "P90", |r| r.distances.quantile(90).into()),
     pages("p99_pages", "99 % of the distances are no larger than this.", "P99", |r| r.distances.quantile(99).into()),
     pages("max_pages", "The largest distance.", "MAX", |r| r.distances.max().into()),
-    hist("buckets", Unit::Count, "The accesses by distance, [[lowest, highest, accesses], …].", |r| Value::Buckets(r.distances.buckets())),
+    hist("buckets", Unit::Count, "The accesses by distance, [[lowest, highest, accesses], …].", |r| r.distances.buckets().into()),
 ]]);
 
 /// The miss-ratio curve: a row per size of memory.

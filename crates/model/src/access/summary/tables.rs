@@ -45,7 +45,7 @@ impl Made<'_> {
     /// The same as the rows of a moment.
     pub(super) fn block(&self, view: View, time_ns: u64) -> Block {
         let (rows, sum, hidden) = self.table(view);
-        Block { table: view.schema(), time_ns, rows, sum, hidden }
+        Block { sum, hidden, ..Block::new(view.schema(), time_ns, rows) }
     }
 
     /// All that was touched.

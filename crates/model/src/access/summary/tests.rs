@@ -282,10 +282,7 @@ fn reuse_and_misses_by_hand() {
     let reuse = &table(&items, View::Reuse)[0];
     let figures = ["accesses", "cold", "reused", "mean_pages", "p50_pages", "p99_pages", "max_pages"];
     assert_eq!(figures.map(|name| number(reuse, name)), [7, 3, 4, 1, 1, 2, 2]);
-    assert_eq!(
-        reuse.get("buckets"),
-        Some(&Value::Buckets(vec![(0, Some(0), 1), (1, Some(1), 1), (2, Some(3), 2)]))
-    );
+    assert_eq!(reuse.get("buckets"), Some(&vec![(0, Some(0), 1), (1, Some(1), 1), (2, Some(3), 2)].into()));
     let curve: Vec<_> = table(&items, View::MissRatio)
         .iter()
         .map(|row| ["pages", "bytes", "misses", "miss_ppm"].map(|name| number(row, name)))

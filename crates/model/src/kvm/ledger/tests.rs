@@ -1,6 +1,7 @@
 use super::*;
 use crate::hist::{BUCKETS, bucket};
 use crate::kvm::Isa;
+use crate::stage::Stages;
 
 const LAYOUT: Layout = Layout { by: By::Reason, timed: true, buckets: true, split: true };
 
@@ -15,7 +16,7 @@ fn stats(times: &[u64]) -> Stats {
 fn report(tid: u32, code: u32, levels: [Stats; 2]) -> Report {
     let vcpu = Vcpu { pid: 7, process_start_ns: 70, vm: Some("db".into()), tid, number: tid - 8 };
     let recent_max_ns = [levels[0].max_ns, levels[1].max_ns];
-    Report { vcpu, exit: Exit { isa: Isa::Vmx, code }, subject: None, levels, recent_max_ns }
+    Report { thread: tid, vcpu, exit: Exit { isa: Isa::Vmx, code }, subject: None, levels, recent_max_ns }
 }
 
 fn ledger(by: By, level: Option<Level>) -> Ledger {
@@ -33,18 +34,17 @@ fn get(row: &Record, name: &str) -> u64 {
 #[test]
 fn threads_are_added_and_a_dead_one_is_not_forgotten() {
     let mut ledger = ledger(By::Reason, None);
+    let mut stages = Stages::new();
     ledger.take(report(8, 12, [stats(&[100, 300]), stats(&[])]), false);
     ledger.take(report(9, 12, [stats(&[]), stats(&[50])]), false);
-    let first = ledger.interval(1, false);
+    let first = stages.interval(ledger.block(1, false));
     assert_eq!((get(&first.rows[0], "count"), get(&first.rows[0], "l2_count")), (3, 1));
-    ledger.begin();
     ledger.take(report(8, 12, [stats(&[100, 300, 40]), stats(&[])]), true);
     ledger.take(report(9, 12, [stats(&[]), stats(&[50])]), false);
-    let second = ledger.interval(2, false);
+    let second = stages.interval(ledger.block(2, false));
     assert_eq!((get(&second.rows[0], "count"), get(&second.rows[0], "total_ns")), (1, 40));
-    ledger.begin();
-    let totals = ledger.totals(3);
-    assert_eq!((get(&totals.rows[0], "count"), get(&totals.rows[0], "max_ns")), (3, 300));
+    let totals = Stages::new().totals(ledger.block(3, true));
+    assert_eq!((get(&totals.rows[0], "count"), get(&totals.rows[0], "max_ns")), (4, 300));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_row_is_a_vm_or_a_vcpu_or_a_reason() {
         ledger.take(report(8, 12, [stats(&[1]), stats(&[])]), false);
         ledger.take(report(8, 0x8000_0021, [stats(&[1]), stats(&[])]), false);
         ledger.take(report(9, 12, [stats(&[2, 3]), stats(&[4])]), false);
-        ledger.totals(0).rows
+        Stages::new().totals(ledger.block(0, true)).rows
     };
     assert_eq!(rows(By::Vm).len(), 1);
     assert_eq!(rows(By::Vm)[0].get("vm"), Some(&"db".into()));
@@ -73,7 +73,7 @@ fn exits_without_a_subject_have_a_row_and_rows_add_up() {
     take(31, Some((0x1b, false)), &[4]);
     take(31, Some((0x10, true)), &[5, 6]);
     take(12, None, &[7]);
-    let totals = ledger.totals(0);
+    let totals = Stages::new().totals(ledger.block(0, true));
     let rows: Vec<_> =
         totals.rows.iter().map(|row| (row.get("msr"), row.get("rw"), get(row, "count"))).collect();
     let (null, r, w) = (Value::Null, "R".into(), "W".into());
@@ -93,7 +93,10 @@ fn one_level_alone() {
     for (level, count) in [(Level::L1, 2), (Level::L2, 1)] {
         let mut ledger = ledger(By::Reason, Some(level));
         ledger.take(report(8, 12, [stats(&[1, 2]), stats(&[3])]), false);
-        assert_eq!((get(&ledger.totals(0).rows[0], "count"), ledger.counted()), (count, (count, count)));
+        assert_eq!(
+            (get(&Stages::new().totals(ledger.block(0, true)).rows[0], "count"), ledger.counted()),
+            (count, (count, count))
+        );
     }
 }
 
@@ -101,13 +104,13 @@ fn one_level_alone() {
 #[test]
 fn an_exit_that_changes_its_level_is_made_up_for() {
     let mut ledger = ledger(By::Reason, None);
+    let mut stages = Stages::new();
     let mut shown = [0, 0];
     let steps = [([6, 0], [6, 0]), ([5, 1], [6, 1]), ([9, 1], [9, 1])];
     for ([l1, l2], expected) in steps {
-        ledger.begin();
         let stats = [l1, l2].map(|count| Stats { count, ..Stats::default() });
         ledger.take(report(8, 12, stats), false);
-        for row in &ledger.interval(0, false).rows {
+        for row in &stages.interval(ledger.block(0, false)).rows {
             shown[0] += get(row, "l1_count");
             shown[1] += get(row, "l2_count");
         }
@@ -119,13 +122,12 @@ fn an_exit_that_changes_its_level_is_made_up_for() {
 #[test]
 fn what_has_ended_is_folded_and_sums_stay_exact() {
     let mut ledger = ledger(By::Vcpu, None).bounded(100_000);
+    let mut stages = Stages::new();
     for n in 0..2000 {
-        ledger.begin();
         ledger.take(report(8 + n, 12, [stats(&[100, 300]), stats(&[50])]), true);
-        ledger.interval(1, false);
+        stages.interval(ledger.block(1, false));
     }
-    ledger.begin();
-    let totals = ledger.totals(2);
+    let totals = Stages::new().totals(ledger.block(2, true));
     assert_eq!((get(totals.sum.as_ref().unwrap(), "count"), ledger.counted()), (6000, (6000, 6000)));
     assert!(ledger.folded() > 0);
     assert_eq!(totals.rows.len() as u64 + ledger.folded(), 2001);

@@ -186,10 +186,11 @@ fn chains(calls: &Calls, deepest: usize) -> [Chain; 2] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::time::Duration;
 
-    use trapline_model::Value;
     use trapline_model::faults::{By, Timing};
+    use trapline_model::{Item, Source, Value, stage};
 
     use super::*;
 
@@ -205,8 +206,9 @@ mod tests {
             Some(&Value::U64(n)) => n,
             _ => panic!("no {name}"),
         };
-        let mut rows: Vec<_> = ledger
-            .totals(1)
+        let totals = VecDeque::from([Item::Totals(ledger.block(1, true))]);
+        let Ok(Some(Item::Totals(totals))) = stage::rows(totals, false).next() else { panic!("no totals") };
+        let mut rows: Vec<_> = totals
             .rows
             .iter()
             .map(|row| {

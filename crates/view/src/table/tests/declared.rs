@@ -1,6 +1,6 @@
 //! Tables, and the formats for programs, of rows as their fields declare.
 
-use trapline_model::faults::{By, Cause, EVENT, Losses, Settings};
+use trapline_model::faults::{By, Cause, EVENT, LOSSES, Losses, SETTINGS, Settings};
 use trapline_model::{Schema, Sink};
 
 use super::super::*;
@@ -15,9 +15,7 @@ fn row(schema: &'static Schema, factor: u64) -> Record {
         "lines" => ";main.c:3;[no symbols];".into(),
         "inode" if factor > 1 => Value::Null,
         _ if field.ty == trapline_model::Type::Str => field.name.into(),
-        _ if field.ty == trapline_model::Type::Hist => {
-            Value::Buckets(vec![(4, Some(7), factor), (1 << 32, None, 2)])
-        }
+        _ if field.ty == trapline_model::Type::Hist => vec![(4, Some(7), factor), (1 << 32, None, 2)].into(),
         _ => Value::U64((at as u64 + 1) * 1_000_003 * factor),
     };
     Record::new(schema, schema.iter().enumerate().map(value).collect())
@@ -34,17 +32,15 @@ fn items(by: By) -> Vec<Item> {
         kernel: "k".into(),
         start_unix_ns: 1_700_000_000_123_456_789,
         start_ns: 1_000_000_000,
-        settings: vec![settings.record()],
+        settings: vec![SETTINGS.record(&settings)],
         ..Header::default()
     };
     let block = |time_ns| Block {
-        table: schema,
-        time_ns,
-        rows: vec![row(schema, 1), row(schema, 7)],
         sum: Some(row(schema, 8)),
         hidden: 3,
+        ..Block::new(schema, time_ns, vec![row(schema, 1), row(schema, 7)])
     };
-    let more = vec![Losses { missed_programs: Some(4), ..Losses::default() }.record(false)];
+    let more = vec![LOSSES.record(&Losses { missed_programs: Some(4), ..Losses::default() })];
     vec![
         Item::Header(header),
         Item::Events(vec![Event { time_ns: 1_234_567_890, record: row(EVENT, 1) }]),

@@ -1,11 +1,14 @@
 //! The familiar forms, to the letter.
 
+use std::collections::VecDeque;
+
 use trapline_model::kvm::{
-    By, COUNT, Exit, HIST, HIST_EACH, Isa, Layout, Ledger, Level, Losses, Names, Report, SLOWER, Slow, Stats,
-    TIME, Vcpu,
+    By, COUNT, Exit, HIST, HIST_EACH, Isa, LOSSES, Layout, Ledger, Level, Losses, Names, Report, SLOWER,
+    Slow, Stats, TIME, Vcpu,
 };
 use trapline_model::layout;
-use trapline_model::{BUCKETS, Facts, Hist, Shown, bucket};
+use trapline_model::stage::rows;
+use trapline_model::{BUCKETS, Facts, Hist, SHOWN, Shown, Source, bucket};
 
 use super::super::*;
 
@@ -26,13 +29,13 @@ fn shown(form: &'static layout::Layout, exits: &[(Isa, u32, &[u64], &[u64])]) ->
     let mut ledger = Ledger::new(layout, None, Names::default());
     for &(isa, code, l1, l2) in exits {
         let (exit, levels) = (Exit { isa, code }, [stats(l1), stats(l2)]);
-        let report = Report { vcpu: vcpu(), exit, subject: None, levels, recent_max_ns: [0, 0] };
+        let report = Report { thread: 0, vcpu: vcpu(), exit, subject: None, levels, recent_max_ns: [0, 0] };
         ledger.take(report, false);
     }
     let mut out = Vec::new();
-    Table::laid_out(&mut out, form, Screen::Paper, TimeZone::UTC)
-        .take(&Item::Totals(ledger.totals(0)))
-        .unwrap();
+    let mut items = rows(VecDeque::from([Item::Totals(ledger.block(0, true))]), false);
+    let Ok(Some(totals)) = items.next() else { panic!("no totals") };
+    Table::laid_out(&mut out, form, Screen::Paper, TimeZone::UTC).take(&totals).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -73,7 +76,7 @@ fn a_slow_exit_is_a_line() {
         tool: "kvm".into(),
         variant: "core".into(),
         version: "0".into(),
-        settings: vec![Shown { excludes: Some("HLT".into()), ..Shown::default() }.record()],
+        settings: vec![SHOWN.record(&Shown { excludes: Some("HLT".into()), ..Shown::default() })],
         ..Header::default()
     };
     table.take(&Item::Header(header)).unwrap();
@@ -93,7 +96,7 @@ fn a_slow_exit_is_a_line() {
         lost_events: 1,
         sampled: 1,
         own_cpu_ns: 0,
-        more: vec![Losses { untimed_exits: Some(3), ..Losses::default() }.record()],
+        more: vec![LOSSES.record(&Losses { untimed_exits: Some(3), ..Losses::default() })],
     };
     table.take(&Item::End(end)).unwrap();
     insta::assert_snapshot!(String::from_utf8(out).unwrap());

@@ -2,7 +2,7 @@
 
 use trapline_model::Event;
 use trapline_model::access::summary::{Options, Summary};
-use trapline_model::access::{Page, Reached, SUMMARY, Settings, Step, TOTAL, Way, What};
+use trapline_model::access::{Page, REACHED, Reached, SETTINGS, SUMMARY, Settings, Step, TOTAL, Way, What};
 
 use super::super::*;
 
@@ -34,7 +34,11 @@ fn shown(events: Vec<Event>) -> String {
         tool: "access".into(),
         variant: "tracepoint".into(),
         version: "0".into(),
-        settings: vec![Settings { reset: "writes", every_ns: 1_000_000, ..Settings::default() }.record()],
+        settings: vec![SETTINGS.record(&Settings {
+            reset: "writes",
+            every_ns: 1_000_000,
+            ..Settings::default()
+        })],
         ..Header::default()
     };
     let end = Facts {
@@ -43,7 +47,7 @@ fn shown(events: Vec<Event>) -> String {
         lost_events: 0,
         sampled: 1,
         own_cpu_ns: 1_000_000,
-        more: vec![Reached { rounds: 100, period_ns: 1_200_000, ..Reached::default() }.record()],
+        more: vec![REACHED.record(&Reached { rounds: 100, period_ns: 1_200_000, ..Reached::default() })],
     };
     let totals = Block::new(TOTAL, 120_000_000, vec![]);
     let mut summary = Summary::new(Options { top: 2, ..Options::default() });

@@ -1,6 +1,6 @@
 //! Accesses as the patch's users know them.
 
-use trapline_model::access::{Page, Settings, Step, TRACE, Way, What};
+use trapline_model::access::{Page, SETTINGS, Settings, Step, TRACE, Way, What};
 
 use super::super::*;
 
@@ -28,7 +28,7 @@ fn told(event: Event, symbols: bool) -> String {
         tool: "access".into(),
         variant: "kprobe".into(),
         version: "0".into(),
-        settings: vec![Settings { symbols, ..Settings::default() }.record()],
+        settings: vec![SETTINGS.record(&Settings { symbols, ..Settings::default() })],
         ..Header::default()
     };
     let mut sink = Table::laid_out(&mut out, &TRACE, Screen::Paper, TimeZone::UTC);
