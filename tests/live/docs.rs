@@ -39,6 +39,8 @@ struct Line<'a> {
     needs: Option<&'a str>,
     status: i32,
     is_run: bool,
+    /// The headings of tables that the page shows below it.
+    headings: Vec<&'a str>,
 }
 
 fn lines<'a>(page: &'a str, text: &'a str) -> Vec<Line<'a>> {
@@ -49,14 +51,19 @@ fn lines<'a>(page: &'a str, text: &'a str) -> Vec<Line<'a>> {
         if let Some(fence) = line.trim_start().strip_prefix("```") {
             info = if info.is_some() { None } else { Some(fence) };
         }
-        let words = info.and_then(|info| info.strip_prefix("console"));
-        let (Some(words), Some(command)) = (words, line.strip_prefix("$ ")) else { continue };
+        let Some(words) = info.and_then(|info| info.strip_prefix("console")) else { continue };
+        let Some(command) = line.strip_prefix("$ ") else {
+            if let Some(last) = all.last_mut().filter(|_: &&mut Line| is_heading(line)) {
+                last.headings.push(line);
+            }
+            continue;
+        };
         let mut text = command.to_owned();
         while text.ends_with('\\') {
             text.push('\n');
             text += rest.next().unwrap();
         }
-        let mut line = Line { page, text, needs: None, status: 0, is_run: true };
+        let mut line = Line { page, text, needs: None, status: 0, is_run: true, headings: Vec::new() };
         for word in words.split_whitespace() {
             match word.split_once('=') {
                 Some(("needs", need)) => line.needs = Some(need),
@@ -70,6 +77,15 @@ fn lines<'a>(page: &'a str, text: &'a str) -> Vec<Line<'a>> {
         all.push(line);
     }
     all
+}
+
+/// Four words or more, in capitals.
+fn is_heading(line: &str) -> bool {
+    let is_capital = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_uppercase())
+            && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || "_%".contains(c))
+    };
+    line.split_whitespace().count() >= 4 && line.split_whitespace().all(is_capital)
 }
 
 /// The commands that need nothing but this machine.
@@ -201,7 +217,11 @@ fn run_line(line: &Line, folder: &Path, pid: &str) -> Result<(), String> {
     let status = child.wait().unwrap();
     let expected = std::os::unix::process::ExitStatusExt::from_raw(line.status << 8);
     if status == expected {
-        return Ok(());
+        let same = |shown: &str, printed: &str| shown.split_whitespace().eq(printed.split_whitespace());
+        let missing = line.headings.iter().find(|shown| !output.iter().any(|printed| same(shown, printed)));
+        return missing.map_or(Ok(()), |heading| {
+            Err(format!("{}: {}\n  it prints no table with the heading\n{heading}", line.page, line.text))
+        });
     }
     let last: Vec<_> = output.iter().rev().take(5).rev().map(String::as_str).collect();
     Err(format!("{}: {}\n  {status}: {}", line.page, line.text, last.join("\n  ")))
