@@ -176,7 +176,7 @@ int threads_read(struct bpf_iter__task *ctx)
 	t = tracked_with_family(task);
 	if (!t)
 		return 0;
-	if (filters(TRAP_BY_CGROUP))
+	if (filters(TRAP_BY_CGROUP | TRAP_BY_USER))
 		now_wanted(t, task, moving_filter_wants(task, task->comm));
 	catch_up_steps(t, task);
 	fill_row(t, task);

@@ -134,8 +134,11 @@ static __always_inline struct tracked *track(struct task_struct *task)
 		return t;
 	/* All of it is 0, as new storage is. */
 	identify(t, task);
-	/* A thread that started during the trace is counted from its start, whenever we come across it. */
-	if (task->start_time < control.began_ns)
+	/*
+	 * A thread that started during the trace is counted from its start, whenever we come across it; but nothing
+	 * tells when a thread's user changes, and one that we come across later may have been another user's before.
+	 */
+	if (task->start_time < control.began_ns || filters(TRAP_BY_USER))
 		count_from_here(t, task);
 	t->follow = filters(TRAP_BY_TREE);
 	return t;
@@ -150,7 +153,7 @@ static __always_inline struct tracked *tracked_or_new(struct task_struct *task)
 		return t;
 	if (!fixed_filter_wants(task))
 		return NULL;
-	if (filters(TRAP_BY_COMM | TRAP_BY_CGROUP) && !moving_filter_wants(task, task->comm))
+	if (filters(TRAP_BY_MOVING) && !moving_filter_wants(task, task->comm))
 		return NULL;
 	return track(task);
 }
@@ -282,7 +285,7 @@ static __always_inline struct tracked *wanted_thread(struct task_struct *task)
 
 	if (!t)
 		return NULL;
-	if (filters(TRAP_BY_CGROUP))
+	if (filters(TRAP_BY_CGROUP | TRAP_BY_USER))
 		now_wanted(t, task, moving_filter_wants(task, task->comm));
 	return t->unwanted ? NULL : t;
 }

@@ -51,7 +51,7 @@ static __always_inline int on_exit_to_host(u32 reason, u32 isa, u32 vcpu, u64 ri
 		return LET_OTHERS_SEE;
 	if (!reason_is_wanted(isa, reason))
 		return LET_OTHERS_SEE;
-	if ((filter.by & (TRAP_BY_COMM | TRAP_BY_CGROUP)) && !moving_filter_wants(task, task->comm))
+	if ((filter.by & TRAP_BY_MOVING) && !moving_filter_wants(task, task->comm))
 		return LET_OTHERS_SEE;
 	slot->key.reason = reason;
 	slot->key.vcpu = vcpu;

@@ -67,7 +67,7 @@ static __always_inline void ran_unseen(void *ctx, struct task_struct *task)
 		return;
 	if (filter.by && !fixed_filter_wants(task))
 		return;
-	if ((filter.by & (TRAP_BY_COMM | TRAP_BY_CGROUP)) && !moving_filter_wants(task, task->comm))
+	if ((filter.by & TRAP_BY_MOVING) && !moving_filter_wants(task, task->comm))
 		return;
 	add(&losses.unseen, 1);
 }

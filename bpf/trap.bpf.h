@@ -23,6 +23,22 @@ struct {
 	__type(value, u8);
 } pids SEC(".maps");
 
+/* The names meant by --comm; what follows a name's end is 0. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, TRAP_MAX_NAMES);
+	__type(key, char[TRAP_COMM_LEN]);
+	__type(value, u8);
+} wanted_names SEC(".maps");
+
+/* The user IDs meant by --user. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, TRAP_MAX_USERS);
+	__type(key, u32);
+	__type(value, u8);
+} wanted_users SEC(".maps");
+
 /* The conditions that an object knows: all, unless its file says less. */
 #ifndef FILTERS
 #define FILTERS TRAP_BY_ANY
@@ -50,14 +66,21 @@ static __always_inline bool filters(u32 by)
 	return filter.by & by & FILTERS;
 }
 
-/* What follows a name's end is anything; in the filter it is 0. */
+/* In the kernel, what follows a name's end is anything. */
 static __always_inline bool comm_is_wanted(const char *comm)
 {
-	u64 name[TRAP_COMM_LEN / sizeof(u64)] = {};
-	const volatile u64 *wanted = (const volatile u64 *)filter.comm;
+	char name[TRAP_COMM_LEN] = {};
 
 	bpf_probe_read_kernel_str(name, sizeof(name), comm);
-	return name[0] == wanted[0] && name[1] == wanted[1];
+	return bpf_map_lookup_elem(&wanted_names, name);
+}
+
+/* By the real user ID, as /proc/PID/status has it: not what a system call acts as for a while (override_creds()). */
+static __always_inline bool user_is_wanted(struct task_struct *task)
+{
+	u32 uid = BPF_CORE_READ(task, real_cred, uid.val);
+
+	return bpf_map_lookup_elem(&wanted_users, &uid);
 }
 
 /* The kernel's types of ids would be gone through at each start (CO-RE), and are of use in a PID namespace alone. */
@@ -107,21 +130,37 @@ static __always_inline u64 task_cgroup_id(struct task_struct *task)
 	return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
 }
 
+/* The task's cgroup in the hierarchy that the filter is about. */
+static __always_inline struct cgroup *cgroup_of(struct task_struct *task)
+{
+	struct css_set *set;
+	u64 state;
+
+	if (!filter.cgroup_subsys)
+		return BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	set = BPF_CORE_READ(task, cgroups);
+	state = read_at((u64)set, bpf_core_field_offset(set->subsys) + (filter.cgroup_subsys - 1) * 8, 8);
+	/* The first field of struct cgroup_subsys_state is its cgroup (include/linux/cgroup-defs.h, 5.5 to 7.3). */
+	return state ? (struct cgroup *)read_at(state, 0, 8) : NULL;
+}
+
 static __always_inline bool cgroup_is_wanted(struct task_struct *task)
 {
-	struct cgroup *cgrp = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	struct cgroup *cgrp = cgroup_of(task);
 
 	if (!cgrp || BPF_CORE_READ(cgrp, level) < (int)filter.cgroup_level)
 		return false;
 	return cgroup_ancestor_id(cgrp, filter.cgroup_level) == filter.cgroup;
 }
 
-/* The part of the filter that may change in a thread's life: its name and its cgroup. */
+/* The part of the filter that may change in a thread's life: its name, its cgroup and its user. */
 static __always_inline bool moving_filter_wants(struct task_struct *task, const char *comm)
 {
 	if (filters(TRAP_BY_COMM) && !comm_is_wanted(comm))
 		return false;
 	if (filters(TRAP_BY_CGROUP) && !cgroup_is_wanted(task))
+		return false;
+	if (filters(TRAP_BY_USER) && !user_is_wanted(task))
 		return false;
 	return true;
 }

@@ -7,6 +7,8 @@ enum trap_size {
 	TRAP_COMM_LEN = 16,
 	TRAP_BUCKETS = 128,
 	TRAP_MAX_PIDS = 4096,
+	TRAP_MAX_NAMES = 64,
+	TRAP_MAX_USERS = 64,
 	/* Nanoseconds of an interval's longest time, 4.8 hours at the most; the interval's number is above them. */
 	TRAP_TIME_BITS = 44,
 };
@@ -15,12 +17,14 @@ enum trap_size {
 enum trap_by {
 	TRAP_BY_PID = 1,    /* its process is in `pids` */
 	TRAP_BY_TID = 2,    /* its id is `tid` */
-	TRAP_BY_COMM = 4,   /* its name is `comm` */
+	TRAP_BY_COMM = 4,   /* its name is in `names` */
 	TRAP_BY_CGROUP = 8, /* its cgroup is `cgroup` or below it */
 	TRAP_BY_TREE = 16,  /* it is a process in `pids`, or a descendant born during the trace */
+	TRAP_BY_USER = 32,  /* its real user ID is in `users` */
 };
-#define TRAP_BY_ID  (TRAP_BY_PID | TRAP_BY_TID | TRAP_BY_TREE)
-#define TRAP_BY_ANY (TRAP_BY_ID | TRAP_BY_COMM | TRAP_BY_CGROUP)
+#define TRAP_BY_ID     (TRAP_BY_PID | TRAP_BY_TID | TRAP_BY_TREE)
+#define TRAP_BY_MOVING (TRAP_BY_COMM | TRAP_BY_CGROUP | TRAP_BY_USER)
+#define TRAP_BY_ANY    (TRAP_BY_ID | TRAP_BY_MOVING)
 
 /* Where the numbers of a task are, by PID namespace: offsets in the kernel's types, set where ours is not the initial
  * one. */
@@ -39,15 +43,14 @@ struct trap_control {
 };
 
 struct trap_filter {
-	__u64 cgroup;       /* the id of a cgroup of the v2 hierarchy */
-	__u32 cgroup_level; /* depth of that cgroup; the root is 0 */
+	__u64 cgroup;        /* the id of a cgroup */
+	__u32 cgroup_level;  /* depth of that cgroup; the root is 0 */
+	__u32 cgroup_subsys; /* 0: it is in the v2 hierarchy; else 1 + the number of a controller of its v1 hierarchy */
 	__u32 tid;
 	__u32 by;
 	__u32 pid_level; /* depth of our PID namespace; in the initial one, 0, tasks have the kernel's own ids */
 	__u32 pid_inum;  /* its inode number */
 	struct trap_numbers numbers;
-	__u32 pad;
-	char comm[TRAP_COMM_LEN];
 };
 
 #endif

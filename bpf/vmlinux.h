@@ -72,8 +72,19 @@ struct cgroup {
 	struct cgroup *ancestors[0]; /* 6.0+ */
 };
 
+struct cgroup_subsys_state;
+
 struct css_set {
+	struct cgroup_subsys_state *subsys[0]; /* by controller */
 	struct cgroup *dfl_cgrp;
+};
+
+typedef struct {
+	u32 val;
+} kuid_t;
+
+struct cred {
+	kuid_t uid;
 };
 
 struct cgroup_namespace {
@@ -245,6 +256,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct task_struct *real_parent;
 	struct css_set *cgroups;
+	const struct cred *real_cred;
 	unsigned int flags;
 	unsigned int __state; /* 5.14+, see compat.bpf.h */
 	struct mm_struct *mm;

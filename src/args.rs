@@ -7,13 +7,13 @@ use std::time::Duration;
 use clap::Args;
 use trapline_model::Schema;
 use trapline_probe::run::Frame;
-use trapline_probe::{Filter, RunAs};
+use trapline_probe::{Filter, Person, RunAs};
 
 use crate::format::Format;
 use crate::output::When;
 use crate::sink::From;
 use crate::status::{Usage, refuse};
-use crate::values::{interval, positive_duration, size};
+use crate::values::{self, interval, positive_duration, size};
 
 /// What an output consists of, as far as options are about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,33 +29,50 @@ pub(crate) enum Shown {
 /// Whose events are meant.
 #[derive(Debug, Args)]
 pub(crate) struct Whose {
-    /// Only these processes (repeatable; 0 or none: all)
-    #[arg(short, long = "pid", value_name = "PID", conflicts_with = "command")]
+    /// Trace only these processes: -p 1,2 or -p 1 -p 2 [default, and 0: all]
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', conflicts_with = "command")]
     pid: Vec<u32>,
 
-    /// Only this thread
+    /// With -p: trace the processes that they make from now on too, and those of these; not children that they have already
+    #[arg(long, requires = "pid", conflicts_with = "tid")]
+    children: bool,
+
+    /// Trace only this thread
     #[arg(short, long, value_name = "TID", conflicts_with = "command", value_parser = clap::value_parser!(u32).range(1..))]
     tid: Option<u32>,
 
-    /// Only tasks of this name
+    /// Trace only threads of this name (repeatable: any of the names)
     #[arg(long, value_name = "NAME")]
-    comm: Option<String>,
+    comm: Vec<OsString>,
 
-    /// Only tasks in this cgroup (v2) or below it
+    /// Trace only threads of these users, by their real user ID: --user postgres,1000
+    #[arg(long, value_name = "USER", value_delimiter = ',')]
+    user: Vec<Person>,
+
+    /// Trace only threads in this cgroup or below it: a directory of the v2 hierarchy or of a v1 controller's
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
+
+    /// Trace only threads of this systemd unit, of the system or of a user: --unit postgresql
+    #[arg(long, value_name = "NAME", conflicts_with = "cgroup", value_parser = values::unit)]
+    unit: Option<String>,
 }
 
 impl Whose {
     /// The filter, for a run with this command or without one.
-    pub(crate) fn filter(&self, live: &Live) -> Filter {
-        Filter {
+    ///
+    /// # Errors
+    /// When no cgroup is that of the unit.
+    pub(crate) fn filter(&self, live: &Live) -> anyhow::Result<Filter> {
+        let of_unit = self.unit.as_deref().map(trapline_probe::cgroup_of_unit).transpose()?;
+        Ok(Filter {
             pids: self.pids(),
             tid: self.tid,
-            comm: self.comm.clone(),
-            cgroup: self.cgroup.clone(),
-            tree: !live.command.is_empty(),
-        }
+            comms: self.comm.clone(),
+            users: self.user.clone(),
+            cgroup: self.cgroup.clone().or(of_unit),
+            descendants: !live.command.is_empty() || self.children,
+        })
     }
 
     /// The processes whose end is that of the run.
@@ -70,18 +87,24 @@ impl Whose {
     /// Which, and what to do.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         let all_and_some = self.pid.contains(&0) && self.pid.len() > 1;
-        refuse(&[(all_and_some, "-p 0 means all processes: leave out the others, or 0")])
+        refuse(&[
+            (all_and_some, "-p 0 means all processes: leave out the others, or 0"),
+            (
+                self.children && self.pid.contains(&0),
+                "-p 0 means all processes, those that are born too: leave out --children",
+            ),
+        ])
     }
 }
 
 /// What every live tool takes.
 #[derive(Debug, Args)]
 pub(crate) struct Live {
-    /// Show rows at each such time [default: 1s; with a COMMAND or lines for events, only the totals]
+    /// Print rows every TIME, as in 500ms, 2s or 1m [default: only the totals]
     #[arg(short, long, value_name = "TIME", value_parser = interval)]
     pub(crate) interval: Option<Duration>,
 
-    /// End after this time [default: at Ctrl-C, or with the command or processes]
+    /// End after TIME, as in 500ms, 10s or 1m [default: at Ctrl-C, or with the command or processes]
     #[arg(short, long, value_name = "TIME", value_parser = positive_duration)]
     duration: Option<Duration>,
 

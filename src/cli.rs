@@ -48,7 +48,7 @@ pub(crate) enum Command {
 }
 
 /// The command line, with what `derive` cannot say: which formats a command can write; what a shared option is to one
-/// tool (to the users of `sgx`, a bare number of `-i` is seconds); and that a value below zero is one that an option does
+/// tool (to the users of `sgx`, a bare number of `-i` is seconds, to those of `faults` milliseconds); and that a value below zero is one that an option does
 /// not take, not an unknown option.
 pub(crate) fn command() -> clap::Command {
     let command = with_values_below_zero(Cli::command());
@@ -59,7 +59,15 @@ pub(crate) fn command() -> clap::Command {
     let command = command.mut_subcommand("sgx", |sgx| {
         sgx.mut_arg("interval", |arg| {
             arg.value_parser(values::interval_in_seconds).help(
-                "Show rows at each such time; a bare number is seconds [default: 1; with a COMMAND, only the totals]",
+                "Print rows every TIME; a bare number is seconds [default: 1s; with a COMMAND, only the totals]",
+            )
+        })
+    });
+    let command = command.mut_subcommand("faults", |faults| {
+        faults.mut_arg("interval", |arg| {
+            arg.value_parser(values::interval_in_ms).help(
+                "Print rows every TIME; a bare number is milliseconds [default: 1s; with a COMMAND, -v, --log-step \
+                 or --stall, only the totals]",
             )
         })
     });
@@ -141,14 +149,16 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_interval_of_sgx_is_seconds() {
-        let seconds = command().try_get_matches_from(["trapline", "sgx", "-i", "3"]).unwrap();
-        let Ok(Cli { command: Command::Sgx(_), .. }) = Cli::from_arg_matches(&seconds) else {
-            panic!("not understood");
+    fn a_bare_interval_is_seconds_milliseconds_or_refused() {
+        let refusal = |words: &str| {
+            let words = format!("trapline {words}");
+            command().try_get_matches_from(words.split(' ')).map_err(|error| error.to_string()).err()
         };
-        assert!(
-            command().try_get_matches_from(["trapline", "faults", "-i", "3"]).is_err(),
-            "3 ms are too short"
-        );
+        let said = |words: &str, text: &str| refusal(words).is_some_and(|error| error.contains(text));
+        assert_eq!(refusal("sgx -i 3"), None);
+        assert!(said("faults -i 3", "it must be at least 10ms"), "it is 3 ms");
+        assert_eq!(refusal("faults -i 30"), None);
+        assert!(said("kvm count -i 30", "30s or 30ms?"));
+        assert!(said("access -p 1 --summary -i 30", "30s or 30ms?"));
     }
 }

@@ -2,39 +2,66 @@
 
 use std::time::Duration;
 
-/// A time: a bare number is milliseconds, units are accepted (`500ms`, `2s`, `1m`).
+/// A time with its unit: `500ms`, `2s`, `1.5s`, `1m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
         let is_time = text.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
-        let why = if is_time { "is less than 0" } else { "is no time; try 500ms, 2s or 1m" };
+        let why = if is_time { "is less than 0" } else { "is not a time; try 500ms, 2s or 1m" };
         return Err(format!("`{text}` {why}"));
     }
-    if let Ok(ms) = text.parse::<f64>() {
-        let time = Duration::try_from_secs_f64(ms / 1e3);
-        return time.map_err(|_| format!("`{text}` is not a valid duration"));
+    match text.parse::<f64>() {
+        Ok(0.0) => Ok(Duration::ZERO),
+        Ok(number) if number.is_finite() => Err(format!("`{text}` has no unit: {text}s or {text}ms?")),
+        _ => humantime::parse_duration(text).map_err(|error| format!("{error}; try 500ms, 2s or 1m")),
     }
-    humantime::parse_duration(text).map_err(|error| format!("{error}; try 500ms, 2s or 1m"))
+}
+
+/// A time whose bare number is of this unit, as the users of an option know it.
+fn duration_in(unit: Duration, text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number >= 0.0 => {
+            let time = Duration::try_from_secs_f64(number * unit.as_secs_f64());
+            time.map_err(|_| format!("`{text}` is not a valid duration"))
+        }
+        _ => duration(text),
+    }
+}
+
+/// A time whose bare number is milliseconds.
+pub(crate) fn duration_in_ms(text: &str) -> Result<Duration, String> {
+    duration_in(MILLISECOND, text)
 }
 
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        Duration::ZERO => Err("it must be more than 0".into()),
-        time => Ok(time),
-    }
+    positive(duration(text)?)
 }
 
+fn positive(time: Duration) -> Result<Duration, String> {
+    if time.is_zero() { Err("it must be more than 0".into()) } else { Ok(time) }
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 /// The shortest interval: reading all threads takes a fair part of it on a large machine.
 const SHORTEST: Duration = Duration::from_millis(10);
 
 pub(crate) fn interval(text: &str) -> Result<Duration, String> {
-    let time = positive_duration(text)?;
-    if time < SHORTEST { Err(format!("it must be at least {SHORTEST:?}")) } else { Ok(time) }
+    interval_of(duration(text)?)
+}
+
+/// An interval whose bare number is milliseconds, as the users of `faults` know it.
+pub(crate) fn interval_in_ms(text: &str) -> Result<Duration, String> {
+    interval_of(duration_in(MILLISECOND, text)?)
 }
 
 /// An interval whose bare number is seconds, as the users of `sgx` know it.
 pub(crate) fn interval_in_seconds(text: &str) -> Result<Duration, String> {
-    let bare = text.parse::<f64>().is_ok();
-    interval(&if bare { format!("{text}s") } else { text.to_owned() })
+    interval_of(duration_in(SECOND, text)?)
+}
+
+fn interval_of(time: Duration) -> Result<Duration, String> {
+    let time = positive(time)?;
+    if time < SHORTEST { Err(format!("it must be at least {SHORTEST:?}")) } else { Ok(time) }
 }
 
 /// A size of memory: a bare number is MiB, units are accepted (`512K`, `64M`, `1G`).
@@ -62,6 +89,16 @@ pub(crate) fn program(text: &str) -> Result<String, String> {
     }
 }
 
+/// A unit of systemd: a name without a suffix is a service.
+pub(crate) fn unit(text: &str) -> Result<String, String> {
+    const SUFFIXES: [&str; 6] = [".service", ".scope", ".slice", ".socket", ".mount", ".swap"];
+    if text.is_empty() || text.contains('/') {
+        return Err("give the name of a unit, as in postgresql or user@1000.service".into());
+    }
+    let has_suffix = SUFFIXES.iter().any(|suffix| text.ends_with(suffix));
+    Ok(format!("{text}{}", if has_suffix { "" } else { ".service" }))
+}
+
 /// The size of a ring buffer, MiB.
 pub(crate) fn ring_mib(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
@@ -75,20 +112,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bare_number_is_milliseconds() {
-        assert_eq!(duration("1500"), Ok(Duration::from_millis(1500)));
-        assert_eq!(duration("0.5"), Ok(Duration::from_micros(500)));
+    fn a_time_has_its_unit_and_the_error_offers_both() {
+        let error = |text: &str| duration(text).unwrap_err();
+        assert_eq!(error("10"), "`10` has no unit: 10s or 10ms?");
+        assert_eq!(error("0.5"), "`0.5` has no unit: 0.5s or 0.5ms?");
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("1m"), Ok(Duration::from_secs(60)));
-        assert!(duration("-1").is_err());
-        assert!(duration("nan").is_err());
-        assert!(duration("soon").is_err());
-        assert!(interval("0").is_err());
-        assert!(interval("1").is_err());
-        assert!(interval("0s").is_err());
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(positive_duration("0").unwrap_err(), "it must be more than 0");
+        assert!(["-1", "-1s", "nan", "inf", "soon", ""].iter().all(|text| duration(text).is_err()));
+        assert!(interval("5").is_err() && interval("1ms").is_err() && interval("0s").is_err());
+    }
+
+    #[test]
+    fn a_bare_number_is_what_the_users_of_an_option_know() {
+        assert_eq!(duration_in_ms("0.5"), Ok(Duration::from_micros(500)));
+        assert_eq!(duration_in_ms("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(interval_in_ms("1500"), Ok(Duration::from_millis(1500)));
+        assert!(interval_in_ms("0").is_err() && interval_in_ms("1").is_err());
         assert_eq!(interval_in_seconds("2"), Ok(Duration::from_secs(2)));
         assert_eq!(interval_in_seconds("500ms"), Ok(Duration::from_millis(500)));
-        assert!(interval_in_seconds("0").is_err() && interval_in_seconds("-1").is_err());
+        for wrong in ["0", "-1", "nan", "inf", "1e300"] {
+            assert!(interval_in_seconds(wrong).is_err() && interval_in_ms(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -30,10 +30,30 @@ fn bad_input_is_refused() {
     refuses(&["faults", "-i", "0"], 2, "it must be more than 0");
     refuses(&["faults", "-i", "1"], 2, "it must be at least 10ms");
     refuses(&["faults", "-i", "soon"], 2, "try 500ms, 2s or 1m");
+    for words in [
+        "faults -d 10",
+        "faults --stall 10",
+        "kvm count -i 10",
+        "kvm slower 1 -d 10",
+        "sgx -d 10",
+        "access -p 1 --every 10",
+        "access -p 1 --summary -i 10",
+        "access -p 1 --summary --window 10",
+        "workload faults --storm 10",
+    ] {
+        refuses(&words.split(' ').collect::<Vec<_>>(), 2, "`10` has no unit: 10s or 10ms?");
+    }
     refuses(&["faults", "-d", "0s"], 2, "it must be more than 0");
     refuses(&["faults", "--format", "damo"], 2, "possible values: table, jsonl, csv");
     refuses(&["faults", "--format", "xml"], 2, "possible values: table, jsonl, csv");
     refuses(&["faults", "-p", "abc"], 2, "invalid digit");
+    refuses(&["faults", "-p", "1,abc"], 2, "invalid digit");
+    refuses(&["faults", "--user", "no-such-user"], 2, "there is no such user: give a name or a number");
+    refuses(&["faults", "--children"], 2, "--pid");
+    refuses(&["faults", "-p", "1", "-t", "1", "--children"], 2, "cannot be used with");
+    refuses(&["access", "--children", "--exec", "true"], 2, "--pid");
+    refuses(&["faults", "--unit", "x", "--cgroup", "/"], 2, "cannot be used with");
+    refuses(&["faults", "--unit", "a/b"], 2, "the name of a unit");
     refuses(&["faults", "-p", "-1"], 2, "");
     refuses(&["access", "--exec", ""], 2, "the name is empty");
     refuses(&["targets", "add", "x", ""], 2, "the name is empty");
@@ -110,6 +130,10 @@ fn options_without_effect_are_refused() {
         ("kvm slower -5", "less than 0"),
         ("faults -t 1 -- true", "cannot be used with"),
         ("faults -p 0 -p 1", "-p 0 means all processes"),
+        ("faults -p 0,1", "-p 0 means all processes"),
+        ("sgx -p 0 --children", "-p 0 means all processes"),
+        ("faults --variant rootless -p 1 --children", "leave out --children"),
+        ("faults --variant rootless -p 1 --user root", "without other filters"),
         ("faults -c -- true", "-c is about rows at intervals"),
         ("faults -c -v", "-c is about rows at intervals"),
         ("faults --by stack -c --format folded", "a flame graph is of the whole run"),

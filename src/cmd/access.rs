@@ -21,9 +21,13 @@ use crate::{args, sink, values};
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("traced").required(true).args(["pid", "exec", "read", "command"]))]
 pub(crate) struct Args {
-    /// The processes to trace, without their children (repeatable)
-    #[arg(short, long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Trace these processes: -p 1,2 or -p 1 -p 2
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pid: Vec<u32>,
+
+    /// With -p: trace the processes that they make from now on too, and those of these; not children that they have already
+    #[arg(long, requires = "pid")]
+    children: bool,
 
     /// Trace whatever executes a program of this name, and its children, until Ctrl-C (repeatable; the first 15
     /// bytes count). `trapline targets` changes the list meanwhile
@@ -167,7 +171,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         whose: match (live.command.is_empty(), args.exec.is_empty()) {
             (false, _) => Whose::Command,
             (_, false) => Whose::Named(args.exec.clone()),
-            _ => Whose::Processes(args.pid.clone()),
+            _ => Whose::Processes { pids: args.pid.clone(), children: args.children },
         },
         reset: args.reset.clone(),
         every: args.every.unwrap_or(EVERY),
@@ -247,7 +251,8 @@ mod tests {
         assert_eq!(share("5%"), Ok(0.05));
         assert_eq!(share("100"), Ok(1.0));
         assert!(share("0").is_err() && share("101%").is_err() && share("few").is_err());
-        assert_eq!(every("1"), Ok(Duration::from_millis(1)));
+        assert_eq!(every("1ms"), Ok(Duration::from_millis(1)));
+        assert!(every("1").is_err());
         assert!(every("99us").is_err());
     }
 }

@@ -160,7 +160,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         Events::Steps { of, most } => of.schema(most),
     };
     let options = Options {
-        filter: args.whose.filter(&args.live),
+        filter: args.whose.filter(&args.live)?,
         by,
         spans: args.span.clone(),
         stacks: args.stacks.unwrap_or(Stacks::All),

@@ -52,7 +52,7 @@ enum What {
     /// Each exit that takes longer, as it happens
     Slower {
         /// Milliseconds (fractions allowed), or a time with its unit
-        #[arg(value_name = "MS", default_value = "10", value_parser = values::duration)]
+        #[arg(value_name = "MS", default_value = "10", value_parser = values::duration_in_ms)]
         than: Duration,
         /// Not these exits, by number or name, with commas between: 12,HLT
         #[arg(long, value_name = "EXITS")]
@@ -136,14 +136,9 @@ impl From<ByName> for By {
 }
 
 impl Shared {
-    /// Whether all exits of all VMs are meant.
+    /// Whether the exits of all VMs are meant, of those that the filter means.
     fn means_all(&self) -> bool {
-        let filter = self.whose.filter(&self.live);
-        let of_all = filter.pids.is_empty()
-            && filter.tid.is_none()
-            && filter.comm.is_none()
-            && filter.cgroup.is_none();
-        of_all && !filter.tree && self.vm.is_none() && self.vcpu.is_none() && self.level.is_none()
+        self.vm.is_none() && self.vcpu.is_none() && self.level.is_none()
     }
 }
 
@@ -265,7 +260,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let order = Order { by: order.by.filter(|_| live.sort.is_some()), ..order };
     let ask = job.ask(schema);
     let options = Options {
-        filter: whose.filter(live),
+        filter: whose.filter(live)?,
         vm: job.shared.vm.clone(),
         vcpu: job.shared.vcpu,
         level: job.shared.level.map(|level| match level {
@@ -302,7 +297,9 @@ impl Start for Exits<'_> {
     fn open(&mut self, launch: Option<&Launch>) -> Result<Opened> {
         let kvm = Kvm::open(&self.options, launch)?;
         warnings(&self.options.filter.pids, launch.is_some()).iter().for_each(|warning| warn(warning));
-        let of_all = self.shared.means_all() && matches!(self.options.choice, Choice::All);
+        let of_all = self.options.filter.words().is_none()
+            && self.shared.means_all()
+            && matches!(self.options.choice, Choice::All);
         self.before = exits_by_kvm().filter(|_| of_all);
         Ok((Box::new(kvm), Keep::READING))
     }

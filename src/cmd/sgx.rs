@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let layout = if by == By::All { &LINES } else { &DECLARED };
     let ask = Ask { layout, ..Ask::new(by.schema()) };
     let options = Options {
-        filter: args.whose.filter(live),
+        filter: args.whose.filter(live)?,
         variant: live.variant.clone(),
         module: args.module.clone(),
         by,

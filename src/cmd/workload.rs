@@ -86,7 +86,7 @@ struct Mmap {
     #[arg(short, long, value_name = "PAGES")]
     stride: Option<usize>,
     /// Pause after each access: milliseconds, or with a unit (500us, 2ms)
-    #[arg(short, long, value_name = "MS", default_value = "0", value_parser = values::duration)]
+    #[arg(short, long, value_name = "MS", default_value = "0", value_parser = values::duration_in_ms)]
     delay: Duration,
     /// Drop the file from the page cache first, so that accesses have to wait for the disk
     #[arg(long)]
@@ -121,8 +121,8 @@ struct Faults {
     /// Faults per second, of all threads together; as fast as possible if not given
     #[arg(long, value_name = "PER_SECOND")]
     rate: Option<u64>,
-    /// Fault flat out for this long instead: milliseconds, or with a unit (10s)
-    #[arg(long, value_name = "DURATION", conflicts_with_all = ["count", "rate"], value_parser = values::duration)]
+    /// Fault flat out for this time instead, as in 10s
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["count", "rate"], value_parser = values::positive_duration)]
     storm: Option<Duration>,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -161,7 +161,7 @@ struct Guest {
     #[arg(long, value_name = "N", default_value_t = 1)]
     vcpus: usize,
     /// Pause of the VMM at each HLT: milliseconds, or with a unit (500us, 2ms)
-    #[arg(long, value_name = "MS", value_parser = values::duration)]
+    #[arg(long, value_name = "MS", value_parser = values::duration_in_ms)]
     pause: Option<Duration>,
     /// A name for the guest, where monitors look for it; nothing else is done with it
     #[arg(long, value_name = "NAME")]
@@ -198,13 +198,13 @@ struct Touch {
     #[arg(long)]
     warm: bool,
     /// Wait before the first round: milliseconds, or with a unit
-    #[arg(long, value_name = "MS", default_value = "0", value_parser = values::duration)]
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = values::duration_in_ms)]
     delay: Duration,
     /// Wait between rounds: milliseconds, or with a unit
-    #[arg(long, value_name = "MS", default_value = "10ms", value_parser = values::duration)]
+    #[arg(long, value_name = "MS", default_value = "10ms", value_parser = values::duration_in_ms)]
     pause: Duration,
     /// Let each thread begin so much later than the one before it: milliseconds, or with a unit
-    #[arg(long, value_name = "MS", value_parser = values::duration)]
+    #[arg(long, value_name = "MS", value_parser = values::duration_in_ms)]
     stagger: Option<Duration>,
     /// Begin each round when each of its pages has been reset (by a tracer, with writes or rwp) since it was touched;
     /// threads that share pages take turns

@@ -1,5 +1,6 @@
 //! Page accesses against programs whose touches are known, one by one.
 
+pub mod children;
 pub mod hostile;
 pub mod namespaces;
 pub mod numa;

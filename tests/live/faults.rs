@@ -6,6 +6,7 @@ pub mod container;
 pub mod exact;
 pub mod fair;
 pub mod file;
+pub mod filters;
 pub mod frame;
 pub mod many;
 pub mod namespaces;

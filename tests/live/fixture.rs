@@ -39,6 +39,8 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "chains-on-demand" => crate::faults::stack::chains::on_demand(),
         "flood" => crate::faults::fair::flood(&words[at + 2], number(3), number(4)),
         "rename" => rename(),
+        "users" => crate::faults::filters::users(),
+        "family" => crate::faults::filters::family(),
         "span" => crate::faults::span::work(),
         "files" => crate::faults::file::fixture::files(),
         "sgx" => crate::sgx::driver::enclave(&words[at + 2..]),
@@ -414,15 +416,15 @@ fn on_demand() {
     }
 }
 
-/// Touches 100 pages under its own name, 200 as `wanted`, 400 as `other`, 800 as `wanted` again.
+/// Touches 100 pages under its own name, 200 as `wanted`, 400 as `other`, 800 as `wanted` again, 1600 as what is not UTF-8.
 fn rename() {
     let warm = |name: &std::ffi::CStr| {
         // SAFETY: a string that ends in NUL.
         unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
     };
     warm(c"fixture");
-    let names = [c"fixture", c"wanted", c"other", c"wanted", c"fixture"];
-    let memory = [100, 200, 400, 800, 0].map(|pages| map(pages * PAGE + 1, 0));
+    let names = [c"fixture", c"wanted", c"other", c"wanted", c"w\xffx", c"fixture"];
+    let memory = [100, 200, 400, 800, 1600, 0].map(|pages| map(pages * PAGE + 1, 0));
     for (name, memory) in names.iter().zip(&memory) {
         warm(name);
         for offset in (0..memory.1 - 1).step_by(PAGE) {

@@ -40,6 +40,7 @@ use self::from_abi::{Begin, Life, PageAccess, ProbeEvent};
 use self::probes::Probes;
 use self::target::Target;
 pub use self::targets::Targets;
+use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::run::{Counted, Tool};
 use crate::variant::OpenError;
@@ -51,8 +52,13 @@ const NAMES_WAIT: Duration = Duration::from_millis(5);
 /// Whose accesses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whose {
-    /// Of these processes, not of their children.
-    Processes(Vec<u32>),
+    /// Of these processes, and of those that they make from now on if `children` are meant.
+    Processes {
+        /// The processes.
+        pids: Vec<u32>,
+        /// Their later descendants are meant too.
+        children: bool,
+    },
     /// Of whatever executes a program of these names, or of one in the list of [`Targets`], and of its children.
     Named(Vec<String>),
     /// Of the command that is launched, and of its children.
@@ -62,9 +68,9 @@ pub enum Whose {
 impl Whose {
     fn words(&self) -> String {
         match self {
-            Self::Processes(pids) => {
-                let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-                format!("pid {}", pids.join(","))
+            Self::Processes { pids, children } => {
+                let filter = Filter { pids: pids.clone(), descendants: *children, ..Filter::default() };
+                filter.words().unwrap_or_default()
             }
             Self::Named(names) => format!("exec {}", names.join(",")),
             Self::Command => "the command and its descendants".into(),
@@ -147,7 +153,12 @@ impl Access {
         let mut targets = HashMap::new();
         let functions = if options.symbols {
             let whose = match (&options.whose, launch) {
-                (Whose::Processes(pids), _) => trapline_symbols::Scope::These(pids.iter().copied().collect()),
+                (Whose::Processes { pids, children: false }, _) => {
+                    trapline_symbols::Scope::These(pids.iter().copied().collect())
+                }
+                (Whose::Processes { pids, .. }, _) => {
+                    trapline_symbols::Scope::Tree(pids.iter().copied().collect())
+                }
                 (Whose::Command, Some(launch)) => trapline_symbols::Scope::Tree([launch.pid()].into()),
                 (Whose::Command | Whose::Named(_), _) => trapline_symbols::Scope::All,
             };
@@ -159,7 +170,7 @@ impl Access {
         let (mut sight, mut spaces) = (None, vec![]);
         let mut engine = engines[0];
         let mut give_way = None;
-        if let Whose::Processes(pids) = &options.whose {
+        if let Whose::Processes { pids, .. } = &options.whose {
             let mut coverage = Coverage::default();
             let taken;
             (engine, taken) = take(pids, &engines, &injector, &mut give_way).map_err(denied)?;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 const MAGIC: u16 = 0xeb9f;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
+const ENUM: u32 = 6;
 
 /// The type information of the kernel, or of a module, whose strings continue the kernel's.
 #[derive(Debug)]
@@ -61,6 +62,22 @@ impl Btf {
                 // With the flag, the upper byte is the width of a bit field.
                 let bits = if info >> 31 == 1 { place & 0x00ff_ffff } else { place };
                 return Some(bits / 8);
+            }
+            at += tail(kind, n)?;
+        }
+        None
+    }
+
+    /// The value of a constant, if there are such an enumeration and name in it.
+    pub(crate) fn value(&self, enumeration: &str, constant: &str) -> Option<u32> {
+        let mut at = 0;
+        while let (Some(name), Some(info)) = (self.word(at), self.word(at + 4)) {
+            let (kind, n) = ((info >> 24) & 31, (info & 0xffff) as usize);
+            at += 12;
+            if kind == ENUM && self.string(name) == enumeration.as_bytes() {
+                let named =
+                    |&at: &usize| self.word(at).is_some_and(|n| self.string(n) == constant.as_bytes());
+                return self.word((0..n).map(|i| at + i * 8).find(named)? + 4);
             }
             at += tail(kind, n)?;
         }
@@ -128,6 +145,9 @@ mod tests {
         let btf = Btf::of(None).unwrap();
         assert!(btf.offset("task_struct", "comm").is_some_and(|at| at > 0));
         assert_eq!(btf.offset("list_head", "prev"), Some(8));
+        assert_eq!(btf.value("pid_type", "PIDTYPE_PID"), Some(0));
+        assert_eq!(btf.value("pid_type", "PIDTYPE_TGID"), Some(1));
+        assert_eq!(btf.value("pid_type", "no_such_constant"), None);
         assert!(Btf::of(Some("no_such_module")).is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! The cgroup v2 hierarchy: where it is, and what its cgroups are called in our cgroup namespace.
 
+pub(crate) mod chosen;
+
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;

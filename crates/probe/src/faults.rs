@@ -42,7 +42,7 @@ use self::span::Spans;
 use self::steps::Steps;
 pub(crate) use self::walk::Search;
 use crate::abi::maps::faults as maps;
-use crate::abi::{BY_PID, FaultsControl, FaultsEvent, FaultsLosses, FaultsThread, FaultsWalk};
+use crate::abi::{FaultsControl, FaultsEvent, FaultsLosses, FaultsThread, FaultsWalk};
 use crate::cgroup::Paths;
 use crate::elements::Elements;
 use crate::filter::Filter;
@@ -148,7 +148,9 @@ impl Faults {
         if !spans.is_empty() {
             let timing = faults.settings.timing;
             faults.warning = span::warning(&spans);
-            faults.spans = Some(Spans::attach(&faults.attached, &spans, &options.filter.pids, timing)?);
+            // Probes of a process are not its children's.
+            let pids: &[u32] = if options.filter.descendants { &[] } else { &options.filter.pids };
+            faults.spans = Some(Spans::attach(&faults.attached, &spans, pids, timing)?);
         }
         Ok(faults)
     }
@@ -166,7 +168,6 @@ impl Faults {
         launch: Option<&Launch>,
     ) -> Result<Self> {
         let filter = &options.filter;
-        let pids = filter.pids.iter().copied().chain(launch.map(Launch::pid));
         let timing = match (attached.variant, recipe.minor_latency) {
             _ if recipe.counts_only => Timing::None,
             ("counters", _) => Timing::None,
@@ -174,9 +175,7 @@ impl Faults {
             (_, MinorLatency::Exact) => Timing::All(1),
             (_, MinorLatency::Sampled(n)) => Timing::All(n),
         };
-        if recipe.filter.by & BY_PID != 0 {
-            attached.add_pids(pids)?;
-        }
+        filter.fill(&attached, launch)?;
         let retired = Elements::open(&attached, maps::RETIRED)?;
         let groups = Groups::open(&attached, recipe.by, whose(filter, launch))?;
         let files = if recipe.knows_files() { Some(Files::open(&attached)?) } else { None };
@@ -449,6 +448,7 @@ fn whose(filter: &Filter, launch: Option<&Launch>) -> Scope {
     match launch {
         Some(launch) => Scope::Tree([launch.pid()].into()),
         None if pids.is_empty() => Scope::All,
+        None if filter.descendants => Scope::Tree(pids),
         None => Scope::These(pids),
     }
 }

@@ -1,21 +1,44 @@
 //! Which tasks are meant: turned into what the kernel half compares.
 
-use std::fs;
-use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::anyhow;
 use bytemuck::Zeroable;
+use nix::unistd::User;
 use thiserror::Error;
 use trapline_symbols::task;
 
-use crate::abi::{BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, COMM_LEN, MAX_PIDS, TrapFilter};
-use crate::cgroup::{Hierarchy, is_cgroup};
+use crate::abi::maps::shared;
+use crate::abi::{
+    BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, BY_USER, COMM_LEN, MAX_NAMES, MAX_PIDS, MAX_USERS,
+    TrapFilter,
+};
+use crate::cgroup::chosen;
+use crate::launch::Launch;
 use crate::namespaces::{self, Kind};
 use crate::system;
-use crate::variant::OpenError;
+use crate::variant::{Attached, OpenError};
+
+/// A user, by their real user ID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    name: String,
+    uid: u32,
+}
+
+impl FromStr for Person {
+    type Err = String;
+
+    /// By name, or by number: a number needs no account.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = User::from_name(text).map_err(|errno| format!("cannot look the user up: {errno}"))?;
+        let uid = found.map(|user| user.uid.as_raw()).or_else(|| text.parse().ok());
+        Ok(Self { name: text.to_owned(), uid: uid.ok_or("there is no such user: give a name or a number")? })
+    }
+}
 
 /// Conditions that must all hold; none means every task.
 #[derive(Debug, Clone, Default)]
@@ -24,31 +47,57 @@ pub struct Filter {
     pub pids: Vec<u32>,
     /// The task is this thread.
     pub tid: Option<u32>,
-    /// The task has this name.
-    pub comm: Option<String>,
-    /// The task is in this cgroup (v2) or below it.
+    /// The task has one of these names.
+    pub comms: Vec<OsString>,
+    /// The task is one of these users'.
+    pub users: Vec<Person>,
+    /// The task is in this cgroup or below it.
     pub cgroup: Option<PathBuf>,
-    /// The task is the started command or descends from it.
-    pub tree: bool,
+    /// Descendants of the processes, or of the started command, are meant too, from their birth during the trace on.
+    pub descendants: bool,
 }
 
 impl Filter {
     /// The conditions in words; nothing if there are none.
     #[must_use]
     pub fn words(&self) -> Option<String> {
+        let list = |what: &str, all: Vec<String>| {
+            Some(format!("{what} {}", all.join(","))).filter(|_| !all.is_empty())
+        };
         let mut words = Vec::new();
-        if !self.pids.is_empty() {
-            let pids: Vec<String> = self.pids.iter().map(u32::to_string).collect();
-            words.push(format!("pid {}", pids.join(",")));
-        }
+        words.extend(list("pid", self.pids.iter().map(u32::to_string).collect()));
         words.extend(self.tid.map(|tid| format!("tid {tid}")));
-        words.extend(self.comm.as_ref().map(|comm| format!("comm {comm}")));
+        words.extend(list("comm", self.comms.iter().map(|n| n.to_string_lossy().into_owned()).collect()));
+        words.extend(list("user", self.users.iter().map(|user| user.name.clone()).collect()));
         words.extend(self.cgroup.as_ref().map(|path| format!("cgroup {}", path.display())));
-        if self.tree {
-            words.push("the command and its descendants".into());
+        if self.descendants {
+            words.push(if self.pids.is_empty() {
+                "the command and its descendants".into()
+            } else {
+                "and descendants born since the start".into()
+            });
         }
         Some(words.join("; ")).filter(|words| !words.is_empty())
     }
+
+    /// Whether processes are all that it names.
+    pub(crate) fn is_of_processes(&self) -> bool {
+        self.tid.is_none() && self.comms.is_empty() && self.users.is_empty() && self.cgroup.is_none()
+    }
+
+    /// Gives an object the processes, names and users, and the launched command.
+    pub(crate) fn fill(&self, attached: &Attached, launch: Option<&Launch>) -> anyhow::Result<()> {
+        attached.put(shared::PIDS, self.pids.iter().copied().chain(launch.map(Launch::pid)))?;
+        attached.put(shared::WANTED_NAMES, self.comms.iter().map(|name| key(name)))?;
+        attached.put(shared::WANTED_USERS, self.users.iter().map(|user| user.uid))
+    }
+}
+
+/// A name as the kernel keeps it, which is not longer than that.
+fn key(name: &OsStr) -> [u8; COMM_LEN] {
+    let mut key = [0; COMM_LEN];
+    key.iter_mut().zip(name.as_bytes()).for_each(|(to, from)| *to = *from);
+    key
 }
 
 /// Why a filter cannot be used.
@@ -86,11 +135,17 @@ pub enum FilterError {
     /// Too many processes.
     #[error("{0} processes are too many: name at most {MAX_PIDS}, or filter by --cgroup")]
     TooMany(usize),
+    /// Too many names.
+    #[error("{0} names are too many for --comm: give at most {MAX_NAMES}")]
+    TooManyNames(usize),
+    /// Too many users.
+    #[error("{0} users are too many for --user: give at most {MAX_USERS}")]
+    TooManyUsers(usize),
     /// A name the kernel would never give.
     #[error("no task can be called `{0}`: the kernel keeps at most 15 bytes of a name; try `{1}`")]
     LongName(String, String),
-    /// Not a cgroup of the v2 hierarchy.
-    #[error("{path} is not a cgroup (v2): {why}; give a directory below the mounted hierarchy", path = .0.display(), why = .1)]
+    /// Not a cgroup.
+    #[error("{path} is not a cgroup: {why}; give a directory of a mounted hierarchy", path = .0.display(), why = .1)]
     NoCgroup(PathBuf, String),
 }
 
@@ -98,7 +153,10 @@ impl From<FilterError> for OpenError {
     fn from(error: FilterError) -> Self {
         match error {
             // No machine has what was asked for, whatever runs on it.
-            FilterError::TooMany(_) | FilterError::LongName(..) => Self::Usage(error.to_string()),
+            FilterError::TooMany(_)
+            | FilterError::TooManyNames(_)
+            | FilterError::TooManyUsers(_)
+            | FilterError::LongName(..) => Self::Usage(error.to_string()),
             _ => Self::Other(error.into()),
         }
     }
@@ -149,25 +207,29 @@ impl Filter {
             abi.by |= BY_TID;
             abi.tid = tid;
         }
-        if let Some(comm) = &self.comm {
-            if comm.len() >= COMM_LEN {
-                let mut end = COMM_LEN - 1;
-                while !comm.is_char_boundary(end) {
-                    end -= 1;
-                }
-                return Err(FilterError::LongName(comm.clone(), comm[..end].to_owned()));
+        if let Some(name) = self.comms.iter().find(|name| name.len() >= COMM_LEN) {
+            let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let kept = words(&name.as_bytes()[..COMM_LEN - 1]);
+            // A character that is cut in two is left out.
+            let kept = kept.trim_end_matches(char::REPLACEMENT_CHARACTER).to_owned();
+            return Err(FilterError::LongName(words(name.as_bytes()), kept));
+        }
+        for (many, most, by, error) in [
+            (self.comms.len(), MAX_NAMES, BY_COMM, FilterError::TooManyNames as fn(usize) -> FilterError),
+            (self.users.len(), MAX_USERS, BY_USER, FilterError::TooManyUsers),
+        ] {
+            if many > most {
+                return Err(error(many));
             }
-            abi.by |= BY_COMM;
-            abi.comm[..comm.len()].copy_from_slice(comm.as_bytes());
+            abi.by |= if many > 0 { by } else { 0 };
         }
         if let Some(path) = &self.cgroup {
-            let (id, level) = id_and_level(path)?;
+            let cgroup = chosen::cgroup(path).map_err(|why| FilterError::NoCgroup(path.clone(), why))?;
             abi.by |= BY_CGROUP;
-            abi.cgroup = id;
-            abi.cgroup_level = level;
+            (abi.cgroup, abi.cgroup_level, abi.cgroup_subsys) = (cgroup.id, cgroup.level, cgroup.subsys);
         }
-        if self.tree {
-            // The command's process is in `pids` too; its descendants are known by their descent.
+        if self.descendants {
+            // The process that they descend from is in `pids`; they are known by their descent.
             abi.by |= BY_TREE | BY_PID;
         }
         Ok(abi)
@@ -186,43 +248,17 @@ fn refusal(error: FilterError) -> OpenError {
     ))
 }
 
-/// The id and the depth of a cgroup of the v2 hierarchy: its directory's inode number, and how far it is below the root
-/// of all, whatever of the hierarchy we see.
-fn id_and_level(path: &Path) -> Result<(u64, u32), FilterError> {
-    let no = |why: String| FilterError::NoCgroup(path.to_owned(), why);
-    let all = Hierarchy::find()
-        .ok_or_else(|| no("no v2 hierarchy is mounted (mount -t cgroup2 none DIR)".into()))?;
-    let dir = [Some(path.to_owned()), all.directory(path)]
-        .into_iter()
-        .flatten()
-        .find(|dir| is_cgroup(dir))
-        .ok_or_else(|| match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => no("it does not exist".into()),
-        _ => no("it is on another file system".into()),
-    })?;
-    let dir = dir.canonicalize().map_err(|e| no(e.to_string()))?;
-    let file = fs::File::open(&dir).map_err(|e| no(e.to_string()))?;
-    let id = file.metadata().map_err(|e| no(e.to_string()))?.ino();
-    if let Some(level) = all.level(&dir) {
-        return Ok((id, level));
-    }
-    let own =
-        namespaces::read(Some(file.as_fd())).map_err(|e| no(format!("the kernel hides its depth: {e:#}")))?;
-    if own.cgroup != id {
-        return Err(no("the kernel does not say how deep it is in the hierarchy".into()));
-    }
-    Ok((id, own.cgroup_level))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
     fn what_does_not_exist_is_named() {
         let gone = Filter { pids: vec![u32::MAX >> 2], ..Filter::default() };
         assert!(gone.resolve().unwrap_err().to_string().starts_with("there is no process 1073741823"));
-        let long = Filter { comm: Some("a-name-of-twenty-bytes".into()), ..Filter::default() };
+        let long = Filter { comms: vec!["a-name-of-twenty-bytes".into()], ..Filter::default() };
         assert!(long.resolve().unwrap_err().to_string().ends_with("try `a-name-of-twent`"));
         let outside = Filter { cgroup: Some("/etc/passwd".into()), ..Filter::default() };
         assert!(outside.resolve().is_err());
@@ -264,12 +300,15 @@ mod tests {
         let filter = Filter {
             pids: vec![std::process::id()],
             tid: Some(std::process::id()),
-            comm: Some("x".into()),
+            users: ["root", "4000000000"].map(|user| user.parse().unwrap()).into(),
+            comms: vec!["x".into(), OsStr::from_bytes(b"\xff").to_owned()],
             ..Filter::default()
         };
         let abi = filter.resolve().unwrap();
-        assert_eq!(abi.by, BY_PID | BY_TID | BY_COMM);
-        assert_eq!((abi.tid, abi.comm[0], abi.comm[1]), (std::process::id(), b'x', 0));
+        assert_eq!(abi.by, BY_PID | BY_TID | BY_COMM | BY_USER);
+        assert_eq!(abi.tid, std::process::id());
+        let words = format!("pid {0}; tid {0}; comm x,\u{fffd}; user root,4000000000", std::process::id());
+        assert_eq!(filter.words(), Some(words));
         assert_eq!(Filter::default().resolve().unwrap().by, 0);
     }
 }

@@ -20,7 +20,7 @@ use trapline_model::kvm::{
 use trapline_model::{Block, Event, Header};
 
 use crate::abi::maps::kvm as maps;
-use crate::abi::{self, BY_PID, KvmEvent, KvmExits, KvmKey, KvmLosses, KvmThread, TrapControl};
+use crate::abi::{self, KvmEvent, KvmExits, KvmKey, KvmLosses, KvmThread, TrapControl};
 use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
@@ -131,19 +131,11 @@ impl Kvm {
         if let (Some(vm), None) = (&options.vm, launch) {
             machine::ensure_vm(vm)?;
         }
-        let pids = options.filter.pids.iter().copied().chain(launch.map(Launch::pid));
-        Ok(Self::start(attached, &recipe, options, pids)?)
+        options.filter.fill(&attached, launch)?;
+        Ok(Self::start(attached, options)?)
     }
 
-    fn start(
-        attached: Attached,
-        recipe: &KvmRecipe,
-        options: &Options,
-        pids: impl Iterator<Item = u32>,
-    ) -> Result<Self> {
-        if recipe.filter.by & BY_PID != 0 {
-            attached.add_pids(pids)?;
-        }
+    fn start(attached: Attached, options: &Options) -> Result<Self> {
         if let Choice::Only(exits) | Choice::Except(exits) = &options.choice {
             let reasons = attached.handle(maps::REASONS)?;
             for exit in exits.iter().filter_map(in_kernel) {

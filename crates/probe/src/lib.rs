@@ -29,7 +29,8 @@ mod signals;
 mod system;
 mod variant;
 
-pub use filter::{Filter, FilterError};
+pub use cgroup::chosen::cgroup_of_unit;
+pub use filter::{Filter, FilterError, Person};
 pub use launch::{Launch, LaunchError};
 pub use run_as::RunAs;
 pub use trapline_symbols::privilege::Keep;

@@ -17,7 +17,7 @@ use trapline_model::{Block, Event, Header};
 use self::driver::Driver;
 use self::from_abi::report;
 use crate::abi::maps::sgx as maps;
-use crate::abi::{BY_PID, SgxChunkKey, SgxEnclave, SgxLosses, TrapControl};
+use crate::abi::{SgxChunkKey, SgxEnclave, SgxLosses, TrapControl};
 use crate::cgroup::Paths;
 use crate::elements::Elements;
 use crate::filter::Filter;
@@ -83,9 +83,7 @@ impl Sgx {
         let recipe = SgxRecipe::new(filter, driver.clone(), options.memory_mib);
         let attached = variant::open(&recipe, options.variant.as_deref())?;
         let known = recipe.known(attached.variant);
-        if filter.by & BY_PID != 0 {
-            attached.add_pids(options.filter.pids.iter().copied().chain(launch.map(Launch::pid)))?;
-        }
+        options.filter.fill(&attached, launch)?;
         let map = |name| Elements::open(&attached, name);
         Ok(Self {
             enclaves: map(maps::ENCLAVES)?,

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, anyhow};
-use bytemuck::{Pod, bytes_of, pod_read_unaligned};
+use bytemuck::{NoUninit, Pod, bytes_of, pod_read_unaligned};
 use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::{Link, Map, MapCore, MapFlags, MapHandle, Object, OpenObject, Program};
 use nix::errno::Errno;
 use thiserror::Error;
 use trapline_model::doctor::Refusal;
 
-use crate::abi::maps::{MapName, shared};
+use crate::abi::maps::MapName;
 use crate::compiled::Compiled;
 use crate::system;
 
@@ -143,11 +143,16 @@ impl Attached {
         Ok(programs.map(missed).sum::<io::Result<u64>>()?)
     }
 
-    /// Adds processes to those that the filter means.
-    pub(crate) fn add_pids(&self, pids: impl IntoIterator<Item = u32>) -> anyhow::Result<()> {
-        let wanted = self.map(shared::PIDS)?;
-        for pid in pids {
-            wanted.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY).context("cannot set the processes")?;
+    /// Puts keys into a map that is a set.
+    pub(crate) fn put<K: NoUninit>(
+        &self,
+        set: MapName<'_>,
+        keys: impl IntoIterator<Item = K>,
+    ) -> anyhow::Result<()> {
+        let map = self.map(set)?;
+        for key in keys {
+            map.update(bytes_of(&key), &[1], MapFlags::ANY)
+                .with_context(|| format!("cannot fill the map {set}"))?;
         }
         Ok(())
     }

@@ -24,10 +24,10 @@ pub fn without_privileges(_: &'static str) {
     for arguments in [
         "faults --by cause -- true",
         "faults --by cgroup -- true",
-        "kvm count -d 1",
-        "sgx -d 1",
+        "kvm count -d 1ms",
+        "sgx -d 1ms",
         "access -- true",
-        "access --exec true -d 1",
+        "access --exec true -d 1ms",
         "targets list",
         "targets add true",
         "doctor --repair",
@@ -149,8 +149,8 @@ pub fn the_doctor_tells_the_truth(_: &'static str) {
         let output = match row["tool"].as_str() {
             // It sees one's own processes, which have to be named.
             Some("faults") if variant == "rootless" => faults(variant, &["--", "true"]),
-            Some("faults") => faults(variant, &["-d", "100"]),
-            _ => crate::kvm::run("count", variant, &["-d", "100"]),
+            Some("faults") => faults(variant, &["-d", "100ms"]),
+            _ => crate::kvm::run("count", variant, &["-d", "100ms"]),
         };
         let output = { output }.output().unwrap();
         if row["attaches"] == "yes" {

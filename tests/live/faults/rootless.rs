@@ -185,16 +185,16 @@ pub fn a_running_process(_: &'static str) {
 
 pub fn what_cannot_be_is_said(_: &'static str) {
     let level = Level::of("2");
-    one_line(&as_nobody(&mut faults("auto", &["-d", "100"])), 3, "they have to be named");
+    one_line(&as_nobody(&mut faults("auto", &["-d", "100ms"])), 3, "they have to be named");
     let other = spawn(&fixture("on-demand"));
     let pid = other.id().to_string();
     for variant in ["auto", "rootless"] {
         let why = "belongs to another user (uid 0)";
-        one_line(&as_nobody(&mut faults(variant, &["-d", "100", "-p", &pid])), 3, why);
+        one_line(&as_nobody(&mut faults(variant, &["-d", "100ms", "-p", &pid])), 3, why);
     }
     drop(other);
     for (options, why) in [
-        (&["-d", "100"][..], "one's own processes only"),
+        (&["-d", "100ms"][..], "one's own processes only"),
         (&["--by", "stack", "--weight", "time", "--", "true"], "--weight is how wide"),
         (&["--by", "stack", "--stacks", "1:4", "-v", "--", "true"], "records every fault"),
         (&["--by", "cause", "--", "true"], "does not see what a fault is for"),
@@ -211,7 +211,7 @@ pub fn what_cannot_be_is_said(_: &'static str) {
     if place() == Place::Vm {
         // Debian's own level. A kernel that does not have it goes on as with 2.
         let _level = Level::of("3");
-        let output = as_nobody(faults("auto", &["-d", "100"]).args(["--", "true"]));
+        let output = as_nobody(faults("auto", &["-d", "100ms"]).args(["--", "true"]));
         if !output.status.success() {
             one_line(&output, 3, "kernel.perf_event_paranoid is 3");
         }

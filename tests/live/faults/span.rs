@@ -362,7 +362,11 @@ pub fn files_of_another_user(_: &'static str) {
     let span = |name: &str, more: &[&str]| {
         let path = directory.path().join(name);
         let path = if more.is_empty() { path.to_str().unwrap() } else { name };
-        trapline().args(["faults", "-d", "1", "--span", &format!("{path}:main")]).args(more).output().unwrap()
+        trapline()
+            .args(["faults", "-d", "1ms", "--span", &format!("{path}:main")])
+            .args(more)
+            .output()
+            .unwrap()
     };
     for name in ["fifo", "device", "link", "folder"] {
         one_line(&span(name, &[]), 2, "it is not a regular file");

@@ -15,7 +15,7 @@ fn after(command: &str) -> (Vec<Value>, std::process::Output) {
         Command::new("unshare").args(["--mount", "sh", "-ec", &script]).output().unwrap()
     };
     let doctor = run("doctor --format jsonl");
-    (lines(&doctor.stdout), run("faults -d 200 --format jsonl"))
+    (lines(&doctor.stdout), run("faults -d 200ms --format jsonl"))
 }
 
 fn refused(doctor: &[Value]) -> Vec<(&str, &str)> {

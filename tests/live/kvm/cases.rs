@@ -254,7 +254,7 @@ pub fn what_means_nothing_is_said(_: &'static str) {
 /// Without the modules it says what is missing, in one line; with them, that there is nothing to count yet.
 pub fn without_kvm(_: &'static str) {
     let refused = |holds: &str| {
-        let output = run("count", "auto", &["-d", "100"]).output().unwrap();
+        let output = run("count", "auto", &["-d", "100ms"]).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), error.lines().count()), (Some(3), 1), "{error}");
         assert!(error.contains(holds), "{error}");
@@ -265,7 +265,7 @@ pub fn without_kvm(_: &'static str) {
     Command::new("modprobe").args(["-r", "kvm"]).status().unwrap();
     refused("the kvm module is not loaded");
     load();
-    let output = run("count", "auto", &["-d", "100"]).output().unwrap();
+    let output = run("count", "auto", &["-d", "100ms"]).output().unwrap();
     let warning = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && warning.contains("no virtual machine is running now"), "{warning}");
     watched("count", "auto", &[], &["--io", "1"]);

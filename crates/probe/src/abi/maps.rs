@@ -39,6 +39,8 @@ maps! {
     shared {
         FILTER = ".rodata.filter",
         PIDS = "pids",
+        WANTED_NAMES = "wanted_names",
+        WANTED_USERS = "wanted_users",
     }
 
     /// In every object of faults.

@@ -7,6 +7,8 @@ constants! {
         COMM_LEN = 16,
         BUCKETS = trapline_model::BUCKETS,
         MAX_PIDS = 4096,
+        MAX_NAMES = 64,
+        MAX_USERS = 64,
         /// Nanoseconds of an interval's longest time; the interval's number is above them.
         TIME_BITS = 44,
     }
@@ -19,6 +21,7 @@ constants! {
         BY_COMM = 4,
         BY_CGROUP = 8,
         BY_TREE = 16,
+        BY_USER = 32,
     }
 }
 
@@ -46,13 +49,12 @@ mirror! {
     TrapFilter = "trap_filter" {
         cgroup: u64,
         cgroup_level: u32,
+        cgroup_subsys: u32,
         tid: u32,
         by: u32,
         pid_level: u32,
         pid_inum: u32,
         numbers: TrapNumbers,
-        pad: u32,
-        comm: [u8; COMM_LEN],
     }
 }
 

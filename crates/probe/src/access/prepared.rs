@@ -43,7 +43,7 @@ impl Prepared {
             restore()?.iter().map(|left| format!("put back what a killed tracer left: {left}")).collect();
         let engines = Choice::examine().of(options.reset.as_deref()).map_err(refused)?;
         let mut balance = None;
-        if engines[0] == Engine::Numa && !matches!(options.whose, Whose::Processes(_)) {
+        if engines[0] == Engine::Numa && !matches!(options.whose, Whose::Processes { .. }) {
             balance = Some(Balance::begin(options.every, &injector)?);
             // A child has it from us, and keeps it as it becomes a program; where it fails a page is a large one.
             if options.whose == Whose::Command && set_thp_disable(true).is_ok() {

@@ -63,7 +63,7 @@ impl Probes {
         launch: Option<&Launch>,
     ) -> Result<Self, OpenError> {
         let pids: Vec<u32> = match &options.whose {
-            Whose::Processes(pids) => pids.clone(),
+            Whose::Processes { pids, .. } => pids.clone(),
             Whose::Named(_) | Whose::Command => launch.map(Launch::pid).into_iter().collect(),
         };
         let named = Filter { pids, ..Filter::default() };
@@ -91,10 +91,10 @@ impl Probes {
             filter,
             pids: Some(faults.handle(shared::PIDS)?),
             targets,
-            follow: !matches!(options.whose, Whose::Processes(_)),
+            follow: !matches!(options.whose, Whose::Processes { children: false, .. }),
         };
         let lives = variant::open(&lives, None)?;
-        faults.add_pids(named.pids)?;
+        named.fill(&faults, None)?;
         let accesses =
             Ring::new(&faults.handle(faults_maps::EVENTS)?, |event: &FaultsEvent| [access(event)])?;
         let begins = Ring::new(&lives.handle(maps::LIVES)?, |event: &AccessLife| life(event))?;

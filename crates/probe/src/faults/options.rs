@@ -115,7 +115,8 @@ impl Options {
         let counted =
             matches!(self.events, Events::Steps { of: StepOf::Faults(_) | StepOf::Major(_), most: false });
         let rows = self.by.each_fault() || self.by == By::Span || self.times;
-        // A thread that was moved into a cgroup is noticed as its next fault begins.
-        counted && !rows && self.filter.cgroup.is_none()
+        // A thread that is in another cgroup, or another user's, is noticed as its next fault begins.
+        let filter = &self.filter;
+        counted && !rows && filter.cgroup.is_none() && filter.users.is_empty()
     }
 }

@@ -10,7 +10,8 @@ use super::span::{self, Kinds};
 use super::{Events, MinorLatency, Stacks, stacks};
 use crate::abi::maps::{MapName, faults as maps, shared, spans};
 use crate::abi::{
-    self, BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, FaultsAlive, FaultsConfig, FaultsWalk, TrapFilter,
+    self, BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, BY_USER, FaultsAlive, FaultsConfig, FaultsWalk,
+    TrapFilter,
 };
 use crate::compiled::Compiled;
 use crate::system;
@@ -145,7 +146,7 @@ impl FaultsRecipe {
 
 impl Recipe for FaultsRecipe {
     fn object(&self) -> Compiled {
-        let names = self.by == By::Cgroup || self.filter.by & (BY_COMM | BY_CGROUP) != 0;
+        let names = self.by == By::Cgroup || self.filter.by & (BY_COMM | BY_CGROUP | BY_USER) != 0;
         match (self.ring(), group(self.by), names) {
             (abi::RING_NONE, abi::GROUP_NONE, false) => COUNT,
             (abi::RING_NONE, abi::GROUP_NONE, true) => NAMED,
@@ -311,7 +312,7 @@ pub(crate) mod tests {
         let mut all = Vec::new();
         for by in groupings {
             for events in [Events::None, Events::Faults, steps(false), steps(true)] {
-                for filter in [0, BY_COMM, BY_CGROUP, BY_TREE] {
+                for filter in [0, BY_COMM, BY_CGROUP, BY_USER, BY_TREE] {
                     for [access, counts_only] in [[false, false], [true, false], [false, true]] {
                         let counts_only = counts_only && events == steps(false) && !by.each_fault();
                         let causes = by == By::Cause || (events == Events::Faults && !access);

@@ -85,9 +85,12 @@ fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
             Some("with -v it records every fault: without -v, or with --stacks all")
         }
         (_, Events::Steps { .. }) => Some("it cannot count in the kernel, and so would send messages late"),
-        _ if filter.tid.is_some() || filter.comm.is_some() || filter.cgroup.is_some() => {
+        _ if !filter.is_of_processes() => {
             Some("it takes whole processes: -p PID, or -- COMMAND, without other filters")
         }
+        _ if filter.descendants && !launched => Some(
+            "it cannot tell children that a process has from those that it will have: leave out --children",
+        ),
         _ if filter.pids.is_empty() && !launched => {
             Some("it sees one's own processes only, and they have to be named: -p PID, or -- COMMAND")
         }

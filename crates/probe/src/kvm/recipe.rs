@@ -71,7 +71,7 @@ impl KvmRecipe {
             pad: 0,
             at: offsets(options.layout.by),
         };
-        Self { filter, config, tree: options.filter.tree, ring_bytes: options.ring_bytes }
+        Self { filter, config, tree: options.filter.descendants, ring_bytes: options.ring_bytes }
     }
 }
 
