@@ -34,7 +34,7 @@ pub(crate) struct Whose {
     pid: Vec<u32>,
 
     /// With -p: trace the processes that they make from now on too, and those of these; not children that they have already
-    #[arg(long, requires = "pid", conflicts_with = "tid")]
+    #[arg(long, requires = "pid", conflicts_with_all = ["tid", "command"])]
     children: bool,
 
     /// Trace only this thread

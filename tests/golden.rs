@@ -51,7 +51,8 @@ fn bad_input_is_refused() {
     refuses(&["faults", "--user", "no-such-user"], 2, "there is no such user: give a name or a number");
     refuses(&["faults", "--children"], 2, "--pid");
     refuses(&["faults", "-p", "1", "-t", "1", "--children"], 2, "cannot be used with");
-    refuses(&["access", "--children", "--exec", "true"], 2, "--pid");
+    refuses(&["access", "--children", "--exec", "true"], 2, "cannot be used with");
+    refuses(&["sgx", "--children", "--", "true"], 2, "cannot be used with");
     refuses(&["faults", "--unit", "x", "--cgroup", "/"], 2, "cannot be used with");
     refuses(&["faults", "--unit", "a/b"], 2, "the name of a unit");
     refuses(&["faults", "-p", "-1"], 2, "");

@@ -26,7 +26,7 @@ pub(crate) struct Args {
     pid: Vec<u32>,
 
     /// With -p: trace the processes that they make from now on too, and those of these; not children that they have already
-    #[arg(long, requires = "pid")]
+    #[arg(long, requires = "pid", conflicts_with_all = ["exec", "read", "command"])]
     children: bool,
 
     /// Trace whatever executes a program of this name, and its children, until Ctrl-C (repeatable; the first 15
