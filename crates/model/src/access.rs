@@ -29,9 +29,9 @@ static STEP: Table<Step> = Table::new("access.event", "access", &[&[
     label("note", "What an engine is, what it sees and what it cannot see.", |s| s.note.as_deref().into()),
 ]]);
 
-/// What a process did in all, or in the sum of them all of them.
+/// What a process did in all.
 struct TallyRow {
-    pid: Option<u32>,
+    pid: u32,
     comm: String,
     tally: Tally,
 }
@@ -46,7 +46,7 @@ static PROCESS: Table<TallyRow> = Table::new("access.process", "access", &[&[
     count("executes", "The accesses that executed.", |r: &TallyRow| r.tally.executes.into()).shown("EXECUTES", 8, Integer),
     count("first", "The accesses that were the first to their page.", |r: &TallyRow| r.tally.first.into()).shown("FIRST", 8, Integer),
     number("fault_ns", (Unit::Nanoseconds, Kind::Counter), "Time spent in the faults that tracing caused: those of accesses that were not the first.", |r: &TallyRow| r.tally.fault_ns.into()).shown("COST_MS", 9, Milliseconds(2)),
-]]);
+]]).total("TOTAL");
 
 /// The steps in the lives of processes: their accesses, their beginnings and ends.
 pub const EVENT: &Schema = &STEP;
@@ -242,7 +242,7 @@ impl Tally {
 
     /// As a record of [`TOTAL`].
     #[must_use]
-    pub fn record(&self, pid: Option<u32>, comm: &str) -> Record {
+    pub fn record(&self, pid: u32, comm: &str) -> Record {
         PROCESS.record(&TallyRow { pid, comm: comm.to_owned(), tally: *self })
     }
 }

@@ -19,7 +19,7 @@ pub struct Layout {
     pub events: Events,
     /// How blocks are shown: the first of these that is about their table.
     pub sections: &'static [Section],
-    /// Lines at the end, of the end's figures and losses, where a loss that is not there is 0, and `end`, which is all of
+    /// Lines at the end, of the end's figures and losses, where a loss that is not there is not known, and `end`, which is all of
     /// them.
     pub closing: &'static [&'static str],
     /// What lines begin with that are not those of events.

@@ -111,11 +111,14 @@ where
     /// It lives no more, or nothing more will be reported of it.
     pub(crate) fn end(&mut self, id: &I) {
         let Some((key, row)) = self.living.remove(id) else { return };
-        let into = self.ended.entry(key.clone()).or_insert_with(|| {
+        let into = self.ended.entry(key.clone()).or_default();
+        let mut before = 0;
+        if into.number == 0 {
             self.newest += 1;
-            Row { number: self.newest, ..Row::default() }
-        });
-        let before = if into.figures.known() == 0 { 0 } else { bytes(&key, into) };
+            into.number = self.newest;
+        } else {
+            before = bytes(&key, into);
+        }
         into.figures.add(&row.figures, row.is_known);
         self.ended_bytes = (self.ended_bytes + bytes(&key, into)).saturating_sub(before);
         into.is_news |= row.is_news;

@@ -465,16 +465,10 @@ impl Tool for Access {
     }
 
     fn totals(&mut self) -> Block {
-        let mut sum = Tally::default();
-        let mut rows = Vec::new();
-        let living = self.targets.values().map(|target| (&target.pid, &target.comm, &target.tally));
-        for (pid, comm, tally) in self.ended.iter().map(|(pid, comm, tally)| (pid, comm, tally)).chain(living)
-        {
-            sum += *tally;
-            rows.push(tally.record(Some(*pid), comm));
-        }
-        let totals = Block::new(TOTAL, system::monotonic_ns(), rows);
-        Block { sum: Some(sum.record(None, "TOTAL")), ..totals }
+        let ended = self.ended.iter().map(|(pid, comm, tally)| (*pid, comm, tally));
+        let living = self.targets.values().map(|target| (target.pid, &target.comm, &target.tally));
+        let rows = ended.chain(living).map(|(pid, comm, tally)| tally.record(pid, comm)).collect();
+        Block::new(TOTAL, system::monotonic_ns(), rows)
     }
 }
 

@@ -182,7 +182,7 @@ impl<W: Write> Table<W> {
     fn end(&mut self, end: &Facts) -> io::Result<()> {
         let word = |name: &str| match name {
             "end" => Word::Text(end_lines(end).join("\n")),
-            name => Word::Value(end.get(name).unwrap_or(0).into()),
+            name => Word::Value(end.get(name).into()),
         };
         for closing in self.layout.closing {
             let text = Template::new(closing).line(&word);

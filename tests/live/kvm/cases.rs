@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::faults::replay::{count, is_whole};
 use crate::kvm::{ALL_KINDS, CPUID, HLT, IO, assert_truth, guest, load, of, run, sum, watched};
 use crate::run::{Beside, Said, lines, u};
 use crate::running::{Running, Worker, until};
@@ -71,6 +72,22 @@ pub fn filters(_: &'static str) {
     let trapline = Beside::start(run("count", "auto", &["-p", &idle.id().to_string()]));
     idle.end();
     assert!(trapline.wait().totals.is_empty());
+}
+
+pub fn a_recording_is_read_back_whole(_: &'static str) {
+    let words = guest(&[ALL_KINDS, &["--nested", "30", "--pause", "20ms"]].concat());
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    for how in [
+        &["count"][..],
+        &["time", "--split", "--by", "vcpu"],
+        &["hist", "--split"],
+        &["count", "--by", "msr"],
+    ] {
+        let text = is_whole(&[&["kvm"], how, &["-i", "50ms"]].concat(), &words);
+        assert!(count(&text, "row") > 0 && count(&text, "total") > 0, "{text}");
+    }
+    let text = is_whole(&["kvm", "slower", "0"], &words);
+    assert!(count(&text, "event") > 100, "{text}");
 }
 
 pub fn intervals_add_up(_: &'static str) {

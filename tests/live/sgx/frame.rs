@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::faults::replay::{count, is_whole};
 use crate::run::{Beside, Said, trapline, u};
 use crate::sgx::driver::{Double, touching};
 use crate::sgx::{Asked, sgx};
@@ -119,6 +120,16 @@ pub fn little_memory(variant: &'static str) {
     assert_eq!((u(&row["faults"]), u(&row["loads"])), (counted["faults"], counted["loads"]));
     assert_eq!((u(&row["pages"]), u(&row["unaccounted"])), (992, 2000 - 992), "{row}");
     assert_eq!(said.header["memory_mb"], 1);
+}
+
+pub fn a_recording_is_read_back_whole(_: &'static str) {
+    let _double = Double::load("auto", 200);
+    let words = touching("auto", &[("pages", 500), ("rounds", 20)]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    for by in [&[][..], &["--by", "enclave"], &["--by", "cgroup"]] {
+        let text = is_whole(&[&["sgx", "-i", "10ms", "--hist"], by].concat(), &words);
+        assert!(count(&text, "row") > 0 && count(&text, "total") == 1, "{text}");
+    }
 }
 
 pub fn the_form_for_people(_: &'static str) {

@@ -40,7 +40,7 @@ fn items() -> Vec<Item> {
             settings: vec![access::SETTINGS.record(&access::Settings { every_ns: 9, ..Default::default() })],
         }),
         Item::Events((10..13).map(|time_ns| step(time_ns).event()).collect()),
-        Item::Totals(Block::new(TOTAL, 20, vec![tally.record(Some(7), "x")])),
+        Item::Totals(Block::new(TOTAL, 20, vec![tally.record(7, "x")])),
         Item::End(Facts {
             duration_ns: 15,
             events: 3,
