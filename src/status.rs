@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use trapline_model::kvm::NoSuchExit;
-use trapline_probe::{LaunchError, OpenError};
+use trapline_probe::{LaunchError, OpenError, name_errnos};
 use trapline_view::visible;
 use trapline_workload::Unfit;
 
@@ -45,7 +45,7 @@ pub(crate) fn refuse(cases: &[(bool, &str)]) -> anyhow::Result<()> {
 
 /// Prints a line on standard error; text of others is escaped. Nothing is left to do if standard error is closed.
 pub(crate) fn warn(text: &str) {
-    let _ = writeln!(io::stderr(), "trapline: {}", visible(text));
+    let _ = writeln!(io::stderr(), "trapline: {}", visible(&name_errnos(text)));
 }
 
 /// Prints in one line what went wrong, and gives the status for it.

@@ -284,7 +284,7 @@ impl Access {
         let before = self.given.len();
         self.given.retain(|pid| {
             let Some(target) = targets.get(pid) else { return true };
-            let note = "none: it has a userfaultfd of its own, to which ours has given way";
+            let note = "none: the process has a userfaultfd of its own, and trapline closed its own";
             let step = target.step(What::Engine, system::monotonic_ns());
             steps.push(Step { note: Some(note.into()), ..step });
             false
@@ -298,7 +298,7 @@ impl Access {
                 Notice::Began { pid, stopped_ns, coverage } => {
                     let stood = match stopped_ns {
                         0 => String::new(),
-                        ns => format!("; stood still for {} us", ns / 1000),
+                        ns => format!("; stopped for {} us", ns / 1000),
                     };
                     (pid, format!("{}: {}{stood}", self.engine.name(), coverage.words()))
                 }
@@ -506,7 +506,7 @@ fn take(
             Err(error) => refusal = refusal.or(Some(error)),
         }
     }
-    Err(refusal.unwrap_or_else(|| anyhow::anyhow!("no engine works here")))
+    Err(refusal.unwrap_or_else(|| anyhow::anyhow!("no engine can reset this process")))
 }
 
 /// The recipes of its own object.

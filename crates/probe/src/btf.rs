@@ -28,7 +28,7 @@ impl Btf {
         let read = |name: &str| {
             let path = format!("/sys/kernel/btf/{name}");
             let bytes = fs::read(&path).with_context(|| format!("cannot read {path}"))?;
-            sections(&bytes).with_context(|| format!("cannot understand {path}"))
+            sections(&bytes).with_context(|| format!("cannot parse {path}"))
         };
         let (types, strings) = read("vmlinux")?;
         let Some(module) = module else { return Ok(Self { types, base_strings: strings, strings: vec![] }) };
@@ -115,13 +115,13 @@ fn sections(bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
     };
     let header = (|| Some((word(0)?, word(4)?, word(8)?, word(12)?, word(16)?, word(20)?)))();
     let Some((first, header, types, types_len, strings, strings_len)) = header else {
-        bail!("it is cut short")
+        bail!("it is truncated")
     };
     if first & 0xffff != usize::from(MAGIC) {
-        bail!("it is not type information");
+        bail!("it is not BTF");
     }
     let part = |from: usize, len: usize| bytes.get(header + from..header + from + len).map(<[u8]>::to_vec);
-    part(types, types_len).zip(part(strings, strings_len)).context("it is cut short")
+    part(types, types_len).zip(part(strings, strings_len)).context("it is truncated")
 }
 
 #[cfg(test)]

@@ -195,7 +195,7 @@ fn kvm(tool: &'static str) -> Vec<Variant> {
     let missing = || Refusal {
         errno: Some("ENOENT".into()),
         error: error.to_string(),
-        remedy: "load KVM on a machine that has it: modprobe kvm_intel, or modprobe kvm_amd".into(),
+        remedy: "modprobe kvm_intel or kvm_amd, on a machine with VMX or SVM".into(),
     };
     let all = variant::in_order(&recipe).into_iter();
     all.map(|of| Variant { tool, variant: of.name, refusal: Some(missing()), own_only: false }).collect()

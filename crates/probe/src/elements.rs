@@ -92,7 +92,7 @@ impl Elements {
                 for record in read.chunks_exact(size) {
                     let (key, value) = record.split_at(key_size);
                     if is_ready(value) {
-                        self.remove(key).context("cannot delete what was read")?;
+                        self.remove(key).context("cannot delete the elements that were read")?;
                         all.extend(record);
                     }
                 }

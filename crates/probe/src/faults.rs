@@ -109,7 +109,7 @@ impl Faults {
         if (options.by.each_fault() || tells_most) && options.variant.as_deref() == Some("counters") {
             return Err(OpenError::Unfit {
                 variant: "counters",
-                why: "it reads the threads' counters and sees no single fault, so it cannot tell what each was for",
+                why: "it reads counters of threads and sees no single fault, so it does not know causes",
             });
         }
         let spans = span::find(&options.spans, &options.filter.pids)?;
@@ -133,7 +133,7 @@ impl Faults {
         };
         if options.by == By::Cause {
             recipe.causes = Some(walk::find().map_err(|error| {
-                OpenError::Unavailable(error.context("what faults are for cannot be told here"))
+                OpenError::Unavailable(error.context("cannot find the causes of faults"))
             })?);
         } else if options.events == Events::Faults {
             // Without a way through page tables there is little to tell; each event says so.
@@ -272,7 +272,7 @@ impl Faults {
     }
 
     fn fetch_ended(&mut self, epoch: u64) -> Result<()> {
-        let rows = self.retired.take(|_| true).context("cannot read the ended threads")?;
+        let rows = self.retired.take(|_| true).context("cannot read the BPF map of ended threads")?;
         // Each behind its key.
         for record in rows.chunks_exact(size_of::<u64>() + size_of::<FaultsThread>()) {
             let row = pod_read_unaligned(&record[size_of::<u64>()..]);
@@ -437,7 +437,7 @@ fn begin(attached: &Attached, launch: Option<&Launch>) -> Result<FaultsControl> 
     attached.write(maps::CONTROL, &FaultsControl { began_ns, turn: 1, ..FaultsControl::zeroed() })?;
     std::thread::sleep(Duration::from_nanos(began_ns.saturating_sub(system::monotonic_ns())));
     let adopt = attached.iterator(recipe::ADOPT)?;
-    io::copy(&mut Iter::new(&adopt)?, &mut io::sink()).context("cannot go through the threads")?;
+    io::copy(&mut Iter::new(&adopt)?, &mut io::sink()).context("cannot iterate over the threads")?;
     attached.read(maps::CONTROL)
 }
 

@@ -117,9 +117,7 @@ pub enum FilterError {
         pid: u32,
     },
     /// It has ended.
-    #[error(
-        "process {0} has ended, and only its parent's wait for it is missing (a zombie): nothing runs in it"
-    )]
+    #[error("process {0} is a zombie: it has ended, and nothing runs in it")]
     Zombie(u32),
     /// No process has both.
     #[error("thread {tid} belongs to process {pid}, which is not among those of -p: leave out -p")]
@@ -133,7 +131,7 @@ pub enum FilterError {
     #[error("there is no thread {0}: it has ended, or the number is wrong")]
     NoThread(u32),
     /// Too many processes.
-    #[error("{0} processes are too many: name at most {MAX_PIDS}, or filter by --cgroup")]
+    #[error("{0} processes are too many: name at most {MAX_PIDS}, or use --cgroup")]
     TooMany(usize),
     /// Too many names.
     #[error("{0} names are too many for --comm: give at most {MAX_NAMES}")]
@@ -142,7 +140,7 @@ pub enum FilterError {
     #[error("{0} users are too many for --user: give at most {MAX_USERS}")]
     TooManyUsers(usize),
     /// A name the kernel would never give.
-    #[error("no task can be called `{0}`: the kernel keeps at most 15 bytes of a name; try `{1}`")]
+    #[error("no task can have the name `{0}`: the kernel keeps at most 15 bytes of a name; try `{1}`")]
     LongName(String, String),
     /// Not a cgroup.
     #[error("{path} is not a cgroup: {why}; give a directory of a mounted hierarchy", path = .0.display(), why = .1)]
@@ -243,8 +241,7 @@ fn refusal(error: FilterError) -> OpenError {
         return error.into();
     }
     OpenError::Unavailable(anyhow!(
-        "{error}; trapline runs in a PID namespace, where only its own processes and their numbers count: \
-         run it outside for others (a container: --pid=host)"
+        "{error}; trapline runs in a PID namespace and sees only its processes: for others run it outside, in a container with --pid=host"
     ))
 }
 

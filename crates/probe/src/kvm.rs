@@ -141,7 +141,7 @@ impl Kvm {
             for exit in exits.iter().filter_map(in_kernel) {
                 reasons
                     .update(&exit.to_ne_bytes(), &[1], MapFlags::ANY)
-                    .context("cannot choose the exits")?;
+                    .context("cannot set the filter of exits")?;
             }
         }
         let ring =
@@ -211,11 +211,13 @@ impl Kvm {
                 None => self.of_others[usize::from(!over)] += exits.count - exits.moved,
             }
             if over {
-                self.exits.remove(bytes_of(&key)).context("cannot clear an ended thread")?;
+                self.exits.remove(bytes_of(&key)).context("cannot remove an ended thread from a BPF map")?;
             }
         }
         for serial in ended {
-            self.threads.remove(&serial.to_ne_bytes()).context("cannot clear an ended thread")?;
+            self.threads
+                .remove(&serial.to_ne_bytes())
+                .context("cannot remove an ended thread from a BPF map")?;
             self.vcpu_threads.remove(serial);
         }
         Ok(())

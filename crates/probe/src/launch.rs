@@ -143,7 +143,7 @@ impl Launch {
     pub fn go(&mut self) -> Result<()> {
         if let Some(mut go) = self.go.take() {
             // Not a closed pipe of somebody who has had enough.
-            go.write_all(&[1]).map_err(|_| anyhow!("the command was killed before it began"))?;
+            go.write_all(&[1]).map_err(|_| anyhow!("the command was killed before it ran"))?;
         }
         if let Some(spawned) = self.spawned.take() {
             let child = spawned.recv().context("the thread that starts the command has ended")?;

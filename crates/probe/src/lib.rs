@@ -35,7 +35,7 @@ pub use launch::{Launch, LaunchError};
 pub use run_as::RunAs;
 pub use trapline_symbols::privilege::Keep;
 pub use trapline_symbols::symbolize_if_asked;
-pub use variant::{OpenError, Refused, refused};
+pub use variant::{OpenError, Refused, name_errnos, refused};
 
 /// Keeps libbpf from writing to standard error; with `verbose`, shows all it has to say (the verifier's log too).
 pub fn set_libbpf_output(verbose: bool) {

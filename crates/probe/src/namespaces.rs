@@ -59,7 +59,7 @@ impl Kind {
             Self::Pid => "ids are its own, and processes outside of it are not seen",
             Self::Time => "times are of its clocks",
             Self::User => {
-                "its root has no privilege over the machine, and sees only page faults of its own processes"
+                "its root has no privilege over the machine, and can trace only page faults of its own processes"
             }
         }
     }
@@ -73,7 +73,7 @@ pub(crate) fn entered() -> Vec<(&'static str, &'static str)> {
 
 /// Why numbers in /proc would not be what they seem, and what to do about it.
 pub(crate) fn problem() -> Option<(&'static str, &'static str)> {
-    let foreign = "/proc shows another PID namespace than the one that trapline runs in, so that process ids are others'";
+    let foreign = "/proc belongs to another PID namespace than trapline, so process ids do not match";
     let mount = "mount -t proc proc /proc, or unshare with --mount-proc";
     let Ok(status) = fs::read_to_string("/proc/self/status") else {
         return Some(match statfs("/proc") {
@@ -87,8 +87,8 @@ pub(crate) fn problem() -> Option<(&'static str, &'static str)> {
         return Some((foreign, mount));
     }
     clock::clocks().is_none().then_some((
-        "the offsets of this time namespace cannot be seen, because trapline's children will be in another one",
-        "start trapline by a new process: unshare with --fork",
+        "cannot read the offsets of this time namespace: trapline's children will be in another one",
+        "start trapline in a new process: unshare with --fork",
     ))
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn ids() -> Result<TrapFilter, OpenError> {
     let refused = |error: anyhow::Error| {
         OpenError::Refused(vec![Refused { variant: "namespaces", refusal: variant::explain(&error) }])
     };
-    let own = read(None).context("cannot find out which PID namespace this is").map_err(refused)?;
+    let own = read(None).context("cannot identify the PID namespace").map_err(refused)?;
     Ok(TrapFilter {
         pid_level: own.pid_level,
         pid_inum: Kind::Pid.inode().unwrap_or(0) as u32,
@@ -131,7 +131,7 @@ pub(crate) fn read(directory: Option<BorrowedFd<'_>>) -> Result<Namespaces> {
         map.set_initial_value(&fd.to_ne_bytes())?;
     }
     let object = object.load()?;
-    let program = object.progs_mut().next().context("the kernel half has no program")?;
+    let program = object.progs_mut().next().context("the BPF object has no program")?;
     let link = program.attach()?;
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut Iter::new(&link)?, &mut bytes)?;

@@ -39,7 +39,7 @@ impl<E: 'static> Ring<E> {
             into.borrow_mut().extend(turn(bytes));
             0
         })?;
-        Ok(Self { buffer: builder.build().context("cannot map the ring")?, read })
+        Ok(Self { buffer: builder.build().context("cannot map the ring buffer")?, read })
     }
 
     /// Moves what waits in the ring to the end of `events`.

@@ -39,7 +39,7 @@ impl RunAs {
             );
             return Err(OpenError::Unavailable(why).into());
         }
-        let name = CString::new(name).context("the name of a user holds a NUL")?;
+        let name = CString::new(name).context("the name of the user contains a NUL")?;
         let groups =
             getgrouplist(&name, gid).with_context(|| format!("cannot look up the groups of {user}"))?;
         Ok(Self { uid, gid, groups })

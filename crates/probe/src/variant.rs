@@ -41,7 +41,7 @@ pub enum OpenError {
     #[error("{}", in_one_line(.0))]
     Refused(Vec<Refused>),
     /// There is no such variant.
-    #[error("no variant is called `{name}`; there are {}", known.join(", "))]
+    #[error("there is no variant `{name}`; there are {}", known.join(", "))]
     NoSuchVariant {
         /// The name that was asked for.
         name: String,
@@ -49,7 +49,7 @@ pub enum OpenError {
         known: Vec<&'static str>,
     },
     /// A variant that cannot do what is asked for, anywhere.
-    #[error("the variant {variant} cannot be used for this: {why}")]
+    #[error("variant {variant} cannot do this: {why}")]
     Unfit {
         /// The variant.
         variant: &'static str,
@@ -60,7 +60,7 @@ pub enum OpenError {
     #[error("{0}")]
     Usage(String),
     /// A variant that would work, and a poorer one is not taken instead: descriptors or memory are used up.
-    #[error("cannot attach {variant}: {error} ({remedy})")]
+    #[error("cannot attach {variant}: {error}; {remedy}")]
     Short {
         /// The variant.
         variant: &'static str,
@@ -78,15 +78,23 @@ pub enum OpenError {
 }
 
 fn in_one_line(refused: &[Refused]) -> String {
-    let why: Vec<String> = refused.iter().map(|r| format!("{}: {}", r.variant, r.refusal.error)).collect();
+    let mut errors: Vec<(Vec<&str>, &str)> = Vec::new();
+    for Refused { variant, refusal } in refused {
+        match errors.iter_mut().find(|(_, error)| *error == refusal.error) {
+            Some((variants, _)) => variants.push(variant),
+            None => errors.push((vec![variant], &refusal.error)),
+        }
+    }
+    let why: Vec<String> =
+        errors.iter().map(|(variants, error)| format!("{}: {error}", variants.join(", "))).collect();
     let what_to_do = match refused {
         [one] => &one.refusal.remedy,
         [first, rest @ ..] if rest.iter().all(|r| r.refusal.remedy == first.refusal.remedy) => {
             &first.refusal.remedy
         }
-        _ => "`trapline doctor` says what to do about each",
+        _ => "see `trapline doctor`",
     };
-    format!("no probe can be attached here: {} ({what_to_do})", why.join("; "))
+    format!("cannot attach {}; {what_to_do}", why.join("; "))
 }
 
 /// A loaded object with the links that keep its programs attached.
@@ -102,7 +110,7 @@ pub(crate) struct Attached {
 impl Attached {
     fn map(&self, name: MapName<'_>) -> anyhow::Result<Map<'_>> {
         let map = self.object.maps().find(|map| map.name() == name.0);
-        map.ok_or_else(|| anyhow!("the kernel half has no map {name}"))
+        map.ok_or_else(|| anyhow!("the BPF object has no map {name}"))
     }
 
     /// A map, to keep.
@@ -162,14 +170,14 @@ impl Attached {
         let name = map.reader();
         let map = self.map(map)?;
         let program = self.object.progs_mut().find(|p| p.name() == name.as_str());
-        let program = program.ok_or_else(|| anyhow!("the kernel half has no program {name}"))?;
+        let program = program.ok_or_else(|| anyhow!("the BPF object has no program {name}"))?;
         Ok(program.attach_iter(map.as_fd())?)
     }
 
     /// An iterator program, ready to be run by opening it.
     pub(crate) fn iterator(&self, name: &str) -> anyhow::Result<Link> {
         let program = self.object.progs_mut().find(|p| p.name() == name);
-        Ok(program.ok_or_else(|| anyhow!("the kernel half has no program {name}"))?.attach()?)
+        Ok(program.ok_or_else(|| anyhow!("the BPF object has no program {name}"))?.attach()?)
     }
 }
 
@@ -244,13 +252,18 @@ pub(crate) fn open(recipe: &impl Recipe, only: Option<&str>) -> Result<Attached,
                             .into()
                     }
                     _ => format!(
-                        "at most {} descriptors may be open here: raise the limit, `ulimit -Hn`",
+                        "the limit of open files is {}: raise it with `ulimit -Hn`",
                         system::descriptors()
                     ),
                 };
                 return Err(OpenError::Short { variant: variant.name, error, remedy });
             }
-            Err(refusal) => refused.push(Refused { variant: variant.name, refusal }),
+            Err(mut refusal) => {
+                if only.is_some() && known.len() > 1 {
+                    refusal.remedy.push_str("; or leave out --variant");
+                }
+                refused.push(Refused { variant: variant.name, refusal });
+            }
         }
     }
     Err(OpenError::Refused(refused))
@@ -298,7 +311,7 @@ pub(crate) fn try_variant(recipe: &impl Recipe, variant: &Variant) -> Result<Att
     Err(refusal.unwrap_or_else(|| Refusal {
         errno: None,
         error: "it has no programs".into(),
-        remedy: "report this as a defect of trapline".into(),
+        remedy: "report this as a bug of trapline".into(),
     }))
 }
 
@@ -318,7 +331,7 @@ pub(crate) fn load(
         program.set_autoload(reads || [way, &rest].iter().any(|names| names.contains(&name.as_str())));
     }
     recipe.configure(&mut object)?;
-    Ok((object.load()?, rest))
+    Ok((object.load().context("cannot load the BPF programs")?, rest))
 }
 
 /// A program's name, and how many instructions the verifier went through or why it refused.
@@ -334,7 +347,7 @@ pub(crate) fn load_each(recipe: &impl Recipe) -> anyhow::Result<Vec<Verified>> {
         recipe.configure(&mut object)?;
         let object = object.load()?;
         let program =
-            object.progs_mut().find(|p| p.name() == name).context("it vanished while it was loaded")?;
+            object.progs_mut().find(|p| p.name() == name).context("it is not in the loaded object")?;
         let id = Program::id_from_fd(program.as_fd())?;
         let info =
             ProgInfoIter::default().find(|info| info.id == id).context("the kernel does not list it")?;
@@ -361,19 +374,48 @@ fn attach(
     for (names, links) in [(rest, &mut attached.rest), (way, &mut attached.events)] {
         for name in names {
             let program = attached.object.progs_mut().find(|p| p.name() == *name);
-            let program = program.ok_or_else(|| anyhow!("the kernel half has no program {name}"))?;
-            links.extend(recipe.attach(&program).map_err(|e| e.context(format!("cannot attach {name}")))?);
+            let program = program.ok_or_else(|| anyhow!("the BPF object has no program {name}"))?;
+            let failed = |error: anyhow::Error| error.context(format!("cannot attach {}", event(&program)));
+            links.extend(recipe.attach(&program).map_err(failed)?);
         }
     }
     Ok(attached)
 }
 
+/// What a program attaches to, as its section has it: `kprobe handle_mm_fault`; else its name.
+fn event(program: &libbpf_rs::ProgramMut<'_>) -> String {
+    let section = program.section().to_string_lossy();
+    match section.trim_start_matches('?').split_once('/') {
+        Some((kind, function)) => format!("{kind} {function}"),
+        None => program.name().to_string_lossy().into_owned(),
+    }
+}
+
+/// Puts errors of the system under their names: `ENOENT: No such file or directory`.
+#[must_use]
+pub fn name_errnos(text: &str) -> String {
+    let mut text = text.to_owned();
+    while let Some(errno) = shown_errno(&text) {
+        let own = io::Error::from_raw_os_error(errno).to_string();
+        let found = text.rfind(&own).map(|at| at..at + own.len());
+        let number = format!("(os error {errno})");
+        let Some(range) = found.or_else(|| text.rfind(&number).map(|at| at..at + number.len())) else {
+            break;
+        };
+        text.replace_range(range, &Errno::from_raw(errno).to_string());
+    }
+    text
+}
+
+/// The number of the last error of the system that a text shows.
+fn shown_errno(text: &str) -> Option<i32> {
+    text.rsplit_once("(os error ")?.1.split(')').next()?.parse().ok()
+}
+
 /// The system's error in a chain, if there is one. libbpf-rs keeps it to itself but for its text.
 pub(crate) fn errno(error: &anyhow::Error) -> Option<Errno> {
     let own = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
-    let text = format!("{error:#}");
-    let shown = || text.rsplit_once("(os error ")?.1.split(')').next()?.parse().ok();
-    own.or_else(shown).map(Errno::from_raw)
+    own.or_else(|| shown_errno(&format!("{error:#}"))).map(Errno::from_raw)
 }
 
 /// Turns the kernel's refusal into words that help.
@@ -381,15 +423,14 @@ pub(crate) fn explain(error: &anyhow::Error) -> Refusal {
     let errno = errno(error);
     Refusal {
         errno: errno.map(|e| format!("{e:?}")),
-        error: format!("{error:#}").replace('\n', " "),
+        error: name_errnos(&format!("{error:#}")).replace('\n', " "),
         remedy: remedy(errno),
     }
 }
 
 fn remedy(errno: Option<Errno>) -> String {
     if errno.is_none() {
-        return "see that kernel.ftrace_enabled and /sys/kernel/debug/kprobes/enabled are 1, or use another variant"
-            .into();
+        return "set kernel.ftrace_enabled and /sys/kernel/debug/kprobes/enabled to 1".into();
     }
     if !system::has_bpf_privilege() {
         return system::privilege_remedy().into();
@@ -407,19 +448,17 @@ fn remedy(errno: Option<Errno>) -> String {
     match (errno, lockdown.as_deref()) {
         // It forbids reading the kernel's memory, whatever the error that comes of it.
         (_, Some("confidentiality")) => {
-            "kernel lockdown is `confidentiality`, which lets no program read the kernel: \
-             boot with `lockdown=integrity` or without lockdown"
+            "kernel lockdown is `confidentiality`, in which BPF cannot read kernel memory; boot with lockdown=integrity or without it"
                 .into()
         }
         (Some(Errno::EPERM | Errno::EACCES), Some("none")) => {
-            "this kernel refuses such programs even to root; use another variant".into()
+            "this kernel refuses such programs even to root".into()
         }
         (Some(Errno::EPERM | Errno::EACCES), Some(mode)) => {
-            format!("kernel lockdown is `{mode}`: boot without it (Secure Boot off), or use another variant")
+            format!("kernel lockdown is `{mode}`; boot without it, with Secure Boot off")
         }
         (Some(Errno::EPERM | Errno::EACCES), None) => {
-            "this kernel refuses such programs even to root, perhaps by \
-             lockdown (mount -t securityfs none /sys/kernel/security shows it); use another variant"
+            "this kernel refuses such programs even to root, perhaps by lockdown, which `mount -t securityfs none /sys/kernel/security` would show"
                 .into()
         }
         (
@@ -432,12 +471,12 @@ fn remedy(errno: Option<Errno>) -> String {
                 | Errno::EBUSY,
             ),
             _,
-        ) => "this kernel lacks what the variant attaches to, or keeps it for others; use another variant"
+        ) => "this kernel lacks the function or event, or it is in use"
             .into(),
         (Some(Errno::ENOMEM | Errno::E2BIG | Errno::EMFILE), _) => {
-            "the kernel is short of memory or descriptors for it; free some and try again".into()
+            "free memory or descriptors, and try again".into()
         }
-        _ => "use another variant, and report this with the output of `trapline doctor`".into(),
+        _ => "report this with the output of `trapline doctor`".into(),
     }
 }
 
@@ -455,4 +494,35 @@ pub(crate) fn attach_to_events(
             Ok(link)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(variant: &'static str, error: &str, remedy: &str) -> Refused {
+        Refused { variant, refusal: Refusal { errno: None, error: error.into(), remedy: remedy.into() } }
+    }
+
+    #[test]
+    fn a_refusal_names_what_failed_why_and_what_to_do() {
+        let alike = [refused("fentry", "EPERM", "run as root"), refused("kprobe", "EPERM", "run as root")];
+        assert_eq!(in_one_line(&alike), "cannot attach fentry, kprobe: EPERM; run as root");
+        let [first, _] = alike;
+        let others = [first, refused("kprobe", "ENOENT", "use another kernel")];
+        assert_eq!(
+            in_one_line(&others),
+            "cannot attach fentry: EPERM; kprobe: ENOENT; see `trapline doctor`"
+        );
+    }
+
+    #[test]
+    fn errors_of_the_system_have_their_names() {
+        let denied = io::Error::from_raw_os_error(libc::EACCES);
+        let text = format!("a: {denied}; b: {denied}");
+        let named = "a: EACCES: Permission denied; b: EACCES: Permission denied";
+        assert_eq!(name_errnos(&text), named);
+        assert_eq!(name_errnos("none"), "none");
+        assert_eq!(name_errnos("odd (os error 2)"), "odd ENOENT: No such file or directory");
+    }
 }

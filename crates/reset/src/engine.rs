@@ -96,9 +96,7 @@ impl Choice {
         let features = Features::probe();
         match &features {
             Ok(features) if features.rwp => choice.usable.push(Engine::Rwp(*features)),
-            other => {
-                choice.refuse("rwp", other, "userfaultfd has no RWP_ASYNC here", "it came with Linux 7.3")
-            }
+            other => choice.refuse("rwp", other, "userfaultfd lacks RWP_ASYNC", "use Linux 7.3 or later"),
         }
         let numa = numa::examine();
         if let Ok(true) = numa {
@@ -112,8 +110,8 @@ impl Choice {
             other => choice.refuse(
                 "writes",
                 other,
-                "userfaultfd has no WP_ASYNC here, and pages have no soft-dirty bit",
-                "it came with Linux 6.7; older kernels need CONFIG_MEM_SOFT_DIRTY",
+                "userfaultfd lacks WP_ASYNC, and pages have no soft-dirty bit",
+                "use Linux 6.7 or later, or CONFIG_MEM_SOFT_DIRTY",
             ),
         }
         match numa {
@@ -147,7 +145,7 @@ impl Choice {
                 format!("userfaultfd: {error}"),
             ),
         };
-        let refusal = Refusal { errno, error, remedy: format!("{remedy}; use another engine") };
+        let refusal = Refusal { errno, error, remedy: remedy.to_owned() };
         self.refused.push((variant, refusal));
     }
 }

@@ -82,7 +82,7 @@ impl Hold {
                 return Ok(hold);
             }
             if thread.is_finished() {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "there is nothing to be read of it"));
+                return Err(io::Error::new(io::ErrorKind::NotFound, "it has no readable memory"));
             }
         }
         Err(io::Error::new(io::ErrorKind::TimedOut, "its memory cannot be read"))

@@ -70,7 +70,7 @@ fn borrow(thread: &mut Stopped, pid: u32, process: OwnedFd) -> Result<OwnedFd, S
     if fd < 0 {
         let why = std::io::Error::from_raw_os_error(-fd as i32);
         return Err(match -fd as i32 {
-            libc::EMFILE => "it has no file descriptor free (its limit of open files is reached)".into(),
+            libc::EMFILE => "its limit of open files is reached".into(),
             libc::ENOSYS | libc::EPERM => format!("it may not use userfaultfd: {why}"),
             _ => format!("its userfaultfd failed: {why}"),
         });
@@ -78,7 +78,7 @@ fn borrow(thread: &mut Stopped, pid: u32, process: OwnedFd) -> Result<OwnedFd, S
     let taken = uffd::take_over(process.as_fd(), fd as i32);
     // Another thread may have put something else in its place: that is not ours to close.
     if taken.as_ref().is_ok_and(|taken| !uffd::is_userfaultfd(taken)) {
-        return Err(format!("process {pid} changes the descriptor that it was made"));
+        return Err(format!("process {pid} replaced its new descriptor"));
     }
     thread.call(gadget, libc::SYS_close, fd as u64)?;
     taken.map_err(|e| format!("cannot take its descriptor over: {e}"))

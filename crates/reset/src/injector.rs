@@ -67,7 +67,7 @@ impl Injector {
     pub fn start() -> Result<Self> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-                .context("cannot make a socket")?;
+                .context("cannot create a socket")?;
         setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))
             .context("cannot set up a socket")?;
         let parent = getpid();
@@ -112,7 +112,7 @@ impl Injector {
         match self.ask(Request::Userfaultfd(pid))? {
             (Reply::Userfaultfd { stopped_ns }, Some(uffd)) => Ok(Injected { uffd, stopped_ns }),
             (Reply::Refused(why), _) => bail!("{why}"),
-            _ => bail!("the injector answers something else"),
+            _ => bail!("unexpected reply of the injector"),
         }
     }
 }

@@ -46,7 +46,7 @@ impl Lock {
     pub fn take() -> Result<Self, Denied> {
         match mkdir(RUN_DIR, Mode::S_IRWXU) {
             Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(refused(&format!("cannot make {RUN_DIR}"), errno.into())),
+            Err(errno) => return Err(refused(&format!("cannot create {RUN_DIR}"), errno.into())),
         }
         let dir = run_dir()?;
         let file = lock_file(&dir)?;
@@ -143,7 +143,7 @@ fn refused(what: &str, error: io::Error) -> Denied {
     let kind = error.kind();
     let name = Errno::from_raw(error.raw_os_error().unwrap_or(0));
     if matches!(kind, ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) {
-        return Denied::Privilege(anyhow!("{what}: {name:?} (run as root)"));
+        return Denied::Privilege(anyhow!("{what}: {name:?}; run as root"));
     }
     Denied::Other(anyhow::Error::new(error).context(what.to_owned()))
 }

@@ -14,7 +14,7 @@ pub fn mapped(pid: u32) -> Result<Maps> {
     let maps = Maps::read(pid).map_err(|error| unreadable(pid, error))?;
     if maps.is_empty() {
         bail!(
-            "process {pid} shows no memory of its own: it is a kernel thread, has just ended, or its first thread has ended"
+            "process {pid} has no memory: it is a kernel thread, has just ended, or its first thread has ended"
         );
     }
     Ok(maps)
@@ -26,7 +26,7 @@ pub fn unreadable(pid: u32, error: io::Error) -> Error {
     match error.kind() {
         ErrorKind::PermissionDenied => {
             let context = format!(
-                "cannot read the mappings of process {pid}: {name:?} (it has privileges that we lack)"
+                "cannot read the mappings of process {pid}: {name:?}; it has privileges that trapline lacks"
             );
             Error::new(error).context(context)
         }

@@ -46,14 +46,18 @@ pub fn examine() -> Result<bool, Refusal> {
     let refusal = |error: io::Error, what: &str, remedy: &str| Refusal {
         errno: error.raw_os_error().map(|e| format!("{:?}", nix::errno::Errno::from_raw(e))),
         error: format!("{what}: {error}"),
-        remedy: format!("{remedy}; use another engine"),
+        remedy: remedy.to_owned(),
     };
     let switch = Knob::Balancing.name();
     Knob::Balancing.is_open().map_err(|error| {
-        refusal(error, switch, "it needs CONFIG_NUMA_BALANCING, and root outside of containers")
+        refusal(error, switch, "use a kernel with CONFIG_NUMA_BALANCING, as root, outside of containers")
     })?;
     if let Some(why) = confined("self") {
-        return Err(Refusal { errno: None, error: why, remedy: "use another engine".into() });
+        return Err(Refusal {
+            errno: None,
+            error: why,
+            remedy: "the kernel has this rule since Linux 6.17".into(),
+        });
     }
     // Where debugfs is not mounted yet, a tracer will do that.
     let hidden = !machine::is_mounted("debugfs") && machine::lockdown().is_none_or(|mode| mode == "none");
@@ -72,7 +76,7 @@ pub fn confined(pid: &str) -> Option<String> {
     let nodes = status.lines().find_map(|line| line.strip_prefix("Mems_allowed_list:"))?.trim();
     let one_node = !nodes.contains(['-', ',']);
     (one_node && has_cpusets() && has_rule()).then(|| {
-        format!("the kernel balances nothing where there are cpusets and one node (node {nodes}) to be used")
+        format!("on machines with cpusets the kernel does not balance processes with a single node: {nodes}")
     })
 }
 
@@ -279,9 +283,9 @@ impl Balance {
     pub fn words(&self) -> String {
         let words = self.knobs.words();
         if self.fast {
-            format!("{words} (and on with the size of the targets)")
+            format!("{words}, more as the targets grow")
         } else {
-            format!("{words}; its settings are locked, so that it resets each second or more")
+            format!("{words}; its other settings are locked: resets come every second or more")
         }
     }
 

@@ -153,7 +153,7 @@ impl GiveWay {
     pub fn begin(watcher: Box<dyn Watcher>, held: Box<dyn Held>, asks: Vec<(i32, Buffer)>) -> Result<Self> {
         let ours = Boosted::new(HashMap::new());
         let register = Arc::new(Register { ours, held, gave_way: Boosted::new(vec![]) });
-        let (ended, stop) = pipe().map_err(io::Error::from).context("cannot make a pipe")?;
+        let (ended, stop) = pipe().map_err(io::Error::from).context("cannot create a pipe")?;
         let ended = Arc::new(ended);
         let mut threads = Vec::new();
         for (cpu, buffer) in asks {

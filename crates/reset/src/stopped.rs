@@ -105,9 +105,9 @@ impl Stopped {
     pub(crate) fn seize(pid: u32, tid: u32) -> Result<Self, String> {
         ptrace(libc::PTRACE_SEIZE, tid, 0, OPTIONS as u64).map_err(|error| match error {
             Errno::EPERM => {
-                format!("process {pid} cannot be stopped: {error} (it may have a debugger already)")
+                format!("cannot stop process {pid}: {error}; it may have a debugger")
             }
-            _ => format!("process {pid} cannot be stopped: {error}"),
+            _ => format!("cannot stop process {pid}: {error}"),
         })?;
         let mut thread =
             Self { pid, tid, saved: None, running: true, leads: false, suspended: false, stop_signal: false };
@@ -192,15 +192,15 @@ impl Stopped {
         };
         if entry != wanted {
             // release() cancels it.
-            return Err(format!("process {} changes the code that it is led over", self.pid));
+            return Err(format!("process {} changed its code meanwhile", self.pid));
         }
         if !self.suspended && self.is_confined() {
-            return Err(format!("process {} got a sandbox (seccomp) just now", self.pid));
+            return Err(format!("process {} entered a sandbox (seccomp) meanwhile", self.pid));
         }
         let exit = self.until_syscall()?;
         let place = |info: &SyscallInfo| (info.arch, info.instruction_pointer, info.stack_pointer);
         if exit.op != PTRACE_SYSCALL_INFO_EXIT || place(&exit) != place(&wanted) {
-            return Err(format!("process {} does not come back from a system call", self.pid));
+            return Err(format!("process {} did not return from a system call", self.pid));
         }
         Ok(exit.words[0] as i64)
     }
@@ -283,7 +283,7 @@ impl Stopped {
                 Stop::Signal(libc::SIGSTOP) => self.put_off(libc::SIGSTOP),
                 // All others wait; this is one of an instruction that is not ours.
                 Stop::Signal(_) => {
-                    return Err(format!("process {} changes the code that it is led over", self.pid));
+                    return Err(format!("process {} changed its code meanwhile", self.pid));
                 }
             }
         }
@@ -327,7 +327,7 @@ impl Stopped {
             }
             if Instant::now() > until {
                 return Err(format!(
-                    "thread {} does not stop: it waits for something in the kernel, or for a processor",
+                    "thread {} does not stop: it sleeps uninterruptibly, or gets no CPU",
                     self.tid
                 ));
             }

@@ -67,8 +67,7 @@ impl TargetMemory {
             let injected = injector.userfaultfd_of(pid)?;
             stopped_ns = injected.stopped_ns;
             let uffd = Uffd::new(injected.uffd, features).context("cannot set up its userfaultfd")?;
-            let give_way =
-                give_way.context("a userfaultfd of the process's own could not be given way to")?;
+            let give_way = give_way.context("cannot give way to a userfaultfd of the process")?;
             hold = Some(give_way.hold(pid, uffd)?);
         }
         let scanned = if engine == Engine::Numa { Some(Scanned::open(pid, &maps)?) } else { None };

@@ -70,7 +70,7 @@ fn touch(pages: NonNull<libc::c_void>) -> ! {
             unsafe { libc::_exit(i32::from(met < FAULTS)) }
         }
     }
-    unreachable!("rounds do not end")
+    unreachable!("resets do not end")
 }
 
 /// Of this thread, so far.

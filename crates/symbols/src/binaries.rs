@@ -72,7 +72,7 @@ impl Binaries {
         let request = Request::Function { id: binary.program.id, wanted: wanted.into(), shown: shown.into() };
         match self.0.question(&binary.program, &request) {
             Ok(Reply::Function(found)) => found,
-            Ok(_) => Err(cannot(shown, "the symbolizer answered something else")),
+            Ok(_) => Err(cannot(shown, "unexpected reply of the symbolizer")),
             Err(why) => Err(cannot(shown, &reason(why))),
         }
     }
@@ -85,7 +85,7 @@ impl Binaries {
             match self.0.question(&binary.program, &request) {
                 Ok(Reply::Points(more)) if more.is_empty() => return Ok(points),
                 Ok(Reply::Points(more)) if points.len() < MOST => points.extend(more),
-                Ok(_) => return Err(cannot(shown, "the symbolizer answered something else")),
+                Ok(_) => return Err(cannot(shown, "unexpected reply of the symbolizer")),
                 Err(why) => return Err(cannot(shown, &reason(why))),
             }
         }
@@ -96,7 +96,7 @@ impl Binaries {
 const MOST: usize = 1 << 17;
 
 fn cannot(shown: &str, why: &str) -> String {
-    format!("cannot look into {shown}: {why}")
+    format!("cannot read {shown}: {why}")
 }
 
 fn reason(why: Why) -> String {

@@ -245,7 +245,7 @@ impl Files {
             return if is_the_one(&pin, mapping, since) {
                 Ok(pin)
             } else {
-                Err(io::Error::other("another file has its name now"))
+                Err(io::Error::other("the file was replaced"))
             };
         }
         // The process has ended. What it called so is often what we, or others that have another root, call so.
@@ -300,12 +300,12 @@ impl Files {
         while found.len() < offsets.len() {
             tries = tries
                 .checked_sub(1)
-                .ok_or_else(|| Why::Symbolizer("the symbolizer does not open it".into()))?;
+                .ok_or_else(|| Why::Symbolizer("the symbolizer cannot open it".into()))?;
             if let Some(why) = program.bad.borrow().clone() {
                 return Err(why);
             }
             if self.strikes.get(&program.owner).is_some_and(|&strikes| strikes >= STRIKES) {
-                return Err(Why::Symbolizer("other files of its owner ended the symbolizer".into()));
+                return Err(Why::Symbolizer("other files of its owner crashed the symbolizer".into()));
             }
             let at = offsets.get(found.len()..).unwrap_or_default().to_vec();
             let answer = self.open_there(program).and_then(|is_open| {
@@ -319,7 +319,7 @@ impl Files {
                 Ok(Reply::Found(some)) if !some.is_empty() => found.extend(some.into_iter().map(function)),
                 Ok(Reply::NotOpen) => program.open_in.set(0),
                 Ok(Reply::Bad(error)) => self.failed(program, error),
-                Ok(_) => self.failed(program, "the symbolizer answered something else".into()),
+                Ok(_) => self.failed(program, "unexpected reply of the symbolizer".into()),
                 Err(Lost::Fault(error)) => {
                     *self.strikes.entry(program.owner).or_default() += u32::from(program.owner != 0);
                     self.failed(program, error);
@@ -352,7 +352,7 @@ impl Files {
                 // Whoever holds a lease on it may give it back.
                 return Err(Lost::Unavailable(format!("cannot read the file: {error}")));
             }
-            None => return Err(Lost::Unavailable("too many files are mapped to hold on to this one".into())),
+            None => return Err(Lost::Unavailable("too many files are mapped to keep this one open".into())),
         };
         let (file, size) = opened;
         let lines = !program.without_lines.get();

@@ -120,9 +120,9 @@ impl Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Gone => "the process ended before it was looked at",
-            Self::Unseen(error) => return write!(f, "cannot see what the process has mapped: {error}"),
-            Self::Unmapped => "nothing that can be executed is mapped there",
+            Self::Gone => "the process ended before its mappings were read",
+            Self::Unseen(error) => return write!(f, "cannot read the mappings: {error}"),
+            Self::Unmapped => "no executable mapping",
             Self::Unreadable(error) => return write!(f, "cannot read the file: {error}"),
             Self::Symbolizer(error) => return write!(f, "{error}"),
             Self::Late => "not symbolized in time",

@@ -18,7 +18,7 @@ pub fn doctor(out: &mut impl Write, machine: &Machine, variants: &[Variant]) -> 
         "lockdown      {}",
         machine.lockdown.as_deref().map_or("not shown by this kernel".into(), visible)
     )?;
-    writeln!(out, "kernel types  {}", if machine.btf { "yes (BTF)" } else { "no BTF" })?;
+    writeln!(out, "kernel BTF    {}", if machine.btf { "yes" } else { "no" })?;
     writeln!(out, "capabilities  {}", list(&machine.capabilities))?;
     writeln!(out, "mounted       {}", list(&machine.mounted))?;
     for (index, (name, cost)) in machine.namespaces.iter().enumerate() {
@@ -30,30 +30,27 @@ pub fn doctor(out: &mut impl Write, machine: &Machine, variants: &[Variant]) -> 
     }
     if !machine.changed.is_empty() {
         writeln!(out, "changed       {}", machine.changed_words())?;
-        writeln!(
-            out,
-            "              by trapline access; if it does not run any more: trapline doctor --repair"
-        )?;
+        writeln!(out, "              by trapline access; if it has ended, run trapline doctor --repair")?;
     }
     let mut used = Vec::new();
     for of in variants {
         let verdict = match &of.refusal {
             Some(refusal) => format!("no   {}", refusal.errno.as_deref().unwrap_or("")),
-            None if of.own_only && used.contains(&of.tool) => "yes, for one's own processes".into(),
-            None if of.own_only => "yes, and is used for one's own processes".into(),
+            None if of.own_only && used.contains(&of.tool) => "yes, own processes only".into(),
+            None if of.own_only => "yes, used; own processes only".into(),
             None if used.contains(&of.tool) => "yes".into(),
             None if machine.lacks.iter().any(|(tool, _)| *tool == of.tool) => {
-                "yes, and would see nothing".into()
+                "yes, but has nothing to trace".into()
             }
             None => {
                 used.push(of.tool);
-                "yes, and is used".into()
+                "yes, used".into()
             }
         };
         writeln!(out, "{:<8} {:<12} {}", of.tool, of.variant, verdict.trim_end())?;
         if let Some(refusal) = &of.refusal {
-            writeln!(out, "         why:   {}", visible(&refusal.error))?;
-            writeln!(out, "         do:    {}", visible(&refusal.remedy))?;
+            writeln!(out, "         error: {}", visible(&refusal.error))?;
+            writeln!(out, "         hint:  {}", visible(&refusal.remedy))?;
         }
     }
     Ok(())

@@ -56,17 +56,17 @@ fn status_of(pid: u32, name: &str) -> String {
     line.unwrap().trim().to_owned()
 }
 
-/// A target that changes the code under the thread that is led over it: it is refused or traced, never waited for without
+/// A target that changed its code under the thread that is led over it: it is refused or traced, never waited for without
 /// end, and goes on as if nothing had been.
 pub fn code_that_changes(engine: &'static str) {
-    // It takes a processor for the thread that changes the code, and one for the tracer.
+    // It takes a processor for the thread that changed its code, and one for the tracer.
     if place() == Place::Vm {
         return;
     }
     for (means, why, enough) in [
         ("loop", "does not stop", 2),
-        ("int80", "changes the code", 1),
-        ("memfd-int80", "changes the code", 1),
+        ("int80", "changed its code", 1),
+        ("memfd-int80", "changed its code", 1),
     ] {
         let target = ready("changes-code", means);
         let pid = target.id();

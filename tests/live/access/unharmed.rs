@@ -149,7 +149,7 @@ pub fn what_cannot_be_is_said(engine: &'static str) {
     refused(&["-p", "2", "-d", "1s"], "kernel thread");
     refused(&["-p", "1073741823", "-d", "1s"], "there is no process 1073741823");
     // A command that was to be started is not waited for.
-    refused(&["--variant", "nonesuch", "--", "true"], "no variant is called `nonesuch`");
+    refused(&["--variant", "nonesuch", "--", "true"], "there is no variant `nonesuch`");
     let process = steady();
     let target = process.id().to_string();
     let first = tracer(engine, &["-p", &target]).begun();

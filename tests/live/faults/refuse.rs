@@ -185,8 +185,8 @@ pub fn through_what_others_have_put_there(_: &'static str) {
     for (path, why) in [
         (others("link.jsonl"), "a link of another user (uid 65534)"),
         (others("way").join("own.jsonl"), "a link of another user (uid 65534)"),
-        (others("file.jsonl"), "belongs to another user (uid 65534)"),
-        (others("pipe.jsonl"), "belongs to another user (uid 65534)"),
+        (others("file.jsonl"), "belongs to uid 65534"),
+        (others("pipe.jsonl"), "belongs to uid 65534"),
         (shared.join("second.jsonl"), "has 2 names"),
         (others("theirs").join("link.jsonl"), "a link of another user (uid 65534)"),
     ] {

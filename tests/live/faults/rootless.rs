@@ -185,21 +185,21 @@ pub fn a_running_process(_: &'static str) {
 
 pub fn what_cannot_be_is_said(_: &'static str) {
     let level = Level::of("2");
-    one_line(&as_nobody(&mut faults("auto", &["-d", "100ms"])), 3, "they have to be named");
+    one_line(&as_nobody(&mut faults("auto", &["-d", "100ms"])), 3, "name them with -p PID");
     let other = spawn(&fixture("on-demand"));
     let pid = other.id().to_string();
     for variant in ["auto", "rootless"] {
-        let why = "belongs to another user (uid 0)";
+        let why = "belongs to uid 0";
         one_line(&as_nobody(&mut faults(variant, &["-d", "100ms", "-p", &pid])), 3, why);
     }
     drop(other);
     for (options, why) in [
-        (&["-d", "100ms"][..], "one's own processes only"),
+        (&["-d", "100ms"][..], "your own processes only"),
         (&["--by", "stack", "--weight", "time", "--", "true"], "--weight is how wide"),
         (&["--by", "stack", "--stacks", "1:4", "-v", "--", "true"], "records every fault"),
-        (&["--by", "cause", "--", "true"], "does not see what a fault is for"),
-        (&["--log-step", "5", "--", "true"], "cannot count in the kernel"),
-        (&["--comm", "true", "--", "true"], "without other filters"),
+        (&["--by", "cause", "--", "true"], "does not see the causes of faults"),
+        (&["--log-step", "5", "--", "true"], "does not count in the kernel"),
+        (&["--comm", "true", "--", "true"], "it filters by process only"),
     ] {
         one_line(&faults("rootless", options).output().unwrap(), 2, why);
     }
@@ -235,7 +235,8 @@ pub fn the_doctor_has_tried_it(variant: &'static str) {
         return;
     }
     assert_eq!(row(&as_nobody(&mut asked()))["attaches"], "yes");
-    let all = [(libc::EPERM, "EPERM", "seccomp profile"), (libc::ENOSYS, "ENOSYS", "a container hides them")];
+    let all =
+        [(libc::EPERM, "EPERM", "seccomp profile"), (libc::ENOSYS, "ENOSYS", "a container blocks them")];
     for (errno, name, remedy) in all {
         let row = row(&as_nobody(without_perf(&mut asked(), errno)));
         assert_eq!((&row["attaches"], &row["errno"]), (&"no".into(), &name.into()), "{row}");
@@ -248,7 +249,7 @@ pub fn the_doctor_has_tried_it(variant: &'static str) {
     let output = as_nobody(trapline().arg("doctor"));
     assert_eq!(output.status.code(), Some(3));
     let said = table(output);
-    assert!(said.contains("faults   rootless     yes, and is used for one's own processes\n"), "{said}");
+    assert!(said.contains("faults   rootless     yes, used; own processes only\n"), "{said}");
     for (errno, name, _) in all {
         let said = table(as_nobody(without_perf(trapline().arg("doctor"), errno)));
         assert!(said.contains(&format!("faults   rootless     no   {name}\n")), "{said}");

@@ -246,7 +246,7 @@ pub fn what_cannot_be_is_said(_: &'static str) {
     let try_it = |span: String, holds: &str| {
         refused(&command("auto", &[span], &[], &["true"]).output().unwrap(), holds);
     };
-    try_it(format!("{}:wrok", program()), "near it are `work`");
+    try_it(format!("{}:wrok", program()), "similar names: `work`");
     if !in_full() {
         return;
     }
@@ -258,17 +258,17 @@ pub fn what_cannot_be_is_said(_: &'static str) {
         (format!("{stripped}:work"), "it is stripped"),
         (format!("{own}:Twin::query"), "2 functions"),
         (format!("usdt:{}:trapline:market", program()), "it has `trapline:marked`"),
-        ("usdt:/bin/true:a:b".into(), "has no USDT points"),
+        ("usdt:/bin/true:a:b".into(), "has no USDT probes"),
         ("/nowhere:f".into(), "no such file"),
-        ("/etc/passwd:f".into(), "it is no ELF file"),
+        ("/etc/passwd:f".into(), "it is not an ELF file"),
         (format!("{}:0x0", program()), "no code at 0x0"),
-        ("work".into(), "is no span"),
+        ("work".into(), "is not a span"),
     ];
     for (span, holds) in wrong {
         try_it(span, holds);
     }
     let twice = format!("{}:work", program());
-    refused(&command("auto", &[twice.clone(), twice], &[], &["true"]).output().unwrap(), "the same place");
+    refused(&command("auto", &[twice.clone(), twice], &[], &["true"]).output().unwrap(), "the same function");
     for options in [
         &["--by", "span"][..],
         &["--by", "thread", "--span", "a:b"],

@@ -13,11 +13,11 @@ pub fn the_kernels_own_functions(_: &'static str) {
         let row = said.iter().find(|row| row["tool"] == "sgx" && row["variant"] == variant).unwrap();
         assert_eq!(row["attaches"], attaches, "{row}");
     }
-    assert!(said[0]["sgx"].as_str().unwrap().starts_with("there is no SGX here: "), "{}", said[0]);
+    assert!(said[0]["sgx"].as_str().unwrap().starts_with("SGX is unavailable: "), "{}", said[0]);
     let output = trapline().arg("sgx").output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.starts_with("trapline: there is no SGX here: ") && error.lines().count() == 1, "{error}");
+    assert!(error.starts_with("trapline: SGX is unavailable: ") && error.lines().count() == 1, "{error}");
     let output = trapline().args(["sgx", "--module", "sgx_double"]).output().unwrap();
     assert_eq!(output.status.code(), Some(3), "it is not loaded");
 }

@@ -30,7 +30,7 @@ pub(crate) fn begin() -> Result<GiveWay, OpenError> {
     for (cpu, buffer) in &buffers {
         let key = (*cpu as u32).to_ne_bytes();
         let fd = buffer.event().as_raw_fd().to_ne_bytes();
-        asks.update(&key, &fd, MapFlags::ANY).context("cannot set a buffer of events")?;
+        asks.update(&key, &fd, MapFlags::ANY).context("cannot set a perf buffer")?;
     }
     Ok(GiveWay::begin(Box::new(attached), Box::new(HeldMap(held)), buffers)?)
 }
@@ -43,7 +43,7 @@ impl Held for HeldMap {
     fn insert(&self, pid: u32) -> Result<()> {
         self.0
             .update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
-            .context("too many processes are under a userfaultfd")
+            .context("too many processes have a userfaultfd of trapline")
     }
 
     fn remove(&self, pid: u32) {

@@ -32,7 +32,7 @@ impl Prepared {
         // Before anything is changed for an engine.
         if !system::has_bpf_privilege() {
             return Err(OpenError::Unavailable(anyhow!(
-                "cannot trace page accesses: no privilege to load BPF programs ({})",
+                "cannot trace page accesses: no privilege to load BPF programs; {}",
                 system::privilege_remedy()
             )));
         }
@@ -40,14 +40,14 @@ impl Prepared {
         let injector = Injector::start()?;
         let lock = Lock::take()?;
         let mut changed: Vec<String> =
-            restore()?.iter().map(|left| format!("put back what a killed tracer left: {left}")).collect();
+            restore()?.iter().map(|left| format!("restored what a killed trapline left: {left}")).collect();
         let engines = Choice::examine().of(options.reset.as_deref()).map_err(refused)?;
         let mut balance = None;
         if engines[0] == Engine::Numa && !matches!(options.whose, Whose::Processes { .. }) {
             balance = Some(Balance::begin(options.every, &injector)?);
             // A child has it from us, and keeps it as it becomes a program; where it fails a page is a large one.
             if options.whose == Whose::Command && set_thp_disable(true).is_ok() {
-                changed.push("no huge pages for the command".into());
+                changed.push("huge pages are off for the command".into());
             }
         }
         Ok(Self { lock, injector, engines, balance, changed })
@@ -55,7 +55,11 @@ impl Prepared {
 }
 
 fn refused(engines: Vec<(&'static str, Refusal)>) -> OpenError {
-    OpenError::Refused(engines.into_iter().map(|(variant, refusal)| Refused { variant, refusal }).collect())
+    let refused = engines.into_iter().map(|(variant, mut refusal)| {
+        refusal.remedy.push_str("; or leave out --reset");
+        Refused { variant, refusal }
+    });
+    OpenError::Refused(refused.collect())
 }
 
 impl From<Denied> for OpenError {
@@ -113,7 +117,7 @@ pub fn repair() -> Result<Vec<Restored>, OpenError> {
 pub fn unavailable() -> Option<Refusal> {
     if let Err(error) = Lock::is_possible().map_err(OpenError::from) {
         const REMEDY: &str = "run as root";
-        let error = format!("{error:#}").replace(&format!(" ({REMEDY})"), "");
+        let error = format!("{error:#}").replace(&format!("; {REMEDY}"), "");
         return Some(Refusal { errno: None, error, remedy: REMEDY.into() });
     }
     let lives = probes::lives();

@@ -118,7 +118,7 @@ impl Probes {
         read?;
         // The faults tool's rows of ended threads are not wanted here.
         if self.emptied.elapsed() > EMPTY_EVERY {
-            self.retired.take(|_| true).context("cannot read the ended threads")?;
+            self.retired.take(|_| true).context("cannot read the BPF map of ended threads")?;
             self.emptied = Instant::now();
         }
         Ok(seen)

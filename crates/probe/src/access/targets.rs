@@ -23,7 +23,7 @@ use crate::system;
 use crate::variant::OpenError;
 
 const BPF_FS: &str = "/sys/fs/bpf";
-const MOUNTED: &str = "mounted the bpf file system at /sys/fs/bpf, where the list of targets is kept";
+const MOUNTED: &str = "mounted bpffs at /sys/fs/bpf for the list of targets";
 const DIR: &str = "/sys/fs/bpf/trapline";
 const PIN: &str = "/sys/fs/bpf/trapline/targets";
 /// The names that a running tracer has added, one a line.
@@ -66,9 +66,9 @@ impl Dir {
     fn make() -> Result<Self> {
         match mkdir(DIR, Mode::S_IRWXU) {
             Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno).with_context(|| format!("cannot make {DIR}")),
+            Err(errno) => return Err(errno).with_context(|| format!("cannot create {DIR}")),
         }
-        Self::open()?.with_context(|| format!("{DIR} was removed just now: start again"))
+        Self::open()?.with_context(|| format!("{DIR} was removed meanwhile: start again"))
     }
 
     /// The way to the pinned map that does not depend on what is at its path by now.
@@ -92,7 +92,7 @@ impl Dir {
         let shape = (map.map_type(), map.key_size(), map.value_size(), map.max_entries());
         ensure!(
             shape == (MapType::Hash, COMM_LEN as u32, 1, MAX_NAMES) && map.name() == NAME,
-            "{PIN} is not a list of trapline's: remove it"
+            "{PIN} is not a list of targets: remove it"
         );
         Ok(Some(map))
     }
@@ -135,7 +135,7 @@ impl Targets {
             ..Default::default()
         };
         let mut map = MapHandle::create(MapType::Hash, Some(NAME), COMM_LEN as u32, 1, MAX_NAMES, &options)
-            .context("cannot make the list of targets (run as root?)")?;
+            .context("cannot create the list of targets, which needs root")?;
         let dir = Dir::make()?;
         map.pin(dir.pin()).with_context(|| format!("cannot pin the list of targets at {PIN}"))?;
         Ok(Self { map, dir, mounted })
@@ -154,9 +154,9 @@ impl Targets {
     pub fn add(&self, name: &str) -> Result<()> {
         ensure!(
             !name.is_empty() && !name.contains('/'),
-            "`{name}` is not the name of a program: give it without a path"
+            "`{name}` is not the name of an executable: leave out its path"
         );
-        self.map.update(&key(name), &[1], MapFlags::ANY).context("the list of targets takes no more")?;
+        self.map.update(&key(name), &[1], MapFlags::ANY).context("the list of targets is full")?;
         Ok(())
     }
 
@@ -244,7 +244,7 @@ fn mounted_now() -> Result<bool> {
         return Ok(false);
     }
     mount(Some("bpf"), BPF_FS, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-        .with_context(|| format!("cannot mount the bpf file system at {BPF_FS} (run as root?)"))?;
+        .with_context(|| format!("cannot mount bpffs at {BPF_FS}, which needs root"))?;
     Ok(true)
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn cgroup(path: &Path) -> Result<Chosen, String> {
     if statfs(path).is_ok_and(|fs| fs.filesystem_type() == CGROUP_SUPER_MAGIC) {
         return of_controller(path);
     }
-    let all = Hierarchy::find().ok_or("no v2 hierarchy is mounted (mount -t cgroup2 none DIR)")?;
+    let all = Hierarchy::find().ok_or("no v2 hierarchy is mounted, as `mount -t cgroup2 none DIR` does")?;
     let dirs = [Some(path.to_owned()), all.directory(path)];
     let dir =
         dirs.into_iter().flatten().find(|dir| is_cgroup(dir)).ok_or_else(|| match fs::metadata(path) {
@@ -50,7 +50,7 @@ pub(crate) fn cgroup(path: &Path) -> Result<Chosen, String> {
     let own =
         namespaces::read(Some(file.as_fd())).map_err(|e| format!("the kernel hides its depth: {e:#}"))?;
     if own.cgroup != id {
-        return Err("the kernel does not say how deep it is in the hierarchy".into());
+        return Err("the kernel does not show its depth in the hierarchy".into());
     }
     Ok(Chosen { id, level: own.cgroup_level, subsys: 0 })
 }

@@ -212,7 +212,7 @@ impl Groups {
     }
 
     fn records(&self) -> Result<Vec<Element>> {
-        let bytes = self.groups.read().context("cannot read the groups")?;
+        let bytes = self.groups.read().context("cannot read the BPF map of rows")?;
         let record = |record: &[u8]| {
             let (key, group) = record.split_at(size_of::<FaultsGroupKey>());
             Element { key: pod_read_unaligned(key), group: pod_read_unaligned(group) }

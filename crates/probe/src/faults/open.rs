@@ -35,7 +35,7 @@ pub fn open(
         // What to do about the others would do for this one, too.
         Err(OpenError::Refused(own)) => {
             let remedy = refused.first().map(|r| r.refusal.remedy.clone()).unwrap_or_default();
-            let text = |own: &Refused| format!("{} ({})", own.refusal.error, own.refusal.remedy);
+            let text = |own: &Refused| format!("{}; {}", own.refusal.error, own.refusal.remedy);
             refused.extend(own.iter().map(|own| refusal(None, text(own), remedy.clone())));
         }
         Err(OpenError::Unfit { why, .. }) => {

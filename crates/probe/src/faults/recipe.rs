@@ -291,12 +291,12 @@ impl Recipe for FaultsRecipe {
         if attached.variant == "counters" {
             return Ok(());
         }
-        system::fault_once().context("cannot take a page fault")?;
+        system::fault_once().context("cannot cause a page fault")?;
         let alive: FaultsAlive = attached.read(maps::ALIVE)?;
         let begins = alive.begins != 0 || self.counts_only;
         let may_be_left_out = self.minor_latency != MinorLatency::Exact && attached.has("tracepoint_minor");
         let ends = alive.ends != 0 || may_be_left_out;
-        ensure!(begins && ends, "it was attached, and a page fault of our own did not reach it");
+        ensure!(begins && ends, "it attached, but was not called for a page fault of trapline's own");
         Ok(())
     }
 }

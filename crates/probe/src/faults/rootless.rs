@@ -70,29 +70,25 @@ fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
     let filter = &options.filter;
     match (options.by, options.events) {
         (By::Cgroup, _) => Some(
-            "it does not know the cgroup of a thread that has ended: thread, process, file and stack it can",
+            "it does not know the cgroup of threads that have ended; use --by thread, process, file or stack",
         ),
         (By::Cause, _) => {
-            Some("it does not see what a fault is for: thread, process, file and stack it can tell apart")
+            Some("it does not see the causes of faults; use --by thread, process, file or stack")
         }
-        (By::Span, _) => {
-            Some("it cannot put probes into functions: thread, process, file and stack it can tell apart")
-        }
-        (By::Stack, _) if options.needs_times => {
-            Some("it does not time faults, so frames cannot be as wide as their time: --weight count")
-        }
+        (By::Span, _) => Some("it cannot attach uprobes; use --by thread, process, file or stack"),
+        (By::Stack, _) if options.needs_times => Some("it does not time faults; use --weight count"),
         (By::Stack, Events::Faults) if matches!(options.stacks, Stacks::Sampled(_)) => {
-            Some("with -v it records every fault: without -v, or with --stacks all")
+            Some("with -v it records every fault; leave out -v, or use --stacks all")
         }
-        (_, Events::Steps { .. }) => Some("it cannot count in the kernel, and so would send messages late"),
+        (_, Events::Steps { .. }) => Some("it does not count in the kernel, so messages would come late"),
         _ if !filter.is_of_processes() => {
-            Some("it takes whole processes: -p PID, or -- COMMAND, without other filters")
+            Some("it filters by process only; use -p PID or -- COMMAND")
         }
         _ if filter.descendants && !launched => Some(
             "it cannot tell children that a process has from those that it will have: leave out --children",
         ),
         _ if filter.pids.is_empty() && !launched => {
-            Some("it sees one's own processes only, and they have to be named: -p PID, or -- COMMAND")
+            Some("it sees your own processes only; name them with -p PID, or use -- COMMAND")
         }
         _ => None,
     }
@@ -296,11 +292,12 @@ fn explain(error: anyhow::Error, pid: Option<u32>) -> OpenError {
     let errno = io.raw_os_error().map(|n| format!("{:?}", nix::errno::Errno::from_raw(n)));
     let text = format!("{error:#}");
     if io.raw_os_error() == Some(libc::EMFILE) {
-        let why = "too many threads for the descriptors that one may have";
-        return OpenError::Other(anyhow!("{why}: raise the limit (ulimit -n), or name fewer processes"));
+        let why = "too many threads for the limit of open files";
+        return OpenError::Other(anyhow!("{why}; raise it with ulimit -n, or name fewer processes"));
     }
     if io.raw_os_error() == Some(libc::ENOSYS) {
-        let remedy = "this kernel has no perf events, or a container hides them: run outside, or as root";
+        let remedy =
+            "this kernel has no perf events, or a container blocks them; run outside of it, or as root";
         return OpenError::Refused(vec![refusal(errno, text, remedy.into())]);
     }
     if !is_refusal(io) {
@@ -310,18 +307,17 @@ fn explain(error: anyhow::Error, pid: Option<u32>) -> OpenError {
     if let (Some(pid), Some(owner)) = (pid, owner)
         && owner != geteuid().as_raw()
     {
-        let why = format!("process {pid} belongs to another user (uid {owner}), and one sees one's own only");
+        let why =
+            format!("process {pid} belongs to uid {owner}, and this variant sees your own processes only");
         let remedy = "run as that user, or as root".into();
         return OpenError::Refused(vec![refusal(errno, why, remedy)]);
     }
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
     let remedy = match paranoid.trim().parse::<i32>() {
         Ok(level @ 3..) => format!(
-            "kernel.perf_event_paranoid is {level}, which keeps perf events from users: \
-             `sysctl kernel.perf_event_paranoid=2` allows them, or run as root"
+            "kernel.perf_event_paranoid is {level}, which forbids perf events to users; `sysctl kernel.perf_event_paranoid=2` allows them, or run as root"
         ),
-        _ => "a container's seccomp profile or a security module forbids it: allow perf_event_open there \
-              (--cap-add=PERFMON), or run outside"
+        _ => "a container's seccomp profile or a security module forbids it; allow perf_event_open, as --cap-add=PERFMON does, or run outside of it"
             .into(),
     };
     OpenError::Refused(vec![refusal(errno, text, remedy)])

@@ -72,7 +72,7 @@ pub(super) struct Found {
 pub(super) fn find(names: &[String], pids: &[u32]) -> Result<Vec<Found>, OpenError> {
     if names.len() > abi::SPANS_MAX {
         return Err(OpenError::Usage(format!(
-            "{} spans are too many: give at most {}",
+            "{} spans are too many: at most {} are possible",
             names.len(),
             abi::SPANS_MAX
         )));
@@ -86,7 +86,7 @@ pub(super) fn find(names: &[String], pids: &[u32]) -> Result<Vec<Found>, OpenErr
             let file = place.binary.identity;
             if let Some(other) = known.insert((file.0, file.1, place.offset), Rc::clone(&span.name)) {
                 return Err(OpenError::Usage(format!(
-                    "`{other}` and `{name}` are the same place: give one of them"
+                    "`{other}` and `{name}` are the same function: leave out one"
                 )));
             }
         }
@@ -101,8 +101,7 @@ pub(super) fn warning(found: &[Found]) -> Option<String> {
     let names: Vec<String> = found.iter().filter(unwinds).map(|span| format!("`{}`", span.name)).collect();
     (!names.is_empty()).then(|| {
         format!(
-            "an exception or a panic that passes through {} would end its program while it is probed: if that can \
-             happen, use marks (docs/spans.md)",
+            "an exception or panic that unwinds through {} while it is probed ends the process; if that can happen, use marks: docs/spans.md",
             listed(names.into_iter())
         )
     })
@@ -180,7 +179,7 @@ impl Spans {
     pub(super) fn losses(&self, attached: &Attached, have_been: bool, losses: &mut Losses) -> Result<()> {
         if have_been {
             let remains = &mut Iter::new(&self.remains)?;
-            io::copy(remains, &mut io::sink()).context("cannot go through the threads")?;
+            io::copy(remains, &mut io::sink()).context("cannot iterate over the threads")?;
         }
         let of: FaultsSpanLosses = attached.read(maps::LOSSES)?;
         losses.unfinished_calls = Some(self.ledger.unfinished());
@@ -202,17 +201,17 @@ fn probe(
     let options =
         UprobeOpts { ref_ctr_offset: place.semaphore as usize, cookie, retprobe, ..UprobeOpts::default() };
     let program = attached.object.progs_mut().find(|p| p.name() == program);
-    let program = program.ok_or_else(|| io::Error::other("the kernel half has no such program"))?;
+    let program = program.ok_or_else(|| io::Error::other("the BPF object has no such program"))?;
     program.attach_uprobe_with_opts(pid, &place.binary.path, place.offset as usize, options)
 }
 
 fn refused(name: &str, error: libbpf_rs::Error) -> OpenError {
     if !Path::new("/sys/bus/event_source/devices/uprobe").exists() {
         return OpenError::Unavailable(anyhow::anyhow!(
-            "this kernel has no probes in user programs: use one with CONFIG_UPROBE_EVENTS"
+            "this kernel has no uprobes: use one with CONFIG_UPROBE_EVENTS"
         ));
     }
-    OpenError::Other(anyhow::Error::from(error).context(format!("cannot probe `{name}`")))
+    OpenError::Other(anyhow::Error::from(error).context(format!("cannot attach a uprobe to `{name}`")))
 }
 
 /// A span's cells of all processors, put together.

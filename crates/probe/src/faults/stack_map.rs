@@ -167,7 +167,7 @@ impl StackMap {
         let is = if !user.is_taken() && !kernel.is_taken() {
             Is::Named(self.naming.name(image, &comm, &user, &kernel))
         } else if self.waiting.has_space_for(uid) {
-            let meanwhile = without_names(&comm, "[not symbolized yet]", "[its names are being looked up]");
+            let meanwhile = without_names(&comm, "[not symbolized yet]", "[symbols are being resolved]");
             let (id, is_open) = (key.word, true);
             let number = self.waiting.add(Unnamed { id, is_open, image, comm, user, kernel, uid, faults });
             self.is_stuck = false;

@@ -67,7 +67,7 @@ impl Others {
             Self::Share => "[the process has more stacks than its share of the table]",
             Self::User => "[its user's processes have more stacks than their share of the table]",
             Self::Full => "[the table was full of other users' stacks]",
-            Self::Unnamed => "[too many stacks of its user's processes were waiting for their names]",
+            Self::Unnamed => "[too many stacks of its user's processes were waiting for symbols]",
         }
     }
 }
@@ -312,7 +312,7 @@ impl Naming {
                 Chain::None => continue,
                 Chain::Lost => {
                     let name = if in_kernel { "[lost]_[k]" } else { "[lost]" };
-                    stack.push(name, "[there was no room for the chain]");
+                    stack.push(name, "[the BPF map of stacks was full]");
                     named.lost = true;
                     continue;
                 }
@@ -337,7 +337,7 @@ impl Naming {
             let nowhere = |name: &Rc<Name>| name.addr >= KERNEL || name.functions == Err(Why::Unmapped);
             let end = names.iter().position(nowhere);
             if end.is_some() {
-                stack.push("[unknown]", "[nothing that can be executed is mapped there]");
+                stack.push("[unknown]", "[no executable mapping]");
                 named.unnamed = true;
             }
             for name in names.iter().take(end.unwrap_or(names.len())).rev() {

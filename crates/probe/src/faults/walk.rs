@@ -27,7 +27,7 @@ const ATTEMPTS: usize = 3;
 /// # Errors
 /// Why it could not be found out: a kernel that does not show where pages are, or keeps its tables elsewhere (Xen).
 pub(super) fn find() -> Result<FaultsWalk> {
-    let mask = address_mask().context("/proc/cpuinfo does not say how wide physical addresses are")?;
+    let mask = address_mask().context("/proc/cpuinfo does not show the width of physical addresses")?;
     let memory = vec![1u8; 2 * PAGE];
     let addr = (memory.as_ptr() as usize).next_multiple_of(PAGE) as u64;
     for _ in 0..ATTEMPTS {
@@ -37,16 +37,16 @@ pub(super) fn find() -> Result<FaultsWalk> {
         }
         black_box(&memory);
     }
-    bail!("the way to a page of our own was not found")
+    bail!("a page of trapline's own was not found in the page tables")
 }
 
 /// Tries all places where the kernel may map physical memory.
 fn walk_to(ask: FaultsWalkAsk) -> Result<Option<FaultsWalk>> {
     let (object, _) = variant::load(&Search(ask), &[FIND], &[], &[])?;
     let program = object.progs_mut().find(|program| program.name() == FIND);
-    let link: Link = program.context("the kernel half has no such program")?.attach()?;
+    let link: Link = program.context("the BPF object has no such program")?.attach()?;
     let mut bytes = Vec::new();
-    Iter::new(&link)?.read_to_end(&mut bytes).context("cannot walk through page tables")?;
+    Iter::new(&link)?.read_to_end(&mut bytes).context("cannot walk page tables")?;
     Ok(bytes.get(..size_of::<FaultsWalk>()).map(pod_read_unaligned))
 }
 
@@ -83,7 +83,7 @@ fn frame(addr: u64) -> Result<u64> {
     let pagemap = File::open("/proc/self/pagemap").context("cannot open /proc/self/pagemap")?;
     pagemap.read_exact_at(&mut entry, addr / PAGE as u64 * 8).context("cannot read /proc/self/pagemap")?;
     let frame = u64::from_ne_bytes(entry) & ((1 << 55) - 1);
-    ensure!(frame != 0, "/proc/self/pagemap does not say where pages are: that takes CAP_SYS_ADMIN");
+    ensure!(frame != 0, "/proc/self/pagemap hides page frames: that needs CAP_SYS_ADMIN");
     Ok(frame)
 }
 

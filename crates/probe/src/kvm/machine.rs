@@ -17,7 +17,7 @@ pub(crate) fn check() -> Result<()> {
     let modules = "load KVM: modprobe kvm_intel, or modprobe kvm_amd";
     if !format::tracefs_is_mounted() {
         bail!(
-            "the kernel's tracepoints cannot be seen: run as root, and mount -t tracefs tracefs /sys/kernel/tracing"
+            "cannot read the kernel's tracepoints: run as root, and mount -t tracefs tracefs /sys/kernel/tracing"
         );
     }
     let device = Path::new("/dev/kvm").exists();
@@ -25,7 +25,7 @@ pub(crate) fn check() -> Result<()> {
         (false, false) => bail!("the kvm module is not loaded, and there is no /dev/kvm; {modules}"),
         (false, true) => bail!("the kvm module is not loaded: the kernel has no kvm tracepoints; {modules}"),
         (true, false) => {
-            bail!("there is no /dev/kvm: KVM has no support for this processor loaded; {modules}")
+            bail!("there is no /dev/kvm: KVM's module for this processor is not loaded; {modules}")
         }
         (true, true) => Ok(()),
     }
@@ -45,8 +45,7 @@ pub fn isa() -> Option<Isa> {
 
 /// Why a KVM that is there fires no exits, if that can be known.
 pub(crate) fn fires_none() -> Option<&'static str> {
-    let why = "the processor shows this kernel neither VMX nor SVM, so its KVM works by other means (PVM), and such a KVM \
-               fires no kvm_exit";
+    let why = "the processor has neither VMX nor SVM here, so KVM can only be PVM, which fires no kvm_exit";
     isa().is_none().then_some(why)
 }
 
@@ -54,7 +53,7 @@ pub(crate) fn fires_none() -> Option<&'static str> {
 #[must_use]
 pub fn warnings(pids: &[u32], starting: bool) -> Vec<String> {
     let mut warnings = Vec::new();
-    warnings.extend(fires_none().map(|why| format!("{why}: nothing may be counted")));
+    warnings.extend(fires_none().map(|why| format!("{why}: maybe no exit is counted")));
     let idle: Vec<u32> = pids.iter().copied().filter(|&pid| !runs_guest(pid)).collect();
     if !idle.is_empty() {
         warnings.push(format!(
@@ -93,7 +92,7 @@ pub(super) fn ensure_vm(wanted: &str) -> Result<()> {
     if vms.iter().any(|(_, name)| name.as_deref() == Some(wanted)) {
         return Ok(());
     }
-    bail!("no virtual machine is called `{wanted}`; {}", what_there_is(&vms))
+    bail!("no virtual machine has the name `{wanted}`; {}", what_there_is(&vms))
 }
 
 fn what_there_is(vms: &[(u32, Option<String>)]) -> String {
@@ -102,7 +101,7 @@ fn what_there_is(vms: &[(u32, Option<String>)]) -> String {
         None => format!("one without a name (process {pid})"),
     };
     match vms {
-        [] => "none is running: start it first, or by `trapline kvm … -- COMMAND`".into(),
+        [] => "none is running: start it first, or use `trapline kvm … -- COMMAND`".into(),
         vms => format!("there are {}", vms.iter().map(one).collect::<Vec<_>>().join(", ")),
     }
 }
@@ -184,7 +183,7 @@ mod tests {
         assert!(what_there_is(&[]).contains("none is running"));
         assert!(
             ensure_vm("nosuch")
-                .is_err_and(|no| no.to_string().starts_with("no virtual machine is called `nosuch`; "))
+                .is_err_and(|no| no.to_string().starts_with("no virtual machine has the name `nosuch`; "))
         );
     }
 

@@ -38,7 +38,7 @@ impl Driver {
         }
         match holders.into_iter().flatten().next() {
             Some(module) => Ok(Self { module: Some(module) }),
-            None => Err(format!("there is no SGX here: {}", missing(cpu(), built_in))),
+            None => Err(format!("SGX is unavailable: {}", missing(cpu(), built_in))),
         }
     }
 
@@ -123,16 +123,13 @@ fn cpu() -> Cpu {
 /// What to say when no driver works.
 fn missing(cpu: Cpu, built_in: bool) -> &'static str {
     match (cpu, built_in) {
-        (Cpu::Without, _) => "this processor does not have it, or its virtual machine does not show it",
-        (Cpu::SwitchedOff, _) => {
-            "the processor has it, but the firmware keeps it off: enable SGX in the BIOS setup"
-        }
+        (Cpu::Without, _) => "the processor lacks it, or the hypervisor hides it",
+        (Cpu::SwitchedOff, _) => "the firmware disables it: enable SGX in the BIOS setup",
         (Cpu::Ready, false) => {
-            "the kernel has no driver: boot one with CONFIG_X86_SGX=y (5.11 and later), or load the out-of-tree module"
+            "the kernel has no driver: boot one with CONFIG_X86_SGX=y, 5.11 or later, or load the out-of-tree module"
         }
         (Cpu::Ready, true) => {
-            "the kernel's driver did not start, as it does not without flexible launch control: \
-             `dmesg | grep -i sgx` says why (an out-of-tree module may still serve)"
+            "the kernel's driver did not start, perhaps for lack of flexible launch control: see `dmesg | grep -i sgx`; the out-of-tree module may work"
         }
     }
 }

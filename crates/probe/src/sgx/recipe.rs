@@ -169,7 +169,8 @@ impl SgxRecipe {
                 Ok(())
             }
             (aimed, _) => aimed.map_err(|error| {
-                anyhow::Error::from(error).context(format!("there is no {}", self.driver.function(function)))
+                anyhow::Error::from(error)
+                    .context(format!("the kernel has no {}", self.driver.function(function)))
             }),
         }
     }

@@ -54,7 +54,7 @@ impl Binary {
 
     /// Reads a file, and that with its symbols, if they are elsewhere.
     pub(super) fn read(main: &[u8], debug: Option<&[u8]>) -> Result<Self, String> {
-        let file = Parsed::parse(main).map_err(|_| "it is no program of 64 bits (ELF)")?;
+        let file = Parsed::parse(main).map_err(|_| "it is not a 64-bit ELF file")?;
         let mut binary = Self { segments: segments(&file), ..Self::default() };
         binary.has_symbols = file.symbols().next().is_some();
         binary.functions = functions(&file);

@@ -302,7 +302,7 @@ impl Client {
                 Ok(0) | Err(Errno::EINTR) => {
                     let work = running.cpu().unwrap_or_default().saturating_sub(flight.worked);
                     if work > WORK * flight.times || flight.began.elapsed() > WAIT * flight.times {
-                        return Ok(Some(Err(Lost::Fault("reading it takes too long".into()))));
+                        return Ok(Some(Err(Lost::Fault("reading the file takes too long".into()))));
                     }
                     if self.is_interrupted() || until.is_some_and(|until| Instant::now() >= until) {
                         return Ok(None);
@@ -321,7 +321,7 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                     Err(Lost::Fault(running.death()))
                 }
-                Err(_) => Err(Lost::Fault("the symbolizer answered nonsense".into())),
+                Err(_) => Err(Lost::Fault("malformed reply of the symbolizer".into())),
             }));
         }
     }
@@ -376,11 +376,11 @@ impl Running {
         let signal = self.child.wait().ok().and_then(|status| status.signal());
         match signal.and_then(|signal| Signal::try_from(signal).ok()) {
             Some(Signal::SIGBUS) => {
-                "it was truncated, or could not be read, while the symbolizer read it".into()
+                "the file was truncated or unreadable while the symbolizer read it".into()
             }
-            Some(Signal::SIGABRT) => "the symbolizer ran out of memory over it".into(),
-            Some(signal) => format!("the symbolizer died of {signal} over it"),
-            None => "the symbolizer ended over it".into(),
+            Some(Signal::SIGABRT) => "the symbolizer ran out of memory on this file".into(),
+            Some(signal) => format!("the symbolizer died of {signal} on this file"),
+            None => "the symbolizer ended on this file".into(),
         }
     }
 }

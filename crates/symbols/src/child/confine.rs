@@ -56,16 +56,16 @@ pub(super) fn confine() -> Result<Option<File>> {
         let limit = getrlimit(what).map_or(limit, |(_, hard)| hard.min(limit));
         setrlimit(what, limit, limit).with_context(|| format!("cannot limit {what:?}"))?;
     }
-    become_nobody().context("cannot become nobody")?;
+    become_nobody().context("cannot change to user nobody")?;
     privilege::restrict(Keep::NOTHING).context("cannot drop capabilities")?;
     prctl::set_no_new_privs().context("cannot set no_new_privs")?;
-    prctl::set_dumpable(false).context("cannot become undumpable")?;
+    prctl::set_dumpable(false).context("cannot clear the dumpable flag")?;
     // Another user forgets it, so it is set again; and whoever started us may have ended before.
-    prctl::set_pdeathsig(Signal::SIGKILL).context("cannot set the signal for the end of trapline")?;
+    prctl::set_pdeathsig(Signal::SIGKILL).context("cannot set the parent-death signal")?;
     if getppid() != parent {
         anyhow::bail!("trapline has ended");
     }
-    seccompiler::apply_filter(&filter()?).context("cannot set the filter of system calls")?;
+    seccompiler::apply_filter(&filter()?).context("cannot set the seccomp filter")?;
     Ok(memory)
 }
 

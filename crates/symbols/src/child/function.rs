@@ -58,14 +58,14 @@ pub(super) fn find(binary: &Binary, wanted: &str, shown: &str) -> Result<Found, 
     match fitting.as_slice() {
         [] => Err(nothing(binary, wanted, shown)),
         [(function, _)] if function.chosen => Err(format!(
-            "`{wanted}` of {shown} is chosen among several functions at run time (IFUNC): name one of those, or one that calls it"
+            "`{wanted}` of {shown} is chosen among several functions at run time (IFUNC): use one of those, or a caller"
         )),
         [(function, _)] => {
             let unwinds = ["_Z", "_R"].iter().any(|mangled| function.symbol.starts_with(mangled));
             Ok(Found { address: function.address, unwinds })
         }
         several => Err(format!(
-            "`{wanted}` means {} functions of {shown}: {}; give one of them by its whole name or its address",
+            "`{wanted}` matches {} functions of {shown}: {}; use a full name or an address",
             several.len(),
             listed(several.iter().map(|(function, names)| {
                 let chosen = if function.chosen { " (which chooses another at run time)" } else { "" };
@@ -139,15 +139,14 @@ fn nothing(binary: &Binary, wanted: &str, shown: &str) -> String {
     near.dedup();
     let near = match near.as_slice() {
         [] => String::new(),
-        near => format!("; near it are {}", listed(near.iter().take(5).map(|(_, name)| name.clone()))),
+        near => format!("; similar names: {}", listed(near.iter().take(5).map(|(_, name)| name.clone()))),
     };
     let stripped = if binary.has_symbols {
         ""
     } else if binary.functions.is_empty() {
-        ": it is stripped of its symbols; install them (Debian: the -dbgsym package), or give an address, BINARY:0x…"
+        ": it is stripped; install its symbols, on Debian the -dbgsym package, or use an address, BINARY:0x…"
     } else {
-        ": it is stripped, and shows only the functions that it exports; install its symbols (Debian: the -dbgsym \
-         package), or give an address, BINARY:0x…"
+        ": it is stripped but for exported functions; install its symbols, on Debian the -dbgsym package, or use an address, BINARY:0x…"
     };
     format!("{shown} has no function `{wanted}`{stripped}{near}")
 }
@@ -203,8 +202,8 @@ mod tests {
         }
         assert_eq!(
             find(&all, "Store::query", "app").unwrap_err(),
-            "`Store::query` means 2 functions of app: `app::Store::query(int)` at 0x1010, \
-             `app::Store::query(double)` at 0x1020; give one of them by its whole name or its address"
+            "`Store::query` matches 2 functions of app: `app::Store::query(int)` at 0x1010, \
+             `app::Store::query(double)` at 0x1020; use a full name or an address"
         );
         // Parts are whole parts.
         assert!(find(&all, "ost", "app").is_err() && find(&all, "edger::post", "app").is_err());
@@ -216,12 +215,12 @@ mod tests {
         let why = |binary: &Binary, name: &str| find(binary, name, "app").unwrap_err();
         assert_eq!(
             why(&some, "query"),
-            "app has no function `query`; near it are `exec_query`, `exec_simple_query`"
+            "app has no function `query`; similar names: `exec_query`, `exec_simple_query`"
         );
-        assert_eq!(why(&some, "oter"), "app has no function `oter`; near it are `other`");
+        assert_eq!(why(&some, "oter"), "app has no function `oter`; similar names: `other`");
         some.has_symbols = false;
-        assert!(why(&some, "zzzzzz").contains("it is stripped, and shows only"));
+        assert!(why(&some, "zzzzzz").contains("it is stripped but for exported functions"));
         some.functions.clear();
-        assert!(why(&some, "zzzzzz").contains("stripped of its symbols"));
+        assert!(why(&some, "zzzzzz").contains("it is stripped; install"));
     }
 }

@@ -94,7 +94,7 @@ impl Image {
     fn open(map: Mmap) -> Result<Self, String> {
         let parsed =
             Parsed::try_new(Rc::new(map), |map| object::File::parse(map.get(..).unwrap_or_default()))
-                .map_err(|_| "it is no ELF file")?;
+                .map_err(|_| "it is not an ELF file")?;
         Ok(Self { parsed, symbols: OnceCell::new(), lines: OnceCell::new() })
     }
 

@@ -50,8 +50,8 @@ fn the_symbolizer_has_no_privilege_and_forbidden_calls_fail() {
 fn requests_that_end_the_symbolizer_have_their_reasons_and_others_go_on() {
     let mut client = Client::default();
     for (misdeed, why) in [
-        (Misdeed::Swell, "the symbolizer ran out of memory over it"),
-        (Misdeed::Hang, "reading it takes too long"),
+        (Misdeed::Swell, "the symbolizer ran out of memory on this file"),
+        (Misdeed::Hang, "reading the file takes too long"),
     ] {
         assert_eq!(misbehave(&mut client, misdeed).unwrap_err(), Lost::Fault(why.into()));
     }
@@ -68,7 +68,7 @@ fn requests_that_end_the_symbolizer_have_their_reasons_and_others_go_on() {
     let found = client.call(&Request::Find { id: 1, at: vec![0x1000] }, None);
     assert_eq!(
         found.unwrap_err(),
-        Lost::Fault("it was truncated, or could not be read, while the symbolizer read it".into())
+        Lost::Fault("the file was truncated or unreadable while the symbolizer read it".into())
     );
     let reply = misbehave(&mut client, Misdeed::Calls);
     assert!(matches!(reply, Ok(Reply::Errors(_))), "{reply:?}");

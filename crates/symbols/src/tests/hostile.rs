@@ -198,7 +198,7 @@ fn many_files_are_not_all_held_on_to() {
     let names = symbols.resolve(own(), &[mapped[0].at(0), a_known_function as fn() -> u32 as usize as u64]);
     assert_eq!(
         names[0].functions.clone().unwrap_err().to_string(),
-        "cannot read the file: it is no ELF file"
+        "cannot read the file: it is not an ELF file"
     );
     assert_eq!(names[1].to_string(), "trapline_symbols::tests::a_known_function");
 }

@@ -19,8 +19,8 @@ pub(crate) fn refusal() -> Option<Refusal> {
         Ok(true) => None,
         Ok(false) => Some(Refusal {
             errno: None,
-            error: "perf's events were opened, and did not see a fault of our own".into(),
-            remedy: "a sandbox may emulate the kernel: run outside it".into(),
+            error: "perf events opened, but recorded no page fault of trapline's own".into(),
+            remedy: "a sandbox may emulate the kernel; run outside of it".into(),
         }),
         Err(error) => {
             let errno = errno(&error).map(|errno| format!("{errno:?}"));
@@ -39,8 +39,8 @@ pub(crate) fn refusal() -> Option<Refusal> {
 fn sees_ones_own() -> anyhow::Result<bool> {
     system::raise_descriptors();
     let mut sampler = Sampler::new(RING, Recording::EACH, Recording::EACH)?;
-    sampler.follow(0, false).context("cannot record page faults of our own")?;
-    let fault = system::fault_once().context("cannot take a page fault")?;
+    sampler.follow(0, false).context("cannot record page faults")?;
+    let fault = system::fault_once().context("cannot cause a page fault")?;
     sampler.stop();
     let mut records = Vec::new();
     sampler.drain(&mut records);

@@ -61,7 +61,7 @@ pub(super) fn find(binaries: &mut Binaries, name: &str, pids: &[u32]) -> Result<
     if let Some(rest) = name.strip_prefix("usdt:") {
         let mut parts = rest.rsplitn(3, ':');
         let (Some(point), Some(provider), Some(file)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(OpenError::Usage(format!("`{name}` is no span: write usdt:BINARY:PROVIDER:NAME")));
+            return Err(OpenError::Usage(format!("`{name}` is not a span: use usdt:BINARY:PROVIDER:NAME")));
         };
         return points(binaries, file, provider, point, pids);
     }
@@ -69,7 +69,7 @@ pub(super) fn find(binaries: &mut Binaries, name: &str, pids: &[u32]) -> Result<
         name.split_once(':').filter(|(file, wanted)| !file.is_empty() && !wanted.is_empty())
     else {
         return Err(OpenError::Usage(format!(
-            "`{name}` is no span: write BINARY:FUNCTION or usdt:BINARY:PROVIDER:NAME"
+            "`{name}` is not a span: use BINARY:FUNCTION or usdt:BINARY:PROVIDER:NAME"
         )));
     };
     let mut unwinds = false;
@@ -113,7 +113,7 @@ fn no_pair(points: &[Point], file: &str, provider: &str, name: &str) -> String {
     let wanted: Vec<String> = PAIRS[..2].iter().map(|(s, e)| format!("{name}{s}/{name}{e}")).collect();
     let wanted = wanted.join(" or ");
     if points.is_empty() {
-        return format!("{file} has no USDT points, so no {wanted}: it was built without them");
+        return format!("{file} has no USDT probes, so no {wanted}: it was built without them");
     }
     let has = |end: &str, other: &str| {
         points
@@ -126,13 +126,13 @@ fn no_pair(points: &[Point], file: &str, provider: &str, name: &str) -> String {
             .collect::<Vec<_>>()
     };
     let there: BTreeSet<String> = PAIRS.iter().flat_map(|(start, end)| has(start, end)).collect();
-    let there = if there.is_empty() { "no pairs at all".into() } else { listed(there.into_iter()) };
-    format!("{file} has no pair of points {wanted} of the provider {provider}; it has {there}")
+    let there = if there.is_empty() { "no pairs".into() } else { listed(there.into_iter()) };
+    format!("{file} has no pair of USDT probes {wanted} of provider {provider}; it has {there}")
 }
 
 /// The files that a name means: a path, the name of a file that the processes have mapped, a program in PATH, a library.
 fn files(binaries: &mut Binaries, name: &str, pids: &[u32]) -> Result<Vec<Binary>, OpenError> {
-    let nothing = |why: &str| OpenError::Usage(format!("there is no {name}: {why}"));
+    let nothing = |why: &str| OpenError::Usage(format!("cannot find {name}: {why}"));
     let mut found = Vec::new();
     if name.contains('/') {
         // A process in a container may have another file under that path than we have.
@@ -152,7 +152,7 @@ fn files(binaries: &mut Binaries, name: &str, pids: &[u32]) -> Result<Vec<Binary
         return match error.filter(|_| found.is_empty()) {
             None => Ok(found),
             Some(error) if error.kind() == io::ErrorKind::NotFound => Err(nothing("no such file")),
-            Some(error) => Err(OpenError::Usage(format!("cannot look into {name}: {error}"))),
+            Some(error) => Err(OpenError::Usage(format!("cannot read {name}: {error}"))),
         };
     }
     for &pid in pids {
@@ -167,10 +167,10 @@ fn files(binaries: &mut Binaries, name: &str, pids: &[u32]) -> Result<Vec<Binary
     distinct(&mut found);
     match (found.is_empty(), pids.is_empty()) {
         (false, _) => Ok(found),
-        (true, true) => Err(nothing("no program in PATH and no library is called so; give its path")),
-        (true, false) => {
-            Err(nothing("the process has not mapped it, and no program in PATH is called so; give its path"))
-        }
+        (true, true) => Err(nothing("no executable in PATH and no library has this name; use its path")),
+        (true, false) => Err(nothing(
+            "the process has not mapped it, and no executable in PATH has this name; use its path",
+        )),
     }
 }
 
@@ -191,13 +191,12 @@ fn mapped(binaries: &mut Binaries, name: &str, pid: u32) -> Result<Option<Binary
         [] => Ok(None),
         [(path, mapping)] => match binaries.mapped(pid, mapping) {
             Ok(binary) => Ok(Some(binary)),
-            Err(error) => Err(OpenError::Usage(format!(
-                "cannot look into {} of process {pid}: {error}",
-                path.display()
-            ))),
+            Err(error) => {
+                Err(OpenError::Usage(format!("cannot read {} of process {pid}: {error}", path.display())))
+            }
         },
         several => Err(OpenError::Usage(format!(
-            "`{name}` means several files of process {pid}: {}; give one by its path",
+            "`{name}` matches several files of process {pid}: {}; use the path of one",
             listed(several.iter().map(|(path, _)| path.display().to_string()))
         ))),
     }
@@ -218,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_span_is_said() {
-        assert!(why("sqlite3_step").starts_with("`sqlite3_step` is no span: write BINARY:FUNCTION"));
-        assert!(why(":f").starts_with("`:f` is no span"));
-        assert!(why("usdt:a:b").ends_with("write usdt:BINARY:PROVIDER:NAME"));
-        assert!(why("/nowhere/app:f").starts_with("there is no /nowhere/app: no such file"));
-        assert!(why("no-such-program:f").contains("no program in PATH"));
-        assert!(why("/etc/passwd:f").contains("it is no ELF file"));
+    fn what_is_not_a_span_is_refused() {
+        assert!(why("sqlite3_step").starts_with("`sqlite3_step` is not a span: use BINARY:FUNCTION"));
+        assert!(why(":f").starts_with("`:f` is not a span"));
+        assert!(why("usdt:a:b").ends_with("use usdt:BINARY:PROVIDER:NAME"));
+        assert!(why("/nowhere/app:f").starts_with("cannot find /nowhere/app: no such file"));
+        assert!(why("no-such-program:f").contains("no executable in PATH"));
+        assert!(why("/etc/passwd:f").contains("it is not an ELF file"));
     }
 
     #[test]
@@ -236,6 +235,6 @@ mod tests {
         assert!(
             find(&mut all, "libc:fopen", &[own]).is_ok() && find(&mut all, "libc.so.6:fopen", &[]).is_ok()
         );
-        assert!(why("libc.so.6:fopenn").contains("near it are `fopen`"));
+        assert!(why("libc.so.6:fopenn").contains("similar names: `fopen`"));
     }
 }
