@@ -88,7 +88,7 @@ impl Whose {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         let all_and_some = self.pid.contains(&0) && self.pid.len() > 1;
         refuse(&[
-            (all_and_some, "-p 0 means all processes: leave out the others, or 0"),
+            (all_and_some, "-p 0 means all processes: leave out 0, or the others"),
             (
                 self.children && self.pid.contains(&0),
                 "-p 0 means all processes, those that are born too: leave out --children",
@@ -188,18 +188,15 @@ impl Live {
             (self.top.is_some(), "--top"),
         ];
         if let Some((_, option)) = no_rows.iter().find(|(given, _)| *given && only_events) {
-            let text = "csv holds the events, and no rows";
-            return Err(Usage::error(format!("{text}: leave out {option}, or give --format jsonl")));
+            let text = "csv prints the events, not rows";
+            return Err(Usage::error(format!("{text}: leave out {option}, or use --format jsonl")));
         }
         refuse(&[
-            (self.cumulative && format.only_totals, "a flame graph is of the whole run: leave out -c"),
-            (
-                self.cumulative && !has_rows,
-                "-c is about rows at intervals, and there are none: give -i TIME, too",
-            ),
+            (self.cumulative && format.only_totals, "a flame graph shows the whole run: leave out -c"),
+            (self.cumulative && !has_rows, "-c needs rows at intervals: add -i TIME, or leave it out"),
             (
                 self.sort.is_some() && self.top.is_none() && format.own_order,
-                "frames of a flame graph are in the order of their names: leave out --sort",
+                "a flame graph sorts its frames by name: leave out --sort",
             ),
         ])
     }
@@ -249,10 +246,7 @@ pub(crate) fn order(schema: &Schema, wanted: &str) -> anyhow::Result<usize> {
     let is = |name: &str| name == wanted || name.strip_suffix("_ns") == Some(wanted);
     schema.iter().position(|field| is(field.name)).ok_or_else(|| {
         let names: Vec<_> = schema.iter().map(|field| field.name).collect();
-        Usage::error(format!(
-            "cannot sort by `{wanted}`: there is no such field; there are {}",
-            names.join(", ")
-        ))
+        Usage::error(format!("cannot sort by `{wanted}`: no such column; there are {}", names.join(", ")))
     })
 }
 

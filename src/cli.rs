@@ -10,11 +10,11 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::format::Format;
 use crate::{cmd, status, values};
 
-/// Shows what it costs when a processor leaves the program it was running.
+/// Count and time page faults, SGX paging, page accesses and VM exits
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 110, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// Show what libbpf and the kernel's verifier say, on standard error
+    /// Print messages of libbpf and of the kernel's verifier on standard error
     #[arg(long, global = true, hide = true)]
     pub(crate) libbpf_log: bool,
 
@@ -24,21 +24,21 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Who faults, how often, major or minor, and how long they wait
+    /// Count and time page faults by thread, process, file, cgroup, cause, stack or span
     Faults(cmd::faults::Args),
-    /// Exits of virtual machines: by reason, how long they take, of the guest or of its own guests
+    /// Count and time exits of virtual machines by reason, of the guest and of its own guests
     Kvm(cmd::kvm::Args),
-    /// EPC paging of SGX enclaves: distinct pages, faults, bandwidth, loads, evictions
+    /// Count EPC paging of SGX enclaves: distinct pages, faults, bandwidth, loads, evictions
     Sgx(cmd::sgx::Args),
-    /// Which pages a program touches, when, from which instruction, reading or writing
+    /// Trace which pages a process reads and writes, when, and from which instruction
     Access(cmd::access::Args),
-    /// Shows a recording again, with other options or in another format
+    /// Print a recording again, with other options or in another format
     Replay(cmd::replay::Args),
-    /// The names of programs that a running `access --exec` follows
+    /// Change the names of executables that a running `access --exec` follows
     Targets(cmd::targets::Args),
-    /// What attaches on this machine, what does not and why
+    /// Show which probe variants attach on this machine, and why others do not
     Doctor(cmd::doctor::Args),
-    /// Programs that trap on purpose, and know how often they did
+    /// Run test programs that cause a known number of faults or exits
     Workload(cmd::workload::Args),
     /// Print the help of a command, or a page about losses, columns, variants or containers
     Help(cmd::help::Args),
@@ -73,16 +73,14 @@ pub(crate) fn command() -> clap::Command {
     });
     command.mut_subcommand("access", |access| {
         access
-            .mut_arg("interval", |arg| arg.help("Print the tables of a summary every TIME too"))
+            .mut_arg("interval", |arg| arg.help("Print the tables of a summary every TIME, and at the end"))
             .mut_arg("cumulative", |arg| {
-                arg.help("At intervals, the tables of a summary are since the start")
+                arg.help("Print tables of a summary since the start, not since the last interval")
             })
             .mut_arg("sort", |arg| {
-                arg.help("Sort the totals by this field, largest first [default: accesses]")
+                arg.help("Sort the totals by this column, largest first [default: accesses]")
             })
-            .mut_arg("top", |arg| {
-                arg.help("Rows of tables of a summary with one per process, mapping or page [default: 20]")
-            })
+            .mut_arg("top", |arg| arg.help("Print at most N rows of each table of a summary [default: 20]"))
     })
 }
 
@@ -133,7 +131,7 @@ pub(crate) fn parse() -> Cli {
         matches!(cli.command, Command::Faults(_) | Command::Kvm(_) | Command::Sgx(_) | Command::Access(_));
     let words: Vec<OsString> = std::env::args_os().collect();
     if traces && words.iter().position(|word| word == "--") == words.len().checked_sub(1) {
-        let text = "there is no command after `--`: give one, or leave `--` out to trace what runs";
+        let text = "no command after `--`: add one, or leave out `--`";
         command().error(ErrorKind::MissingRequiredArgument, text).exit();
     }
     cli

@@ -170,7 +170,7 @@ impl Format {
         let last = named.next_back().map_or("", |(_, name)| name);
         let names: Vec<String> = named.map(|(_, name)| format!(".{name}")).collect();
         Err(Usage::error(format!(
-            "cannot infer the output format from {}: use {} or .{last}, or --format",
+            "cannot infer the output format from {}: use {} or .{last}, or add --format",
             path.display(),
             names.join(", ")
         )))

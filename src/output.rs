@@ -229,8 +229,7 @@ impl Place {
                 let around = fstat(&dir).map_err(io::Error::from)?;
                 if is_others(&around) && !is_trusted(status.st_uid) {
                     bail!(
-                        "{} is a link of another user (uid {}) in a directory where others make names; give the \
-                         path that it leads to",
+                        "{} is a symbolic link of uid {} in a directory where other users can create names; use the path of its target",
                         name.display(),
                         status.st_uid
                     );
@@ -330,13 +329,13 @@ fn may_write(dir: &FileStat, file: &FileStat) -> Result<()> {
     let is_theirs = !is_open_to_all && file.st_uid == dir.st_uid;
     if is_others(dir) && !is_trusted(file.st_uid) && !is_theirs {
         bail!(
-            "it belongs to another user (uid {}), in a directory where others make names; choose another name",
+            "it belongs to uid {}, in a directory where other users can create names; use another name",
             file.st_uid
         );
     }
     if is_others(dir) && kind(file) == SFlag::S_IFREG && file.st_nlink > 1 {
         bail!(
-            "it has {} names, one of them in a directory where others make names; choose another name",
+            "it has {} hard links, one of them in a directory where other users can create names; use another name",
             file.st_nlink
         );
     }

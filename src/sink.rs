@@ -79,13 +79,11 @@ impl Stream {
 pub(crate) fn open(format: Format, output: Option<&Path>, from: From, ask: Ask) -> Result<Named> {
     let about = format.about();
     if about.needs == Needs::Stacks && !ask.schema.iter().any(|field| field.name == "stack") {
-        return Err(Usage::error(
-            "a flame graph is made of stacks, and there are none here: use `trapline faults --by stack`",
-        ));
+        return Err(Usage::error("a flame graph needs stacks: use `trapline faults --by stack`"));
     }
     let stream = Stream::of(format, from);
     if about.binary && output.is_none() && io::stdout().is_terminal() {
-        return Err(Usage::error("refusing to write binary output to a terminal: use -o FILE"));
+        return Err(Usage::error("cannot write binary output to a terminal: use -o FILE"));
     }
     // A recording may turn out to be damaged.
     let when = if from == From::Recording { When::AtTheEnd } else { about.when };

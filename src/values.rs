@@ -71,9 +71,9 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         "K" | "k" | "KiB" => 10,
         "" | "M" | "m" | "MiB" => 20,
         "G" | "g" | "GiB" => 30,
-        _ => return Err(format!("`{text}` has no unit that is known; try 512K, 64M or 1G")),
+        _ => return Err(format!("`{text}` has an unknown unit; try 512K, 64M or 1G")),
     };
-    let number: u64 = number.parse().map_err(|_| format!("`{text}` is no size; try 512K, 64M or 1G"))?;
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a size; try 512K, 64M or 1G"))?;
     match number.checked_mul(1 << shift) {
         Some(bytes @ 1_048_576..=0x100_0000_0000) => Ok(bytes),
         _ => Err("it must be from 1M to 1024G".into()),
@@ -84,7 +84,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 pub(crate) fn program(text: &str) -> Result<String, String> {
     match text {
         "" => Err("the name is empty".into()),
-        path if path.contains('/') => Err("give the name of a program without a path".into()),
+        path if path.contains('/') => Err("use the name of the executable without its path".into()),
         name => Ok(name.to_owned()),
     }
 }
@@ -103,7 +103,7 @@ pub(crate) fn unit(text: &str) -> Result<String, String> {
 pub(crate) fn ring_mib(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(mib @ 1..=1024) if mib.is_power_of_two() => Ok(mib),
-        _ => Err("give a power of two from 1 to 1024".into()),
+        _ => Err("use a power of two from 1 to 1024".into()),
     }
 }
 

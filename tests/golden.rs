@@ -58,16 +58,16 @@ fn bad_input_is_refused() {
     refuses(&["faults", "-p", "-1"], 2, "");
     refuses(&["access", "--exec", ""], 2, "the name is empty");
     refuses(&["targets", "add", "x", ""], 2, "the name is empty");
-    refuses(&["targets", "add", "/bin/x"], 2, "leave out its path");
+    refuses(&["targets", "add", "/bin/x"], 2, "without its path");
     refuses(&["faults", "-t", "0"], 2, "0 is not in 1..");
     refuses(&["faults", "--top", "0"], 2, "0 is not in 1..");
     refuses(&["faults", "-p", "1", "--", "ls"], 2, "cannot be used with");
     refuses(&["faults", "--run-as", "root"], 2, "<COMMAND>");
     refuses(&["faults", "-p", "1", "--run-as", "root"], 2, "cannot be used with");
     refuses(&["access", "-p", "1", "--run-as", "root"], 2, "cannot be used with");
-    refuses(&["faults", "--minor-latency", "1:0"], 2, "give exact, off, or 1:N");
+    refuses(&["faults", "--minor-latency", "1:0"], 2, "use exact, off, or 1:N");
     refuses(&["faults", "--ring-size", "3"], 2, "power of two");
-    refuses(&["faults", "--sort", "size"], 2, "there is no such field");
+    refuses(&["faults", "--sort", "size"], 2, "no such column");
     refuses(
         &["faults", "-o", "/nosuchdir/x.jsonl"],
         1,
@@ -81,7 +81,7 @@ fn bad_input_is_refused() {
     );
     refuses(&["faults", "-o", "result.svg"], 2, "use `trapline faults --by stack`");
     for message in ["-v", "--log-step", "--stall=1s"] {
-        refuses(&["faults", "--span", "libc.so.6:fsync", message], 2, "not those of a call");
+        refuses(&["faults", "--span", "libc.so.6:fsync", message], 2, "leave out one of them");
     }
     refuses(&["access"], 2, "required");
     refuses(&["access", "-p", "1", "--", "ls"], 2, "cannot be used with");
@@ -101,7 +101,7 @@ fn bad_input_is_refused() {
     refuses(&["doctor", "--format", "csv"], 2, "possible values: table, jsonl");
     refuses(&["doctor", "--repair", "--programs"], 2, "cannot be used with");
     refuses(&["kvm"], 2, "Usage");
-    refuses(&["kvm", "hist", "HTL"], 2, "trapline: no exit is called `HTL`; did you mean `HLT`?");
+    refuses(&["kvm", "hist", "HTL"], 2, "trapline: no exit has the name `HTL`; did you mean `HLT`?");
     refuses(&["kvm", "slower", "--excludes", "12,CPIUD"], 2, "did you mean `CPUID`?");
     refuses(&["kvm", "hist", "0x999"], 2, "has the number 0x999; the nearest is ");
     refuses(&["kvm", "slower", "--excludes", "0xfffff"], 2, "has the number 0xfffff; ");
@@ -118,10 +118,10 @@ fn bad_input_is_refused() {
 #[test]
 fn options_without_effect_are_refused() {
     let cases = [
-        ("faults --", "there is no command after `--`"),
-        ("access -p 1 --", "there is no command after `--`"),
-        ("sgx --", "there is no command after `--`"),
-        ("kvm count --", "there is no command after `--`"),
+        ("faults --", "no command after `--`"),
+        ("access -p 1 --", "no command after `--`"),
+        ("sgx --", "no command after `--`"),
+        ("kvm count --", "no command after `--`"),
         ("faults -i -5", "`-5` is less than 0"),
         ("faults -i -5s", "`-5s` is less than 0"),
         ("faults -d -1", "`-1` is less than 0"),
@@ -135,12 +135,12 @@ fn options_without_effect_are_refused() {
         ("sgx -p 0 --children", "-p 0 means all processes"),
         ("faults --variant rootless -p 1 --children", "leave out --children"),
         ("faults --variant rootless -p 1 --user root", "it filters by process only"),
-        ("faults -c -- true", "-c is about rows at intervals"),
-        ("faults -c -v", "-c is about rows at intervals"),
-        ("faults --by stack -c --format folded", "a flame graph is of the whole run"),
-        ("faults --by stack --sort major --format svg", "order of their names"),
-        ("faults --by stack -v --format svg", "a flame graph is of rows"),
-        ("faults -v -i 1s --format csv", "csv holds the events, and no rows: leave out -i"),
+        ("faults -c -- true", "-c needs rows at intervals"),
+        ("faults -c -v", "-c needs rows at intervals"),
+        ("faults --by stack -c --format folded", "a flame graph shows the whole run"),
+        ("faults --by stack --sort major --format svg", "sorts its frames by name"),
+        ("faults --by stack -v --format svg", "a flame graph shows rows"),
+        ("faults -v -i 1s --format csv", "csv prints the events, not rows: leave out -i"),
         ("faults -v --sort major --format csv", "leave out --sort"),
         ("faults -v --top 3 -o x.csv", "leave out --top"),
         ("faults -v --by file --format csv", "leave out --by"),
@@ -150,13 +150,13 @@ fn options_without_effect_are_refused() {
         ("faults --weight count", "-o FILE.svg"),
         ("faults --by stack --weight time --format jsonl", "-o FILE.svg"),
         ("faults --major", "--log-step"),
-        ("faults --minor-latency off -v", "--minor-latency is exact"),
-        ("faults --minor-latency 1:8 --log-step 5", "--minor-latency is exact"),
-        ("faults --minor-latency off --by file", "--minor-latency is exact"),
+        ("faults --minor-latency off -v", "leave out --minor-latency"),
+        ("faults --minor-latency 1:8 --log-step 5", "leave out --minor-latency"),
+        ("faults --minor-latency off --by file", "leave out --minor-latency"),
         ("faults --minor-latency exact --variant counters", "times no fault"),
         ("faults --minor-latency off --variant rootless -- true", "times no fault"),
-        ("faults --span a:b --by file", "a row is a span"),
-        ("faults --span a:b -v", "not those of a call"),
+        ("faults --span a:b --by file", "--span prints a row per span"),
+        ("faults --span a:b -v", "leave out one of them"),
         ("faults --by span", "--span"),
         ("faults --variant rootless -p 1 --comm x", "it filters by process only"),
         ("kvm slower --by vm", "leave out --by"),
@@ -167,23 +167,23 @@ fn options_without_effect_are_refused() {
         ("kvm hist --split", "leave out --split"),
         ("kvm hist --top 3", "add --each"),
         ("kvm hist --each --format jsonl", "leave out --each"),
-        ("kvm count -c", "-c is about rows at intervals"),
+        ("kvm count -c", "-c needs rows at intervals"),
         ("sgx --top 3", "add --by"),
         ("sgx --sort faults", "add --by"),
-        ("sgx -c -- true", "-c is about rows at intervals"),
+        ("sgx -c -- true", "-c needs rows at intervals"),
         ("access -p 1 --reset none --every 5ms", "leave out --every"),
         ("access -p 1 --reset none --max-overhead 5%", "leave out --max-overhead"),
         ("access -p 1 --reset none --no-first-touch", "leave out --no-first-touch"),
-        ("access -p 1 --symbols --summary", "--symbols names"),
-        ("access -p 1 --symbols --format damo", "--symbols names"),
-        ("access -p 1 --summary pages --window 1s", "--window is about the working set"),
-        ("access -p 1 --summary workingset --top 3", "--top is about tables"),
+        ("access -p 1 --symbols --summary", "--symbols is for single accesses"),
+        ("access -p 1 --symbols --format damo", "--symbols is for single accesses"),
+        ("access -p 1 --summary pages --window 1s", "--window needs the table workingset"),
+        ("access -p 1 --summary workingset --top 3", "--top limits tables"),
         ("access -p 1 --top 3", "--summary"),
         ("access -p 1 -i 1s", "--summary"),
         ("access -p 1 --summary --sort writes", "leave out --sort"),
-        ("access -p 1 --sort nothing", "there is no such field"),
+        ("access -p 1 --sort nothing", "no such column"),
         ("sgx --format svg", "possible values: table, jsonl, csv"),
-        ("access -p 1 --summary -c", "-c is about rows at intervals"),
+        ("access -p 1 --summary -c", "-c needs rows at intervals"),
         ("doctor --repair --format jsonl", "cannot be used with"),
         ("workload data -s 0", "at least 1"),
         ("workload data --seed 1 -p sequential", "leave out --seed"),
@@ -198,9 +198,9 @@ fn options_without_effect_are_refused() {
         ("workload faults 3 --rate 0", "at least 1"),
         ("workload faults --storm 1s --kind file", "leave out --kind file"),
         ("workload guest --vcpus 0", "1 to 256 vCPUs"),
-        ("workload guest --pause 1", "--pause is at each HLT"),
-        ("workload touch --together", "leave out --together"),
-        ("workload touch --stagger 1", "leave out --stagger"),
+        ("workload guest --pause 1", "--pause needs HLT exits"),
+        ("workload touch --together", "--together needs several threads"),
+        ("workload touch --stagger 1", "--stagger needs several threads"),
         ("workload touch --seed 1", "leave out --seed"),
         ("workload touch --pages 0", "at least 1 page"),
     ];
@@ -327,8 +327,8 @@ fn a_recording_is_read() {
     let damo = trapline(&["access", "--read", path, "--format", "damo"]);
     // As zlib begins.
     assert!(damo.status.success() && damo.stdout.starts_with(&[0x78]), "{damo:?}");
-    refuses(&["access", "--summary", "--read", path, "--format", "damo"], 2, "not of a --summary");
-    refuses(&["access", "--summary", "--read", path, "--format", "csv"], 2, "csv holds one table");
+    refuses(&["access", "--summary", "--read", path, "--format", "damo"], 2, "leave out --summary");
+    refuses(&["access", "--summary", "--read", path, "--format", "csv"], 2, "csv can print one table");
     refuses(&["access", "--read", path, "-o", path], 2, "would be overwritten");
     refuses(&["access", "--read", "/nosuch.jsonl"], 1, "cannot read /nosuch.jsonl: No such file");
     // `replay` shows the same, and knows of which tool it is.
@@ -339,8 +339,8 @@ fn a_recording_is_read() {
     }
     refuses(&["replay", path, "-o", path], 2, "would be overwritten");
     refuses(&["replay", path, "--layout", "kvm.time"], 2, "is no layout of a recording of `access`");
-    refuses(&["replay", path, "--format", "svg"], 2, "made of stacks");
-    refuses(&["replay", path, "--window", "1s"], 2, "--window is for --summary");
+    refuses(&["replay", path, "--format", "svg"], 2, "needs stacks");
+    refuses(&["replay", path, "--window", "1s"], 2, "--window needs --summary");
     refuses(&["replay", "/nosuch.jsonl"], 1, "cannot read /nosuch.jsonl: No such file");
     // What came before is shown, but no totals.
     let stops = |text: &str, line: &str| {

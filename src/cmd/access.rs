@@ -19,53 +19,57 @@ use crate::{args, sink, values};
 
 /// Which pages a program touches, when, from which instruction, reading or writing.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  trapline access -- ./app                          every page access of a command
+  trapline access -p 1234 -d 10s --summary          working set, heat and reuse distances of 10 seconds
+  trapline access -p 1234 --symbols -o trace.jsonl  with functions, as a recording")]
 #[command(group = clap::ArgGroup::new("traced").required(true).args(["pid", "exec", "read", "command"]))]
 pub(crate) struct Args {
     /// Trace these processes: -p 1,2 or -p 1 -p 2
     #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pid: Vec<u32>,
 
-    /// With -p: trace the processes that they make from now on too, and those of these; not children that they have already
+    /// With -p, trace descendants that start from now on, too
     #[arg(long, requires = "pid", conflicts_with_all = ["exec", "read", "command"])]
     children: bool,
 
-    /// Trace whatever executes a program of this name, and its children, until Ctrl-C (repeatable; the first 15
-    /// bytes count). `trapline targets` changes the list meanwhile
+    /// Trace processes that execute a file of this name, and their children, until Ctrl-C (repeatable; the
+    /// first 15 bytes count). `trapline targets` changes the names meanwhile
     #[arg(long, value_name = "NAME", value_parser = values::program, num_args = 1..)]
     exec: Vec<String>,
 
-    /// The engine that resets page-table entries: rwp, numa (reads and writes), writes, none (first touches only)
-    /// [default: the best that works]
+    /// Reset page-table entries by this engine: rwp and numa see reads and writes, writes sees writes, none
+    /// sees first touches [default: the best that works]
     #[arg(long, value_name = "ENGINE", value_parser = PossibleValuesParser::new(ENGINES))]
     reset: Option<String>,
 
-    /// Reset page-table entries each such time, if the engine can [default: 1ms]
+    /// Reset page-table entries every TIME, if the engine can [default: 1ms]
     #[arg(long, value_name = "TIME", value_parser = every)]
     every: Option<Duration>,
 
-    /// Leave out the first touch of each page, which would have faulted without us
+    /// Leave out the first touch of each page, which faults without trapline too
     #[arg(long)]
     no_first_touch: bool,
 
-    /// Show the function of each instruction, and what is mapped at each address
+    /// Print the function of each instruction, and the mapping of each address
     #[arg(long)]
     symbols: bool,
 
-    /// Reset less often when the faults it causes take more than this share of the target's processor time
+    /// Reset less often when the faults it causes take more than this share of the target's CPU time
     #[arg(long, value_name = "PERCENT", value_parser = share)]
     max_overhead: Option<f64>,
 
     #[command(flatten)]
     summarize: summarize::Summarize,
 
-    /// A recording instead of processes: a file that `-o FILE.jsonl` wrote, or - for standard input
+    /// Read a recording instead of tracing: a file of `-o FILE.jsonl`, or - for standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = LIVE)]
     read: Option<PathBuf>,
 
     #[command(flatten)]
     live: args::Live,
 
-    /// Memory for events that wait to be shown, MiB (a power of two)
+    /// Set the size of the ring buffer for events: MiB, a power of two
     #[arg(long, value_name = "MB", default_value = "16", value_parser = values::ring_mib)]
     ring_size: u32,
 }
@@ -82,32 +86,26 @@ impl Args {
         refuse(&[
             (
                 live.top.is_some() && !summary,
-                "--top is about the tables of --summary: add that, or leave it out",
+                "--top limits the tables of --summary: add that, or leave out --top",
             ),
             (
                 live.interval.is_some() && !summary,
-                "accesses are shown as they happen: add --summary, or leave out -i",
+                "accesses are printed as they happen: add --summary, or leave out -i",
             ),
             (
                 live.cumulative && live.interval.is_none(),
-                "-c is about rows at intervals, and there are none: give -i TIME, too",
+                "-c needs rows at intervals: add -i TIME, or leave it out",
             ),
-            (none && self.every.is_some(), "with --reset none, nothing is reset: leave out --every"),
-            (
-                none && self.max_overhead.is_some(),
-                "with --reset none, nothing is reset: leave out --max-overhead",
-            ),
-            (
-                none && self.no_first_touch,
-                "with --reset none, there are first touches only: leave out --no-first-touch",
-            ),
+            (none && self.every.is_some(), "--reset none resets nothing: leave out --every"),
+            (none && self.max_overhead.is_some(), "--reset none resets nothing: leave out --max-overhead"),
+            (none && self.no_first_touch, "--reset none sees only first touches: leave out --no-first-touch"),
             (
                 self.symbols && (summary || damo),
-                "--symbols names the instruction of each access: leave out --summary or --format damo",
+                "--symbols is for single accesses: leave out --summary or --format damo",
             ),
             (
                 live.sort.is_some() && (damo || format.one_table),
-                "--sort is about the totals, and this format has none: leave out --sort",
+                "--sort sorts the totals, and this format has none: leave out --sort",
             ),
         ])
     }
@@ -147,7 +145,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         let mut recording = recording::open(path, live.output.as_deref(), Some("access"))?;
         if recording.header().setting("summary").is_some() {
             bail!(
-                "{} holds a summary, not accesses: record with `-o FILE.jsonl` and without --summary",
+                "{} contains a summary, not accesses: record with -o FILE.jsonl and without --summary",
                 path.display()
             );
         }
@@ -238,7 +236,7 @@ fn every(text: &str) -> Result<Duration, String> {
 fn share(text: &str) -> Result<f64, String> {
     match text.strip_suffix('%').unwrap_or(text).parse::<f64>() {
         Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent / 100.0),
-        _ => Err("give a percentage above 0 and up to 100, as in 5%".into()),
+        _ => Err("it must be a percentage above 0 and up to 100, as 5%".into()),
     }
 }
 

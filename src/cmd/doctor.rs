@@ -12,16 +12,19 @@ use crate::format::Format;
 use crate::status::UNAVAILABLE;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  trapline doctor                     what attaches here, and why the rest does not
+  trapline doctor --repair            restore what a killed trapline left changed")]
 pub(crate) struct Args {
-    /// The format of the output
+    /// Set the output format
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 
-    /// Load each program for itself and tell how many instructions the verifier went through
+    /// Load each BPF program and print the number of instructions that the verifier processed
     #[arg(long)]
     programs: bool,
 
-    /// Put back what a killed tracer has left, and say what that was; nothing else is done
+    /// Restore what a killed trapline left changed, print it, and exit
     #[arg(long, conflicts_with_all = ["programs", "format"])]
     repair: bool,
 }
@@ -59,7 +62,7 @@ fn repair() -> Result<u8> {
     let restored = trapline_probe::access::repair().map_err(|error| trapline_probe::refused(error.into()))?;
     let mut out = io::stdout().lock();
     let written = match restored.as_slice() {
-        [] => writeln!(out, "nothing was left behind"),
+        [] => writeln!(out, "nothing to restore"),
         restored => {
             restored.iter().try_for_each(|what| writeln!(out, "{}", view::visible(&what.to_string())))
         }

@@ -14,6 +14,12 @@ use crate::status::{refuse, warn};
 use crate::values;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  trapline faults                                   every thread, each second
+  trapline faults -p 1234 -i 5s --by file           a process by mapped file, each 5 seconds
+  trapline faults -d 10s --by stack -o faults.svg   a flame graph of 10 seconds
+  trapline faults -v -- ./app                       every fault of a command, as it happens
+  trapline faults --log-step 1000                   a message at every 1000th fault of a process")]
 pub(crate) struct Args {
     #[command(flatten)]
     whose: args::Whose,
@@ -21,51 +27,52 @@ pub(crate) struct Args {
     #[command(flatten)]
     live: args::Live,
 
-    /// What a row is one of: thread, process, cgroup, file, cause, stack or span [default: thread; with --span, span]
+    /// Print a row per thread, process, cgroup, file, cause, stack or span [default: thread; with --span, span]
     #[arg(long, value_name = "WHAT", value_parser = by, requires_if("span", "span"))]
     by: Option<By>,
 
-    /// How much of each call of a function, or of each stretch between two marks, was page faults (repeatable)
+    /// Measure the page faults in each call of a function, or between two USDT probes (repeatable)
     ///
-    /// BINARY is a path, a program in PATH, or a library: with -p, one that the process has mapped. FUNCTION is a symbol
-    /// or a C++ or Rust name, whole or its last parts. A pair of USDT points (NAME__start and NAME__done, or NAME-entry
-    /// and NAME-return) is usdt:BINARY:PROVIDER:NAME.
+    /// BINARY is a path, an executable in PATH, or a library; with -p, one that the process has mapped.
+    /// FUNCTION is a symbol, or a C++ or Rust name, whole or its last parts. usdt:BINARY:PROVIDER:NAME is a
+    /// pair of USDT probes: NAME__start and NAME__done, or NAME-entry and NAME-return.
     #[arg(long, value_name = "BINARY:FUNCTION")]
     span: Vec<String>,
 
-    /// With --by stack: of which faults the stack is taken: all, major, or 1:N; counts are exact in any case [default:
-    /// all]
+    /// With --by stack, take stacks of all faults, of major ones, or of one in N (1:N); counts stay exact
+    /// [default: all]
     #[arg(long, value_name = "WHICH", value_parser = stacks)]
     stacks: Option<Stacks>,
 
-    /// What makes a frame of a flame graph (.folded, .svg) wide [default: count]
+    /// Set the width of frames in a flame graph (.folded, .svg) [default: count]
     #[arg(long, value_name = "WHAT")]
     weight: Option<Weight>,
 
-    /// Show every fault as a line; with --log-step or --stall: which file and code caused most since the last message
+    /// Print every fault as a line; with --log-step or --stall, the file and function with most faults in each
+    /// message
     #[arg(short, long)]
     verbose: bool,
 
-    /// A message each time a process's count of faults passes a multiple of N [N if it is not given: 50]
+    /// Print a message at every N-th fault of each process [default without N: 50]
     #[arg(long, visible_alias = "threshold", alias = "log_step", value_name = "N", num_args = 0..=1,
           default_missing_value = "50", value_parser = clap::value_parser!(u64).range(1..),
           conflicts_with = "stall")]
     log_step: Option<u64>,
 
-    /// With --log-step: count major faults only
+    /// With --log-step, count major faults only
     #[arg(long, requires = "log_step")]
     major: bool,
 
-    /// A message each time a process has spent another so long in faults
+    /// Print a message each time a process has spent another TIME in faults
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
     stall: Option<Duration>,
 
-    /// Which minor faults are timed: exact (all), 1:N or off; counts are exact in any case [default: exact; with
+    /// Time all minor faults (exact), one in N (1:N) or none (off); counts stay exact [default: exact; with
     /// --log-step, without -v and -i, no fault is timed]
     #[arg(long, value_name = "WHICH", value_parser = minor_latency)]
     minor_latency: Option<MinorLatency>,
 
-    /// Memory for events that wait to be shown, MiB (a power of two) [default: 8]
+    /// Set the size of the ring buffer for events: MiB, a power of two [default: 8]
     #[arg(long, value_name = "MB", value_parser = values::ring_mib)]
     ring_size: Option<u32>,
 
@@ -91,41 +98,34 @@ impl Args {
         refuse(&[
             (
                 by == By::Span && sampled,
-                "the stall of a call is that of all its faults: with --span, --minor-latency is exact or off",
+                "--span adds up all faults of a call: use --minor-latency exact or off",
             ),
             (
                 by == By::Span && !no_events,
-                "-v, --log-step and --stall are about all faults of a process, not those of a call: give them without \
-                 --span, or --span without them",
+                "-v, --log-step and --stall report faults of processes, --span those of calls: leave out one of them",
             ),
-            (
-                by != By::Span && !self.span.is_empty(),
-                "with --span, a row is a span: leave --by away, or give --by span",
-            ),
+            (by != By::Span && !self.span.is_empty(), "--span prints a row per span: leave out --by"),
             (
                 self.stacks.is_some() && by != By::Stack,
-                "--stacks is about rows by stack: add --by stack, or leave it out",
+                "--stacks needs rows by stack: add --by stack, or leave it out",
             ),
             (
                 self.weight.is_some() && !is_flame,
-                "--weight is how wide frames of a flame graph are: write one with -o FILE.svg or -o FILE.folded",
+                "--weight needs a flame graph: add -o FILE.svg or -o FILE.folded, or leave it out",
             ),
-            (is_flame && !no_events, "a flame graph is of rows: leave out -v, --log-step and --stall"),
+            (is_flame && !no_events, "a flame graph shows rows: leave out -v, --log-step and --stall"),
             (
                 self.by.is_some() && !no_events && format.one_table,
-                "csv holds the events, and no rows: leave out --by, or give --format jsonl",
+                "csv prints the events, not rows: leave out --by, or use --format jsonl",
             ),
-            (
-                skips && !no_events,
-                "with -v, --log-step or --stall, --minor-latency is exact: no fault is left out of them",
-            ),
+            (skips && !no_events, "-v, --log-step and --stall report every fault: leave out --minor-latency"),
             (
                 skips && by.each_fault(),
-                "rows by file, cause or stack are of each fault: with them, --minor-latency is exact",
+                "rows by file, cause or stack need every fault: leave out --minor-latency",
             ),
             (
                 self.minor_latency.is_some() && times_nothing,
-                "this variant times no fault: leave out --minor-latency, or take another",
+                "this variant times no faults: leave out --minor-latency or --variant",
             ),
         ])?;
         self.whose.check()?;
@@ -187,7 +187,7 @@ impl Start for Faults<'_> {
         let rings = self.options.events != Events::None || faults.header().variant == "rootless";
         refuse(&[(
             self.args.ring_size.is_some() && !rings,
-            "--ring-size is memory for events, and none are shown: add -v, --log-step or --stall, or leave it out",
+            "--ring-size is memory for events, and none are printed: add -v, --log-step or --stall, or leave it out",
         )])?;
         warning.iter().for_each(|warning| warn(warning));
         let most = matches!(self.options.events, Events::Steps { most: true, .. });
@@ -201,7 +201,7 @@ fn minor_latency(text: &str) -> Result<MinorLatency, String> {
         "off" => Ok(MinorLatency::Off),
         _ => match text.strip_prefix("1:").map(str::parse) {
             Some(Ok(n @ 2..=1_000_000)) => Ok(MinorLatency::Sampled(n)),
-            _ => Err("give exact, off, or 1:N with N from 2 to 1000000".into()),
+            _ => Err("use exact, off, or 1:N with N from 2 to 1000000".into()),
         },
     }
 }
@@ -215,7 +215,7 @@ fn by(text: &str) -> Result<By, String> {
         "span" => Ok(By::Span),
         "cause" => Ok(By::Cause),
         "stack" => Ok(By::Stack),
-        _ => Err("give thread, process, cgroup, file, cause, stack or span".into()),
+        _ => Err("use thread, process, cgroup, file, cause, stack or span".into()),
     }
 }
 
@@ -225,7 +225,7 @@ fn stacks(text: &str) -> Result<Stacks, String> {
         "major" => Ok(Stacks::Major),
         _ => match text.strip_prefix("1:").map(str::parse) {
             Some(Ok(n @ 2..=1_000_000)) => Ok(Stacks::Sampled(n)),
-            _ => Err("give all, major, or 1:N with N from 2 to 1000000".into()),
+            _ => Err("use all, major, or 1:N with N from 2 to 1000000".into()),
         },
     }
 }

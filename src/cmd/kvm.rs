@@ -28,33 +28,45 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Exits by reason: how many, of the guest (L1) and of its own guests (L2)
+    /// Count exits by reason, of the guest (L1) and of its own guests (L2)
+    #[command(after_help = "Examples:
+  trapline kvm count                  all VMs, each second
+  trapline kvm count --by vm -i 5s    a row per VM, each 5 seconds")]
     Count {
         #[command(flatten)]
         shared: Shared,
     },
-    /// The same with the time from the exit to the next entry, in nanoseconds
+    /// Count and time exits, from the exit to the next entry, in nanoseconds
+    #[command(after_help = "Examples:
+  trapline kvm time -p 1234 -d 10s    one VM for 10 seconds
+  trapline kvm time --split           with the time in KVM, in the VMM, blocked and preempted")]
     Time {
         #[command(flatten)]
         shared: Shared,
     },
-    /// A log2 histogram of that time, in nanoseconds
+    /// Print a log2 histogram of exit times, in nanoseconds
+    #[command(after_help = "Examples:
+  trapline kvm hist -d 10s            one histogram of all exits
+  trapline kvm hist HLT MSR_WRITE --each -d 10s")]
     Hist {
-        /// Only these exits, by number or name (12, 0x78, HLT) [default: all]
+        /// Count only these exits, by number or name: 12, 0x78, HLT [default: all]
         #[arg(value_name = "EXIT")]
         exits: Vec<String>,
-        /// A histogram of each exit, not of all together
+        /// Print a histogram per exit reason, not one of all
         #[arg(long)]
         each: bool,
         #[command(flatten)]
         shared: Shared,
     },
-    /// Each exit that takes longer, as it happens
+    /// Print each exit that takes longer than MS milliseconds, as it happens
+    #[command(after_help = "Examples:
+  trapline kvm slower                 exits of more than 10 ms
+  trapline kvm slower 500us --excludes HLT")]
     Slower {
         /// Milliseconds (fractions allowed), or a time with its unit
         #[arg(value_name = "MS", default_value = "10", value_parser = values::duration_in_ms)]
         than: Duration,
-        /// Not these exits, by number or name, with commas between: 12,HLT
+        /// Leave out these exits, by number or name, separated by commas: 12,HLT
         #[arg(long, value_name = "EXITS")]
         excludes: Vec<String>,
         /// Memory for exits that wait to be shown, MiB (a power of two)
@@ -67,23 +79,23 @@ enum What {
 
 #[derive(Debug, clap::Args)]
 struct Shared {
-    /// Only the VM of this name (QEMU's -name, libvirt's, Firecracker's --id, cloud-hypervisor's socket)
+    /// Trace only the VM of this name: QEMU's -name, libvirt's, Firecracker's --id, cloud-hypervisor's socket
     #[arg(long, value_name = "NAME")]
     vm: Option<String>,
 
-    /// Only vCPUs of this number
+    /// Trace only vCPUs of this number
     #[arg(long, value_name = "N")]
     vcpu: Option<u32>,
 
-    /// Only exits of the guest (l1), or of its own guests (l2)
+    /// Count only exits of the guest (l1), or of its own guests (l2)
     #[arg(long, value_name = "LEVEL")]
     level: Option<LevelName>,
 
-    /// What a row is about
+    /// Print a row per WHAT
     #[arg(long, value_name = "WHAT", default_value = "reason")]
     by: ByName,
 
-    /// Divide the time: KVM itself, the VMM in user space, blocked, preempted, page faults of the host
+    /// Divide the time into KVM, the VMM in user space, blocked, preempted, and page faults of the host
     #[arg(long)]
     split: bool,
 
@@ -199,29 +211,29 @@ impl<'a> Job<'a> {
         refuse(&[
             (
                 (lines || csv) && by,
-                "only the exits themselves are shown, and no rows: leave out --by, or give --format jsonl",
+                "this prints single exits, not rows: leave out --by, or use --format jsonl",
             ),
             (
                 (lines || csv) && self.layout.split,
-                "only the exits themselves are shown, and no rows: leave out --split, or give --format jsonl",
+                "this prints single exits, not rows: leave out --split, or use --format jsonl",
             ),
             (
                 lines && (live.sort.is_some() || live.top.is_some() || live.interval.is_some()),
-                "exits are shown as they happen, and no rows: leave out -i, --sort and --top, or give --format jsonl",
+                "this prints single exits, not rows: leave out -i, --sort and --top, or use --format jsonl",
             ),
             (
                 histogram && by,
-                "a histogram is of all exits together, or with --each of each: leave out --by, or give --format jsonl",
+                "a histogram counts all exits, or with --each one reason: leave out --by, or use --format jsonl",
             ),
             (
                 histogram && self.layout.split,
-                "a histogram is of whole times: leave out --split, or take `trapline kvm time`",
+                "a histogram counts whole times: leave out --split, or use `trapline kvm time`",
             ),
             (
                 histogram && !each && (live.sort.is_some() || live.top.is_some()),
-                "there is one histogram: leave out --sort and --top, or add --each",
+                "this prints one histogram: leave out --sort and --top, or add --each",
             ),
-            (each && !table, "each row has its histogram in this form: leave out --each"),
+            (each && !table, "in this format each row has its histogram: leave out --each"),
         ])?;
         self.shared.whose.check()?;
         live.check(if slower { Shown::Events } else { Shown::Totals })
@@ -326,15 +338,15 @@ impl Start for Exits<'_> {
 fn unseen(end: &Facts, by_kvm: Option<u64>) -> Option<String> {
     let loss = |name| end.get(name).unwrap_or(0);
     let (returns, others) = (loss(UNSEEN_RETURNS), loss(OTHER_VM_EXITS));
-    let why = "a KVM that works without VMX and SVM (PVM) fires no kvm_exit";
+    let why = "KVM without VMX and SVM (PVM) fires no kvm_exit";
     if returns > 0 {
         return Some(format!("no exit was counted, but KVM returned {returns} times to the VMM: {why}"));
     }
     if others > 0 {
-        return Some(format!("no exit was counted of a VM of that name, but {others} of others"));
+        return Some(format!("no exit of a VM with that name was counted, but {others} of other VMs"));
     }
     let exits = by_kvm.filter(|&n| n > 0)?;
-    Some(format!("no exit was counted, but KVM's own statistics count {exits} (debugfs, kvm/exits): {why}"))
+    Some(format!("no exit was counted, but KVM's statistics in debugfs, kvm/exits, count {exits}: {why}"))
 }
 
 /// The exits in a list such as `12,HLT,` or `[12, 30]`. What no processor of this machine's kind has is allowed beside what
@@ -386,7 +398,7 @@ mod tests {
         assert_eq!(chosen(&names, None, &["12".into(), "30,".into()]).unwrap(), list("12,30"));
         assert_eq!(list(""), []);
         let error = chosen(&names, None, &["HLT,CPIUD".into()]).unwrap_err();
-        assert_eq!(error.to_string(), "no exit is called `CPIUD`; did you mean `CPUID`?");
+        assert_eq!(error.to_string(), "no exit has the name `CPIUD`; did you mean `CPUID`?");
     }
 
     #[test]
@@ -398,8 +410,8 @@ mod tests {
         assert_eq!(unseen(&end(0, None), Some(0)), None);
         let holds = |said: Option<String>, text: &str| said.is_some_and(|said| said.contains(text));
         assert!(holds(unseen(&end(3, None), None), "returned 3 times to the VMM"));
-        assert!(holds(unseen(&end(0, Some(4)), None), "but 4 of others"));
-        assert!(holds(unseen(&end(0, None), Some(5)), "statistics count 5"));
+        assert!(holds(unseen(&end(0, Some(4)), None), "but 4 of other VMs"));
+        assert!(holds(unseen(&end(0, None), Some(5)), "count 5"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) fn open(path: &Path, output: Option<&Path>, tool: Option<&str>) -> Re
         && (read.dev(), read.ino()) == (written.dev(), written.ino())
     {
         return Err(Usage::error(format!(
-            "{} would be overwritten while it is read: write to another file",
+            "{} would be overwritten while it is read: use another file",
             path.display()
         )));
     }

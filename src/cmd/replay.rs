@@ -18,31 +18,35 @@ use crate::status::{Usage, refuse};
 use crate::{args, sink};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  trapline replay run.jsonl                         what the run printed
+  trapline replay run.jsonl --sort major --top 10   its rows in another order
+  trapline replay trace.jsonl --summary pages       tables of recorded accesses")]
 pub(crate) struct Args {
-    /// The recording: a file that `-o FILE.jsonl` wrote, or - for standard input
+    /// Read this recording: a file of `-o FILE.jsonl`, or - for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Sort rows by this field, largest first [default: as they were recorded]
+    /// Sort rows by this column, largest first [default: as recorded]
     #[arg(long, value_name = "FIELD")]
     sort: Option<String>,
 
-    /// Show at most N rows of each table
+    /// Print at most N rows of each table
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     top: Option<u32>,
 
-    /// How a table looks [default: as the recorded command shows it]
+    /// Print tables in this layout [default: that of the recorded command]
     #[arg(long, value_name = "LAYOUT", value_parser = PossibleValuesParser::new(LAYOUTS.iter().map(|layout| layout.id)))]
     layout: Option<String>,
 
     #[command(flatten)]
     summarize: summarize::Summarize,
 
-    /// What makes a frame of a flame graph (.folded, .svg) wide [default: count]
+    /// Set the width of frames in a flame graph (.folded, .svg) [default: count]
     #[arg(long, value_name = "WHAT")]
     weight: Option<Weight>,
 
-    /// The format of the output [default: table, or by the extension of --output]
+    /// Set the output format [default: table, or by the extension of --output]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
 
@@ -62,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     args.summarize.check(args.top.is_some(), args.sort.is_some(), damo)?;
     refuse(&[(
         args.weight.is_some() && about.needs != Needs::Stacks,
-        "--weight is how wide frames of a flame graph are: write one with -o FILE.svg or -o FILE.folded",
+        "--weight needs a flame graph: add -o FILE.svg or -o FILE.folded, or leave it out",
     )])?;
     let summary = args.summarize.options(args.top);
     let accesses = (damo || summary.is_some()).then_some("access");
@@ -70,7 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let header = input.header().clone();
     refuse(&[(
         accesses.is_some() && header.setting("summary").is_some(),
-        "the recording holds a summary, not accesses: record without --summary",
+        "the recording contains a summary, not accesses: record without --summary",
     )])?;
     let mut read = Ahead { source: &mut input, items: VecDeque::new() };
     // A table of events alone shows those.
@@ -123,7 +127,7 @@ fn shown(args: &Args, header: &Header) -> Result<&'static Layout> {
     if is_own {
         Ok(layout)
     } else {
-        Err(Usage::error(format!("`{}` is no layout of a recording of `{}`", layout.id, header.tool)))
+        Err(Usage::error(format!("layout `{}` is not for a recording of `{}`", layout.id, header.tool)))
     }
 }
 

@@ -13,6 +13,10 @@ use crate::format::Ask;
 use crate::status::refuse;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  trapline sgx                        all enclaves together, each second
+  trapline sgx --by enclave -i 5      a row per enclave, each 5 seconds
+  trapline sgx --hist -- ./app        a command, with a histogram at its end")]
 pub(crate) struct Args {
     #[command(flatten)]
     whose: args::Whose,
@@ -20,19 +24,19 @@ pub(crate) struct Args {
     #[command(flatten)]
     live: args::Live,
 
-    /// A row for each enclave, process or cgroup [default: one for everything]
+    /// Print a row per enclave, process or cgroup [default: one row]
     #[arg(long, value_name = "WHAT")]
     by: Option<Group>,
 
-    /// Add the histogram of the time that faults with a load took
+    /// Print a histogram of the time of faults that load a page
     #[arg(long)]
     hist: bool,
 
-    /// The driver's module, where more than one driver has functions of the same names
+    /// Trace the driver of this module, where several drivers have functions of the same names
     #[arg(long, value_name = "NAME")]
     module: Option<String>,
 
-    /// Memory for telling distinct pages apart, MiB; what does not fit is counted as unaccounted
+    /// Limit memory for counting distinct pages, MiB; pages beyond it are counted as unaccounted
     #[arg(long, value_name = "MB", default_value = "16", value_parser = clap::value_parser!(u32).range(1..=4095))]
     memory: u32,
 }
@@ -65,7 +69,7 @@ impl Args {
 pub(crate) fn run(args: &Args) -> Result<u8> {
     let (by, live) = (args.by(), &args.live);
     let one = by == By::All && (live.sort.is_some() || live.top.is_some());
-    refuse(&[(one, "there is one row: leave out --sort and --top, or add --by")])?;
+    refuse(&[(one, "this prints one row: leave out --sort and --top, or add --by")])?;
     args.whose.check()?;
     live.check(Shown::Rows)?;
     let order = live.order(by.schema(), "faults")?;

@@ -14,14 +14,14 @@ use crate::values;
 /// Summaries of accesses.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Summarize {
-    /// Show no accesses, but these tables of them: workingset (pages in each window of time), mappings, pages (the
-    /// most accessed), rw (reads and writes), sharing (pages written by several threads), reuse (distances),
-    /// missratio [default: all]
+    /// Print these tables instead of single accesses: workingset (pages per window of time), mappings, pages
+    /// (the most accessed), rw (reads and writes), sharing (pages written by several threads), reuse
+    /// (distances), missratio [default: all]
     #[arg(long, value_name = "WHICH", num_args = 0..=1, value_delimiter = ',', default_missing_value = ALL,
           value_parser = views())]
     summary: Option<Vec<View>>,
 
-    /// Length of a window of the working set, or with `--format damo` of a snapshot [default: 100ms]
+    /// Set the window of the working set, or with `--format damo` the time of a snapshot [default: 100ms]
     #[arg(long, value_name = "TIME", value_parser = window)]
     window: Option<Duration>,
 }
@@ -56,14 +56,14 @@ impl Summarize {
         let (summary, window) = (self.is_summary(), self.window.is_some());
         let long = has(&[View::Mappings, View::Pages, View::ReadsWrites, View::Sharing]);
         refuse(&[
-            (damo && summary, "--format damo is of accesses, not of a --summary of them"),
-            (window && !summary && !damo, "--window is for --summary and --format damo"),
+            (damo && summary, "--format damo prints accesses: leave out --summary"),
+            (window && !summary && !damo, "--window needs --summary or --format damo"),
             (
                 window && summary && !has(&[View::WorkingSet]),
-                "--window is about the working set, which is not among the tables",
+                "--window needs the table workingset: add it to --summary, or leave out --window",
             ),
-            (top && summary && !long, "--top is about tables that are not among those of --summary"),
-            (sort && summary, "each table of a summary has an order of its own: leave out --sort"),
+            (top && summary && !long, "--top limits tables that --summary leaves out: leave out --top"),
+            (sort && summary, "each table of a summary has its own order: leave out --sort"),
         ])
     }
 
@@ -81,9 +81,9 @@ pub(crate) fn schema(options: Option<&Options>, one: bool) -> Result<&'static Sc
     match options.map(|options| options.views.as_slice()) {
         None => Ok(EVENT),
         Some([view]) => Ok(view.schema()),
-        Some(_) if one => {
-            Err(Usage::error("csv holds one table: choose one, as in --summary pages, or --format jsonl"))
-        }
+        Some(_) if one => Err(Usage::error(
+            "csv can print one table: use --summary pages or another one, or --format jsonl",
+        )),
         Some(_) => Ok(EVENT),
     }
 }

@@ -18,13 +18,13 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Follow programs of these names, from their next execution on
+    /// Follow executables of these names, from their next exec on
     Add {
-        /// Names without a path; their first 15 bytes count
+        /// Names without a path; the first 15 bytes count
         #[arg(required = true, value_name = "NAME", value_parser = values::program)]
         names: Vec<String>,
     },
-    /// Print the names, one a line
+    /// Print the names, one per line
     List,
     /// Remove these names, or all
     Clear {

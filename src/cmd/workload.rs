@@ -48,22 +48,22 @@ enum Work {
 
 #[derive(Debug, clap::Args)]
 struct Data {
-    /// File to write; one that is there is replaced
+    /// Write this file; an existing one is replaced
     #[arg(short, long, value_name = "PATH", default_value = "test_data.bin")]
     file: PathBuf,
     /// Size in MB (1 MB = 1048576 bytes)
     #[arg(short, long, value_name = "MB", default_value_t = 512)]
     size: u64,
-    /// What is in it: random bytes, numbers counting up, or 4 KiB of random bytes every 64 KiB and holes between
+    /// Fill it with random bytes, numbers counting up, or 4 KiB of random bytes every 64 KiB and holes between
     #[arg(short, long, default_value = "random", value_parser = named::<data::Contents>(&data::Contents::NAMES))]
     pattern: data::Contents,
-    /// Seed of the random bytes; drawn if not given
+    /// Seed of the random bytes [default: drawn]
     #[arg(long)]
     seed: Option<u64>,
     /// Drop the file from the page cache afterwards, so that reading it has to wait for the disk
     #[arg(long, visible_alias = "cold")]
     drop: bool,
-    /// How the result is printed
+    /// Set the output format
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
@@ -91,15 +91,15 @@ struct Mmap {
     /// Drop the file from the page cache first, so that accesses have to wait for the disk
     #[arg(long)]
     cold: bool,
-    /// What the kernel is told about the order: with `random` it does not read ahead, and each page that is
-    /// not cached is a major fault; else one major fault may bring in megabytes. If not given: `random` for
-    /// the random and mixed patterns, `normal` for the others
+    /// Advise the kernel about the order: with `random` it does not read ahead, and each page that is not
+    /// cached is a major fault; else one major fault may read megabytes [default: random for the random and
+    /// mixed patterns, else normal]
     #[arg(long, value_parser = named::<Advice>(&Advice::NAMES))]
     advice: Option<Advice>,
-    /// Seed of the random pages; drawn if not given
+    /// Seed of the random pages [default: drawn]
     #[arg(long)]
     seed: Option<u64>,
-    /// How the result is printed
+    /// Set the output format
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
@@ -109,7 +109,7 @@ struct Faults {
     /// Number of page faults
     #[arg(value_name = "N", required_unless_present = "storm")]
     count: Option<u64>,
-    /// Where they come from: fresh memory (minor faults), or a file that is not cached (major faults)
+    /// Cause faults in fresh memory (minor), or in a file that is not cached (major)
     #[arg(long, default_value = "anon", value_parser = named::<Kind>(&Kind::NAMES))]
     kind: Kind,
     /// File of `--kind file`; it is dropped from the page cache first [default: test_data.bin]
@@ -118,13 +118,13 @@ struct Faults {
     /// Threads that share the faults (1 to 1024)
     #[arg(short, long, default_value_t = 1)]
     threads: usize,
-    /// Faults per second, of all threads together; as fast as possible if not given
+    /// Faults per second of all threads together [default: as fast as possible]
     #[arg(long, value_name = "PER_SECOND")]
     rate: Option<u64>,
     /// Fault flat out for this time instead, as in 10s
     #[arg(long, value_name = "TIME", conflicts_with_all = ["count", "rate"], value_parser = values::positive_duration)]
     storm: Option<Duration>,
-    /// How the result is printed
+    /// Set the output format
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
@@ -154,7 +154,7 @@ struct Guest {
     /// write, and its own guest for CPUID and VMMCALL
     #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = "100")]
     nested: u32,
-    /// In each of them, have the guest's own guest write to a port, and answer with an SMI
+    /// In each nested run, have the inner guest write to a port, and answer with an SMI
     #[arg(long, requires = "nested")]
     smi: bool,
     /// vCPUs (1 to 256)
@@ -163,10 +163,10 @@ struct Guest {
     /// Pause of the VMM at each HLT: milliseconds, or with a unit (500us, 2ms)
     #[arg(long, value_name = "MS", value_parser = values::duration_in_ms)]
     pause: Option<Duration>,
-    /// A name for the guest, where monitors look for it; nothing else is done with it
+    /// Name the guest, where monitors look for names
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// How the result is printed
+    /// Set the output format
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
@@ -179,7 +179,7 @@ struct Touch {
     /// Pages of each thread
     #[arg(long, default_value_t = 256)]
     pages: usize,
-    /// How often each thread goes over its pages
+    /// Number of times that each thread goes over its pages
     #[arg(long, default_value_t = 10)]
     rounds: usize,
     /// Order of the touches
@@ -191,7 +191,7 @@ struct Touch {
     /// Threads (1 to 1024)
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// All threads touch the same pages
+    /// Let all threads touch the same pages
     #[arg(long)]
     together: bool,
     /// Touch every page once before the rounds
@@ -210,10 +210,10 @@ struct Touch {
     /// threads that share pages take turns
     #[arg(long)]
     after_resets: bool,
-    /// Compute for so much processor time instead of sleeping: some ways of tracing follow that
+    /// Compute for as much CPU time instead of sleeping: some engines follow that
     #[arg(long)]
     busy: bool,
-    /// Seed of random orders; drawn if not given
+    /// Seed of random orders [default: drawn]
     #[arg(long)]
     seed: Option<u64>,
 }
@@ -253,14 +253,14 @@ pub fn run(args: &Args) -> Result<()> {
 fn touch_pages(args: &Touch, control: &Control) -> Result<()> {
     let drawn = matches!(args.pattern, Pattern::Random | Pattern::Mixed);
     refuse(&[
-        (args.seed.is_some() && !drawn, "no page is drawn in this pattern: leave out --seed"),
+        (args.seed.is_some() && !drawn, "this pattern is not random: leave out --seed"),
         (
             args.together && args.threads == 1,
-            "one thread shares nothing: leave out --together, or add --threads N",
+            "--together needs several threads: add --threads N, or leave it out",
         ),
         (
             args.stagger.is_some() && args.threads == 1,
-            "one thread waits for no other: leave out --stagger, or add --threads N",
+            "--stagger needs several threads: add --threads N, or leave it out",
         ),
     ])?;
     let options = touch::Options {
@@ -284,7 +284,7 @@ fn touch_pages(args: &Touch, control: &Control) -> Result<()> {
 
 fn make_data(args: &Data, control: &Control) -> Result<()> {
     let counts_up = args.pattern == data::Contents::Sequential;
-    refuse(&[(args.seed.is_some() && counts_up, "numbers counting up have no seed: leave out --seed")])?;
+    refuse(&[(args.seed.is_some() && counts_up, "this pattern is not random: leave out --seed")])?;
     let bytes = args.size.checked_mul(MIB).filter(|bytes| i64::try_from(*bytes).is_ok());
     let too_large = || Usage::error(format!("a file cannot have {} MB: choose less", args.size));
     let report = data::run(
@@ -307,10 +307,10 @@ fn make_data(args: &Data, control: &Control) -> Result<()> {
 fn read_mapped(args: &Mmap, control: &Control) -> Result<()> {
     let drawn = matches!(args.pattern, Pattern::Random | Pattern::Mixed);
     refuse(&[
-        (args.seed.is_some() && !drawn, "no page is drawn in this pattern: leave out --seed"),
+        (args.seed.is_some() && !drawn, "this pattern is not random: leave out --seed"),
         (
             args.stride.is_some() && args.pattern != Pattern::Stride,
-            "--stride is about --pattern stride: add that, or leave it out",
+            "--stride needs --pattern stride: add it, or leave out --stride",
         ),
     ])?;
     let report = mmap::run(
@@ -335,7 +335,7 @@ fn read_mapped(args: &Mmap, control: &Control) -> Result<()> {
 
 fn make_faults(args: &Faults, control: &Control) -> Result<()> {
     let anon = args.kind != Kind::File;
-    refuse(&[(args.file.is_some() && anon, "--file is about --kind file: add that, or leave it out")])?;
+    refuse(&[(args.file.is_some() && anon, "--file needs --kind file: add it, or leave out --file")])?;
     let amount = args.storm.map_or_else(|| Amount::Count(args.count.unwrap_or(0)), Amount::Storm);
     let report = faults::run(
         &faults::Options {
@@ -368,7 +368,7 @@ fn make_faults(args: &Faults, control: &Control) -> Result<()> {
 fn run_guest(args: &Guest, control: &Control) -> Result<()> {
     refuse(&[(
         args.pause.is_some() && args.hlt == 0,
-        "--pause is at each HLT: add --hlt N, or leave it out",
+        "--pause needs HLT exits: add --hlt N, or leave it out",
     )])?;
     let each = guest::Exits {
         io: args.io,

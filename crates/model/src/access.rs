@@ -145,12 +145,12 @@ pub fn check(event: &Record) -> Result<(), (&'static str, String)> {
     let text = |name: &'static str| match event.get(name) {
         Some(Value::Str(text)) => Ok(Some(text.as_ref())),
         Some(Value::Null) | None => Ok(None),
-        Some(_) => Err((name, "is not a text".to_owned())),
+        Some(_) => Err((name, "is not a string".to_owned())),
     };
     let number = |name: &'static str, least: u64, most: u64| match event.get(name) {
         Some(&Value::U64(n)) if (least..=most).contains(&n) => Ok(Some(n)),
         Some(Value::Null) | None => Ok(None),
-        Some(Value::U64(n)) => Err((name, format!("is {n}, which it cannot be"))),
+        Some(Value::U64(n)) => Err((name, format!("is {n}, which is out of range"))),
         Some(_) => Err((name, "is not a whole number".to_owned())),
     };
     let given = |name, is: bool| if is { Ok(()) } else { Err((name, "is missing".to_owned())) };
@@ -330,9 +330,9 @@ impl Coverage {
             list.push(format!("{} others {}", unseen.len() - NAMED, size(rest)));
         }
         words.push(if list.is_empty() {
-            "nothing is out of its sight".into()
+            "sees everything".into()
         } else {
-            format!("cannot see {} of {}", size(self.unseen_bytes()), list.join(", "))
+            format!("does not see {} of {}", size(self.unseen_bytes()), list.join(", "))
         });
         words.join("; ")
     }

@@ -212,7 +212,7 @@ impl<R: BufRead> Recording<R> {
         let are_counted = recorded::counts_events(&self.header.tool) && !is_summary;
         if are_counted && end.events != self.counted {
             return Err(format!(
-                "its `events` is {}, and there are {}: lines are missing, or too many",
+                "its `events` is {}, but it contains {}: lines are missing, or too many",
                 end.events, self.counted
             ));
         }

@@ -67,7 +67,7 @@ impl<W: Write> Flame<W> {
             }
         }
         if self.untimed > 0 && self.stacks.is_empty() {
-            return Err(io::Error::other("no fault was timed here: use --weight count"));
+            return Err(io::Error::other("no fault was timed: use --weight count"));
         }
         Ok(())
     }
@@ -226,7 +226,7 @@ mod tests {
             )
         );
         let untimed = written(FlameForm::Folded, Weight::Time, Value::Null).unwrap_err();
-        assert_eq!(untimed.to_string(), "no fault was timed here: use --weight count");
+        assert_eq!(untimed.to_string(), "no fault was timed: use --weight count");
     }
 
     #[test]

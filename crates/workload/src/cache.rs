@@ -23,7 +23,7 @@ const DROP_PAUSE: Duration = Duration::from_millis(20);
 /// When the file is missing, not readable, not a regular file, or empty.
 pub fn open(path: &Path) -> Result<(File, u64)> {
     let name = shown(path);
-    let advice = || format!("cannot read {name} (`trapline workload data -f` makes a file to read)");
+    let advice = || format!("cannot read {name}, which `trapline workload data -f` can create");
     // Looked at before it is opened: opening a pipe would wait for a writer.
     let metadata = std::fs::metadata(path).with_context(advice)?;
     ensure!(metadata.is_file(), "cannot map {name}: it is {}, not a regular file", kind(&metadata));
@@ -42,7 +42,7 @@ pub fn open(path: &Path) -> Result<(File, u64)> {
 /// # Errors
 /// When the file cannot be written back, or the kernel refuses the advice.
 pub fn drop_cached(file: &File, path: &Path, bytes: u64) -> Result<Option<usize>> {
-    file.sync_data().context("cannot bring the file to disk")?;
+    file.sync_data().context("cannot sync the file")?;
     let mut resident = None;
     for attempt in 0..DROP_TRIES {
         if attempt > 0 {
@@ -69,7 +69,7 @@ pub fn resident_pages(file: &File, path: &Path, bytes: u64) -> Result<Option<usi
     Mapping::file(file, bytes, Advice::Normal)
         .and_then(|mapping| mapping.resident())
         .map(Some)
-        .context("cannot ask which pages of the file are cached")
+        .context("cannot find out which pages of the file are cached")
 }
 
 /// Whether the kernel tells this user what is cached of a file: the owner and those who may write to it. To

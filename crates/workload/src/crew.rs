@@ -203,7 +203,7 @@ fn live(index: usize, slot: &Slot, job: &Job<'_>, arrived: &AtomicUsize, main: &
     slot.tid.store(u64::try_from(gettid().as_raw()).unwrap_or(0), Ordering::Relaxed);
     // A worker that never arrived would be waited for without end.
     let result = catch_unwind(AssertUnwindSafe(|| (job.work)(index, slot)))
-        .unwrap_or_else(|_| Err(anyhow!("worker {index} broke down: this is an error in the workload")));
+        .unwrap_or_else(|_| Err(anyhow!("worker {index} panicked: this is a bug of the workload")));
     if let Ok(faults) = Faults::of_thread() {
         slot.record_life(faults);
     }
@@ -231,7 +231,7 @@ fn let_go(slot: &Slot, worker: ScopedJoinHandle<'_, Result<()>>) -> Result<Fault
     let before = others_faults();
     slot.may_leave.store(true, Ordering::Release);
     worker.thread().unpark();
-    worker.join().unwrap_or_else(|_| Err(anyhow!("a worker broke down at its end")))?;
+    worker.join().unwrap_or_else(|_| Err(anyhow!("a worker panicked at its end")))?;
     Ok(others_faults()? - before?)
 }
 

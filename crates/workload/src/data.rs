@@ -110,7 +110,7 @@ pub fn run(options: &Options, control: &Control) -> Result<DataReport> {
     let name = shown(&options.file);
     ensure!(
         options.bytes > 0,
-        Unfit::new(format!("cannot make {name} with 0 bytes: choose a size of at least 1"))
+        Unfit::new(format!("cannot create {name} with 0 bytes: use a size of at least 1"))
     );
     cache::check_target(&options.file)?;
     if options.contents != Contents::Sequential {
@@ -133,10 +133,10 @@ pub fn run(options: &Options, control: &Control) -> Result<DataReport> {
             Err(_) => "the unfinished file is still there",
         };
         let written = size(written.into_inner());
-        return Err(error).with_context(|| format!("cannot write {name} after {written} ({fate})"));
+        return Err(error).with_context(|| format!("cannot write {name} after {written}, {fate}"));
     }
     let wall = begun.elapsed();
-    let metadata = file.metadata().with_context(|| format!("cannot look at {name}"))?;
+    let metadata = file.metadata().with_context(|| format!("cannot stat {name}"))?;
     let resident = if options.drop { cache::drop_cached(&file, &options.file, options.bytes)? } else { None };
     Ok(DataReport {
         file: options.file.clone(),
@@ -256,8 +256,7 @@ impl DataReport {
             None | Some(0) => writeln!(out, "dropped from the page cache"),
             Some(pages) => writeln!(
                 out,
-                "dropped from the page cache, but {pages} pages stay (mapped by somebody, or a file system in \
-                 memory)"
+                "dropped from the page cache, but {pages} pages stay: a process maps them, or the file system is in memory"
             ),
         }
     }

@@ -206,7 +206,7 @@ fn counted(count: u64, options: &Options, control: &Control) -> Result<CrewRepor
 
 fn memory(pages: usize) -> Result<Mapping> {
     Mapping::anonymous(pages)
-        .with_context(|| format!("cannot map {pages} pages of memory (fewer threads need less)"))
+        .with_context(|| format!("cannot map {pages} pages of memory; fewer threads need less"))
 }
 
 /// Maps the file without read-ahead, cold, and with a page for each fault.
@@ -220,8 +220,7 @@ fn cold_file(count: u64, options: &Options) -> Result<Mapping> {
     ensure!(pages as u64 >= count, "{name} has {pages} pages, too few for {count} major faults");
     ensure!(
         resident == 0,
-        "{resident} of the {pages} pages of {name} stay in the page cache (mapped by somebody, or a file \
-         system in memory): their faults would not be major"
+        "{resident} of the {pages} pages of {name} stay in the page cache, so their faults would not be major: a process maps them, or the file system is in memory"
     );
     Ok(mapping)
 }
@@ -326,7 +325,7 @@ impl FaultsReport {
         )?;
         writeln!(
             out,
-            "besides: {} major, {} minor (start-up, threads' own stacks, this report)",
+            "besides: {} major, {} minor, of start-up, threads' stacks and this report",
             rest.major, rest.minor
         )?;
         footnote(out, self.pid, self.process, self.crew.other)

@@ -144,7 +144,9 @@ pub fn run(options: &Options, control: &Control) -> Result<GuestReport> {
         Unfit::new("a guest whose guest gets SMIs has one vCPU")
     );
     let kvm = Kvm::new().map_err(|error| {
-        Unavailable(format!("cannot open /dev/kvm: is a kvm module loaded, and may you use it?: {error}"))
+        Unavailable(format!(
+            "cannot open /dev/kvm: {error}; load kvm_intel or kvm_amd, and check its permissions"
+        ))
     })?;
     let machine = Machine::new(&kvm, options.vcpus, &options.each)?;
     let vcpus = (0..options.vcpus).map(|number| machine.vcpu(number)).collect::<Result<Vec<_>>>()?;
@@ -195,7 +197,7 @@ fn drive(mut vcpu: VcpuFd, pause: Duration, control: &Control, seen: &Seen) -> R
             }
             Ok(VcpuExit::IoOut(SMI_PORT, _)) => {
                 seen.io.fetch_add(1, Ordering::Relaxed);
-                vcpu.smi().context("KVM gives this guest no SMI")?;
+                vcpu.smi().context("KVM cannot inject an SMI")?;
             }
             Ok(VcpuExit::Hlt) => {
                 seen.hlt.fetch_add(1, Ordering::Relaxed);
@@ -206,9 +208,9 @@ fn drive(mut vcpu: VcpuFd, pause: Duration, control: &Control, seen: &Seen) -> R
             Ok(VcpuExit::MmioWrite(MMIO, _)) => {
                 seen.mmio.fetch_add(1, Ordering::Relaxed);
             }
-            Ok(other) => bail!("the guest left for a reason that it should not have: {other:?}"),
+            Ok(other) => bail!("unexpected exit of the guest: {other:?}"),
             Err(error) if error.errno() == libc::EINTR => {}
-            Err(error) => return Err(io::Error::from(error)).context("KVM does not run the guest"),
+            Err(error) => return Err(io::Error::from(error)).context("KVM cannot run the guest"),
         }
     }
 }

@@ -182,7 +182,7 @@ pub fn run(options: &Options, out: &mut (impl Write + Send), control: &Control) 
     let touches = options.pages.checked_mul(options.rounds).and_then(|n| n.checked_mul(options.threads));
     ensure!(
         touches.is_some_and(|n| n <= MOST) && u32::try_from(options.pages).is_ok(),
-        Unfit::new(format!("too many touches to tell of: choose at most {MOST}"))
+        Unfit::new(format!("too many touches to report: choose at most {MOST}"))
     );
     let common = match options.together {
         true => {
@@ -226,7 +226,7 @@ pub fn run(options: &Options, out: &mut (impl Write + Send), control: &Control) 
         ready.wait();
         let told = workers
             .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a thread broke down"))))
+            .map(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked"))))
             .collect();
         written.context("cannot write to stdout")?;
         told

@@ -207,7 +207,7 @@ fn a_layout_of_another_tool_is_refused() {
         run(&args).unwrap_err().to_string()
     };
     assert!(run(&["--layout", "sgx.lines"]).contains("no layout of a recording of `kvm`"));
-    assert!(run(&["--sort", "nothing"]).contains("there is no such field"));
+    assert!(run(&["--sort", "nothing"]).contains("no such column"));
     assert!(run(&["--summary"]).contains("it is a recording of `kvm`, not of `access`"));
-    assert!(run(&["--format", "svg"]).contains("made of stacks"));
+    assert!(run(&["--format", "svg"]).contains("needs stacks"));
 }

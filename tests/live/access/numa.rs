@@ -139,7 +139,7 @@ pub fn the_settings_are_put_back(engine: &'static str) {
         let already = name == "numa_balancing" && value.trim() != "0";
         assert!(already || changed.contains(name), "{name} is not in {changed}");
     }
-    assert_eq!(doctor(), "nothing was left behind\n");
+    assert_eq!(doctor(), "nothing to restore\n");
 
     // Killed, at the start and well into it.
     let (times, step) = if place() == Place::Vm { (4, 500) } else { (8, 20) };

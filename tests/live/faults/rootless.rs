@@ -195,7 +195,7 @@ pub fn what_cannot_be_is_said(_: &'static str) {
     drop(other);
     for (options, why) in [
         (&["-d", "100ms"][..], "your own processes only"),
-        (&["--by", "stack", "--weight", "time", "--", "true"], "--weight is how wide"),
+        (&["--by", "stack", "--weight", "time", "--", "true"], "--weight needs a flame graph"),
         (&["--by", "stack", "--stacks", "1:4", "-v", "--", "true"], "records every fault"),
         (&["--by", "cause", "--", "true"], "does not see the causes of faults"),
         (&["--log-step", "5", "--", "true"], "does not count in the kernel"),

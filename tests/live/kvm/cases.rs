@@ -258,7 +258,7 @@ pub fn what_means_nothing_is_said(_: &'static str) {
         .unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.success() && error.contains("no exit was counted of a VM of that name, but "),
+        output.status.success() && error.contains("no exit of a VM with that name was counted, but "),
         "{error}"
     );
     let idle = Worker::by(&mut Command::new("cat"));

@@ -92,7 +92,7 @@ impl FromStr for View {
         Self::ALL
             .into_iter()
             .find(|view| view.name() == text)
-            .ok_or_else(|| format!("there is no summary `{text}`; there are {}", names()))
+            .ok_or_else(|| format!("there is no table `{text}`; there are {}", names()))
     }
 }
 

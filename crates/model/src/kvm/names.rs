@@ -132,7 +132,7 @@ impl fmt::Display for NoSuchExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name { name, nearest } => {
-                write!(f, "no exit is called `{name}`; did you mean `{nearest}`?")
+                write!(f, "no exit has the name `{name}`; did you mean `{nearest}`?")
             }
             Self::Number { number, isa, nearest } => {
                 let of = isa.map_or_else(String::new, |isa| format!(" of {isa}"));
@@ -140,8 +140,7 @@ impl fmt::Display for NoSuchExit {
             }
             Self::Elsewhere { name, isa, here } => write!(
                 f,
-                "`{name}` is an exit of {isa}, and this machine's processor has {here}; `trapline kvm count` shows \
-                 which exits there are"
+                "`{name}` is an exit of {isa}, and this processor has {here}; `trapline kvm count` prints its exits"
             ),
         }
     }
@@ -348,7 +347,7 @@ mod tests {
         assert_eq!(nearest("EPT_VIOLATON"), "EPT_VIOLATION");
         assert_eq!(nearest("vmcal"), "VMCALL");
         let said = Names::default().find("cpiud", None).unwrap_err().to_string();
-        assert_eq!(said, "no exit is called `cpiud`; did you mean `CPUID`?");
+        assert_eq!(said, "no exit has the name `cpiud`; did you mean `CPUID`?");
     }
 
     #[test]

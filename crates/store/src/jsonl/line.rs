@@ -42,7 +42,9 @@ impl<R: BufRead> Lines<R> {
             Err(error) if error.is_eof() && !whole && bytes.first() == Some(&b'{') => {
                 Err(self.wrong("the recording is cut off in this line"))
             }
-            Ok(_) | Err(_) => Err(self.wrong("it is not a JSON object: this is no recording in JSON lines")),
+            Ok(_) | Err(_) => {
+                Err(self.wrong("it is not a JSON object, so this is not a recording in JSON lines"))
+            }
         }
     }
 
@@ -64,7 +66,7 @@ pub(super) fn number(line: &Line, name: &str) -> Result<u64, String> {
 /// A time on the machine's clock. The kernel's are signed.
 pub(super) fn time(line: &Line, name: &str) -> Result<u64, String> {
     let ns = number(line, name)?;
-    i64::try_from(ns).map_err(|_| format!("its `{name}` is {ns}, which no clock shows"))?;
+    i64::try_from(ns).map_err(|_| format!("its `{name}` is {ns}, which is out of range"))?;
     Ok(ns)
 }
 
@@ -84,7 +86,7 @@ pub(super) fn header(line: &Line, tool: Option<&str>) -> Result<Header, String> 
             return Err(format!("it is a recording of `{name}`, not of `{wanted}`"));
         }
         (Some(name), _) => name,
-        (None, _) => return Err("it does not say what tool it is of".into()),
+        (None, _) => return Err("its `tool` is missing".into()),
     };
     if !TABLES.iter().any(|table| table.tool() == own) {
         return Err(format!("it is a recording of `{own}`, which this version does not know"));
@@ -162,7 +164,7 @@ pub(super) fn end(line: &Line, tool: &str) -> Result<Facts, String> {
 pub(super) fn of_id(tool: &str, id: &str) -> Result<&'static Schema, String> {
     table(id)
         .filter(|table| table.tool() == tool)
-        .ok_or_else(|| format!("`{id}` is no table of `{tool}` that this version knows"))
+        .ok_or_else(|| format!("this version knows no table `{id}` of `{tool}`"))
 }
 
 /// The table of a tool that has the most of a line's fields, for recordings that do not name it.
@@ -174,7 +176,7 @@ pub(super) fn of_fields(tool: &str, line: &Line) -> Result<&'static Schema, Stri
     };
     let tables = recorded::tables(tool, Part::Rows);
     let best = tables.into_iter().max_by_key(fit).filter(|table| fit(table).0 > 0);
-    best.ok_or_else(|| format!("it is of no table of `{tool}`"))
+    best.ok_or_else(|| format!("it belongs to no table of `{tool}`"))
 }
 
 /// The values of a table's fields.
@@ -198,7 +200,7 @@ fn field_of(line: &Line, field: &Field) -> Result<Value, String> {
         },
         (Type::Str, _) => match json.as_str() {
             Some(text) => return Ok(text.into()),
-            None => "is not a text",
+            None => "is not a string",
         },
         (Type::Hist, Json::Array(of)) if of.len() <= MOST_BUCKETS => {
             match serde_json::from_value::<Vec<_>>(json.clone()) {

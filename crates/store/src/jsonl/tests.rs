@@ -131,7 +131,7 @@ fn what_is_wrong_is_said_with_its_line() {
     refused(&lines[..1].join("\n"), 1, "its end is missing");
     refused(&format!("{}\n", lines[..3].join("\n")), 3, "its end is missing");
     refused(&text[..text.len() - 10], 7, "cut off");
-    refused(&[&lines[..2], &lines[3..]].concat().join("\n"), 6, "`events` is 3, and there are 2");
+    refused(&[&lines[..2], &lines[3..]].concat().join("\n"), 6, "`events` is 3, but it contains 2");
     for (was, is) in [("\"rounds\":4", "\"rounds\":null"), ("\"lost_events\":1", "\"lost_events\":\"Q\"")] {
         refused(&text.replace(was, is), 7, "not a whole number");
     }

@@ -98,9 +98,10 @@ pub(super) struct Machine {
 impl Machine {
     /// With memory for so many vCPUs, each of which is to take those exits.
     pub(super) fn new(kvm: &Kvm, vcpus: usize, each: &Exits) -> Result<Self> {
-        let vm = kvm.create_vm().context("KVM makes no virtual machine")?;
-        let cpuid =
-            kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).context("KVM does not tell the processor")?;
+        let vm = kvm.create_vm().context("KVM cannot create a virtual machine")?;
+        let cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .context("cannot read the processor's features from KVM")?;
         let nested = each.nested > 0;
         let fresh = address_of(vcpus).next_multiple_of(LARGE_SIZE);
         let len = (fresh + vcpus * each.touch as usize * PAGE).next_multiple_of(LARGE_SIZE);
@@ -124,7 +125,7 @@ impl Machine {
             userspace_addr: memory.at as u64,
         };
         // SAFETY: the mapping is as long as it says, and outlives the VM.
-        unsafe { vm.set_user_memory_region(region) }.context("KVM does not take the memory")?;
+        unsafe { vm.set_user_memory_region(region) }.context("KVM refuses the memory")?;
         if each.smi {
             let region = kvm_userspace_memory_region { slot: MANAGEMENT_SLOT, ..region };
             // SAFETY: the same memory, in the address space of system management mode.
@@ -149,8 +150,8 @@ impl Machine {
     pub(super) fn vcpu(&self, number: usize) -> Result<VcpuFd> {
         ensure!(address_of(number + 1) <= self.memory.len, "there is no memory for vCPU {number}");
         let vcpu =
-            self.vm.create_vcpu(number as u64).with_context(|| format!("KVM makes no vCPU {number}"))?;
-        vcpu.set_cpuid2(&self.cpuid).context("KVM does not take the processor's features")?;
+            self.vm.create_vcpu(number as u64).with_context(|| format!("KVM cannot create vCPU {number}"))?;
+        vcpu.set_cpuid2(&self.cpuid).context("KVM refuses the processor's features")?;
         let mut state = vcpu.get_sregs()?;
         let data = segment(0x10, 3);
         state.cs = segment(8, 11);
@@ -158,9 +159,9 @@ impl Machine {
         (state.cr0, state.cr3, state.cr4) = (CR0, DIRECTORY as u64, CR4);
         state.efer = if self.nested { EFER_SVME } else { 0 };
         vcpu.set_sregs(&state).context(if self.nested {
-            "KVM gives this guest no SVM: load kvm_amd with nested=1, on a processor of AMD's"
+            "the guest has no SVM: load kvm_amd with nested=1, on an AMD processor"
         } else {
-            "KVM does not take the processor's state"
+            "KVM refuses the processor's state"
         })?;
         let mut registers = vcpu.get_regs()?;
         (registers.rip, registers.rsi, registers.rflags) = (CODE as u64, address_of(number) as u64, 2);
@@ -169,10 +170,7 @@ impl Machine {
             let area = (address_of(number) + 2 * PAGE) as u64;
             let entry = kvm_msr_entry { index: MSR_VM_HSAVE_PA, data: area, ..Default::default() };
             let msrs = Msrs::from_entries(&[entry]).context("no memory for a list of one")?;
-            ensure!(
-                vcpu.set_msrs(&msrs)? == 1,
-                "KVM gives this guest no place to save its state for its own guest"
-            );
+            ensure!(vcpu.set_msrs(&msrs)? == 1, "KVM cannot allocate the guest's state for nested guests");
         }
         Ok(vcpu)
     }
