@@ -71,7 +71,7 @@ fn bad_input_is_refused() {
     refuses(
         &["faults", "-o", "/nosuchdir/x.jsonl"],
         1,
-        "cannot write to /nosuchdir/x.jsonl: No such file or directory",
+        "cannot write to /nosuchdir/x.jsonl: ENOENT: No such file or directory",
     );
     refuses(&["faults", "-o", "result.xyz"], 2, "use .txt, .jsonl, .csv, .folded or .svg");
     refuses(
@@ -330,7 +330,7 @@ fn a_recording_is_read() {
     refuses(&["access", "--summary", "--read", path, "--format", "damo"], 2, "leave out --summary");
     refuses(&["access", "--summary", "--read", path, "--format", "csv"], 2, "csv can print one table");
     refuses(&["access", "--read", path, "-o", path], 2, "would be overwritten");
-    refuses(&["access", "--read", "/nosuch.jsonl"], 1, "cannot read /nosuch.jsonl: No such file");
+    refuses(&["access", "--read", "/nosuch.jsonl"], 1, "cannot read /nosuch.jsonl: ENOENT");
     // `replay` shows the same, and knows of which tool it is.
     for options in [&[][..], &["--summary"], &["--summary", "rw", "--format", "csv"], &["--format", "jsonl"]]
     {
@@ -341,7 +341,7 @@ fn a_recording_is_read() {
     refuses(&["replay", path, "--layout", "kvm.time"], 2, "is no layout of a recording of `access`");
     refuses(&["replay", path, "--format", "svg"], 2, "needs stacks");
     refuses(&["replay", path, "--window", "1s"], 2, "--window needs --summary");
-    refuses(&["replay", "/nosuch.jsonl"], 1, "cannot read /nosuch.jsonl: No such file");
+    refuses(&["replay", "/nosuch.jsonl"], 1, "cannot read /nosuch.jsonl: ENOENT");
     // What came before is shown, but no totals.
     let stops = |text: &str, line: &str| {
         std::fs::write(&file, text).unwrap();

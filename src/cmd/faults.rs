@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use trapline_model::faults::{By, EVENT, StepOf};
+use trapline_model::{Block, Item, Record, Value};
 use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
 use trapline_probe::{Keep, Launch};
 
@@ -173,12 +174,28 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         memory_bytes: args.memory.memory,
     };
     let ask = Ask { weight: args.weight.unwrap_or_default(), ..Ask::new(schema) };
-    run::run(&args.live, frame, order, ask, Faults { args, options })
+    run::run(&args.live, frame, order, ask, Faults { args, options, variant: String::new(), note: None })
 }
 
 struct Faults<'a> {
     args: &'a Args,
     options: Options,
+    /// The variant in use.
+    variant: String,
+    /// What the totals lack.
+    note: Option<String>,
+}
+
+impl Faults<'_> {
+    /// The column by which each fault has a row, if each has one.
+    fn key(&self) -> Option<&'static str> {
+        match self.options.by {
+            By::File => Some("file"),
+            By::Cause => Some("cause"),
+            By::Stack if self.options.stacks == Stacks::All => Some("stack"),
+            _ => None,
+        }
+    }
 }
 
 impl Start for Faults<'_> {
@@ -193,6 +210,43 @@ impl Start for Faults<'_> {
         let most = matches!(self.options.events, Events::Steps { most: true, .. });
         Ok((faults, Keep::READING.and_if(Keep::NAMES, self.options.by == By::Stack || most)))
     }
+
+    fn written(&mut self, item: &Item) {
+        match item {
+            Item::Header(header) => self.variant = header.variant.to_string(),
+            Item::Totals(totals) => {
+                self.note = unseen(self.key(), &self.variant, self.options.variant.is_some(), totals)
+            }
+            Item::End(_) => self.note.iter().for_each(|note| warn(note)),
+            _ => {}
+        }
+    }
+}
+
+/// Which faults are in no row of their own where they are more than a tenth, and which variant would see them.
+fn unseen(key: Option<&str>, variant: &str, is_forced: bool, totals: &Block) -> Option<String> {
+    let key = key?;
+    let better = match (variant, is_forced) {
+        ("tracepoint", false) => "fentry and kprobe would see them, but do not attach here",
+        ("tracepoint", true) => {
+            "fentry and kprobe see them: if `trapline doctor` has one of them, leave out --variant"
+        }
+        ("rootless", _) => "as root, other variants see them",
+        _ => return None,
+    };
+    let faults = |row: &Record| -> u64 {
+        let count = |name| if let Some(Value::U64(n)) = row.get(name) { *n } else { 0 };
+        count("major") + count("minor")
+    };
+    let is_unseen = |row: &&Record| match row.get(key) {
+        Some(Value::Str(name)) => matches!(name.as_ref(), "(not attributed)" | "unknown"),
+        other => matches!(other, Some(Value::Null)),
+    };
+    let unseen: u64 = totals.rows.iter().filter(is_unseen).map(faults).sum();
+    let percent = (unseen * 100).checked_div(totals.sum.as_ref().map_or(0, faults))?;
+    (percent > 10).then(|| {
+        format!("{percent} % of the faults have no {key}: {variant} does not see faults in system calls and exec; {better}")
+    })
 }
 
 fn minor_latency(text: &str) -> Result<MinorLatency, String> {
@@ -227,5 +281,34 @@ fn stacks(text: &str) -> Result<Stacks, String> {
             Some(Ok(n @ 2..=1_000_000)) => Ok(Stacks::Sampled(n)),
             _ => Err("use all, major, or 1:N with N from 2 to 1000000".into()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(file: &str, minor: u64) -> Record {
+        let schema = By::File.schema();
+        let value = |name| match name {
+            "file" => file.into(),
+            "minor" => minor.into(),
+            _ => Value::Null,
+        };
+        Record::new(schema, schema.iter().map(|field| value(field.name)).collect())
+    }
+
+    #[test]
+    fn faults_that_the_variant_does_not_see_are_explained() {
+        let rows = vec![row("(not attributed)", 97), row("/lib/c.so", 3)];
+        let totals = Block { sum: Some(row("", 100)), ..Block::new(By::File.schema(), 0, rows) };
+        let note = unseen(Some("file"), "tracepoint", false, &totals).unwrap_or_default();
+        assert!(note.starts_with("97 % of the faults have no file: tracepoint does not see"), "{note}");
+        assert!(note.ends_with("do not attach here"), "{note}");
+        let forced = unseen(Some("file"), "tracepoint", true, &totals).unwrap_or_default();
+        assert!(forced.ends_with("leave out --variant"), "{forced}");
+        assert_eq!(unseen(Some("file"), "kprobe", false, &totals), None);
+        let most_seen = Block { sum: Some(row("", 1000)), ..totals };
+        assert_eq!(unseen(Some("file"), "tracepoint", false, &most_seen), None);
     }
 }

@@ -122,7 +122,7 @@ fn a_second_name_where_everybody_makes_names_is_refused() {
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
     fs::hard_link(&there, shared.join("second")).unwrap();
     let error = Output::open(&shared.join("second"), When::Meanwhile).unwrap_err();
-    assert!(format!("{error:#}").contains("it has 2 names"), "{error:#}");
+    assert!(format!("{error:#}").contains("it has 2 hard links"), "{error:#}");
     // In a directory of one's own, that is one's own affair.
     assert!(Output::open(&there, When::Meanwhile).is_ok());
 }

@@ -206,7 +206,7 @@ fn a_layout_of_another_tool_is_refused() {
             Alone::try_parse_from([&["replay", path.to_str().unwrap()], options].concat()).unwrap().args;
         run(&args).unwrap_err().to_string()
     };
-    assert!(run(&["--layout", "sgx.lines"]).contains("no layout of a recording of `kvm`"));
+    assert!(run(&["--layout", "sgx.lines"]).contains("is not for a recording of `kvm`"));
     assert!(run(&["--sort", "nothing"]).contains("no such column"));
     assert!(run(&["--summary"]).contains("it is a recording of `kvm`, not of `access`"));
     assert!(run(&["--format", "svg"]).contains("needs stacks"));
