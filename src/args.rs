@@ -28,12 +28,13 @@ pub(crate) enum Shown {
 
 /// Whose events are meant.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Filters")]
 pub(crate) struct Whose {
     /// Trace only these processes: -p 1,2 or -p 1 -p 2 [default, and 0: all]
     #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', conflicts_with = "command")]
     pid: Vec<u32>,
 
-    /// With -p: trace the processes that they make from now on too, and those of these; not children that they have already
+    /// With -p, trace descendants that start from now on, too
     #[arg(long, requires = "pid", conflicts_with_all = ["tid", "command"])]
     children: bool,
 
@@ -91,7 +92,7 @@ impl Whose {
             (all_and_some, "-p 0 means all processes: leave out 0, or the others"),
             (
                 self.children && self.pid.contains(&0),
-                "-p 0 means all processes, those that are born too: leave out --children",
+                "-p 0 means all processes, new ones too: leave out --children",
             ),
         ])
     }
@@ -99,6 +100,7 @@ impl Whose {
 
 /// What every live tool takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Run and output")]
 pub(crate) struct Live {
     /// Print rows every TIME, as in 500ms, 2s or 1m [default: only the totals]
     #[arg(short, long, value_name = "TIME", value_parser = interval)]
@@ -108,19 +110,19 @@ pub(crate) struct Live {
     #[arg(short, long, value_name = "TIME", value_parser = positive_duration)]
     duration: Option<Duration>,
 
-    /// Do not clear at each interval: rows are since the start
+    /// Print rows since the start, not since the last interval
     #[arg(short, long)]
     pub(crate) cumulative: bool,
 
-    /// Sort rows by this field, largest first
+    /// Sort rows by this column, largest first
     #[arg(long, value_name = "FIELD")]
     pub(crate) sort: Option<String>,
 
-    /// Show only the first so many rows of each table
+    /// Print at most N rows of each table
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) top: Option<u32>,
 
-    /// The format of the output [default: table, or by the extension of --output]
+    /// Set the output format [default: table, or by the extension of --output]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
 
@@ -128,16 +130,16 @@ pub(crate) struct Live {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
-    /// Use this probe variant, not the first that works
+    /// Use this probe variant instead of the first that attaches
     #[arg(long, value_name = "NAME")]
     pub(crate) variant: Option<String>,
 
-    /// Run the command as this user (a name or a number), with their groups; the environment stays as it is [default: as
-    /// trapline itself runs, under sudo as root]
+    /// Run the command as this user, a name or number, with their groups and the same environment [default: the
+    /// user of trapline, root under sudo]
     #[arg(long, value_name = "USER", requires = "command", conflicts_with = "pid")]
     run_as: Option<String>,
 
-    /// Run this command, trace it and its children from their first instruction, exit with its status
+    /// Run this command, trace it and its descendants from their first instruction, and exit with its status
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
@@ -253,7 +255,8 @@ pub(crate) fn order(schema: &Schema, wanted: &str) -> anyhow::Result<usize> {
 /// What tools with rows that end take.
 #[derive(Debug, Args)]
 pub(crate) struct Memory {
-    /// Memory for rows and names: beyond it, rows of what has ended are folded into one (a bare number is MiB)
+    /// Limit memory for rows and names, MiB or with a unit; beyond it, rows of what has ended are folded into
+    /// one
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size)]
     pub(crate) memory: u64,
 }

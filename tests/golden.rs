@@ -338,7 +338,7 @@ fn a_recording_is_read() {
         assert_eq!(String::from_utf8(replayed.stdout).unwrap(), said(options), "{options:?}");
     }
     refuses(&["replay", path, "-o", path], 2, "would be overwritten");
-    refuses(&["replay", path, "--layout", "kvm.time"], 2, "is no layout of a recording of `access`");
+    refuses(&["replay", path, "--layout", "kvm.time"], 2, "is not for a recording of `access`");
     refuses(&["replay", path, "--format", "svg"], 2, "needs stacks");
     refuses(&["replay", path, "--window", "1s"], 2, "--window needs --summary");
     refuses(&["replay", "/nosuch.jsonl"], 1, "cannot read /nosuch.jsonl: ENOENT");

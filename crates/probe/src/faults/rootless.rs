@@ -81,11 +81,9 @@ fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
             Some("with -v it records every fault; leave out -v, or use --stacks all")
         }
         (_, Events::Steps { .. }) => Some("it does not count in the kernel, so messages would come late"),
-        _ if !filter.is_of_processes() => {
-            Some("it filters by process only; use -p PID or -- COMMAND")
-        }
+        _ if !filter.is_of_processes() => Some("it filters by process only; use -p PID or -- COMMAND"),
         _ if filter.descendants && !launched => Some(
-            "it cannot tell children that a process has from those that it will have: leave out --children",
+            "it cannot distinguish the children that a process has from later ones; leave out --children",
         ),
         _ if filter.pids.is_empty() && !launched => {
             Some("it sees your own processes only; name them with -p PID, or use -- COMMAND")
