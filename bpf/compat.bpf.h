@@ -59,16 +59,16 @@ static __always_inline struct path *path_as_opened(struct file *file)
 
 /* In a program at both ends of a function: this is the return. On 6.12 the function has no argument, on 7.3 one. */
 extern bool bpf_session_is_return(void) __ksym __weak;
-extern bool bpf_session_is_return___told(void *ctx) __ksym __weak;
+extern bool bpf_session_is_return___with_ctx(void *ctx) __ksym __weak;
 
 static __always_inline bool session_returns(void *ctx)
 {
-	if (bpf_ksym_exists(bpf_session_is_return___told))
-		return bpf_session_is_return___told(ctx);
+	if (bpf_ksym_exists(bpf_session_is_return___with_ctx))
+		return bpf_session_is_return___with_ctx(ctx);
 	return bpf_session_is_return();
 }
 
-/* Somebody looks after this memory by userfaultfd: a kernel option, without which there is nothing in the field. */
+/* The memory is registered with a userfaultfd: a kernel option, without which there is no such field. */
 static __always_inline bool vma_is_watched(struct vm_area_struct *vma)
 {
 	return bpf_core_field_exists(vma->vm_userfaultfd_ctx.ctx) && BPF_CORE_READ(vma, vm_userfaultfd_ctx.ctx);

@@ -22,10 +22,6 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#define VM_FAULT_MAJOR 0x4 /* include/linux/mm_types.h: the same from 5.4 to 7.3 */
-#define VM_FAULT_RETRY 0x400
-#define VM_FAULT_ERROR 0x873
-
 /* ---- the life of a fault ---- */
 
 /* Written once, so that the line stays clean. */
@@ -42,7 +38,7 @@ static __always_inline void fault_begins(struct tracked *t, u64 addr)
 	t->open_ns = bpf_ktime_get_ns();
 }
 
-/* What only verbose events tell. */
+/* What only verbose events have. */
 static __always_inline void describe_fault(struct tracked *t, u64 ip, u32 rw, u32 page)
 {
 	t->open_ip = ip;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Page faults: what the kernel half tells user space. Mirrored in crates/probe/src/abi/faults.rs, compared by a test.
+/* Page faults: what the kernel half reports to user space. Mirrored in crates/probe/src/abi/faults.rs, compared by a
+ * test.
  */
 #ifndef TRAPLINE_FAULTS_H
 #define TRAPLINE_FAULTS_H
@@ -24,9 +25,9 @@ struct faults_config {
 	__u64 step;          /* a message each time a process has this many more */
 	__u32 ring;          /* faults_all.bpf.c: its RING */
 	__u32 group;         /* faults_all.bpf.c: its GROUP */
-	__u32 minor_weight;  /* one timed minor fault stands for so many */
+	__u32 minor_weight;  /* one timed minor fault stands for this many */
 	__u32 step_of;       /* FAULTS_STEP_* */
-	__u32 stack_every;   /* FAULTS_GROUP_STACK: of one fault in so many; 0: of major ones */
+	__u32 stack_every;   /* FAULTS_GROUP_STACK: of one fault in this many; 0: of major ones */
 	__u32 stack_deepest; /* kernel.perf_event_max_stack: no chain has more frames */
 	__u32 may_miss;      /* the programs that follow the lives of threads may be skipped */
 	__u32 groups;        /* capacity of the map */
@@ -39,7 +40,7 @@ struct faults_config {
 /* What goes to the ring. */
 enum faults_ring {
 	FAULTS_RING_NONE = 0,
-	FAULTS_RING_FAULTS = 1, /* each fault, and what is mapped there; with steps: to be told with the message */
+	FAULTS_RING_FAULTS = 1, /* each fault, and what is mapped there; with steps: reported with the message */
 	FAULTS_RING_CAUSES = 2, /* what each was for, too */
 	FAULTS_RING_STEPS = 4,  /* a message each time a process's count passes a multiple of a step */
 };
@@ -62,7 +63,7 @@ enum faults_step_of {
 /* A process went past one or several multiples of the step. */
 struct faults_step {
 	__u64 time_ns;
-	__u64 start_ns; /* the process's birth */
+	__u64 start_ns; /* of the process */
 	__u64 first;    /* the least multiple of the step that it passed, in steps */
 	__u64 last;     /* the greatest */
 	__u32 pid;
@@ -87,7 +88,7 @@ struct faults_control {
 	 */
 	__u64 began_ns;
 	__u64 adopted;      /* that pass is over: each thread that started before is known */
-	__u64 turn;         /* from 1: user space has read the tables so many times */
+	__u64 turn;         /* from 1: how often user space has read the tables, and one */
 	__u64 stale;        /* groups and names of earlier turns are stale */
 	__u64 stale_chains; /* the same of chains */
 	__u64 taken_groups; /* were taken out by user space */
@@ -121,12 +122,12 @@ struct faults_stats {
 
 /* One thread since the trace began (or since it was last retired, see retire()). */
 struct faults_thread {
-	__u64 start_ns; /* its birth, CLOCK_MONOTONIC */
+	__u64 start_ns; /* its start, CLOCK_MONOTONIC */
 	__u32 pid;
 	__u32 tid;
 	__u64 cgroup;
 	char comm[TRAP_COMM_LEN];
-	__u64 process_start_ns; /* the birth of its process: of the first thread */
+	__u64 process_start_ns; /* of its process: of the first thread */
 	char process_comm[TRAP_COMM_LEN];
 	struct faults_stats stats;
 };
@@ -166,14 +167,14 @@ enum faults_area {
 	FAULTS_AREA_HUGETLB = 6, /* on the kernel's own hugetlbfs */
 	FAULTS_AREA_OBJECT = 7,  /* on another file system that is mounted nowhere: anon_inode:[perf_event] */
 	FAULTS_AREA_SPECIAL = 8, /* pages of the kernel's, such as the vDSO */
-	FAULTS_AREA_OTHER = 9,   /* files of a process that has used up its share; words: its id, its birth */
+	FAULTS_AREA_OTHER = 9,   /* files of a process that has used up its share; words: its id, its start */
 	FAULTS_AREA_OTHERS = 10, /* the same of a user's processes; word: the user */
 };
 
 /* faults_name.flags */
 enum faults_name_flag {
 	FAULTS_NAME_DELETED = 1,
-	FAULTS_NAME_CUT = 2, /* longer than there is room for: what is nearest to the root is missing */
+	FAULTS_NAME_CUT = 2, /* truncated: what is nearest to the root is missing */
 	FAULTS_NAME_READY = 4,
 };
 
@@ -186,8 +187,8 @@ struct faults_name {
 
 /* A stack's key: process, a moment at which it had this memory, the chain in user mode, the chain in the kernel. */
 enum faults_chain_key {
-	FAULTS_CHAIN_NONE = 0,  /* there is no chain of this sort */
-	FAULTS_CHAIN_LOST = 1,  /* there was no room for it */
+	FAULTS_CHAIN_NONE = 0,  /* there is no call chain of this kind */
+	FAULTS_CHAIN_LOST = 1,  /* there was no space for it */
 	FAULTS_CHAIN_OTHER = 2, /* the process has used up its share */
 	/* The same where the process's place in the key is 0, and behind it is its user. */
 	FAULTS_CHAIN_OTHER_OF_USER = 3, /* the user's processes have used up their share */
@@ -253,7 +254,7 @@ enum faults_also {
 	FAULTS_ALSO_WRITE = 1,
 	FAULTS_ALSO_SHARED = 2,
 	FAULTS_ALSO_MISSING = 4,  /* a userfaultfd is asked for missing pages */
-	FAULTS_ALSO_WATCHED = 8,  /* a userfaultfd looks after the memory */
+	FAULTS_ALSO_WATCHED = 8,  /* the memory is registered with a userfaultfd */
 	FAULTS_ALSO_GUARDED = 16, /* the page table's entry says that a userfaultfd protects the page */
 	FAULTS_ALSO_SLEPT = 32,
 	FAULTS_ALSO_HUGE = 64, /* a huge page was put in */
@@ -284,7 +285,7 @@ struct faults_event {
 	__u64 ip;
 	__u64 user_ip; /* where the thread was in user mode: the system call that faulted, if one did */
 	__u64 latency_ns;
-	__u64 process_start_ns; /* the birth of its process */
+	__u64 process_start_ns; /* of its process */
 	__u64 count;
 	struct faults_group_key file; /* what is mapped there, 0 if that is not known */
 	__u64 offset;                 /* in it */
@@ -310,11 +311,11 @@ struct faults_losses {
 	__u64 events;             /* faults whose event the ring could not hold */
 	__u64 unattributed_major; /* faults of threads that ended when `retired` was full */
 	__u64 unattributed_minor;
-	__u64 untracked;  /* threads for which there was no memory at their birth */
-	__u64 uncounted;  /* faults of processes for which there was no room to count steps */
-	__u64 unpaired;   /* completions without an entry: counted, not timed */
-	__u64 crowded;    /* faults for whose group there was no room */
-	__u64 untold;     /* faults that no message of steps could take into account: the ring was full */
+	__u64 untracked;    /* threads for which there was no memory when they started */
+	__u64 uncounted;    /* faults of processes for which there was no space to count steps */
+	__u64 unpaired;     /* completions without an entry: counted, not timed */
+	__u64 unattributed; /* faults for whose group there was no space */
+	__u64 unexplained;  /* faults that are in no message of steps: the ring was full */
 	__u64 over_quota; /* faults in the rows of others: their process or user had used up its share, or the table was
 			     full */
 };

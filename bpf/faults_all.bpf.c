@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * What no other object does together, such as lines and groups, or groups of those that a name tells. It has all the
+ * What no other object does together, such as lines and groups, or groups of threads of one name. It has all the
  * code, so what is asked of it is a number, and it starts last.
  */
 #define RING    config.ring

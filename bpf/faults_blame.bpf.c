@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The same, and what caused most: with -v. */
+/* Messages at steps, and what caused most: with -v. */
 #define RING    (FAULTS_RING_STEPS | FAULTS_RING_FAULTS)
 #define GROUP   FAULTS_GROUP_NONE
 #define FILTERS TRAP_BY_ID

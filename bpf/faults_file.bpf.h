@@ -7,8 +7,6 @@
 #include "faults_memory.bpf.h"
 #include "faults_path.bpf.h"
 
-#define PAGE_SHIFT 12
-
 /* What files are called; user space takes the names out several times a second. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -58,7 +56,7 @@ static __always_inline struct path *file_key(struct vm_area_struct *vma, struct 
 	u32 area = FAULTS_AREA_FILE;
 
 	if (!file) {
-		key->word[0] = (u64)memory_without_file(vma) << 32;
+		key->word[0] = (u64)area_without_file(vma) << 32;
 		return NULL;
 	}
 	path = path_as_opened(file);
@@ -82,6 +80,21 @@ static __always_inline struct path *file_key(struct vm_area_struct *vma, struct 
 	return path;
 }
 
+/* The name of a key that is in `named` by now; NULL if there is no space for it, and the next fault on it tries again.
+ */
+static __always_inline struct faults_name *new_name(struct faults_group_key *key)
+{
+	struct faults_name *name;
+
+	if (!bpf_map_update_elem(&names, key, &no_name, BPF_ANY)) {
+		name = bpf_map_lookup_elem(&names, key);
+		if (name)
+			return name;
+	}
+	bpf_map_delete_elem(&named, key);
+	return NULL;
+}
+
 /* Leaves the name for user space, once. */
 static __always_inline bool file_is_named(struct tracked *t, struct faults_group_key *key, struct path *path,
 					  struct vm_area_struct *vma, struct task_struct *task)
@@ -95,7 +108,7 @@ static __always_inline bool file_is_named(struct tracked *t, struct faults_group
 
 		if (*last != turn)
 			*last = turn;
-		/* One that is about to be forgotten is told once more. */
+		/* One that is about to be forgotten is left once more. */
 		if (!stale)
 			return true;
 	} else if (GROUPED_BY(FILE) && may_make_group(leader_of(t, task)) != QUOTA_LEFT) {
@@ -104,11 +117,9 @@ static __always_inline bool file_is_named(struct tracked *t, struct faults_group
 	} else if (bpf_map_update_elem(&named, key, &turn, BPF_NOEXIST)) {
 		return false;
 	}
-	if (bpf_map_update_elem(&names, key, &no_name, BPF_ANY))
-		goto none;
-	name = bpf_map_lookup_elem(&names, key);
+	name = new_name(key);
 	if (!name)
-		goto none;
+		return false;
 	if (key->word[0] >> 32 == FAULTS_AREA_FILE) {
 		read_path(name, path, owner_of(BPF_CORE_READ(vma, vm_mm), task));
 	} else {
@@ -118,9 +129,6 @@ static __always_inline bool file_is_named(struct tracked *t, struct faults_group
 	}
 	name->flags |= FAULTS_NAME_READY;
 	return true;
-none: /* The next fault on it tries again. */
-	bpf_map_delete_elem(&named, key);
-	return false;
 }
 
 /* The row of a process that has used up its share; its name is the process's. */
@@ -150,8 +158,7 @@ static __always_inline void other_files(struct faults_group_key *key, struct tra
 	key->word[3] = 0;
 	if (bpf_map_lookup_elem(&named, key) || bpf_map_update_elem(&named, key, &turn, BPF_NOEXIST))
 		return;
-	bpf_map_update_elem(&names, key, &no_name, BPF_ANY);
-	name = bpf_map_lookup_elem(&names, key);
+	name = new_name(key);
 	if (!name)
 		return;
 	name->length = TRAP_COMM_LEN;

@@ -31,7 +31,7 @@ const struct faults_group no_faults = {};
 
 /*
  * The thread faults in this area of its memory, NULL if that is not known. Called before fault_ends(): at the entry of
- * handle_mm_fault (fentry, kprobe), or only at its end (tracepoint). Later the area may be gone.
+ * handle_mm_fault (fentry, kprobe), or only at its end (tracepoint). Later the area may be unmapped.
  */
 static __always_inline void group_sees_vma(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma,
 					   u64 addr)
@@ -87,7 +87,6 @@ static __always_inline struct faults_group *group_of(struct faults_group_key *ke
 
 	if (!group) {
 		struct tracked *leader = leader_of(t, task);
-
 		enum quota quota = QUOTA_LEFT;
 
 		if ((GROUPED_BY(FILE) || GROUPED_BY(STACK)) && !is_of_others(key))
@@ -109,7 +108,7 @@ static __always_inline struct faults_group *group_of(struct faults_group_key *ke
 		}
 	}
 	if (!group || is_stale(group->turn)) {
-		add(&losses.crowded, 1);
+		add(&losses.unattributed, 1);
 		return NULL;
 	}
 	if (group->turn != turn)

@@ -1,17 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Threads are born, turned into another program, and end; and between that, they are read. */
+/* Threads start, execute another program, and exit; meanwhile they are read. */
 #ifndef TRAPLINE_FAULTS_LIFE_BPF_H
 #define TRAPLINE_FAULTS_LIFE_BPF_H
 
 #include "faults_thread.bpf.h"
 #include "faults_step.bpf.h"
 
+/* The slot of a descendant, which is wanted whenever its name and its cgroup are. */
+static __always_inline struct tracked *track_descendant(struct task_struct *task)
+{
+	struct tracked *t = track(task);
+
+	if (t)
+		now_wanted(t, task, moving_filter_wants(task, task->comm));
+	return t;
+}
+
 /*
- * The slot of a thread, also of one whose birth was missed: a program is skipped where it interrupts itself, and from
- * 7.0 tracepoints can be preempted. Its leader or its parent then tells that it belongs to the tree. Where that cannot
- * be, the verifier is spared it: for each pointer that is followed it goes through all the kernel's types (6.12, 6.18).
+ * The slot of a thread, also of one whose start was missed: a program is skipped where it interrupts itself, and from
+ * 7.0 tracepoints can be preempted. Its leader or its parent then shows that it is a descendant. Where that cannot
+ * happen it is left out: for each pointer that is followed the verifier goes through all the kernel's types
+ * (6.12, 6.18).
  */
-static __always_inline struct tracked *tracked_with_family(struct task_struct *task)
+static __always_inline struct tracked *tracked_or_descendant(struct task_struct *task)
 {
 	struct tracked *t = tracked_or_new(task), *of;
 
@@ -22,14 +33,11 @@ static __always_inline struct tracked *tracked_with_family(struct task_struct *t
 		of = bpf_task_storage_get(&threads, task->real_parent, 0, 0);
 	if (!of || !of->follow)
 		return NULL;
-	t = track(task);
-	if (t)
-		now_wanted(t, task, moving_filter_wants(task, task->comm));
-	return t;
+	return track_descendant(task);
 }
 
 /* From here on another thread adds to the process's count, too. */
-static __always_inline void on_company(struct task_struct *parent, struct task_struct *child)
+static __always_inline void on_new_thread(struct task_struct *parent, struct task_struct *child)
 {
 	struct tracked *t;
 
@@ -49,15 +57,12 @@ int BPF_PROG(thread_born, struct task_struct *child)
 {
 	struct task_struct *parent = bpf_get_current_task_btf();
 
-	on_company(parent, child);
+	on_new_thread(parent, child);
 	if (filters(TRAP_BY_TREE)) {
-		struct tracked *t = tracked_with_family(parent);
+		struct tracked *t = tracked_or_descendant(parent);
 
-		if (!t || !t->follow)
-			return 0;
-		t = track(child);
-		if (t)
-			now_wanted(t, child, moving_filter_wants(child, child->comm));
+		if (t && t->follow)
+			track_descendant(child);
 	} else {
 		tracked_or_new(child);
 	}
@@ -100,7 +105,7 @@ int BPF_PROG(thread_execed, struct task_struct *task, pid_t old_pid)
 
 	if (old_pid == task->pid)
 		return 0;
-	t = tracked_with_family(task);
+	t = tracked_or_descendant(task);
 	retire(t, task);
 	if (t)
 		identify(t, task);
@@ -110,18 +115,18 @@ int BPF_PROG(thread_execed, struct task_struct *task, pid_t old_pid)
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_ends, struct task_struct *task)
 {
-	retire(tracked_with_family(task), task);
+	retire(tracked_or_descendant(task), task);
 	return 0;
 }
 
 /*
- * Once more, as a program of its own: one that interrupts itself is skipped (see tracked_with_family()), and of a
+ * Once more, as a program of its own: one that interrupts itself is skipped (see tracked_or_descendant()), and of a
  * thread whose end was skipped nothing is heard before it is freed, which may be after the trace.
  */
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_ends_too, struct task_struct *task)
 {
-	retire(tracked_with_family(task), task);
+	retire(tracked_or_descendant(task), task);
 	return 0;
 }
 
@@ -135,7 +140,7 @@ int BPF_PROG(thread_ended)
 	return 0;
 }
 
-/* The last that is heard of a thread, some milliseconds after it was reaped: its parent may be gone by now. */
+/* The last event of a thread, some milliseconds after it was reaped: its parent may have been freed by now. */
 SEC("?tp_btf/sched_process_free")
 int BPF_PROG(thread_freed, struct task_struct *task)
 {
@@ -173,7 +178,7 @@ int threads_read(struct bpf_iter__task *ctx)
 
 	if (!task)
 		return 0;
-	t = tracked_with_family(task);
+	t = tracked_or_descendant(task);
 	if (!t)
 		return 0;
 	if (filters(TRAP_BY_CGROUP | TRAP_BY_USER))

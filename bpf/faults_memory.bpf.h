@@ -31,7 +31,7 @@ static __always_inline bool is_internal(struct dentry *dentry)
 	return (BPF_CORE_READ(dentry, d_sb, s_flags) & SB_KERNMOUNT) != 0;
 }
 
-static __always_inline u32 memory_without_file(struct vm_area_struct *vma)
+static __always_inline u32 area_without_file(struct vm_area_struct *vma)
 {
 	unsigned long start = BPF_CORE_READ(vma, vm_start), end = BPF_CORE_READ(vma, vm_end);
 	struct mm_struct *mm = BPF_CORE_READ(vma, vm_mm);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The same, filtered by name, cgroup or user, and by cgroup. */
+/* Threads, processes and spans, filtered by name, cgroup or user; and cgroups. */
 #define RING    FAULTS_RING_NONE
 #define GROUP   FAULTS_GROUP_NONE
 #define FILTERS TRAP_BY_ANY

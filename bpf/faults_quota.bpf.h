@@ -9,7 +9,7 @@
 
 #include "faults_thread.bpf.h"
 
-/* Of what processes have made, so many were taken out again. User space writes it. */
+/* How many of the groups that a process or a user has made were taken out again. User space writes it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -212,7 +212,7 @@ static __always_inline int on_span_enter(struct tracked *t, struct task_struct *
 		return 0;
 	s = bpf_task_storage_get(&span_stacks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!s) {
-		add(&span_losses.unkept, 1);
+		add(&span_losses.untracked, 1);
 		return 0;
 	}
 	w.s = s;
@@ -242,20 +242,20 @@ static __always_inline int on_span_enter(struct tracked *t, struct task_struct *
 	return 0;
 }
 
-static __always_inline void call_told(struct faults_span *cell, u64 interval, u64 stall, u64 ns)
+static __always_inline void call_extremes(struct faults_span *cell, u64 interval, u64 stall, u64 ns)
 {
 	stats_extremes(&cell->stall.recent, interval, stall, true);
 	stats_extremes(&cell->span.recent, interval, ns, true);
 }
 
-static __always_inline void call_took(struct faults_call_times *times, u64 ns)
+static __always_inline void call_time(struct faults_call_times *times, u64 ns)
 {
 	stats_extremes(&times->all, 0, ns, true);
 	add(&times->hist[hist_bucket(ns) & (TRAP_BUCKETS - 1)], 1);
 }
 
-static __always_inline void span_is(struct span_stack *s, struct span_frame *f, struct tracked *t,
-				    struct task_struct *task, u64 now)
+static __always_inline void call_returns(struct span_stack *s, struct span_frame *f, struct tracked *t,
+					 struct task_struct *task, u64 now)
 {
 	struct faults_stats *stats = &t->row.stats;
 	u64 ns = now - f->time_ns, stall = stats->major_ns + stats->minor_ns - f->stall_ns, interval = control.epoch;
@@ -265,12 +265,12 @@ static __always_inline void span_is(struct span_stack *s, struct span_frame *f, 
 	close_frame(s, f);
 	if (!cell)
 		return;
-	call_told(cell, interval, stall, ns);
-	call_took(&cell->stall, stall);
-	call_took(&cell->span, ns);
+	call_extremes(cell, interval, stall, ns);
+	call_time(&cell->stall, stall);
+	call_time(&cell->span, ns);
 	add(&cell->calls, 1);
 	if (control.epoch != interval)
-		call_told(cell, control.epoch, stall, ns);
+		call_extremes(cell, control.epoch, stall, ns);
 	if (*open_of(s, span))
 		return;
 	add(&cell->major, task->maj_flt - f->major);
@@ -323,13 +323,13 @@ static __always_inline int on_span_return(u32 span, u64 sp, bool mark)
 			if (t->unwanted)
 				leave(w.s, f);
 			else
-				span_is(w.s, f, t, task, now);
+				call_returns(w.s, f, t, task, now);
 			trim(&w);
 			return 0;
 		}
 	}
 	if (!t->unwanted)
-		add(&span_losses.unentered, 1);
+		add(&span_losses.unmatched, 1);
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Spans: what the kernel half tells of them. Mirrored in crates/probe/src/abi/faults.rs, compared by a test. */
+/* Spans: what the kernel half reports of them. Mirrored in crates/probe/src/abi/faults.rs, compared by a test. */
 #ifndef TRAPLINE_FAULTS_SPAN_H
 #define TRAPLINE_FAULTS_SPAN_H
 
@@ -31,11 +31,11 @@ struct faults_span {
 	struct faults_call_times span;
 };
 
-/* What could not be told of any span, or not in full. */
+/* Losses. */
 struct faults_span_losses {
-	__u64 unentered; /* returns of calls that began before tracing, or in the parent before a fork */
+	__u64 unmatched; /* returns of calls that began before tracing, or in the parent before a fork */
 	__u64 too_deep;  /* calls in a thread with SPANS_DEPTH open ones */
-	__u64 unkept;    /* calls for which the kernel had no memory */
+	__u64 untracked; /* calls for which the kernel had no memory */
 	__u64 open;      /* calls that had not returned when tracing ended */
 };
 

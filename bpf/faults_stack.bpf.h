@@ -127,8 +127,8 @@ static __always_inline u64 chain_asked(void *ctx, struct faults_chain *chain, st
 /*
  * The same in user mode. The kernel's walk ends where a frame cannot be read, which is, in a program whose outermost
  * function has 0 or 1 for a frame pointer, always by an exception: it costs as much as the rest of the walk. So 64-bit
- * code is walked here, by the same rules, and the end is told by looking. Where return addresses on the stack were
- * replaced by uprobes only the kernel knows them.
+ * code is walked here, by the same rules, and the last frame is recognized by its value. Where return addresses on the
+ * stack were replaced by uprobes only the kernel knows them.
  */
 static __always_inline u64 chain_of_user(void *ctx, struct task_struct *task, struct faults_chain *chain,
 					 struct tracked *leader)
@@ -174,7 +174,7 @@ static __always_inline bool stack_is_wanted(bool major)
 
 /*
  * A moment at which the process had the memory it has now, the same for all its threads: what an address means is
- * settled by that. Told by the number of execs, for the tracepoint of an exec may be missed.
+ * decided by that. Recognized by the number of execs, as the tracepoint of an exec may be missed.
  */
 static __always_inline u64 image_of(struct tracked *leader, struct task_struct *task)
 {

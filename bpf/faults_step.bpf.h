@@ -120,7 +120,7 @@ static __always_inline void count_steps(struct tracked *t, struct task_struct *t
 	t->quiet_until = count && is_alone(task) ? t->stepped + config.step - count % config.step : 0;
 }
 
-/* The thread ends, or gets company: what it kept to itself is added. */
+/* The thread ends, or is no longer the only one: what it kept to itself is added. */
 static __always_inline void settle_steps(struct tracked *t, struct task_struct *task)
 {
 	if (counts_steps())
@@ -134,7 +134,7 @@ static __always_inline void count_stall(struct tracked *t, struct task_struct *t
 		process_did(t, task, ns);
 }
 
-/* The process is gone for good. */
+/* The process was reaped. */
 static __always_inline void forget_process(struct tracked *t)
 {
 	struct faults_process process = process_of(t);

@@ -177,7 +177,7 @@ static __always_inline void send_fault(struct tracked *t, struct task_struct *ta
 	if (may_send(&leader_of(t, task)->sent, sizeof(*e), config.ring_share))
 		e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
-		add(SENDS_STEPS ? &losses.untold : &losses.events, count);
+		add(SENDS_STEPS ? &losses.unexplained : &losses.events, count);
 		return;
 	}
 	e->time_ns = bpf_ktime_get_ns();
@@ -266,8 +266,7 @@ static __always_inline void now_wanted(struct tracked *t, struct task_struct *ta
 	if (wanted && t->unwanted && !control.last) {
 		t->base_major = task->maj_flt - t->row.stats.major;
 		t->base_minor = task->min_flt - t->row.stats.minor;
-		t->seen_major = task->maj_flt;
-		t->seen_minor = task->min_flt;
+		catch_up(t, task);
 		t->unwanted = 0;
 	} else if (!wanted && !t->unwanted) {
 		if (each_matters())

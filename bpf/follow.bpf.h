@@ -2,7 +2,7 @@
 /*
  * The descendants of the command, or of who is followed: a process that one of `pids` makes is one of them until it
  * ends. (Faults follows threads, not processes: each has a slot there, which its children inherit from, so that the
- * descent is known even where a birth was missed. See faults_life.bpf.h.)
+ * descent is known even where the start of a thread was missed. See faults_life.bpf.h.)
  */
 #ifndef TRAPLINE_FOLLOW_BPF_H
 #define TRAPLINE_FOLLOW_BPF_H
@@ -16,7 +16,7 @@ static __always_inline bool is_followed(struct task_struct *task)
 	return bpf_map_lookup_elem(&pids, &pid);
 }
 
-/* False if there is no room for it. */
+/* False if there is no space for it. */
 static __always_inline bool follow(struct task_struct *task)
 {
 	u32 pid = pid_of(task);

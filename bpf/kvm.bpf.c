@@ -15,9 +15,9 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 #include "compat.bpf.h"
-#include "follow.bpf.h"
 #include "kvm_phase.bpf.h"
 #include "kvm_read.bpf.h"
+#include "descendants.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -233,24 +233,6 @@ SEC("?tp/kvm/kvm_entry")
 int guest_entry(void *ctx)
 {
 	return on_guest_enter();
-}
-
-/* ---- threads and processes ---- */
-
-/* With a command: its descendants are meant too. */
-SEC("?tp_btf/sched_process_fork")
-int BPF_PROG(process_born, struct task_struct *parent, struct task_struct *child)
-{
-	if (is_descendant(parent, child) && !follow(child))
-		add(&losses.untracked, 1);
-	return 0;
-}
-
-SEC("?tp_btf/sched_process_exit")
-int BPF_PROG(process_ended, struct task_struct *task)
-{
-	unfollow(task);
-	return 0;
 }
 
 /* Its last exit, if it is open, was counted; nothing more comes under its keys. */

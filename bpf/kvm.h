@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* VM exits: what the kernel half tells user space. Mirrored in crates/probe/src/abi/kvm.rs, compared by a test. */
+/* VM exits: what the kernel half reports to user space. Mirrored in crates/probe/src/abi/kvm.rs, compared by a test. */
 #ifndef TRAPLINE_KVM_H
 #define TRAPLINE_KVM_H
 
@@ -70,7 +70,7 @@ struct kvm_offsets {
 };
 
 struct kvm_config {
-	__u64 slow_ns; /* exits that take at least so long go to the ring; 0: none do */
+	__u64 slow_ns; /* exits that take at least this go to the ring; 0: none do */
 	__u32 timed;   /* handling is timed: kvm_entry is attached */
 	__u32 split;   /* and divided into phases */
 	__u32 vcpu;    /* only this one, or KVM_ANY_VCPU */
@@ -127,7 +127,7 @@ struct kvm_exits {
 
 /* A thread that runs a vCPU. */
 struct kvm_thread {
-	__u64 start_ns; /* its birth and its process's, CLOCK_MONOTONIC */
+	__u64 start_ns; /* start times, CLOCK_MONOTONIC */
 	__u64 process_start_ns;
 	__u32 pid;
 	__u32 tid;

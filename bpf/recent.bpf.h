@@ -10,7 +10,7 @@
 
 #define LONGEST_TIME ((1ULL << TRAP_TIME_BITS) - 1)
 
-/* Whoever finds that another one was first tries again, so often. */
+/* How often a processor tries again when another one was first. */
 #define RAISE_TRIES 1024
 
 struct raising {
@@ -45,7 +45,7 @@ __noinline int raise_shared(u64 *word, u64 value, u64 apart)
 /*
  * Raises the longest time of an interval; the word of another one is replaced.
  *
- * An interval is read once, as soon as the next one runs. So the time is told before it is counted, and told to the
+ * An interval is read once, as soon as the next one runs. So the time is noted before it is counted, and noted for the
  * next interval, too, if that runs when it is counted: it may not be in what was read. Both in this order, and a reader
  * reads figures first: then what is in them is no longer than what is here. (A reader makes system calls between the
  * begin of an interval and its reading: by then a processor's writes are out.)

@@ -2,23 +2,20 @@
 /*
  * SGX. A fault on an enclave is counted when it is handed to the driver, and told apart by what the driver does until
  * it returns: it loads the page from memory, adds a new one, finds it resident, or gets nowhere. Evictions come from
- * the driver's thread or from whoever needed the room. No type of the driver's is known here: offsets come from user
- * space, which reads them in the type information of the driver in use, in the kernel or in a module.
+ * the driver's thread or from a thread that needed the space. No type of the driver's is known here: offsets come from
+ * user space, which reads them in the type information of the driver in use, in the kernel or in a module.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 #include "compat.bpf.h"
-#include "follow.bpf.h"
 #include "sgx_enclave.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#define VM_FAULT_ERROR    0x873 /* include/linux/mm_types.h: the same from 5.4 to 7.3 */
 #define PF_KTHREAD        0x00200000
 #define EBUSY             16
-#define PAGE_SHIFT        12
 #define SOME_ENCLAVE      1 /* where nothing tells whose page it is */
 #define SGX_FAULT_RESERVE 1 /* out-of-tree driver: for a debugger or an ioctl, not for the processor */
 
@@ -332,20 +329,4 @@ static __always_inline int on_release(u64 refcount)
 #include "sgx_kprobe.bpf.h"
 #include "sgx_legacy.bpf.h"
 #include "sgx_read.bpf.h"
-
-/* ---- descendants of the command ---- */
-
-SEC("?tp_btf/sched_process_fork")
-int BPF_PROG(process_born, struct task_struct *parent, struct task_struct *child)
-{
-	if (is_descendant(parent, child) && !follow(child))
-		add(&losses.untracked, 1);
-	return 0;
-}
-
-SEC("?tp_btf/sched_process_exit")
-int BPF_PROG(process_ended, struct task_struct *task)
-{
-	unfollow(task);
-	return 0;
-}
+#include "descendants.bpf.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* SGX: what the kernel half tells user space. Mirrored in crates/probe/src/abi/sgx.rs, compared by a test. */
+/* SGX: what the kernel half reports to user space. Mirrored in crates/probe/src/abi/sgx.rs, compared by a test. */
 #ifndef TRAPLINE_SGX_H
 #define TRAPLINE_SGX_H
 
@@ -56,7 +56,7 @@ struct sgx_chunk {
 /* One enclave, or one area of EPC for a guest. All figures since it was first seen. */
 struct sgx_enclave {
 	__u64 serial;   /* our own number for it: its address may be used again */
-	__u64 start_ns; /* birth of the process that faulted on it first, CLOCK_MONOTONIC; 0: none did yet */
+	__u64 start_ns; /* start of the process that faulted on it first, CLOCK_MONOTONIC; 0: none did yet */
 	__u64 cgroup;   /* of that process, then */
 	__u64 base;     /* or SGX_UNKNOWN */
 	__u64 size;
@@ -86,9 +86,9 @@ struct sgx_enclave {
 struct sgx_losses {
 	__u64 untracked; /* threads for which there was no memory: their faults are counted, not told apart */
 	__u64 unpaired;  /* faults whose end was not seen: the same */
-	__u64 crowded;   /* faults and evictions of enclaves beyond SGX_MAX_ENCLAVES: in no row */
+	__u64 events;    /* faults and evictions of enclaves beyond SGX_MAX_ENCLAVES: in no row */
 	__u64 unmarked;  /* evictions whose page there was no memory to mark: a refault may be missing */
-	__u64 unended;   /* enclaves whose last figures there was no room for */
+	__u64 unread;    /* enclaves whose last figures there was no room for */
 };
 
 #endif

@@ -26,7 +26,7 @@ struct {
 	__type(value, struct sgx_enclave);
 } enclaves SEC(".maps");
 
-/* Enclaves that are gone, by serial number; user space empties it several times a second. */
+/* Enclaves that have ended, by serial number; user space empties it several times a second. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -68,7 +68,7 @@ static __always_inline void belongs_to(struct sgx_enclave *enclave, struct task_
 static __always_inline void retire(u64 encl, struct sgx_enclave *enclave)
 {
 	if (bpf_map_update_elem(&ended, &enclave->serial, enclave, BPF_NOEXIST))
-		add(&losses.unended, 1);
+		add(&losses.unread, 1);
 	bpf_map_delete_elem(&enclaves, &encl);
 }
 
@@ -91,7 +91,7 @@ static __always_inline struct sgx_enclave *enclave_of(u64 encl, struct task_stru
 	if (!enclave) {
 		enclave = lookup_or_init(&enclaves, &encl, &blank_enclave);
 		if (!enclave) {
-			add(&losses.crowded, 1);
+			add(&losses.events, 1);
 			return NULL;
 		}
 	}

@@ -126,7 +126,7 @@ int BPF_PROG(test_process_did, u64 process, u64 more)
 	return 0;
 }
 
-/* The thread has taken so many faults by now. */
+/* The thread has taken that many faults by now. */
 SEC("?raw_tp")
 int BPF_PROG(test_count_steps, u64 faults)
 {

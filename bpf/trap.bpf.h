@@ -49,7 +49,7 @@ static __always_inline void add(u64 *counter, u64 n)
 	__sync_fetch_and_add(counter, n);
 }
 
-/* The value of a key, made of `init` if there is none yet; NULL if there is no room for it. */
+/* The value of a key, made of `init` if there is none yet; NULL if there is no space for it. */
 static __always_inline void *lookup_or_init(void *map, const void *key, const void *init)
 {
 	void *value = bpf_map_lookup_elem(map, key);
@@ -165,7 +165,7 @@ static __always_inline bool moving_filter_wants(struct task_struct *task, const 
 	return true;
 }
 
-/* The part that is settled when a thread is born. A task that our PID namespace does not show is nobody's. */
+/* The part that is settled when a thread starts. A task that our PID namespace does not show is nobody's. */
 static __always_inline bool fixed_filter_wants(struct task_struct *task)
 {
 	u32 pid = pid_of(task);

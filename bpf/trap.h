@@ -19,7 +19,7 @@ enum trap_by {
 	TRAP_BY_TID = 2,    /* its id is `tid` */
 	TRAP_BY_COMM = 4,   /* its name is in `names` */
 	TRAP_BY_CGROUP = 8, /* its cgroup is `cgroup` or below it */
-	TRAP_BY_TREE = 16,  /* it is a process in `pids`, or a descendant born during the trace */
+	TRAP_BY_TREE = 16,  /* it is a process in `pids`, or a descendant that started during the trace */
 	TRAP_BY_USER = 32,  /* its real user ID is in `users` */
 };
 #define TRAP_BY_ID     (TRAP_BY_PID | TRAP_BY_TID | TRAP_BY_TREE)

@@ -9,7 +9,7 @@
 #define MAPLE_NODE_MASK 255UL
 #define MAPLE_LEAF_64   1
 #define MAPLE_ARANGE_64 3
-#define MAPLE_DEEPEST   12 /* with five entries a node at the least there is no room for more */
+#define MAPLE_DEEPEST   12 /* with at least five entries a node no tree is deeper */
 
 struct maple_walk {
 	unsigned long at;

@@ -50,6 +50,9 @@ enum { BPF_F_CURRENT_CPU = 0xffffffff };
 enum { BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
 enum { BPF_F_USER_STACK = 256 };
 
+enum { VM_FAULT_MAJOR = 0x4, VM_FAULT_RETRY = 0x400, VM_FAULT_ERROR = 0x873 }; /* mm_types.h: the same 5.4 to 7.3 */
+enum { PAGE_SHIFT = 12 };
+
 enum { PIDTYPE_TGID = 1 }; /* include/linux/pid_types.h: 4.19+ */
 
 /* A number in one PID namespace: laid out so since 4.15. */

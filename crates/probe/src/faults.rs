@@ -371,9 +371,9 @@ impl Tool for Faults {
             untracked_threads: Some(losses.untracked),
             uncounted_faults: Some(losses.uncounted),
             unpaired_faults: Some(losses.unpaired),
-            unattributed_faults: Some(losses.crowded),
+            unattributed_faults: Some(losses.unattributed),
             over_quota_faults: Some(losses.over_quota),
-            unexplained_faults: Some(losses.untold),
+            unexplained_faults: Some(losses.unexplained),
             missed_programs: Some(missed),
             folded_rows: self.ledger.folded(),
             ..Losses::default()

@@ -174,7 +174,7 @@ impl Tool for Sgx {
         let losses: SgxLosses = self.attached.read(maps::LOSSES)?;
         Ok(Counted {
             events: Some(self.ledger.counted()),
-            lost_events: losses.crowded + missed_faults,
+            lost_events: losses.events + missed_faults,
             sampled: 1,
             more: LOSSES.record(&Losses {
                 missed_faults,
@@ -182,7 +182,7 @@ impl Tool for Sgx {
                 untracked_faults: losses.untracked,
                 unpaired_faults: losses.unpaired,
                 unmarked_evictions: losses.unmarked,
-                unread_enclaves: losses.unended,
+                unread_enclaves: losses.unread,
                 folded_rows: self.ledger.folded(),
             }),
         })

@@ -377,8 +377,8 @@ mirror! {
         untracked: u64,
         uncounted: u64,
         unpaired: u64,
-        crowded: u64,
-        untold: u64,
+        unattributed: u64,
+        unexplained: u64,
         over_quota: u64,
     }
 }
@@ -411,9 +411,9 @@ mirror! {
 mirror! {
     /// What could not be told of any span.
     FaultsSpanLosses = "faults_span_losses" {
-        unentered: u64,
+        unmatched: u64,
         too_deep: u64,
-        unkept: u64,
+        untracked: u64,
         open: u64,
     }
 }

@@ -95,9 +95,9 @@ mirror! {
     SgxLosses = "sgx_losses" {
         untracked: u64,
         unpaired: u64,
-        crowded: u64,
+        events: u64,
         unmarked: u64,
-        unended: u64,
+        unread: u64,
     }
 }
 

@@ -183,9 +183,9 @@ impl Spans {
         }
         let of: FaultsSpanLosses = attached.read(maps::LOSSES)?;
         losses.unfinished_calls = Some(self.ledger.unfinished());
-        losses.unmatched_returns = Some(of.unentered);
+        losses.unmatched_returns = Some(of.unmatched);
         losses.open_calls = have_been.then_some(of.open);
-        (losses.too_deep_calls, losses.untracked_calls) = (Some(of.too_deep), Some(of.unkept));
+        (losses.too_deep_calls, losses.untracked_calls) = (Some(of.too_deep), Some(of.untracked));
         Ok(())
     }
 }

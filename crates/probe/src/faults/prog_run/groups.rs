@@ -57,7 +57,7 @@ fn each_process_gets_its_share_of_what_those_before_it_left() {
         assert!(!fault(&half, process + 1, process << 32));
     }
     let losses: FaultsLosses = half.read(maps::LOSSES).unwrap();
-    assert_eq!((losses.crowded, losses.over_quota), (0, 3 * 600 - (MOST - left)));
+    assert_eq!((losses.unattributed, losses.over_quota), (0, 3 * 600 - (MOST - left)));
     let made: FaultsMade = half.read(maps::MADE).unwrap();
     // A row of others for each process.
     assert_eq!((made.groups, total(&half)), (MOST - left + 3, (3 * 602, (MOST - left) as usize + 3)));
@@ -100,7 +100,7 @@ fn whatever_processes_do_each_fault_is_in_one_group() {
         }
         let losses: FaultsLosses = half.read(maps::LOSSES).unwrap();
         let (faults, groups) = total(&half);
-        assert_eq!((faults, losses.crowded, losses.over_quota), (runs, 0, others), "seed {seed}");
+        assert_eq!((faults, losses.unattributed, losses.over_quota), (runs, 0, others), "seed {seed}");
         // Three quarters of what is not kept for others, and their own row each and the user's.
         assert!(groups as u64 <= MOST * 3 / 4 + 1 + 9, "seed {seed}: {groups} groups");
         assert!(own.iter().all(|&own| own > 0), "seed {seed}: {own:?}");

@@ -125,7 +125,7 @@ fn each_call_has_returned_or_was_left() {
         before = now;
     }
     let losses: FaultsSpanLosses = half.read(maps::LOSSES).unwrap();
-    assert_eq!((losses.unentered, losses.too_deep, losses.unkept), (0, 0, 0));
+    assert_eq!((losses.unmatched, losses.too_deep, losses.untracked), (0, 0, 0));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn calls_beyond_the_deepest_are_lost_and_no_others() {
         half.run("test_span_return", &[depth % FUNCTIONS, sp(depth), 0]);
     }
     let losses: FaultsSpanLosses = half.read(maps::LOSSES).unwrap();
-    assert_eq!((losses.too_deep, losses.unentered), (3, 3));
+    assert_eq!((losses.too_deep, losses.unmatched), (3, 3));
     let calls = calls(&half);
     assert_eq!(calls.iter().map(|[ended, _]| ended).sum::<u64>(), deepest);
     assert!(calls.iter().all(|&[_, left]| left == 0), "{calls:?}");
