@@ -96,23 +96,24 @@ fn page(kernels: &[Kernel]) -> String {
         Some("yes") => "yes".to_owned(),
         _ => row["errno"].as_str().unwrap_or("-").to_owned(),
     };
-    table(&mut page, kernels, "variant", |kernel| cells(&kernel.variants, "variant", verdict));
+    table(&mut page, kernels, "variant", |kernel| cells(&kernel.variants, ["tool", "variant"], verdict));
     page.push_str(
         "\n## What the verifier goes through\n\n\
-         Instructions that the kernel's verifier looked at before it took each program; a million is its limit. Each \
-         was loaded for itself; where it was refused, the kernel's error.\n\n",
+         Instructions that the kernel's verifier looked at before it took each program, by object (a file of `bpf/`); a \
+         million is its limit. Each was loaded for itself; where it was refused, the kernel's error. A program of several \
+         objects is shown in one of those in which it costs most.\n\n",
     );
     let insns = |row: &Value| match row["insns"].as_u64() {
         Some(insns) => insns.to_string(),
         None => row["errno"].as_str().unwrap_or("-").to_owned(),
     };
-    table(&mut page, kernels, "program", |kernel| cells(&kernel.programs, "program", insns));
+    table(&mut page, kernels, "program", |kernel| cells(&kernel.programs, ["object", "program"], insns));
     page
 }
 
-/// What a kernel says of each thing, by `tool name`.
-fn cells(rows: &[Value], name: &str, cell: impl Fn(&Value) -> String) -> Vec<(String, String)> {
-    rows.iter().map(|row| (format!("{} {}", text(&row["tool"]), text(&row[name])), cell(row))).collect()
+/// What a kernel says of each thing, by two words that name it.
+fn cells(rows: &[Value], name: [&str; 2], cell: impl Fn(&Value) -> String) -> Vec<(String, String)> {
+    rows.iter().map(|row| (name.map(|word| text(&row[word])).join(" "), cell(row))).collect()
 }
 
 fn table(
@@ -147,12 +148,12 @@ mod tests {
                 r#"{{"type":"header","kernel":"{release}","lockdown":{lockdown}}}
                    {{"type":"row","tool":"faults","variant":"fentry","attaches":"{attaches}","errno":"EPERM"}}"#
             );
-            let programs = r#"{"type":"row","tool":"faults","program":"begin","insns":42,"errno":null}"#;
+            let programs = r#"{"type":"row","tool":"faults","object":"faults_file","program":"begin","insns":42,"errno":null}"#;
             Kernel::parse(&doctor, programs).unwrap()
         };
         let page = page(&[kernel("6.18", "null", "no"), kernel("6.12", "\"integrity\"", "yes")]);
         assert!(page.contains("| variant | 6.18 | 6.12, lockdown=integrity |\n|---|---|---|\n"), "{page}");
         assert!(page.contains("| faults fentry | EPERM | yes |"), "{page}");
-        assert!(page.contains("| faults begin | 42 | 42 |"), "{page}");
+        assert!(page.contains("| faults_file begin | 42 | 42 |"), "{page}");
     }
 }

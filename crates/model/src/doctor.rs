@@ -16,6 +16,7 @@ static VARIANT: Table<Variant> = Table::new("doctor.variant", "doctor", &[&[
 #[rustfmt::skip]
 static PROGRAM: Table<Program> = Table::new("doctor.program", "doctor", &[&[
     key("tool", "The command.", |p| p.tool.into()),
+    key("object", "The part of the kernel half that the program is in: a file of bpf/, without `.bpf.c`.", |p| p.object.into()),
     key("program", "The BPF program, by the name of its function.", |p| p.program.as_str().into()),
     number("insns", (Unit::Count, Kind::Gauge), "The instructions that the verifier processed.", |p| p.insns.as_ref().ok().copied().into()),
     label("errno", "The kernel's error, if the program was not loaded.", |p| p.insns.as_ref().err().and_then(|r| r.errno.as_deref()).into()),
@@ -119,6 +120,8 @@ pub struct Variant {
 pub struct Program {
     /// The command.
     pub tool: &'static str,
+    /// What of the kernel half it is in.
+    pub object: &'static str,
     /// The program.
     pub program: String,
     /// The instructions that the verifier went through, or why it was not loaded.

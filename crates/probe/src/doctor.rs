@@ -70,8 +70,8 @@ const TOOLS: &[Tool] = &[
         },
         programs: faults_programs,
     },
-    Tool { name: "kvm", variants: kvm, programs: || variant::load_each(&KvmRecipe::new(nobody())) },
-    Tool { name: "sgx", variants: sgx_variants, programs: || variant::load_each(&sgx()) },
+    Tool { name: "kvm", variants: kvm, programs: || variant::load_each(&KvmRecipe::new(nobody()), &[]) },
+    Tool { name: "sgx", variants: sgx_variants, programs: || variant::load_each(&sgx(), &[]) },
     Tool {
         name: "access",
         // What sees the accesses is the faults tool's; this tool's variants are the engines that reset page tables.
@@ -85,7 +85,7 @@ const TOOLS: &[Tool] = &[
                 })
                 .collect()
         },
-        programs: || variant::load_each(&access::lives()),
+        programs: || variant::load_each(&access::lives(), &[]),
     },
 ];
 
@@ -108,7 +108,12 @@ pub fn examine() -> Vec<Variant> {
 pub fn programs() -> Result<Vec<Program>> {
     let mut all = Vec::new();
     for Tool { name: tool, programs, .. } in TOOLS {
-        all.extend(programs()?.into_iter().map(|(program, insns)| Program { tool, program, insns }));
+        all.extend(programs()?.into_iter().map(|(object, program, insns)| Program {
+            tool,
+            object,
+            program,
+            insns,
+        }));
     }
     Ok(all)
 }
@@ -143,25 +148,22 @@ fn faults() -> FaultsRecipe {
     }
 }
 
-/// The programs of its objects: one that is in several as it is in the first of these.
+/// The programs of its objects: one that is in several as it is in the first of these, where it costs most.
 fn faults_programs() -> Result<Vec<Verified>> {
     let recipe = |by, events, causes| FaultsRecipe { by, events, causes, ..faults() };
     let steps = Events::Steps { of: StepOf::Faults(1), most: false };
     let objects = [
+        recipe(By::Stack, Events::None, None),
         faults(),
+        recipe(By::File, Events::None, None),
         recipe(By::Thread, Events::None, None),
         recipe(By::Thread, steps, None),
-        recipe(By::File, Events::None, None),
     ];
-    let mut all = variant::load_each(&objects[0])?;
-    for recipe in &objects[1..] {
-        for verified in variant::load_each(recipe)? {
-            if !all.iter().any(|(name, _)| *name == verified.0) {
-                all.push(verified);
-            }
-        }
+    let mut all = Vec::new();
+    for recipe in &objects {
+        all.extend(variant::load_each(recipe, &all)?);
     }
-    all.extend(variant::load_each(&Search::nowhere())?);
+    all.extend(variant::load_each(&Search::nowhere(), &all)?);
     Ok(all)
 }
 

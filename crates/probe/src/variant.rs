@@ -334,12 +334,13 @@ pub(crate) fn load(
     Ok((object.load().context("cannot load the BPF programs")?, rest))
 }
 
-/// A program's name, and how many instructions the verifier went through or why it refused.
-pub(crate) type Verified = (String, Result<u64, Refusal>);
+/// A program's object, its name, and how many instructions the verifier went through or why it refused.
+pub(crate) type Verified = (&'static str, String, Result<u64, Refusal>);
 
-/// Loads each program of an object for itself: its name, and how many instructions the verifier went through.
-pub(crate) fn load_each(recipe: &impl Recipe) -> anyhow::Result<Vec<Verified>> {
-    let open = || recipe.object().open();
+/// Loads each program of an object for itself, but for those of that name that are known from another.
+pub(crate) fn load_each(recipe: &impl Recipe, known: &[Verified]) -> anyhow::Result<Vec<Verified>> {
+    let object = recipe.object();
+    let open = || object.open();
     let names: Vec<String> = open()?.progs().map(|p| p.name().to_string_lossy().into_owned()).collect();
     let insns = |name: &str| -> anyhow::Result<u64> {
         let mut object = open()?;
@@ -355,9 +356,10 @@ pub(crate) fn load_each(recipe: &impl Recipe) -> anyhow::Result<Vec<Verified>> {
     };
     Ok(names
         .into_iter()
+        .filter(|name| known.iter().all(|(_, known, _)| known != name))
         .map(|name| {
             let verified = insns(&name).map_err(|error| explain(&error));
-            (name, verified)
+            (object.name, name, verified)
         })
         .collect())
 }

@@ -61,10 +61,11 @@ pub fn doctor(out: &mut impl Write, machine: &Machine, variants: &[Variant]) -> 
 /// # Errors
 /// When it cannot be written.
 pub fn programs(out: &mut impl Write, programs: &[Program]) -> io::Result<()> {
-    programs.iter().try_for_each(|of| match &of.insns {
-        Ok(insns) => writeln!(out, "{:<8} {:<20} {insns:>6} instructions", of.tool, of.program),
-        Err(refusal) => {
-            writeln!(out, "{:<8} {:<20} refused: {}", of.tool, of.program, visible(&refusal.error))
+    programs.iter().try_for_each(|of| {
+        write!(out, "{:<14} {:<20} ", of.object, of.program)?;
+        match &of.insns {
+            Ok(insns) => writeln!(out, "{insns:>6} instructions"),
+            Err(refusal) => writeln!(out, "refused: {}", visible(&refusal.error)),
         }
     })
 }
