@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ColorChoice};
 use trapline_model::Schema;
 use trapline_probe::run::Frame;
 use trapline_probe::{Filter, Person, RunAs};
@@ -130,6 +130,9 @@ pub(crate) struct Live {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(crate) look: Look,
+
     /// Use this probe variant instead of the first that attaches
     #[arg(long, value_name = "NAME")]
     pub(crate) variant: Option<String>,
@@ -142,6 +145,18 @@ pub(crate) struct Live {
     /// Run this command, trace it and its descendants from their first instruction, and exit with its status
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// How a table looks on a terminal.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct Look {
+    /// Show every column of a table and whole names, even where the terminal is too narrow for them
+    #[arg(long)]
+    pub(crate) wide: bool,
+
+    /// Highlight major faults and long stalls in a table: auto (on a terminal, unless NO_COLOR is set), always or never
+    #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    pub(crate) color: ColorChoice,
 }
 
 /// The order of rows, and how many there are.

@@ -10,6 +10,7 @@ use trapline_model::layout::{DECLARED, Layout};
 use trapline_model::{Schema, Sink};
 use trapline_view::{Csv, Damo, Flame, FlameForm, JsonLines, Screen, Table};
 
+use crate::args::Look;
 use crate::output::When;
 use crate::sink::Out;
 use crate::status::Usage;
@@ -86,12 +87,26 @@ pub(crate) struct Ask {
     pub(crate) weight: Weight,
     /// Length of a snapshot for damo, nanoseconds.
     pub(crate) window_ns: u64,
+    /// Rows come at intervals, and nothing else: on a terminal they are drawn over those before.
+    pub(crate) redrawn: bool,
+    /// How a table looks on a terminal.
+    pub(crate) look: Look,
+    /// As many rows as were asked for, also where a terminal has less space.
+    pub(crate) has_top: bool,
 }
 
 impl Ask {
     /// Rows or events with these fields, shown as they declare.
     pub(crate) fn new(schema: &'static Schema) -> Self {
-        Self { schema, layout: &DECLARED, weight: Weight::Count, window_ns: 0 }
+        Self {
+            schema,
+            layout: &DECLARED,
+            weight: Weight::Count,
+            window_ns: 0,
+            redrawn: false,
+            look: Look::default(),
+            has_top: false,
+        }
     }
 }
 

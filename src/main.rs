@@ -9,6 +9,7 @@ mod format;
 mod output;
 mod sink;
 mod status;
+mod terminal;
 mod values;
 
 use std::process::ExitCode;

@@ -4,13 +4,17 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use terminal_size::{Height, terminal_size_of};
+use clap::ColorChoice;
+use jiff::tz::TimeZone;
+use terminal_size::{Width, terminal_size_of};
 use trapline_model::{Item, Sink};
-use trapline_view::{Screen, end_lines};
+use trapline_view::{Live, Screen, Space, Table, end_lines};
 
+use crate::args::Look;
 use crate::format::{Ask, Format, Needs};
 use crate::output::{Output, When};
 use crate::status::{Usage, warn};
+use crate::terminal::{self, LiveTable};
 
 /// Where a sink writes.
 pub(crate) type Out = BufWriter<Box<dyn Write>>;
@@ -55,21 +59,37 @@ impl Stream {
         }
     }
 
-    /// A terminal is redrawn, unless a command writes its output to it, too.
-    fn screen(self) -> Screen {
-        let redrawn = match self {
+    fn is_terminal(self) -> bool {
+        match self {
             Self::Output => io::stdout().is_terminal(),
-            Self::Error => io::stderr().is_terminal() && !io::stdout().is_terminal(),
-        };
-        if !redrawn {
-            return Screen::Paper;
+            Self::Error => io::stderr().is_terminal(),
         }
-        let size = match self {
-            Self::Output => terminal_size_of(io::stdout()),
-            Self::Error => terminal_size_of(io::stderr()),
-        };
-        Screen::Terminal { lines: size.map_or(24, |(_, Height(lines))| lines.into()) }
     }
+
+    /// What tables are to know of it.
+    fn screen(self, look: Look) -> Screen {
+        let is_terminal = self.is_terminal() && !is_dumb();
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let color = match look.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => is_terminal && !no_color,
+        };
+        let size: fn() -> Space = match self {
+            Self::Output => || width(terminal_size_of(io::stdout())),
+            Self::Error => || width(terminal_size_of(io::stderr())),
+        };
+        Screen { size: Some(size).filter(|_| is_terminal && !look.wide), color }
+    }
+}
+
+fn width(size: Option<(Width, terminal_size::Height)>) -> Space {
+    Space { columns: size.map(|(Width(columns), _)| columns.into()), lines: None }
+}
+
+/// Whether a terminal has no cursor to move.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
 /// Opens the output: a file, or a standard stream.
@@ -88,9 +108,33 @@ pub(crate) fn open(format: Format, output: Option<&Path>, from: From, ask: Ask) 
     // A recording may turn out to be damaged.
     let when = if from == From::Recording { When::AtTheEnd } else { about.when };
     let to = To::open(output, stream, when)?;
-    let screen = if output.is_none() { stream.screen() } else { Screen::Paper };
-    let sink = format.sink(to.out(), screen, ask);
+    let screen = match output {
+        None => stream.screen(ask.look),
+        Some(_) => Screen { size: None, color: ask.look.color == ColorChoice::Always },
+    };
+    // A command's terminal is the command's.
+    let is_live = ask.redrawn
+        && about.for_people
+        && from == From::Machine
+        && output.is_none()
+        && stream.is_terminal()
+        && !is_dumb();
+    let sink = if is_live { live(to.out(), screen, ask) } else { format.sink(to.out(), screen, ask) };
     Ok(Named { sink, to, end_apart: about.end_apart })
+}
+
+/// A table that is redrawn in place.
+fn live(out: Out, screen: Screen, ask: Ask) -> Box<dyn Sink> {
+    let (zone, wide) = (TimeZone::system(), ask.look.wide);
+    let size: fn() -> Space = match (wide, ask.has_top) {
+        (false, false) => terminal::half,
+        (true, false) => || Space { columns: None, ..terminal::half() },
+        (false, true) => || Space { lines: None, ..terminal::half() },
+        (true, true) => Space::default,
+    };
+    let table = Table::laid_out(out, ask.layout, Screen { size: Some(size), ..screen }, zone.clone());
+    let live = Live::new(ask.layout, screen.color, io::stdin().is_terminal(), zone);
+    Box::new(LiveTable::new(table, live, wide))
 }
 
 /// What is written to.

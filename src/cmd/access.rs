@@ -221,7 +221,13 @@ impl Start for Accesses {
 fn ask(args: &Args, summary: Option<&summary::Options>) -> Result<Ask> {
     let schema = summarize::schema(summary, args.live.format()?.about().one_table)?;
     let layout = if summary.is_some() { &SUMMARY } else { &TRACE };
-    Ok(Ask { layout, window_ns: args.summarize.window().as_nanos() as u64, ..Ask::new(schema) })
+    Ok(Ask {
+        layout,
+        window_ns: args.summarize.window().as_nanos() as u64,
+        redrawn: summary.is_some() && args.live.interval.is_some(),
+        look: args.live.look,
+        ..Ask::new(schema)
+    })
 }
 
 /// The shortest period: the time that a round takes is of this order.

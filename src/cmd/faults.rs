@@ -173,7 +173,11 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         ring_bytes: args.ring_size.unwrap_or(8) << 20,
         memory_bytes: args.memory.memory,
     };
-    let ask = Ask { weight: args.weight.unwrap_or_default(), ..Ask::new(schema) };
+    let ask = Ask {
+        weight: args.weight.unwrap_or_default(),
+        redrawn: frame.interval.is_some() && events == Events::None,
+        ..Ask::new(schema)
+    };
     run::run(&args.live, frame, order, ask, Faults { args, options, variant: String::new(), note: None })
 }
 

@@ -244,7 +244,11 @@ impl<'a> Job<'a> {
         let is_common =
             !self.slower() && !self.histogram() && (self.layout.by != By::Reason || self.layout.split);
         let layout = if is_common { &DECLARED } else { self.form };
-        Ask { layout, ..Ask::new(if self.slower() { EVENT } else { schema }) }
+        Ask {
+            layout,
+            redrawn: self.shared.live.interval.is_some() && !self.slower(),
+            ..Ask::new(if self.slower() { EVENT } else { schema })
+        }
     }
 
     fn slower(&self) -> bool {

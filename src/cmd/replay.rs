@@ -46,6 +46,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHAT")]
     weight: Option<Weight>,
 
+    #[command(flatten)]
+    look: args::Look,
+
     /// Set the output format [default: table, or by the extension of --output]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
@@ -94,6 +97,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         layout: if summary.is_some() { &SUMMARY } else { shown(args, &header)? },
         weight: args.weight.unwrap_or_default(),
         window_ns: args.summarize.window().as_nanos() as u64,
+        look: args.look,
         ..Ask::new(schema)
     };
     let mut sink = sink::open(format, args.output.as_deref(), sink::From::Recording, ask)?;

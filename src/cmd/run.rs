@@ -62,6 +62,7 @@ pub(crate) fn run(
     mut start: impl Start,
 ) -> Result<u8> {
     let run_as = live.run_as()?;
+    let ask = Ask { look: live.look, has_top: live.top.is_some(), ..ask };
     let mut sink = sink::open(live.format()?, live.output.as_deref(), live.from(), ask)?;
     start.prepare()?;
     let launch = launch(&live.command, run_as.as_ref())?;

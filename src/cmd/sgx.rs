@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let order = live.order(by.schema(), "faults")?;
     let frame = live.frame(live.each_second(), args.whose.pids())?;
     let layout = if by == By::All { &LINES } else { &DECLARED };
-    let ask = Ask { layout, ..Ask::new(by.schema()) };
+    let ask = Ask { layout, redrawn: frame.interval.is_some(), ..Ask::new(by.schema()) };
     let options = Options {
         filter: args.whose.filter(live)?,
         variant: live.variant.clone(),

@@ -15,6 +15,7 @@ pub mod privilege;
 pub mod refuse;
 pub mod replay;
 pub mod rootless;
+pub mod screen;
 pub mod span;
 pub mod stack;
 pub mod step;

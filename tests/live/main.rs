@@ -69,6 +69,7 @@ const NUMA: &[&str] = &["numa"];
 const ROOT: &[Need] = &[Need::Root];
 /// The same on every kernel.
 const HERE: &[Need] = &[Need::Root, Need::ThisKernel];
+const TMUX: &[Need] = &[Need::Root, Need::ThisKernel, Need::Tmux];
 const ON_6_1: &[Need] = &[Need::Root, Need::Once("6.1")];
 const ON_7_3: &[Need] = &[Need::Root, Need::Once("7.3")];
 const EXITS: &[Need] = &[Need::Root, Need::Exits];
@@ -161,6 +162,9 @@ const CASES: &[Case] = &[
     case!(faults::command::a_second_request_leaves_nobody, ROOT, AUTO_AND_ROOTLESS),
     case!(faults::command::the_usual_company, ROOT, AUTO_AND_ROOTLESS),
     case!(faults::command::in_a_terminal, ROOT, AUTO_AND_ROOTLESS),
+    case!(faults::screen::a_table_is_redrawn_in_place, TMUX, AUTO),
+    case!(faults::screen::the_terminal_is_given_back_at_every_end, TMUX, AUTO),
+    case!(faults::screen::a_commands_terminal_and_a_dumb_one_get_blocks, TMUX, AUTO),
     case!(faults::command::another_user, ROOT, AUTO),
     case!(faults::frame::hostile_names, ROOT, AUTO),
     case!(faults::frame::an_empty_name, ROOT, AUTO),

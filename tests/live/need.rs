@@ -30,6 +30,8 @@ pub enum Need {
     Disposable,
     /// The perf tool.
     Perf,
+    /// A terminal that can be looked at.
+    Tmux,
     /// A kernel that makes faults of this cause.
     Cause(&'static str),
     /// A machine that nobody else is on: its scheduler is changed.
@@ -59,10 +61,8 @@ impl Need {
             Self::Disposable => {
                 (place() != Place::Vm).then(|| "it takes a part of the machine away for a while".into())
             }
-            Self::Perf => {
-                let perf = Command::new("perf").arg("--version").output();
-                (!perf.is_ok_and(|out| out.status.success())).then(|| "perf is not installed".into())
-            }
+            Self::Perf => lacks("perf", "--version"),
+            Self::Tmux => lacks("tmux", "-V"),
             Self::Cause(cause) => crate::faults::cause::lacks(cause),
             Self::OwnMachine => (place() != Place::Vm)
                 .then(|| "it changes the scheduler of the whole machine: it runs in virtual ones".into()),
@@ -82,6 +82,12 @@ impl Need {
         use Need::*;
         matches!(self, Lockdown | FunctionTracer | UnseenExits | Cause(_) | ThisKernel | Once(_))
     }
+}
+
+/// Why a program cannot be used.
+fn lacks(program: &str, version: &str) -> Option<String> {
+    let output = Command::new(program).arg(version).output();
+    (!output.is_ok_and(|out| out.status.success())).then(|| format!("{program} is not installed"))
 }
 
 /// The lockdown mode in force, if the kernel shows one.

@@ -43,8 +43,8 @@ static PROCESS: Table<TallyRow> = Table::new("access.process", "access", &[&[
     count("accesses", "The accesses that were seen.", |r: &TallyRow| r.tally.accesses.into()).shown("ACCESSES", 10, Integer),
     count("reads", "The accesses that read.", |r: &TallyRow| r.tally.reads.into()).shown("READS", 10, Integer),
     count("writes", "The accesses that wrote.", |r: &TallyRow| r.tally.writes.into()).shown("WRITES", 10, Integer),
-    count("executes", "The accesses that executed.", |r: &TallyRow| r.tally.executes.into()).shown("EXECUTES", 8, Integer),
-    count("first", "The accesses that were the first to their page.", |r: &TallyRow| r.tally.first.into()).shown("FIRST", 8, Integer),
+    count("executes", "The accesses that executed.", |r: &TallyRow| r.tally.executes.into()).shown("EXECUTES", 8, Integer).yields(6),
+    count("first", "The accesses that were the first to their page.", |r: &TallyRow| r.tally.first.into()).shown("FIRST", 8, Integer).yields(7),
     number("fault_ns", (Unit::Nanoseconds, Kind::Counter), "Time spent in the faults that tracing caused: those of accesses that were not the first.", |r: &TallyRow| r.tally.fault_ns.into()).shown("COST_MS", 9, Milliseconds(2)),
 ]]).total("TOTAL");
 

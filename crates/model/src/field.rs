@@ -91,17 +91,47 @@ pub enum Merge {
 pub struct Cell {
     /// The heading.
     pub title: &'static str,
-    /// Characters; a longer value is shown whole and pushes the rest of its line to the right.
+    /// Characters. A longer value is shown whole: it pushes the rest of its line to the right, on a terminal the whole
+    /// column.
     pub width: usize,
     /// The form of the value.
     pub show: Show,
+    /// Characters to which a text may be cut where a terminal is narrow.
+    pub least: usize,
+    /// The order in which columns give way where a terminal is narrow: the largest first, 0 never.
+    pub yields: u8,
+    /// The values that stand out.
+    pub highlight: Option<Highlight>,
+}
+
+/// Which values of a column stand out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Highlight {
+    /// Numbers from this one on.
+    From(u64),
+    /// This word.
+    Word(&'static str),
+}
+
+impl Highlight {
+    /// Whether a value is one of them.
+    #[must_use]
+    pub fn is(self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::From(least), Value::U64(n)) => *n >= least,
+            (Self::Word(word), Value::Str(text)) => text == word,
+            _ => false,
+        }
+    }
 }
 
 /// The form of a value in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Show {
-    /// As it is, left-aligned.
+    /// As it is, left-aligned; where it is cut, its beginning stays.
     Text,
+    /// The same; where it is cut, its beginning and its end stay.
+    Path,
     /// Frames with `;` between them, outermost first: below the row, innermost first, each with its part of the next
     /// field.
     Stack,

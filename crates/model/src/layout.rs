@@ -24,8 +24,6 @@ pub struct Layout {
     pub closing: &'static [&'static str],
     /// What lines begin with that are not those of events.
     pub mark: &'static str,
-    /// On a terminal, the rows of an interval are drawn over those before.
-    pub redrawn: bool,
 }
 
 /// How events are shown.
@@ -94,6 +92,10 @@ pub struct Column {
     pub width: usize,
     /// Cells are filled up on the right.
     pub left: bool,
+    /// Characters to which cells may be cut where a terminal is narrow; 0 if they may not.
+    pub least: usize,
+    /// The order in which columns give way there: the largest first, 0 never.
+    pub yields: u8,
 }
 
 /// Which histograms are drawn.
@@ -146,7 +148,6 @@ pub static DECLARED: Layout = Layout {
     }],
     closing: &["{end}"],
     mark: "",
-    redrawn: true,
 };
 
 /// Every layout: see [`Layout::id`].

@@ -20,7 +20,7 @@ mod table;
 mod tables;
 
 pub use edit_distance::edit_distance;
-pub use field::{Bucket, Cell, Field, Kind, Merge, Record, Show, Type, Unit, Value};
+pub use field::{Bucket, Cell, Field, Highlight, Kind, Merge, Record, Show, Type, Unit, Value};
 pub use hist::{BUCKETS, Hist, bounds, bucket};
 pub use item::{Block, Event, Facts, Header, Item, Name, RUN, SCOPE, SHOWN, Scope, Shown, Sink, Source};
 pub use table::{Columns, Part, Schema, Table};

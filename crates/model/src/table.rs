@@ -3,8 +3,12 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use crate::field::{Cell, Field, Kind, Merge, Record, Show, Type, Unit, Value};
+use crate::field::{Cell, Field, Highlight, Kind, Merge, Record, Show, Type, Unit, Value};
 use crate::item::Event;
+
+/// Characters to which names and paths may be cut where a terminal is narrow, if their column does not say it.
+const NAME: usize = 15;
+const PATH: usize = 20;
 
 /// A column of a table whose rows are made of an `R`.
 pub(crate) struct Column<R> {
@@ -56,7 +60,40 @@ impl<R> Column<R> {
 
     /// The same column with a place in a table for people.
     pub(crate) const fn shown(self, title: &'static str, width: usize, show: Show) -> Self {
-        Self { field: Field { cell: Some(Cell { title, width, show }), ..self.field }, ..self }
+        let least = match show {
+            Show::Text if width > NAME => NAME,
+            Show::Path if width > PATH => PATH,
+            _ => width,
+        };
+        self.placed(Cell { title, width, show, least, yields: 0, highlight: None })
+    }
+
+    const fn placed(self, cell: Cell) -> Self {
+        Self { field: Field { cell: Some(cell), ..self.field }, ..self }
+    }
+
+    /// The same column, which gives way on a narrow terminal: see [`Cell::yields`].
+    pub(crate) const fn yields(self, yields: u8) -> Self {
+        match self.field.cell {
+            Some(cell) => self.placed(Cell { yields, ..cell }),
+            None => self,
+        }
+    }
+
+    /// The same column, whose texts may be cut to so many characters.
+    pub(crate) const fn least(self, least: usize) -> Self {
+        match self.field.cell {
+            Some(cell) => self.placed(Cell { least, ..cell }),
+            None => self,
+        }
+    }
+
+    /// The same column, of which these values stand out.
+    pub(crate) const fn highlight(self, highlight: Highlight) -> Self {
+        match self.field.cell {
+            Some(cell) => self.placed(Cell { highlight: Some(highlight), ..cell }),
+            None => self,
+        }
     }
 
     /// The same column without a place in a table for people.

@@ -27,6 +27,7 @@ mod run_as;
 pub mod sgx;
 mod signals;
 mod system;
+pub mod terminal;
 mod variant;
 
 pub use cgroup::chosen::cgroup_of_unit;

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use signal_hook::flag;
-use signal_hook_registry::register_sigaction;
+use signal_hook_registry::{register, register_sigaction};
 use trapline_symbols::ending;
 pub(crate) use trapline_symbols::ending::end_by_any;
 
-use crate::{inherited, system};
+use crate::{inherited, system, terminal};
 
 /// The signals that somebody ends us by.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
@@ -124,6 +124,9 @@ impl Signals {
                 continue;
             }
             if command.is_none() {
+                // Before anything can end us.
+                // SAFETY: it makes system calls and changes atomic numbers.
+                unsafe { register(number, terminal::end) }.context("cannot catch a signal")?;
                 // A second one does not wait for anything.
                 let again = Arc::new(AtomicBool::new(false));
                 flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&again))?;

@@ -50,7 +50,7 @@ pub fn recording(bytes: &[u8]) {
 }
 
 fn table(layout: &'static Layout) -> Box<dyn Sink> {
-    Box::new(Table::laid_out(Written::default(), layout, Screen::Paper, TimeZone::UTC))
+    Box::new(Table::laid_out(Written::default(), layout, Screen::default(), TimeZone::UTC))
 }
 
 fn pour<S: Source>(mut source: S, sinks: &mut [Box<dyn Sink>]) {

@@ -1,48 +1,33 @@
-//! Headings and rows: the columns that fields declare, and those of a layout.
-
-use std::io::{self, Write};
+//! The cells of rows: of the columns that fields declare, and of those of a layout.
 
 use trapline_model::layout::Column;
-use trapline_model::{Block, Cell, Field, Kind, Record, Schema, Show, Type, Value};
-use unicode_width::UnicodeWidthStr;
+use trapline_model::{Cell, Field, Kind, Record, Schema, Show, Type, Value};
 
 use crate::escape::{name, visible};
+use crate::fit::{Constraint, Text};
 use crate::template::{Template, Word};
 
-/// Writes a block in columns that are not those of its fields.
-pub(crate) fn drawn(out: &mut impl Write, columns: &[Column], block: &Block) -> io::Result<()> {
-    let read = |template: fn(&Column) -> &str| -> Vec<Template> {
-        columns.iter().map(|column| Template::new(template(column))).collect()
-    };
-    let (row_cells, sum_cells) = (read(|column| column.cell), read(|column| column.sum));
-    let cells = |row: &Record, templates: &[Template]| -> Vec<String> {
-        let word = |name: &str| Word::Value(row.get(name).cloned().unwrap_or(Value::Null));
-        templates.iter().map(|template| template.line(&word)).collect()
-    };
-    let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|column| column.title.to_owned()).collect()];
-    lines.extend(block.rows.iter().map(|row| cells(row, &row_cells)));
-    let widths: Vec<usize> = (0..columns.len())
-        .map(|i| lines.iter().map(|line| line[i].width()).fold(columns[i].width, usize::max))
-        .collect();
-    if block.hidden > 0 {
-        let more =
-            |column: &Column| if column.left { format!("({} more)", block.hidden) } else { String::new() };
-        let first = columns.iter().position(|column| column.left);
-        let line = columns.iter().enumerate();
-        lines.push(
-            line.map(|(i, column)| if Some(i) == first { more(column) } else { String::new() }).collect(),
-        );
-    }
-    lines.extend(block.sum.iter().map(|sum| cells(sum, &sum_cells)));
-    for line in lines {
-        let mut text = String::new();
-        for ((cell, column), width) in line.iter().zip(columns).zip(&widths) {
-            let pad = " ".repeat(width.saturating_sub(cell.width()));
-            text.extend(if column.left { [cell.as_str(), &pad, " "] } else { [&pad, cell.as_str(), " "] });
-        }
-        writeln!(out, "{}", text.trim_end())?;
-    }
-    Ok(())
+/// The columns that fields declare.
+pub(crate) fn constraints(schema: &Schema) -> Vec<Constraint> {
+    schema.iter().filter_map(column).map(Constraint::of_field).collect()
+}
+
+/// The place among these columns of the field at this place.
+pub(crate) fn place(schema: &Schema, field: usize) -> Option<usize> {
+    let shown = |field: &&Field| column(field).is_some();
+    schema.iter().nth(field).filter(shown)?;
+    Some(schema.iter().take(field).filter(shown).count())
+}
+
+/// A row's cells in columns that are not those of its fields.
+pub(crate) fn drawn(row: &Record, templates: &[Template]) -> Vec<Text> {
+    let word = |name: &str| Word::Value(row.get(name).cloned().unwrap_or(Value::Null));
+    templates.iter().map(|template| Text { text: template.line(&word), highlight: false }).collect()
+}
+
+/// The templates of a layout's columns.
+pub(crate) fn templates(columns: &[Column], template: fn(&Column) -> &str) -> Vec<Template> {
+    columns.iter().map(|column| Template::new(template(column))).collect()
 }
 
 /// A row's stack, a frame a line, innermost first.
@@ -71,12 +56,8 @@ fn column(field: &Field) -> Option<Cell> {
     field.cell.filter(|cell| cell.show != Show::Stack)
 }
 
-pub(crate) fn headings(schema: &Schema) -> String {
-    let cells = schema.iter().filter_map(|field| column(field).map(|c| (field, c.title.to_owned())));
-    join(cells)
-}
-
-pub(crate) fn line(record: &Record) -> String {
+/// A row's cells, as its fields declare them; `color` if some may stand out.
+pub(crate) fn cells(record: &Record, color: bool) -> Vec<Text> {
     // A sum, and what was folded, have no key: words for what a key does not have are not for them.
     let is_key = |(field, value): (&Field, &Value)| {
         field.kind == Kind::Key && field.ty == Type::U64 && *value != Value::Null
@@ -87,23 +68,12 @@ pub(crate) fn line(record: &Record) -> String {
         (Value::Null, Show::HexOr(_)) if !has_key => cell(value, Show::Hex),
         _ => cell(value, show),
     };
-    join(
-        record.iter().filter_map(|(field, value)| column(field).map(|c| (field, text(field, value, c.show)))),
-    )
-}
-
-fn join<'a>(cells: impl Iterator<Item = (&'a Field, String)>) -> String {
-    let mut line = String::new();
-    for (i, (field, text)) in cells.enumerate() {
-        let Some(column) = field.cell else { continue };
-        if i > 0 {
-            line.push(' ');
-        }
-        let pad = " ".repeat(column.width.saturating_sub(text.width()));
-        if column.show == Show::Text { line.extend([text, pad]) } else { line.extend([pad, text]) }
-    }
-    line.truncate(line.trim_end().len());
-    line
+    let shown = record.iter().filter_map(|(field, value)| Some((field, value, column(field)?)));
+    let cells = shown.map(|(field, value, column)| Text {
+        text: text(field, value, column.show),
+        highlight: color && column.highlight.is_some_and(|highlight| highlight.is(value)),
+    });
+    cells.collect()
 }
 
 pub(crate) fn cell(value: &Value, show: Show) -> String {
@@ -118,6 +88,6 @@ pub(crate) fn cell(value: &Value, show: Show) -> String {
         (Value::U64(n), Show::Percent(decimals)) => format!("{:.decimals$}", *n as f64 / 1e4),
         (Value::U64(n), Show::Thousandths(decimals)) => format!("{:.decimals$}", *n as f64 / 1e3),
         (Value::U64(n), Show::Megabytes(decimals)) => format!("{:.decimals$}", *n as f64 / 1_048_576.0),
-        (Value::U64(n), Show::Integer | Show::Text | Show::Stack) => n.to_string(),
+        (Value::U64(n), Show::Integer | Show::Text | Show::Path | Show::Stack) => n.to_string(),
     }
 }

@@ -6,9 +6,9 @@ use inferno::flamegraph::color::{MultiPalette, Palette};
 use inferno::flamegraph::{self, Options};
 use trapline_model::{Block, Facts, Item, Record, Sink, Value};
 
+use crate::blocks::note;
 use crate::end::{end_lines, in_short};
 use crate::escape::name;
-use crate::table::note;
 
 /// What faults have no stack of are under this name.
 const NONE: &str = "[no stack taken]";

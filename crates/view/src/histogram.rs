@@ -1,14 +1,13 @@
 //! A histogram as stars, as bcc's `print_log2_hist` draws it.
 
-use std::io::{self, Write};
-
 use trapline_model::{Record, Unit, Value};
 
 /// Characters of the longest bar.
 const BAR: usize = 40;
 
-/// Draws each histogram of a record; nothing if it has none. `what` is what its values are, if their unit does not say it.
-pub(crate) fn histogram(out: &mut impl Write, record: &Record, what: &str) -> io::Result<()> {
+/// The lines of each histogram of a record. `what` is what its values are, if their unit does not say it.
+pub(crate) fn histogram(record: &Record, what: &str) -> Vec<String> {
+    let mut out = Vec::new();
     for (field, value) in record.iter() {
         let Value::Buckets(buckets) = value else { continue };
         let what = match what {
@@ -16,25 +15,25 @@ pub(crate) fn histogram(out: &mut impl Write, record: &Record, what: &str) -> io
             "" => "value",
             what => what,
         };
-        writeln!(out, "     {what:<19} : count     distribution")?;
+        out.push(format!("     {what:<19} : count     distribution"));
         let most = buckets.iter().map(|&(.., n)| n).max().unwrap_or(0);
         let mut next = 0;
         for &(low, high, n) in buckets {
             // The empty ones before it.
             while next < low {
                 let last = if next == 0 { 1 } else { next.saturating_mul(2) - 1 }.min(low - 1);
-                bucket(out, next, Some(last), 0, most)?;
+                out.push(bucket(next, Some(last), 0, most));
                 next = last + 1;
             }
-            bucket(out, low, high, n, most)?;
+            out.push(bucket(low, high, n, most));
             next = high.map_or(u64::MAX, |high| high.saturating_add(1));
         }
     }
-    Ok(())
+    out
 }
 
-fn bucket(out: &mut impl Write, low: u64, high: Option<u64>, n: u64, most: u64) -> io::Result<()> {
+fn bucket(low: u64, high: Option<u64>, n: u64, most: u64) -> String {
     let high = high.map_or_else(|| "...".into(), |high| high.to_string());
     let bar = (BAR as u128 * u128::from(n)).checked_div(most.into()).unwrap_or(0) as usize;
-    writeln!(out, "{low:>10} -> {high:<10} : {n:<8} |{:<BAR$}|", "*".repeat(bar))
+    format!("{low:>10} -> {high:<10} : {n:<8} |{:<BAR$}|", "*".repeat(bar))
 }

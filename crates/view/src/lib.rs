@@ -1,6 +1,7 @@
 //! Model to text: tables, JSON lines, CSV. Each format is a [`Sink`](trapline_model::Sink) over a writer; what it
 //! writes follows from the items it is given and from nothing else.
 
+mod blocks;
 mod clock;
 mod columns;
 mod csv;
@@ -8,9 +9,11 @@ mod damo;
 mod doctor;
 mod end;
 mod escape;
+mod fit;
 mod flame;
 mod histogram;
 mod jsonl;
+mod live;
 mod table;
 mod template;
 
@@ -19,6 +22,8 @@ pub use damo::Damo;
 pub use doctor::{doctor, programs};
 pub use end::end_lines;
 pub use escape::visible;
+pub use fit::Space;
 pub use flame::{Flame, FlameForm, Weight};
 pub use jsonl::JsonLines;
+pub use live::{Key, Live};
 pub use table::{Screen, Table};

@@ -29,7 +29,6 @@ pub static TRACE: Layout = Layout {
     }],
     closing: &[END, REACHED],
     mark: "# ",
-    redrawn: false,
 };
 
 const fn section(
@@ -88,5 +87,4 @@ pub static SUMMARY: Layout = Layout {
         "an access counts once per page and round; {merged_faults} further faults of an access are left out",
     ],
     mark: "",
-    redrawn: false,
 };

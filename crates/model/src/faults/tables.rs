@@ -4,8 +4,8 @@ use super::rows::{self, Row};
 use super::span::{self, SpanRow};
 use super::step::Message;
 use super::{By, Fault};
-use crate::field::Show::{Hex, Integer, Microseconds, Milliseconds, Percent, Stack, Text, Thousandths};
-use crate::field::{Kind, Merge, Type, Unit, Value};
+use crate::field::Show::{Hex, Integer, Microseconds, Milliseconds, Path, Percent, Stack, Text, Thousandths};
+use crate::field::{Highlight, Kind, Merge, Type, Unit, Value};
 use crate::table::{Column, Schema, Table, count, derived, hist, id, key, known, label, number};
 
 const TIME: (Unit, Kind) = (Unit::Nanoseconds, Kind::Counter);
@@ -15,16 +15,20 @@ const PLACE: (Unit, Kind) = (Unit::Bytes, Kind::Label);
 const COUNT: (Unit, Kind) = (Unit::Count, Kind::Counter);
 const SHARE: (Unit, Kind) = (Unit::Count, Kind::Gauge);
 
+/// Major faults stand out, and times from 10 ms on: a disk, or a queue for it.
+const ANY: Highlight = Highlight::From(1);
+const LONG: Highlight = Highlight::From(10_000_000);
+
 /// The figures of every row and total.
 #[rustfmt::skip]
 const FIGURES: &[Column<Row>] = &[
-    count("major", "The faults that waited for I/O, as ru_majflt counts them.", |r: &Row| r.figures.stats.major.into()).shown("MAJOR", 9, Integer),
+    count("major", "The faults that waited for I/O, as ru_majflt counts them.", |r: &Row| r.figures.stats.major.into()).shown("MAJOR", 9, Integer).highlight(ANY),
     count("minor", "The faults that did not wait for I/O, as ru_minflt counts them.", |r: &Row| r.figures.stats.minor.into()).shown("MINOR", 9, Integer),
     derived("total_ns", TIME, "Time spent in all faults that were timed.", rows::total_ns).shown("TOTAL_MS", 11, Milliseconds(2)),
-    derived("major_ns", TIME, "Time spent in major faults, which wait for I/O.", rows::major_ns).shown("MAJOR_MS", 11, Milliseconds(2)),
-    derived("avg_ns", LASTS, "The mean time of a fault.", rows::avg_ns).shown("AVG_MS", 9, Milliseconds(3)),
-    derived("max_ns", LASTS, "The time of the longest fault.", rows::max_ns).shown("MAX_MS", 9, Milliseconds(3)),
-    derived("min_ns", LASTS, "The time of the shortest fault.", rows::min_ns).shown("MIN_US", 9, Microseconds(1)),
+    derived("major_ns", TIME, "Time spent in major faults, which wait for I/O.", rows::major_ns).shown("MAJOR_MS", 11, Milliseconds(2)).yields(5),
+    derived("avg_ns", LASTS, "The mean time of a fault.", rows::avg_ns).shown("AVG_MS", 9, Milliseconds(3)).yields(4),
+    derived("max_ns", LASTS, "The time of the longest fault.", rows::max_ns).shown("MAX_MS", 9, Milliseconds(3)).yields(2).highlight(LONG),
+    derived("min_ns", LASTS, "The time of the shortest fault.", rows::min_ns).shown("MIN_US", 9, Microseconds(1)).yields(9),
     derived("p50_ns", LASTS, "Half of the faults took no longer than this, within 12.5 %.", |r| rows::quantile(r, 0.5)),
     derived("p99_ns", LASTS, "99 % of the faults took no longer than this, within 12.5 %.", |r| rows::quantile(r, 0.99)),
     derived("timed", COUNT, "The faults that were timed; those taken inside the kernel on the thread's behalf may not be.", rows::timed),
@@ -70,16 +74,16 @@ static PROCESS: Table<Row> =
 
 #[rustfmt::skip]
 static CGROUP: Table<Row> = Table::new("faults.cgroup", "faults", &[&[
-    key("cgroup", "The path of the cgroup below the root of the v2 hierarchy.", |r: &Row| r.name().into()).shown("CGROUP", 40, Text),
-    label("container", "The container id, if the path of the cgroup holds one.", |r: &Row| r.container().into()).shown("CONTAINER", 12, Text),
+    key("cgroup", "The path of the cgroup below the root of the v2 hierarchy.", |r: &Row| r.name().into()).shown("CGROUP", 40, Path),
+    label("container", "The container id, if the path of the cgroup holds one.", |r: &Row| r.container().into()).shown("CONTAINER", 12, Text).yields(7),
     label("pod", "The pod id, if the path of the cgroup holds one.", |r| r.pod().into()),
 ], FIGURES]).base(BASE).total("TOTAL");
 
 #[rustfmt::skip]
 static FILE: Table<Row> = Table::new("faults.file", "faults", &[&[
-    key("file", "The path of the file as the process sees it, or the kind of memory.", |r: &Row| r.name().into()).shown("FILE", 48, Text),
-    number("offset", PLACE, "The least offset in the file that faulted since the trace began.", |r: &Row| r.figures.range.map(|range| range.0).into()).shown("FROM", 12, Hex).merged(Merge::Min),
-    number("offset_end", PLACE, "The greatest offset in the file that faulted since the trace began.", |r: &Row| r.figures.range.map(|range| range.1).into()).shown("TO", 12, Hex).merged(Merge::Max),
+    key("file", "The path of the file as the process sees it, or the kind of memory.", |r: &Row| r.name().into()).shown("FILE", 48, Path),
+    number("offset", PLACE, "The least offset in the file that faulted since the trace began.", |r: &Row| r.figures.range.map(|range| range.0).into()).shown("FROM", 12, Hex).yields(8).merged(Merge::Min),
+    number("offset_end", PLACE, "The greatest offset in the file that faulted since the trace began.", |r: &Row| r.figures.range.map(|range| range.1).into()).shown("TO", 12, Hex).yields(8).merged(Merge::Max),
     key("dev", "The device number of the file's file system, MAJOR:MINOR in decimal.", |r| r.device().into()),
     id("inode", "The inode number of the file.", |r| r.inode().into()),
 ], FIGURES]).base(FILE_BASE).total("TOTAL");
@@ -87,7 +91,7 @@ static FILE: Table<Row> = Table::new("faults.file", "faults", &[&[
 #[rustfmt::skip]
 static CAUSE: Table<Row> = Table::new("faults.cause", "faults", &[&[
     key("cause", "The cause of the faults.", |r: &Row| r.name().into()).shown("CAUSE", 14, Text),
-    count("failed", "Faults that ended in a signal; the kernel's accounting, and so every other figure, leaves them out.", |r: &Row| r.figures.stats.failed.into()).shown("FAILED", 9, Integer),
+    count("failed", "Faults that ended in a signal; the kernel's accounting, and so every other figure, leaves them out.", |r: &Row| r.figures.stats.failed.into()).shown("FAILED", 9, Integer).yields(3),
 ], FIGURES]).base(BASE).total("TOTAL");
 
 #[rustfmt::skip]
@@ -112,19 +116,19 @@ const SPAN_BASE: &[Column<SpanRow>] = &[
 pub(super) static SPAN: Table<SpanRow> = Table::new("faults.span", "faults", &[&[
     key("span", "The span as it was given on the command line.", |r: &SpanRow| (*r.name).into()).shown("SPAN", 40, Text),
     count("calls", "The calls of the span that began and returned.", |r: &SpanRow| r.calls.calls.into()).shown("CALLS", 9, Integer),
-    count("major", "The faults during the calls that waited for I/O, as ru_majflt counts them.", |r: &SpanRow| r.calls.major.into()).shown("MAJOR", 9, Integer),
+    count("major", "The faults during the calls that waited for I/O, as ru_majflt counts them.", |r: &SpanRow| r.calls.major.into()).shown("MAJOR", 9, Integer).highlight(ANY),
     count("minor", "The faults during the calls that did not wait for I/O, as ru_minflt counts them.", |r: &SpanRow| r.calls.minor.into()).shown("MINOR", 9, Integer),
-    derived("faults_per_1000_calls", SHARE, "Major and minor faults for each thousand calls.", span::faults_per_1000_calls).shown("PER_CALL", 9, Thousandths(3)),
+    derived("faults_per_1000_calls", SHARE, "Major and minor faults for each thousand calls.", span::faults_per_1000_calls).shown("PER_CALL", 9, Thousandths(3)).yields(6),
     number("total_ns", TIME, "Time spent in faults during the calls.", |r: &SpanRow| r.timed(r.calls.stall_ns)).shown("STALL_MS", 11, Milliseconds(2)),
-    derived("stall_ppm", SHARE, "The share of the calls' time that was spent in faults, millionths.", span::stall_ppm).shown("SHARE_%", 7, Percent(1)),
+    derived("stall_ppm", SHARE, "The share of the calls' time that was spent in faults, millionths.", span::stall_ppm).shown("SHARE_%", 7, Percent(1)).yields(1),
     number("major_ns", TIME, "Time spent in major faults during the calls.", |r| r.major_ns().into()),
-    derived("avg_ns", LASTS, "The mean stall of a call.", |r| span::per_call(r, "total_ns")).shown("AVG_MS", 9, Milliseconds(3)),
-    derived("p50_ns", LASTS, "Half of the calls stalled no longer than this, within 12.5 %.", |r| span::STALL.quantile(r, 0.5)).shown("P50_MS", 9, Milliseconds(3)),
-    derived("p99_ns", LASTS, "99 % of the calls stalled no longer than this, within 12.5 %.", |r| span::STALL.quantile(r, 0.99)).shown("P99_MS", 9, Milliseconds(3)),
-    derived("max_ns", LASTS, "The longest stall of a call.", |r| span::STALL.longest(r)).shown("MAX_MS", 9, Milliseconds(3)),
+    derived("avg_ns", LASTS, "The mean stall of a call.", |r| span::per_call(r, "total_ns")).shown("AVG_MS", 9, Milliseconds(3)).yields(7),
+    derived("p50_ns", LASTS, "Half of the calls stalled no longer than this, within 12.5 %.", |r| span::STALL.quantile(r, 0.5)).shown("P50_MS", 9, Milliseconds(3)).yields(8),
+    derived("p99_ns", LASTS, "99 % of the calls stalled no longer than this, within 12.5 %.", |r| span::STALL.quantile(r, 0.99)).shown("P99_MS", 9, Milliseconds(3)).yields(4),
+    derived("max_ns", LASTS, "The longest stall of a call.", |r| span::STALL.longest(r)).shown("MAX_MS", 9, Milliseconds(3)).yields(3).highlight(LONG),
     derived("min_ns", LASTS, "The shortest stall of a call.", |r| span::STALL.shortest(r)),
     count("timed", "The faults during the calls that were timed.", |r| r.calls.timed.into()),
-    number("span_ns", TIME, "Time spent in the calls, from the beginning of each to its return.", |r: &SpanRow| r.calls.span_ns.into()).shown("SPAN_MS", 11, Milliseconds(2)),
+    number("span_ns", TIME, "Time spent in the calls, from the beginning of each to its return.", |r: &SpanRow| r.calls.span_ns.into()).shown("SPAN_MS", 11, Milliseconds(2)).yields(9),
     derived("span_avg_ns", LASTS, "The mean time of a call.", |r| span::per_call(r, "span_ns")),
     derived("span_p50_ns", LASTS, "Half of the calls took no longer than this, within 12.5 %.", |r| span::SPAN.quantile(r, 0.5)),
     derived("span_p99_ns", LASTS, "99 % of the calls took no longer than this, within 12.5 %.", |r| span::SPAN.quantile(r, 0.99)),
@@ -134,17 +138,17 @@ pub(super) static SPAN: Table<SpanRow> = Table::new("faults.span", "faults", &[&
 
 #[rustfmt::skip]
 pub(super) static FAULT: Table<Fault> = Table::new("faults.fault", "faults", &[&[
-    id("pid", "The process id.", |f: &Fault| f.thread.pid.into()).shown("PID", 8, Integer),
+    id("pid", "The process id.", |f: &Fault| f.thread.pid.into()).shown("PID", 8, Integer).yields(7),
     id("tid", "The thread id.", |f: &Fault| f.thread.tid.into()).shown("TID", 8, Integer),
     label("comm", "The name of the thread.", |f: &Fault| f.comm.as_str().into()).shown("COMM", 15, Text),
-    label("kind", "The kind of the fault: major, minor, or failed if it ended in a signal.", |f: &Fault| f.outcome.value()).shown("KIND", 6, Text),
-    number("addr", (Unit::Address, Kind::Label), "The address that faulted.", |f: &Fault| f.addr.into()).shown("ADDR", 18, Hex),
-    number("ip", (Unit::Address, Kind::Label), "The instruction that faulted.", |f: &Fault| f.ip.into()).shown("IP", 18, Hex),
-    label("rw", "How the memory was accessed: R read, W write, X execute.", |f: &Fault| f.access.map(super::Access::value).into()).shown("RW", 2, Text),
-    number("latency_ns", LASTS, "The time from the fault to its completion.", |f: &Fault| f.latency_ns.into()).shown("LATENCY_US", 10, Microseconds(1)),
-    label("cause", "The cause of the fault.", |f: &Fault| f.cause.map(|cause| Value::word(cause.name())).into()).shown("CAUSE", 13, Text),
-    label("file", "The path of the file that is mapped at the address, or the kind of memory.", |f: &Fault| f.file.as_deref().into()).shown("FILE", 48, Text),
-    number("offset", (Unit::Bytes, Kind::Label), "The offset of the fault in the file.", |f: &Fault| f.offset.into()).shown("OFFSET", 12, Hex),
+    label("kind", "The kind of the fault: major, minor, or failed if it ended in a signal.", |f: &Fault| f.outcome.value()).shown("KIND", 6, Text).highlight(Highlight::Word("major")),
+    number("addr", (Unit::Address, Kind::Label), "The address that faulted.", |f: &Fault| f.addr.into()).shown("ADDR", 18, Hex).yields(6),
+    number("ip", (Unit::Address, Kind::Label), "The instruction that faulted.", |f: &Fault| f.ip.into()).shown("IP", 18, Hex).yields(9),
+    label("rw", "How the memory was accessed: R read, W write, X execute.", |f: &Fault| f.access.map(super::Access::value).into()).shown("RW", 2, Text).yields(4),
+    number("latency_ns", LASTS, "The time from the fault to its completion.", |f: &Fault| f.latency_ns.into()).shown("LATENCY_US", 10, Microseconds(1)).highlight(LONG),
+    label("cause", "The cause of the fault.", |f: &Fault| f.cause.map(|cause| Value::word(cause.name())).into()).shown("CAUSE", 13, Text).yields(5),
+    label("file", "The path of the file that is mapped at the address, or the kind of memory.", |f: &Fault| f.file.as_deref().into()).shown("FILE", 48, Path),
+    number("offset", (Unit::Bytes, Kind::Label), "The offset of the fault in the file.", |f: &Fault| f.offset.into()).shown("OFFSET", 12, Hex).yields(8),
 ]]);
 
 #[rustfmt::skip]
@@ -167,8 +171,8 @@ const STALLED: &[Column<Message>] = &[
 
 #[rustfmt::skip]
 const MOST: &[Column<Message>] = &[
-    label("file", "The file or kind of memory of most of the faults since the last message.", |m: &Message| m.most.file.as_deref().into()).shown("FILE", 40, Text),
-    label("code", "The function that caused most of the faults since the last message.", |m: &Message| m.most.code.as_deref().into()).shown("CODE", 30, Text),
+    label("file", "The file or kind of memory of most of the faults since the last message.", |m: &Message| m.most.file.as_deref().into()).shown("FILE", 40, Path).least(12),
+    label("code", "The function that caused most of the faults since the last message.", |m: &Message| m.most.code.as_deref().into()).shown("CODE", 30, Text).least(12),
 ];
 
 pub(super) static STEP: Table<Message> = Table::new("faults.step", "faults", &[WHO, COUNTED]);

@@ -7,20 +7,27 @@ const END: &[&str] = &["{end}"];
 const CLOCK: &str = "\\[{clock}\\]";
 
 /// The exit's number as manuals write it: hexadecimal but for VMX.
-const NUMBER: Column =
-    Column { title: "", cell: "[{?isa=vmx}{reason}|[{reason:#x}]]", sum: "", width: 3, left: false };
+const NUMBER: Column = Column {
+    title: "",
+    cell: "[{?isa=vmx}{reason}|[{reason:#x}]]",
+    sum: "",
+    width: 3,
+    left: false,
+    least: 0,
+    yields: 0,
+};
 
 const fn named(sum: &'static str) -> Column {
-    Column { title: "Exit reason", cell: "[{name}]", sum, width: 18, left: true }
+    Column { title: "Exit reason", cell: "[{name}]", sum, width: 18, left: true, least: 12, yields: 0 }
 }
 
-const fn figures(title: &'static str, cell: &'static str) -> Column {
-    Column { title, cell, sum: cell, width: 0, left: true }
+const fn figures(title: &'static str, cell: &'static str, yields: u8) -> Column {
+    Column { title, cell, sum: cell, width: 0, left: true, least: 0, yields }
 }
 
 const fn columns(id: &'static str, sections: &'static [Section]) -> Layout {
     let (opening, events) = (&[TRACING], Events::Line(""));
-    Layout { id, opening, events, sections, closing: END, mark: "", redrawn: false }
+    Layout { id, opening, events, sections, closing: END, mark: "" }
 }
 
 const fn section(body: Body, histogram: Histogram) -> Section {
@@ -35,7 +42,9 @@ pub static COUNT: Layout = columns(
         Body::Columns(&[
             NUMBER,
             named("Total"),
-            figures("   Total       L1       L2", "{count:>8} {l1_count:>8} {l2_count:>8}"),
+            figures("   Total", "{count:>8}", 0),
+            figures("      L1", "{l1_count:>8}", 1),
+            figures("      L2", "{l2_count:>8}", 1),
         ]),
         Histogram::None,
     )],
@@ -48,11 +57,13 @@ pub static TIME: Layout = columns(
         Body::Columns(&[
             NUMBER,
             named("Total (Avg Time)"),
-            figures(
-                "   Total (Avg Time)       L1 (Avg Time)       L2 (Avg Time)       P50       P90       P99        Max",
-                "{count:>8} ({total_ns/timed:>8}) {l1_count:>8} ({l1_ns/l1_timed:>8}) \
-                 {l2_count:>8} ({l2_ns/l2_timed:>8}) {p50_ns:>9} {p90_ns:>9} {p99_ns:>9} {max_ns:>10}",
-            ),
+            figures("   Total (Avg Time)", "{count:>8} ({total_ns/timed:>8})", 0),
+            figures("      L1 (Avg Time)", "{l1_count:>8} ({l1_ns/l1_timed:>8})", 1),
+            figures("      L2 (Avg Time)", "{l2_count:>8} ({l2_ns/l2_timed:>8})", 1),
+            figures("      P50", "{p50_ns:>9}", 4),
+            figures("      P90", "{p90_ns:>9}", 5),
+            figures("      P99", "{p99_ns:>9}", 3),
+            figures("       Max", "{max_ns:>10}", 2),
         ]),
         Histogram::None,
     )],
@@ -78,5 +89,4 @@ pub static SLOWER: Layout = Layout {
     sections: &[Section { table: "", rows: Part::NONE, totals: Part::NONE }],
     closing: END,
     mark: "",
-    redrawn: false,
 };

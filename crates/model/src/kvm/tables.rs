@@ -3,7 +3,7 @@
 use super::ledger::{Level, Row, avg_ns, max_ns, quantile};
 use super::{By, Layout, SlowRow};
 use crate::field::Show::{Hex, HexOr, Integer, Microseconds, Milliseconds, Text};
-use crate::field::{Kind, Merge, Unit, Value};
+use crate::field::{Highlight, Kind, Merge, Unit, Value};
 use crate::hist::Hist;
 use crate::table::{Column, Schema, Table, count, derived, hist, id, key, label, number, octaves};
 
@@ -22,13 +22,13 @@ const REASON: [Column<Row>; 3] = [
 const VM: [Column<Row>; 3] = [
     id("pid", "The process that runs the guest.", |r: &Row| r.process().map(|p| p.0).into()).shown("PID", 8, Integer),
     number("start_ns", (Unit::Nanoseconds, Kind::Key), "The start time of the process that runs the guest, CLOCK_MONOTONIC.", |r| r.process().map(|p| p.1).into()),
-    label("vm", "The name of the guest, if it has one.", |r: &Row| r.vm.as_deref().into()).shown("VM", 20, Text),
+    label("vm", "The name of the guest, if it has one.", |r: &Row| r.vm.as_deref().into()).shown("VM", 20, Text).yields(6),
 ];
 
 #[rustfmt::skip]
 const VCPU: [Column<Row>; 2] = [
     id("vcpu", "The number of the vCPU in its VM.", |r: &Row| r.vcpu().map(|v| v.0).into()).shown("VCPU", 5, Integer),
-    id("tid", "The thread that runs the vCPU.", |r: &Row| r.vcpu().map(|v| v.1).into()).shown("TID", 8, Integer),
+    id("tid", "The thread that runs the vCPU.", |r: &Row| r.vcpu().map(|v| v.1).into()).shown("TID", 8, Integer).yields(7),
 ];
 
 #[rustfmt::skip]
@@ -46,20 +46,20 @@ const RIP: [Column<Row>; 1] = [number("rip", ADDRESS, "The instruction of the gu
 #[rustfmt::skip]
 const COUNTS: [Column<Row>; 3] = [
     count("count", "The exits.", |r: &Row| r.all.count.into()).shown("COUNT", 9, Integer),
-    count("l1_count", "The exits of the guest.", |r: &Row| r.levels[0].count.into()).shown("L1", 9, Integer),
-    count("l2_count", "The exits of the guest's own guests.", |r: &Row| r.levels[1].count.into()).shown("L2", 9, Integer),
+    count("l1_count", "The exits of the guest.", |r: &Row| r.levels[0].count.into()).shown("L1", 9, Integer).yields(4),
+    count("l2_count", "The exits of the guest's own guests.", |r: &Row| r.levels[1].count.into()).shown("L2", 9, Integer).yields(4),
 ];
 
 #[rustfmt::skip]
 const TIMES: [Column<Row>; 11] = [
-    number("total_ns", TIME, "The handling time of the exits, from each exit to the next entry.", |r: &Row| r.timed(r.all.ns)).shown("TOTAL_MS", 10, Milliseconds(2)),
+    number("total_ns", TIME, "The handling time of the exits, from each exit to the next entry.", |r: &Row| r.timed(r.all.ns)).shown("TOTAL_MS", 10, Milliseconds(2)).yields(1),
     number("l1_ns", TIME, "The handling time of exits of the guest.", |r| r.timed(r.levels[0].ns)),
     number("l2_ns", TIME, "The handling time of exits of the guest's own guests.", |r| r.timed(r.levels[1].ns)),
-    derived("max_ns", LASTS, "The longest handling time of an exit.", max_ns).shown("MAX_US", 10, Microseconds(1)),
-    derived("avg_ns", LASTS, "The mean handling time of an exit.", avg_ns).shown("AVG_US", 10, Microseconds(1)),
-    derived("p50_ns", LASTS, "Half of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.5)).shown("P50_US", 10, Microseconds(1)),
-    derived("p90_ns", LASTS, "90 % of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.9)).shown("P90_US", 10, Microseconds(1)),
-    derived("p99_ns", LASTS, "99 % of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.99)).shown("P99_US", 10, Microseconds(1)),
+    derived("max_ns", LASTS, "The longest handling time of an exit.", max_ns).shown("MAX_US", 10, Microseconds(1)).yields(2),
+    derived("avg_ns", LASTS, "The mean handling time of an exit.", avg_ns).shown("AVG_US", 10, Microseconds(1)).yields(3),
+    derived("p50_ns", LASTS, "Half of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.5)).shown("P50_US", 10, Microseconds(1)).yields(8),
+    derived("p90_ns", LASTS, "90 % of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.9)).shown("P90_US", 10, Microseconds(1)).yields(9),
+    derived("p99_ns", LASTS, "99 % of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.99)).shown("P99_US", 10, Microseconds(1)).yields(5),
     count("timed", "The exits that were timed: all that an entry followed.", |r| r.timed(r.all.timed)),
     count("l1_timed", "The exits of the guest that were timed.", |r| r.timed(r.levels[0].timed)),
     count("l2_timed", "The exits of the guest's own guests that were timed.", |r| r.timed(r.levels[1].timed)),
@@ -70,12 +70,12 @@ const SPLIT: [Column<Row>; 9] = [
     number("kvm_ns", TIME, "Time that KVM itself spent on a processor.", |r: &Row| r.all.phase_ns[0].into()).shown("KVM_MS", 10, Milliseconds(2)),
     number("vmm_ns", TIME, "Time that the program that runs the guest spent in user space.", |r: &Row| r.all.phase_ns[1].into()).shown("VMM_MS", 10, Milliseconds(2)),
     number("blocked_ns", TIME, "Time that the vCPU slept in KVM, halted or waiting.", |r: &Row| r.all.phase_ns[2].into()).shown("BLOCKED_MS", 10, Milliseconds(2)),
-    number("preempted_ns", TIME, "Time in which the vCPU could run and something else did.", |r: &Row| r.all.phase_ns[3].into()).shown("PREEMPT_MS", 10, Milliseconds(2)),
-    number("fault_ns", TIME, "Time spent in page faults of the host on the guest's behalf.", Row::fault_ns).shown("FAULT_MS", 10, Milliseconds(2)),
-    count("host_major", "The page faults of the host on the guest's behalf that waited for I/O, by the kernel's own accounting.", |r: &Row| r.all.faults[0].into()).shown("HOST_MAJ", 9, Integer),
-    count("host_minor", "The page faults of the host on the guest's behalf that did not wait for I/O, by the kernel's own accounting.", |r: &Row| r.all.faults[1].into()).shown("HOST_MIN", 9, Integer),
-    count("to_vmm", "The exits that KVM did not handle by itself.", |r: &Row| r.all.to_vmm.into()).shown("TO_VMM", 9, Integer),
-    count("l2_reflected", "The exits of L2 that were passed on to L1; L0 handled the others.", |r: &Row| r.all.reflected.into()).shown("REFLECTED", 9, Integer),
+    number("preempted_ns", TIME, "Time in which the vCPU could run and something else did.", |r: &Row| r.all.phase_ns[3].into()).shown("PREEMPT_MS", 10, Milliseconds(2)).yields(1),
+    number("fault_ns", TIME, "Time spent in page faults of the host on the guest's behalf.", Row::fault_ns).shown("FAULT_MS", 10, Milliseconds(2)).yields(2),
+    count("host_major", "The page faults of the host on the guest's behalf that waited for I/O, by the kernel's own accounting.", |r: &Row| r.all.faults[0].into()).shown("HOST_MAJ", 9, Integer).yields(4).highlight(Highlight::From(1)),
+    count("host_minor", "The page faults of the host on the guest's behalf that did not wait for I/O, by the kernel's own accounting.", |r: &Row| r.all.faults[1].into()).shown("HOST_MIN", 9, Integer).yields(6),
+    count("to_vmm", "The exits that KVM did not handle by itself.", |r: &Row| r.all.to_vmm.into()).shown("TO_VMM", 9, Integer).yields(5),
+    count("l2_reflected", "The exits of L2 that were passed on to L1; L0 handled the others.", |r: &Row| r.all.reflected.into()).shown("REFLECTED", 9, Integer).yields(7),
 ];
 
 #[rustfmt::skip]
@@ -156,15 +156,15 @@ impl Layout {
 #[rustfmt::skip]
 pub(super) static SLOW: Table<SlowRow> = Table::new("kvm.slow", "kvm", &[&[
     id("pid", "The process that runs the guest.", |r: &SlowRow| r.slow.vcpu.pid.into()).shown("PID", 8, Integer),
-    id("tid", "The thread that runs the vCPU.", |r: &SlowRow| r.slow.vcpu.tid.into()).shown("TID", 8, Integer),
+    id("tid", "The thread that runs the vCPU.", |r: &SlowRow| r.slow.vcpu.tid.into()).shown("TID", 8, Integer).yields(7),
     id("vcpu", "The number of the vCPU in its VM.", |r: &SlowRow| r.slow.vcpu.number.into()).shown("VCPU", 5, Integer),
-    label("vm", "The name of the guest, if it has one.", |r: &SlowRow| r.slow.vcpu.vm.as_deref().into()).shown("VM", 20, Text),
+    label("vm", "The name of the guest, if it has one.", |r: &SlowRow| r.slow.vcpu.vm.as_deref().into()).shown("VM", 20, Text).yields(6),
     key("isa", "The architecture that the number of the exit belongs to: vmx, svm, arm64, riscv.", |r| r.slow.exit.isa.to_string().into()),
     id("reason", "The number of the exit, without flags.", |r| r.slow.exit.reason().into()),
     key("name", "The name of the exit, with its flags.", |r: &SlowRow| r.name.as_str().into()).shown("EXIT", 24, Text),
     label("level", "The level of the guest that exited: L1 or L2.", |r: &SlowRow| Value::word(if r.slow.level == Level::L1 { "L1" } else { "L2" })).shown("LV", 2, Text),
     number("latency_ns", LASTS, "The time from the exit to the next entry.", |r: &SlowRow| r.slow.latency_ns.into()).shown("LATENCY_US", 10, Microseconds(1)),
-    number("rip", ADDRESS, "The instruction of the guest.", |r: &SlowRow| r.slow.rip.into()).shown("RIP", 18, Hex),
+    number("rip", ADDRESS, "The instruction of the guest.", |r: &SlowRow| r.slow.rip.into()).shown("RIP", 18, Hex).yields(8),
 ]]);
 
 /// Slow exits.

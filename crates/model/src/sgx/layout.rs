@@ -14,5 +14,4 @@ pub static LINES: Layout = Layout {
     }],
     closing: &["{end}"],
     mark: "",
-    redrawn: false,
 };

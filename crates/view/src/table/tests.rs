@@ -6,8 +6,8 @@ mod sgx;
 mod summary;
 mod trace;
 
-use trapline_model::TABLES;
-use trapline_model::layout::LAYOUTS;
+use trapline_model::layout::{Body, Histogram, LAYOUTS};
+use trapline_model::{Field, Header, Record, TABLES, Value};
 
 use crate::template::Template;
 

@@ -5,7 +5,7 @@ use super::pages::Counts;
 use super::tables::{Misses, Reuse, Spot};
 use super::trace::PAGE;
 use super::window::WindowRow;
-use crate::field::Show::{Hex, Integer, Megabytes, Milliseconds, Percent, Text};
+use crate::field::Show::{Hex, Integer, Megabytes, Milliseconds, Path, Percent, Text};
 use crate::field::{Kind, Unit, Value};
 use crate::table::{Column, Schema, Table, count, hist, id, key, label, number};
 
@@ -38,9 +38,11 @@ macro_rules! counts {
         [
             accesses(|r: &$of| r.counts().accesses.into()),
             count("reads", "The accesses that read.", |r: &$of| r.counts().reads.into())
-                .shown("READS", 9, Integer),
+                .shown("READS", 9, Integer)
+                .yields(5),
             count("writes", "The accesses that wrote.", |r: &$of| r.counts().writes.into())
-                .shown("WRITES", 9, Integer),
+                .shown("WRITES", 9, Integer)
+                .yields(5),
             count("executes", "The accesses that executed.", |r: &$of| r.counts().executes.into()),
             count("first", "The accesses that were the first to their page.", |r: &$of| {
                 r.counts().first.into()
@@ -61,8 +63,8 @@ const COUNTS: [Column<Spot>; 5] = counts!(Spot);
 
 #[rustfmt::skip]
 const PLACE: &[Column<Spot>] = &[
-    number("offset", (Unit::Bytes, Kind::Label), "The offset in the file at which it begins.", |r: &Spot| r.offset.into()).shown("OFFSET", 10, Hex),
-    label("file", "What is mapped there: a path, [heap], [stack], [anon]; [unknown] if it was unmapped before trapline looked.", |r: &Spot| r.file.as_deref().into()).shown("FILE", 6, Text),
+    number("offset", (Unit::Bytes, Kind::Label), "The offset in the file at which it begins.", |r: &Spot| r.offset.into()).shown("OFFSET", 10, Hex).yields(8),
+    label("file", "What is mapped there: a path, [heap], [stack], [anon]; [unknown] if it was unmapped before trapline looked.", |r: &Spot| r.file.as_deref().into()).shown("FILE", 6, Path).least(20),
 ];
 
 #[rustfmt::skip]
@@ -89,8 +91,8 @@ pub(super) static WORKING_SET: Table<WindowRow> = Table::new("access.workingset"
 pub(super) static MAPPINGS: Table<Spot> = Table::new("access.mappings", "access", &[WHOSE, &COUNTS, &[
     TOUCHED,
     size("The size of the different pages that were accessed.", |r| r.pages.map(|n| n * PAGE).into()),
-    number("start", START, "The address of the first page that was accessed.", |r: &Spot| r.start.into()).shown("START", 14, Hex),
-    number("end", (Unit::Address, Kind::Label), "The end of the last page that was accessed.", |r: &Spot| r.end.into()).shown("END", 14, Hex),
+    number("start", START, "The address of the first page that was accessed.", |r: &Spot| r.start.into()).shown("START", 14, Hex).yields(4),
+    number("end", (Unit::Address, Kind::Label), "The end of the last page that was accessed.", |r: &Spot| r.end.into()).shown("END", 14, Hex).yields(9),
 ], PLACE]);
 
 /// The most accessed pages.
@@ -99,7 +101,7 @@ pub(super) static PAGES: Table<Spot> = Table::new("access.pages", "access", &[WH
 /// Reads and writes: a row per program.
 #[rustfmt::skip]
 pub(super) static READS_WRITES: Table<Spot> = Table::new("access.rw", "access", &[WHOSE, &[
-    COUNTS[0], COUNTS[1], COUNTS[2], COUNTS[3].shown("EXECUTES", 8, Integer), COUNTS[4].shown("FIRST", 8, Integer),
+    COUNTS[0], COUNTS[1], COUNTS[2], COUNTS[3].shown("EXECUTES", 8, Integer).yields(6), COUNTS[4].shown("FIRST", 8, Integer).yields(7),
     TOUCHED,
     pages("only_read", "The pages that were read and not written.", "READONLY", |r| r.ways.only_read.into()),
     pages("only_written", "The pages that were written and not read.", "WRITEONLY", |r| r.ways.only_written.into()),
@@ -111,7 +113,7 @@ pub(super) static READS_WRITES: Table<Spot> = Table::new("access.rw", "access", 
 pub(super) static SHARING: Table<Spot> = Table::new("access.sharing", "access", &[WHOSE, ADDR, &[
     number("threads", PAGES_OF, "The threads that wrote to the page.", |r: &Spot| r.threads.into()).shown("THREADS", 7, Integer),
     count("writes", "The writes of these threads.", |r: &Spot| r.counts.writes.into()).shown("WRITES", 9, Integer),
-    label("writers", "The threads that wrote most, as thread:writes, and +N for N others.", |r: &Spot| r.writers.as_deref().into()).shown("WRITERS", 24, Text),
+    label("writers", "The threads that wrote most, as thread:writes, and +N for N others.", |r: &Spot| r.writers.as_deref().into()).shown("WRITERS", 24, Text).yields(3),
 ], PLACE]);
 
 /// Reuse distances.

@@ -3,7 +3,7 @@
 use trapline_model::faults::{By, Cause, EVENT, LOSSES, Losses, SETTINGS, Settings};
 use trapline_model::{Schema, Sink};
 
-use super::super::*;
+use super::*;
 use crate::{Csv, JsonLines};
 
 /// A row whose figures tell their places, with hostile names.
@@ -65,16 +65,9 @@ fn told(sink: &mut dyn Sink, items: &[Item]) {
 fn tables_of_faults() {
     for by in [By::Thread, By::Process, By::Cgroup, By::File, By::Cause, By::Stack, By::Span] {
         let mut out = Vec::new();
-        told(&mut Table::new(&mut out, Screen::Paper, TimeZone::UTC), &items(by));
+        told(&mut Table::new(&mut out, Screen::default(), TimeZone::UTC), &items(by));
         insta::assert_snapshot!(format!("faults_by_{by:?}").to_lowercase(), String::from_utf8(out).unwrap());
     }
-}
-
-#[test]
-fn a_terminal_is_redrawn_and_holds_what_fits() {
-    let mut out = Vec::new();
-    told(&mut Table::new(&mut out, Screen::Terminal { lines: 6 }, TimeZone::UTC), &items(By::Thread));
-    insta::assert_snapshot!(String::from_utf8(out).unwrap().replace('\x1b', "<ESC>"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use trapline_model::layout;
 use trapline_model::stage::rows;
 use trapline_model::{BUCKETS, Facts, Hist, SHOWN, Shown, Source, bucket};
 
-use super::super::*;
+use super::*;
 
 fn stats(times: &[u64]) -> Stats {
     let mut counts = [0; BUCKETS];
@@ -35,7 +35,7 @@ fn shown(form: &'static layout::Layout, exits: &[(Isa, u32, &[u64], &[u64])]) ->
     let mut out = Vec::new();
     let mut items = rows(VecDeque::from([Item::Totals(ledger.block(0, true))]), false);
     let Ok(Some(totals)) = items.next() else { panic!("no totals") };
-    Table::laid_out(&mut out, form, Screen::Paper, TimeZone::UTC).take(&totals).unwrap();
+    Table::laid_out(&mut out, form, Screen::default(), TimeZone::UTC).take(&totals).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -71,7 +71,7 @@ fn a_histogram_is_as_bcc_prints_it() {
 #[test]
 fn a_slow_exit_is_a_line() {
     let mut out = Vec::new();
-    let mut table = Table::laid_out(&mut out, &SLOWER, Screen::Paper, TimeZone::UTC);
+    let mut table = Table::laid_out(&mut out, &SLOWER, Screen::default(), TimeZone::UTC);
     let header = Header {
         tool: "kvm".into(),
         variant: "core".into(),

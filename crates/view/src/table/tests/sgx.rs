@@ -6,12 +6,12 @@ use trapline_model::sgx::{By, Figures, Known, LINES, Ledger, Owner, Report, SETT
 use trapline_model::stage::rows;
 use trapline_model::{Hist, Source};
 
-use super::super::*;
+use super::*;
 
 #[test]
 fn the_lines_are_those_that_the_tools_users_know() {
     let mut out = Vec::new();
-    let mut lines = Table::laid_out(&mut out, &LINES, Screen::Paper, TimeZone::UTC);
+    let mut lines = Table::laid_out(&mut out, &LINES, Screen::default(), TimeZone::UTC);
     let settings = vec![SETTINGS.record(&Settings { memory_mb: 16, ..Settings::default() })];
     let header = Header {
         tool: "sgx".into(),

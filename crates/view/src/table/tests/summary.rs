@@ -4,7 +4,7 @@ use trapline_model::Event;
 use trapline_model::access::summary::{Options, Summary};
 use trapline_model::access::{Page, REACHED, Reached, SETTINGS, SUMMARY, Settings, Step, TOTAL, Way, What};
 
-use super::super::*;
+use super::*;
 
 fn access(ms: u64, tid: u32, page: u64) -> Event {
     let page = Page {
@@ -56,7 +56,7 @@ fn shown(events: Vec<Event>) -> String {
         summary.take(item, &mut ready);
     }
     let mut out = Vec::new();
-    let mut sink = Table::laid_out(&mut out, &SUMMARY, Screen::Paper, TimeZone::UTC);
+    let mut sink = Table::laid_out(&mut out, &SUMMARY, Screen::default(), TimeZone::UTC);
     ready.iter().for_each(|item| sink.take(item).unwrap());
     String::from_utf8(out).unwrap()
 }
@@ -86,7 +86,7 @@ fn how_each_process_is_traced() {
         note: Some("writes: cannot see 1 MB of /x".into()),
     };
     let mut out = Vec::new();
-    Table::laid_out(&mut out, &SUMMARY, Screen::Paper, TimeZone::UTC)
+    Table::laid_out(&mut out, &SUMMARY, Screen::default(), TimeZone::UTC)
         .take(&Item::Events(vec![step.event()]))
         .unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), "a\\x1bb (7): writes: cannot see 1 MB of /x\n");

@@ -2,7 +2,7 @@
 
 use trapline_model::access::{Page, SETTINGS, Settings, Step, TRACE, Way, What};
 
-use super::super::*;
+use super::*;
 
 fn step(what: What, page: Option<Page>) -> Event {
     let step = Step {
@@ -31,7 +31,7 @@ fn told(event: Event, symbols: bool) -> String {
         settings: vec![SETTINGS.record(&Settings { symbols, ..Settings::default() })],
         ..Header::default()
     };
-    let mut sink = Table::laid_out(&mut out, &TRACE, Screen::Paper, TimeZone::UTC);
+    let mut sink = Table::laid_out(&mut out, &TRACE, Screen::default(), TimeZone::UTC);
     sink.take(&Item::Header(header)).unwrap();
     sink.take(&Item::Events(vec![event])).unwrap();
     let text = String::from_utf8(out).unwrap();

@@ -1,0 +1,191 @@
+//! A live table on a terminal, as a terminal shows it.
+
+use std::fs;
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// A shell in a terminal, and something that makes rows: processes that come and go.
+struct Terminal {
+    folder: TempDir,
+}
+
+impl Terminal {
+    /// Of this size, before a prompt.
+    fn open(columns: usize, lines: usize) -> Self {
+        let terminal = Self { folder: tempfile::tempdir().unwrap() };
+        let (columns, lines) = (columns.to_string(), lines.to_string());
+        let shell = "PS1='$ ' exec bash --norc --noprofile -i";
+        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &lines, shell]);
+        terminal.shows("$");
+        terminal.runs("unset NO_COLOR; (while /bin/true; do /bin/sleep 0.01; done) & clear");
+        terminal
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("tmux");
+        command.arg("-S").arg(self.folder.path().join("socket")).args(arguments).stdin(Stdio::null());
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        assert!(status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
+        String::from_utf8_lossy(&stdout).into_owned()
+    }
+
+    fn types(&self, keys: &[&str]) {
+        self.tmux(&[&["send-keys"], keys].concat());
+    }
+
+    fn runs(&self, line: &str) {
+        self.types(&[line, "Enter"]);
+    }
+
+    /// Starts a trace; its id is in a file, and its status is shown at its end.
+    fn traces(&self, arguments: &str) {
+        let folder = self.folder.path().display();
+        let trapline = env!("CARGO_BIN_EXE_trapline");
+        let exec = format!("echo $$ > {folder}/pid; exec {trapline} faults -i 200ms {arguments}");
+        self.runs(&format!("clear; sh -c '{exec}'; echo status $?"));
+    }
+
+    fn sends(&self, signal: Signal) {
+        let pid = fs::read_to_string(self.folder.path().join("pid")).unwrap();
+        kill(Pid::from_raw(pid.trim().parse().unwrap()), signal).unwrap();
+    }
+
+    fn screen(&self) -> Vec<String> {
+        self.tmux(&["capture-pane", "-p"]).lines().map(str::to_owned).collect()
+    }
+
+    /// Waits for a line that begins so.
+    fn shows(&self, beginning: &str) -> Vec<String> {
+        self.waits(beginning, |screen| screen.iter().any(|line| line.starts_with(beginning)))
+    }
+
+    fn waits(&self, what: &str, is_there: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let begun = Instant::now();
+        loop {
+            let screen = self.screen();
+            if is_there(&screen) {
+                return screen;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "no {what} in\n{}", screen.join("\n"));
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn told(&self, what: &str) -> String {
+        self.tmux(&["display-message", "-p", what]).trim().to_owned()
+    }
+
+    /// The alternate screen is in use, or another's.
+    fn is_drawn_on(&self) -> bool {
+        self.told("#{alternate_on}") == "1"
+    }
+
+    /// Waits for the end, after which the shell has its terminal as it was: what is typed is shown, and lines have ends.
+    fn ends(&self, status: u32) -> Vec<String> {
+        let screen = self.shows(&format!("status {status}"));
+        assert!(!self.is_drawn_on());
+        assert_eq!(self.told("#{cursor_flag}"), "1", "the cursor is there");
+        self.runs("stty -a | grep -o -E -e '-?(icanon|echo|ixon)\\b' | paste -s; echo s'een'");
+        let after = self.shows("seen");
+        assert!(after.iter().any(|line| line.split_whitespace().eq(["ixon", "icanon", "echo"])), "{after:?}");
+        screen
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let mut command = Command::new("tmux");
+        let _ = command.arg("-S").arg(self.folder.path().join("socket")).arg("kill-server").status();
+    }
+}
+
+fn is_table(screen: &[String], lines: usize, heading: &str) -> bool {
+    screen.len() == lines
+        && screen[0].starts_with('[')
+        && screen[1].split_whitespace().any(|title| title == heading)
+        && screen[lines - 1].starts_with("q: quit")
+}
+
+pub fn a_table_is_redrawn_in_place(_variant: &'static str) {
+    let terminal = Terminal::open(80, 24);
+    terminal.traces("");
+    let small = terminal.waits("table", |screen| is_table(screen, 24, "MAX_MS"));
+    assert!(terminal.is_drawn_on());
+    assert!(!small[1].contains("MIN_US") && small[1].trim_start().starts_with("PID"), "{small:?}");
+    // Twice, as a picture over the one before may differ from it by little.
+    for (columns, lines) in [("140", "40"), ("70", "15"), ("140", "40")] {
+        terminal.tmux(&["resize-window", "-x", columns, "-y", lines]);
+        let heading = if columns == "140" { "MIN_US" } else { "MINOR" };
+        terminal.waits("table of this size", |screen| is_table(screen, lines.parse().unwrap(), heading));
+    }
+    terminal.types(&["h"]);
+    terminal.shows("space  pause");
+    terminal.types(&["h"]);
+    terminal.waits("table", |screen| is_table(screen, 40, "MIN_US"));
+    terminal.types(&["Space"]);
+    terminal.shows("q: quit  space: go on (paused)");
+    let paused = terminal.screen();
+    terminal.types(&["q"]);
+    terminal.shows("status 0");
+    assert_eq!(terminal.told("#{history_size}"), "0", "nothing is left in the scrollback");
+    let last = terminal.ends(0);
+    let has = |text: &str| last.iter().any(|line| line.contains(text));
+    assert!(last.contains(&paused[0]) && last.contains(&paused[2]), "what was seen stays: {last:?}");
+    assert!(has("Totals, trapline faults") && has("TOTAL") && has("of CPU in"), "{last:?}");
+}
+
+pub fn the_terminal_is_given_back_at_every_end(_variant: &'static str) {
+    let terminal = Terminal::open(80, 24);
+    let drawn = |screen: &[String]| is_table(screen, 24, "MAX_MS");
+    for (signal, status) in [
+        (Signal::SIGINT, 0),
+        (Signal::SIGTERM, 0),
+        (Signal::SIGHUP, 0),
+        (Signal::SIGQUIT, 131),
+        (Signal::SIGUSR1, 138),
+    ] {
+        terminal.traces("");
+        terminal.waits("table", drawn);
+        terminal.sends(signal);
+        terminal.ends(status);
+    }
+    // Two at once: the second one waits for nothing.
+    terminal.traces("");
+    terminal.waits("table", drawn);
+    terminal.sends(Signal::SIGTERM);
+    terminal.sends(Signal::SIGTERM);
+    terminal.waits("end", |screen| screen.iter().any(|line| line.starts_with("status ")));
+    assert!(!terminal.is_drawn_on());
+    // A stop, and in the background the terminal is the shell's.
+    terminal.traces("");
+    terminal.waits("table", drawn);
+    terminal.types(&["C-z"]);
+    terminal.shows("[2]+  Stopped");
+    assert!(!terminal.is_drawn_on());
+    terminal.runs("clear; bg; sleep 1; echo d'one'");
+    let background = terminal.shows("done");
+    assert!(
+        !terminal.is_drawn_on() && !background.iter().any(|line| line.contains("MAX_MS")),
+        "{background:?}"
+    );
+    terminal.runs("fg; echo status $?");
+    terminal.waits("table", drawn);
+    terminal.types(&["C-c"]);
+    terminal.ends(0);
+}
+
+pub fn a_commands_terminal_and_a_dumb_one_get_blocks(_variant: &'static str) {
+    let terminal = Terminal::open(80, 24);
+    terminal.traces("-- /bin/sleep 0.3");
+    let blocks = terminal.ends(0);
+    assert!(blocks.iter().any(|line| line.contains("MAX_MS") && !line.contains("MIN_US")), "{blocks:?}");
+    terminal.runs("export TERM=dumb");
+    terminal.traces("--top 1 -d 300ms");
+    let blocks = terminal.shows("status 0").join("");
+    assert!(blocks.contains("MIN_US"), "{blocks:?}");
+}
