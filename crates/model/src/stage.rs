@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::field::{Field, Kind, Merge, Record, Value};
+use crate::field::{Field, Kind, Merge, Record, Type, Value};
 use crate::hist::Hist;
 use crate::item::{Block, Item, Source};
 use crate::table::Schema;
@@ -36,21 +36,22 @@ impl Seen {
     fn since(&mut self, record: &mut Record) {
         let added = |(field, _): &(&&Field, &mut Value)| field.merge == Merge::Add;
         let (mut number, mut hist) = (0, 0);
-        for (_, value) in record.schema().all().iter().zip(&mut record.values).filter(added) {
-            match value {
-                Value::U64(n) => {
-                    let seen = at(&mut self.numbers, number);
-                    *n = n.saturating_sub(*seen);
-                    *seen += *n;
-                    number += 1;
-                }
-                Value::Hist(now) => {
-                    let seen = at(&mut self.hists, hist);
+        for (field, value) in record.schema().all().iter().zip(&mut record.values).filter(added) {
+            // What is not known has its place, too: it may be known of another interval.
+            if field.ty == Type::Hist {
+                let seen = at(&mut self.hists, hist);
+                hist += 1;
+                if let Value::Hist(now) = value {
                     **now = now.since(seen);
                     seen.add(now);
-                    hist += 1;
                 }
-                _ => {}
+            } else {
+                let seen = at(&mut self.numbers, number);
+                number += 1;
+                if let Value::U64(n) = value {
+                    *n = n.saturating_sub(*seen);
+                    *seen += *n;
+                }
             }
         }
     }

@@ -174,12 +174,13 @@ pub(crate) const fn derived<R>(
     help: &'static str,
     get: Derive,
 ) -> Column<R> {
-    Column::new((name, Type::U64, unit, kind), help, Get::Record(get))
+    Column::new((name, Type::U64, unit, kind), help, Get::Record(get)).merged(Merge::Last)
 }
 
 /// A histogram by octave that is made of the record's other values.
 pub(crate) const fn octaves<R>(name: &'static str, help: &'static str, get: Derive) -> Column<R> {
     Column::new((name, Type::Hist, Unit::Nanoseconds, Kind::Counter), help, Get::Record(get))
+        .merged(Merge::Last)
 }
 
 /// What part a table has in a stream.
