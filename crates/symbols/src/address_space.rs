@@ -180,6 +180,14 @@ impl AddressSpace {
         self.regions.find(addr).is_some()
     }
 
+    /// The executable, and the place in it where its code begins, bytes: it is mapped below all libraries.
+    pub(super) fn executable(&self) -> Option<(Rc<Program>, u64)> {
+        self.regions.iter().find_map(|region| match &region.code {
+            Code::File(Ok(program)) => Some((Rc::clone(program), region.mapping.offset)),
+            _ => None,
+        })
+    }
+
     /// Whether the process says itself what is where.
     pub(super) fn has_perf_map(&self) -> bool {
         self.perf_map.is_some()

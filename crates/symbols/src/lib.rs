@@ -28,7 +28,7 @@ pub mod privilege;
 mod ranges;
 pub mod task;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ pub use self::child::function::listed;
 pub use self::child::symbolize_if_asked;
 pub use self::child::wire::Point;
 pub use self::child::worked_ns;
-use self::files::Files;
+use self::files::{Files, Program};
 use self::kernel::Kernel;
 pub use self::lives::{Lives, Scope};
 use self::maps::Mapping;
@@ -177,7 +177,13 @@ pub struct Symbols {
     spaces: HashMap<Image, AddressSpace>,
     files: Files,
     kernel: Kernel,
+    /// Executables that are to be read before anything in them is asked for, and all that ever were among them.
+    ahead: VecDeque<(Rc<Program>, u64)>,
+    were_ahead: HashSet<u32>,
 }
+
+/// Executables that are read before anything in them is asked for, at most.
+const AHEAD: usize = 16;
 
 impl Symbols {
     /// Knows nothing yet.
@@ -188,6 +194,36 @@ impl Symbols {
     /// Remembers what a process has mapped, if that is not known yet: it may end before it is asked for.
     pub fn know(&mut self, image: Image) {
         self.spaces.entry(image).or_insert_with(|| AddressSpace::read(image.process, &mut self.files));
+    }
+
+    /// Has the executable of a process read before anything in it is asked for: that of a large program takes longer than there is at
+    /// an early end. [`Symbols::read_ahead`] does it.
+    fn expect(&mut self, image: Image) {
+        let executable = self.spaces.get(&image).and_then(AddressSpace::executable);
+        if let Some((program, offset)) = executable
+            && self.were_ahead.len() < AHEAD
+            && self.were_ahead.insert(program.id)
+        {
+            self.ahead.push_back((program, offset));
+        }
+    }
+
+    /// Whether there are executables to be read.
+    pub fn reads_ahead(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Reads executables that are expected to be asked for, as far as there is time.
+    pub fn read_ahead(&mut self) {
+        while let Some((program, offset)) = self.ahead.front() {
+            let is_late = self.files.find(program, &[*offset]).contains(&Err(Why::Late));
+            match self.files.client.wait().filter(|_| is_late) {
+                Some(false) => return,
+                Some(true) => {}
+                // It was read, or is not even asked for: its user's files have had their time.
+                None => drop(self.ahead.pop_front()),
+            }
+        }
     }
 
     /// The names of addresses in a process, or in the kernel, in their order. Call it while the process lives where

@@ -82,6 +82,9 @@ impl Lives {
             let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
             let comm = String::from_utf8_lossy(&comm).trim_end_matches('\n').to_owned();
             symbols.know(image);
+            if !matches!(self.whose, Scope::All) {
+                symbols.expect(image);
+            }
             self.lives
                 .entry(pid)
                 .or_insert_with(|| vec![Life { since_ns: 0, image, comm, ended: false, over: false }]);
@@ -135,8 +138,11 @@ impl Lives {
                 }
             }
             What::Mapped(mapping) if mapping.executable => {
-                if let Some(life) = self.last(pid) {
-                    symbols.add(life.image, mapping);
+                if let Some(image) = self.last(pid).map(|life| life.image) {
+                    symbols.add(image, mapping);
+                    if !matches!(self.whose, Scope::All) {
+                        symbols.expect(image);
+                    }
                 }
             }
             What::Ended if leads => {

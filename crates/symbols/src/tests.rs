@@ -242,3 +242,22 @@ fn the_kernels_functions() {
         assert_eq!(one(&mut symbols, own(), addr + 1).to_string(), "schedule");
     }
 }
+
+/// What is to be asked soon is read before: then only the question is left.
+#[test]
+fn the_executable_of_a_followed_process_is_read_ahead() {
+    let own = std::process::id();
+    for (whose, is_followed) in [(Scope::These([own].into()), true), (Scope::These([].into()), false)] {
+        let mut symbols = Symbols::new();
+        Lives::told(whose).adopt(&mut symbols);
+        assert_eq!(symbols.reads_ahead(), is_followed);
+        symbols.read_ahead();
+        assert!(!symbols.reads_ahead(), "there is time for all");
+        let asked = symbols.asked();
+        assert_eq!(asked > 0, is_followed);
+        let here = the_executable_of_a_followed_process_is_read_ahead as fn() as usize as u64;
+        let names = symbols.resolve(Image::from(Process { pid: own, start_ns: 0 }), &[here]);
+        assert!(names[0].functions.is_ok(), "{names:?}");
+        assert_eq!(symbols.asked() == asked + 1, is_followed);
+    }
+}

@@ -144,6 +144,10 @@ pub fn the_doctor_tells_the_truth(_: &'static str) {
         let may_be_missing = header.get(tool).is_some() || is_younger(variant);
         assert!(row["attaches"] == "yes" || may_be_missing, "{row}");
     }
+    // Where there is no SGX, no privilege and no other variant helps.
+    for row in of("sgx").iter().filter(|row| row["attaches"] == "no" && header.get("sgx").is_some()) {
+        assert_eq!(row["remedy"], header["sgx"], "{row}");
+    }
     for row in of("faults").into_iter().chain(of("kvm")) {
         let variant = row["variant"].as_str().unwrap();
         let output = match row["tool"].as_str() {

@@ -236,7 +236,10 @@ impl Groups {
 
     /// Names what has none yet, for a while.
     pub(super) fn work(&mut self, ledger: &mut Ledger) {
-        self.work_for(NAMED_FOR, ledger);
+        match &mut self.kind {
+            Kind::Stack(chains) if !chains.have_work() => chains.read_ahead(Instant::now() + NAMED_FOR),
+            _ => self.work_for(NAMED_FOR, ledger),
+        }
     }
 
     /// The same for the rows of an interval: they come in time, with the names that there are.

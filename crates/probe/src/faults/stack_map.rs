@@ -89,9 +89,14 @@ impl StackMap {
         !self.waiting.is_empty()
     }
 
-    /// Whether it can be named now: it may have to wait until others have had their time.
+    /// Whether it can be named now: it may have to wait until others have had their time. Or something can be read ahead.
     pub(super) fn may_go_on(&self) -> bool {
-        self.have_work() && !self.is_stuck
+        if self.have_work() { !self.is_stuck } else { self.naming.reads_ahead() }
+    }
+
+    /// Reads executables, up to a moment, before anything in them is asked for.
+    pub(super) fn read_ahead(&mut self, until: Instant) {
+        self.naming.read_ahead(until);
     }
 
     /// Before the groups are read: whose faults are all in them by now.

@@ -204,6 +204,17 @@ impl Naming {
         self.symbols.wait()
     }
 
+    /// Whether executables are to be read before anything in them is asked for.
+    pub(super) fn reads_ahead(&self) -> bool {
+        self.symbols.reads_ahead()
+    }
+
+    /// Does so, up to a moment.
+    pub(super) fn read_ahead(&mut self, until: Instant) {
+        self.wait_until(until);
+        self.symbols.read_ahead();
+    }
+
     /// Notices code that is made anew where other code was.
     pub(super) fn look(&mut self) {
         if self.looked.elapsed() >= WATCHED_EVERY {
