@@ -156,6 +156,7 @@ const CASES: &[Case] = &[
     case!(faults::frame::a_process_that_ends, ROOT, AUTO),
     case!(faults::frame::an_interrupt_gives_totals, ROOT, AUTO),
     case!(faults::frame::the_status_is_the_commands, ROOT, AUTO),
+    case!(faults::frame::a_command_has_its_times, HERE, AUTO),
     case!(faults::frame::tables_leave_standard_output_to_the_command, ROOT, AUTO),
     case!(faults::command::is_as_without_us, ROOT, EVERY),
     case!(faults::command::what_is_sent_to_us_is_passed_on, ROOT, AUTO_AND_ROOTLESS),

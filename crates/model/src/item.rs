@@ -127,6 +127,25 @@ pub static RUN: Table<Facts> = Table::facts("trapline.run", "trapline", &[&[
     number("own_cpu_ns", (Unit::Nanoseconds, Kind::Counter), "Own CPU time of trapline, user and system.", |f| f.own_cpu_ns.into()),
 ]]);
 
+/// What a command took that ended with the run, with the descendants that were waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Took {
+    /// From its start to its end.
+    pub wall_ns: u64,
+    /// CPU time in user mode.
+    pub user_ns: u64,
+    /// CPU time in the kernel.
+    pub system_ns: u64,
+}
+
+/// What a command took, as records.
+#[rustfmt::skip]
+pub static COMMAND: Table<Took> = Table::facts("trapline.command", "trapline", &[&[
+    number("command_wall_ns", (Unit::Nanoseconds, Kind::Gauge), "The time from the start to the end of the command.", |t| t.wall_ns.into()),
+    number("command_user_ns", (Unit::Nanoseconds, Kind::Counter), "CPU time in user mode of the command and the descendants that were waited for.", |t| t.user_ns.into()),
+    number("command_system_ns", (Unit::Nanoseconds, Kind::Counter), "CPU time in the kernel of the command and the descendants that were waited for.", |t| t.system_ns.into()),
+]]);
+
 /// Whose events are meant.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
@@ -163,7 +182,7 @@ pub static SHOWN: Table<Shown> = Table::settings("trapline.shown", "trapline", &
 ]]);
 
 /// What every run has.
-pub(crate) const TABLES: &[&Schema] = &[&RUN, &SCOPE, &SHOWN];
+pub(crate) const TABLES: &[&Schema] = &[&RUN, &COMMAND, &SCOPE, &SHOWN];
 
 impl Facts {
     /// What is known of the others, in order: losses also when they are 0.

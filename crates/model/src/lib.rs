@@ -22,6 +22,8 @@ mod tables;
 pub use edit_distance::edit_distance;
 pub use field::{Bucket, Cell, Field, Highlight, Kind, Merge, Record, Show, Type, Unit, Value};
 pub use hist::{BUCKETS, Hist, bounds, bucket};
-pub use item::{Block, Event, Facts, Header, Item, Name, RUN, SCOPE, SHOWN, Scope, Shown, Sink, Source};
+pub use item::{
+    Block, COMMAND, Event, Facts, Header, Item, Name, RUN, SCOPE, SHOWN, Scope, Shown, Sink, Source, Took,
+};
 pub use table::{Columns, Part, Schema, Table};
 pub use tables::{TABLES, table};

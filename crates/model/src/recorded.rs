@@ -2,7 +2,7 @@
 
 use crate::access;
 use crate::field::Record;
-use crate::item::{SCOPE, SHOWN};
+use crate::item::{COMMAND, SCOPE, SHOWN};
 use crate::table::{Part, Schema};
 use crate::tables::TABLES;
 
@@ -10,6 +10,9 @@ use crate::tables::TABLES;
 pub fn tables(tool: &str, of: Part) -> Vec<&'static Schema> {
     let own = TABLES.iter().copied().filter(|table| table.tool() == tool && table.part() == of);
     let mut tables: Vec<&Schema> = own.collect();
+    if of == Part::Facts {
+        tables.insert(0, &COMMAND);
+    }
     if of == Part::Settings {
         tables.insert(tables.len().min(1), &SCOPE);
         tables.push(&SHOWN);

@@ -5,10 +5,12 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
@@ -45,6 +47,8 @@ pub struct Launch {
     go: Option<File>,
     spawned: Option<Receiver<io::Result<Child>>>,
     child: Option<Child>,
+    /// Its status, once it has been waited for: then its number may be another process's.
+    reaped: Option<ExitStatus>,
     /// The thread that is the command's parent ends with this.
     _parent: Sender<()>,
 }
@@ -116,13 +120,32 @@ impl Launch {
             go: Some(File::from(OwnedFd::from(go))),
             spawned: Some(spawned),
             child: None,
+            reaped: None,
             _parent: parent,
         })
     }
 
     /// Becomes readable when the command has ended.
     pub(crate) fn end(&self) -> io::Result<OwnedFd> {
-        system::pidfd(self.pid)
+        if self.reaped.is_some() { Err(Errno::ESRCH.into()) } else { system::pidfd(self.pid) }
+    }
+
+    /// Its CPU time in user mode and in the kernel, with that of the descendants that were waited for, if it has ended; it is
+    /// waited for then.
+    pub(crate) fn times(&mut self) -> Option<[Duration; 2]> {
+        // One that has not become its program belongs to the thread that starts it.
+        self.child.as_ref().filter(|_| self.reaped.is_none())?;
+        let (mut status, mut usage) = (0, MaybeUninit::<libc::rusage>::zeroed());
+        // SAFETY: both are to be filled; an all-zero rusage is a valid one.
+        let usage = unsafe {
+            let done = libc::wait4(self.pid as i32, &raw mut status, libc::WNOHANG, usage.as_mut_ptr());
+            (done == self.pid as i32).then(|| usage.assume_init())?
+        };
+        self.reaped = Some(ExitStatus::from_raw(status));
+        let time = |of: libc::timeval| {
+            Duration::from_secs(of.tv_sec as u64) + Duration::from_micros(of.tv_usec as u64)
+        };
+        Some([time(usage.ru_utime), time(usage.ru_stime)])
     }
 
     /// The child's process id.
@@ -158,19 +181,22 @@ impl Launch {
     /// When it cannot be waited for.
     pub fn wait(&mut self) -> Result<u8> {
         let Some(child) = &mut self.child else { return Ok(0) };
-        let status = child.wait().context("cannot wait for the command")?;
+        let status = match self.reaped {
+            Some(status) => status,
+            None => child.wait().context("cannot wait for the command")?,
+        };
         Ok(match (status.code(), status.signal()) {
             (Some(code), _) => code as u8,
             (None, signal) => 128 + signal.unwrap_or(0) as u8,
         })
     }
 
-    /// Sends a signal to the command. It is not reaped yet, so the id is still its own, also if it has ended.
+    /// Sends a signal to the command. Until it is waited for, the id is still its own, also if it has ended.
     ///
     /// # Errors
     /// When it has become another user's, by a set-user-ID program.
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
-        kill(Pid::from_raw(self.pid as i32), signal)
+        if self.reaped.is_some() { Ok(()) } else { kill(Pid::from_raw(self.pid as i32), signal) }
     }
 
     /// Whether it is stopped, as job control stops processes.
@@ -186,7 +212,8 @@ impl Launch {
 
     /// A line of its /proc/PID/status, without the heading.
     fn says(&self, heading: &str) -> Option<String> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let pid = Some(self.pid).filter(|_| self.reaped.is_none())?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         status.lines().find_map(|line| line.strip_prefix(heading)).map(|said| said.trim().to_owned())
     }
 }

@@ -93,6 +93,11 @@ impl Relay {
         }
     }
 
+    /// The command's CPU times, if it has ended: see [`Launch::times`].
+    pub(crate) fn times(&mut self) -> Option<[Duration; 2]> {
+        self.launch.times()
+    }
+
     /// Waits for the command to end, and gives the status to exit with.
     pub(crate) fn status(mut self, signals: &mut Signals) -> Result<u8> {
         let ended = self.launch.end();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use trapline_model::{Block, Event, Facts, Header, Item, Record, Source};
+use trapline_model::{Block, COMMAND, Event, Facts, Header, Item, Record, Source, Took};
 
 use crate::launch::Launch;
 use crate::relay::Relay;
@@ -246,7 +246,7 @@ impl Run {
     }
 
     /// What a tool counted and lost in this time, and what it all cost.
-    fn facts(&mut self, at: usize, duration: Duration) -> Result<Item> {
+    fn facts(&mut self, at: usize, duration: Duration, took: Option<Took>) -> Result<Item> {
         let running = &mut self.tools[at];
         let counted = running.tool.facts()?;
         let facts = Facts {
@@ -255,7 +255,7 @@ impl Run {
             lost_events: counted.lost_events,
             sampled: counted.sampled,
             own_cpu_ns: system::own_cpu_ns() - self.began_cpu_ns,
-            more: vec![counted.more],
+            more: took.iter().map(|took| COMMAND.record(took)).chain([counted.more]).collect(),
         };
         Ok(if matches!(self.state, State::Ended) { Item::End(facts) } else { Item::Facts(facts) })
     }
@@ -269,7 +269,7 @@ impl Run {
                 time_ns = Some(rows.time_ns);
                 self.ready.push_back(Item::Rows(rows));
             }
-            let facts = self.facts(at, self.began.elapsed())?;
+            let facts = self.facts(at, self.began.elapsed(), None)?;
             self.ready.push_back(facts);
         }
         self.ready.push_back(Item::Tick(time_ns.unwrap_or_else(system::monotonic_ns)));
@@ -298,9 +298,14 @@ impl Run {
         if let (Some(last), Some(_)) = (totals.last(), self.frame.interval) {
             self.ready.push_back(Item::Tick(last.time_ns));
         }
+        // Tools have read what the kernel keeps of it until it is waited for.
+        let times = self.command.as_mut().and_then(Relay::times);
+        let took = times
+            .map(|times| times.map(|time| time.as_nanos() as u64))
+            .map(|[user_ns, system_ns]| Took { wall_ns: duration.as_nanos() as u64, user_ns, system_ns });
         for (at, totals) in totals.into_iter().enumerate() {
             self.ready.push_back(Item::Totals(totals));
-            let facts = self.facts(at, duration)?;
+            let facts = self.facts(at, duration, took)?;
             self.ready.push_back(facts);
         }
         Ok(())

@@ -26,10 +26,18 @@ pub fn end_lines(end: &Facts) -> Vec<String> {
     };
     let lost = if losses.is_empty() { "nothing lost" } else { "losses:" };
     let seconds = end.duration_ns as f64 / 1e9;
-    let mut lines =
-        vec![format!("trapline used {} of CPU in {seconds:.3} s{sampled}; {lost}", cpu(end.own_cpu_ns))];
+    let mut lines: Vec<String> = command(end).into_iter().collect();
+    lines.push(format!("trapline used {} of CPU in {seconds:.3} s{sampled}; {lost}", cpu(end.own_cpu_ns)));
     lines.extend(losses.iter().map(|(n, name, help)| format!("  {n} {name}. {help}")));
     lines
+}
+
+/// What the command took, if one ended with the run.
+fn command(end: &Facts) -> Option<String> {
+    let [wall, user, system] =
+        ["command_wall_ns", "command_user_ns", "command_system_ns"].map(|name| end.get(name));
+    let seconds = |ns: u64| format!("{:.3} s", ns as f64 / 1e9);
+    Some(format!("the command took {}: {} user, {} system", seconds(wall?), seconds(user?), seconds(system?)))
 }
 
 /// The losses alone, without explanations.
@@ -51,6 +59,7 @@ fn cpu(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use trapline_model::faults::{LOSSES, Losses};
+    use trapline_model::{COMMAND, Took};
 
     use super::*;
 
@@ -68,6 +77,18 @@ mod tests {
         let sampled = Facts { sampled: 8, own_cpu_ns: 12_345_000_000, ..none };
         let expected = "trapline used 12.3 s of CPU in 2.000 s; 1 event in 8 was timed; nothing lost";
         assert_eq!(end_lines(&sampled), [expected]);
+    }
+
+    #[test]
+    fn what_a_command_took_comes_before_that() {
+        let took = Took { wall_ns: 1_204_000_000, user_ns: 830_000_000, system_ns: 120_400_000 };
+        let mut end = end(0, &Losses::default());
+        end.more.insert(0, COMMAND.record(&took));
+        let expected = [
+            "the command took 1.204 s: 0.830 s user, 0.120 s system",
+            "trapline used 17 ms of CPU in 2.000 s; nothing lost",
+        ];
+        assert_eq!(end_lines(&end), expected);
     }
 
     #[test]

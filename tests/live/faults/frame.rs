@@ -124,6 +124,34 @@ pub fn the_status_is_the_commands(_: &'static str) {
     }
 }
 
+/// What a command took is what it says itself, with its children; of one that goes on, nothing is said.
+pub fn a_command_has_its_times(_: &'static str) {
+    let busy = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+    let script = format!("{busy}; sh -c '{busy}'; times");
+    let output = faults("auto", &["--", "sh", "-c", &script]).output().unwrap();
+    let said = Said::of(&output);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let time = |word: &str| {
+        let (minutes, seconds) = word.strip_suffix('s')?.split_once('m')?;
+        Some(minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?)
+    };
+    let by_itself: Vec<f64> = text
+        .lines()
+        .filter(|line| !line.starts_with('{'))
+        .flat_map(str::split_whitespace)
+        .filter_map(time)
+        .collect();
+    assert_eq!(by_itself.len(), 4, "user and system, of the shell and of its children: {text}");
+    let seconds = |name: &str| u(&said.end[name]) as f64 / 1e9;
+    let cpu = seconds("command_user_ns") + seconds("command_system_ns");
+    // The shell counts in ticks of 10 ms, and has to end yet; before, it was a child of ours that waited.
+    let difference = cpu - by_itself.iter().sum::<f64>();
+    assert!((-0.05..0.2).contains(&difference), "{by_itself:?}: {}", said.end);
+    assert!(cpu > 0.05 && seconds("command_wall_ns") > 0.0, "{}", said.end);
+    let cut = Said::by(&mut faults("auto", &["-d", "200ms", "--", "sleep", "1"]));
+    assert!(cut.end["command_user_ns"].is_null(), "{}", cut.end);
+}
+
 /// What is for people makes way for the command's own output, what is for programs does not, and a table that says the
 /// same as the one before it is left out.
 pub fn tables_leave_standard_output_to_the_command(_: &'static str) {
