@@ -210,6 +210,10 @@ impl Live {
         }
         refuse(&[
             (self.cumulative && format.only_totals, "a flame graph shows the whole run: leave out -c"),
+            (
+                self.interval.is_some() && format.only_totals,
+                "a flame graph shows the whole run: leave out -i",
+            ),
             (self.cumulative && !has_rows, "-c needs rows at intervals: add -i TIME, or leave it out"),
             (
                 self.sort.is_some() && self.top.is_none() && format.own_order,

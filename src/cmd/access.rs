@@ -179,13 +179,28 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         ring_bytes: args.ring_size << 20,
         max_overhead: args.max_overhead,
     };
-    run::run(live, frame, order, ask, Accesses { options, prepared: None, summary })
+    run::run(
+        live,
+        frame,
+        order,
+        ask,
+        Accesses {
+            every: args.every.is_some(),
+            max_overhead: args.max_overhead.is_some(),
+            options,
+            prepared: None,
+            summary,
+        },
+    )
 }
 
 struct Accesses {
     options: Options,
     prepared: Option<Prepared>,
     summary: Option<summary::Options>,
+    /// A period, and a limit of overhead, were asked for.
+    every: bool,
+    max_overhead: bool,
 }
 
 impl Accesses {
@@ -206,6 +221,19 @@ impl Start for Accesses {
             None => self.prepared()?,
         };
         let access = Access::open(&self.options, prepared, launch)?;
+        // The best engine that works here may be none.
+        let resets = access.resets();
+        refuse(&[
+            (!resets && self.every, "nothing can be reset here (trapline doctor): leave out --every"),
+            (
+                !resets && self.max_overhead,
+                "nothing can be reset here (trapline doctor): leave out --max-overhead",
+            ),
+            (
+                !resets && !self.options.first_touch,
+                "nothing can be reset here (trapline doctor), so there are first touches only: leave out --no-first-touch",
+            ),
+        ])?;
         let keep = access.keeps();
         Ok((Box::new(access), keep))
     }

@@ -128,6 +128,10 @@ impl Args {
                 self.minor_latency.is_some() && times_nothing,
                 "this variant times no faults: leave out --minor-latency or --variant",
             ),
+            (
+                sampled && matches!(self.live.variant.as_deref(), Some("fentry" | "kprobe")),
+                "this variant times every fault at no extra cost: leave out --minor-latency, or use --variant tracepoint",
+            ),
         ])?;
         self.whose.check()?;
         self.live.check(if no_events { Shown::Rows } else { Shown::Events })
@@ -205,11 +209,22 @@ impl Faults<'_> {
 impl Start for Faults<'_> {
     fn open(&mut self, launch: Option<&Launch>) -> Result<Opened> {
         let (faults, warning) = faults::open(&self.options, launch)?;
-        let rings = self.options.events != Events::None || faults.header().variant == "rootless";
-        refuse(&[(
-            self.args.ring_size.is_some() && !rings,
-            "--ring-size is memory for events, and none are printed: add -v, --log-step or --stall, or leave it out",
-        )])?;
+        let variant = faults.header().variant;
+        let rings = self.options.events != Events::None || variant == "rootless";
+        let minor = self.args.minor_latency;
+        refuse(&[
+            (
+                self.args.ring_size.is_some() && !rings,
+                "--ring-size is memory for events, and none are printed: add -v, --log-step or --stall, or leave it out",
+            ),
+            (
+                minor.is_some() && matches!(&*variant, "counters" | "rootless"),
+                "only variants that time no faults attach here (see `trapline doctor`): leave out --minor-latency",
+            ),
+        ])?;
+        if matches!(minor, Some(MinorLatency::Sampled(_))) && variant != "tracepoint" {
+            warn(&format!("--minor-latency has no effect: {variant} times every fault at no extra cost"));
+        }
         warning.iter().for_each(|warning| warn(warning));
         let most = matches!(self.options.events, Events::Steps { most: true, .. });
         Ok((faults, Keep::READING.and_if(Keep::NAMES, self.options.by == By::Stack || most)))

@@ -69,7 +69,13 @@ impl Args {
 pub(crate) fn run(args: &Args) -> Result<u8> {
     let (by, live) = (args.by(), &args.live);
     let one = by == By::All && (live.sort.is_some() || live.top.is_some());
-    refuse(&[(one, "this prints one row: leave out --sort and --top, or add --by")])?;
+    refuse(&[
+        (one, "this prints one row: leave out --sort and --top, or add --by"),
+        (
+            args.hist && live.format()?.about().one_table,
+            "csv has no histograms: leave out --hist, or use --format jsonl",
+        ),
+    ])?;
     args.whose.check()?;
     live.check(Shown::Rows)?;
     let order = live.order(by.schema(), "faults")?;

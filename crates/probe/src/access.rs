@@ -231,6 +231,12 @@ impl Access {
         })
     }
 
+    /// Whether pages are reset, so that accesses after the first are seen.
+    #[must_use]
+    pub fn resets(&self) -> bool {
+        self.engine != Engine::None
+    }
+
     /// What it takes to go on.
     #[must_use]
     pub fn keeps(&self) -> Keep {
