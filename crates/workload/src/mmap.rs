@@ -138,7 +138,7 @@ impl MmapReport {
             size(self.bytes),
             self.pages,
             match self.resident {
-                None => "it is not known how many of them were cached at the start".to_owned(),
+                None => "the number of them that were cached at the start is unknown".to_owned(),
                 Some(pages) if options.cold && pages > 0 =>
                     format!("{pages} of them cached: they would not be dropped"),
                 Some(pages) => format!("{pages} of them cached at the start"),

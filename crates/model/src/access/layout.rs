@@ -76,7 +76,7 @@ pub static SUMMARY: Layout = Layout {
         ),
         titled!(
             "access.missratio",
-            "Misses by size of memory (the page accessed longest ago makes room)",
+            "Misses by size of memory (LRU: the page accessed longest ago is dropped)",
             Histogram::None
         ),
     ],

@@ -28,7 +28,7 @@ pub static SETTINGS: Table<Settings> = Table::settings("faults.settings", "fault
 
 /// What was lost; what cannot be lost in a run is not known.
 #[derive(Debug, Clone, Default)]
-#[allow(missing_docs, reason = "the columns say what they are")]
+#[allow(missing_docs, reason = "the columns document them")]
 pub struct Losses {
     pub dropped_records: Option<u64>,
     pub unlisted_faults: Option<u64>,
