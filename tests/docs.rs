@@ -1,5 +1,5 @@
 //! The documentation: its pages about columns and losses are what the command prints, its links lead somewhere, its words
-//! are those of the field (`words.txt`), man pages and completions are made. `tests/live/docs.rs` runs its commands.
+//! and those of errors and help are those of the field (`words.txt`), man pages and completions are made. `tests/live/docs.rs` runs its commands.
 
 #![allow(clippy::unwrap_used)]
 
@@ -139,15 +139,47 @@ fn uses(text: &str, word: &str) -> Vec<String> {
     lower.match_indices(word).filter(|(at, _)| whole(*at)).map(|(at, _)| around(at)).collect()
 }
 
+/// What the sources print: string literals with a space in them, outside of tests.
+fn printed(source: &str) -> String {
+    let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let mut texts = String::new();
+    for line in source.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        let line = line.replace("\\\"", "'").replace("'\"'", "");
+        let literals = line.split('"').skip(1).step_by(2).filter(|literal| literal.contains(' '));
+        literals.for_each(|literal| texts += &format!("{literal}\n"));
+    }
+    texts
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = entry.file_name().unwrap().to_str().unwrap().to_owned();
+        if entry.is_dir() && name != "tests" && name != "target" {
+            sources(&entry, found);
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            found.push(entry);
+        }
+    }
+}
+
 #[test]
 fn words_are_those_of_the_field() {
     let list = fs::read_to_string(root().join("tests/words.txt")).unwrap();
     let rules: Vec<_> = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     let allowed: Vec<_> =
         rules.iter().filter_map(|rule| rule.strip_prefix("allow ")?.split_once(": ")).collect();
+    let mut texts: Vec<_> = pages().into_iter().map(|(name, text)| (name, prose(&text))).collect();
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    sources(&root().join("crates"), &mut files);
+    files.extend(fs::read_dir(root().join("tests/golden")).unwrap().map(|entry| entry.unwrap().path()));
+    for file in files {
+        let name = file.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        texts.push((name, if file.extension().is_some_and(|is| is == "rs") { printed(&text) } else { text }));
+    }
     let mut found = Vec::new();
-    for (name, text) in pages() {
-        let mut text = prose(&text);
+    for (name, mut text) in texts {
         if allowed.contains(&(&*name, "*")) {
             continue;
         }
@@ -156,11 +188,8 @@ fn words_are_those_of_the_field() {
         }
         for (words, instead) in rules.iter().filter_map(|rule| rule.split_once(" -> ")) {
             for word in words.split(", ") {
-                found.extend(
-                    uses(&text, word)
-                        .iter()
-                        .map(|around| format!("{name}: `{word}` ({instead}): …{around}…")),
-                );
+                let uses = uses(&text, word);
+                found.extend(uses.iter().map(|at| format!("{name}: `{word}` ({instead}): …{at}…")));
             }
         }
     }

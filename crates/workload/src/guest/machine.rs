@@ -107,7 +107,7 @@ impl Machine {
         let len = (fresh + vcpus * each.touch as usize * PAGE).next_multiple_of(LARGE_SIZE);
         ensure!(
             len as u64 <= MMIO,
-            crate::Unfit::new("a guest has too little memory to touch so many pages")
+            crate::Unfit::new("a guest has too little memory to touch that number of pages")
         );
         let mut memory = Memory::new(len)?;
         for page in 0..len / LARGE_SIZE {
