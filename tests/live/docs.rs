@@ -119,6 +119,7 @@ pub mod kvm {
 /// Those that need enclaves.
 pub mod sgx {
     pub fn commands(_variant: &str) {
+        let _double = crate::sgx::driver::Double::load("auto", 200);
         super::run(Some("sgx"));
     }
 }
