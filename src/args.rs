@@ -143,7 +143,7 @@ pub(crate) struct Live {
     run_as: Option<String>,
 
     /// Run this command, trace it and its descendants from their first instruction, and exit with its status
-    #[arg(last = true, value_name = "COMMAND")]
+    #[arg(last = true, value_name = "COMMAND", help_heading = "Arguments")]
     pub(crate) command: Vec<OsString>,
 }
 

@@ -66,12 +66,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = LIVE)]
     read: Option<PathBuf>,
 
-    #[command(flatten)]
-    live: args::Live,
-
     /// Set the size of the ring buffer for events: MiB, a power of two
     #[arg(long, value_name = "MB", default_value = "16", value_parser = values::ring_mib)]
     ring_size: u32,
+
+    #[command(flatten)]
+    live: args::Live,
 }
 
 impl Args {

@@ -22,12 +22,6 @@ use crate::values;
   trapline faults -v -- ./app                       every fault of a command, as it happens
   trapline faults --log-step 1000                   a message at every 1000th fault of a process")]
 pub(crate) struct Args {
-    #[command(flatten)]
-    whose: args::Whose,
-
-    #[command(flatten)]
-    live: args::Live,
-
     /// Print a row per thread, process, cgroup, file, cause, stack or span [default: thread; with --span, span]
     #[arg(long, value_name = "WHAT", value_parser = by, requires_if("span", "span"))]
     by: Option<By>,
@@ -79,6 +73,12 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     memory: args::Memory,
+
+    #[command(flatten)]
+    whose: args::Whose,
+
+    #[command(flatten)]
+    live: args::Live,
 }
 
 impl Args {

@@ -100,13 +100,13 @@ struct Shared {
     split: bool,
 
     #[command(flatten)]
+    memory: args::Memory,
+
+    #[command(flatten)]
     whose: args::Whose,
 
     #[command(flatten)]
     live: args::Live,
-
-    #[command(flatten)]
-    memory: args::Memory,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -18,12 +18,6 @@ use crate::status::refuse;
   trapline sgx --by enclave -i 5      a row per enclave, each 5 seconds
   trapline sgx --hist -- ./app        a command, with a histogram at its end")]
 pub(crate) struct Args {
-    #[command(flatten)]
-    whose: args::Whose,
-
-    #[command(flatten)]
-    live: args::Live,
-
     /// Print a row per enclave, process or cgroup [default: one row]
     #[arg(long, value_name = "WHAT")]
     by: Option<Group>,
@@ -39,6 +33,12 @@ pub(crate) struct Args {
     /// Limit memory for counting distinct pages, MiB; pages beyond it are counted as unaccounted
     #[arg(long, value_name = "MB", default_value = "16", value_parser = clap::value_parser!(u32).range(1..=4095))]
     memory: u32,
+
+    #[command(flatten)]
+    whose: args::Whose,
+
+    #[command(flatten)]
+    live: args::Live,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
