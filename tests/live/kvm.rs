@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 pub use self::cases::*;
-use crate::run::{Place, Said, place, trapline, u};
+use crate::run::{Place, Said, place, tool, trapline, u};
 
 /// What a guest of the tests does, all kinds of exits at once.
 pub const ALL_KINDS: &[&str] =
@@ -52,13 +52,7 @@ pub fn no_unseen_exits() -> Option<String> {
 
 /// `trapline kvm WHAT` on a variant, as JSON lines.
 pub fn run(what: &str, variant: &str, arguments: &[&str]) -> Command {
-    let mut command = trapline();
-    command.args(["kvm", what, "--format", "jsonl"]);
-    if variant != "auto" {
-        command.args(["--variant", variant]);
-    }
-    command.args(arguments).stdin(Stdio::null());
-    command
+    tool(&["kvm", what], variant, arguments)
 }
 
 /// The words that run a guest.

@@ -75,8 +75,8 @@ const ON_7_3: &[Need] = &[Need::Root, Need::Once("7.3")];
 const EXITS: &[Need] = &[Need::Root, Need::Exits];
 const EXITS_ONCE: &[Need] = &[Need::Root, Need::Once("6.12"), Need::Exits];
 const APART: &[Need] = &[Need::Root, Need::Once("6.12"), Need::Exits, Need::Disposable];
-const EXITS_AND_PERF: &[Need] = &[Need::Root, Need::Exits, Need::Perf];
-const EXITS_AND_PERF_ONCE: &[Need] = &[Need::Root, Need::Once("6.12"), Need::Exits, Need::Perf];
+const EXITS_AND_PERF: &[Need] = &[Need::Root, Need::Exits, Need::Program("perf")];
+const EXITS_AND_PERF_ONCE: &[Need] = &[Need::Root, Need::Once("6.12"), Need::Exits, Need::Program("perf")];
 
 /// The variants of `sgx`.
 const DRIVERS: &[&str] = &["fentry", "kprobe", "legacy"];
@@ -192,7 +192,7 @@ const CASES: &[Case] = &[
     case!(faults::refuse::a_stuck_reader, ROOT, AUTO),
     case!(faults::refuse::few_descriptors, ROOT, AUTO),
     case!(faults::refuse::a_zombie, ROOT, AUTO),
-    case!(faults::refuse::a_process_without_its_first_thread, ROOT, AUTO_AND_ROOTLESS),
+    case!(faults::refuse::a_process_without_its_first_thread, &[Need::Root, Need::Program("python3")], AUTO_AND_ROOTLESS),
     case!(faults::refuse::through_what_others_have_put_there, ROOT, AUTO),
     case!(faults::refuse::the_doctor_tells_the_truth, ROOT, AUTO),
     case!(faults::privilege::what_reading_does_not_need_is_dropped, ROOT, TIMING),
@@ -221,7 +221,7 @@ const CASES: &[Case] = &[
     case!(kvm::a_vcpu_dies_in_its_exit, EXITS_ONCE, AUTO),
     case!(kvm::a_processor_goes_offline, APART, AUTO),
     case!(kvm::a_command_is_as_without_us, EXITS_ONCE, KVM),
-    case!(kvm::a_real_vmm_by_its_name, EXITS_ONCE, AUTO),
+    case!(kvm::a_real_vmm_by_its_name, &[Need::Root, Need::Once("6.12"), Need::Exits, Need::Program("qemu-system-x86_64")], AUTO),
     case!(kvm::what_means_nothing_is_said, EXITS_ONCE, AUTO),
     case!(kvm::guests_that_fire_no_exit_are_no_silent_zero, &[Need::Root, Need::UnseenExits], AUTO),
     case!(kvm::without_kvm, APART, AUTO),

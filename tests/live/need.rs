@@ -28,8 +28,8 @@ pub enum Need {
     UnseenExits,
     /// A machine that is there for nothing else: the test takes a part of it away.
     Disposable,
-    /// The perf tool.
-    Perf,
+    /// A program.
+    Program(&'static str),
     /// A terminal that can be looked at.
     Tmux,
     /// A kernel that makes faults of this cause.
@@ -61,7 +61,7 @@ impl Need {
             Self::Disposable => {
                 (place() != Place::Vm).then(|| "it takes a part of the machine away for a while".into())
             }
-            Self::Perf => lacks("perf", "--version"),
+            Self::Program(program) => lacks(program, "--version"),
             Self::Tmux => lacks("tmux", "-V"),
             Self::Cause(cause) => crate::faults::cause::lacks(cause),
             Self::OwnMachine => (place() != Place::Vm)

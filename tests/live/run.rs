@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::running::Running;
+use crate::running::{Recording, Running, state, until};
 
 /// Where the tests run.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,18 +53,26 @@ pub fn scratch() -> PathBuf {
     dir
 }
 
+/// Names the file to which fixtures write what they say, in place of standard output.
+pub const TRUTH: &str = "TRAPLINE_TRUTH";
+
 pub fn trapline() -> Command {
     Command::new(env!("CARGO_BIN_EXE_trapline"))
 }
 
 /// `trapline faults` on a variant, as JSON lines.
 pub fn faults(variant: &str, arguments: &[&str]) -> Command {
+    tool(&["faults"], variant, arguments)
+}
+
+/// A tool on a variant, as JSON lines.
+pub fn tool(words: &[&str], variant: &str, arguments: &[&str]) -> Command {
     let mut command = trapline();
-    command.args(["faults", "--format", "jsonl"]);
+    command.args(words).args(["--format", "jsonl"]).stdin(Stdio::null());
     if variant != "auto" {
         command.args(["--variant", variant]);
     }
-    command.args(arguments).stdin(Stdio::null());
+    command.args(arguments);
     command
 }
 
@@ -200,9 +208,18 @@ impl Said {
 
     /// Runs a command to its end, which must be a good one.
     pub fn by(command: &mut Command) -> Self {
-        let output = command.output().unwrap();
+        Self::run(command, |command| command.output().unwrap())
+    }
+
+    /// The same, run in a way of its own. What a fixture says goes to a file: two who write to one pipe cut into each other's
+    /// lines when it is full.
+    pub fn run(command: &mut Command, how: impl FnOnce(&mut Command) -> Output) -> Self {
+        let truth = Recording::new("truth");
+        let output = how(command.env(TRUTH, &truth.0));
         assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-        Self::of(&output)
+        let mut said = Self::of(&output);
+        said.truth.extend(truth.lines());
+        said
     }
 }
 
@@ -283,6 +300,16 @@ impl Beside {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Stops it, until it goes on.
+    pub fn stop(&self) {
+        self.child.send(Signal::SIGSTOP);
+        until("it stops", || state(self.pid()) == 'T');
+    }
+
+    pub fn go_on(&self) {
+        self.child.send(Signal::SIGCONT);
     }
 
     /// What it said first.

@@ -1,18 +1,20 @@
 //! Processes that run beside a test and end with it: one that fails leaves nothing behind.
 
 use std::fmt::Display;
-use std::fs;
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::run::lines;
+use crate::run::{lines, scratch};
 
 /// A process that is killed with all its descendants, and waited for, when this is dropped.
 pub struct Running(Option<Child>);
@@ -144,6 +146,15 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 pub struct Recording(pub PathBuf);
 
 impl Recording {
+    /// A new one, to which every user can write.
+    pub fn new(name: &str) -> Self {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let path = scratch().join(format!("{name}-{}-{serial}.jsonl", std::process::id()));
+        File::create(&path).unwrap().set_permissions(Permissions::from_mode(0o666)).unwrap();
+        Self(path)
+    }
+
     /// What it has up to now.
     pub fn lines(&self) -> Vec<Value> {
         lines(&fs::read(&self.0).unwrap_or_default())

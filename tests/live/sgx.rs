@@ -7,26 +7,18 @@ pub mod memory;
 pub mod privilege;
 pub mod refuse;
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::run::{Said, missed, preempts, trapline, u};
+use crate::run::{Said, missed, preempts, tool, u};
 use crate::running::Worker;
 use crate::sgx::driver::{Counts, Double, makes_a_detour, touching};
 
 /// `trapline sgx` on a variant, as JSON lines.
 pub fn sgx(variant: &str, arguments: &[&str]) -> Command {
-    let mut command = trapline();
-    command.args(["sgx", "--format", "jsonl"]);
-    if !makes_a_detour(variant) {
-        command.args(["--module", "sgx_double"]);
-    }
-    if variant != "auto" {
-        command.args(["--variant", variant]);
-    }
-    command.args(arguments).stdin(Stdio::null());
-    command
+    let double: &[&str] = if makes_a_detour(variant) { &["sgx"] } else { &["sgx", "--module", "sgx_double"] };
+    tool(double, variant, arguments)
 }
 
 /// What the module counts, by the names of our fields.
@@ -76,6 +68,14 @@ pub fn is_complete(variant: &str, said: &Said, double: &Double) -> bool {
     let seen: u64 = said.totals.iter().map(|row| u(&row["faults"])).sum();
     assert_eq!(seen + faults, counted, "{}", said.end);
     false
+}
+
+/// The rows of enclaves add up to all counts.
+pub fn assert_sums(said: &Said, counted: &Counts) {
+    for name in SAME {
+        let sum: u64 = said.totals.iter().map(|row| row[name].as_u64().unwrap_or(0)).sum();
+        assert_eq!(sum, counted[*name], "{name}");
+    }
 }
 
 /// Runs a fixture under it; checks the row of all against all counts, and gives what was said.

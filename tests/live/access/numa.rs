@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::access::{Judged, Run, TOUCH, access, judge, tracer};
-use crate::run::{Place, place, scratch, trapline, u};
+use crate::access::{Judged, TOUCH, access, judge, traced, tracer};
+use crate::run::{Place, Said, place, scratch, trapline, u};
 use crate::running::{Running, Worker};
 
 const SWITCH: &str = "/proc/sys/kernel/numa_balancing";
@@ -32,7 +32,7 @@ pub fn a_round_is_seen_whole_or_not_at_all(engine: &'static str) {
     for on in ["anon", "private", "stack", "file"].into_iter().take(if locked { 1 } else { 4 }) {
         let touch =
             ["--busy", "--on", on, "--pages", "64", "--rounds", rounds, "--access", "both", "--pause", pause];
-        let run = Run::of(engine, &[], &[&own[..], &touch].concat());
+        let run = traced(engine, &[], &[&own[..], &touch].concat());
         let judged = judge(&run, |_, _| true);
         println!(
             "{engine} {on}: {} of {} seen; resets each {} ms",
@@ -54,7 +54,7 @@ pub fn a_round_is_seen_whole_or_not_at_all(engine: &'static str) {
 }
 
 /// How many rounds were seen whole; of the others, what a visit in that round or in the one before makes seen.
-fn whole_rounds(on: &str, run: &Run, judged: &Judged) -> usize {
+fn whole_rounds(on: &str, run: &Said, judged: &Judged) -> usize {
     // Seen or not, by round, in the order of the touches.
     let mut by_round: BTreeMap<u64, Vec<bool>> = BTreeMap::new();
     for (at, touch) in run.truths("touch").enumerate() {
@@ -86,7 +86,7 @@ pub fn shared_memory_is_seen_or_said_to_be_out_of_sight(engine: &'static str) {
         let region = target.line();
         let tracer = tracer(engine, &["-p", &target.id().to_string()]);
         let truth = region + "\n" + &target.end();
-        let run = Run::new(tracer.wait(), truth.as_bytes());
+        let run = Said::recorded(tracer.wait(), truth.as_bytes());
         let (judged, sight) = (judge(&run, |_, _| true), run.header["sight"].as_str().unwrap());
         println!("{engine} {on}: {} of {} seen; it {sight}", judged.seen, judged.due);
         assert!(judged.wrong.is_empty(), "{on}: {:#?}", judged.wrong);

@@ -5,7 +5,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::access::{access, tracer};
 use crate::run::{Place, fixture, place, u};
-use crate::running::{Running, Worker};
+use crate::running::Worker;
 
 /// How long a trace is.
 fn how_long() -> &'static str {
@@ -26,11 +26,10 @@ fn pages() -> usize {
 }
 
 /// Spawns a command and waits until it works: it writes a line each time it has gone over its memory.
-fn working(command: &mut Command) -> Running {
-    let mut child = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()));
-    let mut byte = [0];
-    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut byte).unwrap();
-    child
+fn working(command: &mut Command) -> Worker {
+    let mut worker = Worker::by(command);
+    worker.line();
+    worker
 }
 
 fn command(words: &[String]) -> Command {
@@ -57,16 +56,12 @@ fn accesses(said: &[Value], pid: u32) -> usize {
 }
 
 /// It goes on as if nothing had been, and ends when it is told to, with a good status.
-fn goes_on(mut child: Running, pid: u32) {
-    assert_eq!(child.try_wait().unwrap(), None, "it has ended");
+fn goes_on(mut worker: Worker, pid: u32) {
+    let sum = worker.line();
+    assert!(!sum.is_empty(), "it has ended");
     kill(Pid::from_raw(pid as i32), Signal::SIGTERM).unwrap();
-    let output = child.output();
-    assert!(output.status.success(), "{:?}", output.status);
-    let text = String::from_utf8(output.stdout).unwrap();
-    // Of the first line a byte has been read.
-    let mut sums = text.lines().skip(1);
-    let first = sums.next();
-    assert!(sums.all(|sum| Some(sum) == first), "{text}");
+    let rest = worker.end();
+    assert!(rest.lines().all(|other| other == sum), "{sum}, then {rest}");
 }
 
 /// As many as must be seen. The kernel's balancing comes by when a program computes, which these do little.
@@ -76,19 +71,7 @@ fn enough(engine: &str) -> usize {
 
 /// Lets the kernel kill this process at the system call that is injected.
 pub fn confine() {
-    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let filter = [
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_userfaultfd as u32),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-    // SAFETY: numbers, and a program that outlives the call.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
-    }
+    crate::fixture::filter(libc::SYS_userfaultfd, libc::SECCOMP_RET_KILL_PROCESS).unwrap();
 }
 
 /// The same, and goes over its memory.

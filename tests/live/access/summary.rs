@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::access::{AFTER_RESETS, Run, TOUCH, access, judge};
-use crate::run::{Place, lines, missed, place, scratch, trapline, u};
+use crate::access::{AFTER_RESETS, TOUCH, access, judge};
+use crate::run::{Place, Said, lines, missed, place, scratch, trapline, u};
 use crate::running::{Recording, Running, Worker};
 
 const PAGE: u64 = 4096;
@@ -21,7 +21,7 @@ fn every_ms() -> u64 {
 /// A recording of `workload touch`, and what is true.
 struct Recorded {
     file: Recording,
-    run: Run,
+    run: Said,
 }
 
 /// An access, whatever number of faults the kernel took for it.
@@ -44,7 +44,7 @@ impl Recorded {
         let own = if resets { &AFTER_RESETS[..] } else { &TOUCH[..] };
         let output = tracer.arg("--").args(own).args(touch).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let run = Run::new(file.lines(), &output.stdout);
+        let run = Said::recorded(file.lines(), &output.stdout);
         assert_eq!(run.end["lost_events"], 0);
         let judged = judge(&run, |round, _| resets || round == 0);
         assert!(judged.wrong.is_empty(), "{:#?}", judged.wrong);

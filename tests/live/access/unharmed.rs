@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::access::{access, tracer};
-use crate::run::{Place, fixture, place, scratch, spawn, trapline, u};
+use crate::access::{access, touched, tracer};
+use crate::run::{Place, Said, fixture, place, scratch, spawn, trapline, u};
 use crate::running::{Running, Worker, state, until};
 
 /// Programs, and how many rounds of resets there are at the least while they run.
@@ -161,10 +161,10 @@ pub fn a_budget_stretches_the_period(engine: &'static str) {
     // Emulation takes longer for a fault, and for telling of it.
     let rounds = if place() == Place::Vm { "80" } else { "1000" };
     let touch = ["--pages", "300", "--rounds", rounds, "--pause", "0.2", "--warm"];
-    let free = crate::access::Run::touch(engine, &["--ring-size", "64"], &touch);
-    let held = crate::access::Run::touch(engine, &["--ring-size", "64", "--max-overhead", "1%"], &touch);
+    let free = touched(engine, &["--ring-size", "64"], &touch);
+    let held = touched(engine, &["--ring-size", "64", "--max-overhead", "1%"], &touch);
     assert_eq!(held.header["max_overhead_percent"], 1);
-    let of = |run: &crate::access::Run, name: &str| u(&run.end[name]);
+    let of = |run: &Said, name: &str| u(&run.end[name]);
     // Not their mean period: until the first touch there is nothing to stretch it for.
     assert!(of(&held, "rounds") * 2 < of(&free, "rounds"), "{} {}", held.end, free.end);
     assert!(of(&held, "fault_ns") * 2 < of(&free, "fault_ns"), "{} {}", held.end, free.end);

@@ -8,9 +8,6 @@ use std::ffi::CString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
 use crate::fixture::{PAGE, map, rusage};
 use crate::run::{Beside, Said, faults, fixture, in_full, lines, missed, sum, u};
 use crate::running::Worker;
@@ -122,7 +119,7 @@ pub fn files(variant: &'static str) {
     let (others, other) = of(&said, &format!("(other files of {} [{}])", comm(), truth["pid"]));
     assert!(said.is_but_for_missed(own + other, u(&truth["written"]), 1), "{own} {other} of {truth}");
     assert!(rows > 1000 && others <= 1, "{rows} rows for one process, {others} for its others");
-    assert!(u(&said.end["over_quota_faults"]) >= other, "{}", said.end);
+    assert!(other > 1000 && u(&said.end["over_quota_faults"]) >= other, "{}", said.end);
 }
 
 /// The ring of events: processes that fill it, of two users, leave a part of it to a third.
@@ -133,13 +130,8 @@ pub fn events(variant: &'static str) {
     few.args(["-c", "read line; exec \"$@\"", "sh"]).args(words).uid(65533).gid(65533);
     let mut few = Worker::by(&mut few);
     let mut beside = Beside::start(faults(variant, &["-v", "--ring-size", "2"]));
-    let pid = Pid::from_raw(beside.pid() as i32);
     // Nobody reads meanwhile.
-    kill(pid, Signal::SIGSTOP).unwrap();
-    let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    while !state().rsplit_once(") ").unwrap().1.starts_with('T') {
-        std::thread::yield_now();
-    }
+    beside.stop();
     // More than there is room for; each is 200 bytes or so.
     let by = |uid, name, files| {
         let mut command = Command::new(&fixture("flood")[0]);
@@ -149,7 +141,7 @@ pub fn events(variant: &'static str) {
     let floods = [0, 65534, 65534, 65534].map(|uid| by(uid, "flood", 8000));
     few.tell("");
     let few = lines(few.end().as_bytes()).remove(0);
-    kill(pid, Signal::SIGCONT).unwrap();
+    beside.go_on();
     // After an interrupt there is no time for what is in the ring: what comes behind it is waited for.
     let behind = by(65532, "behind", 1);
     while beside.next()["pid"] != behind["pid"] {}
@@ -184,7 +176,7 @@ pub fn stacks(variant: &'static str) {
     // Faults of the runtime before and after are in the row of the others, too.
     assert!(own + others >= all - missed(&said.end), "{own} {others} of {all}; {}", said.end);
     assert!(own + others < all + 2000, "{own} {others} of {all}; {}", said.end);
-    assert!(u(&said.end["over_quota_faults"]) >= others, "{}", said.end);
+    assert!(others > 1000 && u(&said.end["over_quota_faults"]) >= others, "{}", said.end);
     // While entries are taken out, one that is in use may have no place for a moment; whose it was is not known.
     let no_place = u(&said.end["unattributed_faults"]) + u(&said.end["lost_stacks"]);
     assert!(no_place * 100 <= u(&said.end["events"]), "{}", said.end);

@@ -57,8 +57,7 @@ fn as_shown(name: &str) -> String {
 /// Each fault is shown with the file that is mapped there and the place in it: by the fixture, which knows what it
 /// touched, and for all the rest by /proc/PID/maps.
 pub fn every_fault_has_its_file(variant: &'static str) {
-    // What it says goes elsewhere than our lines, or they would cut into each other.
-    let said = with_truth(&mut faults(variant, &["-v"]), "events");
+    let said = with_truth(&mut faults(variant, &["-v"]));
     let seen = |pid: &Value| {
         let pid = pid.clone();
         said.events.iter().filter(move |e| e["pid"] == pid && !e["addr"].is_null())
@@ -104,7 +103,7 @@ pub fn every_fault_has_its_file(variant: &'static str) {
 /// The same as rows: as many faults as there were, from the first page to the last, and nothing left over.
 pub fn every_row_has_its_faults(variant: &'static str) {
     let beside = Beside::start(faults(variant, &["--by", "process"]));
-    let said = with_truth(&mut faults(variant, &["--by", "file"]), "rows");
+    let said = with_truth(&mut faults(variant, &["--by", "file"]));
     let beside = beside.interrupt();
     let touched: Vec<_> = said.truth.iter().filter(|truth| truth["what"] == "touched").collect();
     for truth in touched.iter().filter(|truth| truth["offset"].is_u64() || truth["file"] == "[shmem]") {
@@ -143,14 +142,9 @@ pub fn every_row_has_its_faults(variant: &'static str) {
     assert_eq!(sum(&said.totals, |_| true), sum(&beside.totals, |total| pids.contains(&&total["pid"])));
 }
 
-/// Runs the fixture, whose words go to a file.
-fn with_truth(command: &mut Command, name: &str) -> Said {
-    let words = crate::run::scratch().join(format!("truth-{name}-{}", std::process::id()));
-    let own = std::env::current_exe().unwrap();
-    let script = r#"exec "$1" --fixture files > "$2""#;
-    let mut said = Said::by(command.args(["--", "sh", "-c", script, "sh"]).arg(own).arg(&words));
-    said.truth = crate::run::lines(&std::fs::read(&words).unwrap());
-    std::fs::remove_file(&words).unwrap();
+/// Runs the fixture.
+fn with_truth(command: &mut Command) -> Said {
+    let said = Said::by(command.arg("--").args(fixture("files")));
     sweep();
     assert!(said.truth.len() > 30);
     assert_eq!((&said.end["lost_events"], &said.end["unpaired_faults"]), (&0.into(), &0.into()));

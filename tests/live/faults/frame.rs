@@ -39,13 +39,15 @@ pub fn filters(variant: &'static str) {
     let said = Said::by(faults(variant, &["--comm", "wanted"]).arg("--").args(fixture("rename")));
     assert_eq!(sum(&said.totals, |_| true), (0, 1000), "{:?}", said.totals);
     // By process and by thread, from outside, with others at work.
-    let child = Worker::start(&fixture("on-demand"));
+    let mut child = Worker::start(&fixture("on-demand"));
     let pid = child.id().to_string();
     for filter in [["-p", pid.as_str()], ["-t", pid.as_str()]] {
         let trapline = Beside::start(faults(variant, &filter));
         let mut other = spawn(&touch(3000));
         other.wait().unwrap();
+        child.touch(500);
         let said = trapline.interrupt();
+        assert!(sum(&said.totals, |_| true).1 >= 500, "{:?}", said.totals);
         assert!(said.totals.iter().all(|t| u(&t["pid"]) == u64::from(child.id())), "{:?}", said.totals);
     }
     // By cgroup: a child in a cgroup of its own, and one outside.

@@ -34,6 +34,7 @@ pub fn a_command_equals_wait4(variant: &'static str) {
     for namespaces in all_or_first(combinations) {
         let said = Said::by(&mut inside(namespaces, faults(variant, &[]).arg("--").args(fixture("wait4"))));
         equals_truth(&said);
+        assert!(said.truth.iter().any(|truth| truth["what"] == "thread"));
         for truth in said.truth.iter().filter(|truth| truth["what"] == "thread") {
             let counted = sum(&said.totals, |total| total["tid"] == truth["tid"]);
             assert_eq!(counted, (u(&truth["major"]), u(&truth["minor"])), "{truth} {namespaces:?}");

@@ -73,10 +73,6 @@ def work():
 threading.Thread(target=work).start()
 ctypes.CDLL(None).pthread_exit(None)
 "#;
-    if Command::new("python3").arg("-V").output().is_err() {
-        println!("not tried: there is no python3");
-        return;
-    }
     let worker = Worker::by(Command::new("python3").args(["-c", program]));
     until("its first thread has ended", || state(worker.id()) == 'Z');
     let trapline = Beside::start(faults(variant, &["-p", &worker.id().to_string()]));

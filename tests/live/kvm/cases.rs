@@ -200,13 +200,8 @@ fn there_is_a_vm(pid: u32) -> bool {
 
 /// QEMU with its firmware: a name that somebody gave, and HLTs that really sleep in KVM.
 pub fn a_real_vmm_by_its_name(_: &'static str) {
-    let qemu = "qemu-system-x86_64";
-    if Command::new(qemu).arg("--version").output().is_err() {
-        println!("{qemu} is not installed");
-        return;
-    }
     let options = ["--vm", "named by us", "--split", "-i", "200ms", "-c"];
-    let mut vmm = Command::new(qemu);
+    let mut vmm = Command::new("qemu-system-x86_64");
     vmm.args(["-accel", "kvm", "-nodefaults", "-display", "none", "-m", "32", "-cpu", "host"])
         .args(["-name", "guest=named by us,debug-threads=on", "-no-user-config"])
         .stdin(Stdio::null());

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::run::{Beside, lines, missed, spawn, u};
 use crate::running::until;
 use crate::sgx::driver::{Double, PAGE, device, makes_a_detour, touching};
-use crate::sgx::{Asked, SAME, assert_same, is_complete, one, sgx};
+use crate::sgx::{Asked, assert_same, assert_sums, is_complete, one, sgx};
 
 pub fn one_enclave(variant: &'static str) {
     let double = Double::load(variant, 200);
@@ -62,10 +62,7 @@ pub fn three_at_once_at_the_same_addresses(variant: &'static str) {
         }
     }
     let all = double.counts();
-    for name in SAME {
-        let sum: u64 = said.totals.iter().map(|row| row[name].as_u64().unwrap_or(0)).sum();
-        assert_eq!(sum, all[*name], "{name}");
-    }
+    assert_sums(&said, &all);
     assert_eq!(all["pages"], 2100);
 }
 
@@ -120,10 +117,7 @@ pub fn one_that_dies(variant: &'static str) {
     }
     assert_eq!(said.totals.len(), 3, "one for each: {:?}", said.totals);
     let all = double.counts();
-    for name in SAME {
-        let sum: u64 = said.totals.iter().map(|row| row[name].as_u64().unwrap_or(0)).sum();
-        assert_eq!(sum, all[*name], "{name}");
-    }
+    assert_sums(&said, &all);
 }
 
 /// A driver's structure is used again for the next enclave: it is another enclave all the same.
