@@ -26,10 +26,10 @@ fn row(schema: &'static Schema, n: u64) -> Record {
             }
             ("lines", _) => ";main.c:3;[no symbols];".into(),
             (name, Type::Str) => format!("{name}-{n}{}", "-long".repeat((n % 12) as usize)).into(),
-            (_, Type::Bool) => (n % 2 == 0).into(),
+            (_, Type::Bool) => n.is_multiple_of(2).into(),
             (_, Type::Hist) => vec![(4, Some(7), n), (1 << 32, None, 2)].into(),
             _ if at + n % 5 == 9 => Value::Null,
-            _ => (1_000_003_u64.saturating_mul(at + 1) * (n % 13) >> (n % 24)).into(),
+            _ => ((1_000_003_u64.saturating_mul(at + 1) * (n % 13)) >> (n % 24)).into(),
         }
     };
     Record::new(schema, schema.iter().enumerate().map(value).collect())
