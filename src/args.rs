@@ -246,7 +246,7 @@ impl Live {
     pub(crate) fn frame(&self, interval: Option<Duration>, pids: Vec<u32>) -> anyhow::Result<Frame> {
         Ok(Frame {
             interval: self.interval.or(interval),
-            cumulative: self.cumulative,
+            cumulative: self.cumulative.into(),
             duration: self.duration,
             pids,
         })

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::tz::TimeZone;
 use trapline_model::layout::{DECLARED, Layout};
+use trapline_model::stage::{Cumulative, SortKey};
 use trapline_model::{Schema, Sink};
 use trapline_view::{Csv, Damo, Flame, FlameForm, JsonLines, Screen, Table};
 
@@ -77,7 +78,7 @@ const ABOUT: About = About {
 const FLAME: About = About { needs: Needs::Stacks, when: When::AtTheEnd, only_totals: true, ..ABOUT };
 
 /// What a format is told about what it is to show.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Ask {
     /// The fields of the one table of formats that have no more.
     pub(crate) schema: &'static Schema,
@@ -93,6 +94,8 @@ pub(crate) struct Ask {
     pub(crate) look: Look,
     /// As many rows as were asked for, also where a terminal has less space.
     pub(crate) has_top: bool,
+    /// What keys change of rows that come.
+    pub(crate) chosen: Option<(SortKey, Cumulative)>,
 }
 
 impl Ask {
@@ -106,6 +109,7 @@ impl Ask {
             redrawn: false,
             look: Look::default(),
             has_top: false,
+            chosen: None,
         }
     }
 }

@@ -133,7 +133,7 @@ fn live(out: Out, screen: Screen, ask: Ask) -> Box<dyn Sink> {
         (true, true) => Space::default,
     };
     let table = Table::laid_out(out, ask.layout, Screen { size: Some(size), ..screen }, zone.clone());
-    let live = Live::new(ask.layout, screen.color, io::stdin().is_terminal(), zone);
+    let live = Live::new(ask.layout, screen.color, io::stdin().is_terminal(), ask.chosen, zone);
     Box::new(LiveTable::new(table, live, wide))
 }
 

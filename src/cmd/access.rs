@@ -238,6 +238,10 @@ impl Start for Accesses {
         Ok((Box::new(access), keep))
     }
 
+    fn can_change(&self) -> bool {
+        false
+    }
+
     fn stages<'a>(&self, source: Items<'a>) -> Items<'a> {
         match &self.summary {
             Some(summary) => Box::new(Summarized::new(source, summary.clone())),

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use anyhow::{Context, Result};
 use trapline_model::layout::DECLARED;
-use trapline_model::stage::{Sort, Top, Unrepeated, rows};
+use trapline_model::stage::{Sort, SortKey, Top, Unrepeated, rows};
 use trapline_model::{Item, Record, SHOWN, Shown, Source};
 use trapline_probe::run::{Frame, Run, Tool};
 use trapline_probe::{Keep, Launch, RunAs, drop_all_but};
@@ -41,6 +41,11 @@ pub(crate) trait Start {
         Shown::default()
     }
 
+    /// Whether rows can be sorted otherwise, and be since the start, while they come.
+    fn can_change(&self) -> bool {
+        true
+    }
+
     /// What is between the tool and the output.
     fn stages<'a>(&self, source: Items<'a>) -> Items<'a> {
         source
@@ -62,22 +67,23 @@ pub(crate) fn run(
     mut start: impl Start,
 ) -> Result<u8> {
     let run_as = live.run_as()?;
-    let ask = Ask { look: live.look, has_top: live.top.is_some(), ..ask };
+    let (key, cumulative) = (SortKey::from(order.by), frame.cumulative.clone());
+    let chosen = start.can_change().then(|| (key.clone(), cumulative.clone()));
+    let layout = Some(ask.layout.id).filter(|id| *id != DECLARED.id);
+    let ask = Ask { look: live.look, has_top: live.top.is_some(), chosen, ..ask };
     let mut sink = sink::open(live.format()?, live.output.as_deref(), live.from(), ask)?;
     start.prepare()?;
     let launch = launch(&live.command, run_as.as_ref())?;
     let (tool, keep) = start.open(launch.as_ref())?;
     let keep = keep.and_if(Keep::FILES, live.writes_at_the_end()?);
-    let cumulative = frame.cumulative;
     let mut source = Run::new(vec![tool], frame, launch)?;
     drop_all_but(keep).context("cannot drop capabilities")?;
     let rows = rows(Borrowed(&mut source), cumulative);
-    let mut rows: Items<'_> = Box::new(Top::new(Sort::new(rows, order.by), order.top));
+    let mut rows: Items<'_> = Box::new(Top::new(Sort::new(rows, key), order.top));
     if live.format()?.about().for_people {
-        rows = Box::new(Unrepeated::new(rows, cumulative));
+        rows = Box::new(Unrepeated::new(rows, live.cumulative));
     }
     let mut items = start.stages(rows);
-    let layout = Some(ask.layout.id).filter(|id| *id != DECLARED.id);
     let shown = Shown { layout, cumulative: live.cumulative, ..start.shown() };
     let settings = vec![SHOWN.record(&shown)];
     let poured = pour(&mut *items, settings, &mut sink, |item| start.written(item));

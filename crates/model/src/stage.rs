@@ -3,23 +3,70 @@
 //! In this order: [`Delta`], [`GroupBy`], [`Sum`], [`Quantiles`] (these four are [`rows`]), [`Sort`], [`Top`].
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::field::{Field, Kind, Merge, Record, Type, Value};
 use crate::hist::Hist;
 use crate::item::{Block, Item, Source};
 use crate::table::Schema;
 
-/// The rows that outputs have, of a tool's, which grow: those of an interval, or `cumulative` ones.
-pub fn rows<'a, S: Source + 'a>(source: S, cumulative: bool) -> impl Source<Error = S::Error> + 'a {
-    let source: Box<dyn Source<Error = S::Error> + 'a> =
-        if cumulative { Box::new(source) } else { Box::new(Delta::new(source)) };
-    Quantiles::new(Sum::new(GroupBy::new(source)))
+/// The column that rows are sorted by, if there is one. Clones are the same choice, which can change while rows come.
+#[derive(Debug, Clone)]
+pub struct SortKey(Arc<AtomicUsize>);
+
+impl SortKey {
+    /// The place of the column in its table.
+    #[must_use]
+    pub fn column(&self) -> Option<usize> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|column| *column != usize::MAX)
+    }
+
+    /// Sorts what comes by this column.
+    pub fn set(&self, column: usize) {
+        self.0.store(column, Ordering::Relaxed);
+    }
 }
 
-/// Makes of rows that grow those of an interval.
+impl From<Option<usize>> for SortKey {
+    fn from(column: Option<usize>) -> Self {
+        Self(Arc::new(column.unwrap_or(usize::MAX).into()))
+    }
+}
+
+/// Whether rows are since the start, and not of an interval. Clones are the same switch, which can be turned while rows come.
+#[derive(Debug, Clone, Default)]
+pub struct Cumulative(Arc<AtomicBool>);
+
+impl Cumulative {
+    /// Whether they are.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Turns it.
+    pub fn turn(&self) {
+        self.0.fetch_xor(true, Ordering::Relaxed);
+    }
+}
+
+impl From<bool> for Cumulative {
+    fn from(is_on: bool) -> Self {
+        Self(Arc::new(is_on.into()))
+    }
+}
+
+/// The rows that outputs have, of a tool's, which grow: those of an interval, or `cumulative` ones.
+pub fn rows<S: Source>(source: S, cumulative: impl Into<Cumulative>) -> impl Source<Error = S::Error> {
+    Quantiles::new(Sum::new(GroupBy::new(Delta::new(source, cumulative))))
+}
+
+/// Makes of rows that grow those of an interval, unless they are to be cumulative.
 #[derive(Debug)]
 pub struct Delta<S> {
     source: S,
+    cumulative: Cumulative,
     /// What each row, by its number, has come to.
     seen: HashMap<u64, Seen>,
 }
@@ -78,11 +125,12 @@ fn at<T: Default>(values: &mut Vec<T>, at: usize) -> &mut T {
 
 impl<S: Source> Delta<S> {
     /// Over a source whose rows grow.
-    pub fn new(source: S) -> Self {
-        Self { source, seen: HashMap::new() }
+    pub fn new(source: S, cumulative: impl Into<Cumulative>) -> Self {
+        Self { source, cumulative: cumulative.into(), seen: HashMap::new() }
     }
 
     fn interval(&mut self, block: &mut Block) {
+        let is_cumulative = self.cumulative.is_on();
         let mut ended = Vec::new();
         for (mut record, into) in std::mem::take(&mut block.ended) {
             let mut seen = self.seen.remove(&record.row).unwrap_or_default();
@@ -91,9 +139,12 @@ impl<S: Source> Delta<S> {
             ended.push(record);
         }
         for record in block.rows.iter_mut().filter(|record| record.row > 0) {
-            self.seen.entry(record.row).or_default().since(record);
+            let seen = self.seen.entry(record.row).or_default();
+            if is_cumulative { seen.since(&mut record.clone()) } else { seen.since(record) }
         }
-        block.rows.append(&mut ended);
+        if !is_cumulative {
+            block.rows.append(&mut ended);
+        }
     }
 }
 
@@ -258,13 +309,13 @@ impl<S: Source> Source for Quantiles<S> {
 #[derive(Debug)]
 pub struct Sort<S> {
     source: S,
-    column: Option<usize>,
+    key: SortKey,
 }
 
 impl<S: Source> Sort<S> {
     /// By the column at this place of the table: larger numbers first, texts in alphabetical order, the unknown last.
-    pub fn new(source: S, column: Option<usize>) -> Self {
-        Self { source, column }
+    pub fn new(source: S, key: impl Into<SortKey>) -> Self {
+        Self { source, key: key.into() }
     }
 }
 
@@ -273,7 +324,8 @@ impl<S: Source> Source for Sort<S> {
 
     fn next(&mut self) -> Result<Option<Item>, S::Error> {
         let mut item = self.source.next()?;
-        if let (Some(Item::Rows(block) | Item::Totals(block)), Some(column)) = (&mut item, self.column) {
+        if let (Some(Item::Rows(block) | Item::Totals(block)), Some(column)) = (&mut item, self.key.column())
+        {
             block.sort(column);
         }
         Ok(item)
@@ -368,7 +420,7 @@ pub(crate) struct Stages(Quantiles<Sum<GroupBy<Delta<VecDeque<Item>>>>>);
 #[cfg(test)]
 impl Stages {
     pub(crate) fn new() -> Self {
-        Self(Quantiles::new(Sum::new(GroupBy::new(Delta::new(VecDeque::new())))))
+        Self(Quantiles::new(Sum::new(GroupBy::new(Delta::new(VecDeque::new(), false)))))
     }
 
     fn pass(&mut self, item: Item) -> Block {
@@ -400,6 +452,32 @@ mod tests {
     use super::*;
     use crate::faults::By;
     use crate::{Block, Facts, Record, Value};
+
+    /// What is seen while rows are cumulative is not in the next interval.
+    #[test]
+    fn rows_may_become_cumulative_and_again_those_of_an_interval() {
+        let schema = By::Process.schema();
+        let block = |minor: u64| {
+            let record = Record::named(schema, |name| match name {
+                "pid" => 1_u64.into(),
+                "minor" => minor.into(),
+                _ => Value::Null,
+            });
+            Item::Rows(Block::new(schema, 5, vec![record.of_row(1)]))
+        };
+        let cumulative = Cumulative::from(false);
+        let mut source =
+            Delta::new(VecDeque::from([block(3), block(5), block(9), block(10)]), cumulative.clone());
+        let mut next = || {
+            let Ok(Some(Item::Rows(block))) = source.next() else { panic!("no rows") };
+            block.rows[0].number("minor")
+        };
+        assert_eq!((next(), next()), (Some(3), Some(2)));
+        cumulative.turn();
+        assert_eq!(next(), Some(9));
+        cumulative.turn();
+        assert_eq!(next(), Some(1));
+    }
 
     #[test]
     fn rows_and_totals_are_sorted_and_cut_and_nothing_else_is_changed() {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use trapline_model::stage::Cumulative;
 use trapline_model::{Block, COMMAND, Event, Facts, Header, Item, Record, Source, Took};
 
 use crate::launch::Launch;
@@ -77,7 +78,7 @@ pub struct Frame {
     /// Rows at each such time; without it only totals.
     pub interval: Option<Duration>,
     /// Rows are since the start, not since the last interval.
-    pub cumulative: bool,
+    pub cumulative: Cumulative,
     /// End after this time.
     pub duration: Option<Duration>,
     /// End when all of these processes have.
@@ -265,7 +266,7 @@ impl Run {
         let mut time_ns = None;
         for at in 0..self.tools.len() {
             let running = &mut self.tools[at];
-            if let Some(rows) = running.tool.snapshot(self.frame.cumulative)? {
+            if let Some(rows) = running.tool.snapshot(self.frame.cumulative.is_on())? {
                 time_ns = Some(rows.time_ns);
                 self.ready.push_back(Item::Rows(rows));
             }
@@ -290,7 +291,7 @@ impl Run {
             running.tool.detach(&mut running.events)?;
             self.ready.extend(running.take_events());
             if self.frame.interval.is_some() {
-                self.ready.extend(running.tool.snapshot(self.frame.cumulative)?.map(Item::Rows));
+                self.ready.extend(running.tool.snapshot(self.frame.cumulative.is_on())?.map(Item::Rows));
             }
             totals.push(running.tool.totals());
         }

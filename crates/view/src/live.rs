@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use jiff::tz::TimeZone;
 use ratatui::text::Line;
 use trapline_model::layout::{Body, Events, Layout};
-use trapline_model::{Block, Item};
+use trapline_model::stage::{Cumulative, SortKey};
+use trapline_model::{Block, Field, Item, Schema, Type};
 
 use crate::blocks::{Before, Blocks};
 use crate::fit::{Space, clipped};
@@ -19,6 +20,10 @@ pub enum Key {
     Quit,
     /// The picture stays as it is, or goes on.
     Pause,
+    /// Rows sorted by the next column.
+    Sort,
+    /// Rows since the start, or of an interval.
+    Cumulative,
     /// A list of keys, or the table again.
     Help,
 }
@@ -27,6 +32,8 @@ pub enum Key {
 const KEYS: &[(&[u8], Key, &str, &str)] = &[
     (b"qQ", Key::Quit, "q", "quit: the last table stays, and the totals follow"),
     (b" ", Key::Pause, "space", "pause, and go on: nothing is lost meanwhile"),
+    (b"s", Key::Sort, "s", "sort by the next column"),
+    (b"c", Key::Cumulative, "c", "rows since the start, or of each interval"),
     (b"h?", Key::Help, "h", "help: these lines, and back to the table"),
 ];
 
@@ -51,6 +58,8 @@ pub struct Live {
     paused: bool,
     help: bool,
     has_keys: bool,
+    /// The order of rows and the time that they are of, if they can be changed.
+    chosen: Option<(SortKey, Cumulative)>,
     /// Lines of events: they stay when the table has gone.
     events: Vec<String>,
 }
@@ -63,7 +72,13 @@ const EVENTS: usize = 100;
 impl Live {
     /// Before the first item. `has_keys` if somebody can press them.
     #[must_use]
-    pub fn new(layout: &'static Layout, color: bool, has_keys: bool, zone: TimeZone) -> Self {
+    pub fn new(
+        layout: &'static Layout,
+        color: bool,
+        has_keys: bool,
+        chosen: Option<(SortKey, Cumulative)>,
+        zone: TimeZone,
+    ) -> Self {
         let event = match layout.events {
             Events::Line(template) => Template::new(template),
             Events::Declared => Template::default(),
@@ -77,6 +92,7 @@ impl Live {
             paused: false,
             help: false,
             has_keys,
+            chosen,
             events: vec![],
         }
     }
@@ -131,8 +147,34 @@ impl Live {
                     self.shown = newest;
                 }
             }
+            Key::Sort => self.sort(),
+            Key::Cumulative => {
+                if let Some((_, cumulative)) = &self.chosen {
+                    cumulative.turn();
+                }
+            }
             Key::Help => self.help = !self.help,
         }
+    }
+
+    /// The order of rows, where there are rows in columns.
+    fn key(&self) -> Option<(&SortKey, &'static Schema)> {
+        let (key, _) = self.chosen.as_ref()?;
+        let table = self.shown.first()?.table;
+        let body = self.blocks.part(table.id(), false)?.body;
+        matches!(body, Body::Declared | Body::Columns(_)).then_some((key, table))
+    }
+
+    /// Sorts by the next number that is shown, also what is there.
+    fn sort(&mut self) {
+        let Some((key, table)) = self.key() else { return };
+        let shown = |(_, field): &(usize, &Field)| field.cell.is_some() && field.ty == Type::U64;
+        let numbers: Vec<usize> = table.iter().enumerate().filter(shown).map(|(at, _)| at).collect();
+        let next = numbers.iter().find(|at| key.column().is_none_or(|now| **at > now)).or(numbers.first());
+        let Some(&next) = next else { return };
+        key.set(next);
+        let blocks = self.shown.iter_mut().chain(self.newest.iter_mut().flatten());
+        blocks.filter(|block| *block.table == *table).for_each(|block| block.sort(next));
     }
 
     /// The picture stays: the end is under way.
@@ -157,7 +199,17 @@ impl Live {
             lines.resize(most.min(usize::from(u16::MAX)), Line::default());
             let event = self.events.last().map_or("", String::as_str);
             let pause = if self.paused { "space: go on (paused)" } else { "space: pause" };
-            lines.push(text(&format!("q: quit  {pause}  h: help  {event}")));
+            let sort = self.key().map_or_else(String::new, |(key, table)| {
+                let field = key.column().and_then(|column| table.iter().nth(column));
+                let title = field.map(|field| field.cell.map_or(field.name, |cell| cell.title));
+                format!("  s: sort{}", title.map_or_else(String::new, |title| format!(" ({title})")))
+            });
+            let since = match &self.chosen {
+                Some((_, cumulative)) if cumulative.is_on() => "  c: cumulative (on)",
+                Some(_) => "  c: cumulative",
+                None => "",
+            };
+            lines.push(text(&format!("q: quit  {pause}{sort}{since}  h: help  {event}")));
         }
         lines
     }
@@ -179,7 +231,8 @@ impl Live {
         let (past, now): (Vec<&Block>, Vec<&Block>) = self.shown.iter().partition(|block| self.grows(block));
         let mut before = Before::default();
         let mut draw = |block: &Block, lines| {
-            self.blocks.block(block, false, Space { lines, ..space }, None, &mut before)
+            let sort = self.chosen.as_ref().and_then(|(key, _)| key.column());
+            self.blocks.block(block, false, Space { lines, ..space }, sort, &mut before)
         };
         let mut out: Vec<_> = past.iter().flat_map(|block| draw(block, None)).collect();
         let blank = |line: &Line<'_>| line.width() == 0;

@@ -62,15 +62,15 @@ fn end(facts: Option<&'static Schema>, events: u64) -> Item {
 }
 
 /// What a sink opened as the command line opens it writes of these items.
-fn written(items: &[Item], ask: Ask, path: &Path) -> String {
+fn written(items: &[Item], ask: &Ask, path: &Path) -> String {
     let format = Format::choose(None, Some(path)).unwrap();
-    let mut sink = sink::open(format, Some(path), sink::From::Machine, ask).unwrap();
+    let mut sink = sink::open(format, Some(path), sink::From::Machine, ask.clone()).unwrap();
     items.iter().for_each(|item| sink.take(item).unwrap());
     fs::read_to_string(path).unwrap()
 }
 
 /// What `trapline replay` writes of these items' recording.
-fn replayed(items: &[Item], ask: Ask, folder: &Path, name: &str, options: &[&str]) -> String {
+fn replayed(items: &[Item], ask: &Ask, folder: &Path, name: &str, options: &[&str]) -> String {
     let (recording, to) = (folder.join("x.jsonl"), folder.join(name));
     written(items, ask, &recording);
     let paths = [recording.to_str().unwrap(), "-o", to.to_str().unwrap()];
@@ -119,8 +119,8 @@ fn every_table_in_every_layout() {
             for (intervals, cumulative) in [(0, false), (1, false), (3, false), (3, true)] {
                 let shown = Shown { layout: Some(layout.id), excludes: Some("HLT".into()), cumulative };
                 let (all, for_people) = items(schema, &shown, intervals);
-                let live = written(&for_people, ask, &folder.path().join("live.txt"));
-                let again = replayed(&all, ask, folder.path(), "again.txt", &[]);
+                let live = written(&for_people, &ask, &folder.path().join("live.txt"));
+                let again = replayed(&all, &ask, folder.path(), "again.txt", &[]);
                 assert_eq!(live, again, "{schema:?} in {} at {intervals} intervals", layout.id);
                 assert!(live.contains("4.000 s"), "{live}");
                 seen += 1;
@@ -138,8 +138,12 @@ fn other_formats_and_views() {
         let ask = Ask::new(schema);
         let flame = if schema.id() == "faults.stack" { &["live.folded", "live.svg"][..] } else { &[] };
         for name in ["live.jsonl", "live.csv"].iter().chain(flame) {
-            let live = written(&all, ask, &folder.path().join(name));
-            assert_eq!(live, replayed(&all, ask, folder.path(), &format!("again-{name}"), &[]), "{schema:?}");
+            let live = written(&all, &ask, &folder.path().join(name));
+            assert_eq!(
+                live,
+                replayed(&all, &ask, folder.path(), &format!("again-{name}"), &[]),
+                "{schema:?}"
+            );
         }
         // Sorted and cut as a live run sorts and cuts.
         let field = schema.iter().find(|field| field.kind == Kind::Counter).unwrap();
@@ -156,9 +160,9 @@ fn other_formats_and_views() {
             })
             .collect();
         let ask = Ask { layout: &DECLARED, ..ask };
-        let live = written(&sorted, ask, &folder.path().join("live.txt"));
+        let live = written(&sorted, &ask, &folder.path().join("live.txt"));
         let options = ["--sort", field.name, "--top", "2", "--layout", "declared"];
-        assert_eq!(live, replayed(&all, ask, folder.path(), "again.txt", &options), "{schema:?}");
+        assert_eq!(live, replayed(&all, &ask, folder.path(), "again.txt", &options), "{schema:?}");
     }
 }
 
@@ -182,8 +186,8 @@ fn events_of_every_table() {
         ];
         let ask = Ask::new(schema);
         for name in ["live.txt", "live.jsonl", "live.csv"] {
-            let mut live = written(&items, ask, &folder.path().join(name));
-            let again = replayed(&items, ask, folder.path(), &format!("again-{name}"), &[]);
+            let mut live = written(&items, &ask, &folder.path().join(name));
+            let again = replayed(&items, &ask, folder.path(), &format!("again-{name}"), &[]);
             // Totals that are not there are none; a live run always has some.
             let empty = |line: &str| line.starts_with("Totals") || line.contains("\"type\":\"block\"");
             live = live.lines().filter(|line| !empty(line)).collect::<Vec<_>>().join("\n");
@@ -200,7 +204,7 @@ fn a_layout_of_another_tool_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let schema = tables().find(|table| table.tool() == "kvm").unwrap();
     let path = folder.path().join("x.jsonl");
-    written(&items(schema, &Shown::default(), 1).0, Ask::new(schema), &path);
+    written(&items(schema, &Shown::default(), 1).0, &Ask::new(schema), &path);
     let run = |options: &[&str]| {
         let args =
             Alone::try_parse_from([&["replay", path.to_str().unwrap()], options].concat()).unwrap().args;

@@ -1,7 +1,7 @@
 //! Tables as they are redrawn, in terminals of two sizes, under a storm of rows.
 
 use trapline_model::layout::{LAYOUTS, layout};
-use trapline_model::{Event, Facts, Field, Header, Record, Schema, TABLES, Type, Value, table};
+use trapline_model::{Event, Facts, Header, Record, TABLES, Value, table};
 
 use super::*;
 use crate::columns::constraints;
@@ -50,7 +50,8 @@ fn block(schema: &'static Schema, rows: u64, time_ns: u64) -> Block {
 
 /// After these intervals of this number of rows of each of the tables.
 fn live(look: &'static Layout, tables: &[&'static Schema], intervals: u64, rows: u64) -> Live {
-    let mut live = Live::new(look, true, true, TimeZone::UTC);
+    let chosen = (look.id != "access.summary").then(|| (None.into(), false.into()));
+    let mut live = Live::new(look, true, true, chosen, TimeZone::UTC);
     let tool = look.id.split('.').next().unwrap();
     let header = Header { tool: tool.into(), variant: "fentry".into(), ..Header::default() };
     live.take(&Item::Header(header));
@@ -174,6 +175,38 @@ fn a_stack_that_is_higher_than_the_terminal_is_cut() {
     let drawn = text(&live.draw(SMALL));
     assert!(drawn.contains("\n    f99\n") && drawn.contains("\n    …\n(1 more)\n"), "{drawn}");
     assert_eq!(drawn.lines().count(), 24);
+}
+
+/// Each key goes to the stage that makes rows so, and the rows that are there are sorted at once.
+#[test]
+fn keys_change_the_order_and_the_time_of_rows() {
+    let (key, cumulative) = (SortKey::from(Some(5)), Cumulative::from(false));
+    let thread = table("faults.thread").unwrap();
+    let chosen = Some((key.clone(), cumulative.clone()));
+    let mut live = Live::new(layout("declared").unwrap(), false, true, chosen, TimeZone::UTC);
+    live.take(&Item::Rows(block(thread, 9, 1)));
+    live.take(&Item::Tick(1));
+    let name = |key: &SortKey| thread.iter().nth(key.column().unwrap()).unwrap().name;
+    let mut names = vec![name(&key)];
+    for _ in 0..9 {
+        live.press(Key::of(b's').unwrap());
+        names.push(name(&key));
+        let of: Vec<&Value> = live.shown[0].rows.iter().map(|row| row.get(name(&key)).unwrap()).collect();
+        let known: Vec<u64> =
+            of.iter().filter_map(|v| if let Value::U64(n) = v { Some(*n) } else { None }).collect();
+        assert!(known.is_sorted_by(|a, b| a >= b), "{}: {known:?}", name(&key));
+    }
+    assert_eq!(
+        names,
+        ["minor", "total_ns", "major_ns", "avg_ns", "max_ns", "min_ns", "pid", "tid", "major", "minor"]
+    );
+    // The column that rows are sorted by does not give way.
+    (0..5).for_each(|_| live.press(Key::Sort));
+    assert!(text(&live.draw(SMALL)).contains("MIN_US"), "{}", text(&live.draw(SMALL)));
+    live.press(Key::of(b'c').unwrap());
+    assert!(cumulative.is_on() && text(&live.draw(SMALL)).contains("c: cumulative (on)"));
+    live.press(Key::Cumulative);
+    assert!(!cumulative.is_on());
 }
 
 #[test]
