@@ -375,7 +375,7 @@ mod tests {
         coverage.miss("[vdso]", 8192);
         coverage.miss("/lib/c.so", 100 << 10);
         coverage.miss("/lib/c.so", 100 << 10);
-        assert_eq!(coverage.words(), "sees 2.0 MB; cannot see 208 kB of /lib/c.so 200 kB, [vdso] 8 kB");
+        assert_eq!(coverage.words(), "sees 2.0 MB; does not see 208 kB of /lib/c.so 200 kB, [vdso] 8 kB");
         let unsure = Coverage { unsure: 3 << 20, ..Coverage::default() };
         assert!(unsure.words().starts_with("may or may not see 3.0 MB of memory that can be shared; "));
     }

@@ -164,7 +164,7 @@ pub(super) fn end(line: &Line, tool: &str) -> Result<Facts, String> {
 pub(super) fn of_id(tool: &str, id: &str) -> Result<&'static Schema, String> {
     table(id)
         .filter(|table| table.tool() == tool)
-        .ok_or_else(|| format!("this version knows no table `{id}` of `{tool}`"))
+        .ok_or_else(|| format!("`{tool}` has no table `{id}` in this version"))
 }
 
 /// The table of a tool that has the most of a line's fields, for recordings that do not name it.

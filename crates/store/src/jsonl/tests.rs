@@ -160,7 +160,7 @@ fn what_is_wrong_is_said_with_its_line() {
     refused(
         &text.replace("\"table\":\"access.process", "\"table\":\"faults.thread"),
         5,
-        "is no table of `access`",
+        "`access` has no table",
     );
     refused(&text.replace("\"of\":\"total\"", "\"of\":\"x\""), 5, "neither row nor total");
     refused(&[lines[0], "{}"].join("\n"), 2, "no `type`");
