@@ -45,7 +45,7 @@ pub fn a_round_is_seen_whole_or_not_at_all(engine: &'static str) {
         if on == "file" {
             // Its pages are to be written to the disk: the kernel leaves them where they are, and that is said.
             let note = run.events.iter().rfind(|e| e["event"] == "engine").unwrap()["note"].as_str().unwrap();
-            assert!(note.contains("cannot see"), "{note}");
+            assert!(note.contains("does not see"), "{note}");
             continue;
         }
         let whole = whole_rounds(on, &run, &judged);
@@ -90,7 +90,7 @@ pub fn shared_memory_is_seen_or_said_to_be_out_of_sight(engine: &'static str) {
         let (judged, sight) = (judge(&run, |_, _| true), run.header["sight"].as_str().unwrap());
         println!("{engine} {on}: {} of {} seen; it {sight}", judged.seen, judged.due);
         assert!(judged.wrong.is_empty(), "{on}: {:#?}", judged.wrong);
-        let (sees, misses) = sight.split_once("cannot see").unwrap();
+        let (sees, misses) = sight.split_once("does not see").unwrap();
         let is_missed = misses.split(", ").any(|one| one.contains(named) && one.ends_with(" 1.0 MB"));
         if locked {
             assert!(sees.contains("may or may not see 1.0 MB") && !is_missed, "{sight}");

@@ -45,7 +45,7 @@ pub fn few_descriptors(_: &'static str) {
         let words = ["-c", &line, "sh", own, "faults", "--format", "jsonl", "--", "sh", "-c", inside];
         Command::new("sh").args(words).stdin(Stdio::null()).output().unwrap()
     };
-    one_line(&limited("-n", "exit 9"), 1, "at most 20 descriptors may be open here");
+    one_line(&limited("-n", "exit 9"), 1, "the limit of open files is 20");
     let output = limited("-Sn", "test $(ulimit -Sn) -eq 20");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_ne!(lines(&output.stdout)[0]["variant"], "rootless");
@@ -183,12 +183,12 @@ pub fn through_what_others_have_put_there(_: &'static str) {
     symlink(&own, shared.join("theirs/link.jsonl")).unwrap();
     lchown(shared.join("theirs/link.jsonl"), Some(65534), Some(65534)).unwrap();
     for (path, why) in [
-        (others("link.jsonl"), "a link of another user (uid 65534)"),
-        (others("way").join("own.jsonl"), "a link of another user (uid 65534)"),
+        (others("link.jsonl"), "is a symbolic link of uid 65534"),
+        (others("way").join("own.jsonl"), "is a symbolic link of uid 65534"),
         (others("file.jsonl"), "belongs to uid 65534"),
         (others("pipe.jsonl"), "belongs to uid 65534"),
-        (shared.join("second.jsonl"), "has 2 names"),
-        (others("theirs").join("link.jsonl"), "a link of another user (uid 65534)"),
+        (shared.join("second.jsonl"), "has 2 hard links"),
+        (others("theirs").join("link.jsonl"), "is a symbolic link of uid 65534"),
     ] {
         let path = path.to_str().unwrap();
         for form in ["jsonl", "svg"] {

@@ -34,7 +34,7 @@ use crate::filter::FilterError;
 use crate::launch::Launch;
 use crate::run::{Counted, Tool};
 use crate::system;
-use crate::variant::{OpenError, Refused};
+use crate::variant::{OpenError, Refused, name_errnos};
 
 /// The variant's name.
 pub(crate) const NAME: &str = "rootless";
@@ -288,7 +288,7 @@ fn explain(error: anyhow::Error, pid: Option<u32>) -> OpenError {
         return OpenError::Other(error);
     };
     let errno = io.raw_os_error().map(|n| format!("{:?}", nix::errno::Errno::from_raw(n)));
-    let text = format!("{error:#}");
+    let text = name_errnos(&format!("{error:#}"));
     if io.raw_os_error() == Some(libc::EMFILE) {
         let why = "too many threads for the limit of open files";
         return OpenError::Other(anyhow!("{why}; raise it with ulimit -n, or name fewer processes"));
