@@ -156,7 +156,7 @@ pub enum Show {
 impl Show {
     /// Whether the value is a text.
     pub(crate) fn is_text(self) -> bool {
-        matches!(self, Self::Text | Self::Stack)
+        matches!(self, Self::Text | Self::Path | Self::Stack)
     }
 }
 

@@ -24,10 +24,11 @@ pub fn table(id: &str) -> Option<&'static Schema> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{HashSet, VecDeque};
 
     use super::*;
-    use crate::{Kind, Type, Unit};
+    use crate::stage::Sum;
+    use crate::{Block, Item, Kind, Record, Source, Type, Unit, Value};
 
     #[test]
     fn each_table_has_an_id_of_its_own_and_each_column_a_name() {
@@ -69,6 +70,19 @@ mod tests {
         let losses = TABLES.iter().flat_map(|table| table.iter()).filter(|field| field.kind == Kind::Loss);
         for field in losses {
             assert!(field.name.contains('_'), "{field:?}");
+        }
+    }
+
+    #[test]
+    fn each_sum_has_its_name_in_a_column_that_tables_show() {
+        // A table without keys has one row, which is the sum.
+        let with_keys = TABLES.iter().copied().filter(|table| !table.keys().is_empty());
+        for (table, name) in with_keys.filter_map(|table| Some((table, table.total()?))) {
+            let block = Block::new(table, 0, vec![Record::named(table, |_| Value::Null)]);
+            let mut source = Sum::new(VecDeque::from([Item::Totals(block)]));
+            let Ok(Some(Item::Totals(block))) = source.next() else { panic!("{table:?}") };
+            let named = |record: &Record| record.values.contains(&Value::from(name));
+            assert!(block.sum.as_ref().is_some_and(named), "{table:?}: {:?}", block.sum);
         }
     }
 

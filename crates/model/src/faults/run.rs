@@ -1,6 +1,6 @@
 //! What the header and the end of a run of the tool say.
 
-use crate::field::Show::{Integer, Text};
+use crate::field::Show::Text;
 use crate::field::{Kind, Unit};
 use crate::table::{Column, Schema, Table, label, loss, number};
 
@@ -22,7 +22,7 @@ pub struct Settings {
 pub static SETTINGS: Table<Settings> = Table::settings("faults.settings", "faults", &[&[
     label("minor_latency", "Whether minor faults are timed: exact, 1:N for one in N, off; null if nothing is timed.", |s: &Settings| s.minor_latency.as_deref().into()).shown("minor latency", 0, Text),
     label("kernel_mode", "Whether faults in kernel mode are seen, or only counted.", |s: &Settings| s.kernel_mode.into()).shown("kernel mode", 0, Text),
-    number("memory_mb", (Unit::None, Kind::Gauge), "The memory for rows and names, MiB.", |s: &Settings| s.memory_mb.into()).shown("memory mb", 0, Integer),
+    number("memory_mb", (Unit::None, Kind::Gauge), "The memory for rows and names, MiB.", |s: &Settings| s.memory_mb.into()),
     label("stacks", "The faults whose stack is taken.", |s: &Settings| s.stacks.as_deref().into()).shown("stacks", 0, Text),
 ]]);
 

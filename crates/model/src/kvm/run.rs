@@ -16,7 +16,7 @@ pub struct Settings {
 /// How the tool runs, as records.
 #[rustfmt::skip]
 pub static SETTINGS: Table<Settings> = Table::settings("kvm.settings", "kvm", &[&[
-    number("memory_mb", (Unit::None, Kind::Gauge), "The memory for rows and names, MiB.", |s: &Settings| s.memory_mb.into()).shown("memory mb", 0, Integer),
+    number("memory_mb", (Unit::None, Kind::Gauge), "The memory for rows and names, MiB.", |s: &Settings| s.memory_mb.into()),
     number("slower_ns", (Unit::Nanoseconds, Kind::Gauge), "The least handling time of an exit that is printed.", |s: &Settings| s.slower_ns.into()).shown("slower ns", 0, Integer),
 ]]);
 

@@ -1,6 +1,6 @@
 //! What the header and the end of a run of the tool say.
 
-use crate::field::Show::{Integer, Text};
+use crate::field::Show::Text;
 use crate::field::{Kind, Unit};
 use crate::table::{Schema, Table, label, loss, number};
 
@@ -18,7 +18,7 @@ pub struct Settings {
 /// How the tool runs, as records.
 #[rustfmt::skip]
 pub static SETTINGS: Table<Settings> = Table::settings("sgx.settings", "sgx", &[&[
-    number("memory_mb", (Unit::None, Kind::Gauge), "The memory for distinguishing pages, MiB.", |s: &Settings| s.memory_mb.into()).shown("memory mb", 0, Integer),
+    number("memory_mb", (Unit::None, Kind::Gauge), "The memory for distinguishing pages, MiB.", |s: &Settings| s.memory_mb.into()),
     label("module", "The module of the driver, if it is one.", |s: &Settings| s.module.as_deref().into()).shown("module", 0, Text),
     label("without", "The figures that the variant cannot know.", |s: &Settings| s.without.as_deref().into()).shown("without", 0, Text),
 ]]);
