@@ -117,7 +117,11 @@ pub fn files(variant: &'static str) {
     assert!(said.is_but_for_missed(rows as u64, FEW as u64, 1), "{rows} rows; {}", said.end);
     let (rows, own) = of(&said, "[shmem] memfd:flood-");
     let (others, other) = of(&said, &format!("(other files of {} [{}])", comm(), truth["pid"]));
-    assert!(said.is_but_for_missed(own + other, u(&truth["written"]), 1), "{own} {other} of {truth}");
+    // Where trapline is slow to read names, there is no space for a few: these files are shown by their inode.
+    let nameless = of(&said, "[inode ").1;
+    assert!(nameless < 100, "{nameless} of {truth}");
+    let all = own + nameless + other;
+    assert!(said.is_but_for_missed(all, u(&truth["written"]), 1), "{own} {nameless} {other} of {truth}");
     assert!(rows > 1000 && others <= 1, "{rows} rows for one process, {others} for its others");
     assert!(other > 1000 && u(&said.end["over_quota_faults"]) >= other, "{}", said.end);
 }
