@@ -77,7 +77,7 @@ pub fn shared_memory_is_seen_or_said_to_be_out_of_sight(engine: &'static str) {
     const BYTES: u64 = 1 << 20;
     let locked = settings().len() == 1;
     // A file in memory, mapped for the process alone, has the same rules.
-    for (on, named) in [("shared", "/dev/zero (deleted)"), ("private", "/dev/shm/trapline-touch-")] {
+    for (on, named) in [("shared", "[shmem]"), ("private", "/dev/shm/trapline-touch-")] {
         let mut target = Command::new("env");
         target.arg("TMPDIR=/dev/shm").args(TOUCH).args(["--warm", "--busy"]);
         target.args(["--on", on, "--pages", "256", "--rounds", "10", "--pause", "300ms", "--delay", "2s"]);

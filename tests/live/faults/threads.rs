@@ -390,7 +390,11 @@ fn begins_for_all(storm: &str, id: &str, variant: &str, options: &[&str]) -> usi
         let (least, most) = done_after(life, began);
         let (major, minor) = sum(&said.totals, |t| t[id] == life[id]);
         let counted = major + minor;
-        assert!((least..=most).contains(&counted), "{counted} of {life} since {began}: {least} to {most}");
+        assert!(
+            (least..=most).contains(&counted),
+            "{counted} of {life} since {began}: {least} to {most}; {}",
+            said.end
+        );
         if said.totals.iter().any(|t| t[id] == life[id] && u(&t["start_ns"]) >= began) {
             let all = life["said"].as_array().unwrap().last().map(u);
             assert_eq!(Some(counted), all, "{life} since {began}");
