@@ -83,8 +83,8 @@ struct faults_control {
 	__u64 epoch; /* the number of the running interval */
 	__u64 last;  /* the pass over all threads that comes now is the last: behind it nothing is counted */
 	/*
-	 * CLOCK_MONOTONIC; 0: not known yet. Threads that started later are counted from their start, the others from
-	 * that moment on. It is written before it comes, so that all processors begin at once.
+	 * CLOCK_MONOTONIC; 0: not yet. Threads that started later are counted from their start, the others from that
+	 * moment on. For all processes, the pass that adopts the threads sets it.
 	 */
 	__u64 began_ns;
 	__u64 adopted;      /* that pass is over: each thread that started before is known */

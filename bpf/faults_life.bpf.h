@@ -155,14 +155,16 @@ int BPF_PROG(thread_freed, struct task_struct *task)
 /* ---- reading: one pass over all threads ---- */
 
 /*
- * Counting has begun: at one moment for all threads. One that faulted before this pass comes to it was met by that
- * fault's beginning, so it is counted from then; the others did nothing in between.
+ * Counting begins: at one moment for all threads. One that faults before this pass comes to it is met by that fault's
+ * beginning, so it is counted from then; the others did nothing in between.
  */
 SEC("?iter/task")
 int threads_adopt(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 
+	if (!control.began_ns)
+		control.began_ns = bpf_ktime_get_ns();
 	if (task)
 		tracked_or_new(task);
 	else /* after the last one */

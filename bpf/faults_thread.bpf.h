@@ -122,7 +122,7 @@ static __always_inline struct tracked *track(struct task_struct *task)
 {
 	struct tracked *t;
 
-	if (!control.began_ns || control.last || bpf_ktime_get_ns() < control.began_ns)
+	if (!control.began_ns || control.last)
 		return NULL;
 	t = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!t) {

@@ -428,14 +428,10 @@ impl Tool for Faults {
     }
 }
 
-/// How long before all threads begin to be counted the moment is fixed: every processor has to know it by then.
-const AHEAD: Duration = Duration::from_millis(2);
-
-/// Lets counting begin, and gives the moment: that of a command's fork, or one for all threads, which is past now.
+/// Lets counting begin, and gives the moment: that of a command's fork, or now for all threads at once.
 fn begin(attached: &Attached, launch: Option<&Launch>) -> Result<FaultsControl> {
-    let began_ns = launch.map_or_else(|| system::monotonic_ns() + AHEAD.as_nanos() as u64, Launch::born_ns);
+    let began_ns = launch.map_or(0, Launch::born_ns);
     attached.write(maps::CONTROL, &FaultsControl { began_ns, turn: 1, ..FaultsControl::zeroed() })?;
-    std::thread::sleep(Duration::from_nanos(began_ns.saturating_sub(system::monotonic_ns())));
     let adopt = attached.iterator(recipe::ADOPT)?;
     io::copy(&mut Iter::new(&adopt)?, &mut io::sink()).context("cannot iterate over the threads")?;
     attached.read(maps::CONTROL)
