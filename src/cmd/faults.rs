@@ -253,10 +253,7 @@ fn unseen(key: Option<&str>, variant: &str, is_forced: bool, totals: &Block) -> 
         ("rootless", _) => "as root, other variants see them",
         _ => return None,
     };
-    let faults = |row: &Record| -> u64 {
-        let count = |name| if let Some(Value::U64(n)) = row.get(name) { *n } else { 0 };
-        count("major") + count("minor")
-    };
+    let faults = |row: &Record| ["major", "minor"].iter().filter_map(|name| row.number(name)).sum::<u64>();
     let is_unseen = |row: &&Record| match row.get(key) {
         Some(Value::Str(name)) => matches!(name.as_ref(), "(not attributed)" | "unknown"),
         other => matches!(other, Some(Value::Null)),

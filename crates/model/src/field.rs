@@ -318,7 +318,8 @@ impl Record {
     }
 
     /// The number in the field of that name, if it is known.
-    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u64> {
         if let Some(&Value::U64(n)) = self.get(name) { Some(n) } else { None }
     }
 

@@ -213,8 +213,7 @@ impl<R> Table<R> {
         tool: &'static str,
         parts: &'static [&'static [Column<R>]],
     ) -> Self {
-        let shape = OnceLock::new();
-        Self { id, tool, part: Part::Rows, parts, base: &[], total: None, idle: false, shape }
+        Self::of(Part::Rows, id, tool, parts)
     }
 
     /// A table of how the tool runs.
@@ -223,9 +222,7 @@ impl<R> Table<R> {
         tool: &'static str,
         parts: &'static [&'static [Column<R>]],
     ) -> Self {
-        let mut table = Self::new(id, tool, parts);
-        table.part = Part::Settings;
-        table
+        Self::of(Part::Settings, id, tool, parts)
     }
 
     /// A table of what was lost and reached.
@@ -234,9 +231,16 @@ impl<R> Table<R> {
         tool: &'static str,
         parts: &'static [&'static [Column<R>]],
     ) -> Self {
-        let mut table = Self::new(id, tool, parts);
-        table.part = Part::Facts;
-        table
+        Self::of(Part::Facts, id, tool, parts)
+    }
+
+    const fn of(
+        part: Part,
+        id: &'static str,
+        tool: &'static str,
+        parts: &'static [&'static [Column<R>]],
+    ) -> Self {
+        Self { id, tool, part, parts, base: &[], total: None, idle: false, shape: OnceLock::new() }
     }
 
     /// The same with columns that others are made of, and that no output has.

@@ -89,15 +89,31 @@ impl Hierarchy {
 
 /// The cgroup v2 mount that shows most, of those in mountinfo that `is_seen`: none is mounted over it.
 fn mounted(mounts: &str, is_seen: impl Fn(&Path) -> bool) -> Option<Hierarchy> {
-    let all = mounts.lines().filter_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let mut words = before.split(' ').skip(3);
-        let (top, dir) = (PathBuf::from(unescape(words.next()?)), PathBuf::from(unescape(words.next()?)));
-        after.starts_with("cgroup2 ").then_some(Hierarchy { dir, top, root: None })
-    });
+    let all = mounts_of(mounts, "cgroup2").map(|Mount { dir, top, .. }| Hierarchy { dir, top, root: None });
     // In the order of the mounts, of those that are alike.
     all.filter(|mount| is_seen(&mount.dir))
         .min_by_key(|mount| (mount.top != Path::new("/"), !mount.shows_more()))
+}
+
+/// A mount of a hierarchy.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    dir: PathBuf,
+    /// The topmost cgroup that it shows.
+    top: PathBuf,
+    /// In a v1 hierarchy its controllers, among others.
+    options: String,
+}
+
+/// The mounts of a type of file system in mountinfo.
+fn mounts_of(mountinfo: &str, kind: &str) -> impl Iterator<Item = Mount> {
+    mountinfo.lines().filter_map(move |line| {
+        let (before, after) = line.split_once(" - ")?;
+        let mut words = before.split(' ').skip(3);
+        let (top, dir) = (PathBuf::from(unescape(words.next()?)), PathBuf::from(unescape(words.next()?)));
+        let options = after.strip_prefix(kind)?.strip_prefix(' ')?.split(' ').nth(1).unwrap_or_default();
+        Some(Mount { dir, top, options: options.to_owned() })
+    })
 }
 
 /// Whether a directory is one of the v2 hierarchy.

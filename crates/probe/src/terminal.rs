@@ -100,8 +100,8 @@ fn is_ours() -> bool {
     foreground < 0 || foreground == own
 }
 
-/// Draws, with the terminal as it is to be; nothing where it is another's. The picture is notices whether nothing of it is
-/// there yet.
+/// Draws, with the terminal as it is to be; nothing where it is another's. `picture` gets whether all of it is to be drawn,
+/// because nothing of it is there yet.
 ///
 /// # Errors
 /// When the picture cannot be drawn.

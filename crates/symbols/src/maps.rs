@@ -1,4 +1,4 @@
-//! What a process has mapped, and what that is called, whoever asks: from /proc/PID/maps and perf's records.
+//! What a process has mapped, and the one rule by which it is named: from /proc/PID/maps and perf's records.
 
 use std::fs::File;
 use std::io::{self, Read};

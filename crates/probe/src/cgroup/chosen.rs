@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, statfs};
 
-use super::{Hierarchy, is_cgroup, names, unescape};
+use super::{Hierarchy, Mount, is_cgroup, mounts_of, names};
 use crate::btf::Btf;
 use crate::namespaces::{self, Kind};
 use crate::variant::OpenError;
@@ -78,29 +78,14 @@ fn of_controller(path: &Path) -> Result<Chosen, String> {
     Ok(Chosen { id, level, subsys: subsys + 1 })
 }
 
+/// The mounts of v1 hierarchies.
+fn old_hierarchies(mountinfo: &str) -> impl Iterator<Item = Mount> {
+    mounts_of(mountinfo, "cgroup")
+}
+
 /// What the kernel's types call a controller: since 4.3 (c165b3e3c7bb), what is mounted as `blkio` is `io`.
 fn controller(name: &str) -> &str {
     if name == "blkio" { "io" } else { name }
-}
-
-/// A mount of a v1 hierarchy.
-#[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    dir: PathBuf,
-    /// The topmost cgroup that it shows.
-    top: PathBuf,
-    /// Its controllers, among others.
-    options: String,
-}
-
-fn old_hierarchies(mountinfo: &str) -> impl Iterator<Item = Mount> {
-    mountinfo.lines().filter_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let mut words = before.split(' ').skip(3);
-        let (top, dir) = (PathBuf::from(unescape(words.next()?)), PathBuf::from(unescape(words.next()?)));
-        let options = after.strip_prefix("cgroup ")?.split(' ').nth(1)?.to_owned();
-        Some(Mount { dir, top, options })
-    })
 }
 
 /// The directory of a unit's cgroup, of the system's manager or of a user's: that with the unit's name, in the v2 hierarchy
