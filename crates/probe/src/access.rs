@@ -6,6 +6,7 @@
 mod from_abi;
 mod functions;
 mod give_way;
+mod options;
 mod prepared;
 mod probes;
 mod target;
@@ -31,6 +32,7 @@ use trapline_symbols::maps::Maps;
 use trapline_symbols::privilege::Keep;
 
 use self::functions::Functions;
+pub use self::options::{Options, Whose};
 pub use self::prepared::{Prepared, Restored, changed_settings, repair, unavailable};
 #[cfg(test)]
 pub(crate) use self::probes::OBJECT;
@@ -40,7 +42,6 @@ use self::from_abi::{Begin, Life, PageAccess, ProbeEvent};
 use self::probes::Probes;
 use self::target::Target;
 pub use self::targets::Targets;
-use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::run::{Counted, Tool};
 use crate::variant::OpenError;
@@ -48,56 +49,6 @@ use crate::{signals, system};
 
 /// How long names are waited for at a time: accesses are read in between.
 const NAMES_WAIT: Duration = Duration::from_millis(5);
-
-/// Whose accesses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whose {
-    /// Of these processes, and of those that they make from now on if `children` are meant.
-    Processes {
-        /// The processes.
-        pids: Vec<u32>,
-        /// Their later descendants are meant too.
-        children: bool,
-    },
-    /// Of whatever executes a program of these names, or of one in the list of [`Targets`], and of its children.
-    Named(Vec<String>),
-    /// Of the command that is launched, and of its children.
-    Command,
-}
-
-impl Whose {
-    fn words(&self) -> String {
-        match self {
-            Self::Processes { pids, children } => {
-                let filter = Filter { pids: pids.clone(), descendants: *children, ..Filter::default() };
-                filter.words().unwrap_or_default()
-            }
-            Self::Named(names) => format!("exec {}", names.join(",")),
-            Self::Command => "the command and its descendants".into(),
-        }
-    }
-}
-
-/// What to trace, and how.
-#[derive(Debug)]
-pub struct Options {
-    /// Whose accesses.
-    pub whose: Whose,
-    /// Only this engine of [`ENGINES`], not the best that works.
-    pub reset: Option<String>,
-    /// The period that is wished for.
-    pub every: Duration,
-    /// Show the first touch of each page too.
-    pub first_touch: bool,
-    /// Name the functions of the instructions.
-    pub symbols: bool,
-    /// Only this probe variant, not the first that works.
-    pub variant: Option<String>,
-    /// Size of the ring that holds events until they are read, bytes: a power of two of pages.
-    pub ring_bytes: u32,
-    /// The share of the target's processor time that our faults may take, 0 to 1.
-    pub max_overhead: Option<f64>,
-}
 
 /// The tool, attached.
 #[derive(Debug)]

@@ -1,0 +1,74 @@
+use super::*;
+use crate::faults::By;
+use crate::{Block, Facts, Record, Value};
+
+/// What is seen while rows are cumulative is not in the next interval.
+#[test]
+fn rows_may_become_cumulative_and_again_those_of_an_interval() {
+    let schema = By::Process.schema();
+    let block = |minor: u64| {
+        let record = Record::named(schema, |name| match name {
+            "pid" => 1_u64.into(),
+            "minor" => minor.into(),
+            _ => Value::Null,
+        });
+        Item::Rows(Block::new(schema, 5, vec![record.of_row(1)]))
+    };
+    let cumulative = Cumulative::from(false);
+    let mut source =
+        Delta::new(VecDeque::from([block(3), block(5), block(9), block(10)]), cumulative.clone());
+    let mut next = || {
+        let Ok(Some(Item::Rows(block))) = source.next() else { panic!("no rows") };
+        block.rows[0].number("minor")
+    };
+    assert_eq!((next(), next()), (Some(3), Some(2)));
+    cumulative.turn();
+    assert_eq!(next(), Some(9));
+    cumulative.turn();
+    assert_eq!(next(), Some(1));
+}
+
+#[test]
+fn rows_and_totals_are_sorted_and_cut_and_nothing_else_is_changed() {
+    let schema = By::Process.schema();
+    let row = |pid: u64, minor: u64| {
+        Record::named(schema, |name| match name {
+            "pid" => pid.into(),
+            "minor" => minor.into(),
+            _ => Value::Null,
+        })
+    };
+    let block = Block::new(schema, 5, vec![row(1, 7), row(2, 9), row(3, 7), row(4, 8)]);
+    let items = [Item::Tick(4), Item::Rows(block.clone()), Item::Totals(block)];
+    let by = schema.iter().position(|field| field.name == "minor");
+    let mut source = Top::new(Sort::new(VecDeque::from(items), by), Some(3));
+    assert_eq!(source.next(), Ok(Some(Item::Tick(4))));
+    for _ in 0..2 {
+        let Ok(Some(Item::Rows(block) | Item::Totals(block))) = source.next() else { panic!("no rows") };
+        assert_eq!(block.rows, [row(2, 9), row(4, 8), row(1, 7)]);
+        assert_eq!(block.hidden, 1);
+    }
+    assert_eq!(source.next(), Ok(None));
+}
+
+#[test]
+fn the_last_rows_are_left_out_where_the_totals_repeat_them() {
+    let block = |time_ns| Block::new(By::Process.schema(), time_ns, vec![]);
+    let rows = |time_ns| Item::Rows(block(time_ns));
+    let (totals, tick) = (Item::Totals(block(3)), Item::Tick(3));
+    let given = |items: &[Item], cumulative| {
+        let mut source = Unrepeated::new(VecDeque::from(items.to_vec()), cumulative);
+        std::iter::from_fn(|| source.next().ok().flatten()).collect::<Vec<_>>()
+    };
+    // Of a live run, and of a recording, which has no ticks.
+    let live = [rows(1), Item::Facts(Facts::default()), Item::Tick(1), rows(3), tick.clone(), totals.clone()];
+    let recorded = [rows(1), rows(3), totals.clone()];
+    let alone = [rows(3), tick.clone(), totals.clone()];
+    assert_eq!(given(&live, false), live);
+    assert_eq!(given(&live, true), [&live[..3], &live[4..]].concat());
+    assert_eq!(given(&recorded, false), recorded);
+    assert_eq!(given(&recorded, true), [rows(1), totals.clone()]);
+    assert_eq!(given(&alone, false), [tick, totals]);
+    // Cut off before the totals, they are not repeated.
+    assert_eq!(given(&recorded[..2], true), recorded[..2]);
+}
