@@ -20,6 +20,7 @@ mod launch;
 mod namespaces;
 #[cfg(test)]
 mod prog_run;
+mod refusal;
 mod relay;
 mod ring;
 pub mod run;
@@ -33,10 +34,11 @@ mod variant;
 pub use cgroup::chosen::cgroup_of_unit;
 pub use filter::{Filter, FilterError, Person};
 pub use launch::{Launch, LaunchError};
+pub use refusal::name_errnos;
 pub use run_as::RunAs;
 pub use trapline_symbols::privilege::Keep;
 pub use trapline_symbols::symbolize_if_asked;
-pub use variant::{OpenError, Refused, name_errnos, refused};
+pub use variant::{OpenError, Refused, refused};
 
 /// Keeps libbpf from writing to standard error; with `verbose`, shows all it has to say (the verifier's log too).
 pub fn set_libbpf_output(verbose: bool) {

@@ -16,7 +16,8 @@ use trapline_symbols::clock;
 use crate::abi::maps::namespaces as maps;
 use crate::abi::{Namespaces, TrapFilter};
 use crate::compiled::Compiled;
-use crate::variant::{self, OpenError, Refused};
+use crate::refusal;
+use crate::variant::{OpenError, Refused};
 
 /// The kernel half.
 pub(crate) const OBJECT: Compiled = compiled!("namespaces");
@@ -109,7 +110,7 @@ pub(crate) fn ids() -> Result<TrapFilter, OpenError> {
         return Ok(TrapFilter::zeroed());
     }
     let refused = |error: anyhow::Error| {
-        OpenError::Refused(vec![Refused { variant: "namespaces", refusal: variant::explain(&error) }])
+        OpenError::Refused(vec![Refused { variant: "namespaces", refusal: refusal::explain(&error) }])
     };
     let own = read(None).context("cannot identify the PID namespace").map_err(refused)?;
     Ok(TrapFilter {

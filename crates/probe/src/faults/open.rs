@@ -1,6 +1,8 @@
 //! The way into the tool: the best variant with a kernel half, or the one that needs no privilege.
 
-use super::rootless::{NAME, Rootless, refusal};
+use trapline_model::doctor::Refusal;
+
+use super::rootless::{NAME, Rootless};
 use super::{Faults, Options};
 use crate::launch::Launch;
 use crate::run::Tool;
@@ -36,13 +38,17 @@ pub fn open(
         Err(OpenError::Refused(own)) => {
             let remedy = refused.first().map(|r| r.refusal.remedy.clone()).unwrap_or_default();
             let text = |own: &Refused| format!("{}; {}", own.refusal.error, own.refusal.remedy);
-            refused.extend(own.iter().map(|own| refusal(None, text(own), remedy.clone())));
+            refused.extend(own.iter().map(|own| rootless(text(own), remedy.clone())));
         }
         Err(OpenError::Unfit { why, .. }) => {
             let remedy = refused.first().map(|r| r.refusal.remedy.clone()).unwrap_or_default();
-            refused.push(refusal(None, why.into(), remedy));
+            refused.push(rootless(why.into(), remedy));
         }
         Err(error) => return Err(error),
     }
     Err(OpenError::Refused(refused))
+}
+
+fn rootless(error: String, remedy: String) -> Refused {
+    Refused { variant: NAME, refusal: Refusal { errno: None, error, remedy } }
 }

@@ -32,9 +32,10 @@ pub(crate) use self::trial::refusal as tried;
 use super::{Events, Options, Stacks, whose};
 use crate::filter::FilterError;
 use crate::launch::Launch;
+use crate::refusal::refusal;
 use crate::run::{Counted, Tool};
 use crate::system;
-use crate::variant::{OpenError, Refused, name_errnos};
+use crate::variant::{OpenError, Refused};
 
 /// The variant's name.
 pub(crate) const NAME: &str = "rootless";
@@ -61,8 +62,9 @@ pub(super) struct Rootless {
     memory_bytes: u64,
 }
 
-pub(super) fn refusal(errno: Option<String>, error: String, remedy: String) -> Refused {
-    Refused { variant: NAME, refusal: Refusal { errno, error, remedy } }
+/// The variant cannot be used here.
+fn refused(refusal: Refusal) -> Refused {
+    Refused { variant: NAME, refusal }
 }
 
 /// What it cannot do anywhere, if that was asked for.
@@ -287,8 +289,6 @@ fn explain(error: anyhow::Error, pid: Option<u32>) -> OpenError {
     let Some(io) = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()) else {
         return OpenError::Other(error);
     };
-    let errno = io.raw_os_error().map(|n| format!("{:?}", nix::errno::Errno::from_raw(n)));
-    let text = name_errnos(&format!("{error:#}"));
     if io.raw_os_error() == Some(libc::EMFILE) {
         let why = "too many threads for the limit of open files";
         return OpenError::Other(anyhow!("{why}; raise it with ulimit -n, or name fewer processes"));
@@ -296,7 +296,7 @@ fn explain(error: anyhow::Error, pid: Option<u32>) -> OpenError {
     if io.raw_os_error() == Some(libc::ENOSYS) {
         let remedy =
             "this kernel has no perf events, or a container blocks them; run outside of it, or as root";
-        return OpenError::Refused(vec![refusal(errno, text, remedy.into())]);
+        return OpenError::Refused(vec![refused(refusal(&error, remedy.into()))]);
     }
     if !is_refusal(io) {
         return OpenError::Other(error);
@@ -308,7 +308,7 @@ fn explain(error: anyhow::Error, pid: Option<u32>) -> OpenError {
         let why =
             format!("process {pid} belongs to uid {owner}, and this variant sees your own processes only");
         let remedy = "run as that user, or as root".into();
-        return OpenError::Refused(vec![refusal(errno, why, remedy)]);
+        return OpenError::Refused(vec![refused(Refusal { error: why, ..refusal(&error, remedy) })]);
     }
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
     let remedy = match paranoid.trim().parse::<i32>() {
@@ -318,5 +318,5 @@ fn explain(error: anyhow::Error, pid: Option<u32>) -> OpenError {
         _ => "a container's seccomp profile or a security module forbids it; allow perf_event_open, as --cap-add=PERFMON does, or run outside of it"
             .into(),
     };
-    OpenError::Refused(vec![refusal(errno, text, remedy)])
+    OpenError::Refused(vec![refused(refusal(&error, remedy))])
 }

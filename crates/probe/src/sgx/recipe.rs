@@ -13,7 +13,8 @@ use super::initial;
 use crate::abi::maps::{MapName, sgx as maps, shared};
 use crate::abi::{BY_TREE, SGX_NOWHERE, SgxConfig, SgxLayout, TrapControl, TrapFilter};
 use crate::compiled::Compiled;
-use crate::variant::{self, Attached, Recipe, Variant};
+use crate::refusal;
+use crate::variant::{Attached, Recipe, Variant};
 
 pub(crate) const OBJECT: Compiled = compiled!("sgx");
 
@@ -253,7 +254,7 @@ impl Recipe for SgxRecipe {
         let at_return = returns.iter().any(|what| name.ends_with(what));
         let attached = program.attach_kprobe(at_return, self.driver.function(function));
         match (attached.map_err(anyhow::Error::from), Self::is_optional(&name)) {
-            (Err(error), Some(optional)) if variant::errno(&error) == Some(Errno::ENOENT) => {
+            (Err(error), Some(optional)) if refusal::errno(&error) == Some(Errno::ENOENT) => {
                 self.absent.borrow_mut().insert(optional);
                 Ok(vec![])
             }

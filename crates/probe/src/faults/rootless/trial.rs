@@ -7,8 +7,9 @@ use trapline_model::doctor::Refusal;
 use trapline_symbols::perf::{Record, Recording, Sampler, What};
 
 use super::explain;
+use crate::refusal::errno;
 use crate::system;
-use crate::variant::{OpenError, errno};
+use crate::variant::OpenError;
 
 /// Any size is enough: there is one fault to be recorded.
 const RING: usize = 64 << 10;
