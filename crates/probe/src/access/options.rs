@@ -14,7 +14,7 @@ pub enum Whose {
         /// Their later descendants are meant too.
         children: bool,
     },
-    /// Of whatever executes a program of these names, or of one in the list of [`Targets`], and of its children.
+    /// Of whatever executes a program of these names, or of one in the list of [`Targets`](super::Targets), and of its children.
     Named(Vec<String>),
     /// Of the command that is launched, and of its children.
     Command,
