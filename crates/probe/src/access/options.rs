@@ -38,7 +38,7 @@ impl Whose {
 pub struct Options {
     /// Whose accesses.
     pub whose: Whose,
-    /// Only this engine of [`ENGINES`], not the best that works.
+    /// Only this engine of [`ENGINES`](super::ENGINES), not the best that works.
     pub reset: Option<String>,
     /// The period that is wished for.
     pub every: Duration,
