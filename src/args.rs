@@ -1,7 +1,7 @@
 //! The options that live tools share.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ColorChoice};
@@ -9,9 +9,9 @@ use trapline_model::Schema;
 use trapline_probe::run::Frame;
 use trapline_probe::{Filter, Person, RunAs};
 
-use crate::format::Format;
+use crate::format::{About, Format};
 use crate::output::When;
-use crate::sink::From;
+use crate::sink::{From, file};
 use crate::status::{Usage, refuse};
 use crate::values::{self, interval, positive_duration, size};
 
@@ -126,7 +126,8 @@ pub(crate) struct Live {
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
 
-    /// Write to this file instead of standard output; with a COMMAND, a table goes to standard error
+    /// Write to this file, or - for standard output [default: standard output; with a COMMAND, a table goes to
+    /// standard error]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
@@ -159,6 +160,21 @@ pub(crate) struct Look {
     pub(crate) color: ColorChoice,
 }
 
+impl Look {
+    /// Refuses what has no effect on an output.
+    ///
+    /// # Errors
+    /// Which, and what to do.
+    pub(crate) fn check(self, format: &About, output: Option<&Path>) -> anyhow::Result<()> {
+        let has_color = self.color != ColorChoice::Auto;
+        refuse(&[
+            (self.wide && !format.for_people, "--wide is for tables: leave it out"),
+            (self.wide && file(output).is_some(), "a table in a file has every column: leave out --wide"),
+            (has_color && !format.for_people, "--color is for tables: leave it out"),
+        ])
+    }
+}
+
 /// The order of rows, and how many there are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Order {
@@ -167,6 +183,10 @@ pub(crate) struct Order {
     /// How many are kept, if not all.
     pub(crate) top: Option<usize>,
 }
+
+/// Why an interval has no effect.
+pub(crate) const OUTLASTS: &str =
+    "-i is longer than -d, so no interval ends: use a shorter one, or leave it out";
 
 impl Live {
     /// The format of the output.
@@ -182,7 +202,7 @@ impl Live {
     /// # Errors
     /// When the name of the file does not tell the format.
     pub(crate) fn writes_at_the_end(&self) -> anyhow::Result<bool> {
-        Ok(self.output.is_some() && self.format()?.about().when == When::AtTheEnd)
+        Ok(file(self.output.as_deref()).is_some() && self.format()?.about().when == When::AtTheEnd)
     }
 
     /// What is traced: what runs, or the command.
@@ -196,6 +216,7 @@ impl Live {
     /// Which, and what to do.
     pub(crate) fn check(&self, shown: Shown) -> anyhow::Result<()> {
         let format = self.format()?.about();
+        self.look.check(format, self.output.as_deref())?;
         let has_rows = self.interval.is_some() || shown == Shown::Rows && self.command.is_empty();
         let only_events = shown == Shown::Events && format.one_table;
         let no_rows = [
@@ -214,12 +235,18 @@ impl Live {
                 self.interval.is_some() && format.only_totals,
                 "a flame graph shows the whole run: leave out -i",
             ),
+            (self.outlasts(), OUTLASTS),
             (self.cumulative && !has_rows, "-c needs rows at intervals: add -i TIME, or leave it out"),
             (
                 self.sort.is_some() && self.top.is_none() && format.own_order,
                 "a flame graph sorts its frames by name: leave out --sort",
             ),
         ])
+    }
+
+    /// Whether the run ends before its first interval.
+    pub(crate) fn outlasts(&self) -> bool {
+        self.interval.zip(self.duration).is_some_and(|(interval, duration)| interval > duration)
     }
 
     /// Whom the command runs as, if not as we do.

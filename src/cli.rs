@@ -138,25 +138,4 @@ pub(crate) fn parse() -> Cli {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_sound() {
-        command().debug_assert();
-    }
-
-    #[test]
-    fn a_bare_interval_is_seconds_milliseconds_or_refused() {
-        let refusal = |words: &str| {
-            let words = format!("trapline {words}");
-            command().try_get_matches_from(words.split(' ')).map_err(|error| error.to_string()).err()
-        };
-        let said = |words: &str, text: &str| refusal(words).is_some_and(|error| error.contains(text));
-        assert_eq!(refusal("sgx -i 3"), None);
-        assert!(said("faults -i 3", "it must be at least 10ms"), "it is 3 ms");
-        assert_eq!(refusal("faults -i 30"), None);
-        assert!(said("kvm count -i 30", "30s or 30ms?"));
-        assert!(said("access -p 1 --summary -i 30", "30s or 30ms?"));
-    }
-}
+mod tests;

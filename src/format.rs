@@ -13,7 +13,7 @@ use trapline_view::{Csv, Damo, Flame, FlameForm, JsonLines, Screen, Table};
 
 use crate::args::Look;
 use crate::output::When;
-use crate::sink::Out;
+use crate::sink::{Out, file};
 use crate::status::Usage;
 
 /// The format of an output.
@@ -177,7 +177,7 @@ impl Format {
     /// # Errors
     /// When the extension is that of no format.
     pub(crate) fn choose(format: Option<Self>, output: Option<&Path>) -> Result<Self> {
-        let Some(path) = output.filter(|_| format.is_none()) else {
+        let Some(path) = file(output).filter(|_| format.is_none()) else {
             return Ok(format.unwrap_or(Self::Table));
         };
         let formats = Self::value_variants().iter();

@@ -92,6 +92,11 @@ fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
+/// The file that an output is written to; a dash is none, but standard output.
+pub(crate) fn file(output: Option<&Path>) -> Option<&Path> {
+    output.filter(|path| *path != Path::new("-"))
+}
+
 /// Opens the output: a file, or a standard stream.
 ///
 /// # Errors
@@ -101,7 +106,8 @@ pub(crate) fn open(format: Format, output: Option<&Path>, from: From, ask: Ask) 
     if about.needs == Needs::Stacks && !ask.schema.iter().any(|field| field.name == "stack") {
         return Err(Usage::error("a flame graph needs stacks: use `trapline faults --by stack`"));
     }
-    let stream = Stream::of(format, from);
+    let stream = if output == file(output) { Stream::of(format, from) } else { Stream::Output };
+    let output = file(output);
     if about.binary && output.is_none() && io::stdout().is_terminal() {
         return Err(Usage::error("cannot write binary output to a terminal: use -o FILE"));
     }

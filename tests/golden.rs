@@ -169,6 +169,11 @@ fn options_without_effect_are_refused() {
         ("kvm hist --split", "leave out --split"),
         ("kvm hist --top 3", "add --each"),
         ("kvm hist --each --format jsonl", "leave out --each"),
+        ("kvm hist -o x.csv", "csv has no histograms"),
+        ("faults --wide -o x.txt", "a table in a file has every column"),
+        ("faults -i 2s -d 1s", "no interval ends"),
+        ("access --exec true --run-as root", "cannot be used with"),
+        ("access --read x.jsonl --run-as root", "cannot be used with"),
         ("kvm count -c", "-c needs rows at intervals"),
         ("sgx --top 3", "add --by"),
         ("sgx --hist --format csv", "csv has no histograms"),
@@ -297,7 +302,7 @@ fn text_of(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-const RECORDING: &str = r#"{"type":"header","schema":2,"tool":"access","variant":"kprobe","version":"0.1.0","host":"h","kernel":"6.1","start":"2026-01-01T00:00:00Z","start_ns":1000000000,"reset":"writes","every_ns":1000000}
+const RECORDING: &str = r#"{"type":"header","schema":2,"tool":"access","variant":"kprobe","version":"0.1.0","host":"h","kernel":"6.1","start":"2026-01-01T00:00:00Z","start_ns":1000000000,"reset":"writes","every_ns":1000000,"tables":["access.process"],"events":"access.event"}
 {"type":"event","time_ns":1001000000,"event":"start","pid":7,"tid":7,"comm":"app"}
 {"type":"event","time_ns":1002000000,"event":"access","pid":7,"tid":7,"comm":"app","cpu":0,"rw":"W","ip":64,"addr":8200,"file":"/data","offset":8,"symbol":null,"first":1,"note":null}
 {"type":"event","time_ns":1104000000,"event":"access","pid":7,"tid":8,"comm":"app","cpu":0,"rw":"W","ip":64,"addr":8192,"file":"/data","offset":0,"symbol":null,"first":0,"note":null}
@@ -343,6 +348,15 @@ fn a_recording_is_read() {
     refuses(&["replay", path, "-o", path], 2, "would be overwritten");
     refuses(&["replay", path, "--layout", "kvm.time"], 2, "is not for a recording of `access`");
     refuses(&["replay", path, "--format", "svg"], 2, "needs stacks");
+    refuses(&["replay", path, "--format", "csv", "--top", "1"], 2, "this prints no rows of the recording");
+    // A dash is standard output, and no file.
+    let here = tempfile::tempdir().unwrap();
+    for format in ["table", "jsonl"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
+        command.current_dir(&here).args(["replay", path, "--format", format, "-o", "-"]);
+        assert_eq!(String::from_utf8(command.output().unwrap().stdout).unwrap(), said(&["--format", format]));
+    }
+    assert_eq!(std::fs::read_dir(&here).unwrap().count(), 0);
     refuses(&["replay", path, "--window", "1s"], 2, "--window needs --summary");
     refuses(&["replay", "/nosuch.jsonl"], 1, "cannot read /nosuch.jsonl: ENOENT");
     // What came before is shown, but no totals.

@@ -11,11 +11,12 @@ use trapline_probe::Launch;
 use trapline_probe::access::{Access, ENGINES, Options, Prepared, Whose};
 use trapline_probe::run::Frame;
 
+use crate::args::{self, OUTLASTS};
 use crate::cmd::run::{self, Borrowed, Items, Opened, Start, pour};
 use crate::cmd::{recording, summarize};
 use crate::format::{Ask, Needs};
 use crate::status::refuse;
-use crate::{args, sink, values};
+use crate::{sink, values};
 
 /// Which pages a program touches, when, from which instruction, reading or writing.
 #[derive(Debug, clap::Args)]
@@ -35,7 +36,7 @@ pub(crate) struct Args {
 
     /// Trace processes that execute a file of this name, and their children, until Ctrl-C (repeatable; the
     /// first 15 bytes count). `trapline targets` changes the names meanwhile
-    #[arg(long, value_name = "NAME", value_parser = values::program, num_args = 1..)]
+    #[arg(long, value_name = "NAME", value_parser = values::program, num_args = 1.., conflicts_with = "run_as")]
     exec: Vec<String>,
 
     /// Reset page-table entries by this engine: rwp and numa see reads and writes, writes sees writes, none
@@ -76,12 +77,13 @@ pub(crate) struct Args {
 
 impl Args {
     /// Refuses options that have no effect.
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let none = self.reset.as_deref() == Some("none");
         let format = self.live.format()?.about();
         let damo = format.needs == Needs::Accesses;
         let live = &self.live;
         let summary = self.summarize.is_summary();
+        live.look.check(format, live.output.as_deref())?;
         self.summarize.check(live.top.is_some(), live.sort.is_some(), damo)?;
         refuse(&[
             (
@@ -96,6 +98,7 @@ impl Args {
                 live.cumulative && live.interval.is_none(),
                 "-c needs rows at intervals: add -i TIME, or leave it out",
             ),
+            (live.outlasts(), OUTLASTS),
             (none && self.every.is_some(), "--reset none resets nothing: leave out --every"),
             (none && self.max_overhead.is_some(), "--reset none resets nothing: leave out --max-overhead"),
             (none && self.no_first_touch, "--reset none sees only first touches: leave out --no-first-touch"),
@@ -112,7 +115,7 @@ impl Args {
 }
 
 /// What can only be said of a trace that is made now.
-const LIVE: [&str; 10] = [
+const LIVE: [&str; 11] = [
     "symbols",
     "interval",
     "duration",
@@ -122,6 +125,7 @@ const LIVE: [&str; 10] = [
     "max_overhead",
     "variant",
     "ring_size",
+    "run_as",
     "sort",
 ];
 

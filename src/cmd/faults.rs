@@ -88,7 +88,7 @@ impl Args {
     }
 
     /// What cannot be had together, or has no effect, and clap cannot say.
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let (by, events) = (self.by(), self.events());
         let no_events = events == Events::None;
         let format = self.live.format()?.about();

@@ -26,6 +26,14 @@ pub(crate) struct Args {
     what: What,
 }
 
+impl Args {
+    /// Refuses options that have no effect.
+    #[cfg(test)]
+    pub(crate) fn check(&self) -> Result<()> {
+        Job::of(&self.what, &names(), isa())?.check()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum What {
     /// Count exits by reason, of the guest (L1) and of its own guests (L2)
@@ -232,6 +240,10 @@ impl<'a> Job<'a> {
             (
                 histogram && !each && (live.sort.is_some() || live.top.is_some()),
                 "this prints one histogram: leave out --sort and --top, or add --each",
+            ),
+            (
+                format.one_table && self.histogram(),
+                "csv has no histograms: use --format jsonl, or `trapline kvm time`",
             ),
             (each && !table, "in this format each row has its histogram: leave out --each"),
         ])?;

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use trapline_store::Recording;
 
+use crate::sink;
 use crate::status::Usage;
 
 /// A recording that is being read.
@@ -20,7 +21,7 @@ pub(crate) type Input = Recording<Box<dyn BufRead>>;
 pub(crate) fn open(path: &Path, output: Option<&Path>, tool: Option<&str>) -> Result<Input> {
     let stdin = path == Path::new("-");
     let read = if stdin { fs::metadata("/dev/stdin") } else { fs::metadata(path) };
-    if let (Some(Ok(written)), Ok(read)) = (output.map(fs::metadata), read)
+    if let (Some(Ok(written)), Ok(read)) = (sink::file(output).map(fs::metadata), read)
         && read.is_file()
         && (read.dev(), read.ino()) == (written.dev(), written.ino())
     {

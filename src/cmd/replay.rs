@@ -53,9 +53,38 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
 
-    /// Write to this file instead of standard output
+    /// Write to this file, or - for standard output [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+}
+
+impl Args {
+    /// Refuses options that have no effect, whatever is recorded.
+    pub(crate) fn check(&self) -> Result<()> {
+        let about = Format::choose(self.format, self.output.as_deref())?.about();
+        let is_summary = self.summarize.is_summary();
+        self.look.check(about, self.output.as_deref())?;
+        self.summarize.check(self.top.is_some(), self.sort.is_some(), about.needs == Needs::Accesses)?;
+        refuse(&[
+            (
+                self.weight.is_some() && about.needs != Needs::Stacks,
+                "--weight needs a flame graph: add -o FILE.svg or -o FILE.folded, or leave it out",
+            ),
+            (self.layout.is_some() && !about.for_people, "--layout is for tables: leave it out"),
+            (
+                self.layout.is_some() && is_summary,
+                "the tables of a summary have their own layout: leave out --layout",
+            ),
+            (
+                (self.sort.is_some() || self.top.is_some()) && about.needs == Needs::Accesses,
+                "--format damo prints accesses, not rows: leave out --sort and --top",
+            ),
+            (
+                self.sort.is_some() && self.top.is_none() && about.own_order,
+                "a flame graph sorts its frames by name: leave out --sort",
+            ),
+        ])
+    }
 }
 
 /// Shows a recording.
@@ -63,14 +92,10 @@ pub(crate) struct Args {
 /// # Errors
 /// When it cannot be read, options do not fit it, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    args.check()?;
     let format = Format::choose(args.format, args.output.as_deref())?;
     let about = format.about();
     let damo = about.needs == Needs::Accesses;
-    args.summarize.check(args.top.is_some(), args.sort.is_some(), damo)?;
-    refuse(&[(
-        args.weight.is_some() && about.needs != Needs::Stacks,
-        "--weight needs a flame graph: add -o FILE.svg or -o FILE.folded, or leave it out",
-    )])?;
     let summary = args.summarize.options(args.top);
     let accesses = (damo || summary.is_some()).then_some("access");
     let mut input = recording::open(&args.file, args.output.as_deref(), accesses)?;
@@ -81,11 +106,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     )])?;
     let mut read = Ahead { source: &mut input, items: VecDeque::new() };
     // A table of events alone shows those.
-    let recorded = match header
-        .events
-        .filter(|_| header.setting("summary").is_none())
-        .or(header.tables.first().copied())
-    {
+    let events = header.events.filter(|_| header.setting("summary").is_none());
+    let recorded_events = events.is_some();
+    let recorded = match events.or(header.tables.first().copied()) {
         Some(schema) => schema,
         None => read.schema()?.unwrap_or(trapline_model::access::EVENT),
     };
@@ -93,8 +116,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(summary) => summarize::schema(Some(summary), about.one_table)?,
         None => recorded,
     };
+    let layout = if summary.is_some() { &SUMMARY } else { shown(args, &header)? };
+    let has_no_rows = if about.for_people { !layout.has_rows() } else { about.one_table && recorded_events };
+    refuse(&[(
+        has_no_rows && summary.is_none() && (args.sort.is_some() || args.top.is_some()),
+        "this prints no rows of the recording: leave out --sort and --top, or use --format jsonl",
+    )])?;
     let ask = Ask {
-        layout: if summary.is_some() { &SUMMARY } else { shown(args, &header)? },
+        layout,
         weight: args.weight.unwrap_or_default(),
         window_ns: args.summarize.window().as_nanos() as u64,
         look: args.look,

@@ -60,6 +60,21 @@ impl Args {
             Some(Group::Cgroup) => By::Cgroup,
         }
     }
+
+    /// Refuses options that have no effect.
+    pub(crate) fn check(&self) -> Result<()> {
+        let live = &self.live;
+        let one = self.by.is_none() && (live.sort.is_some() || live.top.is_some());
+        refuse(&[
+            (one, "this prints one row: leave out --sort and --top, or add --by"),
+            (
+                self.hist && live.format()?.about().one_table,
+                "csv has no histograms: leave out --hist, or use --format jsonl",
+            ),
+        ])?;
+        self.whose.check()?;
+        live.check(Shown::Rows)
+    }
 }
 
 /// Runs until the end and gives the exit status.
@@ -68,16 +83,7 @@ impl Args {
 /// When there is no SGX here, nothing can be attached, the command cannot be run, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
     let (by, live) = (args.by(), &args.live);
-    let one = by == By::All && (live.sort.is_some() || live.top.is_some());
-    refuse(&[
-        (one, "this prints one row: leave out --sort and --top, or add --by"),
-        (
-            args.hist && live.format()?.about().one_table,
-            "csv has no histograms: leave out --hist, or use --format jsonl",
-        ),
-    ])?;
-    args.whose.check()?;
-    live.check(Shown::Rows)?;
+    args.check()?;
     let order = live.order(by.schema(), "faults")?;
     let frame = live.frame(live.each_second(), args.whose.pids())?;
     let layout = if by == By::All { &LINES } else { &DECLARED };

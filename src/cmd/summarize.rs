@@ -57,7 +57,10 @@ impl Summarize {
         let long = has(&[View::Mappings, View::Pages, View::ReadsWrites, View::Sharing]);
         refuse(&[
             (damo && summary, "--format damo prints accesses: leave out --summary"),
-            (window && !summary && !damo, "--window needs --summary or --format damo"),
+            (
+                window && !summary && !damo,
+                "--window needs --summary or --format damo: add one of them, or leave it out",
+            ),
             (
                 window && summary && !has(&[View::WorkingSet]),
                 "--window needs the table workingset: add it to --summary, or leave out --window",

@@ -218,12 +218,60 @@ struct Touch {
     seed: Option<u64>,
 }
 
+impl Args {
+    /// Refuses options that have no effect.
+    pub(crate) fn check(&self) -> Result<()> {
+        let is_drawn = |pattern| matches!(pattern, Pattern::Random | Pattern::Mixed);
+        let seed = "this pattern is not random: leave out --seed";
+        match &self.work {
+            Work::Data(args) => {
+                refuse(&[(args.seed.is_some() && args.pattern == data::Contents::Sequential, seed)])
+            }
+            Work::Mmap(args) => refuse(&[
+                (args.seed.is_some() && !is_drawn(args.pattern), seed),
+                (
+                    args.stride.is_some() && args.pattern != Pattern::Stride,
+                    "--stride needs --pattern stride: add it, or leave out --stride",
+                ),
+            ]),
+            Work::Faults(args) => refuse(&[(
+                args.file.is_some() && args.kind != Kind::File,
+                "--file needs --kind file: add it, or leave out --file",
+            )]),
+            #[cfg(target_arch = "x86_64")]
+            Work::Guest(args) => refuse(&[
+                (
+                    args.pause.is_some() && args.hlt == 0,
+                    "--pause needs HLT exits: add --hlt N, or leave it out",
+                ),
+                (args.smi && args.nested == 0, "--smi needs nested runs: add --nested, or leave it out"),
+            ]),
+            Work::Touch(args) => refuse(&[
+                (args.seed.is_some() && !is_drawn(args.pattern), seed),
+                (
+                    args.together && args.threads == 1,
+                    "--together needs several threads: add --threads N, or leave it out",
+                ),
+                (
+                    args.stagger.is_some() && args.threads == 1,
+                    "--stagger needs several threads: add --threads N, or leave it out",
+                ),
+                (
+                    args.busy && args.pause.is_zero() && args.delay.is_zero(),
+                    "--busy computes instead of waiting: add --pause MS, or leave it out",
+                ),
+            ]),
+        }
+    }
+}
+
 /// Does the work and prints what it did.
 ///
 /// # Errors
 /// When an argument is out of its range, the work cannot be done, the faults made are not exactly those asked
 /// for, or stdout takes no more.
 pub fn run(args: &Args) -> Result<()> {
+    args.check()?;
     let format = match &args.work {
         Work::Data(args) => args.format,
         Work::Mmap(args) => args.format,
@@ -251,18 +299,6 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn touch_pages(args: &Touch, control: &Control) -> Result<()> {
-    let drawn = matches!(args.pattern, Pattern::Random | Pattern::Mixed);
-    refuse(&[
-        (args.seed.is_some() && !drawn, "this pattern is not random: leave out --seed"),
-        (
-            args.together && args.threads == 1,
-            "--together needs several threads: add --threads N, or leave it out",
-        ),
-        (
-            args.stagger.is_some() && args.threads == 1,
-            "--stagger needs several threads: add --threads N, or leave it out",
-        ),
-    ])?;
     let options = touch::Options {
         on: args.on,
         pages: args.pages,
@@ -283,8 +319,6 @@ fn touch_pages(args: &Touch, control: &Control) -> Result<()> {
 }
 
 fn make_data(args: &Data, control: &Control) -> Result<()> {
-    let counts_up = args.pattern == data::Contents::Sequential;
-    refuse(&[(args.seed.is_some() && counts_up, "this pattern is not random: leave out --seed")])?;
     let bytes = args.size.checked_mul(MIB).filter(|bytes| i64::try_from(*bytes).is_ok());
     let too_large = || Usage::error(format!("a file cannot have {} MB: choose less", args.size));
     let report = data::run(
@@ -305,14 +339,6 @@ fn make_data(args: &Data, control: &Control) -> Result<()> {
 }
 
 fn read_mapped(args: &Mmap, control: &Control) -> Result<()> {
-    let drawn = matches!(args.pattern, Pattern::Random | Pattern::Mixed);
-    refuse(&[
-        (args.seed.is_some() && !drawn, "this pattern is not random: leave out --seed"),
-        (
-            args.stride.is_some() && args.pattern != Pattern::Stride,
-            "--stride needs --pattern stride: add it, or leave out --stride",
-        ),
-    ])?;
     let report = mmap::run(
         &mmap::Options {
             file: args.file.clone(),
@@ -334,8 +360,6 @@ fn read_mapped(args: &Mmap, control: &Control) -> Result<()> {
 }
 
 fn make_faults(args: &Faults, control: &Control) -> Result<()> {
-    let anon = args.kind != Kind::File;
-    refuse(&[(args.file.is_some() && anon, "--file needs --kind file: add it, or leave out --file")])?;
     let amount = args.storm.map_or_else(|| Amount::Count(args.count.unwrap_or(0)), Amount::Storm);
     let report = faults::run(
         &faults::Options {
@@ -366,10 +390,6 @@ fn make_faults(args: &Faults, control: &Control) -> Result<()> {
 
 #[cfg(target_arch = "x86_64")]
 fn run_guest(args: &Guest, control: &Control) -> Result<()> {
-    refuse(&[(
-        args.pause.is_some() && args.hlt == 0,
-        "--pause needs HLT exits: add --hlt N, or leave it out",
-    )])?;
     let each = guest::Exits {
         io: args.io,
         cpuid: args.cpuid,

@@ -111,6 +111,18 @@ pub enum Histogram {
     Titled(&'static str),
 }
 
+impl Layout {
+    /// Whether rows are shown one by one, and not only their sum or events.
+    #[must_use]
+    pub fn has_rows(&self) -> bool {
+        let shows = |part: &Part| {
+            matches!(part.body, Body::Declared | Body::Columns(_) | Body::Appended)
+                || matches!(part.histogram, Histogram::Rows | Histogram::Titled(_))
+        };
+        self.sections.iter().any(|section| shows(&section.rows) || shows(&section.totals))
+    }
+}
+
 impl PartialEq for Layout {
     fn eq(&self, other: &Self) -> bool {
         self.id == other.id
