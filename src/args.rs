@@ -229,18 +229,22 @@ impl Live {
             let text = "csv prints the events, not rows";
             return Err(Usage::error(format!("{text}: leave out {option}, or use --format jsonl")));
         }
+        if shown == Shown::Events && format.only_totals {
+            let words = "shows rows, and this command prints events: use --format jsonl";
+            return Err(Usage::error(format!("{} {words}", format.name)));
+        }
+        for (given, why, option) in [
+            (self.cumulative && format.only_totals, "shows the whole run", "-c"),
+            (self.interval.is_some() && format.only_totals, "shows the whole run", "-i"),
+            (self.sort.is_some() && self.top.is_none() && format.own_order, "has its own order", "--sort"),
+        ] {
+            if given {
+                return Err(Usage::error(format!("{} {why}: leave out {option}", format.name)));
+            }
+        }
         refuse(&[
-            (self.cumulative && format.only_totals, "a flame graph shows the whole run: leave out -c"),
-            (
-                self.interval.is_some() && format.only_totals,
-                "a flame graph shows the whole run: leave out -i",
-            ),
             (self.outlasts(), OUTLASTS),
             (self.cumulative && !has_rows, "-c needs rows at intervals: add -i TIME, or leave it out"),
-            (
-                self.sort.is_some() && self.top.is_none() && format.own_order,
-                "a flame graph sorts its frames by name: leave out --sort",
-            ),
         ])
     }
 

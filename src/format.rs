@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use trapline_model::layout::{DECLARED, Layout};
 use trapline_model::stage::{Cumulative, SortKey};
 use trapline_model::{Schema, Sink};
-use trapline_view::{Csv, Damo, Flame, FlameForm, JsonLines, Screen, Table};
+use trapline_view::{Csv, Damo, Flame, FlameForm, JsonLines, Pprof, Screen, Table};
 
 use crate::args::Look;
 use crate::output::When;
@@ -29,6 +29,8 @@ pub(crate) enum Format {
     Folded,
     /// A flame graph (faults --by stack)
     Svg,
+    /// A profile for pprof: each row a sample, written at the end
+    Pprof,
     /// A record of accesses for damo, the tool of DAMON's users: compressed JSON, written at the end
     Damo,
 }
@@ -40,6 +42,8 @@ pub(crate) enum Needs {
     Nothing,
     /// Rows with stacks.
     Stacks,
+    /// Rows.
+    Rows,
     /// Accesses.
     Accesses,
 }
@@ -47,6 +51,8 @@ pub(crate) enum Needs {
 /// What a format can do.
 #[derive(Debug)]
 pub(crate) struct About {
+    /// What messages call it.
+    pub(crate) name: &'static str,
     /// The extension of files in this format.
     pub(crate) extension: Option<&'static str>,
     pub(crate) for_people: bool,
@@ -64,7 +70,15 @@ pub(crate) struct About {
     pub(crate) end_apart: bool,
 }
 
+impl About {
+    /// Whether it can hold histograms.
+    pub(crate) fn histograms(&self) -> bool {
+        !self.one_table && self.needs == Needs::Nothing
+    }
+}
+
 const ABOUT: About = About {
+    name: "this format",
     extension: None,
     for_people: false,
     needs: Needs::Nothing,
@@ -75,7 +89,8 @@ const ABOUT: About = About {
     binary: false,
     end_apart: false,
 };
-const FLAME: About = About { needs: Needs::Stacks, when: When::AtTheEnd, only_totals: true, ..ABOUT };
+const FLAME: About =
+    About { name: "a flame graph", needs: Needs::Stacks, when: When::AtTheEnd, only_totals: true, ..ABOUT };
 
 /// What a format is told about what it is to show.
 #[derive(Clone)]
@@ -133,6 +148,18 @@ impl Format {
             Self::Csv => &const { About { extension: Some("csv"), one_table: true, ..ABOUT } },
             Self::Folded => &const { About { extension: Some("folded"), end_apart: true, ..FLAME } },
             Self::Svg => &const { About { extension: Some("svg"), own_order: true, ..FLAME } },
+            Self::Pprof => {
+                &const {
+                    About {
+                        name: "a profile",
+                        extension: Some("pb.gz"),
+                        needs: Needs::Rows,
+                        own_order: true,
+                        binary: true,
+                        ..FLAME
+                    }
+                }
+            }
             Self::Damo => {
                 &const { About { needs: Needs::Accesses, when: When::AtTheEnd, binary: true, ..ABOUT } }
             }
@@ -151,6 +178,7 @@ impl Format {
             Self::Csv => Box::new(Csv::new(out, ask.schema)),
             Self::Folded => Box::new(Flame::new(out, FlameForm::Folded, weight)),
             Self::Svg => Box::new(Flame::new(out, FlameForm::Svg, weight)),
+            Self::Pprof => Box::new(Pprof::new(out)),
             Self::Damo => Box::new(Damo::new(out, ask.window_ns)),
         }
     }
@@ -158,11 +186,11 @@ impl Format {
     /// The formats that a command offers. Its other options may leave none of what a format needs.
     pub(crate) fn of(command: &str) -> &'static [Self] {
         match command {
-            "faults" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Folded, Self::Svg],
+            "faults" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Folded, Self::Svg, Self::Pprof],
             "access" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Damo],
             "doctor" | "workload" => &[Self::Table, Self::Jsonl],
             "replay" => Self::value_variants(),
-            _ => &[Self::Table, Self::Jsonl, Self::Csv],
+            _ => &[Self::Table, Self::Jsonl, Self::Csv, Self::Pprof],
         }
     }
 
@@ -182,8 +210,9 @@ impl Format {
         };
         let formats = Self::value_variants().iter();
         let mut named = formats.filter_map(|format| Some((format, format.about().extension?)));
-        let extension = path.extension().and_then(|e| e.to_str());
-        if let Some((format, _)) = named.clone().find(|(_, name)| extension == Some(name)) {
+        let file = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let is_of = |name: &str| file.strip_suffix(name.as_bytes()).is_some_and(|file| file.ends_with(b"."));
+        if let Some((format, _)) = named.clone().find(|(_, name)| is_of(name)) {
             return Ok(*format);
         }
         let last = named.next_back().map_or("", |(_, name)| name);

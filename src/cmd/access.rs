@@ -99,6 +99,10 @@ impl Args {
                 "-c needs rows at intervals: add -i TIME, or leave it out",
             ),
             (live.outlasts(), OUTLASTS),
+            (
+                format.needs == Needs::Rows,
+                "a profile needs rows with figures, and this command prints events: use --format jsonl",
+            ),
             (none && self.every.is_some(), "--reset none resets nothing: leave out --every"),
             (none && self.max_overhead.is_some(), "--reset none resets nothing: leave out --max-overhead"),
             (none && self.no_first_touch, "--reset none sees only first touches: leave out --no-first-touch"),

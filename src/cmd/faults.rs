@@ -11,7 +11,7 @@ use trapline_probe::{Keep, Launch};
 use crate::args::{self, Shown};
 use crate::cmd::run::{self, Opened, Start};
 use crate::format::{Ask, Needs, Weight};
-use crate::status::{refuse, warn};
+use crate::status::{Usage, refuse, warn};
 use crate::values;
 
 #[derive(Debug, clap::Args)]
@@ -114,7 +114,6 @@ impl Args {
                 self.weight.is_some() && !is_flame,
                 "--weight needs a flame graph: add -o FILE.svg or -o FILE.folded, or leave it out",
             ),
-            (is_flame && !no_events, "a flame graph shows rows: leave out -v, --log-step and --stall"),
             (
                 self.by.is_some() && !no_events && format.one_table,
                 "csv prints the events, not rows: leave out --by, or use --format jsonl",
@@ -133,6 +132,10 @@ impl Args {
                 "this variant times every fault at no extra cost: leave out --minor-latency, or use --variant tracepoint",
             ),
         ])?;
+        if format.only_totals && !no_events {
+            let words = format!("{} shows rows: leave out -v, --log-step and --stall", format.name);
+            return Err(Usage::error(words));
+        }
         self.whose.check()?;
         self.live.check(if no_events { Shown::Rows } else { Shown::Events })
     }

@@ -242,8 +242,8 @@ impl<'a> Job<'a> {
                 "this prints one histogram: leave out --sort and --top, or add --each",
             ),
             (
-                format.one_table && self.histogram(),
-                "csv has no histograms: use --format jsonl, or `trapline kvm time`",
+                !format.histograms() && self.histogram(),
+                "this format has no histograms: use --format jsonl, or `trapline kvm time`",
             ),
             (each && !table, "in this format each row has its histogram: leave out --each"),
         ])?;

@@ -79,11 +79,11 @@ impl Args {
                 (self.sort.is_some() || self.top.is_some()) && about.needs == Needs::Accesses,
                 "--format damo prints accesses, not rows: leave out --sort and --top",
             ),
-            (
-                self.sort.is_some() && self.top.is_none() && about.own_order,
-                "a flame graph sorts its frames by name: leave out --sort",
-            ),
-        ])
+        ])?;
+        if self.sort.is_some() && self.top.is_none() && about.own_order {
+            return Err(Usage::error(format!("{} has its own order: leave out --sort", about.name)));
+        }
+        Ok(())
     }
 }
 
@@ -106,7 +106,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     )])?;
     let mut read = Ahead { source: &mut input, items: VecDeque::new() };
     // A table of events alone shows those.
-    let events = header.events.filter(|_| header.setting("summary").is_none());
+    let is_summary = header.setting("summary").is_some();
+    let events = header.events.filter(|_| !is_summary && about.needs != Needs::Rows);
     let recorded_events = events.is_some();
     let recorded = match events.or(header.tables.first().copied()) {
         Some(schema) => schema,

@@ -68,8 +68,8 @@ impl Args {
         refuse(&[
             (one, "this prints one row: leave out --sort and --top, or add --by"),
             (
-                self.hist && live.format()?.about().one_table,
-                "csv has no histograms: leave out --hist, or use --format jsonl",
+                self.hist && !live.format()?.about().histograms(),
+                "this format has no histograms: leave out --hist, or use --format jsonl",
             ),
         ])?;
         self.whose.check()?;

@@ -9,9 +9,7 @@ use trapline_model::{Block, Facts, Item, Record, Sink, Value};
 use crate::blocks::note;
 use crate::end::{end_lines, in_short};
 use crate::escape::name;
-
-/// What faults have no stack of are under this name.
-const NONE: &str = "[no stack taken]";
+use crate::frames::NONE;
 
 /// What makes a frame wide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,9 +11,11 @@ mod end;
 mod escape;
 mod fit;
 mod flame;
+mod frames;
 mod histogram;
 mod jsonl;
 mod live;
+mod pprof;
 mod table;
 mod template;
 
@@ -26,4 +28,5 @@ pub use fit::Space;
 pub use flame::{Flame, FlameForm, Weight};
 pub use jsonl::JsonLines;
 pub use live::{Key, Live};
+pub use pprof::Pprof;
 pub use table::{Screen, Table};

@@ -1,0 +1,132 @@
+//! Rows as stacks, for formats that know nothing else: the frames of a call chain, or what the row is one of.
+
+use trapline_model::{Kind, Record, Unit, Value};
+
+use crate::escape::{name, visible};
+
+/// What rows without a stack have in its place.
+pub(crate) const NONE: &str = "[no stack taken]";
+
+/// The end of the name of a function of the kernel.
+const IN_KERNEL: &str = "_[k]";
+
+/// One level of a stack.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Frame {
+    /// The function, or what stands for it.
+    pub(crate) name: String,
+    /// The file of source text, if it is known.
+    pub(crate) file: String,
+    /// The line in it.
+    pub(crate) line: i64,
+    /// The executable, library or kernel, if it is known.
+    pub(crate) module: Option<String>,
+    /// The offset in the module of a function without a name.
+    pub(crate) offset: u64,
+}
+
+/// The frames of a row, outermost first: at least one.
+pub(crate) fn frames(row: &Record) -> Vec<Frame> {
+    match row.get("stack") {
+        Some(Value::Str(stack)) => calls(stack, text(row, "lines")),
+        Some(_) => vec![named(NONE)],
+        None => keys(row),
+    }
+}
+
+/// A text, if it is known.
+pub(crate) fn text<'a>(row: &'a Record, field: &str) -> Option<&'a str> {
+    if let Some(Value::Str(text)) = row.get(field) { Some(text) } else { None }
+}
+
+fn named(text: &str) -> Frame {
+    Frame { name: name(text), ..Frame::default() }
+}
+
+/// The frames of a call chain with the lines of each.
+fn calls(stack: &str, lines: Option<&str>) -> Vec<Frame> {
+    let mut lines = lines.unwrap_or_default().split(';');
+    stack.split(';').map(|function| call(function, lines.next().unwrap_or_default())).collect()
+}
+
+fn call(function: &str, line: &str) -> Frame {
+    let mut frame = named(function);
+    // In brackets is why it has no name.
+    if line.starts_with('[') {
+        let place = function.rsplit_once("+0x");
+        if let Some((module, offset)) = place.and_then(|(m, o)| Some((m, u64::from_str_radix(o, 16).ok()?))) {
+            (frame.module, frame.offset) = (Some(name(module)), offset);
+        }
+    } else if let Some((file, line)) = line.rsplit_once(':') {
+        (frame.file, frame.line) = (visible(file), line.parse().unwrap_or(0));
+    }
+    if let Some(function) = frame.name.strip_suffix(IN_KERNEL) {
+        (frame.name, frame.module) = (name(function), Some("[kernel.kallsyms]".into()));
+    }
+    frame
+}
+
+/// What a row is one of, from its process inwards.
+fn keys(row: &Record) -> Vec<Frame> {
+    let mut frames = vec![];
+    let label = text(row, "comm").or(text(row, "vm")).map(name);
+    match (row.number("pid"), row.number("tid")) {
+        (Some(pid), Some(tid)) => {
+            frames.push(format!("process {pid}"));
+            frames.push(format!("{} [{tid}]", label.unwrap_or_else(|| "thread".into())));
+        }
+        (Some(pid), None) => frames.push(format!("{} [{pid}]", label.unwrap_or_else(|| "process".into()))),
+        // A row of what is in no other.
+        (None, _) => frames.extend(label),
+    }
+    // These say again in numbers what another key says in words.
+    const AGAIN: [&str; 8] = ["pid", "tid", "start_ns", "dev", "inode", "isa", "reason", "generation"];
+    for (field, value) in row.iter().filter(|(field, _)| field.kind == Kind::Key) {
+        match value {
+            _ if AGAIN.contains(&field.name) => {}
+            Value::Str(text) => frames.push(name(text)),
+            Value::U64(n) if field.unit == Unit::Address => frames.push(format!("{} {n:#x}", field.name)),
+            Value::U64(n) => frames.push(format!("{} {n}", field.name)),
+            _ => {}
+        }
+    }
+    if frames.is_empty() {
+        frames.push(row.schema().tool().to_owned());
+    }
+    frames.into_iter().map(|name| Frame { name, ..Frame::default() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use trapline_model::faults::By;
+
+    use super::*;
+
+    #[test]
+    fn frames_have_what_is_known_of_them() {
+        let stack = "sh;main;libc.so.6+0x2a1;read 1+0xzz;do_read_[k]";
+        let lines = ";/src/a.c:17;[the file has no symbols];[late];";
+        let frames = calls(stack, Some(lines));
+        let names: Vec<&str> = frames.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(names, ["sh", "main", "libc.so.6+0x2a1", "read 1+0xzz", "do_read"]);
+        assert_eq!((frames[1].file.as_str(), frames[1].line), ("/src/a.c", 17));
+        assert_eq!((frames[2].module.as_deref(), frames[2].offset), (Some("libc.so.6"), 0x2a1));
+        assert_eq!((frames[3].module.as_deref(), frames[3].file.as_str()), (None, ""));
+        assert_eq!(frames[4].module.as_deref(), Some("[kernel.kallsyms]"));
+    }
+
+    #[test]
+    fn a_row_of_a_thread_is_within_its_process() {
+        let row = |comm: &str, pid: Value, tid: Value| {
+            Record::named(By::Thread.schema(), |field| match field {
+                "pid" => pid.clone(),
+                "tid" => tid.clone(),
+                "comm" => comm.into(),
+                _ => Value::Null,
+            })
+        };
+        let names = |row: &Record| frames(row).into_iter().map(|f| f.name).collect::<Vec<_>>();
+        assert_eq!(names(&row("w\x1b", 7u64.into(), 8u64.into())), ["process 7", "w\\x1b [8]"]);
+        assert_eq!(names(&row("(folded threads)", Value::Null, Value::Null)), ["(folded threads)"]);
+    }
+}
