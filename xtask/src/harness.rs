@@ -105,7 +105,7 @@ pub fn executables_in(messages: &str) -> Vec<Executable> {
 }
 
 /// Tests by how they ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
     /// Test executables that told their result.
     pub results: usize,
@@ -115,12 +115,25 @@ pub struct Tally {
     pub failed: u64,
     /// Tests that were not run.
     pub skipped: u64,
+    /// The names of those that failed.
+    pub failures: Vec<String>,
+    /// The names of those that were run a second time, because they failed first.
+    pub second_tries: Vec<String>,
+    in_failures: bool,
 }
 
 impl Tally {
-    /// Counts a line of output if it is the last of a test executable's. Tests that a filter left out are not
-    /// counted.
+    /// Counts a line of output if it is the last of a test executable's, or names a test that failed. Tests that a filter
+    /// left out are not counted.
     pub fn read(&mut self, line: &str) {
+        if let Some(name) = line.strip_prefix("second try: ").map(str::trim_end) {
+            self.second_tries.push(name.to_owned());
+        }
+        // A list of names ends the output of those that failed.
+        match line.strip_prefix("    ") {
+            Some(name) if self.in_failures && !name.contains(' ') => self.failures.push(name.to_owned()),
+            _ => self.in_failures = line == "failures:",
+        }
         let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {
             return;
@@ -145,6 +158,9 @@ impl Tally {
             passed: self.passed + other.passed,
             failed: self.failed + other.failed,
             skipped: self.skipped + other.skipped,
+            failures: [self.failures, other.failures].concat(),
+            second_tries: [self.second_tries, other.second_tries].concat(),
+            in_failures: false,
         }
     }
 }
@@ -156,9 +172,21 @@ mod tests {
     #[test]
     fn the_last_line_of_a_test_executable_is_counted() {
         let mut tally = Tally::default();
+        for line in ["second try: a::b", "", "failures:", "", "---- c::d ----", "failures:", "    c::d", ""] {
+            tally.read(line);
+        }
         tally.read("test result: FAILED. 7 passed; 2 failed; 3 ignored; 0 measured; 5 filtered out; finished in 0.31s");
         tally.read("test counts ... ok");
-        assert_eq!(tally, Tally { results: 1, passed: 7, failed: 2, skipped: 3 });
+        let expected = Tally {
+            results: 1,
+            passed: 7,
+            failed: 2,
+            skipped: 3,
+            failures: vec!["c::d".into()],
+            second_tries: vec!["a::b".into()],
+            in_failures: false,
+        };
+        assert_eq!(tally, expected);
     }
 
     #[test]

@@ -25,6 +25,9 @@ const KVM_LIMIT: Duration = Duration::from_secs(10);
 /// Memory of a machine, MiB, if nothing else is said.
 const MEMORY: u32 = 3072;
 
+/// More tests than this do not fail for want of time on an emulated machine: of 822, one or two did.
+const SECOND_TRIES: usize = 6;
+
 /// Seconds after which a kernel has failed, if nothing else is said.
 const TIMEOUT: u64 = 1500;
 
@@ -385,9 +388,19 @@ fn summary(reports: &[Report], command: bool) -> ExitCode {
             None => ExitCode::SUCCESS,
         };
     }
-    let all = reports.iter().fold(Tally::default(), |sum, report| sum.and(report.tally));
-    println!("\n{} passed, {} failed, {} skipped", all.passed, all.failed, all.skipped);
-    if all.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!();
+    for Report { name, tally, .. } in reports {
+        for test in &tally.second_tries {
+            println!("{name}: {test} failed first, and was run a second time");
+        }
+        for test in &tally.failures {
+            println!("{name}: {test} FAILED");
+        }
+    }
+    let all = reports.iter().fold(Tally::default(), |sum, report| sum.and(report.tally.clone()));
+    let tries = all.second_tries.len();
+    println!("{} passed, {} failed, {} skipped, {tries} run twice", all.passed, all.failed, all.skipped);
+    if all.failed == 0 && tries <= SECOND_TRIES { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[cfg(test)]

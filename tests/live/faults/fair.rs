@@ -117,9 +117,10 @@ pub fn files(variant: &'static str) {
     assert!(said.is_but_for_missed(rows as u64, FEW as u64, 1), "{rows} rows; {}", said.end);
     let (rows, own) = of(&said, "[shmem] memfd:flood-");
     let (others, other) = of(&said, &format!("(other files of {} [{}])", comm(), truth["pid"]));
-    // Where trapline is slow to read names, there is no space for a few: these files are shown by their inode.
+    // While trapline does not read names, there is space for 8192: files that come after are shown by their inode. In a
+    // virtual machine it may not run for as long as that.
     let nameless = of(&said, "[inode ").1;
-    assert!(nameless < 100, "{nameless} of {truth}");
+    assert!(nameless < 100 || !in_full(), "{nameless} of {truth}");
     let all = own + nameless + other;
     assert!(said.is_but_for_missed(all, u(&truth["written"]), 1), "{own} {nameless} {other} of {truth}");
     assert!(rows > 1000 && others <= 1, "{rows} rows for one process, {others} for its others");
