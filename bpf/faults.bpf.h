@@ -73,10 +73,11 @@ static __always_inline struct tracked *adopt_late(struct task_struct *task, bool
 
 	if (!t || task->start_time >= control.began_ns)
 		return t;
-	if (major) {
+	/* A pass that came to the thread before the kernel counted the fault has not counted it in. */
+	if (major && t->base_major == task->maj_flt) {
 		t->base_major--;
 		t->seen_major--;
-	} else {
+	} else if (!major && t->base_minor == task->min_flt) {
 		t->base_minor--;
 		t->seen_minor--;
 	}

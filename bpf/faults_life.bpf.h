@@ -7,9 +7,9 @@
 #include "faults_step.bpf.h"
 
 /* The slot of a descendant, which is wanted whenever its name and its cgroup are. */
-static __always_inline struct tracked *track_descendant(struct task_struct *task)
+static __always_inline struct tracked *track_descendant(struct task_struct *task, bool passing)
 {
-	struct tracked *t = track(task);
+	struct tracked *t = track(task, passing);
 
 	if (t)
 		now_wanted(t, task, moving_filter_wants(task, task->comm));
@@ -22,9 +22,9 @@ static __always_inline struct tracked *track_descendant(struct task_struct *task
  * happen it is left out: for each pointer that is followed the verifier goes through all the kernel's types
  * (6.12, 6.18).
  */
-static __always_inline struct tracked *tracked_or_descendant(struct task_struct *task)
+static __always_inline struct tracked *tracked_or_descendant(struct task_struct *task, bool passing)
 {
-	struct tracked *t = tracked_or_new(task), *of;
+	struct tracked *t = tracked_or_new(task, passing), *of;
 
 	if (t || !config.may_miss || !filters(TRAP_BY_TREE))
 		return t;
@@ -33,7 +33,7 @@ static __always_inline struct tracked *tracked_or_descendant(struct task_struct 
 		of = bpf_task_storage_get(&threads, task->real_parent, 0, 0);
 	if (!of || !of->follow)
 		return NULL;
-	return track_descendant(task);
+	return track_descendant(task, passing);
 }
 
 /* From here on another thread adds to the process's count, too. */
@@ -59,12 +59,12 @@ int BPF_PROG(thread_born, struct task_struct *child)
 
 	on_new_thread(parent, child);
 	if (filters(TRAP_BY_TREE)) {
-		struct tracked *t = tracked_or_descendant(parent);
+		struct tracked *t = tracked_or_descendant(parent, false);
 
 		if (t && t->follow)
-			track_descendant(child);
+			track_descendant(child, false);
 	} else {
-		tracked_or_new(child);
+		tracked_or_new(child, false);
 	}
 	return 0;
 }
@@ -105,7 +105,7 @@ int BPF_PROG(thread_execed, struct task_struct *task, pid_t old_pid)
 
 	if (old_pid == task->pid)
 		return 0;
-	t = tracked_or_descendant(task);
+	t = tracked_or_descendant(task, false);
 	retire(t, task);
 	if (t)
 		identify(t, task);
@@ -115,7 +115,7 @@ int BPF_PROG(thread_execed, struct task_struct *task, pid_t old_pid)
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_ends, struct task_struct *task)
 {
-	retire(tracked_or_descendant(task), task);
+	retire(tracked_or_descendant(task, false), task);
 	return 0;
 }
 
@@ -126,7 +126,7 @@ int BPF_PROG(thread_ends, struct task_struct *task)
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_ends_too, struct task_struct *task)
 {
-	retire(tracked_or_descendant(task), task);
+	retire(tracked_or_descendant(task, false), task);
 	return 0;
 }
 
@@ -166,7 +166,7 @@ int threads_adopt(struct bpf_iter__task *ctx)
 	if (!control.began_ns)
 		control.began_ns = bpf_ktime_get_ns();
 	if (task)
-		tracked_or_new(task);
+		tracked_or_new(task, true);
 	else /* after the last one */
 		control.adopted = 1;
 	return 0;
@@ -180,8 +180,8 @@ int threads_read(struct bpf_iter__task *ctx)
 
 	if (!task)
 		return 0;
-	t = tracked_or_descendant(task);
-	if (!t)
+	t = tracked_or_descendant(task, true);
+	if (!t || !t->known)
 		return 0;
 	if (filters(TRAP_BY_CGROUP | TRAP_BY_USER))
 		now_wanted(t, task, moving_filter_wants(task, task->comm));

@@ -16,7 +16,7 @@ static __always_inline void on_filter_change(struct task_struct *task, bool want
 	}
 	if (!wanted || !fixed_filter_wants(task))
 		return;
-	t = track(task);
+	t = track(task, false);
 	if (t)
 		count_from_here(t, task);
 }

@@ -62,7 +62,7 @@ struct tracked {
 	u64 image_ns;       /* of a leader: a moment after its last exec, before any fault with a stack since then */
 	u64 image_exec;     /* how many execs there had been then */
 	u32 open_in_kernel; /* the fault is not one of user mode */
-	u32 known;          /* what it is counted from has been written down */
+	u32 known;          /* the thread itself, or a pass, has written down who it is and what it is counted from */
 	u32 made;           /* of a leader: groups that its process has made */
 	u32 pad;
 	struct ring_part sent; /* of a leader: by its process */
@@ -118,34 +118,58 @@ static __always_inline struct tracked *leader_of(struct tracked *t, struct task_
 	return bpf_task_storage_get(&threads, task->group_leader, 0, 0) ?: t;
 }
 
-static __always_inline struct tracked *track(struct task_struct *task)
+static __always_inline void begin_slot(struct tracked *t, struct task_struct *task)
 {
-	struct tracked *t;
-
-	if (!control.began_ns || control.last)
-		return NULL;
-	t = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!t) {
-		add(&losses.untracked, 1);
-		return NULL;
-	}
-	/* The pass that adopts threads and the thread's own fault may come here at once: one of them is first. */
-	if (__sync_val_compare_and_swap(&t->known, 0, 1))
-		return t;
-	/* All of it is 0, as new storage is. */
-	identify(t, task);
+	t->base_major = t->seen_major = t->base_minor = t->seen_minor = 0;
 	/*
 	 * A thread that started during the trace is counted from its start, whenever we come across it; but nothing
 	 * tells when a thread's user changes, and one that we come across later may have been another user's before.
 	 */
 	if (task->start_time < control.began_ns || filters(TRAP_BY_USER))
 		count_from_here(t, task);
+	identify(t, task);
 	t->follow = filters(TRAP_BY_TREE);
+	t->known = 1;
+}
+
+/* A slot as a pass over the threads makes it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct tracked);
+} draft SEC(".maps");
+
+/*
+ * The thread's slot, made by the thread itself, or before it runs (`passing` is false), or by a pass while it runs.
+ * Either may come first: what a pass makes appears whole, or the thread would count on from a slot that is not yet
+ * written. What the thread has not finished is none for the pass.
+ */
+static __always_inline struct tracked *track(struct task_struct *task, bool passing)
+{
+	struct tracked *t, *whole = NULL;
+	u32 only = 0;
+
+	if (!control.began_ns || control.last)
+		return NULL;
+	if (passing) {
+		whole = bpf_map_lookup_elem(&draft, &only);
+		if (!whole)
+			return NULL;
+		begin_slot(whole, task);
+	}
+	t = bpf_task_storage_get(&threads, task, whole, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!t) {
+		add(&losses.untracked, 1);
+		return NULL;
+	}
+	if (!passing && !t->known)
+		begin_slot(t, task);
 	return t;
 }
 
 /* The thread's slot; made now if the filter wants the thread and it has none. */
-static __always_inline struct tracked *tracked_or_new(struct task_struct *task)
+static __always_inline struct tracked *tracked_or_new(struct task_struct *task, bool passing)
 {
 	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
 
@@ -155,7 +179,7 @@ static __always_inline struct tracked *tracked_or_new(struct task_struct *task)
 		return NULL;
 	if (filters(TRAP_BY_MOVING) && !moving_filter_wants(task, task->comm))
 		return NULL;
-	return track(task);
+	return track(task, passing);
 }
 
 /* ---- verbose: one event a fault ---- */
@@ -280,7 +304,7 @@ static __always_inline void now_wanted(struct tracked *t, struct task_struct *ta
 /* The slot of a thread whose faults are to be timed now, or NULL. */
 static __always_inline struct tracked *wanted_thread(struct task_struct *task)
 {
-	struct tracked *t = tracked_or_new(task);
+	struct tracked *t = tracked_or_new(task, false);
 
 	if (!t)
 		return NULL;
