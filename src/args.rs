@@ -9,7 +9,7 @@ use trapline_model::Schema;
 use trapline_probe::run::Frame;
 use trapline_probe::{Filter, Person, RunAs};
 
-use crate::format::{About, Format};
+use crate::format::{About, Format, Needs};
 use crate::output::When;
 use crate::sink::{From, file};
 use crate::status::{Usage, refuse};
@@ -226,7 +226,7 @@ impl Live {
             (self.top.is_some(), "--top"),
         ];
         if let Some((_, option)) = no_rows.iter().find(|(given, _)| *given && only_events) {
-            let text = "csv prints the events, not rows";
+            let text = format!("{} prints the events, not rows", format.name);
             return Err(Usage::error(format!("{text}: leave out {option}, or use --format jsonl")));
         }
         if shown == Shown::Events && format.only_totals {
@@ -236,6 +236,7 @@ impl Live {
         for (given, why, option) in [
             (self.cumulative && format.only_totals, "shows the whole run", "-c"),
             (self.interval.is_some() && format.only_totals, "shows the whole run", "-i"),
+            (self.cumulative && format.own_order, "shows what came in each interval", "-c"),
             (self.sort.is_some() && self.top.is_none() && format.own_order, "has its own order", "--sort"),
         ] {
             if given {
@@ -244,6 +245,10 @@ impl Live {
         }
         refuse(&[
             (self.outlasts(), OUTLASTS),
+            (
+                format.needs == Needs::Time && !has_rows && shown != Shown::Events,
+                "a trace needs events, or rows at intervals: add -i TIME",
+            ),
             (self.cumulative && !has_rows, "-c needs rows at intervals: add -i TIME, or leave it out"),
         ])
     }

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use trapline_model::layout::{DECLARED, Layout};
 use trapline_model::stage::{Cumulative, SortKey};
 use trapline_model::{Schema, Sink};
-use trapline_view::{Csv, Damo, Flame, FlameForm, JsonLines, Pprof, Screen, Table};
+use trapline_view::{Csv, Damo, Firefox, Flame, FlameForm, JsonLines, Perfetto, Pprof, Screen, Table};
 
 use crate::args::Look;
 use crate::output::When;
@@ -31,6 +31,10 @@ pub(crate) enum Format {
     Svg,
     /// A profile for pprof: each row a sample, written at the end
     Pprof,
+    /// A profile for the Firefox Profiler: threads with samples and markers, written at the end
+    Firefox,
+    /// A trace for Perfetto: events as slices, rows at intervals as counters
+    Perfetto,
     /// A record of accesses for damo, the tool of DAMON's users: compressed JSON, written at the end
     Damo,
 }
@@ -44,6 +48,8 @@ pub(crate) enum Needs {
     Stacks,
     /// Rows.
     Rows,
+    /// Events, or rows at intervals.
+    Time,
     /// Accesses.
     Accesses,
 }
@@ -58,7 +64,7 @@ pub(crate) struct About {
     pub(crate) for_people: bool,
     pub(crate) needs: Needs,
     pub(crate) when: When,
-    /// It has one table: of events where there are any, else of rows.
+    /// It has one table, or shows as much: of events where there are any, else of rows.
     pub(crate) one_table: bool,
     /// It shows the totals, and nothing of intervals.
     pub(crate) only_totals: bool,
@@ -145,7 +151,7 @@ impl Format {
         match self {
             Self::Table => &const { About { extension: Some("txt"), for_people: true, ..ABOUT } },
             Self::Jsonl => &const { About { extension: Some("jsonl"), ..ABOUT } },
-            Self::Csv => &const { About { extension: Some("csv"), one_table: true, ..ABOUT } },
+            Self::Csv => &const { About { name: "csv", extension: Some("csv"), one_table: true, ..ABOUT } },
             Self::Folded => &const { About { extension: Some("folded"), end_apart: true, ..FLAME } },
             Self::Svg => &const { About { extension: Some("svg"), own_order: true, ..FLAME } },
             Self::Pprof => {
@@ -157,6 +163,32 @@ impl Format {
                         own_order: true,
                         binary: true,
                         ..FLAME
+                    }
+                }
+            }
+            Self::Firefox => {
+                &const {
+                    About {
+                        name: "a profile of threads",
+                        extension: Some("json.gz"),
+                        when: When::AtTheEnd,
+                        one_table: true,
+                        own_order: true,
+                        binary: true,
+                        ..ABOUT
+                    }
+                }
+            }
+            Self::Perfetto => {
+                &const {
+                    About {
+                        name: "a trace",
+                        extension: Some("perfetto-trace"),
+                        needs: Needs::Time,
+                        one_table: true,
+                        own_order: true,
+                        binary: true,
+                        ..ABOUT
                     }
                 }
             }
@@ -179,6 +211,8 @@ impl Format {
             Self::Folded => Box::new(Flame::new(out, FlameForm::Folded, weight)),
             Self::Svg => Box::new(Flame::new(out, FlameForm::Svg, weight)),
             Self::Pprof => Box::new(Pprof::new(out)),
+            Self::Firefox => Box::new(Firefox::new(out)),
+            Self::Perfetto => Box::new(Perfetto::new(out)),
             Self::Damo => Box::new(Damo::new(out, ask.window_ns)),
         }
     }
@@ -186,11 +220,20 @@ impl Format {
     /// The formats that a command offers. Its other options may leave none of what a format needs.
     pub(crate) fn of(command: &str) -> &'static [Self] {
         match command {
-            "faults" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Folded, Self::Svg, Self::Pprof],
-            "access" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Damo],
+            "faults" => &[
+                Self::Table,
+                Self::Jsonl,
+                Self::Csv,
+                Self::Folded,
+                Self::Svg,
+                Self::Pprof,
+                Self::Firefox,
+                Self::Perfetto,
+            ],
+            "access" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Firefox, Self::Perfetto, Self::Damo],
             "doctor" | "workload" => &[Self::Table, Self::Jsonl],
             "replay" => Self::value_variants(),
-            _ => &[Self::Table, Self::Jsonl, Self::Csv, Self::Pprof],
+            _ => &[Self::Table, Self::Jsonl, Self::Csv, Self::Pprof, Self::Firefox, Self::Perfetto],
         }
     }
 

@@ -5,6 +5,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A name that a process may choose: it ends a line, a string, a cell; moves a cursor; and is long.
@@ -35,12 +36,18 @@ fn export(folder: &TempDir, recording: &str, name: &str) -> String {
 
 /// What a program prints; nothing, with a line that says so, if it is not installed.
 fn printed(program: &str, arguments: &[&str]) -> Option<String> {
+    piped(program, arguments, fs::File::open("/dev/null").unwrap())
+}
+
+/// The same of a program that reads a file.
+fn piped(program: &str, arguments: &[&str], input: fs::File) -> Option<String> {
     let there = std::env::var_os("PATH").unwrap();
     if !std::env::split_paths(&there).any(|folder| folder.join(program).exists()) {
         eprintln!("not compared: {program} is not installed");
         return None;
     }
-    let Output { status, stdout, stderr } = Command::new(program).args(arguments).output().unwrap();
+    let Output { status, stdout, stderr } =
+        Command::new(program).args(arguments).stdin(input).output().unwrap();
     assert!(status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&stderr));
     Some(String::from_utf8(stdout).unwrap())
 }
@@ -58,7 +65,7 @@ fn pprof_adds_up_what_the_rows_have() {
         ),
         total(&format!(
             "\"stack\":{},\"lines\":\"\",\"major\":0,\"minor\":5,\"total_ns\":50,\"major_ns\":0",
-            serde_json::Value::from(hostile())
+            Value::from(hostile())
         )),
         total("\"stack\":null,\"lines\":null,\"major\":0,\"minor\":6,\"total_ns\":null,\"major_ns\":null"),
     ];
@@ -80,4 +87,106 @@ fn pprof_adds_up_what_the_rows_have() {
     assert!(!raw.contains('\u{1b}') && raw.contains(r"a\x1b[2J\x0a"), "{raw}");
     let top = printed("go", &["tool", "pprof", "-top", "-sample_index=stall", &profile]).unwrap();
     assert!(top.contains("copy"), "{top}");
+}
+
+/// Two major faults of 2 ms and 3 ms, a minor one of unknown duration, on two threads.
+fn events(folder: &TempDir) -> String {
+    let event = |time: u64, tid: u32, comm: &str, kind: &str, latency: &str| {
+        let (comm, file) = (Value::from(comm), Value::from(hostile()));
+        format!(
+            "{{\"type\":\"event\",\"time_ns\":{time},\"pid\":7,\"tid\":{tid},\"comm\":{comm},\"kind\":\"{kind}\",\
+             \"addr\":8192,\"ip\":4096,\"rw\":\"R\",\"latency_ns\":{latency},\"cause\":\"file-read\",\"file\":{file},\"offset\":0}}"
+        )
+    };
+    let lines = [
+        event(3_001_000, 7, "app", "major", "2000000"),
+        event(4_001_000, 8, &hostile(), "major", "3000000"),
+        event(5_001_000, 8, &hostile(), "minor", "null"),
+    ];
+    recording(folder, "faults.thread", "\"faults.fault\"", &lines)
+}
+
+#[test]
+fn the_profile_of_threads_has_samples_and_markers() {
+    let folder = TempDir::new().unwrap();
+    let profile = export(&folder, &events(&folder), "x.json.gz");
+    let text = printed("gzip", &["-dc", &profile]).unwrap();
+    let profile: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(profile["meta"]["startTime"], 1_767_225_600_000.0);
+    assert!(profile["meta"]["product"].as_str().unwrap().ends_with("9 events, 2 lost events"));
+    let strings =
+        profile["threads"][0]["stringArray"].as_array().or(profile["shared"]["stringArray"].as_array());
+    let string = |thread: &Value, at: &Value| {
+        let own = thread["stringArray"].as_array().or(strings).unwrap();
+        own[at.as_u64().unwrap() as usize].as_str().unwrap().to_owned()
+    };
+    let threads = profile["threads"].as_array().unwrap();
+    assert_eq!(threads.iter().map(|thread| &thread["tid"]).collect::<Vec<_>>(), ["7", "8"]);
+    let mut markers = vec![];
+    for thread in threads {
+        // Tables of columns of one length, whose indexes lead somewhere.
+        for table in ["frameTable", "funcTable", "stackTable", "samples", "markers"] {
+            let table = thread[table].as_object().unwrap();
+            let length = table["length"].as_u64().unwrap() as usize;
+            let mut columns = table.values().filter_map(Value::as_array);
+            assert!(columns.all(|column| column.len() == length), "{table:?}");
+        }
+        let stacks = thread["stackTable"]["length"].as_u64();
+        let samples = thread["samples"]["stack"].as_array().unwrap();
+        assert!(samples.iter().all(|stack| stack.as_u64() < stacks));
+        let table = &thread["markers"];
+        for at in 0..table["length"].as_u64().unwrap() as usize {
+            let ms = |column: &str| table[column][at].as_f64().unwrap();
+            markers.push((string(thread, &table["name"][at]), ms("startTime"), ms("endTime")));
+        }
+    }
+    let samples = |thread: usize| threads[thread]["samples"]["length"].as_u64();
+    assert_eq!((samples(0), samples(1)), (Some(1), Some(2)));
+    assert_eq!(markers, [("major fault".into(), 1.0, 3.0), ("major fault".into(), 1.0, 4.0)]);
+    assert!(!text.contains('\u{1b}') && text.contains(r"a\\x1b[2J\\x0a"), "{text}");
+}
+
+/// Rows at intervals are samples as heavy as what they count, and not again in the totals.
+#[test]
+fn rows_are_samples_of_their_weight() {
+    let folder = TempDir::new().unwrap();
+    let row = |kind: &str, time: u64, minor: u64| {
+        format!(
+            "{{\"type\":\"{kind}\",\"time_ns\":{time},\"table\":\"faults.stack\",\"stack\":\"sh;main\",\"lines\":\";\",\"major\":1,\"minor\":{minor}}}"
+        )
+    };
+    let lines = [row("row", 1_001_000, 3), row("row", 2_001_000, 5_000_000_000), row("total", 3_001_000, 8)];
+    let recording = recording(&folder, "faults.stack", "null", &lines);
+    let text = printed("gzip", &["-dc", &export(&folder, &recording, "x.json.gz")]).unwrap();
+    let profile: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(profile["threads"][0]["name"], "sh");
+    let weights = profile["threads"][0]["samples"]["weight"].as_array().unwrap();
+    let sum: u64 = weights.iter().filter_map(Value::as_u64).sum();
+    assert_eq!(sum, 4 + u64::from(u32::MAX));
+    let trace = export(&folder, &recording, "x.perfetto-trace");
+    assert!(fs::metadata(trace).unwrap().len() > 0);
+}
+
+#[test]
+fn the_trace_has_slices_on_threads_and_counters_of_processes() {
+    let folder = TempDir::new().unwrap();
+    let trace = export(&folder, &events(&folder), "x.perfetto-trace");
+    let file = fs::File::open(trace).unwrap();
+    let Some(text) = piped("protoc", &["--decode_raw"], file) else { return };
+    let count = |what: &str| text.matches(what).count();
+    // Slices: their beginnings, their ends, and one without a duration; counters of one window, and their end.
+    let kinds = [1, 2, 3, 4].map(|kind| count(&format!("\n    9: {kind}\n")));
+    assert_eq!(kinds, [2, 2, 2, 4], "{text}");
+    assert_eq!(count("23: \"major fault\""), 2, "{text}");
+    assert!(text.contains("2: \"faults/s\"") && text.contains("2: \"stall\""), "{text}");
+    assert!(text.contains("5: \"app\"") && !text.contains("\\033"), "{text}");
+    assert!(text.contains("2 lost events."), "{text}");
+    // What has neither events nor intervals is no trace.
+    let totals =
+        recording(&folder, "faults.stack", "null", &[total("\"stack\":\"sh\",\"minor\":1,\"major\":0")]);
+    let path = folder.path().join("y.perfetto-trace");
+    let arguments = ["replay", &totals, "-o", path.to_str().unwrap()];
+    let output = Command::new(env!("CARGO_BIN_EXE_trapline")).args(arguments).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && error.contains("needs events or rows"), "{error}");
 }

@@ -116,7 +116,7 @@ impl Args {
             ),
             (
                 self.by.is_some() && !no_events && format.one_table,
-                "csv prints the events, not rows: leave out --by, or use --format jsonl",
+                "this format prints the events, not rows: leave out --by, or use --format jsonl",
             ),
             (skips && !no_events, "-v, --log-step and --stall report every fault: leave out --minor-latency"),
             (

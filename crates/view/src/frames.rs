@@ -1,11 +1,14 @@
 //! Rows as stacks, for formats that know nothing else: the frames of a call chain, or what the row is one of.
 
-use trapline_model::{Kind, Record, Unit, Value};
+use trapline_model::{Block, Field, Kind, Record, Type, Unit, Value};
 
 use crate::escape::{name, visible};
 
 /// What rows without a stack have in its place.
 pub(crate) const NONE: &str = "[no stack taken]";
+
+/// The module of its functions.
+pub(crate) const KERNEL: &str = "[kernel.kallsyms]";
 
 /// The end of the name of a function of the kernel.
 const IN_KERNEL: &str = "_[k]";
@@ -61,7 +64,7 @@ fn call(function: &str, line: &str) -> Frame {
         (frame.file, frame.line) = (visible(file), line.parse().unwrap_or(0));
     }
     if let Some(function) = frame.name.strip_suffix(IN_KERNEL) {
-        (frame.name, frame.module) = (name(function), Some("[kernel.kallsyms]".into()));
+        (frame.name, frame.module) = (name(function), Some(KERNEL.into()));
     }
     frame
 }
@@ -94,6 +97,43 @@ fn keys(row: &Record) -> Vec<Frame> {
         frames.push(row.schema().tool().to_owned());
     }
     frames.into_iter().map(|name| Frame { name, ..Frame::default() }).collect()
+}
+
+/// A counter: its name, its unit, and the fields that it adds up.
+pub(crate) type Measure = (&'static str, &'static str, Vec<&'static str>);
+
+/// The counters of a table of which something is known, what the tool counts first: faults as one number.
+pub(crate) fn measures(block: &Block) -> Vec<Measure> {
+    let counters = block.table.iter().filter(|field| {
+        field.kind == Kind::Counter && field.ty == Type::U64 && !field.name.ends_with("timed")
+    });
+    let counters: Vec<&Field> = counters.collect();
+    let has_kinds = ["major", "minor"].iter().all(|kind| counters.iter().any(|f| f.name == *kind));
+    let faults = has_kinds.then(|| ("faults", "count", vec!["major", "minor"]));
+    let each = counters.iter().map(|field| {
+        let name = match field.name {
+            "total_ns" if has_kinds => "stall",
+            "major_ns" if has_kinds => "major_stall",
+            name => name.strip_suffix("_ns").unwrap_or(name),
+        };
+        (name, unit(field.unit), vec![field.name])
+    });
+    let is_known = |(.., fields): &Measure| {
+        let known = |row: &Record| fields.iter().all(|field| row.number(field).is_some());
+        block.rows.is_empty() || block.rows.iter().any(known)
+    };
+    let mut measures: Vec<Measure> = faults.into_iter().chain(each).filter(is_known).collect();
+    measures.sort_by_key(|(name, ..)| !["faults", "count"].contains(name));
+    measures
+}
+
+/// Units by the names that pprof knows.
+pub(crate) fn unit(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Nanoseconds => "nanoseconds",
+        Unit::Bytes => "bytes",
+        Unit::None | Unit::Count | Unit::Address => "count",
+    }
 }
 
 #[cfg(test)]

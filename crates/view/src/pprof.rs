@@ -9,13 +9,13 @@ use std::io::{self, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message;
-use trapline_model::{Block, Facts, Field, Header, Item, Kind, Record, Sink, Type, Unit, Value};
+use trapline_model::{Block, Facts, Field, Header, Item, Kind, Record, Sink, Value};
 
 use self::proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 use crate::blocks::note;
 use crate::end::end_lines;
 use crate::escape::visible;
-use crate::frames::{Frame, frames};
+use crate::frames::{Frame, Measure, frames, measures, unit};
 
 /// Writes the totals of the run, when it ends. All of them are kept until then.
 #[derive(Debug)]
@@ -44,9 +44,6 @@ impl<T: Hash + Eq> Ids<T> {
         (id, id == next)
     }
 }
-
-/// A sample type: its name, its unit, and what it adds up.
-type Measure = (&'static str, &'static str, Vec<&'static str>);
 
 impl<W: Write> Pprof<W> {
     /// Over a writer, for any rows.
@@ -187,38 +184,6 @@ impl<W: Write> Sink for Pprof<W> {
             Item::End(end) => self.end(end)?,
         }
         self.out.flush()
-    }
-}
-
-/// The counters of a table of which something is known, faults first as one number.
-fn measures(block: &Block) -> Vec<Measure> {
-    let counters = block.table.iter().filter(|field| {
-        field.kind == Kind::Counter && field.ty == Type::U64 && !field.name.ends_with("timed")
-    });
-    let counters: Vec<&Field> = counters.collect();
-    let has_kinds = ["major", "minor"].iter().all(|kind| counters.iter().any(|f| f.name == *kind));
-    let faults = has_kinds.then(|| ("faults", "count", vec!["major", "minor"]));
-    let each = counters.iter().map(|field| {
-        let name = match field.name {
-            "total_ns" if has_kinds => "stall",
-            "major_ns" if has_kinds => "major_stall",
-            name => name.strip_suffix("_ns").unwrap_or(name),
-        };
-        (name, unit(field.unit), vec![field.name])
-    });
-    let is_known = |(.., fields): &Measure| {
-        let known = |row: &Record| fields.iter().all(|field| row.number(field).is_some());
-        block.rows.is_empty() || block.rows.iter().any(known)
-    };
-    faults.into_iter().chain(each).filter(is_known).collect()
-}
-
-/// Units by the names that pprof knows.
-fn unit(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Nanoseconds => "nanoseconds",
-        Unit::Bytes => "bytes",
-        Unit::None | Unit::Count | Unit::Address => "count",
     }
 }
 
