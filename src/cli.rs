@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Access(cmd::access::Args),
     /// Print a recording again, with other options or in another format
     Replay(cmd::replay::Args),
+    /// Compare recordings: what takes more or fewer faults, exits or time than before
+    Diff(cmd::diff::Args),
     /// Change the names of executables that a running `access --exec` follows
     Targets(cmd::targets::Args),
     /// Show which probe variants attach on this machine, and why others do not

@@ -113,6 +113,8 @@ pub(crate) struct Ask {
     pub(crate) redrawn: bool,
     /// How a table looks on a terminal.
     pub(crate) look: Look,
+    /// Rows have stacks.
+    pub(crate) has_stacks: bool,
     /// As many rows as were asked for, also where a terminal has less space.
     pub(crate) has_top: bool,
     /// What keys change of rows that come.
@@ -129,6 +131,7 @@ impl Ask {
             window_ns: 0,
             redrawn: false,
             look: Look::default(),
+            has_stacks: schema.iter().any(|field| field.name == "stack"),
             has_top: false,
             chosen: None,
         }
@@ -231,6 +234,7 @@ impl Format {
                 Self::Perfetto,
             ],
             "access" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Firefox, Self::Perfetto, Self::Damo],
+            "diff" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Folded, Self::Svg],
             "doctor" | "workload" => &[Self::Table, Self::Jsonl],
             "replay" => Self::value_variants(),
             _ => &[Self::Table, Self::Jsonl, Self::Csv, Self::Pprof, Self::Firefox, Self::Perfetto],

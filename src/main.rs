@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Sgx(args) => cmd::sgx::run(args),
         Command::Access(args) => cmd::access::run(args),
         Command::Replay(args) => cmd::replay::run(args).map(|()| 0),
+        Command::Diff(args) => cmd::diff::run(args).map(|()| 0),
         Command::Targets(args) => cmd::targets::run(args).map(|()| 0),
         Command::Doctor(args) => cmd::doctor::run(args),
         Command::Workload(args) => cmd::workload::run(args).map(|()| 0),

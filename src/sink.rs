@@ -103,7 +103,7 @@ pub(crate) fn file(output: Option<&Path>) -> Option<&Path> {
 /// When the file cannot be made, or the format does not fit what is to be shown.
 pub(crate) fn open(format: Format, output: Option<&Path>, from: From, ask: Ask) -> Result<Named> {
     let about = format.about();
-    if about.needs == Needs::Stacks && !ask.schema.iter().any(|field| field.name == "stack") {
+    if about.needs == Needs::Stacks && !ask.has_stacks {
         return Err(Usage::error("a flame graph needs stacks: use `trapline faults --by stack`"));
     }
     let stream = if output == file(output) { Stream::of(format, from) } else { Stream::Output };

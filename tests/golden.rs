@@ -223,6 +223,44 @@ fn options_without_effect_are_refused() {
 }
 
 #[test]
+fn recordings_that_cannot_be_compared_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let recording = |tool: &str, table: &str, sampled: u64| {
+        format!(
+            r#"{{"type":"header","schema":2,"tool":"{tool}","variant":"x","version":"0","host":"h","kernel":"k","start":"2026-01-01T00:00:00Z","start_ns":1,"tables":["{table}"]}}
+{{"type":"total","time_ns":2,"table":"{table}","name":"HLT","cause":"x","count":5,"minor":5,"total_ns":9}}
+{{"type":"end","duration_ns":1000000000,"events":5,"lost_events":3,"sampled":{sampled},"own_cpu_ns":5}}
+"#
+        )
+    };
+    let exits = file("kvm.jsonl", &recording("kvm", "kvm.count_reason", 1));
+    let causes = file("faults.jsonl", &recording("faults", "faults.cause", 1));
+    let sampled = file("sampled.jsonl", &recording("faults", "faults.cause", 8));
+    let text = text_of(&["diff", &exits, &exits, "--per", "count"]);
+    assert!(text.contains("losses before: 3 lost events; after: 3 lost events"), "{text}");
+    refuses(&["diff", &exits, &causes], 2, "compare recordings of one command");
+    refuses(&["diff", &causes, &sampled], 2, "sampled.jsonl is sampled (1 in 8 faults is timed)");
+    refuses(&["diff", &exits, &exits, "-o", "x.svg"], 2, "a flame graph needs stacks");
+    refuses(&["diff", &causes, &causes, "--per", "calls"], 2, "--per calls: faults.cause counts");
+    refuses(&["diff", &causes, &causes, "--figures", "calls"], 2, "faults.cause has no figure `calls`");
+    refuses(&["diff", &causes, &causes, "--per", "0"], 2, "`0` is not a number of operations");
+    refuses(&["diff", &causes, &causes, "--sort", "size"], 2, "no such column");
+    refuses(&["diff", &causes, &causes, "--weight", "time"], 2, "--weight needs a flame graph");
+    refuses(&["diff", &causes, &causes, "-o", &causes], 2, "would be overwritten");
+    refuses(&["diff", &causes], 2, "2 values required");
+    refuses(&["diff"], 2, "required");
+    refuses(&["diff", "--before", &causes], 2, "--after");
+    refuses(&["diff", &causes, &causes, "--before", &causes, "--after", &causes], 2, "cannot be used with");
+    let cut = file("cut.jsonl", recording("faults", "faults.cause", 1).lines().next().unwrap());
+    refuses(&["diff", &causes, &cut], 1, "the recording stops here");
+}
+
+#[test]
 fn what_is_not_there_is_named() {
     refuses(&["faults", "-p", "1073741823"], 1, "there is no process 1073741823");
     refuses(&["faults", "-t", "1073741823"], 1, "there is no thread 1073741823");

@@ -3,6 +3,7 @@
 pub mod cause;
 pub mod command;
 pub mod container;
+pub mod diff;
 pub mod exact;
 pub mod fair;
 pub mod file;

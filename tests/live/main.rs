@@ -97,6 +97,8 @@ const CASES: &[Case] = &[
     case!(faults::exact::sampled_minor_latency, ROOT, TIMING),
     case!(faults::exact::verbose_shows_every_fault, ROOT, ALL),
     case!(faults::replay::a_recording_is_read_back_whole, HERE, EVERY),
+    case!(faults::diff::twice_the_faults_on_a_file, HERE, EVERY),
+    case!(faults::diff::what_is_shown_and_refused, HERE, AUTO),
     case!(faults::cause::each_by_its_program, ROOT, TIMING),
     case!(faults::cause::numa_hint, &[Need::Root, Need::OwnMachine, Need::Cause("numa-hint")], BY_ENTRY_OR_EXCEPTION),
     case!(faults::namespaces::a_command_equals_wait4, ROOT, ALL),

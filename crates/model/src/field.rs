@@ -26,6 +26,8 @@ pub enum Unit {
 pub enum Type {
     /// A whole number.
     U64,
+    /// A whole number that may be less than 0.
+    I64,
     /// Yes or no; written as 1 or 0.
     Bool,
     /// A text.
@@ -41,6 +43,7 @@ impl Type {
         match value {
             Value::Null => true,
             Value::U64(_) => self == Self::U64,
+            Value::I64(_) => self == Self::I64,
             Value::Bool(_) => self == Self::Bool,
             Value::Str(_) => self == Self::Str,
             Value::Buckets(_) | Value::Hist(_) => self == Self::Hist,
@@ -193,6 +196,8 @@ pub enum Value {
     Null,
     /// A number in the field's unit.
     U64(u64),
+    /// The same, where it may be less than 0.
+    I64(i64),
     /// Yes or no.
     Bool(bool),
     /// A text; may hold anything another process chose to call itself.
@@ -213,7 +218,7 @@ impl Value {
     /// Numbers come before texts, texts before histograms, and what is not known comes last.
     fn rank(&self) -> u8 {
         match self {
-            Self::U64(_) | Self::Bool(_) => 0,
+            Self::U64(_) | Self::I64(_) | Self::Bool(_) => 0,
             Self::Str(_) => 1,
             Self::Buckets(_) | Self::Hist(_) => 2,
             Self::Null => 3,
@@ -242,6 +247,12 @@ impl From<u64> for Value {
 impl From<u32> for Value {
     fn from(value: u32) -> Self {
         Self::U64(value.into())
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::I64(value)
     }
 }
 
@@ -374,6 +385,7 @@ impl Record {
     pub fn compare(&self, other: &Self, index: usize) -> Ordering {
         match (&self.values[index], &other.values[index]) {
             (Value::U64(a), Value::U64(b)) => b.cmp(a),
+            (Value::I64(a), Value::I64(b)) => b.cmp(a),
             (Value::Bool(a), Value::Bool(b)) => b.cmp(a),
             (Value::Str(a), Value::Str(b)) => a.cmp(b),
             (a, b) => a.rank().cmp(&b.rank()),

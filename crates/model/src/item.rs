@@ -190,10 +190,16 @@ impl Facts {
         self.more.iter().flat_map(Record::iter).filter(|(_, value)| **value != Value::Null)
     }
 
+    /// One of the others, if there is one of that name.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.more.iter().find_map(|record| record.get(name))
+    }
+
     /// One of the others, if it is known.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<u64> {
-        match self.more.iter().find_map(|record| record.get(name)) {
+        match self.value(name) {
             Some(&Value::U64(n)) => Some(n),
             _ => None,
         }

@@ -3,7 +3,7 @@
 //!
 //! Lines are templates. `{name}` is a value; `{name:>8}` is filled up on the left to 8 characters, `{name:<8}` on the
 //! right, `{name:08}` with zeros. After the width come decimals and the form: `x` and `#x` are hexadecimal, `s`, `ms` and
-//! `us` are nanoseconds in these units, `size` is bytes with a unit. `{a/b}` is a quotient of whole numbers, 0 if `b` is
+//! `us` are nanoseconds in these units, `%` is millionths, `size` is bytes with a unit. `{a/b}` is a quotient of whole numbers, 0 if `b` is
 //! 0. `[A|B]` is A where all its values are known, else B, which may be left out; `{?name=value}` in it prints
 //! nothing and asks for that value. A backslash takes the meaning from the character behind it.
 
@@ -173,6 +173,7 @@ pub static LAYOUTS: &[&Layout] = &[
     &crate::sgx::LINES,
     &crate::access::TRACE,
     &crate::access::SUMMARY,
+    &crate::diff::LAYOUT,
 ];
 
 /// The layout of an id.

@@ -4,6 +4,7 @@
 //! other format read that declaration. A [`Record`] is a row of a table; an [`Item`] is one step of a stream of them.
 
 pub mod access;
+pub mod diff;
 pub mod doctor;
 mod edit_distance;
 pub mod faults;

@@ -147,6 +147,11 @@ pub(crate) const fn number<R>(
     Column::new((name, Type::U64, unit, kind), help, Get::Row(get))
 }
 
+/// A number in a unit that may be less than 0.
+pub(crate) const fn signed<R>(name: &'static str, help: &'static str, get: fn(&R) -> Value) -> Column<R> {
+    Column::new((name, Type::I64, Unit::Count, Kind::Gauge), help, Get::Row(get))
+}
+
 /// A histogram.
 pub(crate) const fn hist<R>(
     name: &'static str,

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::table::Schema;
-use crate::{access, doctor, faults, item, kvm, sgx};
+use crate::{access, diff, doctor, faults, item, kvm, sgx};
 
 /// Every table of every tool. Ids are unique, and so are the names in a table.
 pub static TABLES: LazyLock<Vec<&'static Schema>> = LazyLock::new(|| {
@@ -11,6 +11,7 @@ pub static TABLES: LazyLock<Vec<&'static Schema>> = LazyLock::new(|| {
     tables.extend(kvm::tables());
     tables.extend(sgx::tables());
     tables.extend(access::tables());
+    tables.extend(diff::TABLES);
     tables.extend(doctor::TABLES);
     tables.extend(item::TABLES);
     tables
@@ -93,7 +94,7 @@ mod tests {
             let is_ns = field.name.ends_with("_ns");
             assert_eq!(is_ns, field.unit == Unit::Nanoseconds && field.ty != Type::Hist, "{what}");
             assert!(!field.name.ends_with("_bytes") || field.unit == Unit::Bytes, "{what}");
-            let counts = matches!(field.ty, Type::U64 | Type::Hist);
+            let counts = matches!(field.ty, Type::U64 | Type::I64 | Type::Hist);
             assert!(counts || field.unit == Unit::None, "{what}");
             assert!(counts || field.kind != Kind::Counter && field.kind != Kind::Gauge, "{what}");
             assert_eq!(field.ty == Type::Hist, field.name == "buckets", "{what}");

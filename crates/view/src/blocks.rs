@@ -223,7 +223,7 @@ impl Blocks {
     pub(crate) fn closing(&self, end: &Facts) -> Vec<String> {
         let word = |name: &str| match name {
             "end" => Word::Text(end_lines(end).join("\n")),
-            name => Word::Value(end.get(name).into()),
+            name => Word::Value(end.value(name).cloned().into()),
         };
         let texts = self.layout.closing.iter().map(|closing| Template::new(closing).line(&word));
         // An empty one is an empty line.

@@ -82,6 +82,7 @@ pub(crate) fn cell(value: &Value, show: Show) -> String {
         (Value::Null | Value::Buckets(_) | Value::Hist(_), _) => "-".into(),
         (Value::Str(s), _) => visible(s),
         (Value::Bool(is), _) => if *is { "yes" } else { "no" }.into(),
+        (Value::I64(n), _) => n.to_string(),
         (Value::U64(n), Show::Hex | Show::HexOr(_)) => format!("{n:#x}"),
         (Value::U64(n), Show::Milliseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e6),
         (Value::U64(n), Show::Microseconds(decimals)) => format!("{:.decimals$}", *n as f64 / 1e3),

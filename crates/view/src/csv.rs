@@ -68,6 +68,7 @@ fn text(field: &Field, value: &Value) -> String {
         Value::Null | Value::Hist(_) => String::new(),
         Value::Str(comm) if field.name == "comm" => harmless(&name(comm)),
         Value::U64(n) => n.to_string(),
+        Value::I64(n) => n.to_string(),
         Value::Bool(is) => u8::from(*is).to_string(),
         Value::Str(s) => harmless(&visible(s)),
         Value::Buckets(buckets) => listed(buckets),

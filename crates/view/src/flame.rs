@@ -1,9 +1,11 @@
 //! Stacks for flame graphs: folded lines, as other tools know them, or the picture itself.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::{MultiPalette, Palette};
 use inferno::flamegraph::{self, Options};
+use trapline_model::diff::ROWS;
 use trapline_model::{Block, Facts, Item, Record, Sink, Value};
 
 use crate::blocks::note;
@@ -38,6 +40,10 @@ pub struct Flame<W> {
     note: String,
     /// Stacks with their weight.
     stacks: Vec<(String, u64)>,
+    /// Stacks with their weight before and after, where two runs are compared: thousandths.
+    compared: BTreeMap<String, [u64; 2]>,
+    /// What those are divided by: `/s`.
+    per: Option<String>,
     /// The weight of faults that have none.
     without: u64,
     /// Faults that nobody timed.
@@ -49,11 +55,16 @@ pub struct Flame<W> {
 impl<W: Write> Flame<W> {
     /// Over a writer, for rows that have a `stack`.
     pub fn new(out: W, form: FlameForm, weight: Weight) -> Self {
-        Self { out, form, weight, note: String::new(), stacks: vec![], without: 0, untimed: 0, hidden: 0 }
+        let (note, stacks, compared, per) = (String::new(), vec![], BTreeMap::new(), None);
+        Self { out, form, weight, note, stacks, compared, per, without: 0, untimed: 0, hidden: 0 }
     }
 
     fn totals(&mut self, block: &Block) -> io::Result<()> {
         self.hidden = block.hidden;
+        if block.table == ROWS {
+            self.compare(block);
+            return Ok(());
+        }
         for row in &block.rows {
             let Some(weight) = weight_of(row, self.weight) else {
                 self.untimed += weight_of(row, Weight::Count).unwrap_or(0);
@@ -70,8 +81,28 @@ impl<W: Write> Flame<W> {
         Ok(())
     }
 
+    /// Takes the differences of a figure: the weight of a stack is that of its figures together.
+    fn compare(&mut self, block: &Block) {
+        for row in &block.rows {
+            if let Some(Value::Str(unit)) = row.get("unit") {
+                self.per = unit.find('/').map(|at| unit[at..].to_owned());
+            }
+            let stack = match row.get("name") {
+                Some(Value::Str(stack)) => line(stack),
+                _ => NONE.to_owned(),
+            };
+            let weights = self.compared.entry(stack).or_default();
+            for (weight, side) in weights.iter_mut().zip(["before", "after"]) {
+                *weight = weight.saturating_add(row.number(side).unwrap_or(0));
+            }
+        }
+    }
+
     fn end(&mut self, end: &Facts) -> io::Result<()> {
         let lines = self.stacks.iter().map(|(stack, weight)| format!("{stack} {weight}"));
+        let compared = self.compared.iter();
+        let lines = lines.chain(compared.map(|(stack, [before, after])| format!("{stack} {before} {after}")));
+        let is_empty = self.stacks.is_empty() && self.compared.is_empty();
         match self.form {
             FlameForm::Folded => {
                 let without = (self.without > 0).then(|| format!("{NONE} {}", self.without));
@@ -79,7 +110,7 @@ impl<W: Write> Flame<W> {
             }
             FlameForm::Svg => {
                 // A picture of nothing is an error to inferno.
-                let nothing = self.stacks.is_empty().then(|| format!("{NONE} {}", self.without.max(1)));
+                let nothing = is_empty.then(|| format!("{NONE} {}", self.without.max(1)));
                 let lines: Vec<String> = lines.chain(nothing).collect();
                 let mut options = self.options(end);
                 flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut self.out)
@@ -94,6 +125,9 @@ impl<W: Write> Flame<W> {
             Weight::Time => ("Time in page faults", "µs", 1e-3),
         };
         options.title = format!("{title}: {}", self.note);
+        if let Some(per) = &self.per {
+            return self.compared_options(options, &format!("{unit}{per}"), factor * 1e-3, end);
+        }
         options.count_name = unit.to_owned();
         options.factor = factor;
         // As long as it fits above the picture; all of it is in the file's notes.
@@ -115,6 +149,34 @@ impl<W: Write> Flame<W> {
             said.push_str(&format!("; {} stacks left out", self.hidden));
         }
         options.subtitle = Some(said);
+        Self::looks(options)
+    }
+
+    /// The same where two runs are compared.
+    fn compared_options(
+        &self,
+        mut options: Options<'static>,
+        unit: &str,
+        factor: f64,
+        end: &Facts,
+    ) -> Options<'static> {
+        options.count_name = unit.to_owned();
+        options.factor = factor;
+        let unseen = self.compared.values().filter(|[before, after]| *before > 0 && *after == 0).count();
+        let mut said = String::from("the width is after; red is more than before, blue is less");
+        if unseen > 0 {
+            said.push_str(&format!("; {unseen} stacks are only before and have no width"));
+        }
+        for side in ["before", "after"] {
+            if let Some(Value::Str(losses)) = end.value(&format!("{side}_losses")) {
+                said.push_str(&format!("; losses {side}: {losses}"));
+            }
+        }
+        options.subtitle = Some(said);
+        Self::looks(options)
+    }
+
+    fn looks(mut options: Options<'static>) -> Options<'static> {
         // Frames of the kernel, which end in `_[k]`, have a colour of their own.
         options.colors = Palette::Multi(MultiPalette::Java);
         // The same stacks give the same picture.
@@ -244,5 +306,38 @@ mod tests {
         assert!(!svg.contains("<script>alert") && svg.contains("&lt;script&gt;alert"));
         assert!(!svg.contains('\x1b'));
         assert!(written(FlameForm::Svg, Weight::Time, 9000u64.into()).unwrap().contains("main (27 µs"));
+    }
+
+    #[test]
+    fn two_runs_in_one_picture() {
+        let row = |figure: &str, name: Value, before: u64, after: u64| {
+            Record::named(ROWS, |field| match field {
+                "figure" => figure.into(),
+                "name" => name.clone(),
+                "unit" => "count/s".into(),
+                "before" => before.into(),
+                "after" => after.into(),
+                _ => Value::Null,
+            })
+        };
+        let written = |form| {
+            let mut out = Vec::new();
+            let mut flame = Flame::new(&mut out, form, Weight::Count);
+            flame
+                .take(&Item::Header(Header { tool: "diff".into(), variant: "x".into(), ..Header::default() }))
+                .unwrap();
+            let rows =
+                |figure| vec![row(figure, "sh;main".into(), 1000, 3000), row(figure, Value::Null, 5000, 0)];
+            for figure in ["major", "minor"] {
+                flame.take(&Item::Totals(Block::new(ROWS, 1, rows(figure)))).unwrap();
+            }
+            flame.take(&Item::End(Facts::default())).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(FlameForm::Folded), "[no stack taken] 10000 0\nsh;main 2000 6000\n");
+        let svg = written(FlameForm::Svg);
+        for text in ["main (6 faults/s", "red is more than before", "; 1 stacks are only before"] {
+            assert!(svg.contains(text), "{text} in {svg}");
+        }
     }
 }

@@ -101,6 +101,7 @@ fn member(line: &mut String, name: &str, value: &Value) {
     let _ = match value {
         Value::Null => write!(line, ",\"{name}\":null"),
         Value::U64(n) => write!(line, ",\"{name}\":{n}"),
+        Value::I64(n) => write!(line, ",\"{name}\":{n}"),
         Value::Bool(is) => write!(line, ",\"{name}\":{}", u8::from(*is)),
         Value::Str(s) => write!(line, ",\"{name}\":{}", serde_json::Value::from(s.as_ref())),
         // No output has it: what is made of it stands for it.

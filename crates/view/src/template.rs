@@ -53,6 +53,8 @@ enum Form {
     Seconds,
     Milliseconds,
     Microseconds,
+    /// Millionths.
+    Percent,
     Size,
 }
 
@@ -148,6 +150,7 @@ impl Template {
                         (_, None) => true,
                         (Word::Value(Value::Bool(is)), Some(value)) => (value == "1") == is,
                         (Word::Value(Value::U64(n)), Some(value)) => value.parse() == Ok(n),
+                        (Word::Value(Value::I64(n)), Some(value)) => value.parse() == Ok(n),
                         (Word::Value(Value::Str(text)), Some(value)) => text == *value,
                         (Word::Value(Value::Buckets(_) | Value::Hist(_)) | Word::Text(_), Some(_)) => false,
                     };
@@ -169,6 +172,7 @@ impl Template {
                             None
                         }
                         (Word::Value(Value::U64(n)), None) => Some(form.number(n, *decimals)),
+                        (Word::Value(Value::I64(n)), None) => Some(form.signed(n, *decimals)),
                         (Word::Value(Value::Bool(is)), None) => Some(u8::from(is).to_string()),
                         (Word::Value(Value::Str(text)), None) if of == "comm" => Some(name(&text)),
                         (Word::Value(Value::Str(text)), None) => Some(visible(&text)),
@@ -218,6 +222,7 @@ impl Piece {
             "s" => Form::Seconds,
             "ms" => Form::Milliseconds,
             "us" => Form::Microseconds,
+            "%" => Form::Percent,
             "size" => Form::Size,
             _ => return None,
         };
@@ -240,6 +245,12 @@ impl Fill {
 }
 
 impl Form {
+    /// A difference: its sign comes first.
+    fn signed(self, n: i64, decimals: Option<usize>) -> String {
+        let sign = if n < 0 { "-" } else { "+" };
+        format!("{sign}{}", self.number(n.unsigned_abs(), decimals))
+    }
+
     fn number(self, n: u64, decimals: Option<usize>) -> String {
         let unit = |ns: f64| match decimals {
             Some(decimals) => format!("{:.decimals$}", n as f64 / ns),
@@ -252,6 +263,7 @@ impl Form {
             Self::Size => size(n),
             Self::Milliseconds => unit(1e6),
             Self::Microseconds => unit(1e3),
+            Self::Percent => unit(1e4),
             // As clocks show it: a second begins when it begins.
             Self::Seconds => {
                 let fraction = format!("{:09}", n % 1_000_000_000);
@@ -276,6 +288,7 @@ mod tests {
             "n" => Word::Value(1_234_567_890u64.into()),
             "seven" => Word::Value(7u64.into()),
             "none" => Word::Value(0u64.into()),
+            "less" => Word::Value((-2_500_000i64).into()),
             "text" | "comm" => Word::Value("a\n".into()),
             "own" => Word::Text("x\\".into()),
             _ => Word::Value(Value::Null),
@@ -293,6 +306,7 @@ mod tests {
             line("{n:.3s} {n:>12.6s} {n:.1ms} {seven:ms} {n:.1us}"),
             "1.234     1.234567 1234.6 0.000007 1234567.9"
         );
+        assert_eq!(line("{less} {less:.1ms} {less:>8.0%} %"), "-2500000 -2.5     -250 %");
         assert_eq!(line("{n/seven} {n/none} {n/gone}"), "176366841 0 -");
         assert_eq!(line("{text} {own} {gone:>3} {comm:>6}"), "a\\x0a x\\   -  a\\x0a");
         assert_eq!(line("\\[{seven}\\] \\{"), "[7] {");

@@ -21,6 +21,7 @@ fn record(schema: &'static Schema, row: u64) -> Record {
         (Type::U64, 0) if field.kind != Kind::Key => Value::Null,
         (Type::U64, 1) => u64::MAX.into(),
         (Type::U64, n) => (n * 1_000_003 + row).into(),
+        (Type::I64, n) => (row.cast_signed() - n.cast_signed() * 1_000_003).into(),
         (Type::Bool, n) => (n > 1).into(),
         (Type::Str, 0) if field.name != "view" => Value::Null,
         (Type::Str, _) if field.name == "view" => schema.id().split('.').next_back().unwrap().into(),

@@ -194,6 +194,10 @@ fn field_of(line: &Line, field: &Field) -> Result<Value, String> {
             Some(n) => return Ok(n.into()),
             None => "is not a whole number",
         },
+        (Type::I64, _) => match json.as_i64() {
+            Some(n) => return Ok(n.into()),
+            None => "is not a whole number",
+        },
         (Type::Bool, _) => match json.as_u64() {
             Some(n @ (0 | 1)) => return Ok((n == 1).into()),
             _ => "is neither 0 nor 1",
