@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ColorChoice};
 use trapline_model::Schema;
+use trapline_model::stage::Refresh;
 use trapline_probe::run::Frame;
 use trapline_probe::{Filter, Person, RunAs};
 
@@ -118,7 +119,7 @@ pub(crate) struct Live {
     #[arg(long, value_name = "FIELD")]
     pub(crate) sort: Option<String>,
 
-    /// Print at most N rows of each table
+    /// Print at most N rows of each table [default: all; on a terminal, those that fit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) top: Option<u32>,
 
@@ -283,6 +284,7 @@ impl Live {
         Ok(Frame {
             interval: self.interval.or(interval),
             cumulative: self.cumulative.into(),
+            refresh: Refresh::default(),
             duration: self.duration,
             pids,
         })

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::tz::TimeZone;
 use trapline_model::layout::{DECLARED, Layout};
-use trapline_model::stage::{Cumulative, SortKey};
+use trapline_model::stage::Controls;
 use trapline_model::{Schema, Sink};
 use trapline_view::{Csv, Damo, Firefox, Flame, FlameForm, JsonLines, Perfetto, Pprof, Screen, Table};
 
@@ -115,10 +115,10 @@ pub(crate) struct Ask {
     pub(crate) look: Look,
     /// Rows have stacks.
     pub(crate) has_stacks: bool,
-    /// As many rows as were asked for, also where a terminal has less space.
-    pub(crate) has_top: bool,
+    /// A terminal shows all rows that come, also where it has less space.
+    pub(crate) is_whole: bool,
     /// What keys change of rows that come.
-    pub(crate) chosen: Option<(SortKey, Cumulative)>,
+    pub(crate) controls: Option<Controls>,
 }
 
 impl Ask {
@@ -132,8 +132,8 @@ impl Ask {
             redrawn: false,
             look: Look::default(),
             has_stacks: schema.iter().any(|field| field.name == "stack"),
-            has_top: false,
-            chosen: None,
+            is_whole: false,
+            controls: None,
         }
     }
 }

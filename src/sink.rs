@@ -1,12 +1,13 @@
 //! Opens the sink that the command line asks for.
 
+use std::cell::Cell;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use clap::ColorChoice;
 use jiff::tz::TimeZone;
-use terminal_size::{Width, terminal_size_of};
 use trapline_model::{Item, Sink};
 use trapline_view::{Live, Screen, Space, Table, end_lines};
 
@@ -14,7 +15,7 @@ use crate::args::Look;
 use crate::format::{Ask, Format, Needs};
 use crate::output::{Output, When};
 use crate::status::{Usage, warn};
-use crate::terminal::{self, LiveTable};
+use crate::terminal::{Fit, LiveTable};
 
 /// Where a sink writes.
 pub(crate) type Out = BufWriter<Box<dyn Write>>;
@@ -66,25 +67,15 @@ impl Stream {
         }
     }
 
-    /// What tables are to know of it.
-    fn screen(self, look: Look) -> Screen {
-        let is_terminal = self.is_terminal() && !is_dumb();
+    /// Whether it shows colors.
+    fn has_color(self, look: Look) -> bool {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let color = match look.color {
+        match look.color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
-            ColorChoice::Auto => is_terminal && !no_color,
-        };
-        let size: fn() -> Space = match self {
-            Self::Output => || width(terminal_size_of(io::stdout())),
-            Self::Error => || width(terminal_size_of(io::stderr())),
-        };
-        Screen { size: Some(size).filter(|_| is_terminal && !look.wide), color }
+            ColorChoice::Auto => self.is_terminal() && !is_dumb() && !no_color,
+        }
     }
-}
-
-fn width(size: Option<(Width, terminal_size::Height)>) -> Space {
-    Space { columns: size.map(|(Width(columns), _)| columns.into()), lines: None }
 }
 
 /// Whether a terminal has no cursor to move.
@@ -114,33 +105,33 @@ pub(crate) fn open(format: Format, output: Option<&Path>, from: From, ask: Ask) 
     // A recording may turn out to be damaged.
     let when = if from == From::Recording { When::AtTheEnd } else { about.when };
     let to = To::open(output, stream, when)?;
-    let screen = match output {
-        None => stream.screen(ask.look),
-        Some(_) => Screen { size: None, color: ask.look.color == ColorChoice::Always },
+    let color = match output {
+        None => stream.has_color(ask.look),
+        Some(_) => ask.look.color == ColorChoice::Always,
     };
+    let is_terminal = output.is_none() && stream.is_terminal() && !is_dumb();
+    let fit = Fit { stream, is_wide: ask.look.wide, is_whole: ask.is_whole };
     // A command's terminal is the command's.
-    let is_live = ask.redrawn
-        && about.for_people
-        && from == From::Machine
-        && output.is_none()
-        && stream.is_terminal()
-        && !is_dumb();
-    let sink = if is_live { live(to.out(), screen, ask) } else { format.sink(to.out(), screen, ask) };
+    let is_live = ask.redrawn && about.for_people && from == From::Machine && is_terminal;
+    let sink = if is_live {
+        live(to.out(), fit, color, ask)
+    } else {
+        let space: Option<Box<dyn Fn() -> Space>> =
+            if is_terminal { Some(Box::new(move || fit.block())) } else { None };
+        format.sink(to.out(), Screen { space, color }, ask)
+    };
     Ok(Named { sink, to, end_apart: about.end_apart })
 }
 
 /// A table that is redrawn in place.
-fn live(out: Out, screen: Screen, ask: Ask) -> Box<dyn Sink> {
-    let (zone, wide) = (TimeZone::system(), ask.look.wide);
-    let size: fn() -> Space = match (wide, ask.has_top) {
-        (false, false) => terminal::half,
-        (true, false) => || Space { columns: None, ..terminal::half() },
-        (false, true) => || Space { lines: None, ..terminal::half() },
-        (true, true) => Space::default,
-    };
-    let table = Table::laid_out(out, ask.layout, Screen { size: Some(size), ..screen }, zone.clone());
-    let live = Live::new(ask.layout, screen.color, io::stdin().is_terminal(), ask.chosen, zone);
-    Box::new(LiveTable::new(table, live, wide))
+fn live(out: Out, fit: Fit, color: bool, ask: Ask) -> Box<dyn Sink> {
+    let zone = TimeZone::system();
+    let used = Rc::new(Cell::new(0));
+    let above = Rc::clone(&used);
+    let screen = Screen { space: Some(Box::new(move || fit.last(above.get()))), color };
+    let table = Table::laid_out(out, ask.layout, screen, zone.clone());
+    let live = Live::new(ask.layout, color, io::stdin().is_terminal(), ask.controls, zone);
+    Box::new(LiveTable::new(table, live, fit, used))
 }
 
 /// What is written to.

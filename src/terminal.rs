@@ -1,10 +1,12 @@
 //! A table that is redrawn in place, on the alternate screen of a terminal: it has a thread of its own, which nothing keeps
 //! from answering keys and drawing anew when the terminal has another size.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -23,28 +25,67 @@ use trapline_model::{Item, Sink};
 use trapline_probe::terminal::{self, Notices};
 use trapline_view::{Key, Live, Space, Table};
 
-use crate::sink::Out;
+use crate::sink::{Out, Stream};
 
-/// Characters and lines of a terminal that does not say how many it has.
-const USUAL: Space = Space { columns: Some(80), lines: Some(24) };
+/// Characters and lines of a terminal that does not report its size.
+const USUAL: (u16, u16) = (80, 24);
 
-/// The size of the terminal that standard output is.
-pub(crate) fn size() -> Option<Space> {
-    let (Width(columns), Height(lines)) = terminal_size_of(io::stdout())?;
-    Some(Space { columns: Some(columns.into()), lines: Some(lines.into()) })
+/// Lines below the totals: what the run cost, and the next prompt, above which the command line stays.
+const END: usize = 4;
+
+/// The space that tables have on a terminal, by what options say about it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fit {
+    pub(crate) stream: Stream,
+    /// Lines may be longer than the terminal's.
+    pub(crate) is_wide: bool,
+    /// Tables that stay have all rows that come.
+    pub(crate) is_whole: bool,
 }
 
-/// As the last picture and the totals have it, which stay: both go into one screen, with the lines at the end.
-pub(crate) fn half() -> Space {
-    let space = size().unwrap_or(USUAL);
-    Space { lines: space.lines.map(|lines| (lines.saturating_sub(8) / 2).max(4)), ..space }
+impl Fit {
+    /// Characters and lines of the terminal, as it is now.
+    fn size(self) -> (u16, u16) {
+        let size = match self.stream {
+            Stream::Output => terminal_size_of(io::stdout()),
+            Stream::Error => terminal_size_of(io::stderr()),
+        };
+        size.map_or(USUAL, |(Width(columns), Height(lines))| (columns, lines))
+    }
+
+    fn space(self, of: impl Fn(usize) -> Space) -> Space {
+        let (columns, lines) = self.size();
+        Space { columns: (!self.is_wide).then_some(columns.into()), ..of(lines.into()) }
+    }
+
+    /// For a picture that is redrawn.
+    fn picture(self) -> Space {
+        self.space(|lines| Space { lines: Some(lines), ..Space::default() })
+    }
+
+    /// For the last picture, and for the totals below this number of lines: all fits one screen, with the lines at the end.
+    pub(crate) fn last(self, used: usize) -> Space {
+        let fitting = |lines: usize| {
+            (lines.saturating_sub(8) / 2).max(lines.saturating_sub(used.saturating_add(END))).max(4)
+        };
+        self.space(|lines| Space { lines: (!self.is_whole).then(|| fitting(lines)), ..Space::default() })
+    }
+
+    /// For blocks that follow each other: as many rows as fit a screen with headings and the sum; their stacks are read by
+    /// scrolling.
+    pub(crate) fn block(self) -> Space {
+        let fitting = |lines: usize| lines.saturating_sub(4).max(20);
+        self.space(|lines| Space { rows: (!self.is_whole).then(|| fitting(lines)), ..Space::default() })
+    }
 }
 
 /// Shows the rows of intervals in place, and what stays when they have ended as any other table.
 pub(crate) struct LiveTable {
     table: Table<Out>,
     live: Arc<Mutex<Live>>,
-    is_wide: bool,
+    fit: Fit,
+    /// Lines of the last picture.
+    used: Rc<Cell<usize>>,
     drawer: Option<Drawer>,
 }
 
@@ -57,8 +98,8 @@ struct Drawer {
 
 impl LiveTable {
     /// A table that stays, and one that is redrawn.
-    pub(crate) fn new(table: Table<Out>, live: Live, is_wide: bool) -> Self {
-        Self { table, live: Arc::new(Mutex::new(live)), is_wide, drawer: None }
+    pub(crate) fn new(table: Table<Out>, live: Live, fit: Fit, used: Rc<Cell<usize>>) -> Self {
+        Self { table, live: Arc::new(Mutex::new(live)), fit, used, drawer: None }
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -69,7 +110,7 @@ impl LiveTable {
         let to_signals = wake.try_clone()?;
         let painter = Painter {
             live: Arc::clone(&self.live),
-            is_wide: self.is_wide,
+            fit: self.fit,
             screen: CrosstermBackend::new(BufWriter::with_capacity(
                 1 << 18,
                 io::stdout().as_fd().try_clone_to_owned()?.into(),
@@ -104,9 +145,8 @@ impl LiveTable {
         is_over.store(true, Ordering::Relaxed);
         let _ = wake.write(&[0]);
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that draws has panicked")))?;
-        let space = half();
-        let space = if self.is_wide { Space { columns: None, ..space } } else { space };
-        let lines = lock(&self.live).last(space);
+        let lines = lock(&self.live).last(self.fit.last(usize::MAX));
+        self.used.set(lines.len());
         self.table.show(lines)
     }
 }
@@ -144,7 +184,7 @@ impl Drop for LiveTable {
 /// What draws.
 struct Painter {
     live: Arc<Mutex<Live>>,
-    is_wide: bool,
+    fit: Fit,
     screen: CrosstermBackend<BufWriter<File>>,
     /// What is on the screen.
     before: Buffer,
@@ -161,7 +201,8 @@ impl Painter {
             if is_over.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            terminal::draw(anew, |anew| self.draw(anew))?;
+            let picture = self.picture();
+            terminal::draw(anew, |anew| self.draw(picture, anew))?;
             let reads = keys_are_there && terminal::has_keys();
             let stdin = io::stdin();
             let mut fds = vec![PollFd::new(woken.as_fd(), PollFlags::POLLIN)];
@@ -199,16 +240,19 @@ impl Painter {
         }
     }
 
-    /// Writes what is different from what is there, in one piece.
-    fn draw(&mut self, anew: bool) -> io::Result<()> {
-        let space = size().unwrap_or(USUAL);
-        let (width, height) = (space.columns.unwrap_or(80), space.lines.unwrap_or(24));
-        let area = Rect::new(0, 0, width.min(1000) as u16, height.min(1000) as u16);
-        let space = if self.is_wide { Space { columns: None, ..space } } else { space };
+    /// Makes a picture: it takes longer than to write one, which the end of the run waits for.
+    fn picture(&self) -> Buffer {
+        let (width, height) = self.fit.size();
+        let area = Rect::new(0, 0, width.min(1000), height.min(1000));
         let mut now = Buffer::empty(area);
-        Text::from(lock(&self.live).draw(space)).render(area, &mut now);
-        if anew || area != self.before.area {
-            self.before = Buffer::empty(area);
+        Text::from(lock(&self.live).draw(self.fit.picture())).render(area, &mut now);
+        now
+    }
+
+    /// Writes what is different from what is there, in one piece.
+    fn draw(&mut self, now: Buffer, anew: bool) -> io::Result<()> {
+        if anew || now.area != self.before.area {
+            self.before = Buffer::empty(now.area);
             self.screen.write_all(b"\x1b[2J")?;
         }
         self.screen.draw(self.before.diff(&now).into_iter())?;

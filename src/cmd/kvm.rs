@@ -258,6 +258,8 @@ impl<'a> Job<'a> {
         let layout = if is_common { &DECLARED } else { self.form };
         Ask {
             layout,
+            // The first ones by number are not those that matter.
+            is_whole: self.shared.live.sort.is_none(),
             redrawn: self.shared.live.interval.is_some() && !self.slower(),
             ..Ask::new(if self.slower() { EVENT } else { schema })
         }

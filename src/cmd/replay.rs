@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FIELD")]
     sort: Option<String>,
 
-    /// Print at most N rows of each table
+    /// Print at most N rows of each table [default: all; on a terminal, those that fit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     top: Option<u32>,
 
@@ -128,6 +128,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         weight: args.weight.unwrap_or_default(),
         window_ns: args.summarize.window().as_nanos() as u64,
         look: args.look,
+        // Exits are in the order of their numbers.
+        is_whole: args.top.is_some() || args.sort.is_none() && header.tool == "kvm",
         ..Ask::new(schema)
     };
     let mut sink = sink::open(format, args.output.as_deref(), sink::From::Recording, ask)?;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use anyhow::{Context, Result};
 use trapline_model::layout::DECLARED;
-use trapline_model::stage::{Sort, SortKey, Top, Unrepeated, rows};
+use trapline_model::stage::{Controls, Sort, Top, Unrepeated, rows};
 use trapline_model::{Item, Record, SHOWN, Shown, Source};
 use trapline_probe::run::{Frame, Run, Tool};
 use trapline_probe::{Keep, Launch, RunAs, drop_all_but};
@@ -67,10 +67,18 @@ pub(crate) fn run(
     mut start: impl Start,
 ) -> Result<u8> {
     let run_as = live.run_as()?;
-    let (key, cumulative) = (SortKey::from(order.by), frame.cumulative.clone());
-    let chosen = start.can_change().then(|| (key.clone(), cumulative.clone()));
+    let controls = Controls {
+        sort: order.by.into(),
+        cumulative: frame.cumulative.clone(),
+        refresh: frame.refresh.clone(),
+    };
     let layout = Some(ask.layout.id).filter(|id| *id != DECLARED.id);
-    let ask = Ask { look: live.look, has_top: live.top.is_some(), chosen, ..ask };
+    let ask = Ask {
+        look: live.look,
+        is_whole: ask.is_whole || live.top.is_some(),
+        controls: start.can_change().then(|| controls.clone()),
+        ..ask
+    };
     let mut sink = sink::open(live.format()?, live.output.as_deref(), live.from(), ask)?;
     start.prepare()?;
     let launch = launch(&live.command, run_as.as_ref())?;
@@ -78,8 +86,8 @@ pub(crate) fn run(
     let keep = keep.and_if(Keep::FILES, live.writes_at_the_end()?);
     let mut source = Run::new(vec![tool], frame, launch)?;
     drop_all_but(keep).context("cannot drop capabilities")?;
-    let rows = rows(Borrowed(&mut source), cumulative);
-    let mut rows: Items<'_> = Box::new(Top::new(Sort::new(rows, key), order.top));
+    let rows = rows(Borrowed(&mut source), controls.cumulative);
+    let mut rows: Items<'_> = Box::new(Top::new(Sort::new(rows, controls.sort), order.top));
     if live.format()?.about().for_people {
         rows = Box::new(Unrepeated::new(rows, live.cumulative));
     }

@@ -57,6 +57,34 @@ impl From<bool> for Cumulative {
     }
 }
 
+/// Whether an interval is to end now. Clones are the same request.
+#[derive(Debug, Clone, Default)]
+pub struct Refresh(Arc<AtomicBool>);
+
+impl Refresh {
+    /// Requests it.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was requested; it is no longer.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// What keys change while rows come. Clones are the same controls.
+#[derive(Debug, Clone)]
+pub struct Controls {
+    /// The order of rows.
+    pub sort: SortKey,
+    /// The time that they are of.
+    pub cumulative: Cumulative,
+    /// Rows before the next interval ends.
+    pub refresh: Refresh,
+}
+
 /// The rows that outputs have, of a tool's, which grow: those of an interval, or `cumulative` ones.
 pub fn rows<S: Source>(source: S, cumulative: impl Into<Cumulative>) -> impl Source<Error = S::Error> {
     Quantiles::new(Sum::new(GroupBy::new(Delta::new(source, cumulative))))

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use trapline_model::stage::Cumulative;
+use trapline_model::stage::{Cumulative, Refresh};
 use trapline_model::{Block, COMMAND, Event, Facts, Header, Item, Record, Source, Took};
 
 use crate::launch::Launch;
@@ -79,6 +79,8 @@ pub struct Frame {
     pub interval: Option<Duration>,
     /// Rows are since the start, not since the last interval.
     pub cumulative: Cumulative,
+    /// Rows before the next interval ends.
+    pub refresh: Refresh,
     /// End after this time.
     pub duration: Option<Duration>,
     /// End when all of these processes have.
@@ -193,6 +195,9 @@ impl Run {
             let next = self.frame.interval.map(|i| self.began + i * (self.intervals + 1));
             if end.is_some_and(|end| now >= end) {
                 return Ok(Wake::End);
+            }
+            if self.frame.refresh.take() {
+                return Ok(Wake::Interval);
             }
             if let (Some(interval), Some(_)) = (self.frame.interval, next.filter(|next| now >= *next)) {
                 // Where showing them takes longer than they are, some are put together: the end is not to be missed.

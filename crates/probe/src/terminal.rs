@@ -29,7 +29,7 @@ const OVER: u8 = 2;
 static STATE: AtomicU8 = AtomicU8::new(FREE);
 /// A picture is being written. A signal's handler waits for its end, for so many milliseconds at most.
 static DRAWING: AtomicBool = AtomicBool::new(false);
-const PATIENCE: u32 = 50;
+const PATIENCE: u32 = 500;
 /// How the terminal handled keys before.
 static BEFORE: OnceLock<libc::termios> = OnceLock::new();
 

@@ -21,6 +21,8 @@ pub(crate) struct Blocks {
     pub(crate) clock: Clock,
     pub(crate) note: String,
     pub(crate) color: bool,
+    /// Blocks are read when the run has ended, too.
+    pub(crate) stays: bool,
     start_ns: u64,
     settings: Vec<Record>,
 }
@@ -37,7 +39,7 @@ pub(crate) struct Before {
 impl Blocks {
     pub(crate) fn new(layout: &'static Layout, color: bool, zone: TimeZone) -> Self {
         let clock = Clock::new(zone);
-        Self { layout, clock, note: String::new(), color, start_ns: 0, settings: vec![] }
+        Self { layout, clock, note: String::new(), color, stays: false, start_ns: 0, settings: vec![] }
     }
 
     /// Takes the header, and gives the lines at the beginning.
@@ -205,13 +207,16 @@ impl Blocks {
     }
 
     fn rows(&self, out: &mut Page, plan: &Plan, rows: &[Row], block: &Block, sum: Option<&Row>) {
-        let hidden = block.hidden + block.rows.len() - rows.len();
+        let all = block.hidden + block.rows.len();
+        let hidden = all - rows.len();
         for (cells, frames) in rows {
             out.lines.push(plan.line(cells));
             frames.iter().for_each(|frame| out.text(frame));
         }
         if hidden > 0 {
-            out.text(&format!("({hidden} more)"));
+            let how = self.stays && rows.len() < block.rows.len();
+            let how = if how { format!("; --top {all} prints all rows") } else { String::new() };
+            out.text(&format!("({hidden} more{how})"));
         }
         if let Some((cells, frames)) = sum {
             out.lines.push(plan.line(cells));
@@ -258,6 +263,7 @@ impl Page {
 
     /// The rows that there is space for, beside headings, the sum, and a line for those that are hidden.
     fn fitting(&self, rows: impl Iterator<Item = Row>, block: &Block) -> Vec<Row> {
+        let rows = rows.take(self.space.rows.unwrap_or(usize::MAX));
         let sum = block.sum.as_ref().map_or(0, |sum| 1 + frames(sum).len());
         let Some(lines) = self.space.lines else { return rows.collect() };
         let lines = lines.saturating_sub(self.lines.len() + 1 + sum);

@@ -21,6 +21,8 @@ pub struct Space {
     pub columns: Option<usize>,
     /// Lines for a block of rows.
     pub lines: Option<usize>,
+    /// Rows of a block, whatever number of lines each has.
+    pub rows: Option<usize>,
 }
 
 /// A cell of a row.

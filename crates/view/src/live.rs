@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use jiff::tz::TimeZone;
 use ratatui::text::Line;
 use trapline_model::layout::{Body, Events, Layout};
-use trapline_model::stage::{Cumulative, SortKey};
+use trapline_model::stage::{Controls, SortKey};
 use trapline_model::{Block, Field, Item, Schema, Type};
 
 use crate::blocks::{Before, Blocks};
@@ -20,6 +20,8 @@ pub enum Key {
     Quit,
     /// The picture stays as it is, or goes on.
     Pause,
+    /// Rows now, before the interval ends.
+    Refresh,
     /// Rows sorted by the next column.
     Sort,
     /// Rows since the start, or of an interval.
@@ -32,6 +34,7 @@ pub enum Key {
 const KEYS: &[(&[u8], Key, &str, &str)] = &[
     (b"qQ", Key::Quit, "q", "quit: the last table stays, and the totals follow"),
     (b" ", Key::Pause, "space", "pause, and go on: nothing is lost meanwhile"),
+    (b"r\r\n", Key::Refresh, "Enter", "refresh now, also r: the rows since the last ones"),
     (b"s", Key::Sort, "s", "sort by the next column"),
     (b"c", Key::Cumulative, "c", "rows since the start, or of each interval"),
     (b"h?", Key::Help, "h", "help: these lines, and back to the table"),
@@ -58,8 +61,8 @@ pub struct Live {
     paused: bool,
     help: bool,
     has_keys: bool,
-    /// The order of rows and the time that they are of, if they can be changed.
-    chosen: Option<(SortKey, Cumulative)>,
+    /// What keys change of rows that come, if they can.
+    controls: Option<Controls>,
     /// Lines of events: they stay when the table has gone.
     events: Vec<String>,
 }
@@ -76,7 +79,7 @@ impl Live {
         layout: &'static Layout,
         color: bool,
         has_keys: bool,
-        chosen: Option<(SortKey, Cumulative)>,
+        controls: Option<Controls>,
         zone: TimeZone,
     ) -> Self {
         let event = match layout.events {
@@ -92,7 +95,7 @@ impl Live {
             paused: false,
             help: false,
             has_keys,
-            chosen,
+            controls,
             events: vec![],
         }
     }
@@ -147,10 +150,16 @@ impl Live {
                     self.shown = newest;
                 }
             }
+            Key::Refresh => {
+                if let Some(controls) = &self.controls {
+                    controls.refresh.request();
+                    self.paused = false;
+                }
+            }
             Key::Sort => self.sort(),
             Key::Cumulative => {
-                if let Some((_, cumulative)) = &self.chosen {
-                    cumulative.turn();
+                if let Some(controls) = &self.controls {
+                    controls.cumulative.turn();
                 }
             }
             Key::Help => self.help = !self.help,
@@ -159,7 +168,7 @@ impl Live {
 
     /// The order of rows, where there are rows in columns.
     fn key(&self) -> Option<(&SortKey, &'static Schema)> {
-        let (key, _) = self.chosen.as_ref()?;
+        let key = &self.controls.as_ref()?.sort;
         let table = self.shown.first()?.table;
         let body = self.blocks.part(table.id(), false)?.body;
         matches!(body, Body::Declared | Body::Columns(_)).then_some((key, table))
@@ -204,8 +213,8 @@ impl Live {
                 let title = field.map(|field| field.cell.map_or(field.name, |cell| cell.title));
                 format!("  s: sort{}", title.map_or_else(String::new, |title| format!(" ({title})")))
             });
-            let since = match &self.chosen {
-                Some((_, cumulative)) if cumulative.is_on() => "  c: cumulative (on)",
+            let since = match &self.controls {
+                Some(controls) if controls.cumulative.is_on() => "  c: cumulative (on)",
                 Some(_) => "  c: cumulative",
                 None => "",
             };
@@ -231,7 +240,7 @@ impl Live {
         let (past, now): (Vec<&Block>, Vec<&Block>) = self.shown.iter().partition(|block| self.grows(block));
         let mut before = Before::default();
         let mut draw = |block: &Block, lines| {
-            let sort = self.chosen.as_ref().and_then(|(key, _)| key.column());
+            let sort = self.controls.as_ref().and_then(|controls| controls.sort.column());
             self.blocks.block(block, false, Space { lines, ..space }, sort, &mut before)
         };
         let mut out: Vec<_> = past.iter().flat_map(|block| draw(block, None)).collect();

@@ -10,14 +10,14 @@ use trapline_model::{Block, Event, Facts, Item, Schema, Sink};
 
 use crate::blocks::{Before, Blocks};
 use crate::columns::{cells, constraints};
-use crate::fit::{HEADING, HIGHLIGHT, Plan, Space, Text};
+use crate::fit::{HEADING, HIGHLIGHT, Plan, Space, Text, clipped};
 use crate::template::{Template, Word};
 
 /// What a table is written to.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub struct Screen {
-    /// The size of the terminal that it is, asked for at each block.
-    pub size: Option<fn() -> Space>,
+    /// The space on the terminal that it is, asked for at each block.
+    pub space: Option<Box<dyn Fn() -> Space>>,
     /// It shows colors.
     pub color: bool,
 }
@@ -29,8 +29,8 @@ impl fmt::Debug for Screen {
 }
 
 impl Screen {
-    fn space(self) -> Space {
-        self.size.map_or_else(Space::default, |size| size())
+    fn space(&self) -> Space {
+        self.space.as_ref().map_or_else(Space::default, |space| space())
     }
 }
 
@@ -58,7 +58,8 @@ impl<W: Write> Table<W> {
             Events::Line(template) => Template::new(template),
             Events::Declared => Template::default(),
         };
-        let blocks = Blocks::new(layout, screen.color, zone);
+        let mut blocks = Blocks::new(layout, screen.color, zone);
+        blocks.stays = true;
         Self { out, screen, blocks, event, events: None, before: Before::default() }
     }
 
@@ -80,14 +81,14 @@ impl<W: Write> Table<W> {
     }
 
     fn events(&mut self, events: &[Event]) -> io::Result<()> {
-        let space = Space { lines: None, ..self.screen.space() };
+        let space = Space { columns: self.screen.space().columns, ..Space::default() };
         for event in events {
             match self.blocks.layout.events {
                 Events::Declared => self.declared(event, space)?,
                 Events::Line(_) => {
                     let line = event_line(&self.blocks, &self.event, event);
                     if !line.is_empty() {
-                        writeln!(self.out, "{line}")?;
+                        write(&mut self.out, &clipped(Line::from(line), space.columns))?;
                     }
                 }
             }

@@ -42,12 +42,22 @@ impl Terminal {
         self.types(&[line, "Enter"]);
     }
 
-    /// Starts a trace; its id is in a file, and its status is shown at its end.
+    /// Starts a trace with an interval; its id is in a file, and its status is shown at its end.
     fn traces(&self, arguments: &str) {
+        self.traces_with("", &format!("-i 200ms {arguments}"));
+    }
+
+    /// The same with these variables, and other intervals.
+    fn traces_with(&self, variables: &str, arguments: &str) {
         let folder = self.folder.path().display();
         let trapline = env!("CARGO_BIN_EXE_trapline");
-        let exec = format!("echo $$ > {folder}/pid; exec {trapline} faults -i 200ms {arguments}");
+        let exec = format!("echo $$ > {folder}/pid; {variables} exec {trapline} faults {arguments}");
         self.runs(&format!("clear; sh -c '{exec}'; echo status $?"));
+    }
+
+    /// What is on the screen and above it, where each line of the program is one.
+    fn history(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-J", "-S", "-"])
     }
 
     fn sends(&self, signal: Signal) {
@@ -76,20 +86,28 @@ impl Terminal {
         }
     }
 
-    fn told(&self, what: &str) -> String {
-        self.tmux(&["display-message", "-p", what]).trim().to_owned()
+    /// Clears the screen and what is above it.
+    fn empties(&self) {
+        self.runs("clear");
+        let is_empty = |screen: &[String]| screen.iter().filter(|line| !line.is_empty()).eq(["$"]);
+        self.waits("empty screen", is_empty);
+        self.tmux(&["clear-history"]);
+    }
+
+    fn value(&self, of: &str) -> String {
+        self.tmux(&["display-message", "-p", of]).trim().to_owned()
     }
 
     /// The alternate screen is in use, or another's.
     fn is_drawn_on(&self) -> bool {
-        self.told("#{alternate_on}") == "1"
+        self.value("#{alternate_on}") == "1"
     }
 
     /// Waits for the end, after which the shell has its terminal as it was: what is typed is shown, and lines have ends.
     fn ends(&self, status: u32) -> Vec<String> {
         let screen = self.shows(&format!("status {status}"));
         assert!(!self.is_drawn_on());
-        assert_eq!(self.told("#{cursor_flag}"), "1", "the cursor is there");
+        assert_eq!(self.value("#{cursor_flag}"), "1", "the cursor is there");
         self.runs("stty -a | grep -o -E -e '-?(icanon|echo|ixon)\\b' | paste -s; echo s'een'");
         let after = self.shows("seen");
         assert!(after.iter().any(|line| line.split_whitespace().eq(["ixon", "icanon", "echo"])), "{after:?}");
@@ -191,4 +209,80 @@ pub fn a_commands_terminal_and_a_dumb_one_get_blocks(_variant: &'static str) {
     terminal.traces("--top 1 -d 300ms");
     let blocks = terminal.shows("status 0").join("");
     assert!(!terminal.is_drawn_on() && blocks.contains("MIN_US"), "{blocks:?}");
+}
+
+/// Each kind of rows on a small and on a large screen: what stays is no wider than that, and no piece of a picture is
+/// left behind.
+pub fn every_table_leaves_the_screen_as_it_was(_variant: &'static str) {
+    for (columns, lines, kinds) in
+        [(80, 24, &["stack", "file", "thread"][..]), (200, 50, &["cause", "stack"])]
+    {
+        let terminal = Terminal::open(columns, lines);
+        for kind in kinds {
+            terminal.empties();
+            terminal.traces(&format!("--by {kind}"));
+            terminal.waits("table", |screen| is_table(screen, lines, "MINOR"));
+            terminal.types(&["q"]);
+            terminal.shows("status 0");
+            let history = terminal.history();
+            let own = history.lines().filter(|line| !line.contains("status $?") && !line.starts_with('$'));
+            for line in own {
+                // What was lost is explained in a sentence.
+                let is_loss = line.trim_start().starts_with(|c: char| c.is_ascii_digit());
+                assert!(line.chars().count() <= columns || is_loss && line.contains(". "), "{kind}: {line}");
+                assert!(!line.contains("q: quit") && !line.contains("go on"), "{kind}: {history}");
+            }
+        }
+    }
+}
+
+pub fn a_key_shows_rows_before_the_interval_ends(_variant: &'static str) {
+    let terminal = Terminal::open(80, 24);
+    for key in ["Enter", "r"] {
+        terminal.traces_with("", "-i 1h");
+        terminal.shows("The first interval has not ended yet.");
+        terminal.types(&[key]);
+        terminal.waits("table", |screen| is_table(screen, 24, "MAX_MS"));
+        terminal.types(&["q"]);
+        terminal.ends(0);
+    }
+}
+
+pub fn colors_and_widths_are_those_of_options_and_variables(_variant: &'static str) {
+    let terminal = Terminal::open(80, 24);
+    for (variables, arguments, is_bold) in [
+        ("", "", true),
+        ("NO_COLOR=1", "", false),
+        ("NO_COLOR=1", "--color always", true),
+        ("", "--color never", false),
+        ("TERM=dumb", "", false),
+    ] {
+        terminal.empties();
+        terminal.traces_with(variables, &format!("{arguments} -- /bin/true"));
+        terminal.shows("status 0");
+        // With escapes for colors.
+        let history = terminal.tmux(&["capture-pane", "-p", "-e"]);
+        let headings = history.lines().rfind(|line| line.contains("MINOR")).unwrap();
+        assert_eq!(headings.contains("\u{1b}[1m"), is_bold, "{variables} {arguments}: {history}");
+        assert!(!headings.contains("MIN_US") || variables == "TERM=dumb", "{headings}");
+    }
+    terminal.empties();
+    terminal.traces_with("", "--wide -- /bin/true");
+    terminal.shows("status 0");
+    assert!(terminal.history().lines().any(|line| line.contains("MAJOR") && line.contains("MIN_US")));
+}
+
+pub fn a_table_that_stays_names_the_option_for_the_rest(_variant: &'static str) {
+    let terminal = Terminal::open(80, 24);
+    let many = "-- /bin/sh -c \"seq 30 | while read i; do /bin/true; done\"";
+    terminal.traces_with("", many);
+    terminal.shows("(13 more; --top 33 prints all rows)");
+    terminal.shows("status 0");
+    for (before, after) in [("--top 33 ", ""), ("", " 2>&1 | cat")] {
+        terminal.empties();
+        terminal.traces_with("", &format!("{before}{many}{after}"));
+        terminal.shows("status 0");
+        let all = terminal.history();
+        assert!(!all.contains(" more"), "{before}{after}: {all}");
+    }
 }

@@ -95,3 +95,20 @@ fn a_run_polls_several_tools() {
     }
     assert_eq!(*end, ["totals thread", "end of 2", "totals file", "end of 3"]);
 }
+
+/// A request ends an interval before its time, and only one.
+#[test]
+fn rows_come_when_they_are_requested() {
+    let tool = Box::new(Fake { table: By::Thread.schema(), has_rows: true, waiting: 0 });
+    let (hour, refresh) = (Duration::from_secs(3600), Refresh::default());
+    let duration = Some(Duration::from_millis(10));
+    let frame = Frame { interval: Some(hour), duration, refresh: refresh.clone(), ..Frame::default() };
+    let mut run = Run::new(vec![tool], frame, None).unwrap();
+    refresh.request();
+    let mut words = Vec::new();
+    while let Some(item) = run.next().unwrap() {
+        words.push(word(&item));
+    }
+    assert_eq!(words[..4], ["header thread", "rows thread", "facts of 0", "tick"]);
+    assert_eq!(words[4..], ["rows thread", "tick", "totals thread", "end of 0"]);
+}

@@ -1,6 +1,7 @@
 //! Tables as they are redrawn, in terminals of two sizes, under a storm of rows.
 
 use trapline_model::layout::{LAYOUTS, layout};
+use trapline_model::stage::Refresh;
 use trapline_model::{Event, Facts, Header, Record, TABLES, Value, table};
 
 use super::*;
@@ -8,8 +9,8 @@ use crate::columns::constraints;
 use crate::fit::{Plan, Text};
 use ratatui::style::Style;
 
-const SMALL: Space = Space { columns: Some(80), lines: Some(24) };
-const LARGE: Space = Space { columns: Some(200), lines: Some(50) };
+const SMALL: Space = Space { columns: Some(80), lines: Some(24), rows: None };
+const LARGE: Space = Space { columns: Some(200), lines: Some(50), rows: None };
 
 /// A row whose texts are long and whose numbers are of several sizes.
 fn row(schema: &'static Schema, n: u64) -> Record {
@@ -48,10 +49,14 @@ fn block(schema: &'static Schema, rows: u64, time_ns: u64) -> Block {
     Block { sum: Some(sum), ..Block::new(schema, time_ns, rows) }
 }
 
+fn controls(column: Option<usize>) -> Controls {
+    Controls { sort: column.into(), cumulative: false.into(), refresh: Refresh::default() }
+}
+
 /// After these intervals of this number of rows of each of the tables.
 fn live(look: &'static Layout, tables: &[&'static Schema], intervals: u64, rows: u64) -> Live {
-    let chosen = (look.id != "access.summary").then(|| (None.into(), false.into()));
-    let mut live = Live::new(look, true, true, chosen, TimeZone::UTC);
+    let controls = (look.id != "access.summary").then(|| controls(None));
+    let mut live = Live::new(look, true, true, controls, TimeZone::UTC);
     let tool = look.id.split('.').next().unwrap();
     let header = Header { tool: tool.into(), variant: "fentry".into(), ..Header::default() };
     live.take(&Item::Header(header));
@@ -80,7 +85,7 @@ fn no_line_is_wider_than_the_terminal_and_none_is_below_it() {
         for table in TABLES.iter().filter(is_of) {
             let mut live = live(look, &[*table], 3, 60);
             for (columns, lines) in [(1, 1), (20, 5), (80, 24), (200, 50)] {
-                let space = Space { columns: Some(columns), lines: Some(lines) };
+                let space = Space { columns: Some(columns), lines: Some(lines), rows: None };
                 for _ in 0..2 {
                     let drawn = live.draw(space);
                     assert_eq!(drawn.len(), lines, "{} in {table:?}", look.id);
@@ -180,10 +185,10 @@ fn a_stack_that_is_higher_than_the_terminal_is_cut() {
 /// Each key goes to the stage that makes rows so, and the rows that are there are sorted at once.
 #[test]
 fn keys_change_the_order_and_the_time_of_rows() {
-    let (key, cumulative) = (SortKey::from(Some(5)), Cumulative::from(false));
+    let controls = controls(Some(5));
+    let Controls { sort: key, cumulative, refresh } = controls.clone();
     let thread = table("faults.thread").unwrap();
-    let chosen = Some((key.clone(), cumulative.clone()));
-    let mut live = Live::new(layout("declared").unwrap(), false, true, chosen, TimeZone::UTC);
+    let mut live = Live::new(layout("declared").unwrap(), false, true, Some(controls), TimeZone::UTC);
     live.take(&Item::Rows(block(thread, 9, 1)));
     live.take(&Item::Tick(1));
     let name = |key: &SortKey| thread.iter().nth(key.column().unwrap()).unwrap().name;
@@ -207,6 +212,9 @@ fn keys_change_the_order_and_the_time_of_rows() {
     assert!(cumulative.is_on() && text(&live.draw(SMALL)).contains("c: cumulative (on)"));
     live.press(Key::Cumulative);
     assert!(!cumulative.is_on());
+    live.press(Key::Pause);
+    live.press(Key::of(b'\n').unwrap());
+    assert!(refresh.take() && !live.paused, "what comes next is shown");
 }
 
 #[test]

@@ -78,3 +78,46 @@ fn lines_of_json_and_of_values() {
     insta::assert_snapshot!("jsonl", String::from_utf8(json).unwrap());
     insta::assert_snapshot!("csv", String::from_utf8(csv).unwrap());
 }
+
+/// On a terminal a table that stays has a number of rows, the next option to type below them, and no line longer than the
+/// terminal's; elsewhere it is whole.
+#[test]
+fn a_terminal_gets_rows_that_fit_and_how_to_see_more() {
+    let schema = By::Thread.schema();
+    let rows = |rows| Item::Totals(Block::new(schema, 1, (0..rows).map(|n| row(schema, n + 1)).collect()));
+    let shown = |rows_of_space, item: &Item| {
+        let space = Space { columns: Some(80), rows: rows_of_space, ..Space::default() };
+        let mut out = Vec::new();
+        let screen = Screen { space: Some(Box::new(move || space)), color: false };
+        Table::new(&mut out, screen, TimeZone::UTC).take(item).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let cut = shown(Some(20), &rows(30));
+    assert!(cut.ends_with("\n(10 more; --top 30 prints all rows)\n"), "{cut}");
+    assert_eq!(cut.lines().count(), 2 + 20 + 1, "{cut}");
+    assert!(!shown(Some(20), &rows(20)).contains("more"));
+    assert!(!shown(None, &rows(300)).contains("more"));
+}
+
+/// Lines of events are cut where the terminal ends.
+#[test]
+fn lines_of_events_end_with_the_terminal() {
+    let schema = trapline_model::kvm::EVENT;
+    let value = |field: &Field| match (field.name, field.ty) {
+        ("isa", _) => "vmx".into(),
+        (_, trapline_model::Type::Str) => "x".repeat(100).into(),
+        _ => 1_u64.into(),
+    };
+    let record = Record::new(schema, schema.iter().map(value).collect());
+    let line = |columns| {
+        let mut out = Vec::new();
+        let space = Space { columns, ..Space::default() };
+        let screen = Screen { space: Some(Box::new(move || space)), color: false };
+        let mut table = Table::laid_out(&mut out, &trapline_model::kvm::SLOWER, screen, TimeZone::UTC);
+        table.take(&Item::Events(vec![Event { time_ns: 1, record: record.clone() }])).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let cut = line(Some(80));
+    assert!(cut.chars().count() == 81 && cut.ends_with("…\n"), "{cut}");
+    assert!(line(None).len() > 200);
+}
