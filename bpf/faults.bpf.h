@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Page faults. Counts are never our own: a thread's row is task->maj_flt/min_flt less their values at the start, so
- * it equals what getrusage says on every variant, faults on a thread's behalf (GUP) included. The variants differ in
- * how a fault's time is taken: from entry to completion of handle_mm_fault (fentry, kprobe), from the exception to
- * the software event of its accounting (tracepoint), or not at all (counters).
+ * it equals what getrusage says on every variant, faults on a thread's behalf (GUP) included. A fault's time runs from
+ * the exception to its completion: waiting for the lock of the address space comes before handle_mm_fault, and is in
+ * it. The variants differ in what they see of that: the exception, and handle_mm_fault's return (fentry, kprobe), which
+ * alone there is for a fault without an exception; the exception, and the software event of the accounting
+ * (tracepoint); or nothing (counters).
  *
  * Every object has this. Programs are loaded in the order in which they stand: an object includes what a variant may be
  * refused for first, and then what follows threads (faults_life.bpf.h).
@@ -31,11 +33,11 @@ static __always_inline void mark_alive(u32 *flag)
 		*flag = 1;
 }
 
-static __always_inline void fault_begins(struct tracked *t, u64 addr)
+static __always_inline void fault_begins(struct tracked *t, u64 addr, u64 ns)
 {
 	t->open_addr = addr;
 	t->retrying = 0;
-	t->open_ns = bpf_ktime_get_ns();
+	t->open_ns = ns;
 }
 
 /* What only verbose events have. */
@@ -113,7 +115,7 @@ static __always_inline int on_exception(unsigned long addr, struct pt_regs *regs
 		describe_fault(t, regs->ip, error_rw(error),
 			       error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
 	t->open_in_kernel = in_kernel;
-	fault_begins(t, addr);
+	fault_begins(t, addr, bpf_ktime_get_ns());
 	return 0;
 }
 
@@ -174,7 +176,18 @@ int tracepoint_minor(struct bpf_perf_event_data *ctx)
 	return on_accounting(ctx, false);
 }
 
-/* ---- variants fentry and kprobe: handle_mm_fault ---- */
+/* ---- variants fentry and kprobe: handle_mm_fault, and before it the exception ---- */
+
+/* When the fault began that is to be handled. Without registers it is for somebody else (GUP), and has no exception. */
+static __always_inline u64 began_ns(struct tracked *t, unsigned long addr, struct pt_regs *regs)
+{
+	u64 ns = t->exception_ns;
+
+	if (!regs || !ns || t->exception_addr != addr)
+		return bpf_ktime_get_ns();
+	t->exception_ns = 0;
+	return ns;
+}
 
 #define FAULT_FLAG_WRITE       0x1 /* include/linux/mm_types.h: values never moved */
 #define FAULT_FLAG_INSTRUCTION 0x100
@@ -210,7 +223,7 @@ static __always_inline int on_fault_enter(struct vm_area_struct *vma, unsigned l
 	}
 	if (GROUPED_BY(STACK))
 		t->open_in_kernel = !regs || !(BPF_PROBE_READ(regs, cs) & 3);
-	fault_begins(t, addr);
+	fault_begins(t, addr, began_ns(t, addr, regs));
 	return 0;
 }
 

@@ -4,5 +4,6 @@
 #define GROUP   FAULTS_GROUP_NONE
 #define FILTERS TRAP_BY_ID
 #include "faults.bpf.h"
+#include "faults_time.bpf.h"
 #include "faults_life.bpf.h"
 #include "faults_file_read.bpf.h"

@@ -5,5 +5,6 @@
 #define FILTERS TRAP_BY_ID
 #include "faults.bpf.h"
 #include "faults_counters.bpf.h"
+#include "faults_time.bpf.h"
 #include "faults_life.bpf.h"
 #include "faults_span.bpf.h"

@@ -4,6 +4,7 @@
 #define GROUP   FAULTS_GROUP_FILE
 #define FILTERS TRAP_BY_ID
 #include "faults.bpf.h"
+#include "faults_time.bpf.h"
 #include "faults_life.bpf.h"
 #include "faults_group_read.bpf.h"
 #include "faults_file_read.bpf.h"

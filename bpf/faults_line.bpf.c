@@ -6,6 +6,7 @@
 #include "faults.bpf.h"
 #include "faults_counters.bpf.h"
 #include "faults_failed.bpf.h"
+#include "faults_time.bpf.h"
 #include "faults_life.bpf.h"
 #include "faults_moves.bpf.h"
 #include "faults_file_read.bpf.h"

@@ -4,5 +4,6 @@
 #define GROUP   FAULTS_GROUP_STACK
 #define FILTERS TRAP_BY_ID
 #include "faults.bpf.h"
+#include "faults_time.bpf.h"
 #include "faults_life.bpf.h"
 #include "faults_group_read.bpf.h"

@@ -6,5 +6,6 @@
 #include "faults.bpf.h"
 #include "faults_counted.bpf.h"
 #include "faults_counters.bpf.h"
+#include "faults_time.bpf.h"
 #include "faults_life.bpf.h"
 #include "faults_moves.bpf.h"

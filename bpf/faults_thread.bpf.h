@@ -38,6 +38,8 @@ struct tracked {
 	/* What every fault touches is together: a fault that clears a page leaves little in the nearest cache. */
 	u64 open_ns; /* the fault that is being handled: 0 if none */
 	u64 open_addr;
+	u64 exception_ns; /* the last exception: 0 once a fault has begun with it */
+	u64 exception_addr;
 	u64 seen_major; /* task->maj_flt at the last event */
 	u64 seen_minor;
 	u32 retrying; /* its handling returned VM_FAULT_RETRY and will be taken up again */

@@ -22,3 +22,4 @@ pub mod stack;
 pub mod step;
 pub mod taken_away;
 pub mod threads;
+pub mod time;

@@ -52,6 +52,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "touch" => touch(&map(number(2) * PAGE, 0)),
         "births" => crate::faults::threads::births(),
         "births-of-threads" => crate::faults::threads::births_of_threads(),
+        "beside-forks" => crate::faults::time::beside_forks(number(2)),
         "io-uring" => crate::faults::threads::io_uring(),
         "remote" => crate::faults::threads::remote(),
         "turmoil" => crate::access::turmoil::turmoil(number(2)),
@@ -160,7 +161,7 @@ pub fn rusage(who: c_int) -> (i64, i64) {
     (usage.ru_majflt, usage.ru_minflt)
 }
 
-fn gettid() -> u32 {
+pub fn gettid() -> u32 {
     // SAFETY: no arguments.
     unsafe { libc::gettid() as u32 }
 }

@@ -94,6 +94,7 @@ const CASES: &[Case] = &[
     case!(faults::exact::threads_that_exec, ROOT, ALL),
     case!(faults::exact::cold_files_read_by_many, ROOT, ALL),
     case!(faults::exact::times_are_plausible, ROOT, TIMING),
+    case!(faults::time::waits_for_the_lock, ROOT, TIMING),
     case!(faults::exact::sampled_minor_latency, ROOT, TIMING),
     case!(faults::exact::verbose_shows_every_fault, ROOT, ALL),
     case!(faults::replay::a_recording_is_read_back_whole, HERE, EVERY),

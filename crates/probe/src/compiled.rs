@@ -44,8 +44,9 @@ mod tests {
     /// Adds what recipes name.
     fn add<'a>(named: &mut Named, recipes: impl IntoIterator<Item = &'a dyn Recipe>) {
         for recipe in recipes {
-            let ways = recipe.variants().iter().flat_map(|variant| variant.ways).copied().flatten().copied();
-            let names = ways.chain(recipe.always()).chain(recipe.optional()).map(str::to_owned);
+            let ways = recipe.variants().iter().flat_map(|variant| variant.ways).copied();
+            let names = ways.flat_map(|way| way.iter().copied().chain(recipe.optional(way)));
+            let names = names.chain(recipe.always()).map(str::to_owned);
             let readers = recipe.readers().into_iter().map(MapName::reader);
             named.entry(recipe.object().name).or_default().extend(names.chain(readers));
         }

@@ -195,8 +195,8 @@ pub(crate) trait Recipe {
     fn readers(&self) -> Vec<MapName<'static>> {
         vec![]
     }
-    /// Programs used where the kernel has what they attach to.
-    fn optional(&self) -> Vec<&'static str> {
+    /// Programs used beside one way of a variant, where the kernel has what they attach to.
+    fn optional(&self, _way: &[&str]) -> Vec<&'static str> {
         vec![]
     }
     /// Whether the kernel may have what one way of a variant needs: to try takes as long as a start.
@@ -292,16 +292,17 @@ pub(crate) fn try_variant(recipe: &impl Recipe, variant: &Variant) -> Result<Att
     let mut refusal = None;
     for way in variant.ways.iter().filter(|way| recipe.is_worth_trying(way)) {
         let readers = if READERS_REFUSED.load(Ordering::Relaxed) { vec![] } else { recipe.readers() };
-        let loaded = load(recipe, way, &recipe.optional(), &readers).or_else(|error| match errno(&error) {
-            // No such type in the kernel: what an optional program attaches to may be what is missing.
-            Some(Errno::ESRCH) => load(recipe, way, &[], &readers),
-            Some(Errno::EPERM) if !readers.is_empty() => {
-                let loaded = load(recipe, way, &recipe.optional(), &[]);
-                READERS_REFUSED.fetch_or(loaded.is_ok(), Ordering::Relaxed);
-                loaded
-            }
-            _ => Err(error),
-        });
+        let loaded =
+            load(recipe, way, &recipe.optional(way), &readers).or_else(|error| match errno(&error) {
+                // No such type in the kernel: what an optional program attaches to may be what is missing.
+                Some(Errno::ESRCH) => load(recipe, way, &[], &readers),
+                Some(Errno::EPERM) if !readers.is_empty() => {
+                    let loaded = load(recipe, way, &recipe.optional(way), &[]);
+                    READERS_REFUSED.fetch_or(loaded.is_ok(), Ordering::Relaxed);
+                    loaded
+                }
+                _ => Err(error),
+            });
         let attached = loaded.and_then(|(object, rest)| attach(recipe, variant.name, object, way, &rest));
         match attached.and_then(|attached| recipe.prove(&attached).map(|()| attached)) {
             Ok(attached) => return Ok(attached),

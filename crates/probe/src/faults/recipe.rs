@@ -43,6 +43,9 @@ pub(super) const READ: &str = "threads_read";
 /// The programs that see a thread end: at its end, once more, and later where the kernel has what that attaches to.
 pub(super) const ENDS: [&str; 3] = ["thread_ends", "thread_ends_too", "thread_ended"];
 
+/// What sees the exception, where a fault's handling is seen: on x86 (elsewhere there is no such tracepoint).
+const EXCEPTIONS: [&str; 2] = ["exception_user", "exception_kernel"];
+
 /// `counters` as it begins, or where the kernel cannot say so, with nothing.
 const COUNTERS: Variant = Variant { name: "counters", ways: &[&["counters_user", "counters_kernel"], &[]] };
 
@@ -196,8 +199,15 @@ impl Recipe for FaultsRecipe {
         read
     }
 
-    fn optional(&self) -> Vec<&'static str> {
-        vec![ENDS[2]]
+    fn optional(&self, way: &[&str]) -> Vec<&'static str> {
+        let mut names = vec![ENDS[2]];
+        // The tool `access` wants no times.
+        if !self.seeing
+            && way.iter().any(|name| ["fentry_begin", "kprobe_begin", "kprobe_session"].contains(name))
+        {
+            names.extend(EXCEPTIONS);
+        }
+        names
     }
 
     /// 535a3692ba72 (6.10) brought sessions of kprobes. A kernel that has them and calls itself older does without.
