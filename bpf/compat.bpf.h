@@ -33,6 +33,18 @@ static __always_inline bool task_is_runnable(struct task_struct *task)
 	return BPF_CORE_READ((struct task_struct___pre514 *)task, state) == 0;
 }
 
+/* It has taken memory beyond its cgroup's memory.high, and may have to wait for that on its way to user mode. */
+static __always_inline bool exceeds_high(struct task_struct *task)
+{
+	return bpf_core_field_exists(task->memcg_nr_pages_over_high) && task->memcg_nr_pages_over_high;
+}
+
+/* It waits for that, if it sleeps and neither reclaims memory nor waits for I/O: known by PSI, a kernel option. */
+static __always_inline bool is_throttled(struct task_struct *task)
+{
+	return bpf_core_field_exists(task->in_memstall) && BPF_CORE_READ_BITFIELD(task, in_memstall);
+}
+
 /* The thread has met a uprobe: its return addresses may have been replaced. A kernel option. */
 static __always_inline bool has_uprobes(struct task_struct *task)
 {

@@ -21,6 +21,7 @@
 #include "faults_thread.bpf.h"
 #include "faults_group.bpf.h"
 #include "faults_step.bpf.h"
+#include "faults_parts.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -37,6 +38,7 @@ static __always_inline void fault_begins(struct tracked *t, u64 addr, u64 ns)
 {
 	t->open_addr = addr;
 	t->retrying = 0;
+	t->began_ns = ns;
 	t->open_ns = ns;
 }
 
@@ -50,12 +52,17 @@ static __always_inline void describe_fault(struct tracked *t, u64 ip, u32 rw, u3
 
 static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task_struct *task, bool major)
 {
-	u64 ns = bpf_ktime_get_ns() - t->open_ns;
-	u32 facts = KNOWS_CAUSES ? cause_facts(t, task, major) : 0;
+	u64 ns;
+	u32 facts;
 
+	/* First, so that whoever takes the processor from here on adds nothing to its parts. */
 	t->open_ns = 0;
+	barrier();
+	ns = bpf_ktime_get_ns() - t->began_ns;
+	facts = KNOWS_CAUSES ? cause_facts(t, task, major) : 0;
+	t->owes = exceeds_high(task) ? OWES_ONE | (major ? OWES_MAJOR : 0) : 0;
 	if (!GROUPED)
-		stats_time(&t->row.stats, major, ns, config.minor_weight, &control.epoch, false);
+		time_fault(t, major, ns);
 	if (each_matters() && unseen(t, task, major, !major)) {
 		if (SENDS_FAULTS)
 			send_fault(t, task, 1, major ? FAULTS_MAJOR : FAULTS_MINOR, ns, facts, true);
@@ -109,12 +116,15 @@ static __always_inline int on_exception(unsigned long addr, struct pt_regs *regs
 	t = wanted_thread(task);
 	if (!t)
 		return 0;
+	end_unseen(t, task);
+	t->open_faults = faults_of(task);
 	if (KNOWS_CAUSES)
 		cause_begins(t, task, task->mm, addr, error & PF_WRITE);
 	if (SENDS_FAULTS)
 		describe_fault(t, regs->ip, error_rw(error),
 			       error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
 	t->open_in_kernel = in_kernel;
+	t->handled = 1;
 	fault_begins(t, addr, bpf_ktime_get_ns());
 	return 0;
 }
@@ -202,6 +212,7 @@ static __always_inline int on_fault_enter(struct vm_area_struct *vma, unsigned l
 	mark_alive(&alive.begins);
 	if (!t)
 		return 0;
+	t->handled = 1;
 	if (t->retrying && t->open_addr == addr) {
 		t->retrying = 0;
 		return 0;
@@ -242,7 +253,10 @@ static __always_inline int on_fault_return(void *ctx, u32 ret)
 	mark_alive(&alive.ends);
 	if (!t && is_complete(ret) && adopt_late(task, ret & VM_FAULT_MAJOR))
 		add(&losses.unpaired, 1);
-	if (!t || t->unwanted || !t->open_ns)
+	if (!t)
+		return 0;
+	t->handled = 0;
+	if (t->unwanted || !t->open_ns)
 		return 0;
 	if (ret & VM_FAULT_RETRY) {
 		t->retrying = 1;

@@ -33,8 +33,8 @@ struct faults_config {
 	__u32 groups;        /* capacity of the map */
 	__u32 chains;        /* the same */
 	__u32 ring_share;    /* one process fills 1 / (ring_share + 1) of it at most; 0: all of it */
-	__u32 pad;
-	__u32 share; /* of the table of groups one process takes 1 / (share + 1) at most; 0: all of it */
+	__u32 minor_unseen;  /* not every minor fault's completion is seen */
+	__u32 share;         /* of the table of groups one process takes 1 / (share + 1) at most; 0: all of it */
 };
 
 /* What goes to the ring. */
@@ -107,6 +107,18 @@ struct faults_extremes {
 	__u64 min[2]; /* what it lacks to the greatest time that there is */
 };
 
+/* What the time of a fault is spent on, beside the kernel's work, which is the rest. */
+enum faults_part {
+	FAULTS_PART_LOCK =
+	    0,              /* asleep before its handling, or between two turns of it: the lock of the address space */
+	FAULTS_PART_IO = 1, /* asleep for I/O */
+	FAULTS_PART_RECLAIM = 2,   /* in direct reclaim and compaction, whatever was done there */
+	FAULTS_PART_THROTTLED = 3, /* asleep because the cgroup is above its memory.high */
+	FAULTS_PART_PREEMPTED = 4, /* it could have run, but something else did */
+	FAULTS_PART_SLEEP = 5,     /* asleep for something else */
+	FAULTS_PARTS = 6,
+};
+
 /* Faults and their times. All of it grows, but for the extremes. */
 struct faults_stats {
 	__u64 major; /* completed faults, by the kernel's own accounting */
@@ -115,8 +127,14 @@ struct faults_stats {
 	__u64 timed_minor;
 	__u64 major_ns; /* time of the timed ones */
 	__u64 minor_ns;
-	__u64 hist[TRAP_BUCKETS];   /* time of each, see hist_bucket(); a minor one counts minor_weight times */
-	struct faults_extremes all; /* under interval 0: since the trace began */
+	__u64 waits;   /* faults in which the thread slept */
+	__u64 wait_ns; /* how long */
+	/* Of them the minor ones, where not each minor fault is timed: they stand for no others, and are not above. */
+	__u64 slept_minor;
+	__u64 slept_minor_ns;
+	__u64 part_ns[FAULTS_PARTS]; /* of major_ns, minor_ns and slept_minor_ns */
+	__u64 hist[TRAP_BUCKETS];    /* time of each, see hist_bucket(); a minor one counts minor_weight times */
+	struct faults_extremes all;  /* under interval 0: since the trace began */
 	struct faults_extremes recent;
 };
 
@@ -260,6 +278,7 @@ enum faults_also {
 	FAULTS_ALSO_HUGE = 64, /* a huge page was put in */
 	FAULTS_ALSO_MAJOR = 128,
 	FAULTS_ALSO_SIGNAL = 256, /* it ended in a signal */
+	FAULTS_ALSO_IO = 512,     /* the thread slept for I/O */
 };
 
 /* How to walk through page tables. */
@@ -289,6 +308,8 @@ struct faults_event {
 	__u64 count;
 	struct faults_group_key file; /* what is mapped there, 0 if that is not known */
 	__u64 offset;                 /* in it */
+	__u64 wait_ns;                /* asleep, of latency_ns */
+	__u64 part_ns[FAULTS_PARTS];  /* of latency_ns */
 	__u32 pid;
 	__u32 tid;
 	__u32 outcome;

@@ -57,7 +57,6 @@ static __always_inline void cause_begins(struct tracked *t, struct task_struct *
 	struct walk_end end;
 	u32 also = 0, before = FAULTS_BEFORE_UNKNOWN;
 
-	t->open_switches = task->nvcsw;
 	t->open_level = 0;
 	if (write)
 		also |= FAULTS_ALSO_WRITE;
@@ -96,8 +95,12 @@ static __always_inline u32 cause_facts(struct tracked *t, struct task_struct *ta
 	u32 also = major ? FAULTS_ALSO_MAJOR : 0;
 	struct walk_end end;
 
-	if (task->nvcsw != t->open_switches)
-		also |= FAULTS_ALSO_SLEPT;
+	if (has_parts(t)) {
+		if (t->parts.part_ns[FAULTS_PART_IO])
+			also |= FAULTS_ALSO_SLEPT | FAULTS_ALSO_IO;
+		if (t->parts.part_ns[FAULTS_PART_SLEEP])
+			also |= FAULTS_ALSO_SLEPT;
+	}
 	/* Where a table was missing there may be a huge page now. */
 	if (walk.levels && t->open_level > 1) {
 		end = walk_page(t->open_table, t->open_addr);

@@ -140,7 +140,11 @@ static __always_inline void group_fault(void *ctx, struct tracked *t, struct tas
 		}
 	}
 	add(major ? &stats->major : &stats->minor, 1);
-	stats_time(stats, major, ns, config.minor_weight, &control.epoch, true);
+	stats_time(stats, major, ns, config.minor_weight, false, &control.epoch, true);
+	if (has_parts(t))
+		stats_parts(stats, &t->parts, true);
+	if (t->owes)
+		t->owing = key;
 }
 
 /* A fault ended in a signal. It has no place among files. */

@@ -32,7 +32,8 @@ static __always_inline void stats_extremes(struct faults_extremes *of, u64 inter
 	raise_recent(of->min, interval, ns < LONGEST_TIME ? LONGEST_TIME - ns : 0, shared);
 }
 
-static __always_inline void stats_time(struct faults_stats *stats, bool major, u64 ns, u32 minor_weight,
+/* A fault that is timed for itself alone stands for no other; see slept_minor. */
+static __always_inline void stats_time(struct faults_stats *stats, bool major, u64 ns, u32 minor_weight, bool alone,
 				       const volatile u64 *running, bool shared)
 {
 	u32 bucket = hist_bucket(ns) & (TRAP_BUCKETS - 1);
@@ -44,15 +45,41 @@ static __always_inline void stats_time(struct faults_stats *stats, bool major, u
 	if (major) {
 		grow(&stats->timed_major, 1, shared);
 		grow(&stats->major_ns, ns, shared);
-		grow(&stats->hist[bucket], 1, shared);
+	} else if (alone) {
+		grow(&stats->slept_minor, 1, shared);
+		grow(&stats->slept_minor_ns, ns, shared);
 	} else {
 		grow(&stats->timed_minor, 1, shared);
 		grow(&stats->minor_ns, ns, shared);
-		grow(&stats->hist[bucket], minor_weight, shared);
 	}
+	grow(&stats->hist[bucket], major || alone ? 1 : minor_weight, shared);
 	barrier();
 	if (*running != interval)
 		stats_extremes(&stats->recent, *running, ns, shared);
+}
+
+/* What of a fault's time the thread was not at work, if it was so at all. */
+struct fault_parts {
+	u64 of; /* the fault: when it began. What stands here of another one is not valid */
+	u64 wait_ns;
+	u64 part_ns[FAULTS_PARTS];
+	u64 off_ns;     /* since when it is off the processor; 0: it is not */
+	u32 off_part;   /* FAULTS_PART_* */
+	u32 reclaiming; /* how many functions that reclaim memory it is in */
+	u64 reclaim_ns; /* since when */
+	u64 back_ns;    /* when it last came back to the processor */
+	u32 slept;
+	u32 pad;
+};
+
+static __always_inline void stats_parts(struct faults_stats *stats, const struct fault_parts *parts, bool shared)
+{
+	if (parts->slept)
+		grow(&stats->waits, 1, shared);
+	grow(&stats->wait_ns, parts->wait_ns, shared);
+	for (u32 i = 0; i < FAULTS_PARTS; i++)
+		if (parts->part_ns[i])
+			grow(&stats->part_ns[i], parts->part_ns[i], shared);
 }
 
 #endif

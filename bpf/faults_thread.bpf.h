@@ -38,6 +38,7 @@ struct tracked {
 	/* What every fault touches is together: a fault that clears a page leaves little in the nearest cache. */
 	u64 open_ns; /* the fault that is being handled: 0 if none */
 	u64 open_addr;
+	u64 began_ns;     /* the last fault, be it open or not */
 	u64 exception_ns; /* the last exception: 0 once a fault has begun with it */
 	u64 exception_addr;
 	u64 seen_major; /* task->maj_flt at the last event */
@@ -54,19 +55,22 @@ struct tracked {
 	struct faults_thread row;
 	u64 open_ip;
 	u32 open_page;
-	u32 open_named; /* by which turn names were stale when this one was found; 0: it was not */
-	u32 open_facts; /* see faults_cause.bpf.h */
-	u32 open_level; /* of the table that had no entry for the page; 0 if it had one */
-	u64 open_table; /* the topmost of the page tables */
-	u64 open_switches;
+	u32 open_named;  /* by which turn names were stale when this one was found; 0: it was not */
+	u32 open_facts;  /* see faults_cause.bpf.h */
+	u32 open_level;  /* of the table that had no entry for the page; 0 if it had one */
+	u64 open_table;  /* the topmost of the page tables */
+	u64 open_faults; /* task->maj_flt and min_flt when it began, where its completion may not be seen */
+	struct fault_parts parts;
+	struct faults_group_key owing;     /* the group of that fault */
 	struct faults_group_key open_file; /* what is mapped where it faults, see faults_file.bpf.h */
 	u64 open_offset;
 	u64 image_ns;       /* of a leader: a moment after its last exec, before any fault with a stack since then */
 	u64 image_exec;     /* how many execs there had been then */
 	u32 open_in_kernel; /* the fault is not one of user mode */
+	u32 owes;           /* OWES_*: what its last fault has reserved beyond memory.high may be waited for yet */
+	u32 handled;        /* it is in handle_mm_fault, or that is not known */
 	u32 known;          /* the thread itself, or a pass, has written down who it is and what it is counted from */
 	u32 made;           /* of a leader: groups that its process has made */
-	u32 pad;
 	struct ring_part sent; /* of a leader: by its process */
 };
 
@@ -94,6 +98,7 @@ SHARED(enum faults_group_by);
 SHARED(enum faults_rw);
 SHARED(enum faults_page);
 SHARED(enum faults_outcome);
+SHARED(enum faults_part);
 
 static u64 retired_serial;
 
@@ -186,6 +191,17 @@ static __always_inline struct tracked *tracked_or_new(struct task_struct *task, 
 
 /* ---- verbose: one event a fault ---- */
 
+/* The thread was not at work all the time of its last fault. */
+static __always_inline bool has_parts(struct tracked *t)
+{
+	return t->parts.of && t->parts.of == t->began_ns;
+}
+
+static __always_inline bool has_slept(struct tracked *t)
+{
+	return has_parts(t) && t->parts.slept;
+}
+
 /* Threads of the kernel's own never were in user mode: they have 0. */
 static __always_inline u64 user_ip(struct task_struct *task)
 {
@@ -219,6 +235,12 @@ static __always_inline void send_fault(struct tracked *t, struct task_struct *ta
 	else
 		__builtin_memset(&e->file, 0, sizeof(e->file));
 	e->offset = seen && KNOWS_FILES ? t->open_offset : FAULTS_NONE;
+	e->wait_ns = 0;
+	__builtin_memset(e->part_ns, 0, sizeof(e->part_ns));
+	if (seen && has_parts(t)) {
+		e->wait_ns = t->parts.wait_ns;
+		__builtin_memcpy(e->part_ns, t->parts.part_ns, sizeof(e->part_ns));
+	}
 	e->cpu = bpf_get_smp_processor_id();
 	e->latency_ns = latency;
 	e->count = count;

@@ -6,7 +6,8 @@
 #ifndef TRAPLINE_FAULTS_TIME_BPF_H
 #define TRAPLINE_FAULTS_TIME_BPF_H
 
-#include "faults_thread.bpf.h"
+#include "faults_parts.bpf.h"
+#include "faults_group.bpf.h"
 
 /*
  * It may never become a fault: it ends in a signal, or the kernel has a way around it. Then the thread's next exception
@@ -21,7 +22,9 @@ static __always_inline int on_exception_before(unsigned long addr)
 	t = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, 0);
 	if (!t)
 		return 0;
-	t->retrying = 0; /* it was left for a signal: this is another fault */
+	t->open_ns = 0; /* one that is to be taken up again was left for a signal */
+	t->retrying = 0;
+	t->handled = 0;
 	t->exception_addr = addr;
 	t->exception_ns = bpf_ktime_get_ns();
 	return 0;
@@ -39,6 +42,225 @@ int BPF_PROG(exception_kernel, unsigned long addr)
 	if (bpf_get_current_task_btf()->pagefault_disabled)
 		return 0;
 	return on_exception_before(addr);
+}
+
+/* ---- the thread leaves its processor, and comes back ---- */
+
+/* How many threads are off their processors in a fault, or were when they were last seen: never less. */
+static u64 away;
+
+/* The parts of the fault that the thread is in, NULL if it is in none. */
+static __always_inline struct fault_parts *parts_of(struct tracked *t)
+{
+	u64 of = t->open_ns ?: t->exception_ns;
+
+	if (!of)
+		return NULL;
+	if (t->parts.of != of) {
+		__builtin_memset(&t->parts, 0, sizeof(t->parts));
+		t->parts.of = of;
+	}
+	return &t->parts;
+}
+
+static __always_inline u32 part_of(struct tracked *t, struct task_struct *task, bool could_run)
+{
+	if (could_run)
+		return FAULTS_PART_PREEMPTED;
+	if (BPF_CORE_READ_BITFIELD(task, in_iowait))
+		return FAULTS_PART_IO;
+	if (!t->handled)
+		return FAULTS_PART_LOCK;
+	if (is_throttled(task))
+		return FAULTS_PART_THROTTLED;
+	return FAULTS_PART_SLEEP;
+}
+
+/*
+ * A fault is over, and before the thread is back in user mode it may wait for what that took beyond memory.high. Any
+ * other sleep shows that it was let go.
+ */
+static __always_inline struct fault_parts *still_owes(struct tracked *t, struct task_struct *task)
+{
+	if (!is_throttled(task))
+		t->owes = 0;
+	if (!t->owes || BPF_CORE_READ_BITFIELD(task, in_iowait)) /* it reclaims memory there, too */
+		return NULL;
+	if (has_slept(t))
+		t->owes |= OWES_SLEPT;
+	return &t->parts;
+}
+
+/* The thread has waited for memory.high after its last fault. */
+static __always_inline void pay_to(struct tracked *t, struct faults_stats *stats, u64 ns, bool shared)
+{
+	u64 *total = t->owes & OWES_MAJOR  ? &stats->major_ns
+		     : config.minor_unseen ? &stats->slept_minor_ns
+					   : &stats->minor_ns;
+
+	grow(total, ns, shared);
+	grow(&stats->part_ns[FAULTS_PART_THROTTLED], ns, shared);
+	grow(&stats->wait_ns, ns, shared);
+	if (!(t->owes & OWES_SLEPT))
+		grow(&stats->waits, 1, shared);
+}
+
+static __always_inline void pay(struct tracked *t, u64 ns)
+{
+	struct faults_group *group = NULL;
+
+	if (GROUPED) {
+		struct faults_group_key key = t->owing;
+
+		group = group_there(&key);
+		pay_to(t, group ? &group->stats : &unattributed, ns, true);
+	} else {
+		pay_to(t, &t->row.stats, ns, false);
+	}
+	t->owes |= OWES_SLEPT;
+}
+
+static __always_inline void leaves_processor(struct task_struct *task, bool preempted)
+{
+	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
+	struct fault_parts *parts;
+	bool could_run;
+
+	if (!t)
+		return;
+	end_unseen(t, task);
+	could_run = preempted || task_is_runnable(task);
+	parts = parts_of(t);
+	if (parts)
+		t->owes = 0;
+	else if (t->owes && !could_run)
+		parts = still_owes(t, task);
+	if (!parts)
+		return;
+	if (!parts->off_ns)
+		add(&away, 1);
+	parts->off_ns = bpf_ktime_get_ns();
+	parts->off_part = part_of(t, task, could_run);
+}
+
+static __always_inline void returns_to_processor(struct task_struct *task)
+{
+	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
+	struct fault_parts *parts;
+	u64 now, ns;
+	u32 part;
+
+	if (!t || !t->parts.off_ns)
+		return;
+	parts = &t->parts;
+	now = bpf_ktime_get_ns();
+	ns = now - parts->off_ns;
+	part = parts->off_part;
+	parts->off_ns = 0;
+	parts->back_ns = now;
+	add(&away, -1);
+	if (t->owes) {
+		pay(t, ns);
+		return;
+	}
+	if (part != FAULTS_PART_PREEMPTED) {
+		parts->slept = 1;
+		parts->wait_ns += ns;
+	}
+	if (!parts->reclaiming && part < FAULTS_PARTS)
+		parts->part_ns[part] += ns;
+}
+
+SEC("?tp_btf/sched_switch")
+int BPF_PROG(processor_switches, bool preempted, struct task_struct *prev, struct task_struct *next)
+{
+	/* Idle processors have tasks, too, whose id is 0. */
+	if (prev->pid)
+		leaves_processor(prev, preempted);
+	if (away && next->pid)
+		returns_to_processor(next);
+	return 0;
+}
+
+/* ---- memory is reclaimed: with --split ---- */
+
+static __always_inline int reclaim_begins(void)
+{
+	struct tracked *t = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, 0);
+	struct fault_parts *parts = t ? parts_of(t) : NULL;
+
+	if (parts && !parts->reclaiming++)
+		parts->reclaim_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+static __always_inline int reclaim_ends(void)
+{
+	struct tracked *t = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, 0);
+	struct fault_parts *parts = t ? parts_of(t) : NULL;
+
+	if (parts && parts->reclaiming && !--parts->reclaiming)
+		parts->part_ns[FAULTS_PART_RECLAIM] += bpf_ktime_get_ns() - parts->reclaim_ns;
+	return 0;
+}
+
+SEC("?tp_btf/mm_vmscan_direct_reclaim_begin")
+int BPF_PROG(reclaim_direct_begin)
+{
+	return reclaim_begins();
+}
+
+SEC("?tp_btf/mm_vmscan_direct_reclaim_end")
+int BPF_PROG(reclaim_direct_end)
+{
+	return reclaim_ends();
+}
+
+SEC("?tp_btf/mm_vmscan_memcg_reclaim_begin")
+int BPF_PROG(reclaim_cgroup_begin)
+{
+	return reclaim_begins();
+}
+
+SEC("?tp_btf/mm_vmscan_memcg_reclaim_end")
+int BPF_PROG(reclaim_cgroup_end)
+{
+	return reclaim_ends();
+}
+
+SEC("?tp_btf/mm_compaction_begin")
+int BPF_PROG(reclaim_compaction_begin)
+{
+	return reclaim_begins();
+}
+
+SEC("?tp_btf/mm_compaction_end")
+int BPF_PROG(reclaim_compaction_end)
+{
+	return reclaim_ends();
+}
+
+/* ---- the lock of the address space, where handle_mm_fault is not seen: with --split ---- */
+
+static __always_inline int sets_handled(u32 handled)
+{
+	struct tracked *t = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, 0);
+
+	if (t && t->open_ns)
+		t->handled = handled;
+	return 0;
+}
+
+SEC("?tp_btf/mmap_lock_start_locking")
+int BPF_PROG(lock_begin)
+{
+	return sets_handled(0);
+}
+
+SEC("?tp_btf/mmap_lock_acquire_returned")
+int BPF_PROG(lock_end)
+{
+	return sets_handled(1);
 }
 
 #endif

@@ -42,9 +42,9 @@ SEC("?raw_tp")
 int BPF_PROG(test_time, u64 major, u64 ns, u64 weight, u64 shared)
 {
 	if (shared)
-		stats_time(&test_stats, major, ns, weight, &control.epoch, true);
+		stats_time(&test_stats, major, ns, weight, false, &control.epoch, true);
 	else
-		stats_time(&test_stats, major, ns, weight, &control.epoch, false);
+		stats_time(&test_stats, major, ns, weight, false, &control.epoch, false);
 	return 0;
 }
 

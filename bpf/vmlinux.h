@@ -268,7 +268,9 @@ struct task_struct {
 	struct fs_struct *fs;
 	struct files_struct *files;
 	struct nsproxy *nsproxy;
-	unsigned long nvcsw; /* how often it left the processor to wait */
+	unsigned in_iowait : 1;
+	unsigned int memcg_nr_pages_over_high; /* if the kernel has memory cgroups */
+	unsigned in_memstall : 1;              /* waits for memory: if the kernel has PSI */
 	int pagefault_disabled;
 	struct thread_struct thread;
 	u64 self_exec_id;

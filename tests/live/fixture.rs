@@ -53,6 +53,8 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "births" => crate::faults::threads::births(),
         "births-of-threads" => crate::faults::threads::births_of_threads(),
         "beside-forks" => crate::faults::time::beside_forks(number(2)),
+        "for-somebody" => crate::faults::time::for_somebody(),
+        "for-readahead" => crate::faults::time::for_readahead(),
         "io-uring" => crate::faults::threads::io_uring(),
         "remote" => crate::faults::threads::remote(),
         "turmoil" => crate::access::turmoil::turmoil(number(2)),

@@ -95,6 +95,8 @@ const CASES: &[Case] = &[
     case!(faults::exact::cold_files_read_by_many, ROOT, ALL),
     case!(faults::exact::times_are_plausible, ROOT, TIMING),
     case!(faults::time::waits_for_the_lock, ROOT, TIMING),
+    case!(faults::time::waits_are_its_own_switches, ROOT, TIMING),
+    case!(faults::time::waits_are_not_sampled, ROOT, &["tracepoint"]),
     case!(faults::exact::sampled_minor_latency, ROOT, TIMING),
     case!(faults::exact::verbose_shows_every_fault, ROOT, ALL),
     case!(faults::replay::a_recording_is_read_back_whole, HERE, EVERY),

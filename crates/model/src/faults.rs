@@ -24,6 +24,10 @@ pub use step::{InOrder, Most, Process, Step, StepOf};
 pub use tables::EVENT;
 pub(crate) use tables::tables;
 
+/// What a fault's time is spent on beside the kernel's work: the lock of the address space, I/O, reclaiming memory, waiting
+/// for memory.high, something else that runs, and other sleep.
+pub const PARTS: usize = 6;
+
 /// Which thread: ids are reused, so its birth is part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Thread {
@@ -73,6 +77,16 @@ pub struct Stats {
     pub major_ns: u64,
     /// Time of the timed minor faults, nanoseconds.
     pub minor_ns: u64,
+    /// Faults in which the thread slept.
+    pub waits: u64,
+    /// How long it slept in them, nanoseconds.
+    pub wait_ns: u64,
+    /// Those of them that are minor, where not each minor fault is timed: they stand for no others.
+    pub slept_minor: u64,
+    /// Their time, nanoseconds.
+    pub slept_minor_ns: u64,
+    /// What the time of all these was spent on beside the kernel's work.
+    pub part_ns: [u64; PARTS],
     /// Times of the timed faults, a sampled one counted as many times as it stands for.
     pub hist: Hist,
     /// Faults that ended in a signal: the kernel's accounting leaves them out, so none of the above has them.
@@ -87,6 +101,13 @@ impl Stats {
         self.timed_minor += other.timed_minor;
         self.major_ns += other.major_ns;
         self.minor_ns += other.minor_ns;
+        self.waits += other.waits;
+        self.wait_ns += other.wait_ns;
+        self.slept_minor += other.slept_minor;
+        self.slept_minor_ns += other.slept_minor_ns;
+        for (part, other) in self.part_ns.iter_mut().zip(other.part_ns) {
+            *part += other;
+        }
         self.hist.add(&other.hist);
         self.failed += other.failed;
     }

@@ -11,6 +11,8 @@ pub enum Cause {
     FileMap,
     /// A page of a file that had to be read.
     FileRead,
+    /// A page of a file that was being read already: the thread slept until it was there.
+    FileWait,
     /// A page that had been swapped out.
     SwapIn,
     /// Fresh anonymous memory, a whole huge page at once.
@@ -44,6 +46,7 @@ impl Cause {
         Self::CopyOnWrite,
         Self::FileMap,
         Self::FileRead,
+        Self::FileWait,
         Self::SwapIn,
         Self::HugePage,
         Self::NumaHint,
@@ -66,6 +69,7 @@ impl Cause {
             Self::CopyOnWrite => "copy-on-write",
             Self::FileMap => "file-map",
             Self::FileRead => "file-read",
+            Self::FileWait => "file-wait",
             Self::SwapIn => "swap-in",
             Self::HugePage => "huge-page",
             Self::NumaHint => "numa-hint",
@@ -147,6 +151,8 @@ impl Also {
     pub const MAJOR: Self = Self(128);
     /// It was not completed: the process got a signal instead.
     pub const SIGNAL: Self = Self(256);
+    /// The thread slept for I/O.
+    pub const IO: Self = Self(512);
 
     const NONE: Self = Self(0);
 
@@ -233,6 +239,7 @@ const RULES: &[Rule] = &[
     rule(Cause::Migration, &[], &[Page::Moving], Also::NONE, Also::NONE),
     rule(Cause::NumaHint, &[], &[Page::Hidden], Also::NONE, Also::NONE),
     rule(Cause::CopyOnWrite, KNOWN, &[Page::ReadOnly], Also::WRITE, Also::SHARED),
+    rule(Cause::FileWait, FILE, ABSENT, Also::IO, Also::MAJOR),
     rule(Cause::CopyOnWrite, FILES, ABSENT, Also::WRITE, Also::SHARED.and(Also::MAJOR)),
     rule(Cause::WriteNotify, KNOWN, &[Page::ReadOnly], Also::WRITE.and(Also::SHARED), Also::NONE),
     rule(Cause::Spurious, &[], &[Page::There], Also::NONE, Also::NONE),
@@ -270,6 +277,10 @@ mod tests {
         assert_eq!(cause(M::Anonymous, P::There, &[]), "spurious");
         assert_eq!(cause(M::File, P::Absent, &[]), "file-map");
         assert_eq!(cause(M::File, P::Absent, &[A::MAJOR]), "file-read");
+        assert_eq!(cause(M::File, P::Absent, &[A::SLEPT]), "file-map");
+        assert_eq!(cause(M::File, P::Absent, &[A::SLEPT, A::IO]), "file-wait");
+        assert_eq!(cause(M::File, P::Absent, &[A::SLEPT, A::IO, A::MAJOR]), "file-read");
+        assert_eq!(cause(M::File, P::ReadOnly, &[A::WRITE, A::SHARED, A::IO]), "write-notify");
         assert_eq!(cause(M::File, P::Absent, &[A::WRITE]), "copy-on-write");
         assert_eq!(cause(M::File, P::Absent, &[A::WRITE, A::MAJOR]), "file-read");
         assert_eq!(cause(M::File, P::Absent, &[A::WRITE, A::SHARED]), "file-map");
@@ -314,7 +325,7 @@ mod tests {
         let mut decided = vec![false; RULES.len()];
         for memory in memories {
             for page in pages {
-                for also in 0..Also::SIGNAL.0 * 2 {
+                for also in 0..Also::IO.0 * 2 {
                     let facts = Facts { memory, page, also: Also(also) };
                     if let Some(at) = RULES.iter().position(|rule| rule.fits(&facts)) {
                         decided[at] = true;

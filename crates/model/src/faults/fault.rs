@@ -69,6 +69,8 @@ pub struct Fault {
     pub access: Option<Access>,
     /// From the fault to its completion, nanoseconds.
     pub latency_ns: Option<u64>,
+    /// How long the thread slept in it, nanoseconds.
+    pub wait_ns: Option<u64>,
     /// What it was for; not known for a fault that the variant could only count.
     pub cause: Option<Cause>,
     /// What is mapped there: a path, or a sort of memory.

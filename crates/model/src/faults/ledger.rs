@@ -26,8 +26,9 @@ impl ledger::Figures for Figures {
 
     /// The kernel counts a fault before its time is known, so an interval may end between.
     fn known(&self) -> u64 {
-        let Stats { major, minor, failed, timed_major, timed_minor, .. } = self.stats;
-        major + minor + failed + timed_major + timed_minor
+        let Stats { major, minor, failed, timed_major, timed_minor, waits, wait_ns, .. } = self.stats;
+        // What is waited for after a fault is in the time alone.
+        major + minor + failed + timed_major + timed_minor + waits + wait_ns
     }
 
     fn take(&mut self, later: Self, is_news: bool) {

@@ -91,6 +91,11 @@ impl Row {
         }
     }
 
+    /// A figure that is known where faults are timed.
+    pub(super) fn seen(&self, figure: u64) -> Option<u64> {
+        (self.timing != Timing::None).then_some(figure)
+    }
+
     pub(super) fn extremes(&self) -> Option<Extremes> {
         Some(self.extremes).filter(|e| e.min_ns <= e.max_ns)
     }
@@ -112,17 +117,18 @@ impl<'a> Times<'a> {
     }
 
     /// The time of minor faults, and how many faults are timed. Sampled: a timed minor fault stands for as many as there are
-    /// to each. The count is exact, the time is not.
+    /// to each, but for those in which the thread slept, which are all timed. The count is exact, the time is not.
     fn minor_ns_and_faults(&self) -> Option<(Option<u64>, u64)> {
         let weight = self.weight.filter(|&weight| weight > 0)?;
         let (minor, minor_ns) = (self.number("minor"), self.number("timed_minor_ns"));
-        let faults = || self.number("major") + minor;
+        let (slept, slept_ns) = (self.number("slept_minor"), self.number("slept_minor_ns"));
+        let (others, faults) = (minor.saturating_sub(slept), || self.number("major") + minor);
         Some(match self.number("timed_minor") {
             timed if weight == 1 => (Some(minor_ns), self.number("timed_major") + timed),
-            0 => (Some(0).filter(|_| minor == 0), faults()),
+            0 => (Some(slept_ns).filter(|_| others == 0), faults()),
             timed => {
-                let scaled = u128::from(minor_ns) * u128::from(minor) / u128::from(timed);
-                (Some(scaled as u64), faults())
+                let scaled = u128::from(minor_ns) * u128::from(others) / u128::from(timed);
+                (Some(scaled as u64 + slept_ns), faults())
             }
         })
     }
@@ -175,5 +181,5 @@ pub(super) fn quantile(record: &Record, q: f64) -> Value {
 
 pub(super) fn timed(record: &Record) -> Value {
     let times = Times::of(record);
-    (times.number("timed_major") + times.number("timed_minor")).into()
+    (times.number("timed_major") + times.number("timed_minor") + times.number("slept_minor")).into()
 }

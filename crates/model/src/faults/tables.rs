@@ -24,8 +24,10 @@ const LONG: Highlight = Highlight::From(10_000_000);
 const FIGURES: &[Column<Row>] = &[
     count("major", "The faults that waited for I/O, as ru_majflt counts them.", |r: &Row| r.figures.stats.major.into()).shown("MAJOR", 9, Integer).highlight(ANY),
     count("minor", "The faults that did not wait for I/O, as ru_minflt counts them.", |r: &Row| r.figures.stats.minor.into()).shown("MINOR", 9, Integer),
+    count("waits", "The faults in which the thread slept, for I/O, a lock, memory or something else.", |r: &Row| r.seen(r.figures.stats.waits).into()).shown("WAITS", 9, Integer).yields(7).highlight(ANY),
     derived("total_ns", TIME, "Time spent in all faults that were timed.", rows::total_ns).shown("TOTAL_MS", 11, Milliseconds(2)),
     derived("major_ns", TIME, "Time spent in major faults, which wait for I/O.", rows::major_ns).shown("MAJOR_MS", 11, Milliseconds(2)).yields(5),
+    number("wait_ns", TIME, "Time that threads slept in faults.", |r: &Row| r.seen(r.figures.stats.wait_ns).into()).shown("WAIT_MS", 11, Milliseconds(2)).yields(6),
     derived("avg_ns", LASTS, "The mean time of a fault.", rows::avg_ns).shown("AVG_MS", 9, Milliseconds(3)).yields(4),
     derived("max_ns", LASTS, "The time of the longest fault.", rows::max_ns).shown("MAX_MS", 9, Milliseconds(3)).yields(2).highlight(LONG),
     derived("min_ns", LASTS, "The time of the shortest fault.", rows::min_ns).shown("MIN_US", 9, Microseconds(1)).yields(9),
@@ -42,6 +44,8 @@ const BASE: &[Column<Row>] = &[
     count("timed_minor", "Minor faults that were timed.", |r| r.figures.stats.timed_minor.into()),
     number("timed_major_ns", TIME, "Time spent in the major faults that were timed.", |r| r.figures.stats.major_ns.into()),
     number("timed_minor_ns", TIME, "Time spent in the minor faults that were timed.", |r| r.figures.stats.minor_ns.into()),
+    count("slept_minor", "Minor faults in which the thread slept, where not all minor faults are timed.", |r| r.figures.stats.slept_minor.into()),
+    number("slept_minor_ns", TIME, "Time spent in these.", |r| r.figures.stats.slept_minor_ns.into()),
     hist("times", Unit::Nanoseconds, "The faults that were timed by their time.", |r| (&r.figures.stats.hist).into()),
     number("longest_ns", LASTS, "The time of the longest fault.", |r: &Row| r.extremes().map(|e| e.max_ns).into()).merged(Merge::Max),
     number("shortest_ns", LASTS, "The time of the shortest fault.", |r: &Row| r.extremes().map(|e| e.min_ns).into()).merged(Merge::Min),
@@ -50,7 +54,7 @@ const BASE: &[Column<Row>] = &[
 /// The same for rows that may be of files which had the same name and number one after the other.
 #[rustfmt::skip]
 const FILE_BASE: &[Column<Row>] = &[
-    BASE[0], BASE[1], BASE[2], BASE[3], BASE[4], BASE[5], BASE[6], BASE[7],
+    BASE[0], BASE[1], BASE[2], BASE[3], BASE[4], BASE[5], BASE[6], BASE[7], BASE[8], BASE[9],
     id("generation", "Which of the files of this number it is.", |r| r.generation().into()),
 ];
 
@@ -146,6 +150,7 @@ pub(super) static FAULT: Table<Fault> = Table::new("faults.fault", "faults", &[&
     number("ip", (Unit::Address, Kind::Label), "The instruction that faulted.", |f: &Fault| f.ip.into()).shown("IP", 18, Hex).yields(9),
     label("rw", "How the memory was accessed: R read, W write, X execute.", |f: &Fault| f.access.map(super::Access::value).into()).shown("RW", 2, Text).yields(4),
     number("latency_ns", LASTS, "The time from the fault to its completion.", |f: &Fault| f.latency_ns.into()).shown("LATENCY_US", 10, Microseconds(1)).highlight(LONG),
+    number("wait_ns", LASTS, "The time that the thread slept in the fault.", |f: &Fault| f.wait_ns.into()).shown("WAIT_US", 10, Microseconds(1)).yields(7).highlight(LONG),
     label("cause", "The cause of the fault.", |f: &Fault| f.cause.map(|cause| Value::word(cause.name())).into()).shown("CAUSE", 13, Text).yields(5),
     label("file", "The path of the file that is mapped at the address, or the kind of memory.", |f: &Fault| f.file.as_deref().into()).shown("FILE", 48, Path),
     number("offset", (Unit::Bytes, Kind::Label), "The offset of the fault in the file.", |f: &Fault| f.offset.into()).shown("OFFSET", 12, Hex).yields(8),

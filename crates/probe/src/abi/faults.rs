@@ -124,6 +124,18 @@ constants! {
 }
 
 constants! {
+    parts = "faults_part", "FAULTS_": usize {
+        PART_LOCK = 0,
+        PART_IO = 1,
+        PART_RECLAIM = 2,
+        PART_THROTTLED = 3,
+        PART_PREEMPTED = 4,
+        PART_SLEEP = 5,
+        PARTS = trapline_model::faults::PARTS,
+    }
+}
+
+constants! {
     memories = "faults_memory", "FAULTS_": u32 {
         MEMORY_UNKNOWN = 0,
         MEMORY_ANON = 1,
@@ -157,6 +169,7 @@ constants! {
         ALSO_HUGE = Also::HUGE.0,
         ALSO_MAJOR = Also::MAJOR.0,
         ALSO_SIGNAL = Also::SIGNAL.0,
+        ALSO_IO = Also::IO.0,
     }
 }
 
@@ -182,7 +195,7 @@ mirror! {
         groups: u32,
         chains: u32,
         ring_share: u32,
-        pad: u32,
+        minor_unseen: u32,
         share: u32,
     }
 }
@@ -259,6 +272,11 @@ mirror! {
         timed_minor: u64,
         major_ns: u64,
         minor_ns: u64,
+        waits: u64,
+        wait_ns: u64,
+        slept_minor: u64,
+        slept_minor_ns: u64,
+        part_ns: [u64; PARTS],
         hist: [u64; BUCKETS],
         all: FaultsExtremes,
         recent: FaultsExtremes,
@@ -322,6 +340,8 @@ mirror! {
         count: u64,
         file: FaultsGroupKey,
         offset: u64,
+        wait_ns: u64,
+        part_ns: [u64; PARTS],
         pid: u32,
         tid: u32,
         outcome: u32,
@@ -458,6 +478,7 @@ pub(super) fn faults_constants() -> Vec<super::Values> {
         accesses(),
         pages(),
         outcomes(),
+        parts(),
         memories(),
         befores(),
         also(),

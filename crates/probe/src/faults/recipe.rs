@@ -46,6 +46,9 @@ pub(super) const ENDS: [&str; 3] = ["thread_ends", "thread_ends_too", "thread_en
 /// What sees the exception, where a fault's handling is seen: on x86 (elsewhere there is no such tracepoint).
 const EXCEPTIONS: [&str; 2] = ["exception_user", "exception_kernel"];
 
+/// What sees threads leave their processors, which they may do in a fault.
+const SWITCHES: &str = "processor_switches";
+
 /// `counters` as it begins, or where the kernel cannot say so, with nothing.
 const COUNTERS: Variant = Variant { name: "counters", ways: &[&["counters_user", "counters_kernel"], &[]] };
 
@@ -201,11 +204,13 @@ impl Recipe for FaultsRecipe {
 
     fn optional(&self, way: &[&str]) -> Vec<&'static str> {
         let mut names = vec![ENDS[2]];
+        let has = |names: &[&str]| way.iter().any(|name| names.contains(name));
         // The tool `access` wants no times.
-        if !self.seeing
-            && way.iter().any(|name| ["fentry_begin", "kprobe_begin", "kprobe_session"].contains(name))
-        {
+        if !self.seeing && has(&["fentry_begin", "kprobe_begin", "kprobe_session"]) {
             names.extend(EXCEPTIONS);
+            names.push(SWITCHES);
+        } else if !self.seeing && has(&["tracepoint_user"]) {
+            names.push(SWITCHES);
         }
         names
     }
@@ -220,6 +225,7 @@ impl Recipe for FaultsRecipe {
             MinorLatency::Sampled(n) if loads(object, "tracepoint_minor") => n,
             _ => 1,
         };
+        let minor_unseen = self.minor_latency != MinorLatency::Exact && loads(object, "tracepoint_minor");
         let (step_of, step) = match self.events {
             Events::None | Events::Faults => (abi::STEP_ALL, 0),
             Events::Steps { of: StepOf::Faults(step), .. } => (abi::STEP_ALL, step),
@@ -252,7 +258,7 @@ impl Recipe for FaultsRecipe {
             groups: capacity,
             chains: capacity,
             ring_share,
-            pad: 0,
+            minor_unseen: minor_unseen.into(),
             share,
         };
         for mut map in object.maps_mut() {

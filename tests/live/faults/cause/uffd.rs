@@ -41,7 +41,7 @@ fn wait_for_sleep() {
 }
 
 /// Answers each fault until the descriptor has no memory left to look after, which is when the process ends.
-fn serve(fd: &OwnedFd) {
+fn serve(fd: &OwnedFd, after: Duration) {
     let page = [7u64; PAGE / 8];
     loop {
         let mut message = [0u64; 4];
@@ -51,6 +51,7 @@ fn serve(fd: &OwnedFd) {
         let [event, flags, addr, _] = message;
         assert_eq!(event as u8, EVENT_PAGEFAULT);
         wait_for_sleep();
+        std::thread::sleep(after);
         let addr = addr & !(PAGE as u64 - 1);
         if flags & FLAG_WP != 0 {
             ioctl(fd, WRITEPROTECT, [addr, PAGE as u64, 0]);
@@ -80,8 +81,23 @@ pub fn userfaultfd() -> Provoked {
     register(&shared, MODE_MISSING);
     register(&protected, MODE_WP);
     ioctl(&fd, WRITEPROTECT, [protected.0 as u64, protected.1 as u64, PROTECT]);
-    std::thread::spawn(move || serve(&fd));
+    std::thread::spawn(move || serve(&fd, Duration::ZERO));
     each_page(vec![(missing, read_all as Means), (shared, touch), (protected, touch)])
+}
+
+/// Memory whose pages come from a thread of this process, each so long after it was asked for.
+pub fn slow(pages: usize, after: Duration) -> Memory {
+    // SAFETY: the descriptor is new.
+    let fd = unsafe {
+        let fd = libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC);
+        assert!(fd >= 0, "userfaultfd: {}", std::io::Error::last_os_error());
+        OwnedFd::from_raw_fd(fd as i32)
+    };
+    ioctl(&fd, API, [0xAA, 0, 0]);
+    let memory = map(pages * PAGE, 0);
+    ioctl(&fd, REGISTER, [memory.0 as u64, memory.1 as u64, MODE_MISSING, 0]);
+    std::thread::spawn(move || serve(&fd, after));
+    memory
 }
 
 /// A program that makes a userfaultfd when it is told to, or had made one `before`, and uses it at once: it prints what it
@@ -108,7 +124,7 @@ pub fn own(before: bool) {
     ioctl(&fd, REGISTER, [missing.0 as u64, missing.1 as u64, MODE_MISSING, 0]);
     ioctl(&fd, REGISTER, [protected.0 as u64, protected.1 as u64, MODE_WP, 0]);
     ioctl(&fd, WRITEPROTECT, [protected.0 as u64, protected.1 as u64, PROTECT]);
-    std::thread::spawn(move || serve(&fd));
+    std::thread::spawn(move || serve(&fd, Duration::ZERO));
     touch(&protected);
     let sum: u64 = (0..missing.len()).step_by(PAGE).map(|at| u64::from(look(&missing, at))).sum();
     println!("sum {sum}");

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What a fault's time is spent on beside the kernel's work: the thread is off its processor, or reclaims memory. Most
+ * faults have none of it, and pay for one comparison.
+ */
+#ifndef TRAPLINE_FAULTS_PARTS_BPF_H
+#define TRAPLINE_FAULTS_PARTS_BPF_H
+
+#include "faults_thread.bpf.h"
+
+enum owes {
+	OWES_ONE = 1,
+	OWES_MAJOR = 2,
+	OWES_SLEPT = 4, /* the fault is among those in which the thread slept */
+};
+
+static __always_inline u64 faults_of(struct task_struct *task)
+{
+	return task->maj_flt + task->min_flt;
+}
+
+/* A thread's own fault, complete. */
+static __always_inline void time_fault(struct tracked *t, bool major, u64 ns)
+{
+	struct faults_stats *stats = &t->row.stats;
+	bool alone = !major && config.minor_unseen && has_slept(t);
+
+	stats_time(stats, major, ns, config.minor_weight, alone, &control.epoch, false);
+	if (has_parts(t))
+		stats_parts(stats, &t->parts, false);
+}
+
+/*
+ * Where not every minor fault's completion is seen, one in which the thread slept is timed all the same: until it came
+ * back to its processor, as nothing tells of the microsecond or two from there on.
+ */
+static __always_inline void end_unseen(struct tracked *t, struct task_struct *task)
+{
+	if (!config.minor_unseen || !t->open_ns || t->open_faults == faults_of(task))
+		return;
+	if (has_slept(t))
+		time_fault(t, false, t->parts.back_ns - t->open_ns);
+	t->open_ns = 0;
+}
+
+#endif
