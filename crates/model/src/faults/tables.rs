@@ -22,11 +22,11 @@ const LONG: Highlight = Highlight::From(10_000_000);
 /// The figures of every row and total.
 #[rustfmt::skip]
 const FIGURES: &[Column<Row>] = &[
-    count("major", "The faults that waited for I/O, as ru_majflt counts them.", |r: &Row| r.figures.stats.major.into()).shown("MAJOR", 9, Integer).highlight(ANY),
-    count("minor", "The faults that did not wait for I/O, as ru_minflt counts them.", |r: &Row| r.figures.stats.minor.into()).shown("MINOR", 9, Integer),
+    count("major", "The faults that read from disk, as ru_majflt counts them.", |r: &Row| r.figures.stats.major.into()).shown("MAJOR", 9, Integer).highlight(ANY),
+    count("minor", "The faults that did not read from disk, as ru_minflt counts them.", |r: &Row| r.figures.stats.minor.into()).shown("MINOR", 9, Integer),
     count("waits", "The faults in which the thread slept, for I/O, a lock, memory or something else.", |r: &Row| r.seen(r.figures.stats.waits).into()).shown("WAITS", 9, Integer).yields(7).highlight(ANY),
     derived("total_ns", TIME, "Time spent in all faults that were timed.", rows::total_ns).shown("TOTAL_MS", 11, Milliseconds(2)),
-    derived("major_ns", TIME, "Time spent in major faults, which wait for I/O.", rows::major_ns).shown("MAJOR_MS", 11, Milliseconds(2)).yields(5),
+    derived("major_ns", TIME, "Time spent in major faults, which read from disk.", rows::major_ns).shown("MAJOR_MS", 11, Milliseconds(2)).yields(5),
     number("wait_ns", TIME, "Time that threads slept in faults.", |r: &Row| r.seen(r.figures.stats.wait_ns).into()).shown("WAIT_MS", 11, Milliseconds(2)).yields(6),
     derived("avg_ns", LASTS, "The mean time of a fault.", rows::avg_ns).shown("AVG_MS", 9, Milliseconds(3)).yields(4),
     derived("max_ns", LASTS, "The time of the longest fault.", rows::max_ns).shown("MAX_MS", 9, Milliseconds(3)).yields(2).highlight(LONG),

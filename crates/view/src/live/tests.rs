@@ -193,7 +193,7 @@ fn keys_change_the_order_and_the_time_of_rows() {
     live.take(&Item::Tick(1));
     let name = |key: &SortKey| thread.iter().nth(key.column().unwrap()).unwrap().name;
     let mut names = vec![name(&key)];
-    for _ in 0..9 {
+    for _ in 0..11 {
         live.press(Key::of(b's').unwrap());
         names.push(name(&key));
         let of: Vec<&Value> = live.shown[0].rows.iter().map(|row| row.get(name(&key)).unwrap()).collect();
@@ -203,10 +203,13 @@ fn keys_change_the_order_and_the_time_of_rows() {
     }
     assert_eq!(
         names,
-        ["minor", "total_ns", "major_ns", "avg_ns", "max_ns", "min_ns", "pid", "tid", "major", "minor"]
+        [
+            "minor", "waits", "total_ns", "major_ns", "wait_ns", "avg_ns", "max_ns", "min_ns", "pid", "tid",
+            "major", "minor"
+        ]
     );
     // The column that rows are sorted by does not give way.
-    (0..5).for_each(|_| live.press(Key::Sort));
+    (0..7).for_each(|_| live.press(Key::Sort));
     assert!(text(&live.draw(SMALL)).contains("MIN_US"), "{}", text(&live.draw(SMALL)));
     live.press(Key::of(b'c').unwrap());
     assert!(cumulative.is_on() && text(&live.draw(SMALL)).contains("c: cumulative (on)"));
