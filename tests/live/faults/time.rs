@@ -118,7 +118,7 @@ pub fn beside_forks(mib: usize) {
 /// On every variant the wait for the lock of the address space is in the time of the fault.
 pub fn waits_for_the_lock(variant: &'static str) {
     let mut words = fixture("beside-forks");
-    words.push(if place() == Place::Vm { "32" } else { "384" }.into());
+    words.push(if place() == Place::Vm { "128" } else { "384" }.into());
     let mut met = Vec::new();
     for _ in 0..TRIES {
         let said = Said::by(faults(variant, &["-v"]).arg("--").args(&words));
