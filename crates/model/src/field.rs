@@ -391,4 +391,19 @@ impl Record {
             (a, b) => a.rank().cmp(&b.rank()),
         }
     }
+
+    /// Orders two records by their keys, then by their labels: smaller numbers first, text in alphabetical order, unknown
+    /// last.
+    pub(crate) fn by_key(&self, other: &Self) -> Ordering {
+        let of = |kind: Kind| {
+            let fields = self.iter().zip(&other.values).filter(move |((field, _), _)| field.kind == kind);
+            fields.map(|((_, a), b)| match (a, b) {
+                (Value::U64(a), Value::U64(b)) => a.cmp(b),
+                (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+                (Value::Str(a), Value::Str(b)) => a.cmp(b),
+                (a, b) => a.rank().cmp(&b.rank()),
+            })
+        };
+        of(Kind::Key).chain(of(Kind::Label)).fold(Ordering::Equal, Ordering::then)
+    }
 }

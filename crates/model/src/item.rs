@@ -75,13 +75,9 @@ impl Block {
         Self { table, time_ns, rows, sum: None, hidden: 0, ended: vec![] }
     }
 
-    /// Sorts by the field at `index`, equal ones by the fields in order.
+    /// Sorts by the field at `index`; equal ones by their keys, so that they come in the same order each time.
     pub fn sort(&mut self, index: usize) {
-        let columns = self.table.iter().count();
-        self.rows.sort_by(|a, b| {
-            let ties = (0..columns).map(|i| b.compare(a, i));
-            ties.fold(a.compare(b, index), std::cmp::Ordering::then)
-        });
+        self.rows.sort_by(|a, b| a.compare(b, index).then_with(|| a.by_key(b)));
     }
 
     /// Keeps the first `most` rows.

@@ -51,6 +51,29 @@ fn rows_and_totals_are_sorted_and_cut_and_nothing_else_is_changed() {
     assert_eq!(source.next(), Ok(None));
 }
 
+/// Rows with equal figures come in the order of their keys, whatever the order in which they were made.
+#[test]
+fn equal_rows_are_sorted_by_their_keys() {
+    let schema = By::File.schema();
+    let row = |file: Option<&str>, inode: u64| {
+        Record::named(schema, |name| match name {
+            "file" => file.into(),
+            "inode" => inode.into(),
+            "minor" => 7_u64.into(),
+            _ => Value::Null,
+        })
+    };
+    let sorted = [row(Some("/a"), 9), row(Some("/a"), 10), row(Some("/b"), 1), row(None, 1)];
+    let by = schema.iter().position(|field| field.name == "minor").unwrap();
+    for turn in 0..sorted.len() {
+        let mut rows = sorted.to_vec();
+        rows.rotate_left(turn);
+        let mut block = Block::new(schema, 5, rows);
+        block.sort(by);
+        assert_eq!(block.rows, sorted);
+    }
+}
+
 #[test]
 fn the_last_rows_are_left_out_where_the_totals_repeat_them() {
     let block = |time_ns| Block::new(By::Process.schema(), time_ns, vec![]);
