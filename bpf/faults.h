@@ -45,12 +45,15 @@ enum faults_ring {
 	FAULTS_RING_STEPS = 4,  /* a message each time a process's count passes a multiple of a step */
 };
 
-/* What completed faults are grouped by, beside their thread. */
+/* What completed faults are grouped by: one of these, or several of them, of which one says whose they are. */
 enum faults_group_by {
 	FAULTS_GROUP_NONE = 0,
 	FAULTS_GROUP_FILE = 1,
 	FAULTS_GROUP_CAUSE = 2,
-	FAULTS_GROUP_STACK = 3,
+	FAULTS_GROUP_STACK = 4,
+	FAULTS_GROUP_THREAD = 8, /* only beside what they are of, as the next two */
+	FAULTS_GROUP_PROCESS = 16,
+	FAULTS_GROUP_CGROUP = 32,
 };
 
 /* What a step counts. */
@@ -150,9 +153,17 @@ struct faults_thread {
 	struct faults_stats stats;
 };
 
-/* What faults are grouped by: words whose meaning is the kind's. */
+/* A file, a kind of memory or a stack: words whose meaning is the kind's. */
 struct faults_group_key {
 	__u64 word[4];
+};
+
+/* What faults are grouped by; what they are not grouped by is 0. */
+struct faults_row_key {
+	struct faults_group_key of;
+	/* PID and TID, in the upper half, and the start time of the thread or process (TID is 0); or the cgroup. */
+	__u64 whose[2];
+	__u64 facts; /* FAULTS_FACTS() */
 };
 
 /* A process: whose steps are counted, or who made a group. */

@@ -4,7 +4,7 @@
  * code, so what is asked of it is a number, and it starts last.
  */
 #define RING    config.ring
-#define GROUP   config.group
+#define GROUP   (config.group & (FAULTS_GROUP_FILE | FAULTS_GROUP_CAUSE | FAULTS_GROUP_STACK))
 #define FILTERS TRAP_BY_ANY
 #include "faults.bpf.h"
 #include "faults_failed.bpf.h"

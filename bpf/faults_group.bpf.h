@@ -2,8 +2,8 @@
 /*
  * Completed faults by something else than their thread: a table from a key to figures that all threads add to.
  *
- * Every fault that the kernel counted is in one group, or in `unattributed`: those that the variant did not see, whose
- * key could not be found, or for whose group there was no room. So the rows add up to the kernel's own number.
+ * Every fault that the kernel counted is in one group, or in the rest (rest_of()): those that the variant did not see,
+ * whose key could not be found, or for whose group there was no room. So the rows add up to the kernel's own number.
  *
  * A kind of key is a constant in faults.h (FAULTS_GROUP_*), a header of its own, and a line in each of the two
  * functions here that decide by GROUPED_BY(): what does not belong to the kind in use is in an object that is not
@@ -23,7 +23,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1); /* user space sets the real size */
-	__type(key, struct faults_group_key);
+	__type(key, struct faults_row_key);
 	__type(value, struct faults_group);
 } groups SEC(".maps");
 
@@ -40,46 +40,60 @@ static __always_inline void group_sees_vma(struct tracked *t, struct task_struct
 		file_sees_vma(t, task, vma, addr);
 }
 
+/* Whose fault it is. */
+static __always_inline void whose_key(struct tracked *t, struct task_struct *task, struct faults_row_key *key)
+{
+	if (GROUPED_BY(CGROUP)) {
+		key->whose[0] = task_cgroup_id(task);
+	} else if (GROUPED_BY(THREAD)) {
+		key->whose[0] = (u64)t->row.tid << 32 | t->row.pid;
+		key->whose[1] = t->row.start_ns;
+	} else if (GROUPED_BY(PROCESS)) {
+		key->whose[0] = t->row.pid;
+		key->whose[1] = t->row.process_start_ns;
+	}
+}
+
 /* The key of a fault that is complete; false if it has none. `at` is where in the group it was, or FAULTS_NONE. */
 static __always_inline bool group_key(void *ctx, struct tracked *t, struct task_struct *task, bool major, u32 facts,
-				      struct faults_group_key *key, u64 *at)
+				      struct faults_row_key *key, u64 *at)
 {
-	if (GROUPED_BY(CAUSE)) {
-		key->word[0] = facts;
+	if (GROUPED_BY(STACK)) {
+		stack_key(ctx, t, task, major, &key->of);
 		return true;
 	}
 	if (GROUPED_BY(FILE)) {
-		*key = t->open_file;
+		key->of = t->open_file;
 		*at = t->open_offset;
-		return key->word[0] != 0;
+		if (!key->of.word[0])
+			return false;
 	}
-	if (GROUPED_BY(STACK)) {
-		stack_key(ctx, t, task, major, key);
-		return true;
-	}
-	return false;
+	if (GROUPED_BY(CAUSE))
+		key->facts = facts;
+	whose_key(t, task, key);
+	return true;
 }
 
 /* The group that there is; NULL if it may be made under the key. */
-static __always_inline struct faults_group *group_there(struct faults_group_key *key)
+static __always_inline struct faults_group *group_there(struct faults_row_key *key)
 {
 	struct faults_group *group = bpf_map_lookup_elem(&groups, key);
 
 	if (group && is_stale(group->turn)) {
-		key->word[0] |= FAULTS_SECOND;
+		key->of.word[0] |= FAULTS_SECOND;
 		group = bpf_map_lookup_elem(&groups, key);
 	}
 	return group;
 }
 
-static __always_inline bool is_of_others(struct faults_group_key *key)
+static __always_inline bool is_of_others(struct faults_row_key *key)
 {
 	if (GROUPED_BY(FILE))
-		return is_other_file(key);
-	return GROUPED_BY(STACK) && is_other_chain(key->word[2]);
+		return is_other_file(&key->of);
+	return GROUPED_BY(STACK) && is_other_chain(key->of.word[2]);
 }
 
-static __always_inline struct faults_group *group_of(struct faults_group_key *key, struct tracked *t,
+static __always_inline struct faults_group *group_of(struct faults_row_key *key, struct tracked *t,
 						     struct task_struct *task)
 {
 	struct faults_group *group = group_there(key);
@@ -89,13 +103,18 @@ static __always_inline struct faults_group *group_of(struct faults_group_key *ke
 		struct tracked *leader = leader_of(t, task);
 		enum quota quota = QUOTA_LEFT;
 
-		if ((GROUPED_BY(FILE) || GROUPED_BY(STACK)) && !is_of_others(key))
+		if ((GROUPED_BY(FILE) || GROUPED_BY(STACK) || GROUPED_BY_WHOSE) && !is_of_others(key))
 			quota = may_make_group(leader);
+		if (quota != QUOTA_LEFT && GROUPED_BY_WHOSE) {
+			/* The thread has a row for it. */
+			add(&losses.over_quota, 1);
+			return NULL;
+		}
 		if (quota != QUOTA_LEFT) {
 			if (GROUPED_BY(FILE))
-				other_files(key, leader, task, quota);
+				other_files(&key->of, leader, task, quota);
 			else
-				other_stacks(key, others_by(quota));
+				other_stacks(&key->of, others_by(quota));
 			group = group_there(key);
 		}
 		if (!group && !bpf_map_update_elem(&groups, key, &no_faults, BPF_NOEXIST))
@@ -122,8 +141,8 @@ static __always_inline struct faults_group *group_of(struct faults_group_key *ke
 static __always_inline void group_fault(void *ctx, struct tracked *t, struct task_struct *task, bool major, u64 ns,
 					u32 facts)
 {
-	struct faults_group_key key = {};
-	struct faults_stats *stats = &unattributed;
+	struct faults_stats *stats = rest_of(t);
+	struct faults_row_key key = {};
 	struct faults_group *group;
 	u64 at = FAULTS_NONE;
 
@@ -133,6 +152,8 @@ static __always_inline void group_fault(void *ctx, struct tracked *t, struct tas
 		group = group_of(&key, t, task);
 		if (group) {
 			stats = &group->stats;
+			if (GROUPED_BY_WHOSE)
+				t->grouped = 1;
 			if (at != FAULTS_NONE && !is_of_others(&key)) {
 				raise_shared(&group->not_low, ~at, 0);
 				raise_shared(&group->high, at, 0);
@@ -150,15 +171,19 @@ static __always_inline void group_fault(void *ctx, struct tracked *t, struct tas
 /* A fault ended in a signal. It has no place among files. */
 static __always_inline void group_failed(struct tracked *t, struct task_struct *task, u32 facts)
 {
-	struct faults_group_key key = {};
+	struct faults_row_key key = {};
 	struct faults_group *group;
 
 	if (!GROUPED_BY(CAUSE))
 		return;
-	key.word[0] = facts;
+	key.facts = facts;
+	whose_key(t, task, &key);
 	group = group_of(&key, t, task);
-	if (group)
-		add(&group->failed, 1);
+	if (!group)
+		return;
+	if (GROUPED_BY_WHOSE)
+		t->grouped = 1;
+	add(&group->failed, 1);
 }
 
 #endif

@@ -78,10 +78,11 @@ static __always_inline void retire(struct tracked *t, struct task_struct *task)
 	if (each_matters() && !t->unwanted)
 		unseen(t, task, 0, 0);
 	settle_steps(t, task);
-	if (GROUPED) /* its faults are in their groups already */
+	if (GROUPED && !GROUPED_BY_WHOSE) /* its faults are in their groups already */
 		return;
 	fill_row(t, task);
-	if (!t->row.stats.major && !t->row.stats.minor)
+	/* The row of a thread with groups has the name that goes with them. */
+	if (!t->row.stats.major && !t->row.stats.minor && !t->grouped)
 		return;
 	serial = __sync_fetch_and_add(&retired_serial, 1);
 	if (bpf_map_update_elem(&retired, &serial, &t->row, BPF_NOEXIST)) {
@@ -91,6 +92,7 @@ static __always_inline void retire(struct tracked *t, struct task_struct *task)
 	/* What it does after this (exit_mm may fault) is retired by a later hook, as a row of its own. */
 	clear_stats(&t->row.stats);
 	t->stepped = 0;
+	t->grouped = 0;
 	if (!t->unwanted) {
 		t->base_major = task->maj_flt;
 		t->base_minor = task->min_flt;
@@ -187,9 +189,9 @@ int threads_read(struct bpf_iter__task *ctx)
 		now_wanted(t, task, moving_filter_wants(task, task->comm));
 	catch_up_steps(t, task);
 	fill_row(t, task);
-	if (GROUPED)
+	if (GROUPED && !GROUPED_BY_WHOSE)
 		return 0;
-	if (t->row.stats.major || t->row.stats.minor)
+	if (t->row.stats.major || t->row.stats.minor || t->grouped)
 		bpf_seq_write(ctx->meta->seq, &t->row, sizeof(t->row));
 	return 0;
 }

@@ -14,7 +14,7 @@ const volatile struct faults_config config SEC(".rodata.config") = {};
  * An object is a file (faults_*.bpf.c) that says what it does, by three constants, and includes what it is made of:
  *
  *   RING     what goes to the ring, FAULTS_RING_*
- *   GROUP    what completed faults are grouped by beside their thread, FAULTS_GROUP_*
+ *   GROUP    what completed faults are grouped by, FAULTS_GROUP_*; NONE: by their thread alone
  *   FILTERS  the conditions of a filter that it knows: TRAP_BY_*
  *
  * What it does not do is not in it. For each type that an object needs, libbpf goes through all the kernel's types, and
@@ -23,14 +23,16 @@ const volatile struct faults_config config SEC(".rodata.config") = {};
 #define SENDS_FAULTS     ((RING & FAULTS_RING_FAULTS) != 0)
 #define SENDS_STEPS      ((RING & FAULTS_RING_STEPS) != 0)
 #define GROUPED          (GROUP != FAULTS_GROUP_NONE)
-#define GROUPED_BY(KIND) (GROUP == FAULTS_GROUP_##KIND)
+#define GROUPED_BY(KIND) ((GROUP & FAULTS_GROUP_##KIND) != 0)
+/* Each group is of one thread, process or cgroup. */
+#define GROUPED_BY_WHOSE (GROUPED_BY(THREAD) || GROUPED_BY(PROCESS) || GROUPED_BY(CGROUP))
 /* What is mapped where a thread faults, and what each fault was for, is to be known. */
 #define KNOWS_FILES  (SENDS_FAULTS || GROUPED_BY(FILE))
 #define KNOWS_CAUSES ((RING & FAULTS_RING_CAUSES) || GROUPED_BY(CAUSE))
 
 volatile struct faults_control control SEC(".data.control") = {};
 struct faults_losses losses SEC(".bss.losses") = {};
-struct faults_stats unattributed SEC(".data.unattributed") = {}; /* grouped: what belongs to no group */
+struct faults_stats unattributed SEC(".data.unattributed") = {}; /* grouped: what belongs to no group, see rest_of() */
 struct faults_made made SEC(".bss.made") = {};
 struct faults_alive alive SEC(".bss.alive") = {};
 
@@ -71,6 +73,7 @@ struct tracked {
 	u32 handled;        /* it is in handle_mm_fault, or that is not known */
 	u32 known;          /* the thread itself, or a pass, has written down who it is and what it is counted from */
 	u32 made;           /* of a leader: groups that its process has made */
+	u32 grouped;        /* it has faults in groups since it was last retired: GROUPED_BY_WHOSE */
 	struct ring_part sent; /* of a leader: by its process */
 };
 
@@ -254,6 +257,12 @@ static __always_inline void send_fault(struct tracked *t, struct task_struct *ta
 	bpf_ringbuf_submit(e, SENDS_STEPS ? BPF_RB_NO_WAKEUP : 0);
 }
 
+/* Where what belongs to no group goes. If groups say whose they are, the thread's row has no more than that. */
+static __always_inline struct faults_stats *rest_of(struct tracked *t)
+{
+	return GROUPED_BY_WHOSE ? &t->row.stats : &unattributed;
+}
+
 /* Whether every fault has to be accounted for, not only their number. */
 static __always_inline bool each_matters(void)
 {
@@ -293,9 +302,9 @@ static __always_inline bool unseen(struct tracked *t, struct task_struct *task, 
 	if (SENDS_FAULTS && more_minor)
 		send_fault(t, task, more_minor, FAULTS_MINOR, FAULTS_NONE, 0, false);
 	if (GROUPED && more_major)
-		add(&unattributed.major, more_major);
+		add(&rest_of(t)->major, more_major);
 	if (GROUPED && more_minor)
-		add(&unattributed.minor, more_minor);
+		add(&rest_of(t)->minor, more_minor);
 	return own;
 }
 
@@ -312,15 +321,19 @@ static __always_inline u64 own_minor(struct tracked *t, struct task_struct *task
 static __always_inline void now_wanted(struct tracked *t, struct task_struct *task, bool wanted)
 {
 	if (wanted && t->unwanted && !control.last) {
-		t->base_major = task->maj_flt - t->row.stats.major;
-		t->base_minor = task->min_flt - t->row.stats.minor;
+		if (!GROUPED_BY_WHOSE) {
+			t->base_major = task->maj_flt - t->row.stats.major;
+			t->base_minor = task->min_flt - t->row.stats.minor;
+		}
 		catch_up(t, task);
 		t->unwanted = 0;
 	} else if (!wanted && !t->unwanted) {
 		if (each_matters())
 			unseen(t, task, 0, 0);
-		t->row.stats.major = own_major(t, task);
-		t->row.stats.minor = own_minor(t, task);
+		if (!GROUPED_BY_WHOSE) {
+			t->row.stats.major = own_major(t, task);
+			t->row.stats.minor = own_minor(t, task);
+		}
 		t->unwanted = 1;
 	}
 }
@@ -345,8 +358,10 @@ static __always_inline void fill_row(struct tracked *t, struct task_struct *task
 	/* What it does from here on is not counted, nor timed: each fault is both, or neither. */
 	if (control.last)
 		now_wanted(t, task, false);
-	t->row.stats.major = own_major(t, task);
-	t->row.stats.minor = own_minor(t, task);
+	if (!GROUPED_BY_WHOSE) {
+		t->row.stats.major = own_major(t, task);
+		t->row.stats.minor = own_minor(t, task);
+	}
 	if (FILTERS & TRAP_BY_CGROUP)
 		t->row.cgroup = task_cgroup_id(task);
 	BPF_CORE_READ_INTO(&t->row.process_comm, task, group_leader, comm);

@@ -77,7 +77,7 @@ int BPF_PROG(test_group_key, u64 addr, u64 major, u64 facts)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = wanted_thread(task);
-	struct faults_group_key key = {};
+	struct faults_row_key key = {};
 	struct vm_area_struct *vma;
 	u64 at = FAULTS_NONE;
 
@@ -93,7 +93,7 @@ int BPF_PROG(test_group_key, u64 addr, u64 major, u64 facts)
 	t->open_in_kernel = 0;
 	if (!group_key(ctx, t, task, major, facts, &key, &at))
 		return 0;
-	__builtin_memcpy(test_out, &key, sizeof(key));
+	__builtin_memcpy(test_out, &key.of, sizeof(key.of));
 	test_out[4] = at;
 	return 1;
 }
@@ -109,7 +109,7 @@ int BPF_PROG(test_kernels_chain)
 SEC("?raw_tp")
 int BPF_PROG(test_group, u64 process, u64 name)
 {
-	struct faults_group_key key = {.word = {(u64)FAULTS_AREA_FILE << 32, name}};
+	struct faults_row_key key = {.of = {.word = {(u64)FAULTS_AREA_FILE << 32, name}}};
 	struct faults_group *group = group_of(&key, maker(process), bpf_get_current_task_btf());
 
 	if (!group)

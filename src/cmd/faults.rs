@@ -22,7 +22,10 @@ use crate::values;
   trapline faults -v -- ./app                       every fault of a command, as it happens
   trapline faults --log-step 1000                   a message at every 1000th fault of a process")]
 pub(crate) struct Args {
-    /// Print a row per thread, process, cgroup, file, cause, stack or span [default: thread; with --span, span]
+    /// Print a row per thread, process, comm (process name), cgroup, file, cause, stack, function (where stacks end)
+    /// or span, or per several of them: process,file [default: thread; with --span, span]
+    ///
+    /// One of thread, process, comm and cgroup can stand beside file, cause or both, and file beside cause.
     #[arg(long, value_name = "WHAT", value_parser = by, requires_if("span", "span"))]
     by: Option<By>,
 
@@ -107,8 +110,8 @@ impl Args {
             ),
             (by != By::Span && !self.span.is_empty(), "--span prints a row per span: leave out --by"),
             (
-                self.stacks.is_some() && by != By::Stack,
-                "--stacks needs rows by stack: add --by stack, or leave it out",
+                self.stacks.is_some() && !by.has_stacks(),
+                "--stacks needs rows by stack or function: add --by stack, or leave it out",
             ),
             (
                 self.weight.is_some() && !is_flame,
@@ -118,10 +121,14 @@ impl Args {
                 self.by.is_some() && !no_events && format.one_table,
                 "this format prints the events, not rows: leave out --by, or use --format jsonl",
             ),
+            (
+                by.parts().whose.is_some() && !no_events,
+                "rows by process and file, and the like, come without events: leave out -v, --log-step and --stall, or use --by file or cause alone",
+            ),
             (skips && !no_events, "-v, --log-step and --stall report every fault: leave out --minor-latency"),
             (
                 skips && by.each_fault(),
-                "rows by file, cause or stack need every fault: leave out --minor-latency",
+                "rows by file, cause, stack or function need every fault: leave out --minor-latency",
             ),
             (
                 self.minor_latency.is_some() && times_nothing,
@@ -204,6 +211,8 @@ impl Faults<'_> {
             By::File => Some("file"),
             By::Cause => Some("cause"),
             By::Stack if self.options.stacks == Stacks::All => Some("stack"),
+            By::Function if self.options.stacks == Stacks::All => Some("function"),
+            By::Several(parts) => Some(if parts.file { "file" } else { "cause" }),
             _ => None,
         }
     }
@@ -230,7 +239,7 @@ impl Start for Faults<'_> {
         }
         warning.iter().for_each(|warning| warn(warning));
         let most = matches!(self.options.events, Events::Steps { most: true, .. });
-        Ok((faults, Keep::READING.and_if(Keep::NAMES, self.options.by == By::Stack || most)))
+        Ok((faults, Keep::READING.and_if(Keep::NAMES, self.options.by.has_stacks() || most)))
     }
 
     fn written(&mut self, item: &Item) {
@@ -280,16 +289,7 @@ fn minor_latency(text: &str) -> Result<MinorLatency, String> {
 }
 
 fn by(text: &str) -> Result<By, String> {
-    match text {
-        "thread" => Ok(By::Thread),
-        "process" => Ok(By::Process),
-        "cgroup" => Ok(By::Cgroup),
-        "file" => Ok(By::File),
-        "span" => Ok(By::Span),
-        "cause" => Ok(By::Cause),
-        "stack" => Ok(By::Stack),
-        _ => Err("use thread, process, cgroup, file, cause, stack or span".into()),
-    }
+    text.parse().map_err(str::to_owned)
 }
 
 fn stacks(text: &str) -> Result<Stacks, String> {

@@ -9,6 +9,7 @@ pub mod fair;
 pub mod file;
 pub mod filters;
 pub mod frame;
+pub mod groups;
 pub mod many;
 pub mod namespaces;
 pub mod neighbours;

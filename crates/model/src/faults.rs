@@ -1,5 +1,6 @@
 //! Page faults: the fields, the figures that the kernel half reports, and what becomes of them.
 
+mod by;
 mod cause;
 mod fault;
 mod group;
@@ -14,10 +15,11 @@ use std::rc::Rc;
 
 use crate::hist::Hist;
 
+pub use by::{By, Parts, Whose};
 pub use cause::{Also, Cause, Facts, Memory, Page};
 pub use fault::{Access, Fault, Outcome};
-pub use group::{By, File, Group, Key, Stack};
-pub use ledger::Ledger;
+pub use group::{File, Group, Key, Stack};
+pub use ledger::{GroupId, Ledger};
 pub use run::{LOSSES, Losses, ROOTLESS_LOSSES, SETTINGS, Settings};
 pub use span::{CallTimes, Calls, SpanLedger};
 pub use step::{InOrder, Most, Process, Step, StepOf};

@@ -16,6 +16,7 @@ mod steps;
 mod table;
 mod waiting;
 mod walk;
+mod whose;
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{Iter, Link};
-use trapline_model::faults::{By, LOSSES, Ledger, Losses, SETTINGS, Timing};
+use trapline_model::faults::{By, LOSSES, Ledger, Losses, Report, SETTINGS, Timing};
 use trapline_model::{Block, Event, Header};
 use trapline_symbols::Scope;
 
@@ -131,7 +132,7 @@ impl Faults {
             ring_bytes: options.ring_bytes,
             causes: None,
         };
-        if options.by == By::Cause {
+        if options.by.parts().cause {
             recipe.causes = Some(walk::find().map_err(|error| {
                 OpenError::Unavailable(error.context("cannot find the causes of faults"))
             })?);
@@ -193,7 +194,7 @@ impl Faults {
             attached.events.clear();
         }
         let read = attached.iterator(recipe::READ)?;
-        let stacks = (recipe.by == By::Stack).then_some(recipe.stacks);
+        let stacks = recipe.by.has_stacks().then_some(recipe.stacks);
         let settings = Settings {
             timing,
             minor_latency: recipe.minor_latency,
@@ -248,7 +249,8 @@ impl Faults {
         let mut bytes = Vec::new();
         Iter::new(&self.read)?.read_to_end(&mut bytes).context("cannot read the threads")?;
         for chunk in bytes.chunks_exact(size_of::<FaultsThread>()) {
-            self.ledger.live(report(&pod_read_unaligned(chunk), epoch, &mut self.cgroups));
+            let report = self.report(&pod_read_unaligned(chunk), epoch);
+            self.ledger.live(report);
         }
         Ok(())
     }
@@ -275,10 +277,18 @@ impl Faults {
         let rows = self.retired.take(|_| true).context("cannot read the BPF map of ended threads")?;
         // Each behind its key.
         for record in rows.chunks_exact(size_of::<u64>() + size_of::<FaultsThread>()) {
-            let row = pod_read_unaligned(&record[size_of::<u64>()..]);
-            self.ledger.ended(report(&row, epoch, &mut self.cgroups));
+            let report = self.report(&pod_read_unaligned(&record[size_of::<u64>()..]), epoch);
+            self.ledger.ended(report);
         }
         Ok(())
+    }
+
+    fn report(&mut self, row: &FaultsThread, epoch: u64) -> Report {
+        let report = report(row, epoch, &mut self.cgroups);
+        if let Some(groups) = &mut self.groups {
+            groups.learn(row, &report, self.control.turn);
+        }
+        report
     }
 }
 
@@ -336,6 +346,8 @@ impl Tool for Faults {
                 files.forget(self.control.stale, &HashSet::new())?;
             }
         }
+        // First: they have the names that go with groups.
+        system::undisturbed(|| self.fetch_ended(self.epoch))?;
         if let Some(groups) = &mut self.groups {
             groups.follow();
             if groups.want_reading(&self.attached, &self.control)? {
@@ -345,7 +357,7 @@ impl Tool for Faults {
         if let Some(groups) = &mut self.groups {
             groups.work(&mut self.ledger);
         }
-        system::undisturbed(|| self.fetch_ended(self.epoch))
+        Ok(())
     }
 
     fn has_work(&self) -> bool {

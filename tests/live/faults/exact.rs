@@ -15,7 +15,7 @@ fn assert_truth(said: &Said) {
     assert_truth_of(said, &["thread", "process", "wait4"]);
 }
 
-fn assert_truth_of(said: &Said, what: &[&str]) {
+pub fn assert_truth_of(said: &Said, what: &[&str]) {
     let truths = || said.truth.iter().filter(|truth| what.contains(&truth["what"].as_str().unwrap()));
     assert!(truths().next().is_some(), "{:?}", said.truth);
     for truth in truths() {

@@ -143,7 +143,7 @@ pub fn every_row_has_its_faults(variant: &'static str) {
 }
 
 /// Runs the fixture.
-fn with_truth(command: &mut Command) -> Said {
+pub fn with_truth(command: &mut Command) -> Said {
     let said = Said::by(command.arg("--").args(fixture("files")));
     sweep();
     assert!(said.truth.len() > 30);

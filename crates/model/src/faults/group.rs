@@ -1,27 +1,8 @@
-//! What rows are grouped by.
+//! What rows are about, and groups of faults.
 
 use std::rc::Rc;
 
-use super::{Cause, Extremes, Process, Report, Stats, Thread};
-
-/// What a row is one of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// A thread.
-    Thread,
-    /// A process: all its threads.
-    Process,
-    /// A cgroup: all threads that were last seen in it.
-    Cgroup,
-    /// A mapped file, or a sort of memory that is none.
-    File,
-    /// A span: see [`SpanLedger`](super::SpanLedger), which makes those rows.
-    Span,
-    /// What the faults were for.
-    Cause,
-    /// A chain of calls.
-    Stack,
-}
+use super::{Cause, Extremes, Process, Stats, Thread};
 
 /// Which row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +14,8 @@ pub enum Key {
     Thread(Thread),
     /// A process's.
     Process(Process),
+    /// That of all processes of a name.
+    Comm(Rc<str>),
     /// A cgroup's.
     Cgroup(Rc<str>),
     /// A mapped file's.
@@ -45,6 +28,8 @@ pub enum Key {
     Untaken,
     /// Faults that are known to belong to no other row: the variant saw only their number, or there was no room.
     Rest,
+    /// That of several of these, in the order of the columns.
+    Several(Rc<[Key]>),
 }
 
 /// What is mapped where a fault was: a file, or memory that has none and only a name such as `[heap]`.
@@ -58,6 +43,9 @@ pub struct File {
     pub generation: u32,
 }
 
+/// What the names of the kernel's functions end in.
+const KERNEL: &str = "_[k]";
+
 /// A chain of calls that ends in a fault.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Stack {
@@ -68,6 +56,15 @@ pub struct Stack {
 }
 
 impl Stack {
+    /// The innermost function in user mode; where there is none, in the kernel.
+    pub(super) fn function(&self) -> &str {
+        let mut functions = self.frames.rsplit(';');
+        // A process's name is no function.
+        let innermost = functions.clone().next().unwrap_or_default();
+        let outside = self.frames.split(';').count().saturating_sub(1);
+        functions.by_ref().take(outside).find(|name| !name.ends_with(KERNEL)).unwrap_or(innermost)
+    }
+
     /// Adds a frame within those that there are.
     pub fn push(&mut self, name: &str, line: &str) {
         if !self.frames.is_empty() {
@@ -95,51 +92,18 @@ pub struct Group {
     pub range: Option<(u64, u64)>,
     /// The process that was the first in it, if that is known.
     pub owner: Option<Process>,
-}
-
-impl By {
-    /// Whether every fault is put into its row as it happens; else rows are made of threads.
-    #[must_use]
-    pub fn each_fault(self) -> bool {
-        match self {
-            Self::Thread | Self::Process | Self::Cgroup | Self::Span => false,
-            Self::File | Self::Cause | Self::Stack => true,
-        }
-    }
-
-    /// The name of the row into which those of what has ended are folded.
-    pub(super) fn folded(self) -> &'static str {
-        match self {
-            // Spans have a ledger of their own; beside it, threads are counted.
-            Self::Thread | Self::Span => "(folded threads)",
-            Self::Process => "(folded processes)",
-            Self::Cgroup => "(folded cgroups)",
-            Self::File => "(folded files)",
-            Self::Cause => "(folded causes)",
-            Self::Stack => "(folded stacks)",
-        }
-    }
-
-    /// The row that a thread's report belongs to, and the name to show.
-    pub(super) fn key(self, report: &Report) -> (Key, Rc<str>) {
-        match self {
-            Self::Process => (Key::Process(report.process), Rc::clone(&report.process_comm)),
-            Self::Cgroup => (Key::Cgroup(Rc::clone(&report.cgroup)), Rc::clone(&report.cgroup)),
-            // Those by each fault have no row for a thread.
-            Self::Thread | Self::File | Self::Cause | Self::Span | Self::Stack => {
-                (Key::Thread(report.thread), Rc::clone(&report.comm))
-            }
-        }
-    }
+    /// The name of the thread or process whose faults they are, if they are one's.
+    pub name: Rc<str>,
 }
 
 impl Key {
     /// How much memory it takes beside its own structure.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Cgroup(path) => path.len(),
+            Self::Comm(name) | Self::Cgroup(name) => name.len(),
             Self::File(file) => size_of::<File>() + file.path.len(),
             Self::Stack(stack) => size_of::<Stack>() + stack.frames.capacity() + stack.lines.capacity(),
+            Self::Several(keys) => keys.iter().map(|key| size_of::<Self>() + key.bytes()).sum(),
             Self::None | Self::Thread(_) | Self::Process(_) | Self::Cause(_) | Self::Untaken | Self::Rest => {
                 0
             }
@@ -171,7 +135,7 @@ pub(super) fn pod(path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Ledger, Timing};
+    use super::super::{By, Ledger, Timing};
     use super::*;
     use crate::Value;
 
@@ -183,9 +147,16 @@ mod tests {
             let stats =
                 Stats { minor, failed, timed_minor: minor, minor_ns: minor * 1000, ..Stats::default() };
             let extremes = Extremes { max_ns: 1000, min_ns: if minor > 0 { 1000 } else { u64::MAX } };
-            let group =
-                Group { key: Key::Cause(cause), stats, extremes, recent: extremes, range: None, owner: None };
-            ledger.group([id, 0, 0, 0], group);
+            let group = Group {
+                key: Key::Cause(cause),
+                stats,
+                extremes,
+                recent: extremes,
+                range: None,
+                owner: None,
+                name: "".into(),
+            };
+            ledger.group([id, 0, 0, 0, 0, 0, 0], group);
         };
         report(1, Cause::ZeroFill, 5, 0);
         report(2, Cause::ZeroFill, 7, 0);
@@ -207,6 +178,16 @@ mod tests {
         let mut totals = stages.totals(ledger.block(3, true));
         totals.sort(0);
         assert_eq!(shown(&totals), [bad, zero]);
+    }
+
+    #[test]
+    fn the_function_of_a_stack_is_the_innermost_in_user_mode() {
+        let function =
+            |frames: &str| Stack { frames: frames.into(), lines: String::new() }.function().to_owned();
+        assert_eq!(function("db;main;read_page"), "read_page");
+        assert_eq!(function("db;main;read;ksys_read_[k];filemap_read_[k]"), "read");
+        assert_eq!(function("kvm;kvm_page_fault_[k]"), "kvm_page_fault_[k]");
+        assert_eq!(function("db"), "db");
     }
 
     #[test]

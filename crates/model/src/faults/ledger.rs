@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::group::{By, Group, Key};
+use super::group::{Group, Key};
 use super::rows::Row;
-use super::{Extremes, Process, Report, Stats, Thread, Timing};
+use super::{By, Extremes, Process, Report, Stats, Thread, Timing};
 use crate::item::Block;
 use crate::ledger;
 
@@ -77,11 +77,14 @@ impl ledger::Key for Key {
     }
 }
 
+/// What the kernel half calls a group.
+pub type GroupId = [u64; 7];
+
 /// What lives: a thread, or a group of the kernel half's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Id {
     Thread(Thread),
-    Group([u64; 4]),
+    Group(GroupId),
 }
 
 /// Turns reports into rows.
@@ -107,27 +110,23 @@ impl Ledger {
     }
 
     /// Takes the report of a group, which the kernel half knows by `id`: it replaces the one before.
-    pub fn group(&mut self, id: [u64; 4], report: Group) {
-        let Group { key, stats, extremes, recent, range, owner } = report;
-        self.rows.take(
-            Id::Group(id),
-            key,
-            Figures { name: "".into(), stats, extremes, recent, range, owner },
-        );
+    pub fn group(&mut self, id: GroupId, report: Group) {
+        let Group { key, stats, extremes, recent, range, owner, name } = report;
+        self.rows.take(Id::Group(id), key, Figures { name, stats, extremes, recent, range, owner });
     }
 
     /// Nothing more will be reported of a group.
-    pub fn close_group(&mut self, id: &[u64; 4]) {
+    pub fn close_group(&mut self, id: &GroupId) {
         self.rows.end(&Id::Group(*id));
     }
 
     /// The id of a group may be another one's from now on; what was reported under it goes on under a new one.
-    pub fn move_group(&mut self, id: &[u64; 4], to: [u64; 4]) {
+    pub fn move_group(&mut self, id: &GroupId, to: GroupId) {
         self.rows.renumber(&Id::Group(*id), Id::Group(to));
     }
 
     /// A group belongs to another row than was said: what is shown from now on is in that one.
-    pub fn name_group(&mut self, id: &[u64; 4], key: Key) {
+    pub fn name_group(&mut self, id: &GroupId, key: Key) {
         self.rows.name(&Id::Group(*id), key);
     }
 

@@ -6,6 +6,9 @@ use super::{Extremes, Timing};
 use crate::field::{Record, Value};
 use crate::hist::Hist;
 
+/// The name of what belongs to no other row.
+const REST: &str = "(not attributed)";
+
 /// What a row is made of.
 pub(super) struct Row {
     pub(super) timing: Timing,
@@ -16,70 +19,103 @@ pub(super) struct Row {
 
 /// The key.
 impl Row {
-    pub(super) fn name(&self) -> &str {
-        match &self.key {
-            Key::None | Key::Thread(_) | Key::Process(_) => &self.figures.name,
-            Key::Cgroup(path) => path,
-            Key::File(file) => &file.path,
-            Key::Cause(cause) => cause.name(),
-            Key::Stack(_) | Key::Untaken => "",
-            Key::Rest => "(not attributed)",
-        }
+    /// Its parts.
+    fn keys(&self) -> &[Key] {
+        if let Key::Several(keys) = &self.key { keys } else { std::slice::from_ref(&self.key) }
+    }
+
+    fn part<'a, T>(&'a self, of: impl Fn(&'a Key) -> Option<T>) -> Option<T> {
+        self.keys().iter().find_map(of)
+    }
+
+    /// A text of the key; a row without one has its name there.
+    fn text<'a>(&'a self, of: impl Fn(&'a Key) -> Option<&'a str>) -> Option<&'a str> {
+        self.part(of).or(match &self.key {
+            Key::None => Some(&self.figures.name),
+            Key::Rest => Some(REST),
+            _ => None,
+        })
+    }
+
+    pub(super) fn comm(&self) -> Option<&str> {
+        self.text(|key| match key {
+            Key::Thread(_) | Key::Process(_) => Some(&*self.figures.name),
+            Key::Comm(name) => Some(name),
+            _ => None,
+        })
     }
 
     pub(super) fn pid(&self) -> Option<u32> {
-        match &self.key {
+        self.part(|key| match key {
             Key::Thread(thread) => Some(thread.pid),
             Key::Process(process) => Some(process.pid),
             _ => None,
-        }
+        })
     }
 
     pub(super) fn tid(&self) -> Option<u32> {
-        if let Key::Thread(thread) = &self.key { Some(thread.tid) } else { None }
+        self.part(|key| if let Key::Thread(thread) = key { Some(thread.tid) } else { None })
     }
 
     pub(super) fn start_ns(&self) -> Option<u64> {
-        match &self.key {
+        self.part(|key| match key {
             Key::Thread(thread) => Some(thread.start_ns),
             Key::Process(process) => Some(process.start_ns),
             _ => None,
-        }
+        })
+    }
+
+    pub(super) fn cgroup(&self) -> Option<&str> {
+        self.text(|key| if let Key::Cgroup(path) = key { Some(path) } else { None })
     }
 
     pub(super) fn container(&self) -> Option<&str> {
-        container(self.name())
+        self.cgroup().and_then(container)
     }
 
     pub(super) fn pod(&self) -> Option<String> {
-        pod(self.name())
+        self.cgroup().and_then(pod)
+    }
+
+    pub(super) fn file(&self) -> Option<&str> {
+        self.text(|key| match key {
+            Key::File(file) => Some(&*file.path),
+            Key::Rest => Some(REST),
+            _ => None,
+        })
+    }
+
+    fn inode_of(&self) -> Option<(u32, u32, u64)> {
+        self.part(|key| if let Key::File(file) = key { file.inode } else { None })
     }
 
     pub(super) fn device(&self) -> Option<String> {
-        let Key::File(file) = &self.key else { return None };
-        file.inode.map(|(major, minor, _)| format!("{major}:{minor}"))
+        self.inode_of().map(|(major, minor, _)| format!("{major}:{minor}"))
     }
 
     pub(super) fn inode(&self) -> Option<u64> {
-        let Key::File(file) = &self.key else { return None };
-        file.inode.map(|(.., number)| number)
+        self.inode_of().map(|(.., number)| number)
     }
 
     pub(super) fn generation(&self) -> Option<u32> {
-        if let Key::File(file) = &self.key { Some(file.generation) } else { None }
+        self.part(|key| if let Key::File(file) = key { Some(file.generation) } else { None })
+    }
+
+    pub(super) fn cause(&self) -> Option<&str> {
+        self.text(|key| if let Key::Cause(cause) = key { Some(cause.name()) } else { None })
     }
 
     /// What is no stack has its name there.
     pub(super) fn frames(&self) -> Option<&str> {
-        match &self.key {
-            Key::Untaken => None,
-            Key::Stack(stack) => Some(&stack.frames),
-            _ => Some(self.name()),
-        }
+        self.text(|key| if let Key::Stack(stack) = key { Some(&*stack.frames) } else { None })
     }
 
     pub(super) fn lines(&self) -> Option<&str> {
-        if let Key::Stack(stack) = &self.key { Some(&stack.lines) } else { None }
+        self.part(|key| if let Key::Stack(stack) = key { Some(&*stack.lines) } else { None })
+    }
+
+    pub(super) fn function(&self) -> Option<&str> {
+        self.text(|key| if let Key::Stack(stack) = key { Some(stack.function()) } else { None })
     }
 
     /// One in how many minor faults is timed, 0 for none; nothing if no fault is timed at all.

@@ -3,7 +3,7 @@
 use super::rows::{self, Row};
 use super::span::{self, SpanRow};
 use super::step::Message;
-use super::{By, Fault};
+use super::{By, Fault, Parts, Whose};
 use crate::field::Show::{Hex, Integer, Microseconds, Milliseconds, Path, Percent, Stack, Text, Thousandths};
 use crate::field::{Highlight, Kind, Merge, Type, Unit, Value};
 use crate::table::{Column, Schema, Table, count, derived, hist, id, key, known, label, number};
@@ -61,48 +61,92 @@ const FILE_BASE: &[Column<Row>] = &[
 #[rustfmt::skip]
 const PID: Column<Row> = id("pid", "The process id.", |r: &Row| r.pid().into()).shown("PID", 8, Integer);
 #[rustfmt::skip]
+const TID: Column<Row> = id("tid", "The thread id.", |r: &Row| r.tid().into()).shown("TID", 8, Integer);
+#[rustfmt::skip]
 const START_NS: Column<Row> = number("start_ns", START, "The start time of the thread or process, CLOCK_MONOTONIC.", |r| r.start_ns().into());
 #[rustfmt::skip]
-const COMM: Column<Row> = label("comm", "The name of the thread, or of the process.", |r: &Row| r.name().into()).shown("COMM", 15, Text);
+const NAME: Column<Row> = label("comm", "The name of the thread, or of the process.", |r: &Row| r.comm().into()).shown("COMM", 15, Text);
+
+const THREAD: &[Column<Row>] = &[PID, TID, START_NS, NAME];
+const PROCESS: &[Column<Row>] = &[PID, START_NS, NAME];
 
 #[rustfmt::skip]
-static THREAD: Table<Row> = Table::new("faults.thread", "faults", &[&[
-    PID,
-    id("tid", "The thread id.", |r: &Row| r.tid().into()).shown("TID", 8, Integer),
-    START_NS,
-    COMM,
-], FIGURES]).base(BASE).total("TOTAL");
-
-static PROCESS: Table<Row> =
-    Table::new("faults.process", "faults", &[&[PID, START_NS, COMM], FIGURES]).base(BASE).total("TOTAL");
+const COMM: &[Column<Row>] = &[
+    key("comm", "The name of the processes.", |r: &Row| r.comm().into()).shown("COMM", 15, Text),
+];
 
 #[rustfmt::skip]
-static CGROUP: Table<Row> = Table::new("faults.cgroup", "faults", &[&[
-    key("cgroup", "The path of the cgroup below the root of the v2 hierarchy.", |r: &Row| r.name().into()).shown("CGROUP", 40, Path),
+const CGROUP: &[Column<Row>] = &[
+    key("cgroup", "The path of the cgroup below the root of the v2 hierarchy.", |r: &Row| r.cgroup().into()).shown("CGROUP", 40, Path),
     label("container", "The container id, if the path of the cgroup holds one.", |r: &Row| r.container().into()).shown("CONTAINER", 12, Text).yields(7),
     label("pod", "The pod id, if the path of the cgroup holds one.", |r| r.pod().into()),
-], FIGURES]).base(BASE).total("TOTAL");
+];
 
 #[rustfmt::skip]
-static FILE: Table<Row> = Table::new("faults.file", "faults", &[&[
-    key("file", "The path of the file as the process sees it, or the kind of memory.", |r: &Row| r.name().into()).shown("FILE", 48, Path),
+const FILE: &[Column<Row>] = &[
+    key("file", "The path of the file as the process sees it, or the kind of memory.", |r: &Row| r.file().into()).shown("FILE", 48, Path),
     number("offset", PLACE, "The least offset in the file that faulted since the trace began.", |r: &Row| r.figures.range.map(|range| range.0).into()).shown("FROM", 12, Hex).yields(8).merged(Merge::Min),
     number("offset_end", PLACE, "The greatest offset in the file that faulted since the trace began.", |r: &Row| r.figures.range.map(|range| range.1).into()).shown("TO", 12, Hex).yields(8).merged(Merge::Max),
     key("dev", "The device number of the file's file system, MAJOR:MINOR in decimal.", |r| r.device().into()),
     id("inode", "The inode number of the file.", |r| r.inode().into()),
-], FIGURES]).base(FILE_BASE).total("TOTAL");
+];
 
 #[rustfmt::skip]
-static CAUSE: Table<Row> = Table::new("faults.cause", "faults", &[&[
-    key("cause", "The cause of the faults.", |r: &Row| r.name().into()).shown("CAUSE", 14, Text),
+const CAUSE: &[Column<Row>] = &[
+    key("cause", "The cause of the faults.", |r: &Row| r.cause().into()).shown("CAUSE", 14, Text),
     count("failed", "Faults that ended in a signal; the kernel's accounting, and so every other figure, leaves them out.", |r: &Row| r.figures.stats.failed.into()).shown("FAILED", 9, Integer).yields(3),
-], FIGURES]).base(BASE).total("TOTAL");
+];
 
 #[rustfmt::skip]
-static STACK: Table<Row> = Table::new("faults.stack", "faults", &[&[
+const STACK: &[Column<Row>] = &[
     key("stack", "The name of the process and its functions, outermost first, with `;` between; those of the kernel end in _[k].", |r: &Row| r.frames().into()).shown("STACK", 5, Stack),
     key("lines", "The place in source text of each frame of the stack, or in brackets why it has no name, with `;` between.", |r| r.lines().into()),
-], FIGURES]).base(BASE).total("TOTAL");
+];
+
+#[rustfmt::skip]
+const FUNCTION: &[Column<Row>] = &[
+    key("function", "The function in user mode that faulted, or called the kernel that did; a kernel function if there is none.", |r: &Row| r.function().into()).shown("FUNCTION", 40, Text),
+];
+
+/// The same beside others, with less space.
+const THREAD_OF: &[Column<Row>] = &[PID.yields(7), TID, START_NS, NAME.least(8)];
+const PROCESS_OF: &[Column<Row>] = &[PID, START_NS, NAME.least(8)];
+const COMM_OF: &[Column<Row>] = &[COMM[0].least(8)];
+const CGROUP_OF: &[Column<Row>] = &[CGROUP[0].least(14), CGROUP[1], CGROUP[2]];
+const FILE_OF: &[Column<Row>] = &[FILE[0].least(14), FILE[1], FILE[2], FILE[3], FILE[4]];
+
+/// A table with these keys; its name is in pieces.
+macro_rules! table {
+    ($($id:literal)+, $base:ident, $($keys:ident),+) => {
+        Table::new(concat!("faults.", $($id),+), "faults", &[$($keys,)+ FIGURES]).base($base).total("TOTAL")
+    };
+}
+
+/// Tables of these by file, by cause, and by both.
+macro_rules! tables {
+    ($id:literal, $whose:ident) => {
+        [
+            table!($id "_file", FILE_BASE, $whose, FILE_OF),
+            table!($id "_cause", BASE, $whose, CAUSE),
+            table!($id "_file_cause", FILE_BASE, $whose, FILE_OF, CAUSE),
+        ]
+    };
+}
+
+static BY_THREAD: Table<Row> = table!("thread", BASE, THREAD);
+static BY_PROCESS: Table<Row> = table!("process", BASE, PROCESS);
+static BY_COMM: Table<Row> = table!("comm", BASE, COMM);
+static BY_CGROUP: Table<Row> = table!("cgroup", BASE, CGROUP);
+static BY_FILE: Table<Row> = table!("file", FILE_BASE, FILE);
+static BY_CAUSE: Table<Row> = table!("cause", BASE, CAUSE);
+static BY_STACK: Table<Row> = table!("stack", BASE, STACK);
+static BY_FUNCTION: Table<Row> = table!("function", BASE, FUNCTION);
+static BY_FILE_AND_CAUSE: Table<Row> = table!("file_cause", FILE_BASE, FILE_OF, CAUSE);
+
+static OF_THREAD: [Table<Row>; 3] = tables!("thread", THREAD_OF);
+static OF_PROCESS: [Table<Row>; 3] = tables!("process", PROCESS_OF);
+static OF_COMM: [Table<Row>; 3] = tables!("comm", COMM_OF);
+static OF_CGROUP: [Table<Row>; 3] = tables!("cgroup", CGROUP_OF);
 
 /// What times of spans are made of.
 #[rustfmt::skip]
@@ -191,9 +235,21 @@ pub const EVENT: &Schema = &FAULT;
 
 /// All of them.
 pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {
-    let rows: [&Schema; 7] = [&THREAD, &PROCESS, &CGROUP, &FILE, &CAUSE, &STACK, &SPAN];
+    let rows: [&Schema; 10] = [
+        &BY_THREAD,
+        &BY_PROCESS,
+        &BY_CGROUP,
+        &BY_FILE,
+        &BY_CAUSE,
+        &BY_STACK,
+        &SPAN,
+        &BY_COMM,
+        &BY_FUNCTION,
+        &BY_FILE_AND_CAUSE,
+    ];
+    let several = [&OF_THREAD, &OF_PROCESS, &OF_COMM, &OF_CGROUP].into_iter().flatten();
     let events: [&Schema; 5] = [&FAULT, &STEP, &STEP_MOST, &STALL, &STALL_MOST];
-    rows.into_iter().chain(events).chain(super::run::TABLES)
+    rows.into_iter().chain(several.map(|table| table as &Schema)).chain(events).chain(super::run::TABLES)
 }
 
 impl By {
@@ -201,12 +257,15 @@ impl By {
     /// threads are counted.
     pub(super) fn table(self) -> &'static Table<Row> {
         match self {
-            Self::Thread | Self::Span => &THREAD,
-            Self::Process => &PROCESS,
-            Self::Cgroup => &CGROUP,
-            Self::Stack => &STACK,
-            Self::File => &FILE,
-            Self::Cause => &CAUSE,
+            Self::Thread | Self::Span => &BY_THREAD,
+            Self::Process => &BY_PROCESS,
+            Self::Comm => &BY_COMM,
+            Self::Cgroup => &BY_CGROUP,
+            Self::Stack => &BY_STACK,
+            Self::Function => &BY_FUNCTION,
+            Self::File => &BY_FILE,
+            Self::Cause => &BY_CAUSE,
+            Self::Several(parts) => parts.table(),
         }
     }
 
@@ -214,5 +273,22 @@ impl By {
     #[must_use]
     pub fn schema(self) -> &'static Schema {
         if self == Self::Span { &SPAN } else { self.table() }
+    }
+}
+
+impl Parts {
+    fn table(self) -> &'static Table<Row> {
+        let [file, cause, both] = match self.whose {
+            Some(Whose::Thread) => &OF_THREAD,
+            Some(Whose::Process) => &OF_PROCESS,
+            Some(Whose::Comm) => &OF_COMM,
+            Some(Whose::Cgroup) => &OF_CGROUP,
+            None => return &BY_FILE_AND_CAUSE,
+        };
+        match (self.file, self.cause) {
+            (true, true) => both,
+            (true, false) => file,
+            (false, _) => cause,
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 use trapline_model::BUCKETS;
-use trapline_model::faults::Also;
+use trapline_model::faults::{Also, GroupId};
 
 use super::COMM_LEN;
 
@@ -42,7 +42,10 @@ constants! {
         GROUP_NONE = 0,
         GROUP_FILE = 1,
         GROUP_CAUSE = 2,
-        GROUP_STACK = 3,
+        GROUP_STACK = 4,
+        GROUP_THREAD = 8,
+        GROUP_PROCESS = 16,
+        GROUP_CGROUP = 32,
     }
 }
 
@@ -298,9 +301,25 @@ mirror! {
 }
 
 mirror! {
-    /// What faults are grouped by.
+    /// A file, a kind of memory or a stack.
     FaultsGroupKey = "faults_group_key" {
         word: [u64; 4],
+    }
+}
+
+mirror! {
+    /// What faults are grouped by.
+    FaultsRowKey = "faults_row_key" {
+        of: FaultsGroupKey,
+        whose: [u64; 2],
+        facts: u64,
+    }
+}
+
+impl FaultsRowKey {
+    /// The same as the ledger knows it.
+    pub(crate) fn id(&self) -> GroupId {
+        bytemuck::cast(*self)
     }
 }
 
@@ -451,6 +470,7 @@ pub(super) fn faults_layouts() -> Vec<super::Layout> {
         FaultsStats::layout(),
         FaultsThread::layout(),
         FaultsGroupKey::layout(),
+        FaultsRowKey::layout(),
         FaultsGroup::layout(),
         FaultsName::layout(),
         FaultsEvent::layout(),

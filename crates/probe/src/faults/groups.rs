@@ -1,11 +1,13 @@
-//! Faults that the kernel half puts into groups as they happen: `--by file`. See `bpf/faults_group.bpf.h`.
+//! Faults that the kernel half puts into groups as they happen: `--by file`, `--by process,cause`. See
+//! `bpf/faults_group.bpf.h`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
-use trapline_model::faults::{By, Cause, Group, Key, Ledger, Losses, Process};
+use trapline_model::faults::{By, Cause, Group, GroupId, Key, Ledger, Losses, Parts, Process, Report};
 use trapline_symbols::Scope;
 
 use super::figures;
@@ -13,14 +15,18 @@ use super::files::Files;
 use super::from_abi::facts;
 use super::stack_map::StackMap;
 use super::table::{Owner, Table};
+use super::whose::Owners;
 use crate::abi::maps::faults as maps;
-use crate::abi::{self, FaultsControl, FaultsGroup, FaultsGroupKey, FaultsLosses, FaultsMade, FaultsStats};
+use crate::abi::{
+    self, FaultsControl, FaultsGroup, FaultsGroupKey, FaultsLosses, FaultsMade, FaultsRowKey, FaultsStats,
+    FaultsThread,
+};
 use crate::elements::Elements;
 use crate::system;
 use crate::variant::Attached;
 
 /// A group's key and its figures, as they are read.
-const RECORD: usize = size_of::<FaultsGroupKey>() + size_of::<FaultsGroup>();
+const RECORD: usize = size_of::<FaultsRowKey>() + size_of::<FaultsGroup>();
 
 /// New stacks are read, and named, at least this often, so that little is left to name when the end is asked for.
 const NAMED_EVERY: Duration = Duration::from_millis(500);
@@ -33,7 +39,7 @@ const NAMED_FOR: Duration = Duration::from_millis(50);
 const ROWS_WAIT: Duration = Duration::from_millis(100);
 
 /// No group has this key.
-const REST: [u64; 4] = [u64::MAX; 4];
+const REST: GroupId = [u64::MAX; 7];
 
 /// The groups of a kind.
 #[derive(Debug)]
@@ -41,6 +47,8 @@ pub(super) struct Groups {
     groups: Elements,
     table: Table,
     kind: Kind,
+    /// Where each group is somebody's: whose.
+    owners: Option<Owners>,
     /// What had been made when the tables were last read.
     made: FaultsMade,
     /// When that was.
@@ -52,36 +60,47 @@ pub(super) struct Groups {
 /// What turns a key into the words of the model.
 #[derive(Debug)]
 enum Kind {
+    /// One grouping.
     File,
     Cause,
     Stack(Box<StackMap>),
+    /// Several.
+    Parts(Parts),
 }
 
 impl Groups {
-    /// The groups that rows of this sort are made of; nothing if they are made of threads.
+    /// The groups that rows of this kind are made of; nothing if they are made of threads.
     pub(super) fn open(attached: &Attached, by: By, whose: Scope) -> Result<Option<Self>> {
         let kind = match by {
-            By::Thread | By::Process | By::Cgroup | By::Span => return Ok(None),
+            By::Thread | By::Process | By::Comm | By::Cgroup | By::Span => return Ok(None),
             By::File => Kind::File,
             By::Cause => Kind::Cause,
-            By::Stack => Kind::Stack(Box::new(StackMap::open(attached, whose)?)),
+            By::Stack | By::Function => Kind::Stack(Box::new(StackMap::open(attached, whose)?)),
+            By::Several(parts) => Kind::Parts(parts),
         };
         let groups = Elements::open(attached, maps::GROUPS)?;
         Ok(Some(Self {
             groups,
             table: Table::open(attached)?,
             kind,
+            owners: by.parts().whose.map(Owners::new),
             made: FaultsMade::zeroed(),
             looked: Instant::now(),
             over_quota: 0,
         }))
     }
 
+    /// A thread was read: it has the names that go with its groups, and the faults that are in none.
+    pub(super) fn learn(&mut self, row: &FaultsThread, report: &Report, turn: u64) {
+        if let Some(owners) = &mut self.owners {
+            owners.learn(row, report, turn);
+        }
+    }
+
     /// Looks after what the kernel half tells of keys.
     pub(super) fn follow(&mut self) {
-        match &mut self.kind {
-            Kind::File | Kind::Cause => {}
-            Kind::Stack(chains) => chains.follow(),
+        if let Kind::Stack(chains) = &mut self.kind {
+            chains.follow();
         }
     }
 
@@ -129,12 +148,13 @@ impl Groups {
         if let Kind::Stack(chains) = &mut self.kind {
             let over = chains.over();
             let owners: HashMap<_, _> =
-                records.iter().map(|record| (record.key.word, Owner::of(&record.group))).collect();
-            for key in over {
+                records.iter().map(|record| (record.key.of.word, Owner::of(&record.group))).collect();
+            for word in over {
                 // One that has none was not reported yet.
-                let Some(&owner) = owners.get(&key) else { continue };
+                let Some(&owner) = owners.get(&word) else { continue };
+                let key = FaultsRowKey { of: FaultsGroupKey { word }, ..FaultsRowKey::zeroed() };
                 self.table.take_out(&key, owner, control)?;
-                chains.close(&key, ledger);
+                chains.close(&word, ledger);
             }
         }
         self.made = attached.read(maps::MADE)?;
@@ -170,19 +190,23 @@ impl Groups {
         let stale = control.stale;
         let closed = self.report(files.as_deref_mut(), epoch, ledger, |turn| turn != 0 && turn < stale)?;
         for Element { key, group } in closed {
-            self.table.take_out(&key.word, Owner::of(&group), control)?;
+            self.table.take_out(&key, Owner::of(&group), control)?;
             match &mut self.kind {
-                Kind::Stack(chains) => chains.close(&key.word, ledger),
-                Kind::File | Kind::Cause => ledger.close_group(&key.word),
+                Kind::Stack(chains) => chains.close(&key.of.word, ledger),
+                Kind::File | Kind::Cause | Kind::Parts(_) => ledger.close_group(&key.id()),
             }
         }
         if let Kind::Stack(chains) = &self.kind {
             control.taken_chains += chains.take_out(control.stale_chains)?;
         }
-        if let Some(files) = files {
-            let in_use: HashSet<[u64; 4]> =
-                self.records()?.iter().map(|record| plain(record.key.word)).collect();
-            files.forget(stale, &in_use)?;
+        if files.is_some() || self.owners.is_some() {
+            let left = self.records()?;
+            if let Some(files) = files {
+                files.forget(stale, &left.iter().map(|record| plain(record.key.of.word)).collect())?;
+            }
+            if let Some(owners) = &mut self.owners {
+                owners.forget(control.turn - 1, &left.iter().map(|record| record.key.whose).collect());
+            }
         }
         self.table.forget_ended()?;
         attached.write(maps::CONTROL, control)
@@ -202,11 +226,13 @@ impl Groups {
         records.retain(|record| wanted(record.group.turn));
         for Element { key, group } in &records {
             let range = (group.not_low != 0).then_some((!group.not_low, group.high));
-            let mut report = report(self.key(key, group, files.as_deref_mut())?, &group.stats, epoch, range);
+            let (key_of_row, name) = self.key(key, group, files.as_deref_mut())?;
+            let mut report = report(key_of_row, &group.stats, epoch, range);
+            report.name = name;
             report.stats.failed = group.failed;
             let owner = Process { pid: group.owner.pid, start_ns: group.owner.start_ns };
             report.owner = Some(owner).filter(|owner| owner.pid != 0);
-            ledger.group(key.word, report);
+            ledger.group(key.id(), report);
         }
         Ok(records)
     }
@@ -214,24 +240,42 @@ impl Groups {
     fn records(&self) -> Result<Vec<Element>> {
         let bytes = self.groups.read().context("cannot read the BPF map of rows")?;
         let record = |record: &[u8]| {
-            let (key, group) = record.split_at(size_of::<FaultsGroupKey>());
+            let (key, group) = record.split_at(size_of::<FaultsRowKey>());
             Element { key: pod_read_unaligned(key), group: pod_read_unaligned(group) }
         };
         Ok(bytes.chunks_exact(RECORD).map(record).collect())
     }
 
-    fn key(&mut self, key: &FaultsGroupKey, group: &FaultsGroup, files: Option<&mut Files>) -> Result<Key> {
-        Ok(match &mut self.kind {
-            Kind::File => match files {
-                None => Key::Rest,
-                Some(files) => Key::File(files.file(&FaultsGroupKey { word: plain(key.word) })?),
-            },
-            Kind::Cause => Key::Cause(Cause::of(&facts(key.word[0] as u32))),
+    /// The row that a group belongs to, and the name to show.
+    fn key(
+        &mut self,
+        key: &FaultsRowKey,
+        group: &FaultsGroup,
+        files: Option<&mut Files>,
+    ) -> Result<(Key, Rc<str>)> {
+        let file = || -> Result<Key> {
+            let word = plain(key.of.word);
+            Ok(match files {
+                // A fault that failed has no place among files.
+                Some(files) if word[0] != 0 => Key::File(files.file(&FaultsGroupKey { word })?),
+                _ => Key::Rest,
+            })
+        };
+        let cause = Cause::of(&facts(key.facts as u32));
+        let of = match &mut self.kind {
+            Kind::File => file()?,
+            Kind::Cause => Key::Cause(cause),
             Kind::Stack(chains) => {
                 let faults = group.stats.major + group.stats.minor;
-                chains.stack(key, faults, group.uid)?.map_or(Key::Untaken, Key::Stack)
+                chains.stack(&key.of, faults, group.uid)?.map_or(Key::Untaken, Key::Stack)
             }
-        })
+            Kind::Parts(parts) => {
+                let owner = self.owners.as_mut().map(|owners| owners.key(key.whose, group.owner.pid));
+                let (whose, name) = owner.unwrap_or((Key::None, "".into()));
+                return Ok((parts.key(whose, file()?, cause), name));
+            }
+        };
+        Ok((of, "".into()))
     }
 
     /// Names what has none yet, for a while.
@@ -274,21 +318,21 @@ impl Groups {
         match &self.kind {
             Kind::File | Kind::Stack(_) => Key::Rest,
             Kind::Cause => Key::Cause(Cause::Unknown),
+            Kind::Parts(parts) => parts.key(Key::Rest, Key::Rest, Cause::Unknown),
         }
     }
 
     /// What is to be said at the end of what could not be told of keys.
     pub(super) fn losses(&self, losses: &mut Losses) {
-        match &self.kind {
-            Kind::File | Kind::Cause => {}
-            Kind::Stack(chains) => chains.losses(losses),
+        if let Kind::Stack(chains) = &self.kind {
+            chains.losses(losses);
         }
     }
 }
 
 /// A group as it is read.
 struct Element {
-    key: FaultsGroupKey,
+    key: FaultsRowKey,
     group: FaultsGroup,
 }
 
@@ -300,5 +344,5 @@ fn plain([first, rest @ ..]: [u64; 4]) -> [u64; 4] {
 
 fn report(key: Key, stats: &FaultsStats, epoch: u64, range: Option<(u64, u64)>) -> Group {
     let (stats, extremes, recent) = figures(stats, epoch);
-    Group { key, stats, extremes, recent, range, owner: None }
+    Group { key, stats, extremes, recent, range, owner: None, name: "".into() }
 }

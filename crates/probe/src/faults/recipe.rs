@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use bytemuck::{Zeroable, bytes_of};
 use libbpf_rs::{Link, OpenObject, ProgramMut};
-use trapline_model::faults::{By, StepOf};
+use trapline_model::faults::{By, Parts, StepOf, Whose};
 use trapline_symbols::perf::{self, Software};
 
 use super::span::{self, Kinds};
@@ -26,12 +26,13 @@ const ACCESS: Compiled = compiled!("faults_access");
 const FILE: Compiled = compiled!("faults_file");
 const CAUSE: Compiled = compiled!("faults_cause");
 const STACK: Compiled = compiled!("faults_stack");
+const PARTS: Compiled = compiled!("faults_parts");
 /// It does what no other does.
 const ALL: Compiled = compiled!("faults_all");
 
 #[cfg(test)]
 pub(crate) const OBJECTS: &[Compiled] =
-    &[COUNT, NAMED, STEP, BLAME, LINE, ACCESS, FILE, CAUSE, STACK, ALL, compiled!("faults_walk")];
+    &[COUNT, NAMED, STEP, BLAME, LINE, ACCESS, FILE, CAUSE, STACK, PARTS, ALL, compiled!("faults_walk")];
 
 /// What goes to the ring: of each fault what it was for, too; of steps what caused most.
 const RING_LINES: u32 = abi::RING_FAULTS | abi::RING_CAUSES;
@@ -107,12 +108,18 @@ fn loads(object: &OpenObject, name: &str) -> bool {
 
 /// What the kernel half calls it.
 fn group(by: By) -> u32 {
-    match by {
-        By::Thread | By::Process | By::Cgroup | By::Span => abi::GROUP_NONE,
-        By::File => abi::GROUP_FILE,
-        By::Cause => abi::GROUP_CAUSE,
-        By::Stack => abi::GROUP_STACK,
+    if by.has_stacks() {
+        return abi::GROUP_STACK;
     }
+    let Parts { whose, file, cause } = by.parts();
+    let whose = match whose {
+        None => abi::GROUP_NONE,
+        Some(Whose::Thread) => abi::GROUP_THREAD,
+        // Names are put together when they are read.
+        Some(Whose::Process | Whose::Comm) => abi::GROUP_PROCESS,
+        Some(Whose::Cgroup) => abi::GROUP_CGROUP,
+    };
+    whose | if file { abi::GROUP_FILE } else { 0 } | if cause { abi::GROUP_CAUSE } else { 0 }
 }
 
 /// The recipe that `open` and `doctor` share.
@@ -146,7 +153,7 @@ impl FaultsRecipe {
 
     /// Whether what is mapped where a thread faults is to be known.
     pub(super) fn knows_files(&self) -> bool {
-        self.ring() & abi::RING_FAULTS != 0 || self.by == By::File
+        self.ring() & abi::RING_FAULTS != 0 || self.by.parts().file
     }
 }
 
@@ -163,6 +170,7 @@ impl Recipe for FaultsRecipe {
             (abi::RING_NONE, abi::GROUP_FILE, false) => FILE,
             (abi::RING_NONE, abi::GROUP_CAUSE, false) => CAUSE,
             (abi::RING_NONE, abi::GROUP_STACK, false) => STACK,
+            (abi::RING_NONE, ..) if matches!(self.by, By::Several(_)) => PARTS,
             _ => ALL,
         }
     }
@@ -237,7 +245,7 @@ impl Recipe for FaultsRecipe {
             Stacks::Sampled(n) => n,
             Stacks::Major => 0,
         };
-        let capacity = if self.by == By::Stack { STACKS } else { GROUPS };
+        let capacity = if self.by.has_stacks() { STACKS } else { GROUPS };
         let share = match self.filter.by {
             by if by & BY_TREE != 0 => SHARE_OF_TREE,
             by if by & (BY_PID | BY_TID) != 0 => 0,
@@ -271,7 +279,7 @@ impl Recipe for FaultsRecipe {
                 }
                 maps::EVENTS if self.events != Events::None => map.set_max_entries(self.ring_bytes)?,
                 spans::CELLS if self.spans.many > 0 => map.set_max_entries(self.spans.many)?,
-                maps::GROUPS | maps::CHAINS if self.by == By::Stack => {
+                maps::GROUPS | maps::CHAINS if self.by.has_stacks() => {
                     map.set_max_entries(STACKS)?;
                     map.set_map_flags(0)?;
                 }
@@ -324,14 +332,16 @@ pub(crate) mod tests {
     /// A recipe for each thing that can be asked for.
     pub(crate) fn all() -> Vec<FaultsRecipe> {
         let steps = |most| Events::Steps { of: StepOf::Faults(1), most };
-        let groupings = [By::Thread, By::Process, By::Cgroup, By::Span, By::File, By::Cause, By::Stack];
+        let words =
+            ["thread", "process", "cgroup", "span", "file", "cause", "stack", "file,cause", "comm,file"];
+        let groupings = words.iter().filter_map(|words| words.parse::<By>().ok());
         let mut all = Vec::new();
         for by in groupings {
             for events in [Events::None, Events::Faults, steps(false), steps(true)] {
                 for filter in [0, BY_COMM, BY_CGROUP, BY_USER, BY_TREE] {
                     for [access, counts_only] in [[false, false], [true, false], [false, true]] {
                         let counts_only = counts_only && events == steps(false) && !by.each_fault();
-                        let causes = by == By::Cause || (events == Events::Faults && !access);
+                        let causes = by.parts().cause || (events == Events::Faults && !access);
                         all.push(FaultsRecipe {
                             filter: TrapFilter { by: filter, ..TrapFilter::zeroed() },
                             by,
@@ -350,6 +360,8 @@ pub(crate) mod tests {
         }
         // Spans are of rows of threads.
         all.retain(|recipe| recipe.by != By::Span || recipe.events == Events::None);
+        // Rows that say whose the faults are need no events beside them.
+        all.retain(|recipe| recipe.by.parts().whose.is_none() || recipe.events == Events::None);
         all
     }
 
@@ -369,5 +381,8 @@ pub(crate) mod tests {
         assert_eq!(object(By::Thread, Events::Faults, BY_COMM), Some("faults_line"));
         assert_eq!(object(By::File, Events::Faults, 0), Some("faults_all"));
         assert_eq!(object(By::Stack, Events::None, BY_CGROUP), Some("faults_all"));
+        for words in ["file,cause", "comm,file"] {
+            assert_eq!(words.parse().ok().and_then(of_rows), Some("faults_parts"));
+        }
     }
 }

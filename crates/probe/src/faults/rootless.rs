@@ -78,8 +78,13 @@ fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
             Some("it does not see the causes of faults; use --by thread, process, file or stack")
         }
         (By::Span, _) => Some("it cannot attach uprobes; use --by thread, process, file or stack"),
-        (By::Stack, _) if options.needs_times => Some("it does not time faults; use --weight count"),
-        (By::Stack, Events::Faults) if matches!(options.stacks, Stacks::Sampled(_)) => {
+        (By::Several(_), _) => {
+            Some("it groups by one thing at a time; use --by thread, process, comm, file, stack or function")
+        }
+        (By::Stack | By::Function, _) if options.needs_times => {
+            Some("it does not time faults; use --weight count")
+        }
+        (By::Stack | By::Function, Events::Faults) if matches!(options.stacks, Stacks::Sampled(_)) => {
             Some("with -v it records every fault; leave out -v, or use --stacks all")
         }
         (_, Events::Steps { .. }) => Some("it does not count in the kernel, so messages would come late"),
@@ -101,7 +106,7 @@ impl Rootless {
         }
         options.filter.check()?;
         let verbose = options.events == Events::Faults;
-        let stacks = (options.by == By::Stack).then_some(options.stacks);
+        let stacks = options.by.has_stacks().then_some(options.stacks);
         let (mut minor, major) = stacks.map_or((Recording::EACH, Recording::EACH), stack_table::recorded);
         if verbose && minor.period == 0 {
             minor = Recording::EACH;
@@ -110,7 +115,7 @@ impl Rootless {
         let sampler = Sampler::new(options.ring_bytes as usize, minor, major);
         let groups = match options.by {
             By::File => Grouping::Files(HashMap::new()),
-            By::Stack => {
+            By::Stack | By::Function => {
                 let whose = whose(&options.filter, launch);
                 Grouping::Stacks(Box::new(StackTable::new(whose, options.stacks)))
             }

@@ -8,15 +8,15 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bytemuck::pod_read_unaligned;
+use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use trapline_model::faults::{Key, Ledger, Losses, Process, Stack};
+use trapline_model::faults::{GroupId, Key, Ledger, Losses, Process, Stack};
 use trapline_symbols::Scope;
 
 use super::stacks::{Chain, Incomplete, Named, Naming, Others, without_names};
 use super::waiting::{Unnamed, Waiting};
 use crate::abi::maps::faults as maps;
-use crate::abi::{self, FaultsChain, FaultsGroupKey};
+use crate::abi::{self, FaultsChain, FaultsGroupKey, FaultsRowKey};
 use crate::variant::Attached;
 
 /// So many that have to wait for the symbolizer are tried before it is waited for.
@@ -121,17 +121,17 @@ impl StackMap {
         match self.known.remove(key) {
             Some(Known { is: Is::Waiting(number, _), faults }) => {
                 // No key of the kernel half's is like this one.
-                let id = [u64::MAX, number, 0, 0];
+                let id = id([u64::MAX, number, 0, 0]);
                 if let Some(unnamed) = self.waiting.get_mut(number) {
                     (unnamed.id, unnamed.is_open, unnamed.faults) = (id, false, faults);
                 }
-                ledger.move_group(key, id);
+                ledger.move_group(&self::id(*key), id);
                 return;
             }
             Some(Known { is: Is::Named(named), faults }) => self.past.add(&named, faults),
             None => {}
         }
-        ledger.close_group(key);
+        ledger.close_group(&id(*key));
     }
 
     /// Takes out the chains that were last used before a turn. Gives how many there were.
@@ -173,7 +173,7 @@ impl StackMap {
             Is::Named(self.naming.name(image, &comm, &user, &kernel))
         } else if self.waiting.has_space_for(uid) {
             let meanwhile = without_names(&comm, "[not symbolized yet]", "[symbols are being resolved]");
-            let (id, is_open) = (key.word, true);
+            let (id, is_open) = (id(key.word), true);
             let number = self.waiting.add(Unnamed { id, is_open, image, comm, user, kernel, uid, faults });
             self.is_stuck = false;
             Is::Waiting(number, Rc::new(meanwhile))
@@ -256,7 +256,7 @@ impl StackMap {
         if !unnamed.is_open {
             self.past.add(&named, unnamed.faults);
             ledger.close_group(&unnamed.id);
-        } else if let Some(known) = self.known.get_mut(&unnamed.id) {
+        } else if let Some(known) = unnamed.id.first_chunk().and_then(|key| self.known.get_mut(key)) {
             known.is = Is::Named(named);
         }
     }
@@ -287,6 +287,11 @@ impl StackMap {
         let ips = chain.ip.get(..chain.count as usize).unwrap_or(&chain.ip);
         Ok(Chain::taken(ips, ips.len() >= self.naming.deepest.min(abi::CHAIN_LEN)))
     }
+}
+
+/// By which the ledger knows a stack.
+fn id(key: [u64; 4]) -> GroupId {
+    FaultsRowKey { of: FaultsGroupKey { word: key }, ..FaultsRowKey::zeroed() }.id()
 }
 
 fn others(key: u64) -> Option<Others> {

@@ -9,7 +9,7 @@ use bytemuck::bytes_of;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::abi::maps::faults as maps;
-use crate::abi::{FaultsControl, FaultsGroup, FaultsMade, FaultsProcess};
+use crate::abi::{FaultsControl, FaultsGroup, FaultsMade, FaultsProcess, FaultsRowKey};
 use crate::variant::Attached;
 
 /// Who has made a group.
@@ -58,7 +58,7 @@ impl Table {
     /// Takes out a group of which nothing more can come: its process may make another one.
     pub(super) fn take_out(
         &mut self,
-        key: &[u64; 4],
+        key: &FaultsRowKey,
         owner: Owner,
         control: &mut FaultsControl,
     ) -> Result<()> {

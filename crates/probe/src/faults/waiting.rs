@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+use trapline_model::faults::GroupId;
 use trapline_symbols::Image;
 
 use super::stacks::Chain;
@@ -19,7 +20,7 @@ const SHARE: usize = 3;
 #[derive(Debug)]
 pub(super) struct Unnamed {
     /// Its group in the ledger.
-    pub(super) id: [u64; 4],
+    pub(super) id: GroupId,
     /// Whether the kernel half still has the group.
     pub(super) is_open: bool,
     pub(super) image: Image,
@@ -160,7 +161,7 @@ mod tests {
     fn unnamed(uid: u32, pid: u32) -> Unnamed {
         let image = Image::from(Process { pid, start_ns: 1 });
         let (user, kernel) = (Chain::Lost, Chain::None);
-        Unnamed { id: [0; 4], is_open: true, image, comm: "".into(), user, kernel, uid, faults: 1 }
+        Unnamed { id: [0; 7], is_open: true, image, comm: "".into(), user, kernel, uid, faults: 1 }
     }
 
     #[test]

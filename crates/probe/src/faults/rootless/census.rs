@@ -278,7 +278,7 @@ impl Census {
         let mut gone = Vec::new();
         for (&pid, family) in &mut self.families {
             let over = family.members.values().all(|member| member.ended) && Task::process(pid).is_none();
-            if by == By::Process {
+            if matches!(by, By::Process | By::Comm) {
                 let all = family.of_members() + family.rest();
                 let report = report(family, Thread { pid, tid: pid, start_ns: family.process.start_ns }, all);
                 if over { ledger.ended(report) } else { ledger.live(report) }
