@@ -29,7 +29,7 @@ pub enum Key {
     /// Faults that are known to belong to no other row: the variant saw only their number, or there was no room.
     Rest,
     /// That of several of these, in the order of the columns.
-    Several(Rc<[Key]>),
+    Several(Rc<[Self]>),
 }
 
 /// What is mapped where a fault was: a file, or memory that has none and only a name such as `[heap]`.

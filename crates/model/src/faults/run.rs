@@ -52,7 +52,7 @@ pub struct Losses {
 }
 
 #[rustfmt::skip]
-const CROWDED: Column<Losses> = loss("unattributed_faults", "With --by file or stack, faults for whose row the BPF map had no space: they are in the row (not attributed).", |l| l.unattributed_faults.into());
+const CROWDED: Column<Losses> = loss("unattributed_faults", "With --by file or stack, or several groupings, faults for whose row the BPF map had no space: they are in the row (not attributed).", |l| l.unattributed_faults.into());
 #[rustfmt::skip]
 const FOLDED: Column<Losses> = loss("folded_rows", "Rows of what has ended that were folded into the row (folded …), to keep to --memory.", |l| l.folded_rows.into());
 
@@ -72,7 +72,7 @@ pub static LOSSES: Table<Losses> = Table::facts("faults.losses", "faults", &[&[
     loss("uncounted_faults", "With --log-step or --stall, faults of processes for which the BPF map was full.", |l| l.uncounted_faults.into()),
     loss("unpaired_faults", "Faults that were under way when tracing began, one per thread at most: they are counted and not timed.", |l| l.unpaired_faults.into()),
     CROWDED,
-    loss("over_quota_faults", "With --by file or stack, faults beyond the share of the BPF map that a process or user has: they are in a common row of the rest.", |l| l.over_quota_faults.into()),
+    loss("over_quota_faults", "With --by file or stack, or several groupings, faults beyond the share of the BPF map that a process or user has: they are in a common row of the rest.", |l| l.over_quota_faults.into()),
     loss("unexplained_faults", "With --log-step -v, faults that the file and function in a message do not account for: the ring buffer was full.", |l| l.unexplained_faults.into()),
     loss("missed_programs", "Times that the kernel did not run one of our BPF programs, which was running already in a task that it had preempted: a fault that is not timed, or a start or end of a thread that is noticed late.", |l| l.missed_programs.into()),
     FOLDED,
