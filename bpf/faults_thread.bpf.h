@@ -63,7 +63,7 @@ struct tracked {
 	u64 open_table;  /* the topmost of the page tables */
 	u64 open_faults; /* task->maj_flt and min_flt when it began, where its completion may not be seen */
 	struct fault_parts parts;
-	struct faults_group_key owing;     /* the group of that fault */
+	struct faults_row_key owing;       /* the group of that fault */
 	struct faults_group_key open_file; /* what is mapped where it faults, see faults_file.bpf.h */
 	u64 open_offset;
 	u64 image_ns;       /* of a leader: a moment after its last exec, before any fault with a stack since then */

@@ -110,10 +110,10 @@ static __always_inline void pay(struct tracked *t, u64 ns)
 	struct faults_group *group = NULL;
 
 	if (GROUPED) {
-		struct faults_group_key key = t->owing;
+		struct faults_row_key key = t->owing;
 
 		group = group_there(&key);
-		pay_to(t, group ? &group->stats : &unattributed, ns, true);
+		pay_to(t, group ? &group->stats : rest_of(t), ns, true);
 	} else {
 		pay_to(t, &t->row.stats, ns, false);
 	}

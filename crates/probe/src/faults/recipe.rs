@@ -26,13 +26,13 @@ const ACCESS: Compiled = compiled!("faults_access");
 const FILE: Compiled = compiled!("faults_file");
 const CAUSE: Compiled = compiled!("faults_cause");
 const STACK: Compiled = compiled!("faults_stack");
-const PARTS: Compiled = compiled!("faults_parts");
+const SEVERAL: Compiled = compiled!("faults_several");
 /// It does what no other does.
 const ALL: Compiled = compiled!("faults_all");
 
 #[cfg(test)]
 pub(crate) const OBJECTS: &[Compiled] =
-    &[COUNT, NAMED, STEP, BLAME, LINE, ACCESS, FILE, CAUSE, STACK, PARTS, ALL, compiled!("faults_walk")];
+    &[COUNT, NAMED, STEP, BLAME, LINE, ACCESS, FILE, CAUSE, STACK, SEVERAL, ALL, compiled!("faults_walk")];
 
 /// What goes to the ring: of each fault what it was for, too; of steps what caused most.
 const RING_LINES: u32 = abi::RING_FAULTS | abi::RING_CAUSES;
@@ -170,7 +170,7 @@ impl Recipe for FaultsRecipe {
             (abi::RING_NONE, abi::GROUP_FILE, false) => FILE,
             (abi::RING_NONE, abi::GROUP_CAUSE, false) => CAUSE,
             (abi::RING_NONE, abi::GROUP_STACK, false) => STACK,
-            (abi::RING_NONE, ..) if matches!(self.by, By::Several(_)) => PARTS,
+            (abi::RING_NONE, ..) if matches!(self.by, By::Several(_)) => SEVERAL,
             _ => ALL,
         }
     }
@@ -382,7 +382,7 @@ pub(crate) mod tests {
         assert_eq!(object(By::File, Events::Faults, 0), Some("faults_all"));
         assert_eq!(object(By::Stack, Events::None, BY_CGROUP), Some("faults_all"));
         for words in ["file,cause", "comm,file"] {
-            assert_eq!(words.parse().ok().and_then(of_rows), Some("faults_parts"));
+            assert_eq!(words.parse().ok().and_then(of_rows), Some("faults_several"));
         }
     }
 }

@@ -5,6 +5,7 @@
 #define FILTERS TRAP_BY_ANY
 #include "faults.bpf.h"
 #include "faults_failed.bpf.h"
+#include "faults_time.bpf.h"
 #include "faults_life.bpf.h"
 #include "faults_moves.bpf.h"
 #include "faults_group_read.bpf.h"
