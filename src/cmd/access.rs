@@ -100,6 +100,10 @@ impl Args {
             ),
             (live.outlasts(), OUTLASTS),
             (
+                format.needs == Needs::Time && summary && live.interval.is_none(),
+                "a trace needs events, or rows at intervals: add -i TIME, or leave out --summary",
+            ),
+            (
                 format.needs == Needs::Rows,
                 "a profile needs rows with figures, and this command prints events: use --format jsonl",
             ),

@@ -6,15 +6,49 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use trapline_store::Recording;
+use trapline_model::{Header, Item, Source};
+use trapline_store::{PerfData, Recording, is_perf_data};
 
+use crate::cmd::run::Items;
 use crate::sink;
 use crate::status::Usage;
 
 /// A recording that is being read.
-pub(crate) type Input = Recording<Box<dyn BufRead>>;
+pub(crate) struct Input {
+    header: Header,
+    items: Items<'static>,
+}
 
-/// Opens a recording: a file, or `-` for standard input. If a tool is named, it is of that one.
+impl Input {
+    /// What was run, where and how.
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+}
+
+impl Source for Input {
+    type Error = anyhow::Error;
+
+    fn next(&mut self) -> Result<Option<Item>> {
+        self.items.next()
+    }
+}
+
+/// A source whose errors are those of a command.
+struct Read<S>(S);
+
+impl<S: Source> Source for Read<S>
+where
+    anyhow::Error: From<S::Error>,
+{
+    type Error = anyhow::Error;
+
+    fn next(&mut self) -> Result<Option<Item>> {
+        Ok(self.0.next()?)
+    }
+}
+
+/// Opens a recording: a file, also one of perf, or `-` for standard input. If a tool is named, it is of that one.
 ///
 /// # Errors
 /// When it cannot be read, is something else, or would be overwritten by the output.
@@ -30,12 +64,21 @@ pub(crate) fn open(path: &Path, output: Option<&Path>, tool: Option<&str>) -> Re
             path.display()
         )));
     }
-    let (input, name): (Box<dyn BufRead>, _) = if stdin {
-        (Box::new(io::stdin().lock()), "standard input".to_owned())
+    let name = if stdin { "standard input".to_owned() } else { path.display().to_string() };
+    let input: Box<dyn BufRead> = if stdin {
+        Box::new(io::stdin().lock())
     } else {
-        let name = path.display().to_string();
-        let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
-        (Box::new(BufReader::new(file)), name)
+        let cannot = || format!("cannot read {name}");
+        let mut file = BufReader::new(File::open(path).with_context(cannot)?);
+        if is_perf_data(file.fill_buf().with_context(cannot)?) {
+            let changed = file.get_ref().metadata().with_context(cannot)?;
+            let changed_ns =
+                changed.mtime().saturating_mul(1_000_000_000).saturating_add(changed.mtime_nsec());
+            let faults = PerfData::open(file, name, tool, changed_ns)?;
+            return Ok(Input { header: faults.header().clone(), items: Box::new(Read(faults)) });
+        }
+        Box::new(file)
     };
-    Ok(Recording::open(input, name, tool)?)
+    let lines = Recording::open(input, name, tool)?;
+    Ok(Input { header: lines.header().clone(), items: Box::new(Read(lines)) })
 }

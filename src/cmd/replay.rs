@@ -21,9 +21,10 @@ use crate::{args, sink};
 #[command(after_help = "Examples:
   trapline replay run.jsonl                         what the run printed
   trapline replay run.jsonl --sort major --top 10   its rows in another order
-  trapline replay trace.jsonl --summary pages       tables of recorded accesses")]
+  trapline replay trace.jsonl --summary pages       tables of recorded accesses
+  trapline replay perf.data -o run.perfetto-trace   page faults that perf recorded")]
 pub(crate) struct Args {
-    /// Read this recording: a file of `-o FILE.jsonl`, or - for standard input
+    /// Read this recording: a file of `-o FILE.jsonl`, page faults of `perf record`, or - for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
 

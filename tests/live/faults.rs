@@ -13,6 +13,7 @@ pub mod groups;
 pub mod many;
 pub mod namespaces;
 pub mod neighbours;
+pub mod perf_data;
 pub mod privilege;
 pub mod refuse;
 pub mod replay;

@@ -69,6 +69,7 @@ const NUMA: &[&str] = &["numa"];
 const ROOT: &[Need] = &[Need::Root];
 /// The same on every kernel.
 const HERE: &[Need] = &[Need::Root, Need::ThisKernel];
+const PERF_HERE: &[Need] = &[Need::Root, Need::ThisKernel, Need::Program("perf")];
 const TMUX: &[Need] = &[Need::Root, Need::ThisKernel, Need::Tmux];
 const ON_6_1: &[Need] = &[Need::Root, Need::Once("6.1")];
 const ON_7_3: &[Need] = &[Need::Root, Need::Once("7.3")];
@@ -102,6 +103,8 @@ const CASES: &[Case] = &[
     case!(faults::replay::a_recording_is_read_back_whole, HERE, EVERY),
     case!(faults::diff::twice_the_faults_on_a_file, HERE, EVERY),
     case!(faults::diff::what_is_shown_and_refused, HERE, AUTO),
+    case!(faults::perf_data::replay_shows_what_perf_shows, PERF_HERE, AUTO),
+    case!(faults::perf_data::samples_stand_for_their_period, PERF_HERE, AUTO),
     case!(faults::cause::each_by_its_program, ROOT, TIMING),
     case!(faults::cause::numa_hint, &[Need::Root, Need::OwnMachine, Need::Cause("numa-hint")], BY_ENTRY_OR_EXCEPTION),
     case!(faults::namespaces::a_command_equals_wait4, ROOT, ALL),

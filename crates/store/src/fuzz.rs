@@ -1,15 +1,15 @@
-//! A recording that anybody may have written, read as `trapline access --read` does, into everything that it can become.
+//! A recording that anybody may have written, read as `trapline replay` does, into everything that it can become.
 
-use std::io::{self, Write};
+use std::io::{self, Cursor, Write};
 
 use jiff::tz::TimeZone;
 
-use crate::Recording;
+use crate::{PerfData, Recording};
 use trapline_model::access::summary::{Options, Summarized};
 use trapline_model::access::{EVENT, SUMMARY, TRACE};
-use trapline_model::layout::Layout;
+use trapline_model::layout::{DECLARED, Layout};
 use trapline_model::{Sink, Source};
-use trapline_view::{Csv, Damo, JsonLines, Screen, Table};
+use trapline_view::{Csv, Damo, Firefox, JsonLines, Perfetto, Pprof, Screen, Table};
 
 /// Of what is written for one recording of at most 64 KiB, bytes.
 const MOST: usize = 64 << 20;
@@ -34,11 +34,14 @@ impl Write for Written {
 pub fn recording(bytes: &[u8]) {
     let open = || Recording::open(bytes, "x.jsonl", None);
     let Ok(plain) = open() else { return };
-    let mut sinks: [Box<dyn Sink>; 4] = [
+    let mut sinks: [Box<dyn Sink>; 7] = [
         table(&TRACE),
         Box::new(JsonLines::new(Written::default())),
         Box::new(Csv::new(Written::default(), EVENT)),
         Box::new(Damo::new(Written::default(), 100_000_000)),
+        Box::new(Pprof::new(Written::default())),
+        Box::new(Firefox::new(Written::default())),
+        Box::new(Perfetto::new(Written::default())),
     ];
     pour(plain, &mut sinks);
     for intervals in [false, true] {
@@ -47,6 +50,17 @@ pub fn recording(bytes: &[u8]) {
         let mut sinks: [Box<dyn Sink>; 2] = [table(&SUMMARY), Box::new(JsonLines::new(Written::default()))];
         pour(Summarized::new(recording, options), &mut sinks);
     }
+}
+
+/// Reads page faults of perf.
+pub fn perf_data(bytes: &[u8]) {
+    let Ok(faults) = PerfData::open(Cursor::new(bytes), "perf.data", None, 0) else { return };
+    let mut sinks: [Box<dyn Sink>; 3] = [
+        table(&DECLARED),
+        Box::new(JsonLines::new(Written::default())),
+        Box::new(Perfetto::new(Written::default())),
+    ];
+    pour(faults, &mut sinks);
 }
 
 fn table(layout: &'static Layout) -> Box<dyn Sink> {
@@ -67,5 +81,10 @@ mod tests {
     #[test]
     fn recordings() {
         trapline_fuzz::bounded("recording", 2000, super::recording);
+    }
+
+    #[test]
+    fn recordings_by_perf() {
+        trapline_fuzz::bounded("perf_data", 2000, super::perf_data);
     }
 }

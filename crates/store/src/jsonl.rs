@@ -26,6 +26,14 @@ pub enum RecordingError {
         /// What the system says.
         source: io::Error,
     },
+    /// It is not what it should be, as a whole.
+    #[error("cannot read {name}: {why}")]
+    File {
+        /// The recording's name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// It is not what it should be.
     #[error("cannot read {name}: line {line}: {why}")]
     Line {

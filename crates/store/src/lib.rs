@@ -4,5 +4,7 @@
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod jsonl;
+mod perf_data;
 
 pub use jsonl::{Recording, RecordingError};
+pub use perf_data::{PerfData, is_perf_data};

@@ -68,7 +68,7 @@ impl<W: Write> Firefox<W> {
         self.start_ns = header.start_ns;
         self.note = note(header);
         self.cumulative = header.setting("cumulative") == Some(&Value::Bool(true));
-        self.has_events = header.events.is_some();
+        self.has_events = header.events.is_some() && header.setting("summary").is_none();
         self.markers = header.events.map(|table| self.profile.register_marker_type(marker_schema(table)));
     }
 

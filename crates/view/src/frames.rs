@@ -82,11 +82,12 @@ fn keys(row: &Record) -> Vec<Frame> {
         // A row of what is in no other.
         (None, _) => frames.extend(label),
     }
-    // These say again in numbers what another key says in words.
-    const AGAIN: [&str; 8] = ["pid", "tid", "start_ns", "dev", "inode", "isa", "reason", "generation"];
+    // These were shown, or are another key in numbers.
+    const SHOWN: [&str; 9] =
+        ["pid", "tid", "comm", "start_ns", "dev", "inode", "isa", "reason", "generation"];
     for (field, value) in row.iter().filter(|(field, _)| field.kind == Kind::Key) {
         match value {
-            _ if AGAIN.contains(&field.name) => {}
+            _ if SHOWN.contains(&field.name) => {}
             Value::Str(text) => frames.push(name(text)),
             Value::U64(n) if field.unit == Unit::Address => frames.push(format!("{} {n:#x}", field.name)),
             Value::U64(n) => frames.push(format!("{} {n}", field.name)),

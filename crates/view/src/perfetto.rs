@@ -84,7 +84,8 @@ impl<W: Write> Perfetto<W> {
     fn header(&mut self, header: &Header) -> io::Result<()> {
         self.tool = header.tool.to_string();
         self.note = note(header);
-        (self.has_events, self.since_ns) = (header.events.is_some(), header.start_ns);
+        self.has_events = header.events.is_some() && header.setting("summary").is_none();
+        self.since_ns = header.start_ns;
         self.cumulative = header.setting("cumulative") == Some(&Value::Bool(true));
         let start = u64::try_from(header.start_unix_ns).unwrap_or(0);
         let clocks = [(MONOTONIC, header.start_ns), (REALTIME, start)];

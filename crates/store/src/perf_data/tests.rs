@@ -1,0 +1,113 @@
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::path::Path;
+
+use super::*;
+
+/// A file that perf 6.1 wrote.
+fn seed(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/perf_data");
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+fn read(bytes: &[u8]) -> Result<Vec<Item>, RecordingError> {
+    let mut faults = PerfData::open(Cursor::new(bytes), "x", None, 5_000_000_000)?;
+    let mut items = vec![];
+    while let Some(item) = faults.next()? {
+        items.push(item);
+    }
+    Ok(items)
+}
+
+/// The kinds of the events with their number; the totals; the end.
+fn summed(items: &[Item]) -> (BTreeMap<String, u64>, Vec<Record>, Facts) {
+    let (mut kinds, mut totals, mut last) = (BTreeMap::new(), vec![], Facts::default());
+    for item in items {
+        match item {
+            Item::Events(events) => events.iter().for_each(|event| {
+                *kinds.entry(format!("{:?}", event.record.get("kind").unwrap())).or_default() += 1;
+            }),
+            Item::Totals(block) => totals.extend(block.sum.iter().chain(&block.rows).cloned()),
+            Item::End(end) => last = end.clone(),
+            _ => {}
+        }
+    }
+    (kinds, totals, last)
+}
+
+/// `perf script` prints 50 lines for the file, all of `minor-faults`.
+#[test]
+fn events_and_rows_are_those_that_perf_shows() {
+    let items = read(&seed("kinds")).unwrap();
+    let Item::Header(header) = &items[0] else { panic!("{items:?}") };
+    assert_eq!((header.variant.as_ref(), header.host.as_str()), ("perf", "vm"));
+    assert!(header.version.starts_with("6.1.") && header.kernel.starts_with("6.18."), "{header:?}");
+    let (kinds, totals, end) = summed(&items);
+    let minor = kinds["Str(\"minor\")"];
+    assert_eq!((minor, kinds.len(), end.events, end.sampled), (MINOR, 1, MINOR, 1));
+    let figures = |row: &Record| ["major", "minor", "total_ns"].map(|field| row.number(field));
+    assert_eq!(totals.iter().map(figures).collect::<Vec<_>>(), [[Some(0), Some(MINOR), None]; 2]);
+    assert_eq!(totals[1].get("comm"), Some(&"true".into()));
+    assert!(totals[1].number("pid").is_some_and(|pid| totals[1].number("tid") == Some(pid)));
+    let Some(Item::Events(events)) = items.get(1) else { panic!("{items:?}") };
+    assert!(events.iter().all(|event| event.record.number("addr").is_some()));
+    assert_eq!(
+        (header.start_ns, header.start_unix_ns),
+        (events[0].time_ns, 5_000_000_000 - end.duration_ns.cast_signed())
+    );
+}
+
+const MINOR: u64 = 50;
+
+/// An exception and the accounting of its fault are one event.
+#[test]
+fn what_the_kernel_reports_twice_is_one_fault() {
+    let (kinds, totals, end) = summed(&read(&seed("all")).unwrap());
+    assert_eq!(kinds.values().sum::<u64>(), end.events);
+    let minor = kinds["Str(\"minor\")"];
+    assert_eq!(totals[0].number("minor"), Some(minor));
+    // Faults inside the kernel on the thread's behalf have no exception; those that end in a signal, no accounting.
+    assert!(minor == 49 && kinds.get("Null").copied().unwrap_or(0) < 5, "{kinds:?}");
+}
+
+/// Without their kind, faults are in no figure of a row: what is not known is not 0.
+#[test]
+fn kinds_that_perf_did_not_record_are_unknown() {
+    let (kinds, totals, end) = summed(&read(&seed("sampled")).unwrap());
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), ["Null"]);
+    assert_eq!(
+        ["major", "minor"].map(|field| totals[0].get(field).cloned()),
+        [Some(Value::Null), Some(Value::Null)]
+    );
+    assert!(end.sampled > 1, "{end:?}");
+}
+
+#[test]
+fn a_file_that_is_cut_off_anywhere_is_refused() {
+    for name in ["kinds", "sampled"] {
+        let bytes = seed(name);
+        for length in 0..bytes.len() {
+            let error = read(&bytes[..length]).unwrap_err().to_string();
+            assert!(error.starts_with("cannot read x: it is "), "{name} {length}: {error}");
+        }
+    }
+}
+
+/// What is written with `perf record -z`, to a pipe, or by a perf that was killed.
+#[test]
+fn what_cannot_be_read_is_named() {
+    let bytes = seed("kinds");
+    let changed = |at: usize, with: &[u8]| {
+        let mut bytes = bytes.clone();
+        bytes[at..at + with.len()].copy_from_slice(with);
+        read(&bytes).unwrap_err().to_string()
+    };
+    assert!(changed(0, b"PERFFILE").contains("no perf.data file"));
+    assert!(changed(8, &16u64.to_le_bytes()).contains("perf wrote it to a pipe"));
+    assert!(changed(48, &0u64.to_le_bytes()).contains("still recording"));
+    let data = usize::try_from(u64::from_le_bytes(*bytes[40..].first_chunk().unwrap())).unwrap();
+    assert!(changed(data, &81u32.to_le_bytes()).contains("record without -z"));
+    assert!(changed(data, &71u32.to_le_bytes()).contains("branches"));
+    let other = PerfData::open(Cursor::new(&bytes), "x", Some("access"), 0).unwrap_err().to_string();
+    assert!(other.contains("page faults by perf, not of `access`"), "{other}");
+}
