@@ -9,11 +9,12 @@ use jiff::tz::TimeZone;
 use trapline_model::layout::{DECLARED, Layout};
 use trapline_model::stage::Controls;
 use trapline_model::{Schema, Sink};
+use trapline_store::{Kept, Recorder, SingleTable};
 use trapline_view::{Csv, Damo, Firefox, Flame, FlameForm, JsonLines, Perfetto, Pprof, Screen, Table};
 
 use crate::args::Look;
 use crate::output::When;
-use crate::sink::{Out, file};
+use crate::sink::{To, file};
 use crate::status::Usage;
 
 /// The format of an output.
@@ -25,6 +26,10 @@ pub(crate) enum Format {
     Jsonl,
     /// One table of comma-separated values
     Csv,
+    /// One table as a Parquet file, written at the end
+    Parquet,
+    /// A recording for `trapline replay`: a folder of Parquet files that grows, and survives a kill (-o NAME.trapline)
+    Recording,
     /// Stacks for flame graphs: `frame;frame N` a line (faults --by stack)
     Folded,
     /// A flame graph (faults --by stack)
@@ -70,6 +75,8 @@ pub(crate) struct About {
     pub(crate) only_totals: bool,
     /// What it shows is in an order of its own.
     pub(crate) own_order: bool,
+    /// It is a folder of files.
+    pub(crate) is_folder: bool,
     /// Its bytes mean nothing to a terminal.
     pub(crate) binary: bool,
     /// It has no place for what was lost: readers of the format would take that for something else.
@@ -92,6 +99,7 @@ const ABOUT: About = About {
     one_table: false,
     only_totals: false,
     own_order: false,
+    is_folder: false,
     binary: false,
     end_apart: false,
 };
@@ -155,6 +163,20 @@ impl Format {
             Self::Table => &const { About { extension: Some("txt"), for_people: true, ..ABOUT } },
             Self::Jsonl => &const { About { extension: Some("jsonl"), ..ABOUT } },
             Self::Csv => &const { About { name: "csv", extension: Some("csv"), one_table: true, ..ABOUT } },
+            Self::Parquet => {
+                &const {
+                    About {
+                        name: "parquet",
+                        extension: Some("parquet"),
+                        one_table: true,
+                        binary: true,
+                        when: When::AtTheEnd,
+                        end_apart: true,
+                        ..ABOUT
+                    }
+                }
+            }
+            Self::Recording => &const { About { extension: Some("trapline"), is_folder: true, ..ABOUT } },
             Self::Folded => &const { About { extension: Some("folded"), end_apart: true, ..FLAME } },
             Self::Svg => &const { About { extension: Some("svg"), own_order: true, ..FLAME } },
             Self::Pprof => {
@@ -202,22 +224,28 @@ impl Format {
     }
 
     /// The sink that writes it.
-    pub(crate) fn sink(self, out: Out, screen: Screen, ask: Ask) -> Box<dyn Sink> {
+    ///
+    /// # Errors
+    /// When it cannot be written there.
+    pub(crate) fn sink(self, to: &To, screen: Screen, ask: Ask) -> Result<Box<dyn Sink>> {
+        let out = to.out();
         let weight = match ask.weight {
             Weight::Count => trapline_view::Weight::Count,
             Weight::Time => trapline_view::Weight::Time,
         };
-        match self {
+        Ok(match self {
             Self::Table => Box::new(Table::laid_out(out, ask.layout, screen, TimeZone::system())),
             Self::Jsonl => Box::new(JsonLines::new(out)),
             Self::Csv => Box::new(Csv::new(out, ask.schema)),
+            Self::Parquet => Box::new(SingleTable::new(out, ask.schema)),
+            Self::Recording => Box::new(Recorder::new(to.folder()?, Kept::All)),
             Self::Folded => Box::new(Flame::new(out, FlameForm::Folded, weight)),
             Self::Svg => Box::new(Flame::new(out, FlameForm::Svg, weight)),
             Self::Pprof => Box::new(Pprof::new(out)),
             Self::Firefox => Box::new(Firefox::new(out)),
             Self::Perfetto => Box::new(Perfetto::new(out)),
             Self::Damo => Box::new(Damo::new(out, ask.window_ns)),
-        }
+        })
     }
 
     /// The formats that a command offers. Its other options may leave none of what a format needs.
@@ -227,17 +255,37 @@ impl Format {
                 Self::Table,
                 Self::Jsonl,
                 Self::Csv,
+                Self::Parquet,
+                Self::Recording,
                 Self::Folded,
                 Self::Svg,
                 Self::Pprof,
                 Self::Firefox,
                 Self::Perfetto,
             ],
-            "access" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Firefox, Self::Perfetto, Self::Damo],
+            "access" => &[
+                Self::Table,
+                Self::Jsonl,
+                Self::Csv,
+                Self::Parquet,
+                Self::Recording,
+                Self::Firefox,
+                Self::Perfetto,
+                Self::Damo,
+            ],
             "diff" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Folded, Self::Svg],
             "doctor" | "workload" => &[Self::Table, Self::Jsonl],
             "replay" => Self::value_variants(),
-            _ => &[Self::Table, Self::Jsonl, Self::Csv, Self::Pprof, Self::Firefox, Self::Perfetto],
+            _ => &[
+                Self::Table,
+                Self::Jsonl,
+                Self::Csv,
+                Self::Parquet,
+                Self::Recording,
+                Self::Pprof,
+                Self::Firefox,
+                Self::Perfetto,
+            ],
         }
     }
 

@@ -19,9 +19,11 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
+
+use crate::status::Usage;
 
 /// As many links as the kernel follows in one path.
 const MOST_LINKS: u32 = 40;
@@ -164,6 +166,54 @@ pub(crate) fn open_data(path: &Path) -> Result<File> {
     };
     file.set_len(0)?;
     Ok(file)
+}
+
+/// A folder of our own, made for what is written into it; it is removed if nothing was.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    place: Place,
+    dir: OwnedFd,
+}
+
+impl Folder {
+    /// Makes it. What is there already stays.
+    ///
+    /// # Errors
+    /// When something has that name, or it cannot be made.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let cannot = || format!("cannot write to {}", path.display());
+        let place = Place::of(&path.components().collect::<PathBuf>()).with_context(cannot)?;
+        if place.found.is_some() || place.is_magic {
+            return Err(Usage::error(format!(
+                "{} exists, and recordings are not overwritten: use another name, or remove it",
+                path.display()
+            )));
+        }
+        let make = || -> io::Result<OwnedFd> {
+            mkdirat(&place.dir, place.name.as_os_str(), Mode::S_IRWXU)?;
+            let how = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let dir = openat(&place.dir, place.name.as_os_str(), how, Mode::empty())?;
+            // Another user could have put something else there meanwhile.
+            if fstat(&dir)?.st_uid == geteuid().as_raw() { Ok(dir) } else { Err(Errno::EEXIST.into()) }
+        };
+        let dir = make().with_context(cannot)?;
+        Ok(Self { place, dir })
+    }
+
+    /// The folder, open.
+    ///
+    /// # Errors
+    /// When there are no more descriptors.
+    pub(crate) fn dir(&self) -> io::Result<OwnedFd> {
+        self.dir.try_clone()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // One with something in it stays.
+        let _ = unlinkat(&self.place.dir, self.place.name.as_os_str(), UnlinkatFlags::RemoveDir);
+    }
 }
 
 /// What is written is for who wrote it: names of processes and files, addresses.

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -13,7 +14,7 @@ use trapline_view::{Live, Screen, Space, Table, end_lines};
 
 use crate::args::Look;
 use crate::format::{Ask, Format, Needs};
-use crate::output::{Output, When};
+use crate::output::{Folder, Output, When};
 use crate::status::{Usage, warn};
 use crate::terminal::{Fit, LiveTable};
 
@@ -104,7 +105,11 @@ pub(crate) fn open(format: Format, output: Option<&Path>, from: From, ask: Ask) 
     }
     // A recording may turn out to be damaged.
     let when = if from == From::Recording { When::AtTheEnd } else { about.when };
-    let to = To::open(output, stream, when)?;
+    let to = match output {
+        Some(path) if about.is_folder => To::Folder(Folder::create(path)?, path.display().to_string()),
+        None if about.is_folder => return Err(Usage::error("a recording is a folder: use -o NAME.trapline")),
+        _ => To::open(output, stream, when)?,
+    };
     let color = match output {
         None => stream.has_color(ask.look),
         Some(_) => ask.look.color == ColorChoice::Always,
@@ -118,7 +123,7 @@ pub(crate) fn open(format: Format, output: Option<&Path>, from: From, ask: Ask) 
     } else {
         let space: Option<Box<dyn Fn() -> Space>> =
             if is_terminal { Some(Box::new(move || fit.block())) } else { None };
-        format.sink(to.out(), Screen { space, color }, ask)
+        format.sink(&to, Screen { space, color }, ask)?
     };
     Ok(Named { sink, to, end_apart: about.end_apart })
 }
@@ -135,8 +140,9 @@ fn live(out: Out, fit: Fit, color: bool, ask: Ask) -> Box<dyn Sink> {
 }
 
 /// What is written to.
-enum To {
+pub(crate) enum To {
     File(Output, String),
+    Folder(Folder, String),
     Stream(Stream),
 }
 
@@ -151,16 +157,29 @@ impl To {
     /// What messages call it.
     fn name(&self) -> &str {
         match self {
-            Self::File(_, name) => name,
+            Self::File(_, name) | Self::Folder(_, name) => name,
             Self::Stream(stream) => stream.name(),
         }
     }
 
-    fn out(&self) -> Out {
+    /// What bytes are written to.
+    pub(crate) fn out(&self) -> Out {
         BufWriter::new(match self {
             Self::File(file, _) => Box::new(file.clone()),
+            Self::Folder(..) => Box::new(io::sink()),
             Self::Stream(stream) => stream.writer(),
         })
+    }
+
+    /// What files are made in.
+    ///
+    /// # Errors
+    /// When it is no folder.
+    pub(crate) fn folder(&self) -> Result<OwnedFd> {
+        match self {
+            Self::Folder(folder, _) => Ok(folder.dir()?),
+            Self::File(..) | Self::Stream(_) => Err(io::Error::from(io::ErrorKind::NotADirectory).into()),
+        }
     }
 }
 

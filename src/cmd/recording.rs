@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use trapline_model::{Header, Item, Source};
-use trapline_store::{PerfData, Recording, is_perf_data};
+use trapline_store::{FolderRecording, PerfData, Recording, is_perf_data};
 
 use crate::cmd::run::Items;
 use crate::sink;
@@ -48,15 +48,15 @@ where
     }
 }
 
-/// Opens a recording: a file, also one of perf, or `-` for standard input. If a tool is named, it is of that one.
+/// Opens a recording: a folder, a file, also one of perf, or `-` for standard input. If a tool is named, it is of that one.
 ///
 /// # Errors
 /// When it cannot be read, is something else, or would be overwritten by the output.
 pub(crate) fn open(path: &Path, output: Option<&Path>, tool: Option<&str>) -> Result<Input> {
     let stdin = path == Path::new("-");
     let read = if stdin { fs::metadata("/dev/stdin") } else { fs::metadata(path) };
-    if let (Some(Ok(written)), Ok(read)) = (sink::file(output).map(fs::metadata), read)
-        && read.is_file()
+    if let (Some(Ok(written)), Ok(read)) = (sink::file(output).map(fs::metadata), &read)
+        && (read.is_file() || read.is_dir())
         && (read.dev(), read.ino()) == (written.dev(), written.ino())
     {
         return Err(Usage::error(format!(
@@ -65,6 +65,10 @@ pub(crate) fn open(path: &Path, output: Option<&Path>, tool: Option<&str>) -> Re
         )));
     }
     let name = if stdin { "standard input".to_owned() } else { path.display().to_string() };
+    if read.is_ok_and(|read| read.is_dir()) {
+        let folder = FolderRecording::open(path, name, tool)?;
+        return Ok(Input { header: folder.header().clone(), items: Box::new(Read(folder)) });
+    }
     let input: Box<dyn BufRead> = if stdin {
         Box::new(io::stdin().lock())
     } else {

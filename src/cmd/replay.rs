@@ -19,12 +19,12 @@ use crate::{args, sink};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  trapline replay run.jsonl                         what the run printed
+  trapline replay run.trapline                      what the run printed
   trapline replay run.jsonl --sort major --top 10   its rows in another order
   trapline replay trace.jsonl --summary pages       tables of recorded accesses
   trapline replay perf.data -o run.perfetto-trace   page faults that perf recorded")]
 pub(crate) struct Args {
-    /// Read this recording: a file of `-o FILE.jsonl`, page faults of `perf record`, or - for standard input
+    /// Read this recording: a folder of -o NAME.trapline, a file of -o FILE.jsonl or perf.data, or - for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
 

@@ -3,8 +3,74 @@
 use crate::access;
 use crate::field::Record;
 use crate::item::{COMMAND, SCOPE, SHOWN};
-use crate::table::{Part, Schema};
+use crate::table::{Part, Schema, Table, count, label};
 use crate::tables::TABLES;
+
+/// What an item of a stream is, where a recording keeps items and the rows in them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EntryKind {
+    /// Events.
+    Events,
+    /// The rows of an interval.
+    Rows,
+    /// Totals.
+    Totals,
+    /// The sums of rows and totals; no item.
+    Sums,
+    /// What was counted and lost up to a moment.
+    Facts,
+    /// The end of an interval.
+    Tick,
+    /// The items themselves; no item.
+    Items,
+}
+
+impl EntryKind {
+    const ALL: [Self; 7] =
+        [Self::Events, Self::Rows, Self::Totals, Self::Sums, Self::Facts, Self::Tick, Self::Items];
+
+    /// Its name in recordings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Rows => "rows",
+            Self::Totals => "totals",
+            Self::Sums => "sums",
+            Self::Facts => "facts",
+            Self::Tick => "tick",
+            Self::Items => "items",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// An item of a recorded stream, without its rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: EntryKind,
+    /// The tables of its rows, with `,` between.
+    pub tables: String,
+    /// The number of its rows.
+    pub rows: usize,
+    /// The rows that `--top` left out.
+    pub hidden: usize,
+}
+
+/// The items of a recorded stream, as records.
+#[rustfmt::skip]
+pub static ENTRY: Table<Entry> = Table::facts("trapline.items", "trapline", &[&[
+    label("kind", "The kind of the item: events, rows, totals, facts or tick, the end of an interval.", |e: &Entry| e.kind.name().into()),
+    label("tables", "The tables of the rows in the item, with commas between.", |e: &Entry| e.tables.as_str().into()),
+    count("rows", "The rows in the item.", |e: &Entry| (e.rows as u64).into()),
+    count("hidden", "The rows that --top left out of the item.", |e: &Entry| (e.hidden as u64).into()),
+]]);
 
 /// The tables of a tool that have this part, in the order in which a run writes them.
 pub fn tables(tool: &str, of: Part) -> Vec<&'static Schema> {

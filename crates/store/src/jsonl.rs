@@ -7,7 +7,8 @@ use std::io::{self, BufRead};
 
 use trapline_model::{Block, Event, Facts, Header, Item, Part, Source, recorded};
 
-use self::line::{Line, Lines, end, header, number, of_fields, of_id, record, text, time};
+pub(crate) use self::line::{Line, end, header};
+use self::line::{Lines, number, of_fields, of_id, record, text, time};
 
 /// Events that are given together.
 const BATCH: usize = 1024;
@@ -41,6 +42,14 @@ pub enum RecordingError {
         name: String,
         /// The line, from 1.
         line: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A folder is not what it should be.
+    #[error("cannot read {name}: {why}")]
+    Folder {
+        /// The recording's name.
+        name: String,
         /// What is wrong with it.
         why: String,
     },

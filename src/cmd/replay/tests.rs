@@ -70,10 +70,23 @@ fn written(items: &[Item], ask: &Ask, path: &Path) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// What `trapline replay` writes of these items' recording.
+/// What `trapline replay` writes of these items' recording, in JSON lines and as a folder.
 fn replayed(items: &[Item], ask: &Ask, folder: &Path, name: &str, options: &[&str]) -> String {
-    let (recording, to) = (folder.join("x.jsonl"), folder.join(name));
-    written(items, ask, &recording);
+    let lines = folder.join("x.jsonl");
+    written(items, ask, &lines);
+    let of_lines = replayed_from(&lines, folder, name, options);
+    let recording = folder.join("x.trapline");
+    let mut sink = sink::open(Format::Recording, Some(&recording), sink::From::Machine, ask.clone()).unwrap();
+    items.iter().for_each(|item| sink.take(item).unwrap());
+    drop(sink);
+    let of_folder = replayed_from(&recording, folder, name, options);
+    assert_eq!(of_lines, of_folder);
+    fs::remove_dir_all(recording).unwrap();
+    of_lines
+}
+
+fn replayed_from(recording: &Path, folder: &Path, name: &str, options: &[&str]) -> String {
+    let to = folder.join(name);
     let paths = [recording.to_str().unwrap(), "-o", to.to_str().unwrap()];
     let args = Alone::try_parse_from([&["replay"], &paths[..], options].concat()).unwrap().args;
     run(&args).unwrap();

@@ -17,7 +17,7 @@ const LONGEST: u64 = 1 << 20;
 /// More buckets are no histogram of ours.
 const MOST_BUCKETS: usize = 256;
 
-pub(super) type Line = Map<String, Json>;
+pub(crate) type Line = Map<String, Json>;
 
 #[derive(Debug)]
 pub(super) struct Lines<R> {
@@ -71,7 +71,7 @@ pub(super) fn time(line: &Line, name: &str) -> Result<u64, String> {
 }
 
 /// The header of a recording of this tool, or of any.
-pub(super) fn header(line: &Line, tool: Option<&str>) -> Result<Header, String> {
+pub(crate) fn header(line: &Line, tool: Option<&str>) -> Result<Header, String> {
     if text(line, "type") != Some("header") {
         return Err("it is not the header of a recording".into());
     }
@@ -141,7 +141,7 @@ fn of_part(
 }
 
 /// The end of a recording.
-pub(super) fn end(line: &Line, tool: &str) -> Result<Facts, String> {
+pub(crate) fn end(line: &Line, tool: &str) -> Result<Facts, String> {
     let [events, lost, sampled, own_cpu_ns] =
         ["events", "lost_events", "sampled", "own_cpu_ns"].map(|name| number(line, name));
     // A figure that is not there is not known; one that is there is a number.

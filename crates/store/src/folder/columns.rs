@@ -1,0 +1,332 @@
+//! Records as columns, and columns as records.
+
+use std::sync::Arc;
+
+use arrow_array::builder::{
+    ArrayBuilder, BooleanBuilder, Int64Builder, ListBuilder, StringDictionaryBuilder, StructBuilder,
+    UInt64Builder,
+};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, UInt32Type, UInt64Type};
+use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
+use arrow_schema::{DataType, Field as Arrow, Fields, Schema as ArrowSchema};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
+use trapline_model::{Bucket, Field, Kind, Record, Schema, Type, Unit, Value, bounds};
+
+/// The column that says to which item of the stream a row belongs.
+pub(super) const ITEM: &str = "item";
+/// The column with the time of a row, of all tables.
+pub(super) const TIME: &str = "time_ns";
+/// The column that says what a row of a single table is: an event, a row, a total.
+const KIND: &str = "type";
+
+/// Numbers of which there are few in a part take a word of a dictionary each, bytes that it may have; others are stored as
+/// differences.
+const DICTIONARY: usize = 64 << 10;
+
+/// What leads a row, before the columns of its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lead {
+    /// The number of its item, and its time.
+    Item,
+    /// What it is, and its time.
+    Kind,
+}
+
+/// Columns of less memory are not compressed, bytes: what it saves is less than a Parquet file's own description.
+const SMALL: usize = 16 << 10;
+
+/// Rows of a table, column by column.
+pub(super) struct Columns {
+    schema: Arc<ArrowSchema>,
+    table: &'static Schema,
+    items: Option<UInt64Builder>,
+    kinds: Option<StringDictionaryBuilder<UInt32Type>>,
+    times: UInt64Builder,
+    columns: Vec<Column>,
+    bytes: usize,
+}
+
+enum Column {
+    U64(UInt64Builder),
+    I64(Int64Builder),
+    Bool(BooleanBuilder),
+    /// Texts, and the number of different ones.
+    Str(StringDictionaryBuilder<UInt32Type>, u32),
+    Hist(ListBuilder<StructBuilder>),
+}
+
+impl Columns {
+    pub(super) fn new(table: &'static Schema, lead: Lead) -> Self {
+        let fields = leading(lead).into_iter().chain(table.iter().map(arrow)).collect::<Vec<_>>();
+        let name = [("table".to_owned(), table.id().to_owned())];
+        let column = |field: &Field| match field.ty {
+            Type::U64 => Column::U64(UInt64Builder::new()),
+            Type::I64 => Column::I64(Int64Builder::new()),
+            Type::Bool => Column::Bool(BooleanBuilder::new()),
+            Type::Str => Column::Str(StringDictionaryBuilder::new(), 0),
+            Type::Hist => Column::Hist(ListBuilder::new(StructBuilder::from_fields(buckets(), 0))),
+        };
+        Self {
+            schema: Arc::new(ArrowSchema::new_with_metadata(fields, name)),
+            table,
+            items: (lead == Lead::Item).then(UInt64Builder::new),
+            kinds: (lead == Lead::Kind).then(StringDictionaryBuilder::new),
+            times: UInt64Builder::new(),
+            columns: table.iter().map(column).collect(),
+            bytes: 0,
+        }
+    }
+
+    /// Appends a row.
+    pub(super) fn push(&mut self, item: u64, kind: &str, time_ns: u64, record: &Record) {
+        if let Some(items) = &mut self.items {
+            items.append_value(item);
+        }
+        if let Some(kinds) = &mut self.kinds {
+            kinds.append_value(kind);
+        }
+        self.times.append_value(time_ns);
+        self.bytes += 16;
+        for (column, (_, value)) in self.columns.iter_mut().zip(record.iter()) {
+            self.bytes += column.push(value);
+        }
+    }
+
+    /// About how much memory the rows take, bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The rows as Parquet wants them; nothing is left.
+    pub(super) fn finish(mut self) -> Result<(RecordBatch, WriterProperties), arrow_schema::ArrowError> {
+        let mut arrays: Vec<ArrayRef> = Vec::new();
+        arrays.extend(self.items.as_mut().map(|items| Arc::new(items.finish()) as ArrayRef));
+        arrays.extend(self.kinds.as_mut().map(|kinds| Arc::new(kinds.finish()) as ArrayRef));
+        arrays.push(Arc::new(self.times.finish()));
+        arrays.extend(self.columns.iter_mut().map(Column::finish));
+        let properties = properties(self.table, self.bytes >= SMALL);
+        Ok((RecordBatch::try_new(self.schema, arrays)?, properties))
+    }
+}
+
+impl Column {
+    /// Appends a value, and gives about how many bytes it took. What is not of the column's type is not known.
+    fn push(&mut self, value: &Value) -> usize {
+        match (self, value) {
+            (Self::U64(column), Value::U64(n)) => column.append_value(*n),
+            (Self::U64(column), _) => column.append_null(),
+            (Self::I64(column), Value::I64(n)) => column.append_value(*n),
+            (Self::I64(column), _) => column.append_null(),
+            (Self::Bool(column), Value::Bool(is)) => column.append_value(*is),
+            (Self::Bool(column), _) => column.append_null(),
+            (Self::Str(column, words), Value::Str(text)) => match column.append(text) {
+                Ok(word) if word >= *words => {
+                    *words = word + 1;
+                    return 8 + 2 * text.len();
+                }
+                Ok(_) => {}
+                // As many different texts as the type has numbers: more than a part can hold.
+                Err(_) => column.append_null(),
+            },
+            (Self::Str(column, _), _) => column.append_null(),
+            (Self::Hist(column), Value::Buckets(buckets)) => return push_buckets(column, buckets),
+            (Self::Hist(column), Value::Hist(hist)) => {
+                let bucket = |(at, n)| {
+                    let (low, high) = bounds(at);
+                    (low, Some(high).filter(|high| *high != u64::MAX), n)
+                };
+                let buckets: Vec<Bucket> = hist.iter().map(bucket).collect();
+                return push_buckets(column, &buckets);
+            }
+            (Self::Hist(column), _) => column.append_null(),
+        }
+        8
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            Self::U64(column) => ArrayBuilder::finish(column),
+            Self::I64(column) => ArrayBuilder::finish(column),
+            Self::Bool(column) => ArrayBuilder::finish(column),
+            Self::Str(column, _) => ArrayBuilder::finish(column),
+            Self::Hist(column) => ArrayBuilder::finish(column),
+        }
+    }
+}
+
+fn push_buckets(column: &mut ListBuilder<StructBuilder>, buckets: &[Bucket]) -> usize {
+    let values = column.values();
+    for (low, high, count) in buckets {
+        for (at, value) in [Some(*low), *high, Some(*count)].into_iter().enumerate() {
+            if let Some(field) = values.field_builder::<UInt64Builder>(at) {
+                field.append_option(value);
+            }
+        }
+        values.append(true);
+    }
+    column.append(true);
+    buckets.len() * 24
+}
+
+fn buckets() -> Fields {
+    let field = |name, is_nullable| Arrow::new(name, DataType::UInt64, is_nullable);
+    Fields::from(vec![field("low", false), field("high", true), field("count", false)])
+}
+
+fn word() -> DataType {
+    DataType::Dictionary(DataType::UInt32.into(), DataType::Utf8.into())
+}
+
+fn leading(lead: Lead) -> [Arrow; 2] {
+    let of = |name, ty, unit: &str, help: &str| {
+        let about = [("unit", unit), ("kind", "label"), ("help", help)];
+        Arrow::new(name, ty, false)
+            .with_metadata(about.map(|(name, text)| (name.to_owned(), text.to_owned())))
+    };
+    let first = match lead {
+        Lead::Item => {
+            of(ITEM, DataType::UInt64, "", "The item of the recorded stream to which the row belongs.")
+        }
+        Lead::Kind => of(KIND, word(), "", "What the row is: an event, a row of an interval, or a total."),
+    };
+    [
+        first,
+        of(TIME, DataType::UInt64, "ns", "The time of the event or of the interval's end, CLOCK_MONOTONIC."),
+    ]
+}
+
+fn arrow(field: &'static Field) -> Arrow {
+    let ty = match field.ty {
+        Type::U64 => DataType::UInt64,
+        Type::I64 => DataType::Int64,
+        Type::Bool => DataType::Boolean,
+        Type::Str => word(),
+        Type::Hist => DataType::List(Arrow::new("item", DataType::Struct(buckets()), true).into()),
+    };
+    let unit = match field.unit {
+        Unit::None => "",
+        Unit::Count => "count",
+        Unit::Nanoseconds => "ns",
+        Unit::Bytes => "bytes",
+        Unit::Address => "address",
+    };
+    let kind = match field.kind {
+        Kind::Key => "key",
+        Kind::Label => "label",
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Loss => "loss",
+    };
+    let about = [("unit", unit), ("kind", kind), ("help", field.help)];
+    Arrow::new(field.name, ty, true)
+        .with_metadata(about.map(|(name, text)| (name.to_owned(), text.to_owned())))
+}
+
+/// How columns are stored: numbers as differences, or as words of a dictionary where they are few.
+fn properties(table: &'static Schema, is_compressed: bool) -> WriterProperties {
+    let zstd = || Compression::ZSTD(ZstdLevel::default());
+    let compression = if is_compressed { zstd() } else { Compression::UNCOMPRESSED };
+    let path = |name: &str| ColumnPath::from(name.to_owned());
+    let mut properties: WriterPropertiesBuilder = WriterProperties::builder()
+        .set_created_by(format!("trapline {}", env!("CARGO_PKG_VERSION")))
+        .set_compression(compression)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
+        .set_max_row_group_row_count(None)
+        .set_column_dictionary_enabled(path(TIME), false)
+        .set_column_encoding(path(TIME), Encoding::DELTA_BINARY_PACKED);
+    for field in table.iter().filter(|field| matches!(field.ty, Type::U64 | Type::I64)) {
+        properties = properties
+            .set_column_dictionary_page_size_limit(path(field.name), DICTIONARY)
+            .set_column_encoding(path(field.name), Encoding::DELTA_BINARY_PACKED);
+    }
+    properties.build()
+}
+
+/// The rows of a batch, of which some columns may be missing: what is not there is not known.
+pub(super) struct Rows {
+    table: &'static Schema,
+    items: ArrayRef,
+    times: ArrayRef,
+    columns: Vec<Option<ArrayRef>>,
+}
+
+impl Rows {
+    /// # Errors
+    /// When a column has another type than the table says.
+    pub(super) fn of(table: &'static Schema, batch: &RecordBatch) -> Result<Self, String> {
+        let lead = |name: &str| match batch.column_by_name(name) {
+            Some(column) if *column.data_type() == DataType::UInt64 && column.null_count() == 0 => {
+                Ok(Arc::clone(column))
+            }
+            _ => Err(format!(
+                "its column `{name}` is missing, or has another type: it is no part of a recording"
+            )),
+        };
+        let column = |field: &'static Field| match batch.column_by_name(field.name) {
+            None => Ok(None),
+            Some(column) if column.data_type() == arrow(field).data_type() => Ok(Some(Arc::clone(column))),
+            Some(_) => Err(format!("its column `{}` has another type", field.name)),
+        };
+        Ok(Self {
+            table,
+            items: lead(ITEM)?,
+            times: lead(TIME)?,
+            columns: table.iter().map(column).collect::<Result<_, String>>()?,
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(super) fn item(&self, row: usize) -> u64 {
+        self.items.as_primitive::<UInt64Type>().value(row)
+    }
+
+    pub(super) fn time_ns(&self, row: usize) -> u64 {
+        self.times.as_primitive::<UInt64Type>().value(row)
+    }
+
+    pub(super) fn record(&self, row: usize) -> Record {
+        let value =
+            |column: &Option<ArrayRef>| column.as_ref().map_or(Value::Null, |column| value(column, row));
+        Record::new(self.table, self.columns.iter().map(value).collect())
+    }
+}
+
+/// A value of a column, whose type is one of those that tables have.
+fn value(column: &ArrayRef, row: usize) -> Value {
+    if column.is_null(row) {
+        return Value::Null;
+    }
+    match column.data_type() {
+        DataType::UInt64 => column.as_primitive::<UInt64Type>().value(row).into(),
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
+        DataType::Boolean => column.as_boolean().value(row).into(),
+        DataType::Dictionary(..) => {
+            let words = column.as_dictionary::<UInt32Type>();
+            let texts = words.values().as_string::<i32>();
+            match words.key(row) {
+                Some(key) if key < texts.len() => texts.value(key).into(),
+                _ => Value::Null,
+            }
+        }
+        DataType::List(_) => {
+            let list = column.as_list::<i32>().value(row);
+            let buckets: Vec<Bucket> = list.as_struct_opt().map(of_buckets).unwrap_or_default();
+            buckets.into()
+        }
+        _ => Value::Null,
+    }
+}
+
+fn of_buckets(of: &StructArray) -> Vec<Bucket> {
+    let column = |at: usize| of.column(at).as_primitive::<UInt64Type>();
+    let [low, high, count] = [0, 1, 2].map(column);
+    let bucket = |at| (low.value(at), high.is_valid(at).then(|| high.value(at)), count.value(at));
+    (0..of.len()).map(bucket).collect()
+}

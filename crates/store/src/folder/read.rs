@@ -1,0 +1,371 @@
+//! Reads a recording: write after write, item after item.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde_json::Value as Json;
+use trapline_model::recorded::{self, ENTRY, EntryKind};
+use trapline_model::{
+    Block, Columns as _, Event, Facts, Header, Item, RUN, Record, Schema, Source, Value, table,
+};
+
+use super::manifest::{self, Manifest, Part};
+use super::part::{Reader, Row};
+use super::{END, HEADER, unseal};
+use crate::RecordingError;
+use crate::jsonl::{Line, end, header};
+
+/// Longer files are none of ours, bytes.
+const LONGEST: u64 = 1 << 30;
+
+/// A recording in a folder.
+#[derive(Debug)]
+pub struct FolderRecording {
+    path: PathBuf,
+    name: String,
+    header: Header,
+    writes: VecDeque<u64>,
+    last_write: u64,
+    now: Write,
+    /// What is to be given next.
+    ready: VecDeque<Item>,
+    /// The first thing that is not as it was written.
+    damage: Option<String>,
+    counted: u64,
+    /// What was counted and lost up to the last time that it was said.
+    facts: Option<Facts>,
+    last_ns: u64,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Reading,
+    /// All was given that there is; an error may follow.
+    Given,
+    Ended,
+}
+
+/// The parts of a write that is being read.
+#[derive(Default)]
+struct Write {
+    items: Option<(String, Reader)>,
+    tables: HashMap<(EntryKind, &'static str), (String, Reader)>,
+}
+
+impl std::fmt::Debug for Write {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.tables.keys()).finish()
+    }
+}
+
+impl FolderRecording {
+    /// Reads the header. `name` is what messages call the recording; if a tool is named, it is of that one.
+    ///
+    /// # Errors
+    /// When it is not a recording, or of another tool.
+    pub fn open(path: &Path, name: impl Into<String>, tool: Option<&str>) -> Result<Self, RecordingError> {
+        let name = name.into();
+        let failed = |source| RecordingError::Io { name: name.clone(), source };
+        let wrong = |why: String| RecordingError::Folder { name: name.clone(), why };
+        let mut writes = Vec::new();
+        let mut is_empty = true;
+        for entry in fs::read_dir(path).map_err(failed)? {
+            let file = entry.map_err(failed)?.file_name();
+            writes.extend(file.to_str().and_then(manifest::number));
+            is_empty = false;
+        }
+        if is_empty {
+            return Err(wrong("the folder is empty, not a recording".into()));
+        }
+        let of_header = |why: String| wrong(format!("{HEADER}: {why}"));
+        let line = match json(&path.join(HEADER)) {
+            Ok(Some(line)) => line,
+            Ok(None) => {
+                return Err(wrong(format!("{HEADER} is missing: it is not a recording, or a part of one")));
+            }
+            Err(why) => return Err(of_header(why)),
+        };
+        let header = header(&line, tool).map_err(of_header)?;
+        writes.sort_unstable();
+        let mut damage = None;
+        if let Some(last) = writes.last().copied() {
+            let first = manifest_of(path, last).map_or(1, |manifest| manifest.first);
+            writes.retain(|number| *number >= first);
+            let missing = (first..last).find(|number| writes.binary_search(number).is_err());
+            damage = missing.map(|number| format!("{} is missing", manifest::name(number)));
+        }
+        let (last_ns, ready) = (header.start_ns, VecDeque::from([Item::Header(header.clone())]));
+        Ok(Self {
+            path: path.into(),
+            name,
+            header,
+            last_write: writes.last().copied().unwrap_or(0),
+            writes: writes.into(),
+            now: Write::default(),
+            ready,
+            damage,
+            counted: 0,
+            facts: None,
+            last_ns,
+            state: State::Reading,
+        })
+    }
+
+    /// What was run, where and how.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn damaged(&mut self, file: &str, why: &str) {
+        self.damage.get_or_insert_with(|| format!("{file}: {why}"));
+    }
+
+    /// Reads until there is something to give.
+    fn read(&mut self) -> Result<(), RecordingError> {
+        let Some(entry) = self.entry() else {
+            match self.writes.pop_front() {
+                Some(number) => self.open_write(number),
+                None => self.finish(),
+            }
+            return Ok(());
+        };
+        let (item, time_ns, entry) = entry;
+        match self.item(item, time_ns, &entry) {
+            Ok(item) => self.ready.extend(item),
+            Err((file, why)) => self.damaged(&file, &why),
+        }
+        Ok(())
+    }
+
+    /// The next item of the write, without its rows.
+    fn entry(&mut self) -> Option<Row> {
+        let (file, items) = self.now.items.as_mut()?;
+        let number = items.item()?;
+        match items.next_of(number) {
+            Ok(row) => row,
+            Err(why) => {
+                let file = std::mem::take(file);
+                self.now.items = None;
+                self.damaged(&file, &why);
+                None
+            }
+        }
+    }
+
+    fn open_write(&mut self, number: u64) {
+        self.now = Write::default();
+        let manifest = match manifest_of(&self.path, number) {
+            Ok(manifest) => manifest,
+            Err(why) => return self.damaged(&manifest::name(number), &why),
+        };
+        for part in manifest.parts {
+            if let Err(why) = self.open_part(&part) {
+                self.damaged(&part.name, &why);
+            }
+        }
+    }
+
+    fn open_part(&mut self, part: &Part) -> Result<(), String> {
+        let Some((kind, id)) = part.kind_and_table() else { return Ok(()) };
+        let Some(kind) = EntryKind::named(kind) else { return Ok(()) };
+        let schema: &'static Schema = if kind == EntryKind::Items {
+            &ENTRY
+        } else {
+            table(id).ok_or_else(|| format!("this version has no table `{id}`"))?
+        };
+        let content = content(&self.path.join(&part.name), part.bytes)?.ok_or("it is missing")?;
+        if Part::new(part.name.clone(), &content) != *part {
+            return Err("it is not as it was written: its length or checksum does not match".into());
+        }
+        let reader = (part.name.clone(), Reader::open(schema, content)?);
+        if kind == EntryKind::Items {
+            self.now.items = Some(reader);
+        } else {
+            self.now.tables.insert((kind, schema.id()), reader);
+        }
+        Ok(())
+    }
+
+    /// The rows of an item that are of this table.
+    fn rows(&mut self, kind: EntryKind, id: &str, item: u64) -> Result<Vec<Row>, (String, String)> {
+        let schema = table(id).ok_or_else(|| (id.to_owned(), "this version has no such table".to_owned()))?;
+        let mut rows = Vec::new();
+        if let Some((file, reader)) = self.now.tables.get_mut(&(kind, schema.id())) {
+            // Those of an item that was passed over.
+            while let Some(before) = reader.item().filter(|before| *before < item) {
+                reader.next_of(before).map_err(|why| (file.clone(), why))?;
+            }
+            while let Some(row) = reader.next_of(item).map_err(|why| (file.clone(), why))? {
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The item, if all of it is there.
+    fn item(&mut self, item: u64, time_ns: u64, entry: &Record) -> Result<Option<Item>, (String, String)> {
+        let word = |name: &str| match entry.get(name) {
+            Some(Value::Str(word)) => word.as_ref(),
+            _ => "",
+        };
+        let (kind, tables) = (EntryKind::named(word("kind")), word("tables"));
+        let number = |name: &str| entry.number(name).unwrap_or(0);
+        let Some(kind) = kind else { return Ok(None) };
+        self.last_ns = self.last_ns.max(time_ns);
+        if kind == EntryKind::Tick {
+            return Ok(Some(Item::Tick(time_ns)));
+        }
+        let mut rows = Vec::new();
+        for id in tables.split(',') {
+            rows.append(&mut self.rows(kind, id, item)?);
+        }
+        if rows.len() as u64 != number("rows") {
+            let missing = number("rows").abs_diff(rows.len() as u64);
+            return Err((format!("{}-{tables}", kind.name()), format!("{missing} rows are missing")));
+        }
+        let records = rows.into_iter().map(|(_, time_ns, record)| (time_ns, record));
+        Ok(Some(match kind {
+            EntryKind::Events => {
+                let mut events = Vec::new();
+                for (time_ns, record) in records {
+                    let wrong = |(field, why)| (tables.to_owned(), format!("its `{field}` {why}"));
+                    recorded::check(&record).map_err(wrong)?;
+                    self.counted += u64::from(recorded::is_counted(&record));
+                    events.push(Event { time_ns, record });
+                }
+                Item::Events(events)
+            }
+            EntryKind::Rows | EntryKind::Totals => {
+                let sum = self.rows(EntryKind::Sums, tables, item)?.pop().map(|(.., sum)| sum);
+                let wrong = || (tables.to_owned(), "this version has no such table".to_owned());
+                let table = table(tables).ok_or_else(wrong)?;
+                let rows = records.map(|(_, record)| record).collect();
+                let hidden = number("hidden") as usize;
+                let block = Block { sum, hidden, ..Block::new(table, time_ns, rows) };
+                if kind == EntryKind::Rows { Item::Rows(block) } else { Item::Totals(block) }
+            }
+            EntryKind::Facts => {
+                let facts = facts(records.map(|(_, record)| record));
+                self.facts = Some(facts.clone());
+                Item::Facts(facts)
+            }
+            EntryKind::Tick | EntryKind::Sums | EntryKind::Items => return Ok(None),
+        }))
+    }
+
+    /// All was read: the end, if there is one, or else what was known last.
+    fn finish(&mut self) {
+        self.state = State::Given;
+        let last = match json(&self.path.join(END)) {
+            Ok(Some(line)) => {
+                let last = line.get("writes").and_then(Json::as_u64).unwrap_or(0);
+                if last > self.last_write {
+                    self.damaged(&manifest::name(last), "it is missing");
+                }
+                end(&line, &self.header.tool).map(Some)
+            }
+            Ok(None) => Ok(None),
+            Err(why) => Err(why),
+        };
+        let last = match last {
+            Ok(Some(end)) => {
+                let is_summary = self.header.setting("summary").is_some();
+                let are_counted = recorded::counts_events(&self.header.tool) && !is_summary;
+                if are_counted && end.events != self.counted {
+                    let why = format!("its `events` is {}, but there are {}", end.events, self.counted);
+                    self.damaged(END, &why);
+                }
+                Some(end)
+            }
+            Ok(None) => {
+                self.damage.get_or_insert_with(|| {
+                    let at = self
+                        .header
+                        .start_unix_ns
+                        .saturating_add_unsigned(self.last_ns - self.header.start_ns);
+                    let at = Timestamp::from_nanosecond(at.into()).unwrap_or_default();
+                    format!("the recording is cut off at {at}: {END} is missing")
+                });
+                self.facts.take()
+            }
+            Err(why) => {
+                self.damaged(END, &why);
+                self.facts.take()
+            }
+        };
+        self.ready.extend(last.map(Item::End));
+    }
+}
+
+impl Source for FolderRecording {
+    type Error = RecordingError;
+
+    /// All that is as it was written; and last, if something is not, what that is.
+    fn next(&mut self) -> Result<Option<Item>, RecordingError> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Ok(Some(item));
+            }
+            match self.state {
+                State::Reading => self.read()?,
+                State::Ended => return Ok(None),
+                State::Given => {
+                    self.state = State::Ended;
+                    let Some(damage) = self.damage.take() else { return Ok(None) };
+                    let why = format!("{damage}; all that is intact was read");
+                    return Err(RecordingError::Folder { name: self.name.clone(), why });
+                }
+            }
+        }
+    }
+}
+
+/// What was counted and lost, of its records.
+fn facts(records: impl Iterator<Item = Record>) -> Facts {
+    let mut facts = Facts::default();
+    for record in records {
+        if record.schema().id() != RUN.id() {
+            facts.more.push(record);
+            continue;
+        }
+        let number = |name| record.number(name).unwrap_or(0);
+        facts.duration_ns = number("duration_ns");
+        facts.events = number("events");
+        facts.lost_events = number("lost_events");
+        facts.sampled = number("sampled");
+        facts.own_cpu_ns = number("own_cpu_ns");
+    }
+    facts
+}
+
+/// What a file holds; nothing if there is none.
+fn content(path: &Path, expected: u64) -> Result<Option<Vec<u8>>, String> {
+    if expected > LONGEST {
+        return Err(format!("{expected} bytes are more than a part can have"));
+    }
+    let mut content = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(expected + 1).read_to_end(&mut content));
+    match read {
+        Ok(_) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The object in a file that is sealed.
+fn json(path: &Path) -> Result<Option<Line>, String> {
+    let Some(bytes) = content(path, 1 << 24)? else { return Ok(None) };
+    match serde_json::from_slice(unseal(&bytes)?) {
+        Ok(Json::Object(line)) => Ok(Some(line)),
+        Ok(_) | Err(_) => Err("it is not a JSON object".into()),
+    }
+}
+
+fn manifest_of(folder: &Path, number: u64) -> Result<Manifest, String> {
+    let bytes = content(&folder.join(manifest::name(number)), 1 << 24)?.ok_or("it is missing")?;
+    Manifest::read(unseal(&bytes)?).map_err(|error| error.to_string())
+}

@@ -1,0 +1,245 @@
+//! What was written comes back; what is damaged is said, and the rest comes back.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use trapline_model::{
+    Block, Event, Facts, Header, Item, Kind, Part, Record, Schema, Sink, Source, TABLES, Type, Value,
+    recorded,
+};
+
+use super::*;
+
+/// A record whose values tell their places, and which are as bad as they can be.
+fn record(schema: &'static Schema, row: u64) -> Record {
+    let value = |(at, field): (u64, &trapline_model::Field)| match (field.ty, (at + row) % 5) {
+        (Type::U64, 0) if field.kind != Kind::Key => Value::Null,
+        (Type::U64, 1) => u64::MAX.into(),
+        (Type::U64, n) => (n * 1_000_003 + row).into(),
+        (Type::I64, n) => (n as i64 - 2).into(),
+        (Type::Bool, 0) | (Type::Str, 0) | (Type::Hist, 0) => Value::Null,
+        (Type::Bool, n) => (n > 1).into(),
+        (Type::Str, 1) => "".into(),
+        (Type::Str, _) => format!("a;\"b\\\n\u{1b}[2J\u{202e}{row}").into(),
+        (Type::Hist, 1) => Value::from(vec![]),
+        (Type::Hist, n) => vec![(0, Some(1), 3), (4, Some(7), n), (7 << 30, None, row + 1)].into(),
+    };
+    Record::new(schema, (0..).zip(schema.iter()).map(value).collect())
+}
+
+/// The same with a single interval, for what is read again and again.
+fn few_items() -> Vec<Item> {
+    let mut items = items("sgx");
+    let tick = items.iter().position(|item| matches!(item, Item::Tick(_))).unwrap();
+    let totals = items.iter().position(|item| matches!(item, Item::Totals(_))).unwrap();
+    items.drain(tick + 1..totals);
+    items
+}
+
+/// A run of a tool with intervals, events and facts in all its tables.
+fn items(tool: &'static str) -> Vec<Item> {
+    let tables = recorded::tables(tool, Part::Rows);
+    let settings = recorded::tables(tool, Part::Settings);
+    let settings: Vec<Record> = settings.into_iter().map(|table| record(table, 3)).collect();
+    let header = Header {
+        tool: tool.into(),
+        variant: "x".into(),
+        version: "0".into(),
+        host: "h\u{1b}".into(),
+        kernel: "k".into(),
+        start_unix_ns: 1_700_000_000_123_456_789,
+        start_ns: 1_000_000_000,
+        tables: tables.clone(),
+        events: tables.first().copied(),
+        settings: settings.into_iter().filter(|record| !record.schema().id().contains("summary")).collect(),
+    };
+    let facts = |n| {
+        let more = recorded::tables(tool, Part::Facts).into_iter().map(|table| record(table, n)).collect();
+        Facts { duration_ns: n, events: 5, lost_events: 1, sampled: 8, own_cpu_ns: 77, more }
+    };
+    let mut items = vec![Item::Header(header)];
+    for time in 1..5 {
+        let time_ns = 1_000_000_000 + time;
+        for table in &tables {
+            let event = |n| Event { time_ns: time_ns + n, record: record(*table, n) };
+            // What these say is checked.
+            if tool != "access" {
+                items.push(Item::Events((0..time * 3).map(event).collect()));
+            }
+            let rows = (0..time - 1).map(|row| record(*table, row)).collect();
+            let sum = (time % 2 == 0).then(|| record(*table, 9));
+            items.push(Item::Rows(Block { sum, hidden: 3, ..Block::new(*table, time_ns, rows) }));
+        }
+        items.push(Item::Facts(facts(time)));
+        items.push(Item::Tick(time_ns));
+    }
+    for table in tables {
+        items.push(Item::Totals(Block::new(table, 7, vec![record(table, 1), record(table, 2)])));
+    }
+    items.push(Item::End(Facts { events: 0, more: vec![], ..facts(9) }));
+    items
+}
+
+/// A folder in memory, if there is one: parts are written through to the disk.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// Writes these items, and what was taken at each tick.
+fn write(folder: &Path, items: &[Item], kept: Kept) {
+    fs::create_dir(folder).unwrap();
+    let mut recorder = Recorder::new(OwnedFd::from(File::open(folder).unwrap()), kept);
+    for item in items {
+        recorder.take(item).unwrap();
+        if matches!(item, Item::Tick(_)) {
+            recorder.settle();
+        }
+    }
+}
+
+/// What is read, and what is said at the end.
+fn read(folder: &Path) -> (Vec<Item>, Option<String>) {
+    let mut items = Vec::new();
+    let mut recording = match FolderRecording::open(folder, "x", None) {
+        Ok(recording) => recording,
+        Err(error) => return (items, Some(error.to_string())),
+    };
+    loop {
+        match recording.next() {
+            Ok(Some(item)) => items.push(item),
+            Ok(None) => return (items, None),
+            Err(error) => {
+                assert!(matches!(recording.next(), Ok(None)), "nothing comes after an error");
+                return (items, Some(error.to_string()));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_item_of_every_tool_comes_back() {
+    let folder = folder();
+    let tools: HashSet<&str> = TABLES.iter().map(|table| table.tool()).collect();
+    for tool in tools.into_iter().filter(|tool| !["trapline", "doctor", "diff", "prefetch"].contains(tool)) {
+        let (items, path) = (items(tool), folder.path().join(tool));
+        write(&path, &items, Kept::All);
+        let (read, error) = read(&path);
+        assert_eq!(error, None, "{tool}");
+        assert_eq!(read.len(), items.len(), "{tool}");
+        for (read, item) in read.iter().zip(&items) {
+            assert_eq!(read, item, "{tool}");
+        }
+    }
+}
+
+/// Whether each of these items is one of the run, in its order: nothing is made up.
+fn are_of(read: &[Item], items: &[Item]) -> bool {
+    let mut rest = items.iter();
+    read.iter().all(|item| matches!(item, Item::End(_)) || rest.any(|other| other == item))
+}
+
+#[test]
+fn what_is_intact_is_read_and_what_is_not_is_said() {
+    let folder = folder();
+    // Two writes, of which the second has the totals.
+    let (whole, path) = (few_items(), folder.path().join("x"));
+    write(&path, &whole, Kept::All);
+    let files: Vec<_> = fs::read_dir(&path).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(files.len() > 8, "{files:?}");
+    let mut tried = 0;
+    for (n, file) in files.iter().enumerate() {
+        let content = fs::read(file).unwrap();
+        let mut check = |changed: Option<&[u8]>, what: &str| {
+            match changed {
+                Some(changed) => fs::write(file, changed).unwrap(),
+                None => fs::remove_file(file).unwrap(),
+            }
+            let (items, error) = read(&path);
+            assert!(error.is_some(), "{} is {what}, and nobody says it", file.display());
+            assert!(are_of(&items, &whole), "{} is {what}: {items:?}", file.display());
+            let name = file.file_name().unwrap().to_str().unwrap();
+            if !name.starts_with("header") && !name.starts_with("items") && !name.starts_with("parts") {
+                assert!(items.len() + 4 > whole.len(), "{name} is {what}: {} items are left", items.len());
+            }
+            tried += 1;
+        };
+        check(None, "missing");
+        check(Some(b""), "empty");
+        for at in (n % 499..content.len()).step_by(499) {
+            check(Some(&content[..at]), "truncated");
+            let mut flipped = content.clone();
+            flipped[at] ^= 1 << (at % 8);
+            check(Some(&flipped), "flipped");
+        }
+        fs::write(file, content).unwrap();
+    }
+    assert!(tried > 60, "{tried}");
+    assert_eq!(read(&path).1, None);
+}
+
+#[test]
+fn each_moment_of_writing_is_a_recording() {
+    let folder = folder();
+    let (whole, path) = (items("kvm"), folder.path().join("x"));
+    fs::create_dir(&path).unwrap();
+    assert!(read(&path).1.unwrap().contains("the folder is empty"));
+    let mut recorder = Recorder::new(OwnedFd::from(File::open(&path).unwrap()), Kept::All);
+    let mut seen = 0;
+    for item in &whole {
+        recorder.take(item).unwrap();
+        if matches!(item, Item::Tick(_)) {
+            recorder.settle();
+            let (items, error) = read(&path);
+            assert!(
+                error.as_deref().is_some_and(|error| error.contains("cut off at 2023-11-14T22:13:20.123456")),
+                "{error:?}"
+            );
+            assert!(items.len() > seen && are_of(&items, &whole));
+            // The losses known last are there.
+            assert!(matches!(items.last(), Some(Item::End(facts)) if facts.lost_events == 1), "{items:?}");
+            seen = items.len();
+        }
+    }
+    assert_eq!(read(&path), (whole, None));
+}
+
+#[test]
+fn a_part_of_another_program_is_refused() {
+    let folder = folder();
+    let (whole, path) = (few_items(), folder.path().join("x"));
+    write(&path, &whole, Kept::All);
+    let mut single = Vec::new();
+    let mut sink = SingleTable::new(&mut single, recorded::tables("sgx", Part::Rows)[0]);
+    whole.iter().for_each(|item| sink.take(item).unwrap());
+    drop(sink);
+    let manifest = manifest::name(1);
+    let mut parts = manifest::Manifest::read(&fs::read(path.join(&manifest)).unwrap()).unwrap();
+    assert!(single.starts_with(b"PAR1") && single.ends_with(b"PAR1"));
+    for content in [b"PAR1PAR1".as_slice(), b"{}", &single] {
+        for at in 0..parts.parts.len() {
+            let name = parts.parts[at].name.clone();
+            let before = fs::read(path.join(&name)).unwrap();
+            fs::write(path.join(&name), content).unwrap();
+            parts.parts[at] = manifest::Part::new(name.clone(), content);
+            fs::write(path.join(&manifest), seal(&parts.write())).unwrap();
+            let (items, error) = read(&path);
+            assert!(error.is_some_and(|error| error.contains(&name)) && are_of(&items, &whole));
+            parts.parts[at] = manifest::Part::new(name.clone(), &before);
+            fs::write(path.join(&name), before).unwrap();
+        }
+    }
+}
+
+/// Parts that are not kept are no damage, and what is kept is read.
+#[test]
+fn the_last_parts_are_kept() {
+    let folder = folder();
+    let (whole, path) = (items("kvm"), folder.path().join("x"));
+    write(&path, &whole, Kept::Bytes(1));
+    let (items, error) = read(&path);
+    assert_eq!(error, None);
+    assert!(items.len() > 2 && items.len() < whole.len() / 2 && are_of(&items, &whole), "{}", items.len());
+    assert_eq!(items.last(), whole.last());
+}

@@ -1,0 +1,370 @@
+//! Writes a recording. Items are put into columns as they come; a thread of its own encodes and writes them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use trapline_model::recorded::{ENTRY, Entry, EntryKind};
+use trapline_model::{Block, Facts, Item, RUN, Record, Sink};
+use trapline_view::JsonLines;
+
+use super::columns::{Columns, Lead};
+use super::manifest::{self, Manifest, Part};
+use super::{END, HEADER, part, seal};
+
+/// A part is written after this time, so that a kill costs no more.
+const EVERY: Duration = Duration::from_secs(5);
+/// Or when its columns take this much memory, bytes.
+const MOST: usize = 64 << 20;
+
+/// Which parts stay.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kept {
+    /// All.
+    #[default]
+    All,
+    /// Those of the last time.
+    Time(Duration),
+    /// The last that take this many bytes together.
+    Bytes(u64),
+}
+
+/// A recording that is written into a folder.
+pub struct Recorder {
+    shared: Arc<Shared>,
+    folder: Arc<Folder>,
+    kept: Kept,
+    thread: Option<JoinHandle<()>>,
+    /// The number of the next item.
+    next: u64,
+    start_ns: u64,
+}
+
+/// The folder of a recording, and where it is.
+struct Folder {
+    dir: OwnedFd,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    pending: Pending,
+    /// All that was pending is being written.
+    is_writing: bool,
+    /// It is to be written now.
+    is_due: bool,
+    /// The number of writes.
+    writes: u64,
+    /// No more comes.
+    ended: bool,
+    failed: Option<io::Error>,
+}
+
+/// What was taken and not written.
+#[derive(Default)]
+struct Pending {
+    tables: BTreeMap<(EntryKind, &'static str), Columns>,
+    since: Option<Instant>,
+    times: Option<(u64, u64)>,
+}
+
+impl Pending {
+    fn bytes(&self) -> usize {
+        self.tables.values().map(Columns::bytes).sum()
+    }
+
+    fn row(&mut self, kind: EntryKind, item: u64, time_ns: u64, record: &Record) {
+        let table = record.schema();
+        let columns =
+            self.tables.entry((kind, table.id())).or_insert_with(|| Columns::new(table, Lead::Item));
+        columns.push(item, "", time_ns, record);
+    }
+
+    /// An item; its rows come before it.
+    fn entry(&mut self, item: u64, time_ns: u64, entry: &Entry) {
+        self.row(EntryKind::Items, item, time_ns, &ENTRY.record(entry));
+        self.since.get_or_insert_with(Instant::now);
+        let (from, to) = self.times.unwrap_or((time_ns, time_ns));
+        self.times = Some((from.min(time_ns), to.max(time_ns)));
+    }
+
+    fn block(&mut self, kind: EntryKind, item: u64, block: &Block) {
+        block.rows.iter().for_each(|row| self.row(kind, item, block.time_ns, row));
+        block.sum.iter().for_each(|sum| self.row(EntryKind::Sums, item, block.time_ns, sum));
+        let entry =
+            Entry { kind, tables: block.table.id().into(), rows: block.rows.len(), hidden: block.hidden };
+        self.entry(item, block.time_ns, &entry);
+    }
+
+    fn facts(&mut self, item: u64, time_ns: u64, facts: &Facts) {
+        let records = [RUN.record(facts)];
+        let records = records.iter().chain(&facts.more);
+        records.clone().for_each(|record| self.row(EntryKind::Facts, item, time_ns, record));
+        let tables: Vec<&str> = records.map(|record| record.schema().id()).collect();
+        let entry = Entry { kind: EntryKind::Facts, tables: tables.join(","), rows: tables.len(), hidden: 0 };
+        self.entry(item, time_ns, &entry);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, at_most: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, at_most).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl Recorder {
+    /// Into an empty folder.
+    #[must_use]
+    pub fn new(dir: OwnedFd, kept: Kept) -> Self {
+        let shared = Arc::default();
+        Self { shared, folder: Arc::new(Folder { dir }), kept, thread: None, next: 0, start_ns: 0 }
+    }
+
+    /// Waits until all was written that was taken.
+    #[cfg(test)]
+    pub(super) fn settle(&mut self) {
+        self.shared.lock().is_due = true;
+        self.shared.changed.notify_all();
+        let mut state = self.shared.lock();
+        while state.is_due || state.is_writing {
+            state = self.shared.wait(state, EVERY);
+        }
+    }
+
+    fn begin(&mut self, header: &Item) -> io::Result<()> {
+        if self.thread.is_some() {
+            return Err(io::Error::other("a recording is of one tool"));
+        }
+        self.folder.put(HEADER, seal(&line(header)?).as_bytes())?;
+        let mut writer =
+            Writer { folder: Arc::clone(&self.folder), kept: self.kept, writes: VecDeque::new(), number: 0 };
+        let shared = Arc::clone(&self.shared);
+        let run = move || writer.run(&shared);
+        self.thread = Some(std::thread::Builder::new().name("recorder".into()).spawn(run)?);
+        Ok(())
+    }
+
+    /// Waits until all was written.
+    fn end(&mut self) -> io::Result<()> {
+        self.shared.lock().ended = true;
+        self.shared.changed.notify_all();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            return Err(io::Error::other("the thread that writes it has failed"));
+        }
+        self.shared.lock().failed.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Sink for Recorder {
+    fn take(&mut self, item: &Item) -> io::Result<()> {
+        if let Item::Header(header) = item {
+            self.start_ns = header.start_ns;
+            return self.begin(item);
+        }
+        if let Item::End(_) = item {
+            self.end()?;
+            let end = line(item)?;
+            let end = format!(
+                "{},\"writes\":{}}}",
+                end.trim_end().trim_end_matches('}'),
+                self.shared.lock().writes
+            );
+            return self.folder.put(END, seal(&end).as_bytes());
+        }
+        let mut state = self.shared.lock();
+        // What waits takes no more memory than two parts, however slow the disk is.
+        while state.is_writing && state.pending.bytes() >= MOST && state.failed.is_none() {
+            state = self.shared.wait(state, EVERY);
+        }
+        if let Some(error) = state.failed.take() {
+            return Err(error);
+        }
+        let at = self.next;
+        self.next += 1;
+        let pending = &mut state.pending;
+        match item {
+            Item::Events(events) => {
+                let Some(first) = events.first() else { return Ok(()) };
+                for event in events {
+                    pending.row(EntryKind::Events, at, event.time_ns, &event.record);
+                }
+                let tables = first.record.schema().id().into();
+                let entry = Entry { kind: EntryKind::Events, tables, rows: events.len(), hidden: 0 };
+                pending.entry(at, first.time_ns, &entry);
+            }
+            Item::Rows(block) => pending.block(EntryKind::Rows, at, block),
+            Item::Totals(block) => pending.block(EntryKind::Totals, at, block),
+            Item::Facts(facts) => pending.facts(at, self.start_ns + facts.duration_ns, facts),
+            Item::Tick(time_ns) => {
+                let entry = Entry { kind: EntryKind::Tick, tables: String::new(), rows: 0, hidden: 0 };
+                pending.entry(at, *time_ns, &entry);
+            }
+            Item::Header(_) | Item::End(_) => {}
+        }
+        state.is_due = state.pending.bytes() >= MOST;
+        if state.is_due {
+            self.shared.changed.notify_all();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // A run that failed: what it had taken is written, and the recording has no end.
+        let _ = self.end();
+    }
+}
+
+/// The item as a line of JSON lines.
+fn line(item: &Item) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    JsonLines::new(&mut bytes).take(item)?;
+    String::from_utf8(bytes).map_err(io::Error::other)
+}
+
+/// What the thread has.
+struct Writer {
+    folder: Arc<Folder>,
+    kept: Kept,
+    /// What is in the folder.
+    writes: VecDeque<Written>,
+    number: u64,
+}
+
+/// A write: its parts, and when it was.
+struct Written {
+    number: u64,
+    at: Instant,
+    bytes: u64,
+    names: Vec<String>,
+}
+
+impl Writer {
+    fn run(&mut self, shared: &Shared) {
+        loop {
+            let mut state = shared.lock();
+            let pending = loop {
+                let age = state.pending.since.map(|since| since.elapsed());
+                if state.ended || state.is_due || age.is_some_and(|age| age >= EVERY) {
+                    state.is_due = false;
+                    state.is_writing = true;
+                    break std::mem::take(&mut state.pending);
+                }
+                state = shared.wait(state, EVERY.saturating_sub(age.unwrap_or_default()));
+            };
+            let ended = state.ended;
+            drop(state);
+            let written = if pending.tables.is_empty() { Ok(()) } else { self.write(pending) };
+            let mut state = shared.lock();
+            state.is_writing = false;
+            state.writes = self.number;
+            let failed = written.is_err();
+            state.failed = written.err();
+            drop(state);
+            shared.changed.notify_all();
+            if ended || failed {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, pending: Pending) -> io::Result<()> {
+        self.number += 1;
+        let mut parts = Vec::new();
+        for ((kind, table), columns) in pending.tables {
+            let name = match kind {
+                EntryKind::Items => format!("items-{:06}.parquet", self.number),
+                _ => format!("{}-{table}-{:06}.parquet", kind.name(), self.number),
+            };
+            let content = part::encode(columns)?;
+            self.folder.put(&name, &content)?;
+            parts.push(Part::new(name, &content));
+        }
+        let bytes = parts.iter().map(|part| part.bytes).sum();
+        let names = parts.iter().map(|part| part.name.clone()).collect();
+        self.writes.push_back(Written { number: self.number, at: Instant::now(), bytes, names });
+        let dropped = self.too_old();
+        let first = self.writes.front().map_or(self.number, |write| write.number);
+        let manifest = Manifest { parts, first, times: pending.times.unwrap_or_default() };
+        self.folder.sync()?;
+        self.folder.put(&manifest::name(self.number), seal(&manifest.write()).as_bytes())?;
+        self.folder.sync()?;
+        for write in dropped {
+            self.folder.remove(&manifest::name(write.number));
+            write.names.iter().for_each(|name| self.folder.remove(name));
+        }
+        Ok(())
+    }
+
+    /// The writes that are not kept any more. The last one is.
+    fn too_old(&mut self) -> Vec<Written> {
+        let mut dropped = Vec::new();
+        while self.writes.len() > 1 {
+            let is_too_old = match self.kept {
+                Kept::All => false,
+                // What a part holds began a part's time before it was written.
+                Kept::Time(time) => self.writes.get(1).is_some_and(|next| next.at.elapsed() > time),
+                Kept::Bytes(most) => self.writes.iter().map(|write| write.bytes).sum::<u64>() > most,
+            };
+            if !is_too_old {
+                break;
+            }
+            dropped.extend(self.writes.pop_front());
+        }
+        dropped
+    }
+}
+
+impl Folder {
+    /// Makes a file, which has its name when it is whole.
+    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let draft = format!(".{name}.tmp");
+        let how = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let mut file = File::from(openat(self.dir.as_fd(), draft.as_str(), how, mode)?);
+        let written = file.write_all(content).and_then(|()| file.sync_all());
+        let named =
+            written.and_then(|()| Ok(renameat(self.dir.as_fd(), draft.as_str(), self.dir.as_fd(), name)?));
+        if named.is_err() {
+            self.remove(&draft);
+        }
+        named
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        match nix::unistd::fsync(&self.dir) {
+            // Some file systems have none for folders.
+            Ok(()) | Err(Errno::EINVAL) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn remove(&self, name: &str) {
+        let _ = unlinkat(self.dir.as_fd(), name, UnlinkatFlags::NoRemoveDir);
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("next", &self.next).finish_non_exhaustive()
+    }
+}
