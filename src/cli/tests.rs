@@ -146,6 +146,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("--by", "process", "changes the rows"),
     ("faults --by", "cause", ""),
     ("faults --span", "c:d", ""),
+    ("--titles", "", ""),
     ("faults --stacks", "major", ""),
     ("--weight", "count", ""),
     ("--verbose", "", ""),

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use trapline_model::faults::{By, EVENT, StepOf};
+use trapline_model::faults::{By, EVENT, StepOf, TITLED};
 use trapline_model::{Block, Item, Record, Value};
 use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
-use trapline_probe::{Keep, Launch};
+use trapline_probe::{Keep, Launch, Titles};
 
 use crate::args::{self, Shown};
-use crate::cmd::run::{self, Opened, Start};
+use crate::cmd::run::{self, Items, Opened, Start};
 use crate::format::{Ask, Needs, Weight};
 use crate::status::{Usage, refuse, warn};
 use crate::values;
@@ -28,6 +28,10 @@ pub(crate) struct Args {
     /// One of thread, process, comm and cgroup can stand beside file, cause or both, and file beside cause.
     #[arg(long, value_name = "WHAT", value_parser = by, requires_if("span", "span"))]
     by: Option<By>,
+
+    /// With --by process, print each process's title, its command line: `postgres: alice shop [local] SELECT`
+    #[arg(long)]
+    titles: bool,
 
     /// Measure the page faults in each call of a function, or between two USDT probes (repeatable)
     ///
@@ -110,6 +114,10 @@ impl Args {
             ),
             (by != By::Span && !self.span.is_empty(), "--span prints a row per span: leave out --by"),
             (
+                self.titles && by != By::Process,
+                "--titles needs rows by process: add --by process, or leave it out",
+            ),
+            (
                 self.stacks.is_some() && !by.has_stacks(),
                 "--stacks needs rows by stack or function: add --by stack, or leave it out",
             ),
@@ -170,6 +178,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let order = args.live.order(by.schema(), "total_ns")?;
     let frame = args.live.frame(interval, args.whose.pids())?;
     let schema = match events {
+        Events::None if args.titles => TITLED,
         Events::None => by.schema(),
         Events::Faults => EVENT,
         Events::Steps { of, most } => of.schema(most),
@@ -240,6 +249,10 @@ impl Start for Faults<'_> {
         warning.iter().for_each(|warning| warn(warning));
         let most = matches!(self.options.events, Events::Steps { most: true, .. });
         Ok((faults, Keep::READING.and_if(Keep::NAMES, self.options.by.has_stacks() || most)))
+    }
+
+    fn stages<'a>(&self, source: Items<'a>) -> Items<'a> {
+        if self.args.titles { Box::new(Titles::new(source)) } else { source }
     }
 
     fn written(&mut self, item: &Item) {

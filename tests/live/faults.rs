@@ -25,3 +25,4 @@ pub mod step;
 pub mod taken_away;
 pub mod threads;
 pub mod time;
+pub mod titles;

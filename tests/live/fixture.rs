@@ -39,6 +39,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "storm" => storm(number(2), number(3)),
         "company" => company(),
         "on-demand" => on_demand(),
+        "titled" => crate::faults::titles::titled(),
         "cause" => crate::faults::cause::provoke::provoke(&words[at + 2]),
         "chains" => crate::faults::stack::chains::once(),
         "chains-on-demand" => crate::faults::stack::chains::on_demand(),
@@ -423,7 +424,7 @@ fn company() {
 }
 
 /// At each line `N` it touches N fresh pages, then answers with its rusage so far; what the answer takes is warm.
-fn on_demand() {
+pub fn on_demand() {
     let mut stdin = std::io::stdin().lock();
     let mut stdout = std::io::stdout().lock();
     let mut line = String::with_capacity(PAGE);

@@ -164,6 +164,7 @@ const CASES: &[Case] = &[
     case!(faults::filters::descendants, ROOT, ALL),
     case!(faults::filters::old_cgroups, HERE, SEEING_OR_NOT),
     case!(faults::filters::units, ROOT, AUTO),
+    case!(faults::titles::of_a_process, ROOT, AUTO_AND_ROOTLESS),
     case!(faults::frame::a_process_that_ends, ROOT, AUTO),
     case!(faults::frame::an_interrupt_gives_totals, ROOT, AUTO),
     case!(faults::frame::the_status_is_the_commands, ROOT, AUTO),

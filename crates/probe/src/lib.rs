@@ -29,6 +29,7 @@ pub mod sgx;
 mod signals;
 mod system;
 pub mod terminal;
+mod titles;
 mod variant;
 
 pub use cgroup::chosen::cgroup_of_unit;
@@ -36,6 +37,7 @@ pub use filter::{Filter, FilterError, Person};
 pub use launch::{Launch, LaunchError};
 pub use refusal::name_errnos;
 pub use run_as::RunAs;
+pub use titles::Titles;
 pub use trapline_symbols::privilege::Keep;
 pub use trapline_symbols::symbolize_if_asked;
 pub use variant::{OpenError, Refused, refused};

@@ -1,11 +1,14 @@
 //! The tables of page faults.
 
+use std::rc::Rc;
+
 use super::rows::{self, Row};
 use super::span::{self, SpanRow};
 use super::step::Message;
-use super::{By, Fault, Parts, Whose};
+use super::{By, Fault, Parts, Process, Whose};
 use crate::field::Show::{Hex, Integer, Microseconds, Milliseconds, Path, Percent, Stack, Text, Thousandths};
-use crate::field::{Highlight, Kind, Merge, Type, Unit, Value};
+use crate::field::{Highlight, Kind, Merge, Record, Type, Unit, Value};
+use crate::item::Block;
 use crate::table::{Column, Schema, Table, count, derived, hist, id, key, known, label, number};
 
 const TIME: (Unit, Kind) = (Unit::Nanoseconds, Kind::Counter);
@@ -74,6 +77,31 @@ const PROCESS: &[Column<Row>] = &[PID, START_NS, NAME];
 const COMM: &[Column<Row>] = &[
     key("comm", "The name of the processes.", |r: &Row| r.comm().into()).shown("COMM", 15, Text),
 ];
+
+/// The title comes when the rows of a process are made: nothing is known of it here.
+#[rustfmt::skip]
+const TITLE: Column<Row> = label("title", "The command line of the process when its row was first printed, which programs may change to report what they do; at most 256 characters.", |_| Value::Null).shown("TITLE", 40, Text);
+
+static PROCESS_TITLE: Table<Row> =
+    Table::new("faults.process_title", "faults", &[PROCESS, FIGURES, &[TITLE]]).base(BASE).total("TOTAL");
+
+/// Rows by process with titles.
+pub const TITLED: &Schema = &PROCESS_TITLE;
+
+/// Rows by process get titles; other rows stay as they are.
+pub fn add_titles(block: &mut Block, mut title: impl FnMut(Process) -> Option<Rc<str>>) {
+    if *block.table != *By::Process.schema() {
+        return;
+    }
+    block.table = TITLED;
+    for row in block.rows.iter_mut().chain(&mut block.sum) {
+        let process = row.number("pid").zip(row.number("start_ns"));
+        let process = process.map(|(pid, start_ns)| Process { pid: pid as u32, start_ns });
+        let title = Value::from(process.and_then(&mut title).as_deref());
+        let values = row.iter().map(|(_, value)| value.clone());
+        *row = Record::new(TITLED, values.chain([title]).collect());
+    }
+}
 
 #[rustfmt::skip]
 const CGROUP: &[Column<Row>] = &[
@@ -235,9 +263,10 @@ pub const EVENT: &Schema = &FAULT;
 
 /// All of them.
 pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {
-    let rows: [&Schema; 10] = [
+    let rows: [&Schema; 11] = [
         &BY_THREAD,
         &BY_PROCESS,
+        &PROCESS_TITLE,
         &BY_CGROUP,
         &BY_FILE,
         &BY_CAUSE,
