@@ -150,16 +150,22 @@ fn the_profile_of_threads_has_samples_and_markers() {
 #[test]
 fn rows_are_samples_of_their_weight() {
     let folder = TempDir::new().unwrap();
-    let row = |kind: &str, time: u64, minor: u64| {
+    let row = |kind: &str, name: &str, time: u64, minor: u64| {
         format!(
-            "{{\"type\":\"{kind}\",\"time_ns\":{time},\"table\":\"faults.stack\",\"stack\":\"sh;main\",\"lines\":\";\",\"major\":1,\"minor\":{minor}}}"
+            "{{\"type\":\"{kind}\",\"time_ns\":{time},\"table\":\"faults.stack\",\"stack\":\"{name};main\",\"lines\":\";\",\"major\":1,\"minor\":{minor}}}"
         )
     };
-    let lines = [row("row", 1_001_000, 3), row("row", 2_001_000, 5_000_000_000), row("total", 3_001_000, 8)];
+    let lines = [
+        row("row", "sh", 1_001_000, 3),
+        row("row", "sh", 2_001_000, 5_000_000_000),
+        row("row", "ls", 2_001_000, 7),
+        row("total", "sh", 3_001_000, 8),
+    ];
     let recording = recording(&folder, "faults.stack", "null", &lines);
     let text = printed("gzip", &["-dc", &export(&folder, &recording, "x.json.gz")]).unwrap();
     let profile: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(profile["threads"][0]["name"], "sh");
+    let names = profile["threads"].as_array().unwrap().iter().map(|thread| &thread["processName"]);
+    assert_eq!(names.collect::<Vec<_>>(), ["sh", "ls"]);
     let weights = profile["threads"][0]["samples"]["weight"].as_array().unwrap();
     let sum: u64 = weights.iter().filter_map(Value::as_u64).sum();
     assert_eq!(sum, 4 + u64::from(u32::MAX));

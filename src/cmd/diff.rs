@@ -146,5 +146,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// The end of a recording.
 fn read(path: &Path, args: &Args) -> Result<Run> {
     let mut input = recording::open(path, args.output.as_deref(), None)?;
-    Ok(Run::read(path.display().to_string(), &mut input)?)
+    Run::read(path.display().to_string(), &mut input)
 }

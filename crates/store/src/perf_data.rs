@@ -1,74 +1,23 @@
 //! Page faults that perf recorded (`perf record -d -c 1 -e major-faults,minor-faults`): a source like a recording of ours.
 
 mod inspect;
+mod records;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::io::{Read, Seek};
 
-use linux_perf_data::linux_perf_event_reader::{
-    EventRecord, PerfEventType, RawEventRecord, RecordType, SampleFormat, SamplingPolicy, SoftwareCounterType,
-};
-use linux_perf_data::{Endianness, PerfFile, PerfFileReader, PerfFileRecord, PerfRecordIter};
+use linux_perf_data::{PerfFile, PerfFileReader, PerfFileRecord, PerfRecordIter};
 use trapline_model::faults::{By, EVENT};
 use trapline_model::{Block, Event, Facts, Header, Item, Record, Source, Value};
 
 pub use self::inspect::is_perf_data;
 use self::inspect::{Unfit, inspect};
+use self::records::{Fault, Kind, Step, events, step};
 use crate::RecordingError;
 
 /// Events that are given together.
 const BATCH: usize = 1024;
-
-/// What to record instead of what cannot be shown.
-const INSTEAD: &str = "record with `perf record -d -c 1 -e major-faults,minor-faults`";
-
-/// A record that perf writes since Linux 4.2: `PERF_RECORD_LOST_SAMPLES`.
-const LOST_SAMPLES: u32 = 13;
-
-/// What an event of perf counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// `page-faults`: each exception that is a page fault, whatever becomes of it.
-    Any,
-    Major,
-    Minor,
-    /// Nothing: perf needs it for its own records.
-    Dummy,
-}
-
-impl Kind {
-    fn value(self) -> Value {
-        match self {
-            Self::Major => Value::word("major"),
-            Self::Minor => Value::word("minor"),
-            Self::Any | Self::Dummy => Value::Null,
-        }
-    }
-}
-
-/// A sample.
-#[derive(Debug)]
-struct Fault {
-    time_ns: u64,
-    pid: u32,
-    tid: u32,
-    kind: Kind,
-    addr: Option<u64>,
-    ip: Option<u64>,
-    /// The faults that it stands for.
-    weight: u64,
-}
-
-/// What of a record matters.
-enum Step {
-    Fault(Fault),
-    Named(u32, String),
-    /// A thread, and the one that made it.
-    Born(u32, u32),
-    Lost(u64),
-    Other,
-}
 
 /// The faults of a thread.
 #[derive(Debug, Default)]
@@ -221,12 +170,17 @@ impl<R: Read> PerfData<R> {
         let (first, last) = self.times.unwrap_or((fault.time_ns, fault.time_ns));
         self.times = Some((first.min(fault.time_ns), last.max(fault.time_ns)));
         let before = self.open.remove(&fault.tid);
-        let before = before.filter(|before| fault.kind == Kind::Any || before.addr != fault.addr);
-        if let Some(before) = before {
-            self.give(&before);
-        }
+        let is_exception = matches!(fault.kind, Kind::Any | Kind::Exception);
+        let fault = match before {
+            Some(before) if !is_exception && before.addr == fault.addr => Fault { rw: before.rw, ..fault },
+            Some(before) => {
+                self.give(&before);
+                fault
+            }
+            None => fault,
+        };
         let has_kinds = self.events.iter().any(|(kind, _)| matches!(kind, Kind::Major | Kind::Minor));
-        if fault.kind == Kind::Any && has_kinds {
+        if is_exception && has_kinds {
             self.open.insert(fault.tid, fault);
         } else {
             self.give(&fault);
@@ -242,7 +196,7 @@ impl<R: Read> PerfData<R> {
         match fault.kind {
             Kind::Major => counts.major = counts.major.saturating_add(fault.weight),
             Kind::Minor => counts.minor = counts.minor.saturating_add(fault.weight),
-            Kind::Any | Kind::Dummy => {}
+            Kind::Any | Kind::Exception | Kind::Dummy => {}
         }
         self.samples += 1;
         self.weights = self.weights.saturating_add(fault.weight);
@@ -253,6 +207,7 @@ impl<R: Read> PerfData<R> {
             "kind" => fault.kind.value(),
             "addr" => fault.addr.into(),
             "ip" => fault.ip.into(),
+            "rw" => fault.rw.map(Value::word).into(),
             _ => Value::Null,
         });
         self.batch.push(Event { time_ns: fault.time_ns, record });
@@ -317,75 +272,6 @@ impl<R: Read> Source for PerfData<R> {
         }
         Ok(self.ready.pop_front())
     }
-}
-
-/// What the events of a file count.
-fn events(file: &PerfFile) -> Result<Vec<(Kind, Option<u64>)>, String> {
-    let mut events = vec![];
-    for event in file.event_attributes() {
-        let kind = match event.attr.type_ {
-            PerfEventType::Software(SoftwareCounterType::PageFaults) => Kind::Any,
-            PerfEventType::Software(SoftwareCounterType::PageFaultsMaj) => Kind::Major,
-            PerfEventType::Software(SoftwareCounterType::PageFaultsMin) => Kind::Minor,
-            PerfEventType::Software(SoftwareCounterType::Dummy) => Kind::Dummy,
-            _ => {
-                let name = event.name().unwrap_or("without a name");
-                return Err(format!("its event {name} is no page fault: {INSTEAD}"));
-            }
-        };
-        let needed = SampleFormat::TID | SampleFormat::TIME;
-        if kind != Kind::Dummy && !event.attr.sample_format.contains(needed) {
-            return Err(format!("its samples have no threads or no times: {INSTEAD}"));
-        }
-        let weight = match event.attr.sampling_policy {
-            SamplingPolicy::Period(period) => Some(period.get()),
-            SamplingPolicy::Frequency(_) if event.attr.sample_format.contains(SampleFormat::PERIOD) => None,
-            SamplingPolicy::Frequency(_) | SamplingPolicy::NoSampling => Some(1),
-        };
-        events.push((kind, weight));
-    }
-    if events.iter().all(|(kind, _)| *kind == Kind::Dummy) {
-        return Err(format!("it has no page faults: {INSTEAD}"));
-    }
-    Ok(events)
-}
-
-/// Reads one record of the kernel.
-fn step(record: &RawEventRecord<'_>, event: Option<&(Kind, Option<u64>)>) -> Result<Step, String> {
-    const READ: [RecordType; 4] = [RecordType::SAMPLE, RecordType::COMM, RecordType::FORK, RecordType::LOST];
-    if record.record_type.0 == LOST_SAMPLES {
-        let data = record.data.as_slice();
-        let lost = data.first_chunk().ok_or("a record is cut off")?;
-        let is_little = record.parse_info.endian == Endianness::LittleEndian;
-        return Ok(Step::Lost(if is_little { u64::from_le_bytes(*lost) } else { u64::from_be_bytes(*lost) }));
-    }
-    // Others are not looked into.
-    if !READ.contains(&record.record_type) {
-        return Ok(Step::Other);
-    }
-    let id = |id: i32| u32::try_from(id).unwrap_or(0);
-    Ok(match record.parse().map_err(|error| format!("a record cannot be read: {error}"))? {
-        EventRecord::Sample(sample) => match event {
-            Some((kind, weight)) if *kind != Kind::Dummy => Step::Fault(Fault {
-                time_ns: sample.timestamp.unwrap_or(0),
-                pid: id(sample.pid.unwrap_or(0)),
-                tid: id(sample.tid.unwrap_or(0)),
-                kind: *kind,
-                addr: sample.addr,
-                ip: sample.ip,
-                weight: weight.or(sample.period).unwrap_or(1),
-            }),
-            _ => Step::Other,
-        },
-        EventRecord::Comm(comm) => {
-            let name = comm.name.as_slice();
-            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-            Step::Named(id(comm.tid), String::from_utf8_lossy(name).into_owned())
-        }
-        EventRecord::Fork(fork) => Step::Born(id(fork.tid), id(fork.ptid)),
-        EventRecord::Lost(lost) => Step::Lost(lost.count),
-        _ => Step::Other,
-    })
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ pub struct Firefox<W> {
     cumulative: bool,
     /// There were rows of intervals: totals only repeat them.
     has_rows: bool,
-    processes: HashMap<u32, ProcessHandle>,
+    /// The process of each number, and whether its name is that of its first thread.
+    processes: HashMap<u32, (ProcessHandle, bool)>,
     threads: HashMap<(u32, u32, String), ThreadHandle>,
     markers: Option<MarkerTypeHandle>,
 }
@@ -83,10 +84,18 @@ impl<W: Write> Firefox<W> {
         if let Some(thread) = self.threads.get(&key) {
             return *thread;
         }
-        let profile = &mut self.profile;
-        let process = self.processes.entry(pid);
-        let process = *process.or_insert_with(|| profile.add_process(&key.2, pid, time));
-        let thread = profile.add_thread(process, tid, time, pid == tid);
+        let (profile, is_first) = (&mut self.profile, pid == tid);
+        let process = match self.processes.get(&pid) {
+            Some((process, _)) if !is_first => *process,
+            Some((process, false)) => {
+                profile.set_process_name(*process, &key.2);
+                *process
+            }
+            // It has become another program.
+            _ => profile.add_process(&key.2, pid, time),
+        };
+        self.processes.insert(pid, (process, is_first || self.processes.get(&pid).is_some_and(|of| of.1)));
+        let thread = profile.add_thread(process, tid, time, is_first);
         profile.set_thread_name(thread, &key.2);
         self.threads.insert(key, thread);
         thread

@@ -70,6 +70,21 @@ fn what_the_kernel_reports_twice_is_one_fault() {
     assert!(minor == 49 && kinds.get("Null").copied().unwrap_or(0) < 5, "{kinds:?}");
 }
 
+/// Exceptions have their access; the kernel does not account for each.
+#[test]
+fn exceptions_have_addresses_and_accesses() {
+    let items = read(&seed("exceptions")).unwrap();
+    let (kinds, _, end) = summed(&items);
+    assert_eq!(kinds, BTreeMap::from([("Null".to_owned(), end.events)]));
+    let events =
+        items.iter().find_map(|item| if let Item::Events(events) = item { Some(events) } else { None });
+    let first = &events.unwrap()[0].record;
+    // As `perf script` prints it: address=0x7f8452d4ab70 ip=0x7f8452d4ab70 error_code=0x14.
+    assert_eq!(first.get("rw"), Some(&"X".into()));
+    assert_eq!(["addr", "ip"].map(|field| first.number(field)), [Some(0x7f84_52d4_ab70); 2]);
+    assert_eq!((end.events, events.unwrap()[1].record.get("rw")), (47, Some(&"W".into())));
+}
+
 /// Without their kind, faults are in no figure of a row: what is not known is not 0.
 #[test]
 fn kinds_that_perf_did_not_record_are_unknown() {
