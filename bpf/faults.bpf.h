@@ -64,12 +64,14 @@ static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task
 	if (!GROUPED)
 		time_fault(t, major, ns);
 	if (each_matters() && unseen(t, task, major, !major)) {
-		if (SENDS_FAULTS)
+		if (SENDS_FAULTS && ns >= config.slower)
 			send_fault(t, task, 1, major ? FAULTS_MAJOR : FAULTS_MINOR, ns, facts, true);
 		group_fault(ctx, t, task, major, ns, facts);
 	}
 	count_steps(t, task);
 	count_stall(t, task, ns);
+	if (has_slept(t))
+		count_wait(t, task);
 }
 
 /*

@@ -22,6 +22,7 @@ enum faults_size {
 
 struct faults_config {
 	__u64 seed;          /* of the hash of chains: nobody can know which of them have the same */
+	__u64 slower;        /* only faults that took at least this long go to the ring, nanoseconds */
 	__u64 step;          /* a message each time a process has this many more */
 	__u32 ring;          /* faults_all.bpf.c: its RING */
 	__u32 group;         /* faults_all.bpf.c: its GROUP */
@@ -61,6 +62,7 @@ enum faults_step_of {
 	FAULTS_STEP_ALL = 0,
 	FAULTS_STEP_MAJOR = 1, /* major faults */
 	FAULTS_STEP_STALL = 2, /* nanoseconds in faults */
+	FAULTS_STEP_WAITS = 3, /* faults in which the thread slept */
 };
 
 /* A process went past one or several multiples of the step. */

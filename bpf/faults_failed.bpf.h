@@ -35,7 +35,7 @@ int BPF_PROG(fault_failed, int sig, struct kernel_siginfo *info, struct task_str
 	describe_fault(t, user_ip(task), error_rw(task->thread.error_code),
 		       task->thread.error_code & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
 	facts = FAULTS_FACTS(0, 0, FAULTS_ALSO_SIGNAL);
-	if (SENDS_FAULTS)
+	if (SENDS_FAULTS && !config.slower)
 		send_fault(t, task, 1, FAULTS_FAILED, FAULTS_NONE, facts, true);
 	group_failed(t, task, facts);
 	return 0;

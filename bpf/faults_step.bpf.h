@@ -93,7 +93,7 @@ static __always_inline bool is_alone(struct task_struct *task)
 
 static __always_inline bool counts_steps(void)
 {
-	return SENDS_STEPS && config.step_of != FAULTS_STEP_STALL;
+	return SENDS_STEPS && config.step_of < FAULTS_STEP_STALL;
 }
 
 /* Whether there may be something to add. */
@@ -132,6 +132,12 @@ static __always_inline void count_stall(struct tracked *t, struct task_struct *t
 {
 	if (SENDS_STEPS && config.step_of == FAULTS_STEP_STALL)
 		process_did(t, task, ns);
+}
+
+static __always_inline void count_wait(struct tracked *t, struct task_struct *task)
+{
+	if (SENDS_STEPS && config.step_of == FAULTS_STEP_WAITS)
+		process_did(t, task, 1);
 }
 
 /* The process was reaped. */

@@ -297,9 +297,9 @@ static __always_inline bool unseen(struct tracked *t, struct task_struct *task, 
 		more_major -= major;
 		more_minor -= minor;
 	}
-	if (SENDS_FAULTS && more_major)
+	if (SENDS_FAULTS && !config.slower && more_major)
 		send_fault(t, task, more_major, FAULTS_MAJOR, FAULTS_NONE, 0, false);
-	if (SENDS_FAULTS && more_minor)
+	if (SENDS_FAULTS && !config.slower && more_minor)
 		send_fault(t, task, more_minor, FAULTS_MINOR, FAULTS_NONE, 0, false);
 	if (GROUPED && more_major)
 		add(&rest_of(t)->major, more_major);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use trapline_model::faults::{By, EVENT, StepOf, TITLED};
+use trapline_model::faults::{By, EVENT, SPLIT_EVENT, StepOf, TITLED};
 use trapline_model::{Block, Item, Record, Value};
 use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
 use trapline_probe::{Keep, Launch, Titles};
@@ -65,6 +65,20 @@ pub(crate) struct Args {
     #[arg(long, requires = "log_step")]
     major: bool,
 
+    /// With --log-step, count the faults in which the thread slept
+    #[arg(long, requires = "log_step", conflicts_with = "major")]
+    waits: bool,
+
+    /// Print each fault that took at least TIME, with what the time was spent on
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration,
+          conflicts_with_all = ["log_step", "stall", "verbose"])]
+    slower: Option<Duration>,
+
+    /// Split the time of faults: lock of the address space, I/O, reclaim, memory.high, preemption, other sleep,
+    /// and the kernel's own work
+    #[arg(long)]
+    split: bool,
+
     /// Print a message each time a process has spent another TIME in faults
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
     stall: Option<Duration>,
@@ -112,7 +126,15 @@ impl Args {
                 by == By::Span && !no_events,
                 "-v, --log-step and --stall report faults of processes, --span those of calls: leave out one of them",
             ),
+            (
+                by == By::Span && self.splits(),
+                "--span has the time of calls, not of faults: leave out --split",
+            ),
             (by != By::Span && !self.span.is_empty(), "--span prints a row per span: leave out --by"),
+            (
+                self.titles && self.splits(),
+                "rows with titles do not have the parts of times: leave out --titles or --split",
+            ),
             (
                 self.titles && by != By::Process,
                 "--titles needs rows by process: add --by process, or leave it out",
@@ -132,6 +154,11 @@ impl Args {
             (
                 by.parts().whose.is_some() && !no_events,
                 "rows by process and file, and the like, come without events: leave out -v, --log-step and --stall, or use --by file or cause alone",
+            ),
+            (skips && self.splits(), "--split and --slower need every fault: leave out --minor-latency"),
+            (
+                self.splits() && times_nothing,
+                "this variant times no faults: leave out --split and --slower, or --variant",
             ),
             (skips && !no_events, "-v, --log-step and --stall report every fault: leave out --minor-latency"),
             (
@@ -155,12 +182,22 @@ impl Args {
         self.live.check(if no_events { Shown::Rows } else { Shown::Events })
     }
 
+    /// Whether rows and lines have what the time was spent on.
+    fn splits(&self) -> bool {
+        self.split || self.slower.is_some()
+    }
+
     fn events(&self) -> Events {
         let steps = |of| Events::Steps { of, most: self.verbose };
+        if let Some(slower) = self.slower {
+            return Events::Slower(slower.as_nanos() as u64);
+        }
         match (self.log_step, self.stall) {
+            (Some(step), _) if self.waits => steps(StepOf::Waits(step)),
             (Some(step), _) if self.major => steps(StepOf::Major(step)),
             (Some(step), _) => steps(StepOf::Faults(step)),
             (None, Some(step)) => steps(StepOf::Stall(step.as_nanos() as u64)),
+            (None, None) if self.verbose && self.split => Events::Slower(0),
             (None, None) if self.verbose => Events::Faults,
             (None, None) => Events::None,
         }
@@ -175,11 +212,13 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     args.check()?;
     let (by, events) = (args.by(), args.events());
     let interval = args.live.each_second().filter(|_| events == Events::None);
-    let order = args.live.order(by.schema(), "total_ns")?;
+    let rows = if args.splits() { by.split_schema() } else { by.schema() };
+    let order = args.live.order(rows, "total_ns")?;
     let frame = args.live.frame(interval, args.whose.pids())?;
     let schema = match events {
         Events::None if args.titles => TITLED,
-        Events::None => by.schema(),
+        Events::None => rows,
+        Events::Slower(_) => SPLIT_EVENT,
         Events::Faults => EVENT,
         Events::Steps { of, most } => of.schema(most),
     };
@@ -190,7 +229,8 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         stacks: args.stacks.unwrap_or(Stacks::All),
         needs_times: args.weight == Some(Weight::Time),
         variant: args.live.variant.clone(),
-        times: args.minor_latency.is_some() || frame.interval.is_some(),
+        split: args.splits(),
+        times: args.splits() || args.minor_latency.is_some() || frame.interval.is_some(),
         minor_latency: args.minor_latency.unwrap_or(MinorLatency::Exact),
         events,
         ring_bytes: args.ring_size.unwrap_or(8) << 20,

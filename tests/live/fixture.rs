@@ -56,6 +56,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "beside-forks" => crate::faults::time::beside_forks(number(2)),
         "for-somebody" => crate::faults::time::for_somebody(),
         "for-readahead" => crate::faults::time::for_readahead(),
+        "preempted" => crate::faults::time::preempted(),
         "io-uring" => crate::faults::threads::io_uring(),
         "remote" => crate::faults::threads::remote(),
         "turmoil" => crate::access::turmoil::turmoil(number(2)),

@@ -24,7 +24,7 @@ pub use run::{LOSSES, Losses, ROOTLESS_LOSSES, SETTINGS, Settings};
 pub use span::{CallTimes, Calls, SpanLedger};
 pub use step::{InOrder, Most, Process, Step, StepOf};
 pub(crate) use tables::tables;
-pub use tables::{EVENT, TITLED, add_titles};
+pub use tables::{EVENT, SPLIT_EVENT, TITLED, add_titles};
 
 /// What a fault's time is spent on beside the kernel's work: the lock of the address space, I/O, reclaiming memory, waiting
 /// for memory.high, something else that runs, and other sleep.

@@ -143,6 +143,7 @@ fn faults() -> FaultsRecipe {
         events: Events::Faults,
         counts_only: false,
         seeing: false,
+        split: true,
         ring_bytes: 64 << 10,
         causes: Some(FaultsWalk::deepest()),
     }

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{Iter, Link};
-use trapline_model::faults::{By, LOSSES, Ledger, Losses, Report, SETTINGS, Timing};
+use trapline_model::faults::{By, Fault, LOSSES, Ledger, Losses, PARTS, Report, SETTINGS, Timing};
 use trapline_model::{Block, Event, Header};
 use trapline_symbols::Scope;
 
@@ -67,6 +67,8 @@ pub struct Faults {
     warning: Option<String>,
     files: Option<Files>,
     incoming: Incoming,
+    /// Which parts of a fault's time are seen, if they are shown.
+    parts: Option<[bool; PARTS]>,
     ledger: Ledger,
     cgroups: Paths,
     settings: Settings,
@@ -106,11 +108,13 @@ impl Faults {
     /// # Errors
     /// [`OpenError`] when no variant can be attached or the filter names what does not exist.
     pub fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
-        let tells_most = matches!(options.events, Events::Steps { most: true, .. });
-        if (options.by.each_fault() || tells_most) && options.variant.as_deref() == Some("counters") {
+        let each = matches!(options.events, Events::Slower(_) | Events::Steps { most: true, .. });
+        if (options.by.each_fault() || options.split || each)
+            && options.variant.as_deref() == Some("counters")
+        {
             return Err(OpenError::Unfit {
                 variant: "counters",
-                why: "it reads counters of threads and sees no single fault, so it does not know causes",
+                why: "it reads counters of threads and sees no single fault, so it knows neither causes nor times",
             });
         }
         let spans = span::find(&options.spans, &options.filter.pids)?;
@@ -129,6 +133,7 @@ impl Faults {
             events: options.events,
             counts_only: options.counts_only(),
             seeing: false,
+            split: options.split,
             ring_bytes: options.ring_bytes,
             causes: None,
         };
@@ -136,7 +141,7 @@ impl Faults {
             recipe.causes = Some(walk::find().map_err(|error| {
                 OpenError::Unavailable(error.context("cannot find the causes of faults"))
             })?);
-        } else if options.events == Events::Faults {
+        } else if options.events.are_faults() {
             // Without a way through page tables there is little to tell; each event says so.
             recipe.causes = Some(walk::find().unwrap_or_else(|_| FaultsWalk::zeroed()));
         }
@@ -183,7 +188,9 @@ impl Faults {
         let ring = attached.handle(maps::EVENTS)?;
         let incoming = match recipe.events {
             Events::None => Incoming::None,
-            Events::Faults => Incoming::Faults(Ring::new(&ring, |&event: &FaultsEvent| [event])?),
+            Events::Faults | Events::Slower(_) => {
+                Incoming::Faults(Ring::new(&ring, |&event: &FaultsEvent| [event])?)
+            }
             Events::Steps { of, most } => {
                 Incoming::Steps(Box::new(Steps::open(&ring, of, most.then(|| whose(filter, launch)))?))
             }
@@ -205,6 +212,7 @@ impl Faults {
         };
         // Spans have a ledger of their own; beside it, threads are counted.
         let by = if recipe.by == By::Span { By::Thread } else { recipe.by };
+        let parts = options.split.then(|| FaultsRecipe::parts(&attached));
         Ok(Self {
             attached,
             read,
@@ -214,7 +222,8 @@ impl Faults {
             warning: None,
             files,
             incoming,
-            ledger: Ledger::new(by, timing).bounded(options.ended_bytes()),
+            parts,
+            ledger: Ledger::new(by, timing).bounded(options.ended_bytes()).split(parts),
             cgroups: Paths::default(),
             settings,
             epoch: 0,
@@ -302,7 +311,8 @@ impl Tool for Faults {
             ..Default::default()
         };
         let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
-        let tables = (vec![by.schema()], events.schema());
+        let rows = if self.parts.is_some() { by.split_schema() } else { by.schema() };
+        let tables = (vec![rows], events.schema());
         system::header("faults", self.attached.variant, tables, settings).begun(self.control.began_ns)
     }
 
@@ -329,8 +339,9 @@ impl Tool for Faults {
                         self.unread += event.count;
                         continue;
                     }
-                    let fault = fault(event, self.files.as_mut())?;
-                    events.extend(std::iter::repeat_n(fault.event(), event.count as usize));
+                    let fault = fault(event, self.parts, self.files.as_mut())?;
+                    let event_of = if self.parts.is_some() { Fault::split_event } else { Fault::event };
+                    events.extend(std::iter::repeat_n(event_of(&fault), event.count as usize));
                 }
             }
             Incoming::Steps(steps) => steps.drain(self.files.as_mut(), events)?,
@@ -396,7 +407,7 @@ impl Tool for Faults {
         if let Some(groups) = &self.groups {
             groups.losses(&mut more);
         }
-        let each_has_a_line = self.settings.events == Events::Faults;
+        let each_has_a_line = matches!(self.settings.events, Events::Faults | Events::Slower(0));
         Ok(Counted {
             events: (!each_has_a_line).then(|| self.ledger.counted() + unlisted),
             lost_events: losses.events + self.unread,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::faults::cause::uffd;
+use crate::faults::frame::cgroup_root;
 use crate::fixture::{Memory, PAGE, cold_file, gettid, look, map, map_of, touch};
 use crate::run::{Place, Said, faults, fixture, place, u};
 use crate::running::until;
@@ -86,6 +87,36 @@ pub fn for_readahead() {
     // SAFETY: the mapping is ours.
     unsafe { libc::madvise(memory.0.cast(), memory.1, libc::MADV_WILLNEED) };
     account_for(&memory, PAGE);
+}
+
+/// Touches huge pages, each of which takes long to clear, on a processor that a more urgent thread wants again and again.
+pub fn preempted() {
+    // SAFETY: numbers, and a set that is filled before it is used.
+    let pin = || unsafe {
+        let mut set = std::mem::zeroed::<libc::cpu_set_t>();
+        libc::CPU_SET(0, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
+    };
+    let stop = AtomicBool::new(false);
+    let memory = map(256 << 20, 0);
+    // SAFETY: the mapping is ours.
+    unsafe { libc::madvise(memory.0.cast(), memory.1, libc::MADV_HUGEPAGE) };
+    pin();
+    std::thread::scope(|scope| {
+        let urgent = scope.spawn(|| {
+            pin();
+            be_urgent();
+            while !stop.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                while began.elapsed() < Duration::from_micros(100) {}
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        });
+        touch(&memory);
+        stop.store(true, Ordering::Relaxed);
+        urgent.join().unwrap();
+    });
+    println!(r#"{{"what":"preempted","tid":{}}}"#, gettid());
 }
 
 /// One thread touches new memory while another forks, which takes the lock of the address space.
@@ -180,4 +211,105 @@ pub fn waits_are_not_sampled(variant: &'static str) {
             assert!(total >= ours && total <= ours + ours / 2, "{row}");
         }
     }
+}
+
+const PARTS: [&str; 7] =
+    ["lock_ns", "io_ns", "reclaim_ns", "throttled_ns", "preempted_ns", "sleep_ns", "kernel_ns"];
+
+fn parts(of: &Value) -> u64 {
+    PARTS.iter().map(|part| of[part].as_u64().unwrap_or(0)).sum()
+}
+
+/// The parts of each fault and of each row are its time, and what was waited for is in the part of that.
+pub fn parts_are_all_of_it(variant: &'static str) {
+    let mib = if place() == Place::Vm { "128" } else { "384" };
+    let cases = [
+        ("for-somebody", "1", "sleep_ns"),
+        ("for-readahead", "1", "io_ns"),
+        ("beside-forks", mib, "lock_ns"),
+        ("preempted", "1", "preempted_ns"),
+        ("kinds", "3", "kernel_ns"),
+    ];
+    let huge = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
+    for (name, number, part) in cases {
+        if name == "preempted" && (huge.is_empty() || huge.contains("[never]")) {
+            continue;
+        }
+        let mut words = fixture(name);
+        words.push(number.into());
+        let said = Said::by(faults(variant, &["-v", "--split"]).arg("--").args(words));
+        for event in said.events.iter().filter(|event| !event["latency_ns"].is_null()) {
+            assert_eq!(parts(event), u(&event["latency_ns"]), "{name}: {event}");
+        }
+        for row in said.totals.iter().filter(|row| !row["total_ns"].is_null()) {
+            assert_eq!(parts(row), u(&row["total_ns"]), "{name}: {row}");
+        }
+        let row = said.totals.iter().find(|row| row["tid"] == said.truth[0]["tid"]).unwrap();
+        match part {
+            "kernel_ns" => assert!(u(&row[part]) > 0, "{row}"),
+            "preempted_ns" => assert!(u(&row[part]) > 0 && u(&row["waits"]) < 10, "{row}"),
+            // It may have waited for something else, too.
+            _ => assert!(u(&row[part]) >= u(&row["wait_ns"]) / 10 * 8, "{name}: {row}"),
+        }
+    }
+}
+
+/// A cgroup for one command.
+fn in_a_cgroup(
+    variant: &str,
+    limit: (&str, &str),
+    words: &[String],
+) -> (Said, impl Fn(&str) -> String + use<>) {
+    let root = cgroup_root();
+    std::fs::write(root.join("cgroup.subtree_control"), "+memory").unwrap();
+    let dir = root.join(format!("trapline-time-{}-{}", limit.0, std::process::id()));
+    let _ = std::fs::create_dir(&dir);
+    std::fs::write(dir.join(limit.0), limit.1).unwrap();
+    let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", dir.display());
+    let mut shell = vec!["sh".to_owned(), "-c".into(), join, "sh".into()];
+    shell.extend_from_slice(words);
+    let said = Said::by(faults(variant, &["--split"]).arg("--").args(shell));
+    (said, move |file| std::fs::read_to_string(dir.join(file)).unwrap())
+}
+
+/// The number behind a name, in a file of a cgroup.
+fn figure(text: &str, name: &str) -> u64 {
+    let at = text.find(name).unwrap_or_else(|| panic!("no {name} in {text}")) + name.len();
+    let digits: String = text[at..].trim_start().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+/// What memory.high makes a thread wait is in the time of its faults, as the cgroup's own account has it.
+pub fn memory_high(variant: &'static str) {
+    let mut words = fixture("touch");
+    words.push("4100".into());
+    let (said, read) = in_a_cgroup(variant, ("memory.high", "16M"), &words);
+    let stalled = figure(&read("memory.pressure"), "total=") * 1000;
+    let throttled: u64 = said.totals.iter().map(|row| u(&row["throttled_ns"])).sum();
+    assert!(stalled > 10_000_000, "nothing was throttled: {}", read("memory.pressure"));
+    assert!(throttled <= stalled / 10 * 12 && throttled >= stalled / 2, "{throttled} of {stalled} ns");
+    for row in said.totals.iter().filter(|row| !row["total_ns"].is_null()) {
+        assert_eq!(parts(row), u(&row["total_ns"]), "{row}");
+    }
+}
+
+/// Memory is reclaimed in faults where a cgroup has too little.
+pub fn memory_max(variant: &'static str) {
+    let (said, read) = in_a_cgroup(variant, ("memory.max", "24M"), &fixture("for-readahead"));
+    let row = said.totals.iter().find(|row| row["tid"] == said.truth[0]["tid"]).unwrap();
+    assert!(figure(&read("memory.events"), "max ") > 0, "{}", read("memory.events"));
+    assert!(u(&row["reclaim_ns"]) > 0 && parts(row) == u(&row["total_ns"]), "{row}");
+}
+
+/// Faults that took that long have a line, and no others.
+pub fn slower(variant: &'static str) {
+    let said = Said::by(faults(variant, &["--slower", "5ms"]).arg("--").args(fixture("for-somebody")));
+    let own = said.events.iter().filter(|event| event["tid"] == said.truth[0]["tid"]);
+    assert!(own.filter(|event| event["cause"] == "userfaultfd").count() == 20, "{:?}", said.events);
+    for event in &said.events {
+        assert!(u(&event["latency_ns"]) >= 5_000_000 && parts(event) == u(&event["latency_ns"]), "{event}");
+    }
+    let said =
+        Said::by(faults(variant, &["--log-step", "5", "--waits"]).arg("--").args(fixture("for-somebody")));
+    assert!(said.events.len() >= 4 && said.events.len() < 6, "{:?}", said.events);
 }

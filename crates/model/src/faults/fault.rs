@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::tables::FAULT;
-use super::{Cause, Thread};
+use super::tables::{FAULT, SPLIT_FAULT};
+use super::{Cause, PARTS, Thread};
 use crate::field::Value;
 use crate::item::Event;
 
@@ -71,6 +71,8 @@ pub struct Fault {
     pub latency_ns: Option<u64>,
     /// How long the thread slept in it, nanoseconds.
     pub wait_ns: Option<u64>,
+    /// What its time was spent on beside the kernel's work, as far as the variant sees it, nanoseconds.
+    pub part_ns: [Option<u64>; PARTS],
     /// What it was for; not known for a fault that the variant could only count.
     pub cause: Option<Cause>,
     /// What is mapped there: a path, or a sort of memory.
@@ -84,5 +86,21 @@ impl Fault {
     #[must_use]
     pub fn event(&self) -> Event {
         FAULT.event(self.time_ns, self)
+    }
+
+    /// The same with what its time was spent on: with a record of [`SPLIT_EVENT`](super::SPLIT_EVENT).
+    #[must_use]
+    pub fn split_event(&self) -> Event {
+        SPLIT_FAULT.event(self.time_ns, self)
+    }
+
+    pub(super) fn part(&self, n: usize) -> Option<u64> {
+        self.part_ns.get(n).copied().flatten()
+    }
+
+    /// What the parts leave of its time.
+    pub(super) fn kernel_ns(&self) -> Option<u64> {
+        let parts = self.part_ns.iter().flatten().sum();
+        self.latency_ns.map(|all| all.saturating_sub(parts))
     }
 }

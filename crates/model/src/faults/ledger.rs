@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::group::{Group, Key};
 use super::rows::Row;
-use super::{By, Extremes, Process, Report, Stats, Thread, Timing};
+use super::{By, Extremes, PARTS, Process, Report, Stats, Thread, Timing};
 use crate::item::Block;
 use crate::ledger;
 
@@ -92,6 +92,8 @@ enum Id {
 pub struct Ledger {
     by: By,
     timing: Timing,
+    /// Which parts of the time the variant sees, where rows have them.
+    parts: Option<[bool; PARTS]>,
     rows: ledger::Ledger<Id, Key, Figures>,
 }
 
@@ -100,13 +102,19 @@ impl Ledger {
     #[must_use]
     pub fn new(by: By, timing: Timing) -> Self {
         let folded = Figures { name: by.folded().into(), ..Figures::default() };
-        Self { by, timing, rows: ledger::Ledger::new(Key::None, folded) }
+        Self { by, timing, parts: None, rows: ledger::Ledger::new(Key::None, folded) }
     }
 
     /// The same; the rows of what has ended take about this many bytes at most.
     #[must_use]
     pub fn bounded(self, bytes: u64) -> Self {
         Self { rows: self.rows.bounded(bytes), ..self }
+    }
+
+    /// The same; rows have what the time was spent on, as far as the variant sees it.
+    #[must_use]
+    pub fn split(self, parts: Option<[bool; PARTS]>) -> Self {
+        Self { parts, ..self }
     }
 
     /// Takes the report of a group, which the kernel half knows by `id`: it replaces the one before.
@@ -159,10 +167,12 @@ impl Ledger {
 
     /// Rows with the faults since the beginning: those that have more than the last time, or `all`.
     pub fn block(&mut self, time_ns: u64, all: bool) -> Block {
-        let (table, timing) = (self.by.table(), self.timing);
+        let rows = self.by.rows();
+        let table = if self.parts.is_some() { &rows.split } else { &rows.whole };
+        let (timing, parts) = (self.timing, self.parts.unwrap_or_default());
         self.rows.block(table, time_ns, all, |key, figures| {
             let extremes = if all { figures.extremes } else { figures.recent };
-            table.record(&Row { timing, key: key.clone(), figures: figures.clone(), extremes })
+            table.record(&Row { timing, parts, key: key.clone(), figures: figures.clone(), extremes })
         })
     }
 }

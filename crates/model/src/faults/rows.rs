@@ -2,7 +2,7 @@
 
 use super::group::{Key, container, pod};
 use super::ledger::Figures;
-use super::{Extremes, Timing};
+use super::{Extremes, PARTS, Timing};
 use crate::field::{Record, Value};
 use crate::hist::Hist;
 
@@ -12,6 +12,8 @@ const REST: &str = "(not attributed)";
 /// What a row is made of.
 pub(super) struct Row {
     pub(super) timing: Timing,
+    /// Which parts of the time the variant sees.
+    pub(super) parts: [bool; PARTS],
     pub(super) key: Key,
     pub(super) figures: Figures,
     pub(super) extremes: Extremes,
@@ -132,6 +134,12 @@ impl Row {
         (self.timing != Timing::None).then_some(figure)
     }
 
+    /// What the time was spent on.
+    pub(super) fn part_ns(&self, n: usize) -> Option<u64> {
+        let ns = self.figures.stats.part_ns.get(n).copied();
+        ns.filter(|_| self.timing != Timing::None && self.parts.get(n) == Some(&true))
+    }
+
     pub(super) fn extremes(&self) -> Option<Extremes> {
         Some(self.extremes).filter(|e| e.min_ns <= e.max_ns)
     }
@@ -185,6 +193,14 @@ impl<'a> Times<'a> {
 
 pub(super) fn total_ns(record: &Record) -> Value {
     Times::of(record).all().map(|(total, _)| total).into()
+}
+
+/// What the other parts leave of the time.
+pub(super) fn kernel_ns(record: &Record) -> Value {
+    const OTHERS: [&str; PARTS] =
+        ["lock_ns", "io_ns", "reclaim_ns", "throttled_ns", "preempted_ns", "sleep_ns"];
+    let others = OTHERS.iter().filter_map(|name| record.number(name)).sum::<u64>();
+    Times::of(record).all().map(|(total, _)| total.saturating_sub(others)).into()
 }
 
 pub(super) fn avg_ns(record: &Record) -> Value {

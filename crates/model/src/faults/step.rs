@@ -23,6 +23,8 @@ pub enum StepOf {
     Faults(u64),
     /// Major faults.
     Major(u64),
+    /// Faults in which the thread slept.
+    Waits(u64),
     /// Nanoseconds in faults.
     Stall(u64),
 }
@@ -73,7 +75,7 @@ pub struct Step {
 impl Step {
     /// One event for each multiple.
     pub fn events(&self, of: StepOf) -> impl Iterator<Item = Event> {
-        let (StepOf::Faults(step) | StepOf::Major(step) | StepOf::Stall(step)) = of;
+        let (StepOf::Faults(step) | StepOf::Major(step) | StepOf::Waits(step) | StepOf::Stall(step)) = of;
         let table = of.table(self.most.is_some());
         (self.first..=self.last).map(move |n| {
             let message = Message {

@@ -39,6 +39,18 @@ const FIGURES: &[Column<Row>] = &[
     derived("timed", COUNT, "The faults that were timed; those taken inside the kernel on the thread's behalf may not be.", rows::timed),
 ];
 
+/// What the time is spent on: with --split. Together, it is `total_ns`.
+#[rustfmt::skip]
+const PARTS: &[Column<Row>] = &[
+    number("lock_ns", TIME, "Time of faults asleep until the lock of the address space was free.", |r: &Row| r.part_ns(0).into()).shown("LOCK_MS", 9, Milliseconds(2)).yields(3).highlight(LONG),
+    number("io_ns", TIME, "Time of faults asleep for I/O.", |r: &Row| r.part_ns(1).into()).shown("IO_MS", 9, Milliseconds(2)).yields(3),
+    number("reclaim_ns", TIME, "Time of faults in direct reclaim and compaction, at work and asleep.", |r: &Row| r.part_ns(2).into()).shown("RECLAIM_MS", 10, Milliseconds(2)).yields(3),
+    number("throttled_ns", TIME, "Time of faults, and on the way back to user mode after them, asleep because the cgroup was above its memory.high.", |r: &Row| r.part_ns(3).into()).shown("THROTTLED_MS", 12, Milliseconds(2)).yields(3),
+    number("preempted_ns", TIME, "Time of faults in which something else ran on the processor.", |r: &Row| r.part_ns(4).into()).shown("PREEMPTED_MS", 12, Milliseconds(2)).yields(3),
+    number("sleep_ns", TIME, "Time of faults asleep for something else: a userfaultfd, a page that is moved.", |r: &Row| r.part_ns(5).into()).shown("SLEEP_MS", 9, Milliseconds(2)).yields(3),
+    derived("kernel_ns", TIME, "Time of faults in the kernel's own work: what the other parts leave of total_ns.", rows::kernel_ns).shown("KERNEL_MS", 9, Milliseconds(2)).yields(3),
+];
+
 /// What times are made of.
 #[rustfmt::skip]
 const BASE: &[Column<Row>] = &[
@@ -143,10 +155,21 @@ const COMM_OF: &[Column<Row>] = &[COMM[0].least(8)];
 const CGROUP_OF: &[Column<Row>] = &[CGROUP[0].least(14), CGROUP[1], CGROUP[2]];
 const FILE_OF: &[Column<Row>] = &[FILE[0].least(14), FILE[1], FILE[2], FILE[3], FILE[4]];
 
-/// A table with these keys; its name is in pieces.
+/// Rows without and with what the time was spent on.
+pub(super) struct Rows {
+    pub(super) whole: Table<Row>,
+    pub(super) split: Table<Row>,
+}
+
+/// The tables with these keys; their name is in pieces.
 macro_rules! table {
     ($($id:literal)+, $base:ident, $($keys:ident),+) => {
-        Table::new(concat!("faults.", $($id),+), "faults", &[$($keys,)+ FIGURES]).base($base).total("TOTAL")
+        Rows {
+            whole: Table::new(concat!("faults.", $($id),+), "faults", &[$($keys,)+ FIGURES]).base($base).total("TOTAL"),
+            split: Table::new(concat!("faults.split_", $($id),+), "faults", &[$($keys,)+ FIGURES, PARTS])
+                .base($base)
+                .total("TOTAL"),
+        }
     };
 }
 
@@ -161,20 +184,20 @@ macro_rules! tables {
     };
 }
 
-static BY_THREAD: Table<Row> = table!("thread", BASE, THREAD);
-static BY_PROCESS: Table<Row> = table!("process", BASE, PROCESS);
-static BY_COMM: Table<Row> = table!("comm", BASE, COMM);
-static BY_CGROUP: Table<Row> = table!("cgroup", BASE, CGROUP);
-static BY_FILE: Table<Row> = table!("file", FILE_BASE, FILE);
-static BY_CAUSE: Table<Row> = table!("cause", BASE, CAUSE);
-static BY_STACK: Table<Row> = table!("stack", BASE, STACK);
-static BY_FUNCTION: Table<Row> = table!("function", BASE, FUNCTION);
-static BY_FILE_AND_CAUSE: Table<Row> = table!("file_cause", FILE_BASE, FILE_OF, CAUSE);
+static BY_THREAD: Rows = table!("thread", BASE, THREAD);
+static BY_PROCESS: Rows = table!("process", BASE, PROCESS);
+static BY_COMM: Rows = table!("comm", BASE, COMM);
+static BY_CGROUP: Rows = table!("cgroup", BASE, CGROUP);
+static BY_FILE: Rows = table!("file", FILE_BASE, FILE);
+static BY_CAUSE: Rows = table!("cause", BASE, CAUSE);
+static BY_STACK: Rows = table!("stack", BASE, STACK);
+static BY_FUNCTION: Rows = table!("function", BASE, FUNCTION);
+static BY_FILE_AND_CAUSE: Rows = table!("file_cause", FILE_BASE, FILE_OF, CAUSE);
 
-static OF_THREAD: [Table<Row>; 3] = tables!("thread", THREAD_OF);
-static OF_PROCESS: [Table<Row>; 3] = tables!("process", PROCESS_OF);
-static OF_COMM: [Table<Row>; 3] = tables!("comm", COMM_OF);
-static OF_CGROUP: [Table<Row>; 3] = tables!("cgroup", CGROUP_OF);
+static OF_THREAD: [Rows; 3] = tables!("thread", THREAD_OF);
+static OF_PROCESS: [Rows; 3] = tables!("process", PROCESS_OF);
+static OF_COMM: [Rows; 3] = tables!("comm", COMM_OF);
+static OF_CGROUP: [Rows; 3] = tables!("cgroup", CGROUP_OF);
 
 /// What times of spans are made of.
 #[rustfmt::skip]
@@ -213,7 +236,7 @@ pub(super) static SPAN: Table<SpanRow> = Table::new("faults.span", "faults", &[&
 ]]).base(SPAN_BASE).idle();
 
 #[rustfmt::skip]
-pub(super) static FAULT: Table<Fault> = Table::new("faults.fault", "faults", &[&[
+const FAULT_FIELDS: &[Column<Fault>] = &[
     id("pid", "The process id.", |f: &Fault| f.thread.pid.into()).shown("PID", 8, Integer).yields(7),
     id("tid", "The thread id.", |f: &Fault| f.thread.tid.into()).shown("TID", 8, Integer),
     label("comm", "The name of the thread.", |f: &Fault| f.comm.as_str().into()).shown("COMM", 15, Text),
@@ -226,7 +249,23 @@ pub(super) static FAULT: Table<Fault> = Table::new("faults.fault", "faults", &[&
     label("cause", "The cause of the fault.", |f: &Fault| f.cause.map(|cause| Value::word(cause.name())).into()).shown("CAUSE", 13, Text).yields(5),
     label("file", "The path of the file that is mapped at the address, or the kind of memory.", |f: &Fault| f.file.as_deref().into()).shown("FILE", 48, Path),
     number("offset", (Unit::Bytes, Kind::Label), "The offset of the fault in the file.", |f: &Fault| f.offset.into()).shown("OFFSET", 12, Hex).yields(8),
-]]);
+];
+
+/// What its time was spent on.
+#[rustfmt::skip]
+const FAULT_PARTS: &[Column<Fault>] = &[
+    number("lock_ns", LASTS, "The time asleep until the lock of the address space was free.", |f: &Fault| f.part(0).into()).shown("LOCK_US", 10, Microseconds(1)).yields(6),
+    number("io_ns", LASTS, "The time asleep for I/O.", |f: &Fault| f.part(1).into()).shown("IO_US", 10, Microseconds(1)).yields(6),
+    number("reclaim_ns", LASTS, "The time in direct reclaim and compaction, at work and asleep.", |f: &Fault| f.part(2).into()).shown("RECLAIM_US", 10, Microseconds(1)).yields(6),
+    number("throttled_ns", LASTS, "The time asleep because the cgroup was above its memory.high, within the fault.", |f: &Fault| f.part(3).into()).shown("THROTTLED_US", 12, Microseconds(1)).yields(6),
+    number("preempted_ns", LASTS, "The time in which something else ran on the processor.", |f: &Fault| f.part(4).into()).shown("PREEMPTED_US", 12, Microseconds(1)).yields(6),
+    number("sleep_ns", LASTS, "The time asleep for something else: a userfaultfd, a page that is moved.", |f: &Fault| f.part(5).into()).shown("SLEEP_US", 10, Microseconds(1)).yields(6),
+    number("kernel_ns", LASTS, "The time in the kernel's own work: what the other parts leave of latency_ns.", |f: &Fault| f.kernel_ns().into()).shown("KERNEL_US", 10, Microseconds(1)).yields(6),
+];
+
+pub(super) static FAULT: Table<Fault> = Table::new("faults.fault", "faults", &[FAULT_FIELDS]);
+pub(super) static SPLIT_FAULT: Table<Fault> =
+    Table::new("faults.split_fault", "faults", &[FAULT_FIELDS, FAULT_PARTS]);
 
 #[rustfmt::skip]
 const WHO: &[Column<Message>] = &[
@@ -260,31 +299,35 @@ pub(super) static STALL_MOST: Table<Message> =
 
 /// Single faults (`-v`).
 pub const EVENT: &Schema = &FAULT;
+/// The same with what the time of each was spent on (`--slower`, `-v --split`).
+pub const SPLIT_EVENT: &Schema = &SPLIT_FAULT;
 
 /// All of them.
 pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {
-    let rows: [&Schema; 11] = [
+    let rows: [&Rows; 9] = [
         &BY_THREAD,
         &BY_PROCESS,
-        &PROCESS_TITLE,
         &BY_CGROUP,
         &BY_FILE,
         &BY_CAUSE,
         &BY_STACK,
-        &SPAN,
         &BY_COMM,
         &BY_FUNCTION,
         &BY_FILE_AND_CAUSE,
     ];
     let several = [&OF_THREAD, &OF_PROCESS, &OF_COMM, &OF_CGROUP].into_iter().flatten();
-    let events: [&Schema; 5] = [&FAULT, &STEP, &STEP_MOST, &STALL, &STALL_MOST];
-    rows.into_iter().chain(several.map(|table| table as &Schema)).chain(events).chain(super::run::TABLES)
+    let rows: Vec<&Rows> = rows.into_iter().chain(several).collect();
+    let whole = rows.clone().into_iter().map(|rows| &rows.whole as &Schema);
+    let split = rows.into_iter().map(|rows| &rows.split as &Schema);
+    let rest: [&Schema; 8] =
+        [&PROCESS_TITLE, &SPAN, &FAULT, &SPLIT_FAULT, &STEP, &STEP_MOST, &STALL, &STALL_MOST];
+    whole.chain(split).chain(rest).chain(super::run::TABLES)
 }
 
 impl By {
-    /// The table of rows and totals that are made of threads and groups. Spans have a ledger of their own; beside it,
+    /// The tables of rows and totals that are made of threads and groups. Spans have a ledger of their own; beside it,
     /// threads are counted.
-    pub(super) fn table(self) -> &'static Table<Row> {
+    pub(super) fn rows(self) -> &'static Rows {
         match self {
             Self::Thread | Self::Span => &BY_THREAD,
             Self::Process => &BY_PROCESS,
@@ -294,19 +337,25 @@ impl By {
             Self::Function => &BY_FUNCTION,
             Self::File => &BY_FILE,
             Self::Cause => &BY_CAUSE,
-            Self::Several(parts) => parts.table(),
+            Self::Several(parts) => parts.rows(),
         }
     }
 
     /// The fields of a row and a total.
     #[must_use]
     pub fn schema(self) -> &'static Schema {
-        if self == Self::Span { &SPAN } else { self.table() }
+        if self == Self::Span { &SPAN } else { &self.rows().whole }
+    }
+
+    /// The fields of a row and a total that have what the time was spent on.
+    #[must_use]
+    pub fn split_schema(self) -> &'static Schema {
+        &self.rows().split
     }
 }
 
 impl Parts {
-    fn table(self) -> &'static Table<Row> {
+    fn rows(self) -> &'static Rows {
         let [file, cause, both] = match self.whose {
             Some(Whose::Thread) => &OF_THREAD,
             Some(Whose::Process) => &OF_PROCESS,

@@ -54,6 +54,8 @@ constants! {
         STEP_ALL = 0,
         STEP_MAJOR = 1,
         STEP_STALL = 2,
+        /// Faults in which the thread slept.
+        STEP_WAITS = 3,
     }
 }
 
@@ -187,6 +189,7 @@ mirror! {
     /// How the faults programs work.
     FaultsConfig = "faults_config" {
         seed: u64,
+        slower: u64,
         step: u64,
         ring: u32,
         group: u32,

@@ -78,6 +78,7 @@ impl Probes {
             events: Events::Faults,
             counts_only: false,
             seeing: true,
+            split: false,
             ring_bytes: options.ring_bytes,
             causes: None,
         };

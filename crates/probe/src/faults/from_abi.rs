@@ -3,7 +3,8 @@
 use anyhow::Result;
 use trapline_model::Hist;
 use trapline_model::faults::{
-    Access, Also, Cause, Extremes, Facts, Fault, Memory, Outcome, Page, Process, Report, Stats, Step, Thread,
+    Access, Also, Cause, Extremes, Facts, Fault, Memory, Outcome, PARTS, Page, Process, Report, Stats, Step,
+    Thread,
 };
 use trapline_symbols::KERNEL;
 
@@ -56,8 +57,12 @@ pub(super) fn recent(of: &FaultsExtremes, epoch: u64) -> Extremes {
     }
 }
 
-/// A fault in the words of the model.
-pub(super) fn fault(event: &FaultsEvent, files: Option<&mut Files>) -> Result<Fault> {
+/// A fault in the words of the model; of its time, those parts are seen.
+pub(super) fn fault(
+    event: &FaultsEvent,
+    seen: Option<[bool; PARTS]>,
+    files: Option<&mut Files>,
+) -> Result<Fault> {
     let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
     let file = match files {
         None => None,
@@ -82,6 +87,9 @@ pub(super) fn fault(event: &FaultsEvent, files: Option<&mut Files>) -> Result<Fa
         },
         latency_ns: known(event.latency_ns),
         wait_ns: known(event.latency_ns).map(|_| event.wait_ns),
+        part_ns: std::array::from_fn(|n| {
+            known(event.latency_ns).filter(|_| seen.unwrap_or_default()[n]).map(|_| event.part_ns[n])
+        }),
         cause: (event.facts != 0).then(|| Cause::of(&facts(event.facts))),
         file,
         offset: known(event.offset),

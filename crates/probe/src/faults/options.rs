@@ -3,7 +3,7 @@
 use std::fmt;
 
 use trapline_model::Schema;
-use trapline_model::faults::{By, EVENT, StepOf};
+use trapline_model::faults::{By, EVENT, SPLIT_EVENT, StepOf};
 
 use crate::filter::Filter;
 
@@ -56,6 +56,8 @@ pub enum Events {
     None,
     /// Each fault.
     Faults,
+    /// Each that took at least this long, nanoseconds, with what its time was spent on.
+    Slower(u64),
     /// Each time a process passes a multiple of a step.
     Steps {
         /// What is counted.
@@ -66,11 +68,17 @@ pub enum Events {
 }
 
 impl Events {
+    /// Whether they are single faults.
+    pub(super) fn are_faults(self) -> bool {
+        matches!(self, Self::Faults | Self::Slower(_))
+    }
+
     /// The table that they are of.
     pub(super) fn schema(self) -> Option<&'static Schema> {
         match self {
             Self::None => None,
             Self::Faults => Some(EVENT),
+            Self::Slower(_) => Some(SPLIT_EVENT),
             Self::Steps { of, most } => Some(of.schema(most)),
         }
     }
@@ -91,6 +99,8 @@ pub struct Options {
     pub needs_times: bool,
     /// Times are wanted beside messages that do without them.
     pub times: bool,
+    /// Rows have what the time was spent on.
+    pub split: bool,
     /// Only this variant, not the first that works.
     pub variant: Option<String>,
     /// Which minor faults are timed.

@@ -50,6 +50,19 @@ const EXCEPTIONS: [&str; 2] = ["exception_user", "exception_kernel"];
 /// What sees threads leave their processors, which they may do in a fault.
 const SWITCHES: &str = "processor_switches";
 
+/// What sees memory reclaimed in a fault.
+const RECLAIM: [&str; 6] = [
+    "reclaim_direct_begin",
+    "reclaim_direct_end",
+    "reclaim_cgroup_begin",
+    "reclaim_cgroup_end",
+    "reclaim_compaction_begin",
+    "reclaim_compaction_end",
+];
+
+/// What sees the lock of an address space waited for, where a fault's handling is not seen.
+const LOCK: [&str; 2] = ["lock_begin", "lock_end"];
+
 /// `counters` as it begins, or where the kernel cannot say so, with nothing.
 const COUNTERS: Variant = Variant { name: "counters", ways: &[&["counters_user", "counters_kernel"], &[]] };
 
@@ -134,6 +147,8 @@ pub(crate) struct FaultsRecipe {
     pub(crate) counts_only: bool,
     /// Only variants that see each fault are of use.
     pub(crate) seeing: bool,
+    /// What a fault's time is spent on is to be known.
+    pub(crate) split: bool,
     pub(crate) ring_bytes: u32,
     /// What each fault was for is to be known; this is how page tables are walked.
     pub(crate) causes: Option<FaultsWalk>,
@@ -144,11 +159,21 @@ impl FaultsRecipe {
     fn ring(&self) -> u32 {
         match self.events {
             Events::None => abi::RING_NONE,
-            Events::Faults if self.causes.is_none() => abi::RING_FAULTS,
-            Events::Faults => RING_LINES,
+            Events::Faults | Events::Slower(_) if self.causes.is_none() => abi::RING_FAULTS,
+            Events::Faults | Events::Slower(_) => RING_LINES,
             Events::Steps { most: false, .. } => abi::RING_STEPS,
             Events::Steps { most: true, .. } => RING_BLAME,
         }
+    }
+
+    /// Which parts of a fault's time are seen, by what was attached.
+    pub(super) fn parts(attached: &Attached) -> [bool; abi::PARTS] {
+        let mut seen = [true; abi::PARTS];
+        seen[abi::PART_LOCK] = attached.variant != "tracepoint" || attached.has(LOCK[0]);
+        seen[abi::PART_RECLAIM] = attached.has(RECLAIM[0]);
+        // It is known by what the kernel notes for that.
+        seen[abi::PART_THROTTLED] = std::path::Path::new("/proc/pressure/memory").exists();
+        seen
     }
 
     /// Whether what is mapped where a thread faults is to be known.
@@ -176,7 +201,8 @@ impl Recipe for FaultsRecipe {
     }
 
     fn variants(&self) -> &'static [Variant] {
-        if self.seeing || self.by.each_fault() || matches!(self.events, Events::Steps { most: true, .. }) {
+        let each = matches!(self.events, Events::Slower(_) | Events::Steps { most: true, .. });
+        if self.seeing || self.split || self.by.each_fault() || each {
             SEES_EACH_FAULT
         } else if self.counts_only {
             COUNTING
@@ -219,6 +245,10 @@ impl Recipe for FaultsRecipe {
             names.push(SWITCHES);
         } else if !self.seeing && has(&["tracepoint_user"]) {
             names.push(SWITCHES);
+            names.extend(LOCK.iter().filter(|_| self.split));
+        }
+        if names.contains(&SWITCHES) && self.split {
+            names.extend(RECLAIM);
         }
         names
     }
@@ -235,7 +265,8 @@ impl Recipe for FaultsRecipe {
         };
         let minor_unseen = self.minor_latency != MinorLatency::Exact && loads(object, "tracepoint_minor");
         let (step_of, step) = match self.events {
-            Events::None | Events::Faults => (abi::STEP_ALL, 0),
+            Events::None | Events::Faults | Events::Slower(_) => (abi::STEP_ALL, 0),
+            Events::Steps { of: StepOf::Waits(step), .. } => (abi::STEP_WAITS, step),
             Events::Steps { of: StepOf::Faults(step), .. } => (abi::STEP_ALL, step),
             Events::Steps { of: StepOf::Major(step), .. } => (abi::STEP_MAJOR, step),
             Events::Steps { of: StepOf::Stall(step), .. } => (abi::STEP_STALL, step),
@@ -255,6 +286,7 @@ impl Recipe for FaultsRecipe {
         let ring_share = if self.filter.by & (BY_TREE | BY_PID | BY_TID) == 0 { SHARE_OF_ALL } else { 0 };
         let config = FaultsConfig {
             seed: system::random(),
+            slower: if let Events::Slower(ns) = self.events { ns } else { 0 },
             step,
             ring: self.ring(),
             group: group(self.by),
@@ -351,6 +383,7 @@ pub(crate) mod tests {
                             events,
                             counts_only,
                             seeing: access,
+                            split: !access && !counts_only && by != By::Thread,
                             ring_bytes: 4096,
                             causes: causes.then(FaultsWalk::zeroed),
                         });

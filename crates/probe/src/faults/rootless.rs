@@ -87,6 +87,7 @@ fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
         (By::Stack | By::Function, Events::Faults) if matches!(options.stacks, Stacks::Sampled(_)) => {
             Some("with -v it records every fault; leave out -v, or use --stacks all")
         }
+        _ if options.split => Some("it does not time faults; leave out --split and --slower"),
         (_, Events::Steps { .. }) => Some("it does not count in the kernel, so messages would come late"),
         _ if !filter.is_of_processes() => Some("it filters by process only; use -p PID or -- COMMAND"),
         _ if filter.descendants && !launched => Some(

@@ -122,6 +122,7 @@ impl Causes {
     fn add(&mut self, fault: &FaultsEvent) {
         let weight = match self.of {
             StepOf::Faults(_) => fault.count,
+            StepOf::Waits(_) => fault.count * u64::from(fault.wait_ns > 0),
             StepOf::Major(_) => fault.count * u64::from(fault.outcome == abi::MAJOR),
             StepOf::Stall(_) if fault.latency_ns == abi::NONE => 0,
             StepOf::Stall(_) => fault.latency_ns,

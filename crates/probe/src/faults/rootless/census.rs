@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use trapline_model::faults::{Access, By, Fault, Key, Ledger, Outcome, Process, Thread};
+use trapline_model::faults::{Access, By, Fault, Key, Ledger, Outcome, PARTS, Process, Thread};
 use trapline_symbols::maps::{Mapping, Maps};
 use trapline_symbols::perf::{Record, What};
 use trapline_symbols::task::{Counts, Task};
@@ -193,6 +193,7 @@ impl Census {
                     access: None::<Access>,
                     latency_ns: None,
                     wait_ns: None,
+                    part_ns: [None; PARTS],
                     cause: None,
                     file,
                     offset: offset.flatten(),
@@ -374,6 +375,7 @@ impl Census {
                     access: None,
                     latency_ns: None,
                     wait_ns: None,
+                    part_ns: [None; PARTS],
                     cause: None,
                     file: None,
                     offset: None,
