@@ -123,7 +123,10 @@ fn figures_are_per_operation_or_per_another_figure() {
     assert_eq!(rows(&items, "total_ns", &columns), [expected]);
     assert!(rows(&items, "count", &columns).is_empty());
     let why = diff(&before, &after, &Per::Figure("calls".into()), &Figures::All).unwrap_err();
-    assert_eq!(why, "--per calls: faults.file counts major, minor, total_ns, major_ns, timed");
+    assert_eq!(
+        why,
+        "--per calls: faults.file counts major, minor, waits, total_ns, major_ns, wait_ns, timed"
+    );
 }
 
 /// Names stand for the ids of one run, and rows of one name are one.
