@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Replay(cmd::replay::Args),
     /// Compare recordings: what takes more or fewer faults, exits or time than before
     Diff(cmd::diff::Args),
+    /// Read ahead what of files an earlier run faulted on, while a command starts
+    Prefetch(cmd::prefetch::Args),
     /// Change the names of executables that a running `access --exec` follows
     Targets(cmd::targets::Args),
     /// Show which probe variants attach on this machine, and why others do not

@@ -7,6 +7,7 @@ pub(crate) mod faults;
 pub(crate) mod generate;
 pub(crate) mod help;
 pub(crate) mod kvm;
+pub(crate) mod prefetch;
 mod recording;
 pub(crate) mod replay;
 mod run;

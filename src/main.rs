@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Access(args) => cmd::access::run(args),
         Command::Replay(args) => cmd::replay::run(args).map(|()| 0),
         Command::Diff(args) => cmd::diff::run(args).map(|()| 0),
+        Command::Prefetch(args) => cmd::prefetch::run(args),
         Command::Targets(args) => cmd::targets::run(args).map(|()| 0),
         Command::Doctor(args) => cmd::doctor::run(args),
         Command::Workload(args) => cmd::workload::run(args).map(|()| 0),

@@ -82,6 +82,9 @@ const LINES: &[&str] = &[
     "diff a b --format jsonl",
     "diff a b --format svg",
     "diff --before a --after b",
+    "prefetch x",
+    "replay x.jsonl --prefetch",
+    "replay x.jsonl --prefetch --format jsonl",
     "targets add x",
     "targets list",
     "targets clear",
@@ -176,6 +179,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("--summary", "rw", ""),
     ("--window", "1s", ""),
     ("--read", "x.jsonl", ""),
+    ("--prefetch", "", ""),
     ("--layout", "declared", ""),
     ("--programs", "", ""),
     ("--repair", "", ""),
@@ -238,7 +242,11 @@ fn refusal(words: &[&str]) -> Option<String> {
             Command::Replay(args) => args.check(),
             Command::Diff(args) => args.check(),
             Command::Workload(args) => args.check(),
-            Command::Targets(_) | Command::Doctor(_) | Command::Help(_) | Command::Generate(_) => Ok(()),
+            Command::Prefetch(_)
+            | Command::Targets(_)
+            | Command::Doctor(_)
+            | Command::Help(_)
+            | Command::Generate(_) => Ok(()),
         },
     };
     refused.err().map(|error| error.to_string())

@@ -8,11 +8,12 @@ use clap::builder::PossibleValuesParser;
 use trapline_model::access::summary::Summarized;
 use trapline_model::access::{SUMMARY, TRACE};
 use trapline_model::layout::{DECLARED, LAYOUTS, Layout, layout};
-use trapline_model::stage::Unrepeated;
+use trapline_model::prefetch::{RANGE, Ranges};
+use trapline_model::stage::{Sum, Unrepeated};
 use trapline_model::{Header, Item, Schema, Source, Value};
 
 use crate::cmd::run::{Borrowed, Items, pour};
-use crate::cmd::{recording, summarize};
+use crate::cmd::{prefetch, recording, summarize};
 use crate::format::{Ask, Format, Needs, Weight};
 use crate::status::{Usage, refuse};
 use crate::{args, sink};
@@ -22,7 +23,8 @@ use crate::{args, sink};
   trapline replay run.trapline                      what the run printed
   trapline replay run.jsonl --sort major --top 10   its rows in another order
   trapline replay trace.jsonl --summary pages       tables of recorded accesses
-  trapline replay perf.data -o run.perfetto-trace   page faults that perf recorded")]
+  trapline replay perf.data -o run.perfetto-trace   page faults that perf recorded
+  trapline replay run.jsonl --prefetch -o l.jsonl   a list of file ranges for `trapline prefetch`")]
 pub(crate) struct Args {
     /// Read this recording: a folder of -o NAME.trapline, a file of -o FILE.jsonl or perf.data, or - for standard input
     #[arg(value_name = "FILE")]
@@ -42,6 +44,10 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     summarize: summarize::Summarize,
+
+    /// Print what of files the recorded faults were on, in the order of their first fault: a list for `trapline prefetch`
+    #[arg(long)]
+    prefetch: bool,
 
     /// Set the width of frames in a flame graph (.folded, .svg) [default: count]
     #[arg(long, value_name = "WHAT")]
@@ -81,6 +87,18 @@ impl Args {
                 "--format damo prints accesses, not rows: leave out --sort and --top",
             ),
         ])?;
+        refuse(&[
+            (
+                self.prefetch && (about.needs != Needs::Nothing || about.binary),
+                "--prefetch makes a list of ranges: use jsonl, csv or a table",
+            ),
+            (self.prefetch && is_summary, "--prefetch is made of single accesses: leave out --summary"),
+            (self.prefetch && self.layout.is_some(), "a list of ranges has one layout: leave out --layout"),
+            (
+                self.prefetch && (self.sort.is_some() || self.top.is_some()),
+                "a list of ranges is in the order of their first fault, and whole: leave out --sort and --top",
+            ),
+        ])?;
         if self.sort.is_some() && self.top.is_none() && about.own_order {
             return Err(Usage::error(format!("{} has its own order: leave out --sort", about.name)));
         }
@@ -105,6 +123,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         accesses.is_some() && header.setting("summary").is_some(),
         "the recording contains a summary, not accesses: record without --summary",
     )])?;
+    if args.prefetch {
+        return list(args, format, input);
+    }
     let mut read = Ahead { source: &mut input, items: VecDeque::new() };
     // A table of events alone shows those.
     let is_summary = header.setting("summary").is_some();
@@ -148,6 +169,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     };
     pour(&mut *items, vec![], &mut sink, |_| {})
+}
+
+/// Makes a list of what of files the recorded events were on.
+fn list(args: &Args, format: Format, mut input: recording::Input) -> Result<()> {
+    let has_offset = |events: &Schema| events.iter().any(|field| field.name == "offset");
+    if !input.header().events.is_some_and(has_offset) {
+        return Err(Usage::error("--prefetch needs single faults: record with `trapline faults -v`"));
+    }
+    let mut ranges = Sum::new(Ranges::new(Borrowed(&mut input), prefetch::identify));
+    let ask = Ask { look: args.look, ..Ask::new(RANGE) };
+    let mut sink = sink::open(format, args.output.as_deref(), sink::From::Recording, ask)?;
+    pour(&mut ranges, vec![], &mut sink, |_| {})
 }
 
 /// The layout of a table.

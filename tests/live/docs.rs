@@ -22,7 +22,7 @@ macro_rules! pages {
 
 const PAGES: &[(&str, &str)] = pages! {
     "README.md" "docs/access.md" "docs/command.md" "docs/containers.md" "docs/diff.md" "docs/faults.md" "docs/install.md" "docs/kernels.md" "docs/kvm.md"
-    "docs/output.md" "docs/overhead.md" "docs/recipes.md" "docs/security.md" "docs/sgx.md" "docs/spans.md"
+    "docs/output.md" "docs/overhead.md" "docs/prefetch.md" "docs/recipes.md" "docs/security.md" "docs/sgx.md" "docs/spans.md"
     "docs/troubleshooting.md" "docs/variants.md" "docs/workload.md"
 };
 

@@ -14,6 +14,7 @@ mod item;
 pub mod kvm;
 pub mod layout;
 mod ledger;
+pub mod prefetch;
 pub mod recorded;
 pub mod sgx;
 pub mod stage;

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::table::Schema;
-use crate::{access, diff, doctor, faults, item, kvm, sgx};
+use crate::{access, diff, doctor, faults, item, kvm, prefetch, sgx};
 
 /// Every table of every tool. Ids are unique, and so are the names in a table.
 pub static TABLES: LazyLock<Vec<&'static Schema>> = LazyLock::new(|| {
@@ -12,6 +12,7 @@ pub static TABLES: LazyLock<Vec<&'static Schema>> = LazyLock::new(|| {
     tables.extend(sgx::tables());
     tables.extend(access::tables());
     tables.extend(diff::TABLES);
+    tables.extend(prefetch::TABLES);
     tables.extend(doctor::TABLES);
     tables.extend(item::TABLES);
     tables
