@@ -11,10 +11,11 @@ FUZZ  ?= 1000000
 BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config gcc libc6-dev
 TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf runc tmux sqlite3 python3 golang-go protobuf-compiler
 BENCH_PACKAGES := $(TEST_PACKAGES) bpftrace
+FLEET_PACKAGES := duckdb polars
 FUZZ_PACKAGES  := $(BUILD_PACKAGES) g++
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-host test-vm check kernels bench soak fuzz install uninstall build build-deps test-deps bench-deps fuzz-deps rust
+.PHONY: help demo test test-host test-vm check kernels bench soak fuzz fleet install uninstall build build-deps test-deps bench-deps fuzz-deps rust
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -50,6 +51,15 @@ bench: bench-deps ## what a fault, an exit, an SGX fault and an access cost unde
 soak: build ## storms of processes, files, threads and stacks for SOAK=10m: trapline must not grow, and count exactly
 	$(CARGO) build --release --locked -p xtask
 	$(SUDO) target/release/xtask soak --time $(SOAK)
+
+fleet: build ## the questions of docs/fleet.md, asked with DuckDB and Polars of recordings that are made for it, as replay answers them
+	@python3 -m venv target/fleet-venv && target/fleet-venv/bin/pip install --quiet $(FLEET_PACKAGES) \
+		|| { echo "fleet: skipped: DuckDB and Polars cannot be installed from PyPI"; exit 0; }; \
+	rm -rf target/fleet && mkdir -p target/fleet/fleet && cd target/fleet && \
+	../../$(BIN) workload data -f data.bin -s 16 > /dev/null && \
+	for host in a b; do $(SUDO) ../../$(BIN) faults --by file -o fleet/$$host.trapline -- ../../$(BIN) workload faults 500 --kind file -f data.bin > /dev/null || exit 1; done && \
+	$(SUDO) ../../$(BIN) faults -v -o fleet/c.trapline -- ../../$(BIN) workload faults 500 --kind file -f data.bin > /dev/null && \
+	$(SUDO) ../fleet-venv/bin/python ../../tests/fleet/compare.py ../../$(BIN) ../.. .
 
 fuzz: fuzz-deps ## FUZZ=1000000 inputs, guided by coverage, for each parser of what others wrote
 	@cp Cargo.lock fuzz/Cargo.lock
