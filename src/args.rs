@@ -9,6 +9,7 @@ use trapline_model::Schema;
 use trapline_model::stage::Refresh;
 use trapline_probe::run::Frame;
 use trapline_probe::{Filter, Person, RunAs};
+use trapline_store::Kept;
 
 use crate::format::{About, Format, Needs};
 use crate::output::When;
@@ -132,6 +133,10 @@ pub(crate) struct Live {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
+    /// In a recording (-o NAME.trapline), keep only the files of the last TIME or SIZE, as in 10m or 2G [default: all]
+    #[arg(long, value_name = "TIME|SIZE", value_parser = values::kept)]
+    pub(crate) keep: Option<Kept>,
+
     #[command(flatten)]
     pub(crate) look: Look,
 
@@ -184,6 +189,9 @@ pub(crate) struct Order {
     /// How many are kept, if not all.
     pub(crate) top: Option<usize>,
 }
+
+/// Why nothing is kept.
+pub(crate) const KEEPS: &str = "--keep is for recordings: add -o NAME.trapline, or leave it out";
 
 /// Why an interval has no effect.
 pub(crate) const OUTLASTS: &str =
@@ -245,6 +253,7 @@ impl Live {
             }
         }
         refuse(&[
+            (self.keep.is_some() && !format.is_folder, KEEPS),
             (self.outlasts(), OUTLASTS),
             (
                 format.needs == Needs::Time && !has_rows && shown != Shown::Events,

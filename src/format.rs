@@ -121,6 +121,8 @@ pub(crate) struct Ask {
     pub(crate) redrawn: bool,
     /// How a table looks on a terminal.
     pub(crate) look: Look,
+    /// What a recording keeps.
+    pub(crate) kept: Kept,
     /// Rows have stacks.
     pub(crate) has_stacks: bool,
     /// A terminal shows all rows that come, also where it has less space.
@@ -139,6 +141,7 @@ impl Ask {
             window_ns: 0,
             redrawn: false,
             look: Look::default(),
+            kept: Kept::All,
             has_stacks: schema.iter().any(|field| field.name == "stack"),
             is_whole: false,
             controls: None,
@@ -238,7 +241,7 @@ impl Format {
             Self::Jsonl => Box::new(JsonLines::new(out)),
             Self::Csv => Box::new(Csv::new(out, ask.schema)),
             Self::Parquet => Box::new(SingleTable::new(out, ask.schema)),
-            Self::Recording => Box::new(Recorder::new(to.folder()?, Kept::All)),
+            Self::Recording => Box::new(Recorder::new(to.folder()?, ask.kept)),
             Self::Folded => Box::new(Flame::new(out, FlameForm::Folded, weight)),
             Self::Svg => Box::new(Flame::new(out, FlameForm::Svg, weight)),
             Self::Pprof => Box::new(Pprof::new(out)),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use trapline_store::Kept;
+
 /// A time with its unit: `500ms`, `2s`, `1.5s`, `1m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
@@ -80,6 +82,15 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// What a recording keeps: the last of a time (`10m`), or of a size (`2G`). Units of sizes are upper case.
+pub(crate) fn kept(text: &str) -> Result<Kept, String> {
+    if text.contains(|c: char| c.is_ascii_uppercase()) {
+        return size(text).map(Kept::Bytes);
+    }
+    let time = positive_duration(text).map_err(|error| format!("{error}; for a size, 64M or 2G"))?;
+    if time < SECOND { Err("it must be at least 1s".into()) } else { Ok(Kept::Time(time)) }
+}
+
 /// A program's name, as the kernel keeps it: without a path.
 pub(crate) fn program(text: &str) -> Result<String, String> {
     match text {
@@ -134,6 +145,16 @@ mod tests {
         assert_eq!(interval_in_seconds("500ms"), Ok(Duration::from_millis(500)));
         for wrong in ["0", "-1", "nan", "inf", "1e300"] {
             assert!(interval_in_seconds(wrong).is_err() && interval_in_ms(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_a_recording_keeps() {
+        assert_eq!(kept("10m"), Ok(Kept::Time(Duration::from_secs(600))));
+        assert_eq!(kept("2G"), Ok(Kept::Bytes(2 << 30)));
+        assert_eq!(kept("64M"), Ok(Kept::Bytes(64 << 20)));
+        for wrong in ["", "0", "5", "10ms", "1K", "x"] {
+            assert!(kept(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -11,7 +11,7 @@ use trapline_probe::Launch;
 use trapline_probe::access::{Access, ENGINES, Options, Prepared, Whose};
 use trapline_probe::run::Frame;
 
-use crate::args::{self, OUTLASTS};
+use crate::args::{self, KEEPS, OUTLASTS};
 use crate::cmd::run::{self, Borrowed, Items, Opened, Start, pour};
 use crate::cmd::{recording, summarize};
 use crate::format::{Ask, Needs};
@@ -99,6 +99,7 @@ impl Args {
                 "-c needs rows at intervals: add -i TIME, or leave it out",
             ),
             (live.outlasts(), OUTLASTS),
+            (live.keep.is_some() && !format.is_folder, KEEPS),
             (
                 format.needs == Needs::Time && summary && live.interval.is_none(),
                 "a trace needs events, or rows at intervals: add -i TIME, or leave out --summary",

@@ -187,6 +187,15 @@ impl Args {
         self.split || self.slower.is_some()
     }
 
+    /// Whether a recording holds each fault, so that faults can be grouped otherwise later.
+    fn records_faults(&self) -> Result<bool> {
+        let by = self.by();
+        let sees_each = by != By::Span && by.parts().whose.is_none() && self.minor_latency.is_none();
+        let shows_more = self.splits() || self.titles;
+        let is_counted = self.live.variant.as_deref() == Some("counters");
+        Ok(self.live.format()?.about().is_folder && sees_each && !shows_more && !is_counted)
+    }
+
     fn events(&self) -> Events {
         let steps = |of| Events::Steps { of, most: self.verbose };
         if let Some(slower) = self.slower {
@@ -210,12 +219,13 @@ impl Args {
 /// When nothing can be attached, the command cannot be run, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
     args.check()?;
-    let (by, events) = (args.by(), args.events());
-    let interval = args.live.each_second().filter(|_| events == Events::None);
+    let (by, shown) = (args.by(), args.events());
+    let unshown_events = shown == Events::None && args.records_faults()?;
+    let interval = args.live.each_second().filter(|_| shown == Events::None);
     let rows = if args.splits() { by.split_schema() } else { by.schema() };
     let order = args.live.order(rows, "total_ns")?;
     let frame = args.live.frame(interval, args.whose.pids())?;
-    let schema = match events {
+    let schema = match shown {
         Events::None if args.titles => TITLED,
         Events::None => rows,
         Events::Slower(_) => SPLIT_EVENT,
@@ -232,21 +242,24 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         split: args.splits(),
         times: args.splits() || args.minor_latency.is_some() || frame.interval.is_some(),
         minor_latency: args.minor_latency.unwrap_or(MinorLatency::Exact),
-        events,
+        events: if unshown_events { Events::Faults } else { shown },
         ring_bytes: args.ring_size.unwrap_or(8) << 20,
         memory_bytes: args.memory.memory,
     };
     let ask = Ask {
         weight: args.weight.unwrap_or_default(),
-        redrawn: frame.interval.is_some() && events == Events::None,
+        redrawn: frame.interval.is_some() && shown == Events::None,
         ..Ask::new(schema)
     };
-    run::run(&args.live, frame, order, ask, Faults { args, options, variant: String::new(), note: None })
+    let start = Faults { args, options, unshown_events, variant: String::new(), note: None };
+    run::run(&args.live, frame, order, ask, start)
 }
 
 struct Faults<'a> {
     args: &'a Args,
     options: Options,
+    /// Events are for the recording alone.
+    unshown_events: bool,
     /// The variant in use.
     variant: String,
     /// What the totals lack.
@@ -295,6 +308,10 @@ impl Start for Faults<'_> {
         if self.args.titles { Box::new(Titles::new(source)) } else { source }
     }
 
+    fn shown(&self) -> trapline_model::Shown {
+        trapline_model::Shown { unshown_events: self.unshown_events, ..Default::default() }
+    }
+
     fn written(&mut self, item: &Item) {
         match item {
             Item::Header(header) => self.variant = header.variant.to_string(),
@@ -341,7 +358,7 @@ fn minor_latency(text: &str) -> Result<MinorLatency, String> {
     }
 }
 
-fn by(text: &str) -> Result<By, String> {
+pub(crate) fn by(text: &str) -> Result<By, String> {
     text.parse().map_err(str::to_owned)
 }
 

@@ -2,21 +2,26 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use trapline_model::access::summary::Summarized;
 use trapline_model::access::{SUMMARY, TRACE};
+use trapline_model::faults::By;
 use trapline_model::layout::{DECLARED, LAYOUTS, Layout, layout};
 use trapline_model::prefetch::{RANGE, Ranges};
 use trapline_model::stage::{Sum, Unrepeated};
 use trapline_model::{Header, Item, Schema, Source, Value};
 
+use crate::cmd::replay::faults::Choice;
 use crate::cmd::run::{Borrowed, Items, pour};
-use crate::cmd::{prefetch, recording, summarize};
+use crate::cmd::{faults as live_faults, prefetch, recording, summarize};
 use crate::format::{Ask, Format, Needs, Weight};
 use crate::status::{Usage, refuse};
-use crate::{args, sink};
+use crate::{args, sink, values};
+
+mod faults;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -37,6 +42,35 @@ pub(crate) struct Args {
     /// Print at most N rows of each table [default: all; on a terminal, those that fit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     top: Option<u32>,
+
+    /// Group recorded faults by thread, process, file, cause or several of them: process,file [default: as
+    /// recorded]
+    #[arg(long, value_name = "WHAT", value_parser = live_faults::by)]
+    by: Option<By>,
+
+    /// Print rows of recorded faults every TIME [default: as recorded]
+    #[arg(short, long, value_name = "TIME", value_parser = values::interval)]
+    interval: Option<Duration>,
+
+    /// Print every recorded fault
+    #[arg(short, long, conflicts_with_all = ["by", "interval"])]
+    verbose: bool,
+
+    /// Leave out faults before TIME, counted from the start of the run
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    from: Option<Duration>,
+
+    /// Leave out faults after TIME, counted from the start of the run
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    to: Option<Duration>,
+
+    /// Print only faults of these processes: -p 1,2 or -p 1 -p 2
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
+    pid: Vec<u32>,
+
+    /// Print only faults of threads of this name (repeatable: any of the names)
+    #[arg(long, value_name = "NAME")]
+    comm: Vec<String>,
 
     /// Print tables in this layout [default: that of the recorded command]
     #[arg(long, value_name = "LAYOUT", value_parser = PossibleValuesParser::new(LAYOUTS.iter().map(|layout| layout.id)))]
@@ -76,6 +110,10 @@ impl Args {
             (
                 self.weight.is_some() && about.needs != Needs::Stacks,
                 "--weight needs a flame graph: add -o FILE.svg or -o FILE.folded, or leave it out",
+            ),
+            (
+                self.is_of_faults() && (is_summary || about.needs == Needs::Accesses),
+                "--by, -i, -v, --from, --to, -p and --comm are for recorded faults: leave them out",
             ),
             (self.layout.is_some() && !about.for_people, "--layout is for tables: leave it out"),
             (
@@ -129,9 +167,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut read = Ahead { source: &mut input, items: VecDeque::new() };
     // A table of events alone shows those.
     let is_summary = header.setting("summary").is_some();
-    let events = header.events.filter(|_| !is_summary && about.needs != Needs::Rows);
+    let choice = Choice::new(args, &header, about.is_folder)?;
+    let events = choice.events(&header).filter(|_| !is_summary && about.needs != Needs::Rows);
     let recorded_events = events.is_some();
-    let recorded = match events.or(header.tables.first().copied()) {
+    let recorded = match events.or(choice.rows).or(header.tables.first().copied()) {
         Some(schema) => schema,
         None => read.schema()?.unwrap_or(trapline_model::access::EVENT),
     };
@@ -159,7 +198,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(summary) => Box::new(Summarized::new(read, summary)),
         None => {
             let top = args.top.map(|top| top as usize);
-            let view = View { source: read, sort: args.sort.clone(), top };
+            // As a live run sorts them.
+            let by_time = choice.rows.map(|_| "total_ns".to_owned());
+            let source = choice.of(Box::new(read), &header)?;
+            let view = View { source, sort: args.sort.clone().or(by_time), top };
             let cumulative = header.setting("cumulative") == Some(&Value::Bool(true));
             if about.for_people && header.setting("summary").is_none() {
                 Box::new(Unrepeated::new(view, cumulative))

@@ -10,7 +10,7 @@ use trapline_probe::run::{Frame, Run, Tool};
 use trapline_probe::{Keep, Launch, RunAs, drop_all_but};
 
 use crate::args::{self, Order};
-use crate::format::Ask;
+use crate::format::{Ask, Format};
 use crate::sink::{self, Named};
 use crate::status;
 
@@ -75,11 +75,16 @@ pub(crate) fn run(
     let layout = Some(ask.layout.id).filter(|id| *id != DECLARED.id);
     let ask = Ask {
         look: live.look,
+        kept: live.keep.unwrap_or_default(),
         is_whole: ask.is_whole || live.top.is_some(),
         controls: start.can_change().then(|| controls.clone()),
         ..ask
     };
-    let mut sink = sink::open(live.format()?, live.output.as_deref(), live.from(), ask)?;
+    let about = live.format()?.about();
+    let mut sink = sink::open(live.format()?, live.output.as_deref(), live.from(), ask.clone())?;
+    // A recording is made while the table is shown.
+    let table = about.is_folder.then(|| sink::open(Format::Table, None, live.from(), ask));
+    let recording = table.transpose()?.map(|table| std::mem::replace(&mut sink, table));
     start.prepare()?;
     let launch = launch(&live.command, run_as.as_ref())?;
     let (tool, keep) = start.open(launch.as_ref())?;
@@ -87,16 +92,59 @@ pub(crate) fn run(
     let mut source = Run::new(vec![tool], frame, launch)?;
     drop_all_but(keep).context("cannot drop capabilities")?;
     let rows = rows(Borrowed(&mut source), controls.cumulative);
-    let mut rows: Items<'_> = Box::new(Top::new(Sort::new(rows, controls.sort), order.top));
-    if live.format()?.about().for_people {
-        rows = Box::new(Unrepeated::new(rows, live.cumulative));
-    }
-    let mut items = start.stages(rows);
     let shown = Shown { layout, cumulative: live.cumulative, ..start.shown() };
-    let settings = vec![SHOWN.record(&shown)];
+    let (settings, unshown) = (vec![SHOWN.record(&shown)], shown.unshown_events);
+    let mut rows: Items<'_> = Box::new(Top::new(Sort::new(rows, controls.sort), order.top));
+    if let Some(recording) = recording {
+        rows =
+            Box::new(Recorded { source: start.stages(rows), recording, settings: settings.clone(), unshown });
+        rows = Box::new(Unrepeated::new(rows, live.cumulative));
+    } else {
+        if about.for_people {
+            rows = Box::new(Unrepeated::new(rows, live.cumulative));
+        }
+        rows = start.stages(rows);
+    }
+    let mut items = rows;
     let poured = pour(&mut *items, settings, &mut sink, |item| start.written(item));
     drop(items);
     see_to_the_end(source, poured)
+}
+
+/// A source whose items are recorded as they pass.
+struct Recorded<'a> {
+    source: Items<'a>,
+    recording: Named,
+    /// What the recorded header has beyond that of the source.
+    settings: Vec<Record>,
+    /// Events are for the recording alone.
+    unshown: bool,
+}
+
+impl Source for Recorded<'_> {
+    type Error = anyhow::Error;
+
+    fn next(&mut self) -> Result<Option<Item>> {
+        loop {
+            let Some(mut item) = self.source.next()? else { return Ok(None) };
+            match &mut item {
+                Item::Header(header) => {
+                    let own = header.settings.len();
+                    header.settings.append(&mut self.settings);
+                    self.recording.take(&item)?;
+                    if let Item::Header(header) = &mut item {
+                        header.settings.truncate(own);
+                        header.events = header.events.filter(|_| !self.unshown);
+                    }
+                    return Ok(Some(item));
+                }
+                _ => self.recording.take(&item)?,
+            }
+            if !self.unshown || !matches!(item, Item::Events(_)) {
+                return Ok(Some(item));
+            }
+        }
+    }
 }
 
 /// A source that stays its owner's.

@@ -105,6 +105,7 @@ const CASES: &[Case] = &[
     case!(faults::exact::sampled_minor_latency, ROOT, TIMING),
     case!(faults::exact::verbose_shows_every_fault, ROOT, ALL),
     case!(faults::replay::a_recording_is_read_back_whole, HERE, EVERY),
+    case!(faults::replay::a_recording_answers_every_by, HERE, &["tracepoint", "rootless"]),
     case!(faults::diff::twice_the_faults_on_a_file, HERE, EVERY),
     case!(faults::diff::what_is_shown_and_refused, HERE, AUTO),
     case!(faults::perf_data::replay_shows_what_perf_shows, PERF_HERE, AUTO),

@@ -167,6 +167,8 @@ pub struct Shown {
     pub excludes: Option<String>,
     /// Rows are since the start.
     pub cumulative: bool,
+    /// Events are for the recording alone.
+    pub unshown_events: bool,
 }
 
 /// How a run is shown, as records.
@@ -175,6 +177,7 @@ pub static SHOWN: Table<Shown> = Table::settings("trapline.shown", "trapline", &
     label("layout", "The layout of the tables for people, null for that which the columns declare.", |s| s.layout.into()),
     label("excludes", "The kinds of events that were left out.", |s| s.excludes.as_deref().into()),
     flag("cumulative", "Whether rows are since the start, and not of an interval.", |s| s.cumulative.into()),
+    flag("unshown_events", "Whether events were recorded and not shown, so that they can be grouped otherwise.", |s| s.unshown_events.into()),
 ]]);
 
 /// What every run has.

@@ -131,7 +131,12 @@ fn every_table_in_every_layout() {
             }
             let ask = Ask { layout, ..Ask::new(schema) };
             for (intervals, cumulative) in [(0, false), (1, false), (3, false), (3, true)] {
-                let shown = Shown { layout: Some(layout.id), excludes: Some("HLT".into()), cumulative };
+                let shown = Shown {
+                    layout: Some(layout.id),
+                    excludes: Some("HLT".into()),
+                    cumulative,
+                    ..Shown::default()
+                };
                 let (all, for_people) = items(schema, &shown, intervals);
                 let live = written(&for_people, &ask, &folder.path().join("live.txt"));
                 let again = replayed(&all, &ask, folder.path(), "again.txt", &[]);

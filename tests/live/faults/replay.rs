@@ -1,6 +1,11 @@
 //! A recording of a live run is read back whole: what is written of it again is the same, byte for byte. (That tables are
 //! the same then, too, `src/cmd/replay/tests.rs` shows for every table in every layout.)
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+
 use crate::run::{scratch, trapline};
 
 /// Runs this, records it, and replays the recording into another one.
@@ -11,8 +16,19 @@ pub fn is_whole(tool: &[&str], command: &[&str]) -> String {
     assert!(run.status.success(), "{tool:?}: {run:?}");
     let replay = trapline().arg("replay").arg(&recorded).arg("-o").arg(&again).output().unwrap();
     assert!(replay.status.success(), "{tool:?}: {replay:?}");
-    let [text, again] = [recorded, again].map(|path| std::fs::read_to_string(path).unwrap());
+    let [text, again] = [&recorded, &again].map(|path| std::fs::read_to_string(path).unwrap());
     assert!(text == again, "{tool:?}: the recording:\n{text}\nand what its replay has:\n{again}");
+    // And by way of a folder.
+    let (parts, last) = (folder.path().join("x.trapline"), folder.path().join("last.jsonl"));
+    for [from, to] in [[&recorded, &parts], [&parts, &last]] {
+        let replay = trapline().arg("replay").arg(from).arg("-o").arg(to).output().unwrap();
+        assert!(replay.status.success(), "{tool:?}: {replay:?}");
+    }
+    let last = std::fs::read_to_string(last).unwrap();
+    assert!(
+        text == last,
+        "{tool:?}: the recording:\n{text}\nand what its replay by way of a folder has:\n{last}"
+    );
     text
 }
 
@@ -39,4 +55,69 @@ pub fn a_recording_is_read_back_whole(variant: &str) {
         let text = is_whole(&["faults", "-v", "--variant", variant], &command);
         assert!(count(&text, "event") >= 3000, "{text}");
     }
+}
+
+/// What the rows of a replay have in these columns.
+fn totals(recording: &Path, options: &[&str], columns: &[&str]) -> BTreeSet<Vec<String>> {
+    let out =
+        trapline().arg("replay").arg(recording).args(["--format", "jsonl"]).args(options).output().unwrap();
+    assert!(out.status.success(), "{options:?}: {out:?}");
+    let lines = String::from_utf8(out.stdout).unwrap();
+    let rows = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let rows = rows.filter(|row| row["type"] == "total" && (row["major"] != 0 || row["minor"] != 0));
+    rows.map(|row| columns.iter().map(|name| row[*name].to_string()).collect()).collect()
+}
+
+/// A recording has each fault: grouped afterwards, they are as many as the kernel counted, by thread the same rows.
+pub fn a_recording_answers_every_by(variant: &str) {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let path = folder.path().join("x.trapline");
+    let own = env!("CARGO_BIN_EXE_trapline");
+    let run = trapline()
+        .args(["faults", "--variant", variant, "-o"])
+        .arg(&path)
+        .args(["--", own])
+        .args(FAULTS)
+        .output();
+    let run = run.unwrap();
+    assert!(run.status.success(), "{run:?}");
+    // Meanwhile the table was shown, and no event.
+    let shown = String::from_utf8(run.stderr).unwrap();
+    assert!(shown.contains("TOTAL") && !shown.contains("LATENCY_US"), "{shown}");
+    let counts = ["pid", "tid", "start_ns", "comm", "major", "minor"];
+    let counted = totals(&path, &[], &counts);
+    assert!(counted.len() >= 2, "{counted:?}");
+    assert_eq!(totals(&path, &["--by", "thread"], &counts), counted);
+    let sum = |rows: &BTreeSet<Vec<String>>| {
+        let counts = rows.iter().flat_map(|row| &row[row.len() - 2..]);
+        counts.map(|count| count.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    for (by, key) in [("process", "pid"), ("file", "file"), ("cause", "cause"), ("process,file", "file")] {
+        // Only the kernel half tells causes.
+        if (variant, by) != ("rootless", "cause") {
+            let rows = totals(&path, &["--by", by], &[key, "pid", "offset", "major", "minor"]);
+            assert_eq!(sum(&rows), sum(&counted), "{by}: {rows:?} for {counted:?}");
+        }
+    }
+    // Each fault is there; parts of the time are parts of the faults, and both together are all.
+    let out = trapline().arg("replay").arg(&path).args(["-v", "--format", "jsonl"]).output().unwrap();
+    let lines = String::from_utf8(out.stdout).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let time = |line: &Value, name: &str| line[name].as_u64().unwrap();
+    let start = time(&lines[0], "start_ns");
+    let mut times: Vec<u64> = lines
+        .iter()
+        .filter(|line| line["type"] == "event")
+        .map(|line| time(line, "time_ns") - start)
+        .collect();
+    assert_eq!(times.len() as u64, sum(&counted));
+    times.sort_unstable();
+    let half = times[times.len() / 2];
+    let part = |options: &[&str]| {
+        sum(&totals(&path, &[options, &["--by", "process"]].concat(), &["pid", "major", "minor"]))
+    };
+    let before = part(&["--to", &format!("{half}ns")]);
+    let after = part(&["--from", &format!("{}ns", half + 1)]);
+    assert!(before > 0 && after > 0, "{before} and {after}");
+    assert_eq!(before + after, sum(&counted));
 }

@@ -239,6 +239,7 @@ pub(super) static SPAN: Table<SpanRow> = Table::new("faults.span", "faults", &[&
 const FAULT_FIELDS: &[Column<Fault>] = &[
     id("pid", "The process id.", |f: &Fault| f.thread.pid.into()).shown("PID", 8, Integer).yields(7),
     id("tid", "The thread id.", |f: &Fault| f.thread.tid.into()).shown("TID", 8, Integer),
+    number("start_ns", START, "The start time of the thread, CLOCK_MONOTONIC.", |f: &Fault| f.thread.start_ns.into()),
     label("comm", "The name of the thread.", |f: &Fault| f.comm.as_str().into()).shown("COMM", 15, Text),
     label("kind", "The kind of the fault: major, minor, or failed if it ended in a signal.", |f: &Fault| f.outcome.value()).shown("KIND", 6, Text).highlight(Highlight::Word("major")),
     number("addr", (Unit::Address, Kind::Label), "The address that faulted.", |f: &Fault| f.addr.into()).shown("ADDR", 18, Hex).yields(6),

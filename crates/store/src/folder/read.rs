@@ -35,6 +35,7 @@ pub struct FolderRecording {
     /// The first thing that is not as it was written.
     damage: Option<String>,
     counted: u64,
+    has_totals: bool,
     /// What was counted and lost up to the last time that it was said.
     facts: Option<Facts>,
     last_ns: u64,
@@ -109,6 +110,7 @@ impl FolderRecording {
             ready,
             damage,
             counted: 0,
+            has_totals: false,
             facts: None,
             last_ns,
             state: State::Reading,
@@ -246,6 +248,7 @@ impl FolderRecording {
                 let rows = records.map(|(_, record)| record).collect();
                 let hidden = number("hidden") as usize;
                 let block = Block { sum, hidden, ..Block::new(table, time_ns, rows) };
+                self.has_totals |= kind == EntryKind::Totals;
                 if kind == EntryKind::Rows { Item::Rows(block) } else { Item::Totals(block) }
             }
             EntryKind::Facts => {
@@ -297,7 +300,16 @@ impl FolderRecording {
                 self.facts.take()
             }
         };
-        self.ready.extend(last.map(Item::End));
+        if let Some(end) = last {
+            // As of JSON lines: a whole run has totals, though they be none.
+            let of_rows = recorded::tables(&self.header.tool, trapline_model::Part::Rows);
+            let table = self.header.tables.first().or(of_rows.first());
+            if let Some(table) = table.filter(|_| !self.has_totals && self.damage.is_none()) {
+                let time_ns = self.header.start_ns.saturating_add(end.duration_ns);
+                self.ready.push_back(Item::Totals(Block::new(*table, time_ns, vec![])));
+            }
+            self.ready.push_back(Item::End(end));
+        }
     }
 }
 
