@@ -137,9 +137,11 @@ struct faults_stats {
 	/* Of them the minor ones, where not each minor fault is timed: they stand for no others, and are not above. */
 	__u64 slept_minor;
 	__u64 slept_minor_ns;
-	__u64 part_ns[FAULTS_PARTS]; /* of major_ns, minor_ns and slept_minor_ns */
-	__u64 hist[TRAP_BUCKETS];    /* time of each, see hist_bucket(); a minor one counts minor_weight times */
-	struct faults_extremes all;  /* under interval 0: since the trace began */
+	__u64 part_ns[FAULTS_PARTS];        /* of major_ns, minor_ns and slept_minor_ns */
+	__u64 hist[TRAP_BUCKETS];           /* time of each, see hist_bucket(); a minor one counts minor_weight times */
+	__u64 major_hist[TRAP_BUCKETS / 4]; /* the same of major ones, by octave */
+	__u64 major_over;                   /* those of them that would be in the last bucket */
+	struct faults_extremes all;         /* under interval 0: since the trace began */
 	struct faults_extremes recent;
 };
 

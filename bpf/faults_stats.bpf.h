@@ -13,6 +13,8 @@ static __always_inline void clear_stats(struct faults_stats *stats)
 	__builtin_memset(stats->hist, 0, sizeof(stats->hist));
 	barrier();
 	__builtin_memset(stats, 0, __builtin_offsetof(struct faults_stats, hist));
+	__builtin_memset(stats->major_hist, 0, sizeof(stats->major_hist));
+	stats->major_over = 0;
 	__builtin_memset(&stats->all, 0, sizeof(stats->all));
 	__builtin_memset(&stats->recent, 0, sizeof(stats->recent));
 }
@@ -45,6 +47,7 @@ static __always_inline void stats_time(struct faults_stats *stats, bool major, u
 	if (major) {
 		grow(&stats->timed_major, 1, shared);
 		grow(&stats->major_ns, ns, shared);
+		grow(bucket == TRAP_BUCKETS - 1 ? &stats->major_over : &stats->major_hist[bucket / 4], 1, shared);
 	} else if (alone) {
 		grow(&stats->slept_minor, 1, shared);
 		grow(&stats->slept_minor_ns, ns, shared);

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use trapline_model::faults::{By, EVENT, SPLIT_EVENT, StepOf, TITLED};
+use trapline_model::faults::{By, EVENT, HIST, HIST_EACH, SPLIT_EVENT, StepOf, TITLED};
+use trapline_model::layout::DECLARED;
 use trapline_model::{Block, Item, Record, Value};
 use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
 use trapline_probe::{Keep, Launch, Titles};
@@ -20,6 +21,7 @@ use crate::values;
   trapline faults -p 1234 -i 5s --by file           a process by mapped file, each 5 seconds
   trapline faults -d 10s --by stack -o faults.svg   a flame graph of 10 seconds
   trapline faults -v -- ./app                       every fault of a command, as it happens
+  trapline faults --hist -d 10s                     histograms of the time of faults
   trapline faults --log-step 1000                   a message at every 1000th fault of a process")]
 pub(crate) struct Args {
     /// Print a row per thread, process, comm (process name), cgroup, file, cause, stack, function (where stacks end)
@@ -40,6 +42,10 @@ pub(crate) struct Args {
     /// pair of USDT probes: NAME__start and NAME__done, or NAME-entry and NAME-return.
     #[arg(long, value_name = "BINARY:FUNCTION")]
     span: Vec<String>,
+
+    /// Print log2 histograms of the time of faults, of all and of major ones; with --by, per row
+    #[arg(long)]
+    hist: bool,
 
     /// With --by stack, take stacks of all faults, of major ones, or of one in N (1:N); counts stay exact
     /// [default: all]
@@ -152,6 +158,23 @@ impl Args {
                 "this format prints the events, not rows: leave out --by, or use --format jsonl",
             ),
             (
+                self.hist && !format.histograms(),
+                "this format has no histograms: leave out --hist, or use --format jsonl",
+            ),
+            (
+                self.hist && by == By::Span,
+                "--hist shows the times of faults, --span those of calls: leave out one of them",
+            ),
+            (self.hist && !no_events, "--hist shows rows: leave out -v, --log-step and --stall"),
+            (self.hist && times_nothing, "this variant times no faults: leave out --hist or --variant"),
+            (
+                self.hist
+                    && self.by.is_none()
+                    && format.for_people
+                    && (self.live.sort.is_some() || self.live.top.is_some()),
+                "--hist prints one histogram of all rows: leave out --sort and --top, or add --by",
+            ),
+            (
                 by.parts().whose.is_some() && !no_events,
                 "rows by process and file, and the like, come without events: leave out -v, --log-step and --stall, or use --by file or cause alone",
             ),
@@ -237,6 +260,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         by,
         spans: args.span.clone(),
         stacks: args.stacks.unwrap_or(Stacks::All),
+        hist: args.hist,
         needs_times: args.weight == Some(Weight::Time),
         variant: args.live.variant.clone(),
         split: args.splits(),
@@ -246,7 +270,13 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         ring_bytes: args.ring_size.unwrap_or(8) << 20,
         memory_bytes: args.memory.memory,
     };
+    let layout = match (args.hist, args.by) {
+        (false, _) => &DECLARED,
+        (true, None) => &HIST,
+        (true, Some(_)) => &HIST_EACH,
+    };
     let ask = Ask {
+        layout,
         weight: args.weight.unwrap_or_default(),
         redrawn: frame.interval.is_some() && shown == Events::None,
         ..Ask::new(schema)
@@ -290,6 +320,10 @@ impl Start for Faults<'_> {
             (
                 self.args.ring_size.is_some() && !rings,
                 "--ring-size is memory for events, and none are printed: add -v, --log-step or --stall, or leave it out",
+            ),
+            (
+                self.options.hist && variant == "counters",
+                "only variants that time no faults attach here (see `trapline doctor`): leave out --hist",
             ),
             (
                 minor.is_some() && matches!(&*variant, "counters" | "rootless"),

@@ -138,6 +138,7 @@ const CASES: &[Case] = &[
     case!(faults::file::rows_add_up, ROOT, TIMING),
     case!(faults::groups::of_threads_and_processes, ROOT, TIMING),
     case!(faults::groups::sums_are_the_same, ROOT, BY_ENTRY_OR_EXCEPTION),
+    case!(faults::groups::histograms, ROOT, TIMING),
     case!(faults::groups::of_a_process_and_a_file, ROOT, BY_ENTRY_OR_EXCEPTION),
     case!(faults::stack::a_command, ROOT, TIMING),
     case!(faults::stack::a_running_process, ROOT, AUTO),

@@ -4,6 +4,7 @@ mod by;
 mod cause;
 mod fault;
 mod group;
+mod layout;
 mod ledger;
 mod regroup;
 mod rows;
@@ -20,6 +21,7 @@ pub use by::{By, Parts, Whose};
 pub use cause::{Also, Cause, Facts, Memory, Page};
 pub use fault::{Access, Fault, Outcome};
 pub use group::{File, Group, Key, Stack};
+pub use layout::{HIST, HIST_EACH};
 pub use ledger::{GroupId, Ledger};
 pub use regroup::{Regroup, Regrouping};
 pub use run::{LOSSES, Losses, ROOTLESS_LOSSES, SETTINGS, Settings};
@@ -93,6 +95,8 @@ pub struct Stats {
     pub part_ns: [u64; PARTS],
     /// Times of the timed faults, a sampled one counted as many times as it stands for.
     pub hist: Hist,
+    /// Times of the major ones, by octave.
+    pub major_hist: Hist,
     /// Faults that ended in a signal: the kernel's accounting leaves them out, so none of the above has them.
     pub failed: u64,
 }
@@ -113,6 +117,7 @@ impl Stats {
             *part += other;
         }
         self.hist.add(&other.hist);
+        self.major_hist.add(&other.major_hist);
         self.failed += other.failed;
     }
 

@@ -36,6 +36,14 @@ impl Hist {
         Self((0u8..).zip(counts).filter(|&(_, &n)| n > 0).map(|(i, &n)| (i, n)).collect())
     }
 
+    /// From one count per octave, and that of the last bucket, which is open-ended.
+    #[must_use]
+    pub fn of_octaves(counts: &[u64], over: u64) -> Self {
+        let octaves = (0u8..).step_by(4).zip(counts.iter().copied());
+        let all = octaves.chain([(BUCKETS as u8 - 1, over)]);
+        Self(all.filter(|&(_, n)| n > 0).collect())
+    }
+
     /// How much memory it takes beside its own structure.
     pub(crate) fn bytes(&self) -> usize {
         self.0.capacity() * size_of::<(u8, u64)>()
@@ -113,6 +121,19 @@ impl Hist {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn octaves_alone_are_those_of_all_buckets() {
+        let (mut fine, mut coarse, mut over) = ([0; BUCKETS], [0; BUCKETS / 4], 0);
+        for value in [4, 7, 8, 1000, 1023, 1024, 5_000_000, 4_400_000_000, 7_000_000_000, u64::MAX] {
+            fine[bucket(value)] += 1;
+            match bucket(value) {
+                at if at == BUCKETS - 1 => over += 1,
+                at => coarse[at / 4] += 1,
+            }
+        }
+        assert_eq!(Hist::of_octaves(&coarse, over).octaves(), Hist::new(&fine).octaves());
+    }
 
     #[test]
     fn buckets_and_bounds_agree() {

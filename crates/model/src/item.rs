@@ -58,6 +58,8 @@ pub struct Block {
     pub table: &'static Schema,
     /// CLOCK_MONOTONIC at its end, nanoseconds.
     pub time_ns: u64,
+    /// The same at its beginning, if that is known: what its figures grew since.
+    pub since_ns: Option<u64>,
     /// One record per key.
     pub rows: Vec<Record>,
     /// All of them added up, for a table's last line.
@@ -72,7 +74,7 @@ impl Block {
     /// Rows without a sum.
     #[must_use]
     pub fn new(table: &'static Schema, time_ns: u64, rows: Vec<Record>) -> Self {
-        Self { table, time_ns, rows, sum: None, hidden: 0, ended: vec![] }
+        Self { table, time_ns, since_ns: None, rows, sum: None, hidden: 0, ended: vec![] }
     }
 
     /// Sorts by the field at `index`; equal ones by their keys, so that they come in the same order each time.
@@ -237,6 +239,7 @@ impl Item {
             }),
             Self::Rows(block) | Self::Totals(block) => {
                 shift(&mut block.time_ns);
+                block.since_ns.iter_mut().for_each(shift);
                 let ended = block.ended.iter_mut().map(|(record, _)| record);
                 let records = block.rows.iter_mut().chain(&mut block.sum).chain(ended);
                 records.for_each(|record| record.shift_clock(ahead_ns));

@@ -165,6 +165,8 @@ pub static DECLARED: Layout = Layout {
 /// Every layout: see [`Layout::id`].
 pub static LAYOUTS: &[&Layout] = &[
     &DECLARED,
+    &crate::faults::HIST,
+    &crate::faults::HIST_EACH,
     &crate::kvm::COUNT,
     &crate::kvm::TIME,
     &crate::kvm::HIST,

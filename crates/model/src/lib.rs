@@ -27,5 +27,5 @@ pub use hist::{BUCKETS, Hist, bounds, bucket};
 pub use item::{
     Block, COMMAND, Event, Facts, Header, Item, Name, RUN, SCOPE, SHOWN, Scope, Shown, Sink, Source, Took,
 };
-pub use table::{Columns, Part, Schema, Table};
+pub use table::{Columns, Of, Part, Relative, Schema, Table};
 pub use tables::{TABLES, table};

@@ -97,6 +97,9 @@ pub struct Delta<S> {
     cumulative: Cumulative,
     /// What each row, by its number, has come to.
     seen: HashMap<u64, Seen>,
+    /// When the run began, and when the last interval of each table ended.
+    began_ns: Option<u64>,
+    ended_ns: HashMap<&'static str, u64>,
 }
 
 /// What a row has come to: its columns that are added, in order.
@@ -154,11 +157,14 @@ fn at<T: Default>(values: &mut Vec<T>, at: usize) -> &mut T {
 impl<S: Source> Delta<S> {
     /// Over a source whose rows grow.
     pub fn new(source: S, cumulative: impl Into<Cumulative>) -> Self {
-        Self { source, cumulative: cumulative.into(), seen: HashMap::new() }
+        let (seen, ended_ns) = (HashMap::new(), HashMap::new());
+        Self { source, cumulative: cumulative.into(), seen, began_ns: None, ended_ns }
     }
 
     fn interval(&mut self, block: &mut Block) {
         let is_cumulative = self.cumulative.is_on();
+        let before = self.ended_ns.insert(block.table.id(), block.time_ns);
+        block.since_ns = before.filter(|_| !is_cumulative).or(block.since_ns).or(self.began_ns);
         let mut ended = Vec::new();
         for (mut record, into) in std::mem::take(&mut block.ended) {
             let mut seen = self.seen.remove(&record.row).unwrap_or_default();
@@ -181,8 +187,11 @@ impl<S: Source> Source for Delta<S> {
 
     fn next(&mut self) -> Result<Option<Item>, S::Error> {
         let mut item = self.source.next()?;
-        if let Some(Item::Rows(block)) = &mut item {
-            self.interval(block);
+        match &mut item {
+            Some(Item::Header(header)) => self.began_ns = Some(header.start_ns),
+            Some(Item::Rows(block)) => self.interval(block),
+            Some(Item::Totals(block)) => block.since_ns = block.since_ns.or(self.began_ns),
+            _ => {}
         }
         Ok(item)
     }

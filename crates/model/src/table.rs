@@ -188,6 +188,28 @@ pub(crate) const fn octaves<R>(name: &'static str, help: &'static str, get: Deri
         .merged(Merge::Last)
 }
 
+/// A column of tables for people alone: others can make it of a block's rows, sum and times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relative {
+    /// The heading.
+    pub title: &'static str,
+    /// Characters.
+    pub width: usize,
+    /// The order in which it gives way: see [`Cell::yields`].
+    pub yields: u8,
+    /// What it is.
+    pub of: Of,
+}
+
+/// What a figure is compared with; it is the sum of the columns with these names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// That of all rows: a share.
+    Share(&'static [&'static str]),
+    /// The time in which it came about: a rate.
+    PerSecond(&'static [&'static str]),
+}
+
 /// What part a table has in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -208,6 +230,7 @@ pub struct Table<R: 'static> {
     base: &'static [Column<R>],
     total: Option<&'static str>,
     idle: bool,
+    relative: &'static [Relative],
     shape: OnceLock<Shape>,
 }
 
@@ -245,7 +268,17 @@ impl<R> Table<R> {
         tool: &'static str,
         parts: &'static [&'static [Column<R>]],
     ) -> Self {
-        Self { id, tool, part, parts, base: &[], total: None, idle: false, shape: OnceLock::new() }
+        Self {
+            id,
+            tool,
+            part,
+            parts,
+            base: &[],
+            total: None,
+            idle: false,
+            relative: &[],
+            shape: OnceLock::new(),
+        }
     }
 
     /// The same with columns that others are made of, and that no output has.
@@ -257,6 +290,12 @@ impl<R> Table<R> {
     /// The same; its rows have a sum, which is called so.
     pub(crate) const fn total(mut self, total: &'static str) -> Self {
         self.total = Some(total);
+        self
+    }
+
+    /// The same; tables for people have these columns, too.
+    pub(crate) const fn relative(mut self, relative: &'static [Relative]) -> Self {
+        self.relative = relative;
         self
     }
 
@@ -307,6 +346,8 @@ pub trait Columns: Sync {
     fn total(&self) -> Option<&'static str>;
     /// Whether a row in which nothing happened is a row, too.
     fn idle(&self) -> bool;
+    /// The columns that only tables for people have, behind the others.
+    fn relative(&self) -> &'static [Relative];
     /// Its fields, and what is done with them.
     fn shape(&self) -> &Shape;
 }
@@ -330,6 +371,10 @@ impl<R> Columns for Table<R> {
 
     fn idle(&self) -> bool {
         self.idle
+    }
+
+    fn relative(&self) -> &'static [Relative] {
+        self.relative
     }
 
     fn shape(&self) -> &Shape {

@@ -75,6 +75,8 @@ pub struct Faults {
     epoch: u64,
     control: FaultsControl,
     filter: Option<String>,
+    /// When the last pass had closed all threads.
+    closed_ns: Option<u64>,
     /// How often programs were not run, once it is known.
     missed: Option<u64>,
     /// Events are read until then, at the end; and how many were not.
@@ -223,12 +225,16 @@ impl Faults {
             files,
             incoming,
             parts,
-            ledger: Ledger::new(by, timing).bounded(options.ended_bytes()).split(parts),
+            ledger: Ledger::new(by, timing)
+                .bounded(options.ended_bytes())
+                .split(parts)
+                .with_histograms(options.hist),
             cgroups: Paths::default(),
             settings,
             epoch: 0,
             control,
             filter: filter.words(),
+            closed_ns: None,
             missed: None,
             read_until: None,
             unread: 0,
@@ -266,7 +272,7 @@ impl Faults {
 
     /// The rows that have more than the last time, or `all`.
     fn rows(&mut self, all: bool) -> Block {
-        let time_ns = system::monotonic_ns();
+        let time_ns = self.closed_ns.unwrap_or_else(system::monotonic_ns);
         match &self.spans {
             Some(spans) => spans.ledger.block(time_ns, all),
             None => self.ledger.block(time_ns, all),
@@ -427,6 +433,7 @@ impl Tool for Faults {
         // While faults are still seen: the pass closes each thread, so that what is counted is timed, too, however long
         // it takes to detach; and what the variant could not see is what is left then.
         self.read(true)?;
+        self.closed_ns = Some(system::monotonic_ns());
         self.attached.events.clear();
         if self.attached.missed(|name| recipe::ENDS.contains(&name))? > 0 {
             // A thread whose end was skipped is heard of once more when the kernel frees it, some milliseconds later.

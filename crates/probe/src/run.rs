@@ -98,6 +98,8 @@ pub struct Run {
     processes: Vec<OwnedFd>,
     ends_by_itself: bool,
     began: Instant,
+    /// The same, CLOCK_MONOTONIC: a command has begun to run.
+    began_ns: u64,
     began_cpu_ns: u64,
     intervals: u32,
     /// What comes next.
@@ -171,6 +173,7 @@ impl Run {
             processes,
             ends_by_itself,
             began,
+            began_ns: system::monotonic_ns(),
             began_cpu_ns: system::own_cpu_ns(),
             intervals: 0,
             ready: headers,
@@ -271,8 +274,9 @@ impl Run {
         let mut time_ns = None;
         for at in 0..self.tools.len() {
             let running = &mut self.tools[at];
-            if let Some(rows) = running.tool.snapshot(self.frame.cumulative.is_on())? {
+            if let Some(mut rows) = running.tool.snapshot(self.frame.cumulative.is_on())? {
                 time_ns = Some(rows.time_ns);
+                rows.since_ns = Some(self.began_ns);
                 self.ready.push_back(Item::Rows(rows));
             }
             let facts = self.facts(at, self.began.elapsed(), None)?;
@@ -296,9 +300,11 @@ impl Run {
             running.tool.detach(&mut running.events)?;
             self.ready.extend(running.take_events());
             if self.frame.interval.is_some() {
-                self.ready.extend(running.tool.snapshot(self.frame.cumulative.is_on())?.map(Item::Rows));
+                let rows = running.tool.snapshot(self.frame.cumulative.is_on())?;
+                let since = |block| Block { since_ns: Some(self.began_ns), ..block };
+                self.ready.extend(rows.map(since).map(Item::Rows));
             }
-            totals.push(running.tool.totals());
+            totals.push(Block { since_ns: Some(self.began_ns), ..running.tool.totals() });
         }
         // An interval that was cut short.
         if let (Some(last), Some(_)) = (totals.last(), self.frame.interval) {

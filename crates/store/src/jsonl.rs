@@ -173,7 +173,8 @@ impl<R: BufRead> Recording<R> {
             let sum = line.get("sum").and_then(|sum| sum.as_object());
             let sum = sum.map(|sum| record(sum, table)).transpose()?;
             let hidden = usize::try_from(number(line, "hidden")?).map_err(|error| error.to_string())?;
-            let block = Block { sum, hidden, ..Block::new(table, time(line, "time_ns")?, vec![]) };
+            let since_ns = line.contains_key("since_ns").then(|| time(line, "since_ns")).transpose()?;
+            let block = Block { sum, hidden, since_ns, ..Block::new(table, time(line, "time_ns")?, vec![]) };
             Ok((of, kind, number(line, "rows")?, block))
         })();
         let (of, kind, count, mut block) = parsed.map_err(|why: String| self.lines.wrong(why))?;

@@ -7,7 +7,7 @@ use trapline_model::layout::{Body, Column, Histogram, Layout, Part};
 use trapline_model::{Block, Facts, Field, Header, Kind, Record, Value};
 
 use crate::clock::Clock;
-use crate::columns::{cell, cells, constraints, drawn, frames, place, templates};
+use crate::columns::{cell, cells, constraints, drawn, frames, place, relative, templates};
 use crate::end::end_lines;
 use crate::escape::visible;
 use crate::fit::{Constraint, HEADING, Plan, Space, Text, clipped};
@@ -181,13 +181,20 @@ impl Blocks {
         if block.sum.is_none() && block.rows.is_empty() {
             return;
         }
-        let rows = block.rows.iter().map(|row| (cells(row, self.color), frames(row)));
+        let cells = |row: &Record| {
+            let mut cells = cells(row, self.color);
+            cells.extend(relative(block, row));
+            cells
+        };
+        let rows = block.rows.iter().map(|row| (cells(row), frames(row)));
         let rows = out.fitting(rows, block);
         let mut all: Vec<_> = rows.iter().map(|(cells, _)| cells).collect();
-        let sum = block.sum.as_ref().map(|sum| (cells(sum, self.color), frames(sum)));
+        let sum = block.sum.as_ref().map(|sum| (cells(sum), frames(sum)));
         all.extend(sum.iter().map(|(cells, _)| cells));
         let keep = sort.and_then(|field| place(block.table, field));
-        let plan = Plan::new(constraints(block.table), &all, out.space.columns, keep);
+        let mut columns = constraints(block.table);
+        columns.extend(block.table.relative().iter().map(Constraint::of_relative));
+        let plan = Plan::new(columns, &all, out.space.columns, keep);
         out.lines.push(plan.headings(self.heading()));
         self.rows(out, &plan, &rows, block, sum.as_ref());
     }

@@ -1,7 +1,7 @@
 //! The cells of rows: of the columns that fields declare, and of those of a layout.
 
 use trapline_model::layout::Column;
-use trapline_model::{Cell, Field, Kind, Record, Schema, Show, Type, Value};
+use trapline_model::{Block, Cell, Field, Kind, Of, Record, Schema, Show, Type, Value};
 
 use crate::escape::{name, visible};
 use crate::fit::{Constraint, Text};
@@ -49,6 +49,25 @@ pub(crate) fn frames(row: &Record) -> Vec<String> {
     let mut frames: Vec<String> = frames.collect();
     frames.reverse();
     frames
+}
+
+/// A row's cells in the columns that only tables for people have.
+pub(crate) fn relative(block: &Block, row: &Record) -> Vec<Text> {
+    let figure =
+        |row: &Record, names: &[&str]| names.iter().map(|name| row.number(name)).sum::<Option<u64>>();
+    let cell = |of: Of| match of {
+        Of::Share(names) => {
+            let (part, whole) = (figure(row, names)?, figure(block.sum.as_ref()?, names)?);
+            (whole > 0).then(|| format!("{:.1}", part as f64 / whole as f64 * 100.0))
+        }
+        Of::PerSecond(names) => {
+            let seconds = block.time_ns.checked_sub(block.since_ns?)? as f64 / 1e9;
+            let n = figure(row, names)?;
+            (seconds > 0.0).then(|| format!("{:.0}", n as f64 / seconds))
+        }
+    };
+    let columns = block.table.relative().iter();
+    columns.map(|column| Text { text: cell(column.of).unwrap_or("-".into()), highlight: false }).collect()
 }
 
 /// The column of a field, if it has one in the row itself.

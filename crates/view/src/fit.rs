@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use trapline_model::layout::Column;
-use trapline_model::{Cell, Show};
+use trapline_model::{Cell, Relative, Show};
 
 /// Values that stand out.
 pub(crate) const HIGHLIGHT: Style = Style::new().red().add_modifier(Modifier::BOLD);
@@ -58,6 +58,18 @@ impl Constraint {
             yields: cell.yields,
             left: is_text,
             is_path: cell.show == Show::Path,
+            grows: false,
+        }
+    }
+
+    pub(crate) fn of_relative(column: &Relative) -> Self {
+        Self {
+            title: column.title,
+            width: column.width,
+            least: None,
+            yields: column.yields,
+            left: false,
+            is_path: false,
             grows: false,
         }
     }

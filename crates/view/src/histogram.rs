@@ -10,7 +10,12 @@ pub(crate) fn histogram(record: &Record, what: &str) -> Vec<String> {
     let mut out = Vec::new();
     for (field, value) in record.iter() {
         let Value::Buckets(buckets) = value else { continue };
-        let what = match what {
+        let part = field.name.strip_suffix("_buckets");
+        if part.is_some() && buckets.is_empty() {
+            continue;
+        }
+        let of_part = part.map(|part| format!("{part} (ns)"));
+        let what = match of_part.as_deref().unwrap_or(what) {
             "" if field.unit == Unit::Nanoseconds => "value (ns)",
             "" => "value",
             what => what,

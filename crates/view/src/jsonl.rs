@@ -39,6 +39,9 @@ impl<W: Write> JsonLines<W> {
     /// What rows have in common, and they.
     fn block(&mut self, kind: &str, block: &Block) -> io::Result<()> {
         let mut line = format!("{{\"type\":\"block\",\"of\":\"{kind}\",\"time_ns\":{}", block.time_ns);
+        if let Some(since_ns) = block.since_ns {
+            member(&mut line, "since_ns", &since_ns.into());
+        }
         member(&mut line, "table", &Value::word(block.table.id()));
         member(&mut line, "rows", &(block.rows.len() as u64).into());
         member(&mut line, "hidden", &(block.hidden as u64).into());

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::exact::assert_truth_of;
 use super::file::with_truth;
-use crate::run::{Beside, Said, all_or_first, faults, fixture, sum, u};
+use crate::run::{Beside, Said, all_or_first, faults, fixture, missed, sum, u};
 use crate::running::Worker;
 
 /// The rows of a thread, or of a process, together are what it said of itself: whatever was seen of its faults.
@@ -69,6 +69,25 @@ pub fn sums_are_the_same(variant: &'static str) {
             assert!(said.totals.iter().find(touched).is_some_and(|row| u(&row["minor"]) >= 4000));
         }
     }
+}
+
+/// Each fault that was timed is in the histogram of its row, and major ones are in theirs.
+pub fn histograms(variant: &'static str) {
+    let mut command = faults(variant, &["--by", "thread", "--hist", "-i", "50ms"]);
+    let said = Said::by(command.arg("--").args(fixture("wait4")));
+    let in_buckets = |row: &Value, name: &str| -> u64 {
+        row[name].as_array().unwrap().iter().map(|bucket| u(&bucket[2])).sum()
+    };
+    let mut major = 0;
+    for row in said.rows.iter().chain(&said.totals) {
+        assert_eq!(in_buckets(row, "buckets"), u(&row["timed"]), "{row}");
+        major += in_buckets(row, "major_buckets");
+    }
+    // A fault whose completion was not seen has no time.
+    let counted = sum(&said.rows, |_| true).0 + sum(&said.totals, |_| true).0;
+    assert!(major <= counted && counted - major <= 2 * missed(&said.end), "{major} of {counted}");
+    let without = Said::by(faults(variant, &[]).args(["--", "true"]));
+    assert!(without.totals.iter().all(|row| row["buckets"].is_null() && row["major_buckets"].is_null()));
 }
 
 /// What each process touched of each file.

@@ -61,7 +61,7 @@ impl ledger::Figures for Figures {
     }
 
     fn bytes(&self) -> usize {
-        self.stats.hist.bytes()
+        self.stats.hist.bytes() + self.stats.major_hist.bytes()
     }
 
     fn owner(&self) -> Option<Process> {
@@ -94,6 +94,7 @@ pub struct Ledger {
     timing: Timing,
     /// Which parts of the time the variant sees, where rows have them.
     parts: Option<[bool; PARTS]>,
+    hist: bool,
     rows: ledger::Ledger<Id, Key, Figures>,
 }
 
@@ -102,7 +103,13 @@ impl Ledger {
     #[must_use]
     pub fn new(by: By, timing: Timing) -> Self {
         let folded = Figures { name: by.folded().into(), ..Figures::default() };
-        Self { by, timing, parts: None, rows: ledger::Ledger::new(Key::None, folded) }
+        Self { by, timing, parts: None, hist: false, rows: ledger::Ledger::new(Key::None, folded) }
+    }
+
+    /// The same; rows have histograms, if that is wanted.
+    #[must_use]
+    pub fn with_histograms(self, hist: bool) -> Self {
+        Self { hist, ..self }
     }
 
     /// The same; the rows of what has ended take about this many bytes at most.
@@ -169,10 +176,10 @@ impl Ledger {
     pub fn block(&mut self, time_ns: u64, all: bool) -> Block {
         let rows = self.by.rows();
         let table = if self.parts.is_some() { &rows.split } else { &rows.whole };
-        let (timing, parts) = (self.timing, self.parts.unwrap_or_default());
+        let (timing, hist, parts) = (self.timing, self.hist, self.parts.unwrap_or_default());
         self.rows.block(table, time_ns, all, |key, figures| {
             let extremes = if all { figures.extremes } else { figures.recent };
-            table.record(&Row { timing, parts, key: key.clone(), figures: figures.clone(), extremes })
+            table.record(&Row { timing, hist, parts, key: key.clone(), figures: figures.clone(), extremes })
         })
     }
 }

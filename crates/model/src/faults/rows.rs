@@ -14,6 +14,8 @@ pub(super) struct Row {
     pub(super) timing: Timing,
     /// Which parts of the time the variant sees.
     pub(super) parts: [bool; PARTS],
+    /// Histograms are wanted.
+    pub(super) hist: bool,
     pub(super) key: Key,
     pub(super) figures: Figures,
     pub(super) extremes: Extremes,
@@ -234,4 +236,19 @@ pub(super) fn quantile(record: &Record, q: f64) -> Value {
 pub(super) fn timed(record: &Record) -> Value {
     let times = Times::of(record);
     (times.number("timed_major") + times.number("timed_minor") + times.number("slept_minor")).into()
+}
+
+/// The histogram of that name by octave, where it is wanted and faults are timed; all faults only where minor ones are.
+fn octaves(record: &Record, name: &str, least: u64) -> Value {
+    let is_wanted = record.get("with_hist") == Some(&Value::Bool(true));
+    let is_known = is_wanted && Times::of(record).weight.is_some_and(|weight| weight >= least);
+    record.hist(name).filter(|_| is_known).map(Hist::octaves).into()
+}
+
+pub(super) fn buckets(record: &Record) -> Value {
+    octaves(record, "times", 1)
+}
+
+pub(super) fn major_buckets(record: &Record) -> Value {
+    octaves(record, "major_times", 0)
 }

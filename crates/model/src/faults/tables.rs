@@ -9,7 +9,9 @@ use super::{By, Fault, Parts, Process, Whose};
 use crate::field::Show::{Hex, Integer, Microseconds, Milliseconds, Path, Percent, Stack, Text, Thousandths};
 use crate::field::{Highlight, Kind, Merge, Record, Type, Unit, Value};
 use crate::item::Block;
-use crate::table::{Column, Schema, Table, count, derived, hist, id, key, known, label, number};
+use crate::table::{
+    Column, Of, Relative, Schema, Table, count, derived, hist, id, key, known, label, number, octaves,
+};
 
 const TIME: (Unit, Kind) = (Unit::Nanoseconds, Kind::Counter);
 const LASTS: (Unit, Kind) = (Unit::Nanoseconds, Kind::Gauge);
@@ -37,6 +39,8 @@ const FIGURES: &[Column<Row>] = &[
     derived("p50_ns", LASTS, "Half of the faults took no longer than this, within 12.5 %.", |r| rows::quantile(r, 0.5)),
     derived("p99_ns", LASTS, "99 % of the faults took no longer than this, within 12.5 %.", |r| rows::quantile(r, 0.99)),
     derived("timed", COUNT, "The faults that were timed; those taken inside the kernel on the thread's behalf may not be.", rows::timed),
+    octaves("buckets", "The faults by their time, [[lowest, highest, faults], …], log2 (with --hist).", rows::buckets),
+    octaves("major_buckets", "The major faults by their time, [[lowest, highest, faults], …], log2 (with --hist).", rows::major_buckets),
 ];
 
 /// What the time is spent on: with --split. Together, it is `total_ns`.
@@ -64,12 +68,14 @@ const BASE: &[Column<Row>] = &[
     hist("times", Unit::Nanoseconds, "The faults that were timed by their time.", |r| (&r.figures.stats.hist).into()),
     number("longest_ns", LASTS, "The time of the longest fault.", |r: &Row| r.extremes().map(|e| e.max_ns).into()).merged(Merge::Max),
     number("shortest_ns", LASTS, "The time of the shortest fault.", |r: &Row| r.extremes().map(|e| e.min_ns).into()).merged(Merge::Min),
+    hist("major_times", Unit::Nanoseconds, "The major faults that were timed by their time.", |r| (&r.figures.stats.major_hist).into()),
+    known("with_hist", Type::Bool, "Whether histograms are wanted.", |r| r.hist.into()),
 ];
 
 /// The same for rows that may be of files which had the same name and number one after the other.
 #[rustfmt::skip]
 const FILE_BASE: &[Column<Row>] = &[
-    BASE[0], BASE[1], BASE[2], BASE[3], BASE[4], BASE[5], BASE[6], BASE[7], BASE[8], BASE[9],
+    BASE[0], BASE[1], BASE[2], BASE[3], BASE[4], BASE[5], BASE[6], BASE[7], BASE[8], BASE[9], BASE[10], BASE[11],
     id("generation", "Which of the files of this number it is.", |r| r.generation().into()),
 ];
 
@@ -95,7 +101,10 @@ const COMM: &[Column<Row>] = &[
 const TITLE: Column<Row> = label("title", "The command line of the process when its row was first printed, which programs may change to report what they do; at most 256 characters.", |_| Value::Null).shown("TITLE", 40, Text);
 
 static PROCESS_TITLE: Table<Row> =
-    Table::new("faults.process_title", "faults", &[PROCESS, FIGURES, &[TITLE]]).base(BASE).total("TOTAL");
+    Table::new("faults.process_title", "faults", &[PROCESS, FIGURES, &[TITLE]])
+        .base(BASE)
+        .total("TOTAL")
+        .relative(RELATIVE);
 
 /// Rows by process with titles.
 pub const TITLED: &Schema = &PROCESS_TITLE;
@@ -155,6 +164,13 @@ const COMM_OF: &[Column<Row>] = &[COMM[0].least(8)];
 const CGROUP_OF: &[Column<Row>] = &[CGROUP[0].least(14), CGROUP[1], CGROUP[2]];
 const FILE_OF: &[Column<Row>] = &[FILE[0].least(14), FILE[1], FILE[2], FILE[3], FILE[4]];
 
+/// What tables for people have beside them.
+const RELATIVE: &[Relative] = &[
+    Relative { title: "TIME_%", width: 6, yields: 3, of: Of::Share(&["total_ns"]) },
+    Relative { title: "FAULTS_%", width: 8, yields: 9, of: Of::Share(&["major", "minor"]) },
+    Relative { title: "FAULTS/s", width: 9, yields: 8, of: Of::PerSecond(&["major", "minor"]) },
+];
+
 /// Rows without and with what the time was spent on.
 pub(super) struct Rows {
     pub(super) whole: Table<Row>,
@@ -165,10 +181,14 @@ pub(super) struct Rows {
 macro_rules! table {
     ($($id:literal)+, $base:ident, $($keys:ident),+) => {
         Rows {
-            whole: Table::new(concat!("faults.", $($id),+), "faults", &[$($keys,)+ FIGURES]).base($base).total("TOTAL"),
+            whole: Table::new(concat!("faults.", $($id),+), "faults", &[$($keys,)+ FIGURES])
+                .base($base)
+                .total("TOTAL")
+                .relative(RELATIVE),
             split: Table::new(concat!("faults.split_", $($id),+), "faults", &[$($keys,)+ FIGURES, PARTS])
                 .base($base)
-                .total("TOTAL"),
+                .total("TOTAL")
+                .relative(RELATIVE),
         }
     };
 }

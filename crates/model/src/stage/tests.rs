@@ -51,6 +51,24 @@ fn rows_and_totals_are_sorted_and_cut_and_nothing_else_is_changed() {
     assert_eq!(source.next(), Ok(None));
 }
 
+/// A block says since when its figures grew: that of an interval since the one before, others since the run began.
+#[test]
+fn blocks_have_a_beginning() {
+    let rows = |time_ns| Item::Rows(Block::new(By::Process.schema(), time_ns, vec![]));
+    let header = Item::Header(crate::Header { start_ns: 3, ..crate::Header::default() });
+    let items =
+        [header, rows(5), rows(9), rows(10), Item::Totals(Block::new(By::Process.schema(), 11, vec![]))];
+    let cumulative = Cumulative::from(false);
+    let mut source = Delta::new(VecDeque::from(items), cumulative.clone());
+    let mut since = move || match source.next() {
+        Ok(Some(Item::Rows(block) | Item::Totals(block))) => block.since_ns,
+        _ => None,
+    };
+    assert_eq!([since(), since(), since()], [None, Some(3), Some(5)]);
+    cumulative.turn();
+    assert_eq!([since(), since()], [Some(3), Some(3)]);
+}
+
 /// Rows with equal figures come in the order of their keys, whatever the order in which they were made.
 #[test]
 fn equal_rows_are_sorted_by_their_keys() {

@@ -284,6 +284,8 @@ mirror! {
         slept_minor_ns: u64,
         part_ns: [u64; PARTS],
         hist: [u64; BUCKETS],
+        major_hist: [u64; BUCKETS / 4],
+        major_over: u64,
         all: FaultsExtremes,
         recent: FaultsExtremes,
     }

@@ -43,6 +43,7 @@ pub(super) fn figures(of: &FaultsStats, epoch: u64) -> (Stats, Extremes, Extreme
         slept_minor_ns: of.slept_minor_ns,
         part_ns: of.part_ns,
         hist: Hist::new(&of.hist),
+        major_hist: Hist::of_octaves(&of.major_hist, of.major_over),
         failed: 0,
     };
     (stats, recent(&of.all, 0), recent(&of.recent, epoch))

@@ -95,6 +95,8 @@ pub struct Options {
     pub spans: Vec<String>,
     /// Of which faults the stack is taken.
     pub stacks: Stacks,
+    /// Rows have histograms.
+    pub hist: bool,
     /// Figures are wanted that nobody has without times.
     pub needs_times: bool,
     /// Times are wanted beside messages that do without them.

@@ -77,6 +77,7 @@ fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
         (By::Cause, _) => {
             Some("it does not see the causes of faults; use --by thread, process, file or stack")
         }
+        _ if options.hist => Some("it does not time faults; leave out --hist"),
         (By::Span, _) => Some("it cannot attach uprobes; use --by thread, process, file or stack"),
         (By::Several(_), _) => {
             Some("it groups by one thing at a time; use --by thread, process, comm, file, stack or function")
