@@ -11,6 +11,10 @@ use crate::values;
 
 /// The names of programs that a running `access --exec` follows.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  trapline access --exec redis-server   in another terminal: follows this name
+  trapline targets add postgres         follow this one, too
+  trapline targets clear redis-server   and the first one no more")]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,

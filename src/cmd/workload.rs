@@ -26,6 +26,10 @@ const MIB: u64 = 1024 * 1024;
 
 /// Make data, page faults, and exits of virtual machines whose number is known.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  trapline workload data --file data.bin --size 128 --cold
+  trapline faults -- trapline workload mmap --file data.bin --threads 4 --cold
+  trapline faults -- trapline workload faults 100000")]
 pub struct Args {
     #[command(subcommand)]
     work: Work,

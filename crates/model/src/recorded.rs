@@ -61,6 +61,8 @@ pub struct Entry {
     pub rows: usize,
     /// The rows that `--top` left out.
     pub hidden: usize,
+    /// See [`Block::since_ns`](crate::Block).
+    pub since_ns: Option<u64>,
 }
 
 /// The items of a recorded stream, as records.
@@ -70,6 +72,7 @@ pub static ENTRY: Table<Entry> = Table::facts("trapline.items", "trapline", &[&[
     label("tables", "The tables of the rows in the item, with commas between.", |e: &Entry| e.tables.as_str().into()),
     count("rows", "The rows in the item.", |e: &Entry| (e.rows as u64).into()),
     count("hidden", "The rows that --top left out of the item.", |e: &Entry| (e.hidden as u64).into()),
+    count("since_ns", "When the figures of its rows began to grow.", |e: &Entry| e.since_ns.into()),
 ]]);
 
 /// The tables of a tool that have this part, in the order in which a run writes them.

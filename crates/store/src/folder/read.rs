@@ -247,7 +247,8 @@ impl FolderRecording {
                 let table = table(tables).ok_or_else(wrong)?;
                 let rows = records.map(|(_, record)| record).collect();
                 let hidden = number("hidden") as usize;
-                let block = Block { sum, hidden, ..Block::new(table, time_ns, rows) };
+                let since_ns = entry.number("since_ns");
+                let block = Block { sum, hidden, since_ns, ..Block::new(table, time_ns, rows) };
                 self.has_totals |= kind == EntryKind::Totals;
                 if kind == EntryKind::Rows { Item::Rows(block) } else { Item::Totals(block) }
             }

@@ -70,7 +70,12 @@ fn items(tool: &'static str) -> Vec<Item> {
             }
             let rows = (0..time - 1).map(|row| record(*table, row)).collect();
             let sum = (time % 2 == 0).then(|| record(*table, 9));
-            items.push(Item::Rows(Block { sum, hidden: 3, ..Block::new(*table, time_ns, rows) }));
+            items.push(Item::Rows(Block {
+                sum,
+                hidden: 3,
+                since_ns: Some(time),
+                ..Block::new(*table, time_ns, rows)
+            }));
         }
         items.push(Item::Facts(facts(time)));
         items.push(Item::Tick(time_ns));

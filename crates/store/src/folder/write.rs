@@ -105,8 +105,13 @@ impl Pending {
     fn block(&mut self, kind: EntryKind, item: u64, block: &Block) {
         block.rows.iter().for_each(|row| self.row(kind, item, block.time_ns, row));
         block.sum.iter().for_each(|sum| self.row(EntryKind::Sums, item, block.time_ns, sum));
-        let entry =
-            Entry { kind, tables: block.table.id().into(), rows: block.rows.len(), hidden: block.hidden };
+        let entry = Entry {
+            kind,
+            tables: block.table.id().into(),
+            rows: block.rows.len(),
+            hidden: block.hidden,
+            since_ns: block.since_ns,
+        };
         self.entry(item, block.time_ns, &entry);
     }
 
@@ -115,7 +120,13 @@ impl Pending {
         let records = records.iter().chain(&facts.more);
         records.clone().for_each(|record| self.row(EntryKind::Facts, item, time_ns, record));
         let tables: Vec<&str> = records.map(|record| record.schema().id()).collect();
-        let entry = Entry { kind: EntryKind::Facts, tables: tables.join(","), rows: tables.len(), hidden: 0 };
+        let entry = Entry {
+            kind: EntryKind::Facts,
+            tables: tables.join(","),
+            rows: tables.len(),
+            hidden: 0,
+            since_ns: None,
+        };
         self.entry(item, time_ns, &entry);
     }
 }
@@ -207,14 +218,21 @@ impl Sink for Recorder {
                     pending.row(EntryKind::Events, at, event.time_ns, &event.record);
                 }
                 let tables = first.record.schema().id().into();
-                let entry = Entry { kind: EntryKind::Events, tables, rows: events.len(), hidden: 0 };
+                let entry =
+                    Entry { kind: EntryKind::Events, tables, rows: events.len(), hidden: 0, since_ns: None };
                 pending.entry(at, first.time_ns, &entry);
             }
             Item::Rows(block) => pending.block(EntryKind::Rows, at, block),
             Item::Totals(block) => pending.block(EntryKind::Totals, at, block),
             Item::Facts(facts) => pending.facts(at, self.start_ns + facts.duration_ns, facts),
             Item::Tick(time_ns) => {
-                let entry = Entry { kind: EntryKind::Tick, tables: String::new(), rows: 0, hidden: 0 };
+                let entry = Entry {
+                    kind: EntryKind::Tick,
+                    tables: String::new(),
+                    rows: 0,
+                    hidden: 0,
+                    since_ns: None,
+                };
                 pending.entry(at, *time_ns, &entry);
             }
             Item::Header(_) | Item::End(_) => {}
