@@ -262,8 +262,8 @@ fn in_a_cgroup(
 ) -> (Said, impl Fn(&str) -> String + use<>) {
     let root = cgroup_root();
     std::fs::write(root.join("cgroup.subtree_control"), "+memory").unwrap();
-    let dir = root.join(format!("trapline-time-{}-{}", limit.0, std::process::id()));
-    let _ = std::fs::create_dir(&dir);
+    // A cgroup of its own each time: what it accounts for begins with it.
+    let dir = tempfile::Builder::new().prefix("trapline-time-").tempdir_in(root).unwrap().keep();
     std::fs::write(dir.join(limit.0), limit.1).unwrap();
     let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", dir.display());
     let mut shell = vec!["sh".to_owned(), "-c".into(), join, "sh".into()];
