@@ -165,6 +165,10 @@ impl Args {
                 self.hist && by == By::Span,
                 "--hist shows the times of faults, --span those of calls: leave out one of them",
             ),
+            (
+                self.hist && self.splits() && format.for_people,
+                "--hist prints histograms, --split columns: leave out one of them, or use --format jsonl",
+            ),
             (self.hist && !no_events, "--hist shows rows: leave out -v, --log-step and --stall"),
             (self.hist && times_nothing, "this variant times no faults: leave out --hist or --variant"),
             (

@@ -22,7 +22,7 @@ use crate::values;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  trapline kvm count               which exits, and how many each second
+  trapline kvm count               which exits, and their number each second
   trapline kvm time --split        where their time is spent
   trapline kvm slower 10           each exit of more than 10 ms, as it happens")]
 pub(crate) struct Args {

@@ -1,9 +1,9 @@
 //! What a reader of recordings must know of the tables, and what must hold of records: anybody may have written them.
 
 use crate::access;
-use crate::field::Record;
+use crate::field::{Kind, Record, Unit};
 use crate::item::{COMMAND, SCOPE, SHOWN};
-use crate::table::{Part, Schema, Table, count, label};
+use crate::table::{Part, Schema, Table, count, label, number};
 use crate::tables::TABLES;
 
 /// What an item of a stream is, where a recording keeps items and the rows in them apart.
@@ -72,7 +72,7 @@ pub static ENTRY: Table<Entry> = Table::facts("trapline.items", "trapline", &[&[
     label("tables", "The tables of the rows in the item, with commas between.", |e: &Entry| e.tables.as_str().into()),
     count("rows", "The rows in the item.", |e: &Entry| (e.rows as u64).into()),
     count("hidden", "The rows that --top left out of the item.", |e: &Entry| (e.hidden as u64).into()),
-    count("since_ns", "When the figures of its rows began to grow.", |e: &Entry| e.since_ns.into()),
+    number("since_ns", (Unit::Nanoseconds, Kind::Label), "When the figures of its rows began to grow.", |e: &Entry| e.since_ns.into()),
 ]]);
 
 /// The tables of a tool that have this part, in the order in which a run writes them.

@@ -124,9 +124,8 @@ mod tests {
     #[test]
     fn a_title_is_of_this_process_and_of_no_other_with_its_id() {
         let title = "postgres: a b [local] SELECT\u{1b}[2J".to_owned() + &"x".repeat(1000);
-        let script = format!("exec -a \"$1\" cat");
         let mut command = Command::new("bash");
-        let command = command.args(["-c", &script, "-", &title]).stdin(Stdio::piped());
+        let command = command.args(["-c", "exec -a \"$1\" cat", "-", &title]).stdin(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let pid = child.id();
         let of = |start_ns| title_of(Process { pid, start_ns });

@@ -53,8 +53,9 @@ pub(crate) fn frames(row: &Record) -> Vec<String> {
 
 /// A row's cells in the columns that only tables for people have.
 pub(crate) fn relative(block: &Block, row: &Record) -> Vec<Text> {
-    let figure =
-        |row: &Record, names: &[&str]| names.iter().map(|name| row.number(name)).sum::<Option<u64>>();
+    let figure = |row: &Record, names: &[&str]| {
+        names.iter().try_fold(0_u64, |sum, name| Some(sum.saturating_add(row.number(name)?)))
+    };
     let cell = |of: Of| match of {
         Of::Share(names) => {
             let (part, whole) = (figure(row, names)?, figure(block.sum.as_ref()?, names)?);

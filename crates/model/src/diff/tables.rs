@@ -61,15 +61,15 @@ const FIGURE: (Unit, Kind) = (Unit::Count, Kind::Gauge);
 #[rustfmt::skip]
 pub(super) static DIFFERENCES: Table<Row> = Table::new("diff.rows", "diff", &[&[
     key("figure", "The column of the recordings that is compared.", |r: &Row| Value::word(r.figure)).shown("FIGURE", 10, Text),
-    key("name", "What the row is about: a command, a file, a stack, a cause, an exit; null for rows without a name.", |r: &Row| r.name.as_deref().into()).shown("NAME", 40, Text),
+    key("name", "What the row is about: a command, a file, a stack, a cause, an exit; null for rows without a name.", |r: &Row| r.name.as_deref().into()).shown("NAME", 40, Text).least(14),
     label("unit", "The unit of the figure: ns, bytes or count; per second (/s), per operation (/op), or as it is.", |r: &Row| r.unit.as_str().into()).shown("UNIT", 8, Text),
     number("before", FIGURE, "The figure before, the mean of the recordings, thousandths of the unit; null if unknown.", |r: &Row| r.before.into()).shown("BEFORE", 14, Integer),
     number("after", FIGURE, "The figure after, the mean of the recordings, thousandths of the unit; null if unknown.", |r: &Row| r.after.into()).shown("AFTER", 14, Integer),
     signed("diff", "The figure after minus the figure before, thousandths of the unit.", |r: &Row| r.diff().into()).shown("DIFF", 14, Integer),
-    signed("change_ppm", "The difference in relation to the figure before, millionths; null if that is 0.", |r: &Row| r.change_ppm().into()).shown("CHANGE_PPM", 10, Integer),
-    number("noise", FIGURE, "The noise, thousandths of the unit: the spread of repeated recordings from the least to the greatest, on the side where it is larger; null without repeated ones.", |r: &Row| r.noise.into()).shown("NOISE", 14, Integer),
-    flag("within_noise", "Whether the difference is no larger than the noise; null if there is no noise known.", |r: &Row| r.is_noise().into()).shown("WITHIN", 6, Text),
-    label("only", "The side that has the row, where the other has none: before or after.", |r: &Row| r.only.map(Value::word).into()).shown("ONLY", 6, Text),
+    signed("change_ppm", "The difference in relation to the figure before, millionths; null if that is 0.", |r: &Row| r.change_ppm().into()).shown("CHANGE_PPM", 10, Integer).yields(3),
+    number("noise", FIGURE, "The noise, thousandths of the unit: the spread of repeated recordings from the least to the greatest, on the side where it is larger; null without repeated ones.", |r: &Row| r.noise.into()).shown("NOISE", 14, Integer).yields(4),
+    flag("within_noise", "Whether the difference is no larger than the noise; null if there is no noise known.", |r: &Row| r.is_noise().into()).shown("WITHIN", 6, Text).yields(5),
+    label("only", "The side that has the row, where the other has none: before or after.", |r: &Row| r.only.map(Value::word).into()).shown("ONLY", 6, Text).yields(6),
 ]]);
 
 /// Differences.

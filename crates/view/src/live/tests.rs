@@ -27,6 +27,7 @@ fn row(schema: &'static Schema, n: u64) -> Record {
             }
             ("lines", _) => ";main.c:3;[no symbols];".into(),
             (name, Type::Str) => format!("{name}-{n}{}", "-long".repeat((n % 12) as usize)).into(),
+            (_, Type::I64) => (n.cast_signed() - 7).into(),
             (_, Type::Bool) => n.is_multiple_of(2).into(),
             (_, Type::Hist) => vec![(4, Some(7), n), (1 << 32, None, 2)].into(),
             _ if at + n % 5 == 9 => Value::Null,
