@@ -143,7 +143,7 @@ fn faults() -> FaultsRecipe {
         events: Events::Faults,
         counts_only: false,
         seeing: false,
-        split: true,
+        split: false,
         ring_bytes: 64 << 10,
         causes: Some(FaultsWalk::deepest()),
     }
@@ -151,14 +151,16 @@ fn faults() -> FaultsRecipe {
 
 /// The programs of its objects: one that is in several as it is in the first of these, where it costs most.
 fn faults_programs() -> Result<Vec<Verified>> {
-    let recipe = |by, events, causes| FaultsRecipe { by, events, causes, ..faults() };
+    let recipe = |by, events, causes| FaultsRecipe { by, events, causes, split: true, ..faults() };
     let steps = Events::Steps { of: StepOf::Faults(1), most: false };
     let objects = [
         recipe(By::Stack, Events::None, None),
-        faults(),
+        FaultsRecipe { split: true, ..faults() },
         recipe(By::File, Events::None, None),
         recipe(By::Thread, Events::None, None),
         recipe(By::Thread, steps, None),
+        // With variants that do not see what time is spent on.
+        faults(),
     ];
     let mut all = Vec::new();
     for recipe in &objects {

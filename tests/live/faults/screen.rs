@@ -136,9 +136,9 @@ pub fn a_table_is_redrawn_in_place(_variant: &'static str) {
     assert!(terminal.is_drawn_on());
     assert!(!small[1].contains("MIN_US") && small[1].trim_start().starts_with("PID"), "{small:?}");
     // Twice, as a picture over the one before may differ from it by little.
-    for (columns, lines) in [("140", "40"), ("70", "15"), ("140", "40")] {
+    for (columns, lines) in [("160", "40"), ("70", "15"), ("160", "40")] {
         terminal.tmux(&["resize-window", "-x", columns, "-y", lines]);
-        let heading = if columns == "140" { "MIN_US" } else { "MINOR" };
+        let heading = if columns == "160" { "MIN_US" } else { "MINOR" };
         terminal.waits("table of this size", |screen| is_table(screen, lines.parse().unwrap(), heading));
     }
     terminal.types(&["h"]);
