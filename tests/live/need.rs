@@ -65,7 +65,7 @@ impl Need {
             Self::Tmux => lacks("tmux", "-V"),
             Self::Cause(cause) => crate::faults::cause::lacks(cause),
             Self::OwnMachine => (place() != Place::Vm)
-                .then(|| "it changes the scheduler of the whole machine: it runs in virtual ones".into()),
+                .then(|| "it changes how the whole machine runs: it runs in virtual ones".into()),
             Self::SgxDouble => match std::env::var_os("TRAPLINE_SGX_DOUBLE") {
                 Some(module) if Path::new(&module).exists() => None,
                 _ => Some("it needs the module of tests/sgx-double, which `cargo xtask vm` builds".into()),
