@@ -82,9 +82,10 @@ pub fn flood(name: &str, files: usize, stacks: usize) {
         unsafe { fair_left(memory.0.add(number * PAGE), number as u64, 15) };
     }
     let walked = faults() - before;
+    let rest = faults() - written - walked;
     println!(
         "{}",
-        serde_json::json!({"type": "truth", "pid": std::process::id(), "written": written, "walked": walked})
+        serde_json::json!({"type": "truth", "pid": std::process::id(), "written": written, "walked": walked, "rest": rest})
     );
 }
 
@@ -117,12 +118,15 @@ pub fn files(variant: &'static str) {
     assert!(said.is_but_for_missed(rows as u64, FEW as u64, 1), "{rows} rows; {}", said.end);
     let (rows, own) = of(&said, "[shmem] memfd:flood-");
     let (others, other) = of(&said, &format!("(other files of {} [{}])", comm(), truth["pid"]));
-    // While trapline does not read names, there is space for 8192: files that come after are shown by their inode. In a
-    // virtual machine it may not run for as long as that.
+    // Where trapline is slow to read names, there is no space for a few: these files are shown by their inode.
     let nameless = of(&said, "[inode ").1;
-    assert!(nameless < 100 || !in_full(), "{nameless} of {truth}");
+    assert!(nameless < 100, "{nameless} of {truth}");
     let all = own + nameless + other;
-    assert!(said.is_but_for_missed(all, u(&truth["written"]), 1), "{own} {nameless} {other} of {truth}");
+    let (least, missed) = (u(&truth["written"]), missed(&said.end));
+    // A row that was not used of late makes room, that of the program's own file, too: faults on it are then among those on
+    // the process's other files. Some come after the fixture has spoken, as it ends.
+    let most = least + u(&truth["rest"]) + 64;
+    assert!(all + missed >= least && all <= most, "{own} {nameless} {other} of {truth}");
     assert!(rows > 1000 && others <= 1, "{rows} rows for one process, {others} for its others");
     assert!(other > 1000 && u(&said.end["over_quota_faults"]) >= other, "{}", said.end);
 }
