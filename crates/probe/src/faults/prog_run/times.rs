@@ -36,7 +36,7 @@ fn figures_are_those_of_all_times_and_extremes_those_of_the_interval() {
     let mut random = Rng::with_seed(2);
     for shared in [0, 1] {
         half.write(STATS, &FaultsStats::zeroed()).unwrap();
-        let (mut stats, mut hist) = (Stats::default(), [0; BUCKETS]);
+        let (mut stats, mut hist, mut of_major) = (Stats::default(), [0; BUCKETS], [0; BUCKETS]);
         let mut all = Extremes { max_ns: 0, min_ns: u64::MAX };
         let mut epoch = 0;
         for _ in 0..500 {
@@ -55,6 +55,11 @@ fn figures_are_those_of_all_times_and_extremes_those_of_the_interval() {
                 *timed += 1;
                 *total += ns;
                 hist[bucket(ns)] += n;
+                if major {
+                    // Of major ones only the powers of two are kept, and what is beyond them.
+                    let at = bucket(ns);
+                    of_major[if at == BUCKETS - 1 { at } else { at / 4 * 4 }] += 1;
+                }
                 for of in [&mut all, &mut recent] {
                     of.max_ns = of.max_ns.max(ns.min(abi::LONGEST_TIME));
                     if ns < abi::LONGEST_TIME {
@@ -62,7 +67,7 @@ fn figures_are_those_of_all_times_and_extremes_those_of_the_interval() {
                     }
                 }
             }
-            stats.hist = Hist::new(&hist);
+            (stats.hist, stats.major_hist) = (Hist::new(&hist), Hist::new(&of_major));
             let read: FaultsStats = half.read(STATS).unwrap();
             assert_eq!(from_abi::figures(&read, epoch), (stats.clone(), all, recent), "interval {epoch}");
         }
