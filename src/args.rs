@@ -11,7 +11,7 @@ use trapline_probe::run::Frame;
 use trapline_probe::{Filter, Person, RunAs};
 use trapline_store::Kept;
 
-use crate::format::{About, Format, Needs};
+use crate::format::{About, Format, Needs, Weight};
 use crate::output::When;
 use crate::sink::{From, file};
 use crate::status::{Usage, refuse};
@@ -181,6 +181,35 @@ impl Look {
     }
 }
 
+/// Where the output of a command that reads recordings goes, and what it looks like.
+#[derive(Debug, Args)]
+pub(crate) struct Written {
+    /// Set the width of frames in a flame graph (.folded, .svg) [default: count]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) weight: Option<Weight>,
+
+    #[command(flatten)]
+    pub(crate) look: Look,
+
+    /// Set the output format [default: table, or by the extension of --output]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+
+    /// Write to this file, or - for standard output [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+impl Written {
+    /// The format of the output.
+    ///
+    /// # Errors
+    /// When the name of the file does not tell.
+    pub(crate) fn format(&self) -> anyhow::Result<Format> {
+        Format::choose(self.format, self.output.as_deref())
+    }
+}
+
 /// The order of rows, and how many there are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Order {
@@ -189,6 +218,10 @@ pub(crate) struct Order {
     /// How many are kept, if not all.
     pub(crate) top: Option<usize>,
 }
+
+/// Why frames have no width.
+pub(crate) const WEIGHS: &str =
+    "--weight needs a flame graph: add -o FILE.svg or -o FILE.folded, or leave it out";
 
 /// Why nothing is kept.
 pub(crate) const KEEPS: &str = "--keep is for recordings: add -o NAME.trapline, or leave it out";

@@ -50,20 +50,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     top: Option<u32>,
 
-    /// Set the width of frames in a flame graph (.folded, .svg) [default: count]
-    #[arg(long, value_name = "WHAT")]
-    weight: Option<Weight>,
-
     #[command(flatten)]
-    look: args::Look,
-
-    /// Set the output format [default: table, or by the extension of --output]
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<Format>,
-
-    /// Write to this file, or - for standard output [default: standard output]
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    out: args::Written,
 }
 
 /// What figures are divided by.
@@ -82,19 +70,16 @@ fn per(text: &str) -> Result<Per, String> {
 impl Args {
     /// Refuses options that have no effect, whatever is recorded.
     pub(crate) fn check(&self) -> Result<()> {
-        let format = Format::choose(self.format, self.output.as_deref())?;
+        let format = self.out.format()?;
         let about = format.about();
         let is_flame = about.needs == Needs::Stacks;
-        self.look.check(about, self.output.as_deref())?;
+        self.out.look.check(about, self.out.output.as_deref())?;
         refuse(&[
             (
                 !Format::of("diff").contains(&format),
                 "differences are a table, jsonl, csv, or a flame graph: use another extension or --format",
             ),
-            (
-                self.weight.is_some() && !is_flame,
-                "--weight needs a flame graph: add -o FILE.svg or -o FILE.folded, or leave it out",
-            ),
+            (self.out.weight.is_some() && !is_flame, args::WEIGHS),
             (
                 is_flame && !self.figures.is_empty(),
                 "a flame graph shows counts or times: use --weight, and leave out --figures",
@@ -111,10 +96,10 @@ impl Args {
 /// When they cannot be read or compared, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<()> {
     args.check()?;
-    let format = Format::choose(args.format, args.output.as_deref())?;
+    let format = args.out.format()?;
     let about = format.about();
     let is_flame = about.needs == Needs::Stacks;
-    let weight = args.weight.unwrap_or_default();
+    let weight = args.out.weight.unwrap_or_default();
     let figures = match weight {
         _ if !args.figures.is_empty() => Figures::Named(args.figures.clone()),
         Weight::Count if is_flame => Figures::Named(vec!["major".into(), "minor".into()]),
@@ -135,8 +120,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let per = args.per.clone().unwrap_or_default();
     let mut items = diff(&before, &after, &per, &figures).map_err(Usage::error)?;
     let by = args.sort.as_deref().map(|sort| args::order(ROWS, sort)).transpose()?;
-    let ask = Ask { layout: &LAYOUT, weight, look: args.look, has_stacks: true, ..Ask::new(ROWS) };
-    let mut sink = sink::open(format, args.output.as_deref(), sink::From::Recording, ask)?;
+    let ask = Ask { layout: &LAYOUT, weight, look: args.out.look, has_stacks: true, ..Ask::new(ROWS) };
+    let mut sink = sink::open(format, args.out.output.as_deref(), sink::From::Recording, ask)?;
     let source = Borrowed(&mut items);
     let mut source = Top::new(Sort::new(source, by), args.top.map(|top| top as usize));
     let shown = SHOWN.record(&Shown { layout: Some(LAYOUT.id), ..Shown::default() });
@@ -145,6 +130,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// The end of a recording.
 fn read(path: &Path, args: &Args) -> Result<Run> {
-    let mut input = recording::open(path, args.output.as_deref(), None)?;
+    let mut input = recording::open(path, args.out.output.as_deref(), None)?;
     Run::read(path.display().to_string(), &mut input)
 }

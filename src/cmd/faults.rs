@@ -149,10 +149,7 @@ impl Args {
                 self.stacks.is_some() && !by.has_stacks(),
                 "--stacks needs rows by stack or function: add --by stack, or leave it out",
             ),
-            (
-                self.weight.is_some() && !is_flame,
-                "--weight needs a flame graph: add -o FILE.svg or -o FILE.folded, or leave it out",
-            ),
+            (self.weight.is_some() && !is_flame, args::WEIGHS),
             (
                 self.by.is_some() && !no_events && format.one_table,
                 "this format prints the events, not rows: leave out --by, or use --format jsonl",

@@ -17,7 +17,7 @@ use trapline_model::{Header, Item, Schema, Source, Value};
 use crate::cmd::replay::faults::Choice;
 use crate::cmd::run::{Borrowed, Items, pour};
 use crate::cmd::{faults as live_faults, prefetch, recording, summarize};
-use crate::format::{Ask, Format, Needs, Weight};
+use crate::format::{Ask, Format, Needs};
 use crate::status::{Usage, refuse};
 use crate::{args, sink, values};
 
@@ -83,34 +83,19 @@ pub(crate) struct Args {
     #[arg(long)]
     prefetch: bool,
 
-    /// Set the width of frames in a flame graph (.folded, .svg) [default: count]
-    #[arg(long, value_name = "WHAT")]
-    weight: Option<Weight>,
-
     #[command(flatten)]
-    look: args::Look,
-
-    /// Set the output format [default: table, or by the extension of --output]
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<Format>,
-
-    /// Write to this file, or - for standard output [default: standard output]
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    out: args::Written,
 }
 
 impl Args {
     /// Refuses options that have no effect, whatever is recorded.
     pub(crate) fn check(&self) -> Result<()> {
-        let about = Format::choose(self.format, self.output.as_deref())?.about();
+        let about = self.out.format()?.about();
         let is_summary = self.summarize.is_summary();
-        self.look.check(about, self.output.as_deref())?;
+        self.out.look.check(about, self.out.output.as_deref())?;
         self.summarize.check(self.top.is_some(), self.sort.is_some(), about.needs == Needs::Accesses)?;
         refuse(&[
-            (
-                self.weight.is_some() && about.needs != Needs::Stacks,
-                "--weight needs a flame graph: add -o FILE.svg or -o FILE.folded, or leave it out",
-            ),
+            (self.out.weight.is_some() && about.needs != Needs::Stacks, args::WEIGHS),
             (
                 self.is_of_faults() && (is_summary || about.needs == Needs::Accesses),
                 "--by, -i, -v, --from, --to, -p and --comm are for recorded faults: leave them out",
@@ -150,12 +135,12 @@ impl Args {
 /// When it cannot be read, options do not fit it, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<()> {
     args.check()?;
-    let format = Format::choose(args.format, args.output.as_deref())?;
+    let format = args.out.format()?;
     let about = format.about();
     let damo = about.needs == Needs::Accesses;
     let summary = args.summarize.options(args.top);
     let accesses = (damo || summary.is_some()).then_some("access");
-    let mut input = recording::open(&args.file, args.output.as_deref(), accesses)?;
+    let mut input = recording::open(&args.file, args.out.output.as_deref(), accesses)?;
     let header = input.header().clone();
     refuse(&[(
         accesses.is_some() && header.setting("summary").is_some(),
@@ -186,14 +171,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     )])?;
     let ask = Ask {
         layout,
-        weight: args.weight.unwrap_or_default(),
+        weight: args.out.weight.unwrap_or_default(),
         window_ns: args.summarize.window().as_nanos() as u64,
-        look: args.look,
+        look: args.out.look,
         // Exits are in the order of their numbers.
         is_whole: args.top.is_some() || args.sort.is_none() && header.tool == "kvm",
         ..Ask::new(schema)
     };
-    let mut sink = sink::open(format, args.output.as_deref(), sink::From::Recording, ask)?;
+    let mut sink = sink::open(format, args.out.output.as_deref(), sink::From::Recording, ask)?;
     let mut items: Items<'_> = match summary {
         Some(summary) => Box::new(Summarized::new(read, summary)),
         None => {
@@ -202,9 +187,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let by_time = choice.rows.map(|_| "total_ns".to_owned());
             let source = choice.of(Box::new(read), &header)?;
             let view = View { source, sort: args.sort.clone().or(by_time), top };
-            let cumulative = header.setting("cumulative") == Some(&Value::Bool(true));
             if about.for_people && header.setting("summary").is_none() {
-                Box::new(Unrepeated::new(view, cumulative))
+                Box::new(Unrepeated::new(view, header.is("cumulative")))
             } else {
                 Box::new(view)
             }
@@ -220,8 +204,8 @@ fn list(args: &Args, format: Format, mut input: recording::Input) -> Result<()> 
         return Err(Usage::error("--prefetch needs single faults: record with `trapline faults -v`"));
     }
     let mut ranges = Sum::new(Ranges::new(Borrowed(&mut input), prefetch::identify));
-    let ask = Ask { look: args.look, ..Ask::new(RANGE) };
-    let mut sink = sink::open(format, args.output.as_deref(), sink::From::Recording, ask)?;
+    let ask = Ask { look: args.out.look, ..Ask::new(RANGE) };
+    let mut sink = sink::open(format, args.out.output.as_deref(), sink::From::Recording, ask)?;
     pour(&mut ranges, vec![], &mut sink, |_| {})
 }
 

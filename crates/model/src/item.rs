@@ -42,6 +42,12 @@ impl Header {
         self.settings.iter().find_map(|record| record.get(name)).filter(|value| **value != Value::Null)
     }
 
+    /// Whether a setting of that name is known, and true.
+    #[must_use]
+    pub fn is(&self, name: &str) -> bool {
+        self.setting(name) == Some(&Value::Bool(true))
+    }
+
     /// The same with another start: CLOCK_MONOTONIC, nanoseconds.
     #[must_use]
     pub fn begun(self, start_ns: u64) -> Self {

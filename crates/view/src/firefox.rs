@@ -11,7 +11,7 @@ use fxprof_processed_profile::{
     Profile, ReferenceTimestamp, RuntimeSchemaMarkerField, RuntimeSchemaMarkerSchema, SamplingInterval,
     StackHandle, StringHandle, ThreadHandle, Timestamp,
 };
-use trapline_model::{Block, Event, Facts, Header, Item, Record, Schema, Sink, Value};
+use trapline_model::{Block, Event, Facts, Header, Item, Record, Schema, Sink};
 
 use crate::blocks::note;
 use crate::end::in_short;
@@ -68,7 +68,7 @@ impl<W: Write> Firefox<W> {
         self.profile.set_os_name(&format!("Linux {}", visible(&header.kernel)));
         self.start_ns = header.start_ns;
         self.note = note(header);
-        self.cumulative = header.setting("cumulative") == Some(&Value::Bool(true));
+        self.cumulative = header.is("cumulative");
         self.has_events = header.events.is_some() && header.setting("summary").is_none();
         self.markers = header.events.map(|table| self.profile.register_marker_type(marker_schema(table)));
     }

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 
 use prost::Message;
-use trapline_model::{Block, Event, Facts, Header, Item, Record, Sink, Value};
+use trapline_model::{Block, Event, Facts, Header, Item, Record, Sink};
 
 use self::proto::{
     Annotation, Clock, ClockSnapshot, CounterDescriptor, Kind, Packet, ProcessDescriptor, ThreadDescriptor,
@@ -29,7 +29,7 @@ const SEQUENCE: u32 = 1;
 /// Events are counted for so long.
 const WINDOW_NS: u64 = 100_000_000;
 
-/// More threads than so many are described again when they are met again: what is kept of them is bounded.
+/// Beyond this number, threads are described again when they are met again: what is kept of them is bounded.
 const KNOWN: usize = 65_536;
 
 /// Writes packets as events come; nothing is kept but the names of threads and the counters of an interval.
@@ -86,7 +86,7 @@ impl<W: Write> Perfetto<W> {
         self.note = note(header);
         self.has_events = header.events.is_some() && header.setting("summary").is_none();
         self.since_ns = header.start_ns;
-        self.cumulative = header.setting("cumulative") == Some(&Value::Bool(true));
+        self.cumulative = header.is("cumulative");
         let start = u64::try_from(header.start_unix_ns).unwrap_or(0);
         let clocks = [(MONOTONIC, header.start_ns), (REALTIME, start)];
         let clocks = clocks.map(|(clock_id, timestamp)| Clock { clock_id, timestamp }).to_vec();

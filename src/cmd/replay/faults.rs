@@ -32,7 +32,7 @@ impl<'a> Choice<'a> {
                 "the recording has no single faults, which --by, -i, -v, --from, --to, -p and --comm need: record with `trapline faults -o NAME.trapline`",
             ));
         }
-        let was_unshown = header.setting("unshown_events") == Some(&Value::Bool(true));
+        let was_unshown = header.is("unshown_events");
         let is_unshown = has_faults && was_unshown && !args.verbose && !is_recorded;
         let by = args.by.map(trapline_model::faults::By::schema);
         // Rows of the run are of all its faults: where some are left out, they are made anew.
@@ -65,7 +65,7 @@ impl<'a> Choice<'a> {
         let interval_ns = interval.map(|interval| interval.as_nanos() as u64);
         let how = Regrouping { table, interval_ns, all: !self.args.has_filter() };
         match Regroup::new(source, how) {
-            Ok(regrouped) => Ok(Box::new(rows(regrouped, self.args.is_cumulative(header)))),
+            Ok(regrouped) => Ok(Box::new(rows(regrouped, header.is("cumulative")))),
             Err(key) => Err(Usage::error(format!(
                 "the recording has no {key} of each fault: group by something else, or leave out --by to print its rows"
             ))),
@@ -81,10 +81,6 @@ impl Args {
     /// Whether an option is about recorded faults.
     pub(super) fn is_of_faults(&self) -> bool {
         self.has_filter() || self.by.is_some() || self.interval.is_some() || self.verbose
-    }
-
-    fn is_cumulative(&self, header: &Header) -> bool {
-        header.setting("cumulative") == Some(&Value::Bool(true))
     }
 }
 
