@@ -168,7 +168,7 @@ pub(crate) fn open_data(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// A folder of our own, made for what is written into it; it is removed if nothing was.
+/// A folder that trapline made for what it writes; it is removed if nothing was written.
 #[derive(Debug)]
 pub(crate) struct Folder {
     place: Place,

@@ -23,7 +23,7 @@ assert len(questions) == 10, len(questions)
 duck = duckdb.connect()
 duck.execute(views)
 scope = {}
-exec(re.search(r"```python\n(.*?)```", page, re.S).group(1), scope)  # noqa: S102: our own page
+exec(re.search(r"```python\n(.*?)```", page, re.S).group(1), scope)  # noqa: S102: a page of this project
 
 
 

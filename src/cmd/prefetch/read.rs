@@ -80,7 +80,7 @@ impl Ahead {
         Ok(())
     }
 
-    /// Waits until at most so many chunks are under way: a byte is there when its page is.
+    /// Waits until at most this number of chunks are under way: a byte is there when its page is.
     fn wait(&mut self, most: usize) -> Result<(), String> {
         while self.under_way.len() > most {
             if let Some((file, last)) = self.under_way.pop_front() {

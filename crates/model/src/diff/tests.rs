@@ -24,7 +24,7 @@ fn run(name: &str, id: &str, rows: &[&[(&str, Value)]]) -> Run {
     Run { name: name.into(), header, totals, end }
 }
 
-/// A run of `faults --by file` with so many minor faults on each file, in processes and on inodes of its own.
+/// A run of `faults --by file` with these numbers of minor faults on each file, in processes and on inodes of its own.
 fn files(name: &str, minor: &[(&str, u64)]) -> Run {
     let inode = name.len() as u64 * 7;
     let rows: Vec<[(&str, Value); 5]> = minor
