@@ -18,15 +18,15 @@ static __always_inline struct tracked *track_descendant(struct task_struct *task
 
 /*
  * The slot of a thread, also of one whose start was missed: a program is skipped where it interrupts itself, and from
- * 7.0 tracepoints can be preempted. Its leader or its parent then shows that it is a descendant. Where that cannot
- * happen it is left out: for each pointer that is followed the verifier goes through all the kernel's types
- * (6.12, 6.18).
+ * 7.0 tracepoints can be preempted. Its leader or its parent then shows that it is a descendant, if it started during
+ * the trace: of the children that were there before, none is. Where that cannot happen it is left out: for each pointer
+ * that is followed the verifier goes through all the kernel's types (6.12, 6.18).
  */
 static __always_inline struct tracked *tracked_or_descendant(struct task_struct *task, bool passing)
 {
 	struct tracked *t = tracked_or_new(task, passing), *of;
 
-	if (t || !config.may_miss || !filters(TRAP_BY_TREE))
+	if (t || !config.may_miss || !filters(TRAP_BY_TREE) || task->start_time < control.began_ns)
 		return t;
 	of = bpf_task_storage_get(&threads, task->group_leader, 0, 0);
 	if (!of || !of->follow)

@@ -112,9 +112,12 @@ pub fn descendants(variant: &'static str) {
     family.tell("begin");
     let first: u64 = family.line().parse().unwrap();
     let pid = u64::from(family.id());
-    let trapline =
-        Beside::start(faults(variant, &["-p", &family.id().to_string(), "--children", "--by", "process"]));
-    let alone = Beside::start(faults(variant, &["-p", &family.id().to_string()]));
+    let family_id = family.id().to_string();
+    let options = ["-p", &family_id, "--children", "--by", "process", "-i", "50ms"];
+    let mut trapline = Beside::start(faults(variant, &options));
+    let alone = Beside::start(faults(variant, &["-p", &family_id]));
+    // A pass over the threads comes to the child that was there before while it waits.
+    while trapline.next()["type"] != "block" {}
     family.tell("go on");
     let truth: Value = serde_json::from_str(&family.line()).unwrap();
     // All of them end with it.

@@ -189,7 +189,10 @@ pub fn waits_are_its_own_switches(variant: &'static str) {
         // Beside it, other threads may have taken the processor: on an emulated machine for as long as it waits for a page.
         let own = u(&truth["off_ns"]);
         let least = own / 10 * if in_full() { 8 } else { 5 };
-        assert!(ns <= own / 20 * 21 && ns >= least, "{name}: {ns} of {own} ns");
+        // The thread's own clock stops before our programs see the switch and goes on before they see the one back: what
+        // they take in between is some microseconds a wait where the processor is emulated.
+        let seen_late = if in_full() { 0 } else { 20_000 * waits.len() as u64 };
+        assert!(ns <= own / 20 * 21 + seen_late && ns >= least, "{name}: {ns} of {own} ns");
         for event in waits {
             assert!(u(&event["wait_ns"]) <= u(&event["latency_ns"]), "{event}");
             assert!(causes.contains(&event["cause"].as_str().unwrap()), "{event}");
