@@ -69,9 +69,9 @@ static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task
 		group_fault(ctx, t, task, major, ns, facts);
 	}
 	count_steps(t, task);
-	count_stall(t, task, ns);
-	if (has_slept(t))
-		count_wait(t, task);
+	count_time(t, task, ns, has_slept(t) ? t->parts.wait_ns : 0, has_slept(t), false);
+	if (t->owes)
+		expects_more(t);
 }
 
 /*

@@ -18,12 +18,14 @@ enum faults_mark {
 enum faults_size {
 	FAULTS_NAME_LEN = 4096,
 	FAULTS_CHAIN_LEN = 128, /* the kernel walks 127, unless kernel.perf_event_max_stack was changed */
+	FAULTS_TICKS = 16,      /* a power of two */
 };
 
 struct faults_config {
 	__u64 seed;          /* of the hash of chains: nobody can know which of them have the same */
 	__u64 slower;        /* only faults that took at least this long go to the ring, nanoseconds */
 	__u64 step;          /* a message each time a process has this many more */
+	__u64 tick_ns;       /* FAULTS_STEP_WITHIN: the window is FAULTS_TICKS of these */
 	__u32 ring;          /* faults_all.bpf.c: its RING */
 	__u32 group;         /* faults_all.bpf.c: its GROUP */
 	__u32 minor_weight;  /* one timed minor fault stands for this many */
@@ -60,17 +62,18 @@ enum faults_group_by {
 /* What a step counts. */
 enum faults_step_of {
 	FAULTS_STEP_ALL = 0,
-	FAULTS_STEP_MAJOR = 1, /* major faults */
-	FAULTS_STEP_STALL = 2, /* nanoseconds in faults */
-	FAULTS_STEP_WAITS = 3, /* faults in which the thread slept */
+	FAULTS_STEP_MAJOR = 1,  /* major faults */
+	FAULTS_STEP_STALL = 2,  /* nanoseconds in faults */
+	FAULTS_STEP_WAITS = 3,  /* faults in which the thread slept */
+	FAULTS_STEP_WITHIN = 4, /* nothing: the step is of nanoseconds asleep in faults, within a window */
 };
 
-/* A process went past one or several multiples of the step. */
+/* A process went past one or several multiples of the step; or it slept for so long within the window. */
 struct faults_step {
 	__u64 time_ns;
 	__u64 start_ns; /* of the process */
-	__u64 first;    /* the least multiple of the step that it passed, in steps */
-	__u64 last;     /* the greatest */
+	__u64 first;    /* the least multiple of the step that it passed, in steps; or the nanoseconds that it slept */
+	__u64 last;     /* the greatest; or the same */
 	__u32 pid;
 	__u32 pad;
 	char comm[TRAP_COMM_LEN];

@@ -8,6 +8,7 @@
 #define TRAPLINE_FAULTS_STEP_BPF_H
 
 #include "faults_thread.bpf.h"
+#include "faults_stall.bpf.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -51,13 +52,16 @@ static __always_inline void send_step(struct tracked *t, struct faults_process *
 	bpf_ringbuf_submit(e, SENDS_FAULTS ? BPF_RB_FORCE_WAKEUP : 0);
 }
 
-/* Gives what the process has done by then; 0 if that is not known. */
-static __always_inline u64 process_did(struct tracked *t, struct task_struct *task, u64 more)
+/*
+ * Gives what the process has done by then; 0 if that is not known. In the scheduler no memory can be had for a process
+ * that is new: it is there by then, see expects_more().
+ */
+static __always_inline u64 process_did(struct tracked *t, struct task_struct *task, u64 more, bool scheduling)
 {
 	struct faults_process process = process_of(t);
 	u64 *count, before, last, none = 0;
 
-	count = lookup_or_init(&processes, &process, &none);
+	count = scheduling ? bpf_map_lookup_elem(&processes, &process) : lookup_or_init(&processes, &process, &none);
 	if (!count) {
 		add(&losses.uncounted, more);
 		return 0;
@@ -83,7 +87,7 @@ static __always_inline u64 add_steps(struct tracked *t, struct task_struct *task
 
 	if (now <= before || __sync_val_compare_and_swap(&t->stepped, before, now) != before)
 		return 0;
-	return process_did(t, task, now - before);
+	return process_did(t, task, now - before, false);
 }
 
 static __always_inline bool is_alone(struct task_struct *task)
@@ -128,16 +132,45 @@ static __always_inline void settle_steps(struct tracked *t, struct task_struct *
 	t->quiet_until = 0;
 }
 
-static __always_inline void count_stall(struct tracked *t, struct task_struct *task, u64 ns)
+static __always_inline void process_slept(struct tracked *t, struct task_struct *task, u64 ns, bool scheduling)
 {
-	if (SENDS_STEPS && config.step_of == FAULTS_STEP_STALL)
-		process_did(t, task, ns);
+	struct faults_process process = process_of(t);
+	struct stalls *of;
+	u64 stalled;
+
+	of = scheduling ? bpf_map_lookup_elem(&stalls, &process) : lookup_or_init(&stalls, &process, &no_stalls);
+	if (!of) {
+		add(&losses.uncounted, 1);
+		return;
+	}
+	stalled = slept_until(of, bpf_ktime_get_ns(), ns);
+	if (stalled)
+		send_step(t, &process, task, stalled, stalled);
 }
 
-static __always_inline void count_wait(struct tracked *t, struct task_struct *task)
+/* A fault took that long, and in it the thread slept that long; `first`: the fault had not been counted as one of
+ * these. */
+static __always_inline void count_time(struct tracked *t, struct task_struct *task, u64 ns, u64 wait_ns, bool first,
+				       bool scheduling)
 {
-	if (SENDS_STEPS && config.step_of == FAULTS_STEP_WAITS)
-		process_did(t, task, 1);
+	if (SENDS_STEPS && config.step_of == FAULTS_STEP_STALL)
+		process_did(t, task, ns, scheduling);
+	if (SENDS_STEPS && config.step_of == FAULTS_STEP_WAITS && first)
+		process_did(t, task, 1, scheduling);
+	if (counts_stalls() && wait_ns)
+		process_slept(t, task, wait_ns, scheduling);
+}
+
+/* The thread may have to wait for its last fault yet: in the scheduler its process is to be found. */
+static __always_inline void expects_more(struct tracked *t)
+{
+	struct faults_process process = process_of(t);
+	u64 none = 0;
+
+	if (counts_stalls())
+		lookup_or_init(&stalls, &process, &no_stalls);
+	else if (SENDS_STEPS && !counts_steps())
+		lookup_or_init(&processes, &process, &none);
 }
 
 /* The process was reaped. */
@@ -145,7 +178,9 @@ static __always_inline void forget_process(struct tracked *t)
 {
 	struct faults_process process = process_of(t);
 
-	if (SENDS_STEPS)
+	if (counts_stalls())
+		bpf_map_delete_elem(&stalls, &process);
+	else if (SENDS_STEPS)
 		bpf_map_delete_elem(&processes, &process);
 }
 

@@ -8,6 +8,7 @@
 
 #include "faults_parts.bpf.h"
 #include "faults_group.bpf.h"
+#include "faults_step.bpf.h"
 
 /*
  * It may never become a fault: it ends in a signal, or the kernel has a way around it. Then the thread's next exception
@@ -105,7 +106,7 @@ static __always_inline void pay_to(struct tracked *t, struct faults_stats *stats
 		grow(&stats->waits, 1, shared);
 }
 
-static __always_inline void pay(struct tracked *t, u64 ns)
+static __always_inline void pay(struct tracked *t, struct task_struct *task, u64 ns)
 {
 	struct faults_group *group = NULL;
 
@@ -117,6 +118,7 @@ static __always_inline void pay(struct tracked *t, u64 ns)
 	} else {
 		pay_to(t, &t->row.stats, ns, false);
 	}
+	count_time(t, task, ns, ns, !(t->owes & OWES_SLEPT), true);
 	t->owes |= OWES_SLEPT;
 }
 
@@ -160,7 +162,7 @@ static __always_inline void returns_to_processor(struct task_struct *task)
 	parts->back_ns = now;
 	add(&away, -1);
 	if (t->owes) {
-		pay(t, ns);
+		pay(t, task, ns);
 		return;
 	}
 	if (part != FAULTS_PART_PREEMPTED) {

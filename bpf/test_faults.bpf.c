@@ -122,7 +122,18 @@ int BPF_PROG(test_group, u64 process, u64 name)
 SEC("?raw_tp")
 int BPF_PROG(test_process_did, u64 process, u64 more)
 {
-	process_did(maker(process), bpf_get_current_task_btf(), more);
+	process_did(maker(process), bpf_get_current_task_btf(), more, false);
+	return 0;
+}
+
+/* At a moment, a thread of a process comes back from a sleep. */
+SEC("?raw_tp")
+int BPF_PROG(test_slept, u64 pid, u64 now, u64 ns)
+{
+	struct faults_process process = {.pid = pid};
+	struct stalls *of = lookup_or_init(&stalls, &process, &no_stalls);
+
+	test_out[0] = of ? slept_until(of, now, ns) : FAULTS_NONE;
 	return 0;
 }
 

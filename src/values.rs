@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use trapline_model::faults::{StallRule, StepOf};
 use trapline_store::Kept;
 
 /// A time with its unit: `500ms`, `2s`, `1.5s`, `1m`.
@@ -36,6 +37,15 @@ pub(crate) fn duration_in_ms(text: &str) -> Result<Duration, String> {
 
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     positive(duration(text)?)
+}
+
+/// What a message of stalls is about: another `100ms` in faults, or `100ms` asleep in them within a second (`100ms/1s`).
+pub(crate) fn stall(text: &str) -> Result<StepOf, String> {
+    let ns = |text| positive_duration(text).map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    match text.split_once('/') {
+        None => ns(text).map(StepOf::Stall),
+        Some((time, window)) => Ok(StepOf::Within(StallRule::new(ns(time)?, ns(window)?)?)),
+    }
 }
 
 fn positive(time: Duration) -> Result<Duration, String> {

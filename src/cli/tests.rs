@@ -31,6 +31,7 @@ const LINES: &[&str] = &[
     "faults -v --format csv",
     "faults --log-step 5 -- true",
     "faults --stall 1s",
+    "faults --stall 100ms/1s",
     "faults --slower 1ms",
     "faults --hist",
     "faults --split",

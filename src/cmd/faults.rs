@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use trapline_model::faults::{By, EVENT, HIST, HIST_EACH, SPLIT_EVENT, StepOf, TITLED};
+use trapline_model::faults::{By, HIST, HIST_EACH, StepOf, TITLED};
 use trapline_model::layout::DECLARED;
 use trapline_model::{Block, Item, Record, Value};
 use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
@@ -75,7 +75,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "log_step", conflicts_with = "major")]
     waits: bool,
 
-    /// Print each fault that took at least TIME, with what the time was spent on
+    /// Print each fault that took at least TIME, with its function and what the time was spent on
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration,
           conflicts_with_all = ["log_step", "stall", "verbose"])]
     slower: Option<Duration>,
@@ -85,9 +85,10 @@ pub(crate) struct Args {
     #[arg(long)]
     split: bool,
 
-    /// Print a message each time a process has spent another TIME in faults
-    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
-    stall: Option<Duration>,
+    /// Print a message each time a process has spent another TIME in faults; with /WINDOW, when its threads slept TIME
+    /// in faults within WINDOW (100ms/1s)
+    #[arg(long, value_name = "TIME[/WINDOW]", value_parser = values::stall)]
+    stall: Option<StepOf>,
 
     /// Time all minor faults (exact), one in N (1:N) or none (off); counts stay exact [default: exact; with
     /// --log-step, without -v and -i, no fault is timed]
@@ -229,7 +230,7 @@ impl Args {
             (Some(step), _) if self.waits => steps(StepOf::Waits(step)),
             (Some(step), _) if self.major => steps(StepOf::Major(step)),
             (Some(step), _) => steps(StepOf::Faults(step)),
-            (None, Some(step)) => steps(StepOf::Stall(step.as_nanos() as u64)),
+            (None, Some(of)) => steps(of),
             (None, None) if self.verbose && self.split => Events::Slower(0),
             (None, None) if self.verbose => Events::Faults,
             (None, None) => Events::None,
@@ -249,13 +250,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let rows = if args.splits() { by.split_schema() } else { by.schema() };
     let order = args.live.order(rows, "total_ns")?;
     let frame = args.live.frame(interval, args.whose.pids())?;
-    let schema = match shown {
-        Events::None if args.titles => TITLED,
-        Events::None => rows,
-        Events::Slower(_) => SPLIT_EVENT,
-        Events::Faults => EVENT,
-        Events::Steps { of, most } => of.schema(most),
-    };
+    let schema = shown.schema().unwrap_or(if args.titles { TITLED } else { rows });
     let options = Options {
         filter: args.whose.filter(&args.live)?,
         by,
@@ -335,8 +330,8 @@ impl Start for Faults<'_> {
             warn(&format!("--minor-latency has no effect: {variant} times every fault at no extra cost"));
         }
         warning.iter().for_each(|warning| warn(warning));
-        let most = matches!(self.options.events, Events::Steps { most: true, .. });
-        Ok((faults, Keep::READING.and_if(Keep::NAMES, self.options.by.has_stacks() || most)))
+        let names = self.options.by.has_stacks() || self.options.events.name_code();
+        Ok((faults, Keep::READING.and_if(Keep::NAMES, names)))
     }
 
     fn stages<'a>(&self, source: Items<'a>) -> Items<'a> {

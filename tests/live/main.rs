@@ -129,6 +129,7 @@ const CASES: &[Case] = &[
     case!(faults::step::in_time, ROOT, TIMING),
     case!(faults::step::short_processes, ROOT, SEEING_OR_NOT),
     case!(faults::step::stalls, ROOT, TIMING),
+    case!(faults::step::stalls_within_a_window, ROOT, TIMING),
     case!(faults::step::what_caused_most, ROOT, AUTO),
     case!(faults::fair::files, ROOT, AUTO),
     case!(faults::fair::events, ROOT, TIMING),

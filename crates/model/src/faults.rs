@@ -10,6 +10,7 @@ mod regroup;
 mod rows;
 mod run;
 mod span;
+mod stall;
 mod step;
 mod tables;
 
@@ -26,9 +27,10 @@ pub use ledger::{GroupId, Ledger};
 pub use regroup::{Regroup, Regrouping};
 pub use run::{LOSSES, Losses, ROOTLESS_LOSSES, SETTINGS, Settings};
 pub use span::{CallTimes, Calls, SpanLedger};
+pub use stall::{StallRule, Stalls, TICKS};
 pub use step::{InOrder, Most, Process, Step, StepOf};
 pub(crate) use tables::tables;
-pub use tables::{EVENT, SPLIT_EVENT, TITLED, add_titles};
+pub use tables::{EVENT, SLOW_EVENT, SPLIT_EVENT, TITLED, add_titles};
 
 /// What a fault's time is spent on beside the kernel's work: the lock of the address space, I/O, reclaiming memory, waiting
 /// for memory.high, something else that runs, and other sleep.

@@ -1,5 +1,6 @@
 //! Page faults: attaches a variant of an object of `bpf/faults.bpf.h` and reads it.
 
+mod code;
 mod files;
 mod from_abi;
 mod groups;
@@ -23,13 +24,14 @@ use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{Iter, Link};
 use trapline_model::faults::{By, Fault, LOSSES, Ledger, Losses, PARTS, Report, SETTINGS, Timing};
 use trapline_model::{Block, Event, Header};
 use trapline_symbols::Scope;
 
+use self::code::Code;
 pub(crate) use self::files::{Files, inode_number};
 use self::from_abi::{fault, figures, report};
 use self::groups::Groups;
@@ -99,7 +101,8 @@ struct Settings {
 #[derive(Debug)]
 enum Incoming {
     None,
-    Faults(Ring<FaultsEvent>),
+    /// With their functions, if those are to be known.
+    Faults(Ring<FaultsEvent>, Option<Box<Code>>),
     Steps(Box<Steps>),
 }
 
@@ -110,8 +113,7 @@ impl Faults {
     /// # Errors
     /// [`OpenError`] when no variant can be attached or the filter names what does not exist.
     pub fn open(options: &Options, launch: Option<&Launch>) -> Result<Self, OpenError> {
-        let each = matches!(options.events, Events::Slower(_) | Events::Steps { most: true, .. });
-        if (options.by.each_fault() || options.split || each)
+        if (options.by.each_fault() || options.split || options.events.need_each_fault())
             && options.variant.as_deref() == Some("counters")
         {
             return Err(OpenError::Unfit {
@@ -148,6 +150,10 @@ impl Faults {
             recipe.causes = Some(walk::find().unwrap_or_else(|_| FaultsWalk::zeroed()));
         }
         let attached = variant::open(&recipe, options.variant.as_deref())?;
+        if options.events.need_waits() && !recipe.sees_waits(&attached) {
+            let why = "cannot attach the tracepoint sched_switch, so nothing shows which faults waited";
+            return Err(OpenError::Unavailable(anyhow!(why)));
+        }
         if attached.variant != "tracepoint" && matches!(recipe.minor_latency, MinorLatency::Sampled(_)) {
             // It would save nothing.
             recipe.minor_latency = MinorLatency::Exact;
@@ -191,7 +197,9 @@ impl Faults {
         let incoming = match recipe.events {
             Events::None => Incoming::None,
             Events::Faults | Events::Slower(_) => {
-                Incoming::Faults(Ring::new(&ring, |&event: &FaultsEvent| [event])?)
+                let named = recipe.events.name_code();
+                let code = named.then(|| Code::watch(whose(filter, launch))).transpose()?;
+                Incoming::Faults(Ring::new(&ring, |&event: &FaultsEvent| [event])?, code.map(Box::new))
             }
             Events::Steps { of, most } => {
                 Incoming::Steps(Box::new(Steps::open(&ring, of, most.then(|| whose(filter, launch)))?))
@@ -325,7 +333,7 @@ impl Tool for Faults {
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.incoming {
             Incoming::None => None,
-            Incoming::Faults(ring) => Some(ring.fd()),
+            Incoming::Faults(ring, _) => Some(ring.fd()),
             Incoming::Steps(steps) => Some(steps.fd()),
         }
     }
@@ -337,18 +345,29 @@ impl Tool for Faults {
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
         match &mut self.incoming {
             Incoming::None => {}
-            Incoming::Faults(ring) => {
+            Incoming::Faults(ring, code) => {
                 let mut batch = Vec::new();
                 ring.drain(&mut batch)?;
+                code.iter_mut().for_each(|code| code.follow());
+                let event_of = match (&code, self.parts) {
+                    (Some(_), _) => Fault::slow_event,
+                    (None, Some(_)) => Fault::split_event,
+                    (None, None) => Fault::event,
+                };
                 for event in &batch {
                     if self.read_until.is_some_and(|until| Instant::now() >= until) {
                         self.unread += event.count;
                         continue;
                     }
-                    let fault = fault(event, self.parts, self.files.as_mut())?;
-                    let event_of = if self.parts.is_some() { Fault::split_event } else { Fault::event };
+                    let mut fault = fault(event, self.parts, self.files.as_mut())?;
+                    if let Some(code) = code
+                        && let Some((image, ip)) = code.place(event)
+                    {
+                        fault.function = code.name(image, ip).map(|name| name.to_string().into());
+                    }
                     events.extend(std::iter::repeat_n(event_of(&fault), event.count as usize));
                 }
+                code.iter_mut().for_each(|code| code.forget(|_| false));
             }
             Incoming::Steps(steps) => steps.drain(self.files.as_mut(), events)?,
         }

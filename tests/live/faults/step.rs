@@ -87,6 +87,39 @@ pub fn stalls(variant: &'static str) {
     assert!(!stalls.is_empty());
 }
 
+/// A process that slept within a window for as long as was asked has a message, and another after the window.
+pub fn stalls_within_a_window(variant: &'static str) {
+    let (stall, window) = (8_000_000, 16_000_000);
+    let said = run(variant, &["--stall", "8ms/16ms"], &["for-somebody"]);
+    let (truth, row) =
+        (&said.truth[0], said.totals.iter().find(|row| row["tid"] == said.truth[0]["tid"]).unwrap());
+    // Each of 20 sleeps is long enough, and after a message there is none for a window; other sleeps may come between.
+    let most = u(&truth["off_ns"]).max(u(&row["wait_ns"])) / window + 2;
+    assert!((2..=most).contains(&(said.events.len() as u64)), "{row} {:?}", said.events);
+    let mut after = 0;
+    for event in &said.events {
+        assert_eq!(
+            (&event["pid"], &event["start_ns"], u(&event["window_ns"])),
+            (&row["pid"], &row["start_ns"], window)
+        );
+        assert!((stall..=window).contains(&u(&event["wait_ns"])), "{event}");
+        assert!(u(&event["time_ns"]) >= after + window, "{:?}", said.events);
+        after = u(&event["time_ns"]);
+    }
+    assert_eq!((&said.end["lost_events"], &said.end["uncounted_faults"]), (&0.into(), &0.into()));
+    // It sleeps in 20 faults, ten milliseconds each, and somewhat longer on a busy machine.
+    let once = run(variant, &["--stall", "150ms/1h"], &["for-somebody"]);
+    assert_eq!(once.events.len(), 1, "{:?}", once.events);
+    assert!(
+        (150_000_000..=u(&once.truth[0]["off_ns"]) / 20 * 21 + 400_000)
+            .contains(&u(&once.events[0]["wait_ns"])),
+        "{:?}",
+        once.events
+    );
+    let never = run(variant, &["--stall", "1h/1h"], &["for-somebody"]);
+    assert_eq!(never.events, Vec::<Value>::new());
+}
+
 /// With a message for each fault, what caused most is what that fault was; with fewer, it is one of those.
 pub fn what_caused_most(variant: &'static str) {
     let said = run(variant, &["--log-step", "1", "-v"], &["chains"]);
@@ -111,6 +144,8 @@ pub fn what_caused_most(variant: &'static str) {
     if !in_full() {
         return;
     }
+    let slept = run(variant, &["--stall", "50ms/1h", "-v"], &["for-somebody"]);
+    assert!(slept.events.len() == 1 && slept.events[0]["file"] == "[anon]", "{:#?}", slept.events);
     let stalls = run(variant, &["--stall", "20us", "-v"], &["chains"]);
     assert!(stalls.events.iter().any(|e| e["code"] == "chain_leaf"), "{:#?}", stalls.events);
 }

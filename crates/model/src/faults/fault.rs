@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::tables::{FAULT, SPLIT_FAULT};
+use super::tables::{FAULT, SLOW_FAULT, SPLIT_FAULT};
 use super::{Cause, PARTS, Thread};
 use crate::field::Value;
 use crate::item::Event;
@@ -32,9 +32,9 @@ impl Access {
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Completed without waiting for I/O.
+    /// Completed without reading from disk; its thread may have waited for another that did.
     Minor,
-    /// Completed after waiting for I/O.
+    /// Completed after reading from disk.
     Major,
     /// The process got a signal instead, and the kernel's accounting leaves it out.
     Failed,
@@ -79,6 +79,8 @@ pub struct Fault {
     pub file: Option<Rc<str>>,
     /// Where in the file, bytes.
     pub offset: Option<u64>,
+    /// The function in user mode that faulted, or called the kernel that did, if that was asked for.
+    pub function: Option<Rc<str>>,
 }
 
 impl Fault {
@@ -92,6 +94,12 @@ impl Fault {
     #[must_use]
     pub fn split_event(&self) -> Event {
         SPLIT_FAULT.event(self.time_ns, self)
+    }
+
+    /// The same with the function: with a record of [`SLOW_EVENT`](super::SLOW_EVENT).
+    #[must_use]
+    pub fn slow_event(&self) -> Event {
+        SLOW_FAULT.event(self.time_ns, self)
     }
 
     pub(super) fn part(&self, n: usize) -> Option<u64> {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::tables::{STALL, STALL_MOST, STEP, STEP_MOST};
+use super::StallRule;
+use super::tables::{STALL, STALL_MOST, STALLED, STALLED_MOST, STEP, STEP_MOST};
 use crate::item::Event;
 use crate::table::{Schema, Table};
 
@@ -27,6 +28,8 @@ pub enum StepOf {
     Waits(u64),
     /// Nanoseconds in faults.
     Stall(u64),
+    /// Nanoseconds asleep in faults, within a window.
+    Within(StallRule),
 }
 
 impl StepOf {
@@ -40,6 +43,8 @@ impl StepOf {
         match (self, most) {
             (Self::Stall(_), false) => &STALL,
             (Self::Stall(_), true) => &STALL_MOST,
+            (Self::Within(_), false) => &STALLED,
+            (Self::Within(_), true) => &STALLED_MOST,
             (_, false) => &STEP,
             (_, true) => &STEP_MOST,
         }
@@ -55,7 +60,7 @@ pub struct Most {
     pub code: Option<Rc<str>>,
 }
 
-/// A process passed multiples of the step.
+/// A process passed multiples of the step; or it was stalled ([`StepOf::Within`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// CLOCK_MONOTONIC, nanoseconds.
@@ -64,9 +69,9 @@ pub struct Step {
     pub process: Process,
     /// Its name.
     pub comm: String,
-    /// The least multiple that it passed, in steps.
+    /// The least multiple that it passed, in steps; or how long it slept in the window, nanoseconds.
     pub first: u64,
-    /// The greatest.
+    /// The greatest; or the same.
     pub last: u64,
     /// What caused most since the last message, if that was asked for.
     pub most: Option<Most>,
@@ -75,13 +80,19 @@ pub struct Step {
 impl Step {
     /// One event for each multiple.
     pub fn events(&self, of: StepOf) -> impl Iterator<Item = Event> {
-        let (StepOf::Faults(step) | StepOf::Major(step) | StepOf::Waits(step) | StepOf::Stall(step)) = of;
+        // What the message counts in, and the setting that it has beside that.
+        let (unit, step) = match of {
+            StepOf::Faults(step) | StepOf::Major(step) | StepOf::Waits(step) | StepOf::Stall(step) => {
+                (step, step)
+            }
+            StepOf::Within(rule) => (1, rule.window_ns),
+        };
         let table = of.table(self.most.is_some());
         (self.first..=self.last).map(move |n| {
             let message = Message {
                 process: self.process,
                 comm: self.comm.clone(),
-                reached: n * step,
+                reached: n * unit,
                 step,
                 most: self.most.clone().unwrap_or_default(),
             };
@@ -194,6 +205,15 @@ mod tests {
             assert_eq!(event.record.get("file"), Some(&Value::from("/a")));
             assert_eq!(event.record.get("code"), Some(&Value::Null));
         }
+    }
+
+    #[test]
+    fn a_stall_is_one_message() {
+        let rule = StallRule::new(5, 1_000_000).unwrap();
+        let events: Vec<_> = step(7, 40, 40).events(StepOf::Within(rule)).collect();
+        let [event] = &events[..] else { panic!("{events:?}") };
+        let number = |name| event.record.number(name);
+        assert_eq!((number("wait_ns"), number("window_ns")), (Some(40), Some(1_000_000)));
     }
 
     #[test]

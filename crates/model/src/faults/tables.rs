@@ -235,8 +235,8 @@ const SPAN_BASE: &[Column<SpanRow>] = &[
 pub(super) static SPAN: Table<SpanRow> = Table::new("faults.span", "faults", &[&[
     key("span", "The span as it was given on the command line.", |r: &SpanRow| (*r.name).into()).shown("SPAN", 40, Text),
     count("calls", "The calls of the span that began and returned.", |r: &SpanRow| r.calls.calls.into()).shown("CALLS", 9, Integer),
-    count("major", "The faults during the calls that waited for I/O, as ru_majflt counts them.", |r: &SpanRow| r.calls.major.into()).shown("MAJOR", 9, Integer).highlight(ANY),
-    count("minor", "The faults during the calls that did not wait for I/O, as ru_minflt counts them.", |r: &SpanRow| r.calls.minor.into()).shown("MINOR", 9, Integer),
+    count("major", "The faults during the calls that read from disk, as ru_majflt counts them.", |r: &SpanRow| r.calls.major.into()).shown("MAJOR", 9, Integer).highlight(ANY),
+    count("minor", "The faults during the calls that did not read from disk, as ru_minflt counts them.", |r: &SpanRow| r.calls.minor.into()).shown("MINOR", 9, Integer),
     derived("faults_per_1000_calls", SHARE, "Major and minor faults for each thousand calls.", span::faults_per_1000_calls).shown("PER_CALL", 9, Thousandths(3)).yields(6),
     number("total_ns", TIME, "Time spent in faults during the calls.", |r: &SpanRow| r.timed(r.calls.stall_ns)).shown("STALL_MS", 11, Milliseconds(2)),
     derived("stall_ppm", SHARE, "The share of the calls' time that was spent in faults, millionths.", span::stall_ppm).shown("SHARE_%", 7, Percent(1)).yields(1),
@@ -272,6 +272,11 @@ const FAULT_FIELDS: &[Column<Fault>] = &[
     number("offset", (Unit::Bytes, Kind::Label), "The offset of the fault in the file.", |f: &Fault| f.offset.into()).shown("OFFSET", 12, Hex).yields(8),
 ];
 
+#[rustfmt::skip]
+const FAULT_FUNCTION: &[Column<Fault>] = &[
+    label("function", "The function in user mode that faulted, or called the kernel that did.", |f: &Fault| f.function.as_deref().into()).shown("FUNCTION", 30, Text).least(12),
+];
+
 /// What its time was spent on.
 #[rustfmt::skip]
 const FAULT_PARTS: &[Column<Fault>] = &[
@@ -287,10 +292,13 @@ const FAULT_PARTS: &[Column<Fault>] = &[
 pub(super) static FAULT: Table<Fault> = Table::new("faults.fault", "faults", &[FAULT_FIELDS]);
 pub(super) static SPLIT_FAULT: Table<Fault> =
     Table::new("faults.split_fault", "faults", &[FAULT_FIELDS, FAULT_PARTS]);
+pub(super) static SLOW_FAULT: Table<Fault> =
+    Table::new("faults.slow_fault", "faults", &[FAULT_FIELDS, FAULT_FUNCTION, FAULT_PARTS]);
 
 #[rustfmt::skip]
 const WHO: &[Column<Message>] = &[
     id("pid", "The process id.", |m: &Message| m.process.pid.into()).shown("PID", 8, Integer),
+    number("start_ns", START, "The start time of the process, CLOCK_MONOTONIC.", |m: &Message| m.process.start_ns.into()),
     label("comm", "The name of the process.", |m: &Message| m.comm.as_str().into()).shown("COMM", 15, Text),
 ];
 
@@ -301,9 +309,15 @@ const COUNTED: &[Column<Message>] = &[
 ];
 
 #[rustfmt::skip]
-const STALLED: &[Column<Message>] = &[
+const SPENT: &[Column<Message>] = &[
     number("stall_ns", TIME, "The time that the process spent in faults, a multiple of the step.", |m: &Message| m.reached.into()).shown("STALL_MS", 13, Milliseconds(0)),
     number("step_ns", (Unit::Nanoseconds, Kind::Label), "The time in faults from one message to the next.", |m| m.step.into()),
+];
+
+#[rustfmt::skip]
+const WAITED: &[Column<Message>] = &[
+    number("wait_ns", LASTS, "The time that the threads of the process slept in faults within the window.", |m: &Message| m.reached.into()).shown("WAIT_MS", 13, Milliseconds(1)).highlight(LONG),
+    number("window_ns", (Unit::Nanoseconds, Kind::Label), "The window, up to a 16th less.", |m: &Message| m.step.into()).shown("WINDOW_MS", 10, Milliseconds(0)),
 ];
 
 #[rustfmt::skip]
@@ -314,14 +328,18 @@ const MOST: &[Column<Message>] = &[
 
 pub(super) static STEP: Table<Message> = Table::new("faults.step", "faults", &[WHO, COUNTED]);
 pub(super) static STEP_MOST: Table<Message> = Table::new("faults.step_most", "faults", &[WHO, COUNTED, MOST]);
-pub(super) static STALL: Table<Message> = Table::new("faults.stall", "faults", &[WHO, STALLED]);
-pub(super) static STALL_MOST: Table<Message> =
-    Table::new("faults.stall_most", "faults", &[WHO, STALLED, MOST]);
+pub(super) static STALL: Table<Message> = Table::new("faults.stall", "faults", &[WHO, SPENT]);
+pub(super) static STALL_MOST: Table<Message> = Table::new("faults.stall_most", "faults", &[WHO, SPENT, MOST]);
+pub(super) static STALLED: Table<Message> = Table::new("faults.stalled", "faults", &[WHO, WAITED]);
+pub(super) static STALLED_MOST: Table<Message> =
+    Table::new("faults.stalled_most", "faults", &[WHO, WAITED, MOST]);
 
 /// Single faults (`-v`).
 pub const EVENT: &Schema = &FAULT;
-/// The same with what the time of each was spent on (`--slower`, `-v --split`).
+/// The same with what the time of each was spent on (`-v --split`).
 pub const SPLIT_EVENT: &Schema = &SPLIT_FAULT;
+/// With that and the function (`--slower`).
+pub const SLOW_EVENT: &Schema = &SLOW_FAULT;
 
 /// All of them.
 pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {
@@ -340,9 +358,9 @@ pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {
     let rows: Vec<&Rows> = rows.into_iter().chain(several).collect();
     let whole = rows.clone().into_iter().map(|rows| &rows.whole as &Schema);
     let split = rows.into_iter().map(|rows| &rows.split as &Schema);
-    let rest: [&Schema; 8] =
-        [&PROCESS_TITLE, &SPAN, &FAULT, &SPLIT_FAULT, &STEP, &STEP_MOST, &STALL, &STALL_MOST];
-    whole.chain(split).chain(rest).chain(super::run::TABLES)
+    let rest: [&Schema; 7] = [&PROCESS_TITLE, &SPAN, &FAULT, &SPLIT_FAULT, &SLOW_FAULT, &STEP, &STEP_MOST];
+    let stalls: [&Schema; 4] = [&STALL, &STALL_MOST, &STALLED, &STALLED_MOST];
+    whole.chain(split).chain(rest).chain(stalls).chain(super::run::TABLES)
 }
 
 impl By {

@@ -72,8 +72,8 @@ const SPLIT: [Column<Row>; 9] = [
     number("blocked_ns", TIME, "Time that the vCPU slept in KVM, halted or waiting.", |r: &Row| r.all.phase_ns[2].into()).shown("BLOCKED_MS", 10, Milliseconds(2)),
     number("preempted_ns", TIME, "Time in which the vCPU could run and something else did.", |r: &Row| r.all.phase_ns[3].into()).shown("PREEMPT_MS", 10, Milliseconds(2)).yields(1),
     number("fault_ns", TIME, "Time spent in page faults of the host on the guest's behalf.", Row::fault_ns).shown("FAULT_MS", 10, Milliseconds(2)).yields(2),
-    count("host_major", "The page faults of the host on the guest's behalf that waited for I/O, by the kernel's own accounting.", |r: &Row| r.all.faults[0].into()).shown("HOST_MAJ", 9, Integer).yields(4).highlight(Highlight::From(1)),
-    count("host_minor", "The page faults of the host on the guest's behalf that did not wait for I/O, by the kernel's own accounting.", |r: &Row| r.all.faults[1].into()).shown("HOST_MIN", 9, Integer).yields(6),
+    count("host_major", "The page faults of the host on the guest's behalf that read from disk, by the kernel's own accounting.", |r: &Row| r.all.faults[0].into()).shown("HOST_MAJ", 9, Integer).yields(4).highlight(Highlight::From(1)),
+    count("host_minor", "The page faults of the host on the guest's behalf that did not read from disk, by the kernel's own accounting.", |r: &Row| r.all.faults[1].into()).shown("HOST_MIN", 9, Integer).yields(6),
     count("to_vmm", "The exits that KVM did not handle by itself.", |r: &Row| r.all.to_vmm.into()).shown("TO_VMM", 9, Integer).yields(5),
     count("l2_reflected", "The exits of L2 that were passed on to L1; L0 handled the others.", |r: &Row| r.all.reflected.into()).shown("REFLECTED", 9, Integer).yields(7),
 ];

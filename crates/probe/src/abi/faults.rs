@@ -22,6 +22,7 @@ constants! {
         NAME_LEN = 4096,
         /// Frames of a chain at most.
         CHAIN_LEN = 128,
+        TICKS = 16,
     }
 }
 
@@ -56,6 +57,8 @@ constants! {
         STEP_STALL = 2,
         /// Faults in which the thread slept.
         STEP_WAITS = 3,
+        /// Nanoseconds asleep within a window.
+        STEP_WITHIN = 4,
     }
 }
 
@@ -191,6 +194,7 @@ mirror! {
         seed: u64,
         slower: u64,
         step: u64,
+        tick_ns: u64,
         ring: u32,
         group: u32,
         minor_weight: u32,

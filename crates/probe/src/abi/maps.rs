@@ -59,6 +59,7 @@ maps! {
         RELEASED = "released",
         USERS = "users",
         RING_USERS = "ring_users",
+        STALLS = "stalls",
         CHAINS = "chains",
         NAMES = "names",
         NAMED = "named",

@@ -94,6 +94,7 @@ pub(super) fn fault(
         cause: (event.facts != 0).then(|| Cause::of(&facts(event.facts))),
         file,
         offset: known(event.offset),
+        function: None,
     })
 }
 

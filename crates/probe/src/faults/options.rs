@@ -3,7 +3,7 @@
 use std::fmt;
 
 use trapline_model::Schema;
-use trapline_model::faults::{By, EVENT, SPLIT_EVENT, StepOf};
+use trapline_model::faults::{By, EVENT, SLOW_EVENT, SPLIT_EVENT, StepOf};
 
 use crate::filter::Filter;
 
@@ -56,7 +56,8 @@ pub enum Events {
     None,
     /// Each fault.
     Faults,
-    /// Each that took at least this long, nanoseconds, with what its time was spent on.
+    /// Each that took at least this long, nanoseconds, with what its time was spent on; if that is more than 0, with its
+    /// function.
     Slower(u64),
     /// Each time a process passes a multiple of a step.
     Steps {
@@ -73,12 +74,32 @@ impl Events {
         matches!(self, Self::Faults | Self::Slower(_))
     }
 
+    /// Whether nobody has them who sees no single fault.
+    pub(super) fn need_each_fault(self) -> bool {
+        match self {
+            Self::None | Self::Faults => false,
+            Self::Slower(_) => true,
+            Self::Steps { of, most } => most || !matches!(of, StepOf::Faults(_) | StepOf::Major(_)),
+        }
+    }
+
+    /// Whether they are of faults in which the thread slept.
+    pub(super) fn need_waits(self) -> bool {
+        matches!(self, Self::Steps { of: StepOf::Waits(_) | StepOf::Within(_), .. })
+    }
+
+    /// Whether they name functions.
+    pub fn name_code(self) -> bool {
+        matches!(self, Self::Slower(1..) | Self::Steps { most: true, .. })
+    }
+
     /// The table that they are of.
-    pub(super) fn schema(self) -> Option<&'static Schema> {
+    pub fn schema(self) -> Option<&'static Schema> {
         match self {
             Self::None => None,
             Self::Faults => Some(EVENT),
-            Self::Slower(_) => Some(SPLIT_EVENT),
+            Self::Slower(0) => Some(SPLIT_EVENT),
+            Self::Slower(_) => Some(SLOW_EVENT),
             Self::Steps { of, most } => Some(of.schema(most)),
         }
     }

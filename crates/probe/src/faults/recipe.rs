@@ -101,6 +101,9 @@ const RELEASED: u32 = 65_536;
 /// Of this many users it is known how many groups their processes have made.
 const USERS: u32 = 4096;
 
+/// Of this many processes it is known how long they slept of late.
+const STALLED: u32 = 65_536;
+
 /// Of what is left in a table for groups, and in the ring, a process may have this part, if all processes are watched: with
 /// this many beside it, one that takes as much as it can gets a quarter of what is not kept for rows of others.
 const SHARE_OF_ALL: u32 = 3;
@@ -176,6 +179,11 @@ impl FaultsRecipe {
         seen
     }
 
+    /// Whether it is seen that a thread sleeps in a fault.
+    pub(super) fn sees_waits(&self, attached: &Attached) -> bool {
+        attached.has(SWITCHES)
+    }
+
     /// Whether what is mapped where a thread faults is to be known.
     pub(super) fn knows_files(&self) -> bool {
         self.ring() & abi::RING_FAULTS != 0 || self.by.parts().file
@@ -201,8 +209,7 @@ impl Recipe for FaultsRecipe {
     }
 
     fn variants(&self) -> &'static [Variant] {
-        let each = matches!(self.events, Events::Slower(_) | Events::Steps { most: true, .. });
-        if self.seeing || self.split || self.by.each_fault() || each {
+        if self.seeing || self.split || self.by.each_fault() || self.events.need_each_fault() {
             SEES_EACH_FAULT
         } else if self.counts_only {
             COUNTING
@@ -264,12 +271,15 @@ impl Recipe for FaultsRecipe {
             _ => 1,
         };
         let minor_unseen = self.minor_latency != MinorLatency::Exact && loads(object, "tracepoint_minor");
-        let (step_of, step) = match self.events {
-            Events::None | Events::Faults | Events::Slower(_) => (abi::STEP_ALL, 0),
-            Events::Steps { of: StepOf::Waits(step), .. } => (abi::STEP_WAITS, step),
-            Events::Steps { of: StepOf::Faults(step), .. } => (abi::STEP_ALL, step),
-            Events::Steps { of: StepOf::Major(step), .. } => (abi::STEP_MAJOR, step),
-            Events::Steps { of: StepOf::Stall(step), .. } => (abi::STEP_STALL, step),
+        let (step_of, step, tick_ns) = match self.events {
+            Events::None | Events::Faults | Events::Slower(_) => (abi::STEP_ALL, 0, 0),
+            Events::Steps { of: StepOf::Waits(step), .. } => (abi::STEP_WAITS, step, 0),
+            Events::Steps { of: StepOf::Faults(step), .. } => (abi::STEP_ALL, step, 0),
+            Events::Steps { of: StepOf::Major(step), .. } => (abi::STEP_MAJOR, step, 0),
+            Events::Steps { of: StepOf::Stall(step), .. } => (abi::STEP_STALL, step, 0),
+            Events::Steps { of: StepOf::Within(rule), .. } => {
+                (abi::STEP_WITHIN, rule.least_ns, rule.tick_ns())
+            }
         };
         let stack_every = match self.stacks {
             Stacks::All => 1,
@@ -288,6 +298,7 @@ impl Recipe for FaultsRecipe {
             seed: system::random(),
             slower: if let Events::Slower(ns) = self.events { ns } else { 0 },
             step,
+            tick_ns,
             ring: self.ring(),
             group: group(self.by),
             minor_weight,
@@ -316,6 +327,7 @@ impl Recipe for FaultsRecipe {
                     map.set_map_flags(0)?;
                 }
                 maps::GROUPS if self.by.each_fault() => map.set_max_entries(GROUPS)?,
+                maps::STALLS if step_of == abi::STEP_WITHIN => map.set_max_entries(STALLED)?,
                 maps::RING_USERS if self.events != Events::None => map.set_max_entries(USERS)?,
                 maps::USERS if self.by.each_fault() => map.set_max_entries(USERS)?,
                 maps::RELEASED if self.by.each_fault() => map.set_max_entries(RELEASED)?,

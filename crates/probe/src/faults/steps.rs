@@ -1,4 +1,4 @@
-//! Messages each time a process's count passes a multiple of a step, and what caused most of it.
+//! Messages each time a process's count passes a multiple of a step, or the process is stalled, and what caused most of it.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,8 +12,9 @@ use bytemuck::pod_read_unaligned;
 use libbpf_rs::MapHandle;
 use trapline_model::Event;
 use trapline_model::faults::{InOrder, Most, Process, Step, StepOf};
-use trapline_symbols::{Image, Lives, Scope, Symbols};
+use trapline_symbols::{Image, Scope};
 
+use super::code::Code;
 use super::files::Files;
 use super::from_abi;
 use crate::abi::{self, FaultsEvent, FaultsGroupKey, FaultsStep};
@@ -21,9 +22,6 @@ use crate::ring::Ring;
 
 /// No reader of messages sees that they come together.
 pub(super) const GATHER: Duration = Duration::from_millis(10);
-
-/// How long messages wait for the names in them that are of files of other users.
-const NAMES_WAIT: Duration = Duration::from_secs(1);
 
 /// So many processes are remembered; beyond that, those that have ended are forgotten.
 const REMEMBERED: usize = 10_000;
@@ -71,21 +69,23 @@ impl Steps {
         self.ring.drain(&mut sent)?;
         let mut batch = Vec::new();
         if let (Some(causes), Some(files)) = (&mut self.causes, files) {
-            causes.lives.drain(&mut causes.symbols);
-            causes.symbols.wait_for(NAMES_WAIT);
+            causes.code.follow();
             for sent in sent {
                 match sent {
                     Sent::Fault(fault) => causes.add(&fault),
                     Sent::Step(step) => batch.push(Step { most: Some(causes.take(&step, files)?), ..step }),
                 }
             }
+            causes.forget();
         } else {
             batch.extend(sent.into_iter().filter_map(|sent| match sent {
                 Sent::Step(step) => Some(step),
                 Sent::Fault(_) => None,
             }));
         }
-        events.extend(self.order.take(batch).iter().flat_map(|step| step.events(self.of)));
+        // A stall has no number in a row of them.
+        let batch = if matches!(self.of, StepOf::Within(_)) { batch } else { self.order.take(batch) };
+        events.extend(batch.iter().flat_map(|step| step.events(self.of)));
         Ok(())
     }
 
@@ -100,8 +100,7 @@ impl Steps {
 struct Causes {
     of: StepOf,
     tallies: HashMap<Process, Tally>,
-    lives: Lives,
-    symbols: Symbols,
+    code: Code,
 }
 
 #[derive(Debug, Default)]
@@ -113,16 +112,14 @@ struct Tally {
 
 impl Causes {
     fn watch(of: StepOf, whose: Scope) -> Result<Self> {
-        let mut symbols = Symbols::new();
-        let mut lives = Lives::watch(whose)?;
-        lives.adopt(&mut symbols);
-        Ok(Self { of, tallies: HashMap::new(), lives, symbols })
+        Ok(Self { of, tallies: HashMap::new(), code: Code::watch(whose)? })
     }
 
     fn add(&mut self, fault: &FaultsEvent) {
         let weight = match self.of {
             StepOf::Faults(_) => fault.count,
             StepOf::Waits(_) => fault.count * u64::from(fault.wait_ns > 0),
+            StepOf::Within(_) => fault.wait_ns,
             StepOf::Major(_) => fault.count * u64::from(fault.outcome == abi::MAJOR),
             StepOf::Stall(_) if fault.latency_ns == abi::NONE => 0,
             StepOf::Stall(_) => fault.latency_ns,
@@ -138,11 +135,16 @@ impl Causes {
         if fault.file.word[0] != 0 {
             *tally.files.entry(fault.file.word).or_default() += weight;
         }
-        if fault.user_ip != abi::NONE {
-            let image = self.lives.at(fault.pid, fault.time_ns);
-            let image = image.map_or_else(|| Image::from(process), |(image, _)| image);
-            *tally.code.entry((image, fault.user_ip)).or_default() += weight;
+        if let Some(place) = self.code.place(fault) {
+            *tally.code.entry(place).or_default() += weight;
         }
+    }
+
+    fn forget(&mut self) {
+        let Self { tallies, code, .. } = self;
+        code.forget(|asked| {
+            tallies.values().any(|tally| tally.code.keys().any(|(image, _)| *image == asked))
+        });
     }
 
     /// What is to be said in a message; the next one begins anew.
@@ -150,7 +152,7 @@ impl Causes {
         let tally = self.tallies.remove(&step.process).unwrap_or_default();
         let mut functions: HashMap<Rc<str>, u64> = HashMap::new();
         for ((image, ip), weight) in tally.code {
-            for name in self.symbols.resolve(image, &[ip]) {
+            if let Some(name) = self.code.name(image, ip) {
                 // The function that the processor was in: what was inlined into it is a detail of it.
                 let whole = name.functions.as_ref().ok().and_then(|functions| functions.first());
                 let code = whole.map_or_else(|| name.to_string(), |function| function.name.clone());

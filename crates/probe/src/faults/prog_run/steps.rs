@@ -4,9 +4,10 @@ use bytemuck::Zeroable;
 use fastrand::Rng;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, alarm, fork};
+use trapline_model::faults::{Process, StallRule, Stalls};
 
 use super::load;
-use crate::abi::maps::faults as maps;
+use crate::abi::maps::{MapName, faults as maps};
 use crate::abi::{self, FaultsConfig, FaultsStep};
 use crate::prog_run::{of_any_magnitude, resize};
 use crate::ring::Ring;
@@ -41,6 +42,36 @@ fn each_multiple_of_a_step_is_in_one_message_of_its_process() {
             }
             assert_eq!(passed[process], did[process] / step, "step {step}, {} done", did[process]);
         }
+    }
+}
+
+#[test]
+#[ignore = "needs root: `make test` runs it"]
+fn stalls_are_those_of_the_model() {
+    let mut random = Rng::with_seed(23);
+    for window_ns in [1_000_000, 77_777_777, 3_600_000_000_000] {
+        let rule = StallRule::new(random.u64(1..window_ns), window_ns).unwrap();
+        let config = FaultsConfig {
+            ring: abi::RING_STEPS,
+            step: rule.least_ns,
+            step_of: abi::STEP_WITHIN,
+            tick_ns: rule.tick_ns(),
+            ..FaultsConfig::zeroed()
+        };
+        let half = load(config, |object| resize(object, maps::STALLS, 16));
+        let (mut stalls, mut now, mut reported) = (Stalls::new(rule), 40 * window_ns, 0);
+        for n in 0..3000 {
+            // Mostly less than a window passes, and threads come a little late.
+            now += random.u64(0..window_ns / 8) * if n % 100 == 0 { 40 } else { 1 };
+            let at = now - random.u64(0..window_ns / 64);
+            let (pid, ns) = (random.u32(1..4), random.u64(1..window_ns / 4) * random.u64(1..12));
+            half.run("test_slept", &[pid.into(), at, ns]);
+            let out: [u64; 8] = half.read(MapName(".bss.test_out")).unwrap();
+            let expected = stalls.add(Process { pid, start_ns: 0 }, at, ns);
+            assert_eq!(out[0], expected.unwrap_or(0), "{rule:?}: {n}");
+            reported += u32::from(expected.is_some());
+        }
+        assert!(reported > 20, "{rule:?}: {reported}");
     }
 }
 

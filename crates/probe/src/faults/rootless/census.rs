@@ -197,6 +197,7 @@ impl Census {
                     cause: None,
                     file,
                     offset: offset.flatten(),
+                    function: None,
                 };
                 self.groups.put(&fault, Counts::of(major));
                 return Some(fault).filter(|_| self.verbose);
@@ -379,6 +380,7 @@ impl Census {
                     cause: None,
                     file: None,
                     offset: None,
+                    function: None,
                 };
                 (left_out..many).for_each(|_| show(&fault));
             }
