@@ -337,6 +337,9 @@ struct faults_event {
 	__u32 facts; /* FAULTS_FACTS(), if causes are to be known */
 	__u32 pad;
 	char comm[TRAP_COMM_LEN];
+	/* With FAULTS_RING_CAUSES, else 0: */
+	char process_comm[TRAP_COMM_LEN];
+	__u64 cgroup;
 };
 
 /* Whether the programs have run at all: some attach and are never called (function tracer or kprobes off). */

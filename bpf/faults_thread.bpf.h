@@ -213,6 +213,20 @@ static __always_inline u64 user_ip(struct task_struct *task)
 	return BPF_PROBE_READ(regs, ip) ?: FAULTS_NONE;
 }
 
+/* The process and the cgroup of a fault's thread: all that it can be grouped by later. */
+static __always_inline void say_whose(struct faults_event *e, struct task_struct *task)
+{
+	e->cgroup = 0;
+	__builtin_memset(e->process_comm, 0, TRAP_COMM_LEN);
+	if (!(RING & FAULTS_RING_CAUSES))
+		return;
+	e->cgroup = task_cgroup_id(task);
+	if (task->pid == task->tgid)
+		__builtin_memcpy(e->process_comm, task->comm, TRAP_COMM_LEN);
+	else
+		BPF_CORE_READ_INTO(&e->process_comm, task, group_leader, comm);
+}
+
 /* Of faults that were not seen, only the number is known: latency and facts are FAULTS_NONE and 0. */
 static __always_inline void send_fault(struct tracked *t, struct task_struct *task, u64 count, u32 outcome, u64 latency,
 				       u32 facts, bool seen)
@@ -253,6 +267,7 @@ static __always_inline void send_fault(struct tracked *t, struct task_struct *ta
 	e->facts = facts;
 	e->pad = 0;
 	__builtin_memcpy(e->comm, task->comm, TRAP_COMM_LEN);
+	say_whose(e, task);
 	/* Nobody wakes up between messages of steps. */
 	bpf_ringbuf_submit(e, SENDS_STEPS ? BPF_RB_NO_WAKEUP : 0);
 }

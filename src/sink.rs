@@ -9,7 +9,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use clap::ColorChoice;
 use jiff::tz::TimeZone;
-use trapline_model::{Item, Sink};
+use trapline_model::{Batch, BatchSink, Item, Sink};
 use trapline_view::{Live, Screen, Space, Table, end_lines};
 
 use crate::args::Look;
@@ -209,7 +209,29 @@ impl Named {
         Ok(())
     }
 
+    /// Where events can be put before they are records; messages name the file.
+    pub(crate) fn batches(&mut self) -> Option<Box<dyn BatchSink>> {
+        let (sink, name) = (self.sink.batches()?, self.to.name().to_owned());
+        Some(Box::new(NamedBatches { sink, name }))
+    }
+
     fn written(&self, result: io::Result<()>) -> Result<()> {
         result.with_context(|| format!("cannot write to {}", self.to.name()))
+    }
+}
+
+/// The same of a sink that takes events which are no records.
+#[derive(Debug)]
+struct NamedBatches {
+    sink: Box<dyn BatchSink>,
+    name: String,
+}
+
+impl BatchSink for NamedBatches {
+    fn take(&mut self, events: &dyn Batch) -> io::Result<()> {
+        let name = &self.name;
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot write to {name}: {error}"));
+        self.sink.take(events).map_err(named)
     }
 }

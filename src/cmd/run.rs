@@ -84,10 +84,13 @@ pub(crate) fn run(
     let mut sink = sink::open(live.format()?, live.output.as_deref(), live.from(), ask.clone())?;
     // A recording is made while the table is shown.
     let table = about.is_folder.then(|| sink::open(Format::Table, None, live.from(), ask));
-    let recording = table.transpose()?.map(|table| std::mem::replace(&mut sink, table));
+    let mut recording = table.transpose()?.map(|table| std::mem::replace(&mut sink, table));
     start.prepare()?;
     let launch = launch(&live.command, run_as.as_ref())?;
-    let (tool, keep) = start.open(launch.as_ref())?;
+    let (mut tool, keep) = start.open(launch.as_ref())?;
+    if let Some(recording) = recording.as_mut().filter(|_| start.shown().unshown_events) {
+        tool.record(recording.batches());
+    }
     let keep = keep.and_if(Keep::FILES, live.writes_at_the_end()?);
     let mut source = Run::new(vec![tool], frame, launch)?;
     drop_all_but(keep).context("cannot drop capabilities")?;

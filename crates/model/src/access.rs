@@ -19,7 +19,7 @@ static STEP: Table<Step> = Table::new("access.event", "access", &[&[
     id("tid", "The thread id.", |s| s.tid.into()),
     label("comm", "The name of the thread.", |s| s.comm.as_str().into()),
     number("cpu", (Unit::None, Kind::Label), "The processor that the thread ran on.", |s| s.cpu.into()),
-    label("rw", "How the memory was accessed: R read, W write, X execute.", |s| s.of(|p| p.way.map(Way::value).into())),
+    label("rw", "How the memory was accessed: R read, W write, X execute.", |s| s.of(|p| p.way.map(|way| Value::word(way.name())).into())),
     number("ip", (Unit::Address, Kind::Label), "The instruction, in user mode, that accessed or called the kernel.", |s| s.of(|p| p.ip.into())),
     number("addr", (Unit::Address, Kind::Label), "The address that was accessed.", |s| s.of(|p| p.addr.into())),
     label("file", "What is mapped at the address: a path, or in brackets the kind of memory.", |s| s.of(|p| p.file.as_deref().into())),

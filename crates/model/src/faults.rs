@@ -20,7 +20,7 @@ use crate::hist::Hist;
 
 pub use by::{By, Parts, Whose};
 pub use cause::{Also, Cause, Facts, Memory, Page};
-pub use fault::{Access, Fault, Outcome};
+pub use fault::{Access, Fault, FaultRows, Outcome};
 pub use group::{File, Group, Key, Stack};
 pub use layout::{HIST, HIST_EACH};
 pub use ledger::{GroupId, Ledger};

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use crate::batch::Plain;
 use crate::hist::Hist;
 use crate::table::Schema;
 
@@ -184,6 +185,8 @@ pub struct Field {
 
 /// The field with a birth, CLOCK_MONOTONIC nanoseconds, in every schema that has one.
 pub(crate) const START: &str = "start_ns";
+/// The same of the process of a thread.
+const PROCESS_START: &str = "process_start_ns";
 
 /// A bucket of a histogram: its lowest and highest value, both inclusive, and the number of values in it. An open-ended bucket
 /// has no highest value.
@@ -209,6 +212,18 @@ pub enum Value {
 }
 
 impl Value {
+    /// The same without a copy; histograms only records have.
+    #[must_use]
+    pub fn plain(&self) -> Plain<'_> {
+        match self {
+            Self::U64(n) => Plain::U64(*n),
+            Self::I64(n) => Plain::I64(*n),
+            Self::Bool(is) => Plain::Bool(*is),
+            Self::Str(text) => Plain::Str(text),
+            Self::Null | Self::Buckets(_) | Self::Hist(_) => Plain::Null,
+        }
+    }
+
     /// A word of ours: nothing is copied.
     #[must_use]
     pub const fn word(word: &'static str) -> Self {
@@ -374,7 +389,7 @@ impl Record {
     /// Tells births by a clock that is so far ahead of the one that they were told by: other times than those are no fields.
     pub(crate) fn shift_clock(&mut self, ahead_ns: i64) {
         for (field, value) in self.schema.iter().zip(&mut self.values) {
-            if let (START, Value::U64(time)) = (field.name, value) {
+            if let (START | PROCESS_START, Value::U64(time)) = (field.name, value) {
                 *time = time.saturating_add_signed(ahead_ns);
             }
         }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
+use crate::batch::BatchSink;
 use crate::field::{Field, Kind, Record, Show, Unit, Value};
 use crate::table::{Schema, Table, count, flag, label, number};
 
@@ -292,4 +293,9 @@ pub trait Sink {
     /// # Errors
     /// When it cannot be written.
     fn take(&mut self, item: &Item) -> std::io::Result<()>;
+
+    /// Where events can be put before they are records, from the header on; nothing where they cannot.
+    fn batches(&mut self) -> Option<Box<dyn BatchSink>> {
+        None
+    }
 }

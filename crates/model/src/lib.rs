@@ -4,6 +4,7 @@
 //! other format read that declaration. A [`Record`] is a row of a table; an [`Item`] is one step of a stream of them.
 
 pub mod access;
+mod batch;
 pub mod diff;
 pub mod doctor;
 mod edit_distance;
@@ -21,6 +22,7 @@ pub mod stage;
 mod table;
 mod tables;
 
+pub use batch::{Batch, BatchSink, Plain};
 pub use edit_distance::edit_distance;
 pub use field::{Bucket, Cell, Field, Highlight, Kind, Merge, Record, Show, Type, Unit, Value};
 pub use hist::{BUCKETS, Hist, bounds, bucket};

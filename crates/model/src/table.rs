@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+use crate::batch::Plain;
 use crate::field::{Cell, Field, Highlight, Kind, Merge, Record, Show, Type, Unit, Value};
 use crate::item::Event;
 
@@ -20,6 +21,8 @@ pub(crate) struct Column<R> {
 enum Get<R> {
     /// The row's struct.
     Row(fn(&R) -> Value),
+    /// A text of the row's struct.
+    Text(fn(&R) -> Option<&str>),
     /// The record's other values, after rows were subtracted and added up: a mean, a quantile.
     Record(Derive),
 }
@@ -115,6 +118,15 @@ pub(crate) const fn key<R>(name: &'static str, help: &'static str, get: fn(&R) -
 /// A text that describes the key.
 pub(crate) const fn label<R>(name: &'static str, help: &'static str, get: fn(&R) -> Value) -> Column<R> {
     Column::new((name, Type::Str, Unit::None, Kind::Label), help, Get::Row(get))
+}
+
+/// The same, of which there is one for many rows: it is copied where that is needed.
+pub(crate) const fn text<R>(
+    name: &'static str,
+    help: &'static str,
+    get: fn(&R) -> Option<&str>,
+) -> Column<R> {
+    Column::new((name, Type::Str, Unit::None, Kind::Label), help, Get::Text(get))
 }
 
 /// A number that is a name: a process id.
@@ -310,11 +322,23 @@ impl<R> Table<R> {
         let columns = self.parts.iter().copied().chain([self.base]).flatten();
         let value = |column: &Column<R>| match column.get {
             Get::Row(get) => get(row),
+            Get::Text(get) => get(row).into(),
             Get::Record(_) => Value::Null,
         };
         let mut values = Vec::with_capacity(self.shape().fields.len());
         values.extend(columns.map(value));
         Record::new(self, values)
+    }
+
+    /// The values of a row that outputs have and that are not made of others, without a record.
+    pub(crate) fn values(&'static self, row: &R, put: &mut dyn FnMut(Plain<'_>)) {
+        for column in self.parts.iter().copied().flatten() {
+            match column.get {
+                Get::Row(get) => put(get(row).plain()),
+                Get::Text(get) => put(get(row).map_or(Plain::Null, Plain::Str)),
+                Get::Record(_) => put(Plain::Null),
+            }
+        }
     }
 
     /// The record of a row as an event of this moment.
@@ -382,7 +406,7 @@ impl<R> Columns for Table<R> {
             let columns: Vec<&'static Column<R>> =
                 self.parts.iter().copied().chain([self.base]).flatten().collect();
             let derive = |(at, column): (usize, &&Column<R>)| match column.get {
-                Get::Row(_) => None,
+                Get::Row(_) | Get::Text(_) => None,
                 Get::Record(derive) => Some((at, derive)),
             };
             let is_key = |at: &usize| columns[*at].field.kind == Kind::Key;

@@ -27,13 +27,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{Iter, Link};
-use trapline_model::faults::{By, Fault, LOSSES, Ledger, Losses, PARTS, Report, SETTINGS, Timing};
-use trapline_model::{Block, Event, Header};
+use trapline_model::faults::{By, Fault, FaultRows, LOSSES, Ledger, Losses, PARTS, Report, SETTINGS, Timing};
+use trapline_model::{BatchSink, Block, Event, Header};
 use trapline_symbols::Scope;
 
 use self::code::Code;
 pub(crate) use self::files::{Files, inode_number};
-use self::from_abi::{fault, figures, report};
+use self::from_abi::{Names, fault, figures, report};
 use self::groups::Groups;
 pub use self::open::open;
 pub use self::options::{Events, MinorLatency, Options, Stacks};
@@ -58,6 +58,9 @@ use crate::{signals, system};
 /// How long the kernel may take to free a thread that has ended, on a busy machine.
 const FREED_WITHIN: Duration = Duration::from_millis(200);
 
+/// Faults that are only recorded wait for those that follow: the ring holds more than two processors can send in this time.
+const GATHER: Duration = Duration::from_millis(5);
+
 /// The tool, attached.
 #[derive(Debug)]
 pub struct Faults {
@@ -73,6 +76,7 @@ pub struct Faults {
     parts: Option<[bool; PARTS]>,
     ledger: Ledger,
     cgroups: Paths,
+    names: Names,
     settings: Settings,
     epoch: u64,
     control: FaultsControl,
@@ -84,6 +88,12 @@ pub struct Faults {
     /// Events are read until then, at the end; and how many were not.
     read_until: Option<Instant>,
     unread: u64,
+    /// Where faults are recorded, if nobody else sees them, and how many were.
+    recording: Option<Box<dyn BatchSink>>,
+    recorded: u64,
+    /// What came when the ring was last read, and how much that was.
+    batch: Vec<FaultsEvent>,
+    came: usize,
 }
 
 /// What follows from the options on the variant in use.
@@ -238,6 +248,7 @@ impl Faults {
                 .split(parts)
                 .with_histograms(options.hist),
             cgroups: Paths::default(),
+            names: Names::default(),
             settings,
             epoch: 0,
             control,
@@ -246,6 +257,10 @@ impl Faults {
             missed: None,
             read_until: None,
             unread: 0,
+            recording: None,
+            recorded: 0,
+            batch: Vec::new(),
+            came: 0,
         })
     }
 
@@ -338,34 +353,50 @@ impl Tool for Faults {
         }
     }
 
-    fn gathers_for(&self) -> Duration {
-        if matches!(self.incoming, Incoming::Steps(_)) { steps::GATHER } else { Duration::ZERO }
+    fn gathers_for(&self, came: bool) -> Duration {
+        match &self.incoming {
+            Incoming::Steps(_) if came => steps::GATHER,
+            Incoming::Faults(..) if self.recording.is_some() && self.came > 0 => GATHER,
+            _ => Duration::ZERO,
+        }
     }
 
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
         match &mut self.incoming {
             Incoming::None => {}
             Incoming::Faults(ring, code) => {
-                let mut batch = Vec::new();
-                ring.drain(&mut batch)?;
+                self.batch.clear();
+                ring.drain(&mut self.batch)?;
+                self.came = self.batch.len();
                 code.iter_mut().for_each(|code| code.follow());
                 let event_of = match (&code, self.parts) {
                     (Some(_), _) => Fault::slow_event,
                     (None, Some(_)) => Fault::split_event,
                     (None, None) => Fault::event,
                 };
-                for event in &batch {
+                let mut recorded = Vec::new();
+                for event in &self.batch {
                     if self.read_until.is_some_and(|until| Instant::now() >= until) {
                         self.unread += event.count;
                         continue;
                     }
-                    let mut fault = fault(event, self.parts, self.files.as_mut())?;
+                    let mut fault = fault(event, self.parts, self.files.as_mut(), &mut self.names)?;
                     if let Some(code) = code
                         && let Some((image, ip)) = code.place(event)
                     {
                         fault.function = code.name(image, ip).map(|name| name.to_string().into());
                     }
-                    events.extend(std::iter::repeat_n(event_of(&fault), event.count as usize));
+                    let many = event.count as usize;
+                    if self.recording.is_some() {
+                        fault.shift_clock(system::clocks().monotonic_ns);
+                        recorded.extend(std::iter::repeat_n(fault, many));
+                    } else {
+                        events.extend(std::iter::repeat_n(event_of(&fault), many));
+                    }
+                }
+                if let Some(recording) = &mut self.recording {
+                    self.recorded += recorded.len() as u64;
+                    recording.take(&FaultRows(&recorded))?;
                 }
                 code.iter_mut().for_each(|code| code.forget(|_| false));
             }
@@ -394,6 +425,10 @@ impl Tool for Faults {
             groups.work(&mut self.ledger);
         }
         Ok(())
+    }
+
+    fn record(&mut self, events: Option<Box<dyn BatchSink>>) {
+        self.recording = events;
     }
 
     fn has_work(&self) -> bool {
@@ -434,7 +469,10 @@ impl Tool for Faults {
         }
         let each_has_a_line = matches!(self.settings.events, Events::Faults | Events::Slower(0));
         Ok(Counted {
-            events: (!each_has_a_line).then(|| self.ledger.counted() + unlisted),
+            events: match (each_has_a_line, &self.recording) {
+                (false, _) => Some(self.ledger.counted() + unlisted),
+                (true, recording) => recording.as_ref().map(|_| self.recorded),
+            },
             lost_events: losses.events + self.unread,
             sampled: match self.settings.timing {
                 Timing::All(weight) => weight.into(),

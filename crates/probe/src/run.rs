@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use trapline_model::stage::{Cumulative, Refresh};
-use trapline_model::{Block, COMMAND, Event, Facts, Header, Item, Record, Source, Took};
+use trapline_model::{BatchSink, Block, COMMAND, Event, Facts, Header, Item, Record, Source, Took};
 
 use crate::launch::Launch;
 use crate::relay::Relay;
@@ -25,8 +25,8 @@ pub trait Tool: fmt::Debug {
     fn header(&self) -> Header;
     /// Becomes readable when events wait; nothing if the tool has no events.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
-    /// How long events may wait for those that follow, so that not each of a stream wakes us.
-    fn gathers_for(&self) -> Duration {
+    /// How long events may wait for those that follow, so that not each of a stream wakes us, after some `came` or not.
+    fn gathers_for(&self, _came: bool) -> Duration {
         Duration::ZERO
     }
     /// Fetches events, and what the kernel half set aside.
@@ -34,6 +34,8 @@ pub trait Tool: fmt::Debug {
     /// # Errors
     /// When the kernel half cannot be read.
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()>;
+    /// From now on events are put there, and [`Tool::drain`] gives none, if the tool can do that.
+    fn record(&mut self, _events: Option<Box<dyn BatchSink>>) {}
     /// Whether [`Tool::drain`] would find something to do at once.
     fn has_work(&self) -> bool {
         false
@@ -121,9 +123,7 @@ impl Running {
     /// Fetches events.
     fn drain(&mut self) -> Result<()> {
         self.tool.drain(&mut self.events)?;
-        if !self.events.is_empty() {
-            self.gathers_until = Instant::now() + self.tool.gathers_for();
-        }
+        self.gathers_until = Instant::now() + self.tool.gathers_for(!self.events.is_empty());
         Ok(())
     }
 

@@ -12,10 +12,12 @@
 mod columns;
 mod manifest;
 mod part;
+mod pending;
 mod read;
 mod single;
 #[cfg(test)]
 mod tests;
+mod words;
 mod write;
 
 pub use self::read::FolderRecording;

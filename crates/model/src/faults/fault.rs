@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use super::tables::{FAULT, SLOW_FAULT, SPLIT_FAULT};
-use super::{Cause, PARTS, Thread};
-use crate::field::Value;
+use super::{Cause, File, PARTS, Thread};
+use crate::batch::{Batch, Plain};
 use crate::item::Event;
+use crate::table::Schema;
 
 /// How the memory was touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,14 +19,36 @@ pub enum Access {
     Execute,
 }
 
+/// Faults as rows of [`EVENT`](super::EVENT).
+#[derive(Debug, Clone, Copy)]
+pub struct FaultRows<'a>(pub &'a [Fault]);
+
+impl Batch for FaultRows<'_> {
+    fn table(&self) -> &'static Schema {
+        &FAULT
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn time_ns(&self, row: usize) -> u64 {
+        self.0[row].time_ns
+    }
+
+    fn values(&self, row: usize, put: &mut dyn FnMut(Plain<'_>)) {
+        FAULT.values(&self.0[row], put);
+    }
+}
+
 impl Access {
     /// R, W, X.
-    pub(crate) fn value(self) -> Value {
-        Value::word(match self {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
             Self::Read => "R",
             Self::Write => "W",
             Self::Execute => "X",
-        })
+        }
     }
 }
 
@@ -41,12 +64,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub(super) fn value(self) -> Value {
-        Value::word(match self {
+    pub(super) fn name(self) -> &'static str {
+        match self {
             Self::Minor => "minor",
             Self::Major => "major",
             Self::Failed => "failed",
-        })
+        }
     }
 }
 
@@ -58,7 +81,13 @@ pub struct Fault {
     /// Which thread.
     pub thread: Thread,
     /// Its name.
-    pub comm: String,
+    pub comm: Rc<str>,
+    /// The start of its process, CLOCK_MONOTONIC nanoseconds.
+    pub process_start_ns: Option<u64>,
+    /// The name of its process.
+    pub process_comm: Option<Rc<str>>,
+    /// The path of its cgroup.
+    pub cgroup: Option<Rc<str>>,
     /// How it ended.
     pub outcome: Outcome,
     /// The address; not known for a fault that the variant could only count.
@@ -75,8 +104,8 @@ pub struct Fault {
     pub part_ns: [Option<u64>; PARTS],
     /// What it was for; not known for a fault that the variant could only count.
     pub cause: Option<Cause>,
-    /// What is mapped there: a path, or a sort of memory.
-    pub file: Option<Rc<str>>,
+    /// What is mapped there.
+    pub file: Option<Rc<File>>,
     /// Where in the file, bytes.
     pub offset: Option<u64>,
     /// The function in user mode that faulted, or called the kernel that did, if that was asked for.
@@ -100,6 +129,16 @@ impl Fault {
     #[must_use]
     pub fn slow_event(&self) -> Event {
         SLOW_FAULT.event(self.time_ns, self)
+    }
+
+    /// Tells its times by a clock that is so far ahead.
+    pub fn shift_clock(&mut self, ahead_ns: i64) {
+        let times = [&mut self.time_ns, &mut self.thread.start_ns].into_iter();
+        times.chain(&mut self.process_start_ns).for_each(|time| *time = time.saturating_add_signed(ahead_ns));
+    }
+
+    pub(super) fn file(&self) -> Option<&File> {
+        self.file.as_deref()
     }
 
     pub(super) fn part(&self, n: usize) -> Option<u64> {

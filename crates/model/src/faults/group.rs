@@ -37,8 +37,10 @@ pub enum Key {
 pub struct File {
     /// As the process that first touched it saw it.
     pub path: Rc<str>,
-    /// The device of its file system (major, minor) and its number there.
-    pub inode: Option<(u32, u32, u64)>,
+    /// The device of its file system, MAJOR:MINOR.
+    pub device: Option<Rc<str>>,
+    /// Its number there.
+    pub inode: Option<u64>,
     /// Tells files apart that had the same number one after the other.
     pub generation: u32,
 }

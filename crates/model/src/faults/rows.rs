@@ -89,16 +89,12 @@ impl Row {
         })
     }
 
-    fn inode_of(&self) -> Option<(u32, u32, u64)> {
-        self.part(|key| if let Key::File(file) = key { file.inode } else { None })
-    }
-
-    pub(super) fn device(&self) -> Option<String> {
-        self.inode_of().map(|(major, minor, _)| format!("{major}:{minor}"))
+    pub(super) fn device(&self) -> Option<&str> {
+        self.part(|key| if let Key::File(file) = key { file.device.as_deref() } else { None })
     }
 
     pub(super) fn inode(&self) -> Option<u64> {
-        self.inode_of().map(|(.., number)| number)
+        self.part(|key| if let Key::File(file) = key { file.inode } else { None })
     }
 
     pub(super) fn generation(&self) -> Option<u32> {

@@ -10,7 +10,7 @@ use crate::field::Show::{Hex, Integer, Microseconds, Milliseconds, Path, Percent
 use crate::field::{Highlight, Kind, Merge, Record, Type, Unit, Value};
 use crate::item::Block;
 use crate::table::{
-    Column, Of, Relative, Schema, Table, count, derived, hist, id, key, known, label, number, octaves,
+    Column, Of, Relative, Schema, Table, count, derived, hist, id, key, known, label, number, octaves, text,
 };
 
 const TIME: (Unit, Kind) = (Unit::Nanoseconds, Kind::Counter);
@@ -260,16 +260,21 @@ const FAULT_FIELDS: &[Column<Fault>] = &[
     id("pid", "The process id.", |f: &Fault| f.thread.pid.into()).shown("PID", 8, Integer).yields(7),
     id("tid", "The thread id.", |f: &Fault| f.thread.tid.into()).shown("TID", 8, Integer),
     number("start_ns", START, "The start time of the thread, CLOCK_MONOTONIC.", |f: &Fault| f.thread.start_ns.into()),
-    label("comm", "The name of the thread.", |f: &Fault| f.comm.as_str().into()).shown("COMM", 15, Text),
-    label("kind", "The kind of the fault: major, minor, or failed if it ended in a signal.", |f: &Fault| f.outcome.value()).shown("KIND", 6, Text).highlight(Highlight::Word("major")),
+    text("comm", "The name of the thread.", |f: &Fault| Some(&f.comm)).shown("COMM", 15, Text),
+    text("kind", "The kind of the fault: major, minor, or failed if it ended in a signal.", |f: &Fault| Some(f.outcome.name())).shown("KIND", 6, Text).highlight(Highlight::Word("major")),
     number("addr", (Unit::Address, Kind::Label), "The address that faulted.", |f: &Fault| f.addr.into()).shown("ADDR", 18, Hex).yields(6),
     number("ip", (Unit::Address, Kind::Label), "The instruction that faulted.", |f: &Fault| f.ip.into()).shown("IP", 18, Hex).yields(9),
-    label("rw", "How the memory was accessed: R read, W write, X execute.", |f: &Fault| f.access.map(super::Access::value).into()).shown("RW", 2, Text).yields(4),
+    text("rw", "How the memory was accessed: R read, W write, X execute.", |f: &Fault| f.access.map(super::Access::name)).shown("RW", 2, Text).yields(4),
     number("latency_ns", LASTS, "The time from the fault to its completion.", |f: &Fault| f.latency_ns.into()).shown("LATENCY_US", 10, Microseconds(1)).highlight(LONG),
     number("wait_ns", LASTS, "The time that the thread slept in the fault.", |f: &Fault| f.wait_ns.into()).shown("WAIT_US", 10, Microseconds(1)).yields(7).highlight(LONG),
-    label("cause", "The cause of the fault.", |f: &Fault| f.cause.map(|cause| Value::word(cause.name())).into()).shown("CAUSE", 13, Text).yields(5),
-    label("file", "The path of the file that is mapped at the address, or the kind of memory.", |f: &Fault| f.file.as_deref().into()).shown("FILE", 48, Path),
+    text("cause", "The cause of the fault.", |f: &Fault| f.cause.map(super::Cause::name)).shown("CAUSE", 13, Text).yields(5),
+    text("file", "The path of the file that is mapped at the address, or the kind of memory.", |f: &Fault| f.file().map(|file| &*file.path)).shown("FILE", 48, Path),
     number("offset", (Unit::Bytes, Kind::Label), "The offset of the fault in the file.", |f: &Fault| f.offset.into()).shown("OFFSET", 12, Hex).yields(8),
+    text("dev", "The device number of the file's file system, MAJOR:MINOR in decimal.", |f: &Fault| f.file().and_then(|file| file.device.as_deref())),
+    number("inode", (Unit::None, Kind::Label), "The inode number of the file.", |f: &Fault| f.file().and_then(|file| file.inode).into()),
+    text("process_comm", "The name of the process.", |f: &Fault| f.process_comm.as_deref()),
+    number("process_start_ns", (Unit::Nanoseconds, Kind::Label), "The start time of the process, CLOCK_MONOTONIC.", |f: &Fault| f.process_start_ns.into()),
+    text("cgroup", "The path of the thread's cgroup below the root of the v2 hierarchy.", |f: &Fault| f.cgroup.as_deref()),
 ];
 
 #[rustfmt::skip]

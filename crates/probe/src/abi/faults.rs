@@ -379,6 +379,8 @@ mirror! {
         facts: u32,
         pad: u32,
         comm: [u8; COMM_LEN],
+        process_comm: [u8; COMM_LEN],
+        cgroup: u64,
     }
 }
 

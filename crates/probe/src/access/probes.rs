@@ -127,8 +127,8 @@ impl Probes {
 
     /// What was mapped where an access was, as the kernel saw it then, and where in that file, bytes.
     pub(crate) fn memory(&mut self, access: &PageAccess) -> Result<Option<(Rc<str>, Option<u64>)>> {
-        let path = self.files.path_of(&access.memory)?;
-        Ok(path.map(|path| (path, access.offset)))
+        let file = self.files.known(&access.memory)?;
+        Ok(file.map(|file| (Rc::clone(&file.path), access.offset)))
     }
 
     /// Lets nothing further be seen.

@@ -94,11 +94,8 @@ impl Files {
     }
 
     /// What is mapped where a fault was; nothing if it was not seen.
-    pub(crate) fn path_of(&mut self, key: &FaultsGroupKey) -> Result<Option<Rc<str>>> {
-        if key.word[0] == 0 {
-            return Ok(None);
-        }
-        Ok(Some(Rc::clone(&self.file(key)?.path)))
+    pub(crate) fn known(&mut self, key: &FaultsGroupKey) -> Result<Option<Rc<File>>> {
+        if key.word[0] == 0 { Ok(None) } else { self.file(key).map(Some) }
     }
 
     /// What a key means. A program that is writing its name down may have been preempted: that is waited for.
@@ -179,7 +176,8 @@ fn file(key: &FaultsGroupKey, name: Option<String>) -> File {
     };
     File {
         path,
-        inode: is_inode.then_some((major, minor, key.word[1])),
+        device: is_inode.then(|| format!("{major}:{minor}").into()),
+        inode: is_inode.then_some(key.word[1]),
         // Of a process, what tells it from others with its id.
         generation: if area == abi::AREA_OTHER { (key.word[2] >> 10) as u32 } else { key.word[2] as u32 },
     }
@@ -253,13 +251,19 @@ mod tests {
         assert_eq!(&*file(&key(abi::AREA_HEAP, 0, 0, 0), None).path, "[heap]");
         assert_eq!(file(&key(abi::AREA_SHMEM, 0, 0, 0), None).inode, None);
         let lost = file(&key(abi::AREA_FILE, 8 << 20 | 3, 42, 0xffff_8880), None);
-        assert_eq!((&*lost.path, lost.inode), ("[inode 8:3 42]", Some((8, 3, 42))));
+        assert_eq!(
+            (&*lost.path, lost.device.as_deref(), lost.inode),
+            ("[inode 8:3 42]", Some("8:3"), Some(42))
+        );
         // The first System V segment's number is 0.
         assert_eq!(inode_number(&key(abi::AREA_SHMEM, 0, 0, 0)), None);
         assert_eq!(inode_number(&key(abi::AREA_HEAP, 0, 0, 0)), Some(0));
         assert_eq!(inode_number(&FaultsGroupKey::zeroed()), None);
         assert_eq!(inode_number(&key(abi::AREA_FILE, 8 << 20, 42, 0xffff_8880)), Some(42));
         let first = file(&key(abi::AREA_SHMEM, 1, 0, 0xffff_8880), Some("[shmem] SYSV00000000".into()));
-        assert_eq!((&*first.path, first.inode), ("[shmem] SYSV00000000", Some((0, 1, 0))));
+        assert_eq!(
+            (&*first.path, first.device.as_deref(), first.inode),
+            ("[shmem] SYSV00000000", Some("0:1"), Some(0))
+        );
     }
 }

@@ -1,5 +1,8 @@
 //! What the kernel half reports, in the words of the model.
 
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use anyhow::Result;
 use trapline_model::Hist;
 use trapline_model::faults::{
@@ -58,21 +61,44 @@ pub(super) fn recent(of: &FaultsExtremes, epoch: u64) -> Extremes {
     }
 }
 
+/// Names that many faults have.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    comms: HashMap<[u8; abi::COMM_LEN], Rc<str>>,
+    cgroups: Paths,
+}
+
+/// Names of threads that are held: programs can make them without end.
+const NAMES: usize = 64 << 10;
+
+impl Names {
+    fn comm(&mut self, bytes: &[u8; abi::COMM_LEN]) -> Rc<str> {
+        if self.comms.len() >= NAMES {
+            self.comms.clear();
+        }
+        Rc::clone(self.comms.entry(*bytes).or_insert_with(|| abi::comm(bytes).into()))
+    }
+}
+
 /// A fault in the words of the model; of its time, those parts are seen.
 pub(super) fn fault(
     event: &FaultsEvent,
     seen: Option<[bool; PARTS]>,
     files: Option<&mut Files>,
+    names: &mut Names,
 ) -> Result<Fault> {
     let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
     let file = match files {
         None => None,
-        Some(files) => files.path_of(&event.file)?,
+        Some(files) => files.known(&event.file)?,
     };
     Ok(Fault {
         time_ns: event.time_ns,
         thread: Thread { pid: event.pid, tid: event.tid, start_ns: event.start_ns },
-        comm: abi::comm(&event.comm),
+        comm: names.comm(&event.comm),
+        process_start_ns: Some(event.process_start_ns),
+        process_comm: Some(names.comm(&event.process_comm)),
+        cgroup: (event.cgroup != 0).then(|| names.cgroups.path(event.cgroup, event.pid)),
         outcome: match event.outcome {
             abi::MINOR => Outcome::Minor,
             abi::FAILED => Outcome::Failed,

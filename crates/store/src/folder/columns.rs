@@ -1,5 +1,6 @@
 //! Records as columns, and columns as records.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::builder::{
@@ -13,7 +14,9 @@ use arrow_schema::{DataType, Field as Arrow, Fields, Schema as ArrowSchema};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
-use trapline_model::{Bucket, Field, Kind, Record, Schema, Type, Unit, Value, bounds};
+use trapline_model::{Batch, Bucket, Field, Kind, Plain, Record, Schema, Type, Unit, Value, bounds};
+
+use super::words::Words;
 
 /// The column that says to which item of the stream a row belongs.
 pub(super) const ITEM: &str = "item";
@@ -25,6 +28,9 @@ const KIND: &str = "type";
 /// Numbers of which there are few in a part take a word of a dictionary each, bytes that it may have; others are stored as
 /// differences.
 const DICTIONARY: usize = 64 << 10;
+
+/// So many values of a column tell how it is stored.
+const SOME: usize = 1024;
 
 /// What leads a row, before the columns of its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +47,6 @@ const SMALL: usize = 16 << 10;
 /// Rows of a table, column by column.
 pub(super) struct Columns {
     schema: Arc<ArrowSchema>,
-    table: &'static Schema,
     items: Option<UInt64Builder>,
     kinds: Option<StringDictionaryBuilder<UInt32Type>>,
     times: UInt64Builder,
@@ -53,8 +58,7 @@ enum Column {
     U64(UInt64Builder),
     I64(Int64Builder),
     Bool(BooleanBuilder),
-    /// Texts, and the number of different ones.
-    Str(StringDictionaryBuilder<UInt32Type>, u32),
+    Str(Words),
     Hist(ListBuilder<StructBuilder>),
 }
 
@@ -66,12 +70,11 @@ impl Columns {
             Type::U64 => Column::U64(UInt64Builder::new()),
             Type::I64 => Column::I64(Int64Builder::new()),
             Type::Bool => Column::Bool(BooleanBuilder::new()),
-            Type::Str => Column::Str(StringDictionaryBuilder::new(), 0),
+            Type::Str => Column::Str(Words::default()),
             Type::Hist => Column::Hist(ListBuilder::new(StructBuilder::from_fields(buckets(), 0))),
         };
         Self {
             schema: Arc::new(ArrowSchema::new_with_metadata(fields, name)),
-            table,
             items: (lead == Lead::Item).then(UInt64Builder::new),
             kinds: (lead == Lead::Kind).then(StringDictionaryBuilder::new),
             times: UInt64Builder::new(),
@@ -82,6 +85,25 @@ impl Columns {
 
     /// Appends a row.
     pub(super) fn push(&mut self, item: u64, kind: &str, time_ns: u64, record: &Record) {
+        self.lead(item, kind, time_ns);
+        for (column, (_, value)) in self.columns.iter_mut().zip(record.iter()) {
+            self.bytes += column.push(value);
+        }
+    }
+
+    /// Appends rows that are no records.
+    pub(super) fn extend(&mut self, item: u64, rows: &dyn Batch) {
+        for row in 0..rows.len() {
+            self.lead(item, "", rows.time_ns(row));
+            let mut columns = self.columns.iter_mut();
+            let mut bytes = 0;
+            rows.values(row, &mut |value| bytes += columns.next().map_or(0, |column| column.put(value)));
+            self.bytes += bytes;
+        }
+    }
+
+    /// What leads a row.
+    fn lead(&mut self, item: u64, kind: &str, time_ns: u64) {
         if let Some(items) = &mut self.items {
             items.append_value(item);
         }
@@ -90,9 +112,6 @@ impl Columns {
         }
         self.times.append_value(time_ns);
         self.bytes += 16;
-        for (column, (_, value)) in self.columns.iter_mut().zip(record.iter()) {
-            self.bytes += column.push(value);
-        }
     }
 
     /// About how much memory the rows take, bytes.
@@ -107,40 +126,44 @@ impl Columns {
         arrays.extend(self.kinds.as_mut().map(|kinds| Arc::new(kinds.finish()) as ArrayRef));
         arrays.push(Arc::new(self.times.finish()));
         arrays.extend(self.columns.iter_mut().map(Column::finish));
-        let properties = properties(self.table, self.bytes >= SMALL);
-        Ok((RecordBatch::try_new(self.schema, arrays)?, properties))
+        let batch = RecordBatch::try_new(self.schema, arrays)?;
+        let properties = properties(&batch, self.bytes >= SMALL);
+        Ok((batch, properties))
     }
 }
 
 impl Column {
     /// Appends a value, and gives about how many bytes it took. What is not of the column's type is not known.
     fn push(&mut self, value: &Value) -> usize {
-        match (self, value) {
-            (Self::U64(column), Value::U64(n)) => column.append_value(*n),
-            (Self::U64(column), _) => column.append_null(),
-            (Self::I64(column), Value::I64(n)) => column.append_value(*n),
-            (Self::I64(column), _) => column.append_null(),
-            (Self::Bool(column), Value::Bool(is)) => column.append_value(*is),
-            (Self::Bool(column), _) => column.append_null(),
-            (Self::Str(column, words), Value::Str(text)) => match column.append(text) {
-                Ok(word) if word >= *words => {
-                    *words = word + 1;
-                    return 8 + 2 * text.len();
-                }
-                Ok(_) => {}
-                // As many different texts as the type has numbers: more than a part can hold.
-                Err(_) => column.append_null(),
-            },
-            (Self::Str(column, _), _) => column.append_null(),
-            (Self::Hist(column), Value::Buckets(buckets)) => return push_buckets(column, buckets),
-            (Self::Hist(column), Value::Hist(hist)) => {
+        let Self::Hist(column) = self else { return self.put(value.plain()) };
+        match value {
+            Value::Buckets(buckets) => push_buckets(column, buckets),
+            Value::Hist(hist) => {
                 let bucket = |(at, n)| {
                     let (low, high) = bounds(at);
                     (low, Some(high).filter(|high| *high != u64::MAX), n)
                 };
                 let buckets: Vec<Bucket> = hist.iter().map(bucket).collect();
-                return push_buckets(column, &buckets);
+                push_buckets(column, &buckets)
             }
+            _ => {
+                column.append_null();
+                8
+            }
+        }
+    }
+
+    /// The same of one that is no histogram.
+    fn put(&mut self, value: Plain<'_>) -> usize {
+        match (self, value) {
+            (Self::U64(column), Plain::U64(n)) => column.append_value(n),
+            (Self::U64(column), _) => column.append_null(),
+            (Self::I64(column), Plain::I64(n)) => column.append_value(n),
+            (Self::I64(column), _) => column.append_null(),
+            (Self::Bool(column), Plain::Bool(is)) => column.append_value(is),
+            (Self::Bool(column), _) => column.append_null(),
+            (Self::Str(column), Plain::Str(text)) => return column.push(text),
+            (Self::Str(column), _) => column.push_null(),
             (Self::Hist(column), _) => column.append_null(),
         }
         8
@@ -151,7 +174,7 @@ impl Column {
             Self::U64(column) => ArrayBuilder::finish(column),
             Self::I64(column) => ArrayBuilder::finish(column),
             Self::Bool(column) => ArrayBuilder::finish(column),
-            Self::Str(column, _) => ArrayBuilder::finish(column),
+            Self::Str(column) => column.finish(),
             Self::Hist(column) => ArrayBuilder::finish(column),
         }
     }
@@ -226,24 +249,34 @@ fn arrow(field: &'static Field) -> Arrow {
 }
 
 /// How columns are stored: numbers as differences, or as words of a dictionary where they are few.
-fn properties(table: &'static Schema, is_compressed: bool) -> WriterProperties {
+fn properties(batch: &RecordBatch, is_compressed: bool) -> WriterProperties {
     let zstd = || Compression::ZSTD(ZstdLevel::default());
     let compression = if is_compressed { zstd() } else { Compression::UNCOMPRESSED };
-    let path = |name: &str| ColumnPath::from(name.to_owned());
     let mut properties: WriterPropertiesBuilder = WriterProperties::builder()
         .set_created_by(format!("trapline {}", env!("CARGO_PKG_VERSION")))
         .set_compression(compression)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_offset_index_disabled(true)
-        .set_max_row_group_row_count(None)
-        .set_column_dictionary_enabled(path(TIME), false)
-        .set_column_encoding(path(TIME), Encoding::DELTA_BINARY_PACKED);
-    for field in table.iter().filter(|field| matches!(field.ty, Type::U64 | Type::I64)) {
-        properties = properties
-            .set_column_dictionary_page_size_limit(path(field.name), DICTIONARY)
-            .set_column_encoding(path(field.name), Encoding::DELTA_BINARY_PACKED);
+        .set_max_row_group_row_count(None);
+    for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        if matches!(field.data_type(), DataType::UInt64 | DataType::Int64) {
+            let path = ColumnPath::from(field.name().clone());
+            properties = properties
+                .set_column_dictionary_enabled(path.clone(), has_few(column))
+                .set_column_dictionary_page_size_limit(path.clone(), DICTIONARY)
+                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        }
     }
     properties.build()
+}
+
+/// Whether many of a column's numbers are the same, as far as some of them tell.
+fn has_few(column: &ArrayRef) -> bool {
+    let Some(numbers) = column.as_primitive_opt::<UInt64Type>() else { return true };
+    let step = (numbers.len() / SOME).max(1);
+    let some: HashSet<Option<u64>> =
+        (0..numbers.len()).step_by(step).map(|at| numbers.is_valid(at).then(|| numbers.value(at))).collect();
+    some.len() * 4 <= numbers.len().min(SOME)
 }
 
 /// The rows of a batch, of which some columns may be missing: what is not there is not known.

@@ -1,6 +1,6 @@
 //! Writes a recording. Items are put into columns as they come; a thread of its own encodes and writes them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,12 +13,12 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use trapline_model::recorded::{ENTRY, Entry, EntryKind};
-use trapline_model::{Block, Facts, Item, RUN, Record, Sink};
+use trapline_model::recorded::{Entry, EntryKind};
+use trapline_model::{Batch, BatchSink, Item, Sink};
 use trapline_view::JsonLines;
 
-use super::columns::{Columns, Lead};
 use super::manifest::{self, Manifest, Part};
+use super::pending::Pending;
 use super::{END, HEADER, part, seal};
 
 /// A part is written after this time, so that a kill costs no more.
@@ -44,8 +44,6 @@ pub struct Recorder {
     folder: Arc<Folder>,
     kept: Kept,
     thread: Option<JoinHandle<()>>,
-    /// The number of the next item.
-    next: u64,
     start_ns: u64,
 }
 
@@ -63,6 +61,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     pending: Pending,
+    /// The number of the next item.
+    next: u64,
     /// All that was pending is being written.
     is_writing: bool,
     /// It is to be written now.
@@ -74,64 +74,27 @@ struct State {
     failed: Option<io::Error>,
 }
 
-/// What was taken and not written.
-#[derive(Default)]
-struct Pending {
-    tables: BTreeMap<(EntryKind, &'static str), Columns>,
-    since: Option<Instant>,
-    times: Option<(u64, u64)>,
-}
-
-impl Pending {
-    fn bytes(&self) -> usize {
-        self.tables.values().map(Columns::bytes).sum()
-    }
-
-    fn row(&mut self, kind: EntryKind, item: u64, time_ns: u64, record: &Record) {
-        let table = record.schema();
-        let columns =
-            self.tables.entry((kind, table.id())).or_insert_with(|| Columns::new(table, Lead::Item));
-        columns.push(item, "", time_ns, record);
-    }
-
-    /// An item; its rows come before it.
-    fn entry(&mut self, item: u64, time_ns: u64, entry: &Entry) {
-        self.row(EntryKind::Items, item, time_ns, &ENTRY.record(entry));
-        self.since.get_or_insert_with(Instant::now);
-        let (from, to) = self.times.unwrap_or((time_ns, time_ns));
-        self.times = Some((from.min(time_ns), to.max(time_ns)));
-    }
-
-    fn block(&mut self, kind: EntryKind, item: u64, block: &Block) {
-        block.rows.iter().for_each(|row| self.row(kind, item, block.time_ns, row));
-        block.sum.iter().for_each(|sum| self.row(EntryKind::Sums, item, block.time_ns, sum));
-        let entry = Entry {
-            kind,
-            tables: block.table.id().into(),
-            rows: block.rows.len(),
-            hidden: block.hidden,
-            since_ns: block.since_ns,
-        };
-        self.entry(item, block.time_ns, &entry);
-    }
-
-    fn facts(&mut self, item: u64, time_ns: u64, facts: &Facts) {
-        let records = [RUN.record(facts)];
-        let records = records.iter().chain(&facts.more);
-        records.clone().for_each(|record| self.row(EntryKind::Facts, item, time_ns, record));
-        let tables: Vec<&str> = records.map(|record| record.schema().id()).collect();
-        let entry = Entry {
-            kind: EntryKind::Facts,
-            tables: tables.join(","),
-            rows: tables.len(),
-            hidden: 0,
-            since_ns: None,
-        };
-        self.entry(item, time_ns, &entry);
-    }
-}
-
 impl Shared {
+    /// Adds the next item to what is to be written.
+    fn add(&self, put: impl FnOnce(&mut Pending, u64)) -> io::Result<()> {
+        let mut state = self.lock();
+        // What waits takes no more memory than two parts, however slow the disk is.
+        while state.is_writing && state.pending.bytes() >= MOST && state.failed.is_none() {
+            state = self.wait(state, EVERY);
+        }
+        if let Some(error) = state.failed.take() {
+            return Err(error);
+        }
+        let at = state.next;
+        state.next += 1;
+        put(&mut state.pending, at);
+        state.is_due = state.pending.bytes() >= MOST;
+        if state.is_due {
+            self.changed.notify_all();
+        }
+        Ok(())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,7 +109,7 @@ impl Recorder {
     #[must_use]
     pub fn new(dir: OwnedFd, kept: Kept) -> Self {
         let shared = Arc::default();
-        Self { shared, folder: Arc::new(Folder { dir }), kept, thread: None, next: 0, start_ns: 0 }
+        Self { shared, folder: Arc::new(Folder { dir }), kept, thread: None, start_ns: 0 }
     }
 
     /// Waits until all was written that was taken.
@@ -200,27 +163,13 @@ impl Sink for Recorder {
             );
             return self.folder.put(END, seal(&end).as_bytes());
         }
-        let mut state = self.shared.lock();
-        // What waits takes no more memory than two parts, however slow the disk is.
-        while state.is_writing && state.pending.bytes() >= MOST && state.failed.is_none() {
-            state = self.shared.wait(state, EVERY);
-        }
-        if let Some(error) = state.failed.take() {
-            return Err(error);
-        }
-        let at = self.next;
-        self.next += 1;
-        let pending = &mut state.pending;
-        match item {
+        self.shared.add(|pending, at| match item {
             Item::Events(events) => {
-                let Some(first) = events.first() else { return Ok(()) };
+                let Some(first) = events.first() else { return };
                 for event in events {
                     pending.row(EntryKind::Events, at, event.time_ns, &event.record);
                 }
-                let tables = first.record.schema().id().into();
-                let entry =
-                    Entry { kind: EntryKind::Events, tables, rows: events.len(), hidden: 0, since_ns: None };
-                pending.entry(at, first.time_ns, &entry);
+                pending.events(at, first.time_ns, first.record.schema(), events.len());
             }
             Item::Rows(block) => pending.block(EntryKind::Rows, at, block),
             Item::Totals(block) => pending.block(EntryKind::Totals, at, block),
@@ -236,12 +185,34 @@ impl Sink for Recorder {
                 pending.entry(at, *time_ns, &entry);
             }
             Item::Header(_) | Item::End(_) => {}
+        })
+    }
+
+    fn batches(&mut self) -> Option<Box<dyn BatchSink>> {
+        Some(Box::new(Batches { shared: Arc::clone(&self.shared) }))
+    }
+}
+
+/// A recording as the place where events are put before they are records.
+struct Batches {
+    shared: Arc<Shared>,
+}
+
+impl BatchSink for Batches {
+    fn take(&mut self, events: &dyn Batch) -> io::Result<()> {
+        if events.is_empty() {
+            return Ok(());
         }
-        state.is_due = state.pending.bytes() >= MOST;
-        if state.is_due {
-            self.shared.changed.notify_all();
-        }
-        Ok(())
+        self.shared.add(|pending, at| {
+            pending.columns(EntryKind::Events, events.table()).extend(at, events);
+            pending.events(at, events.time_ns(0), events.table(), events.len());
+        })
+    }
+}
+
+impl fmt::Debug for Batches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batches").finish_non_exhaustive()
     }
 }
 
@@ -383,6 +354,6 @@ impl Folder {
 
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").field("next", &self.next).finish_non_exhaustive()
+        f.debug_struct("Recorder").field("kept", &self.kept).finish_non_exhaustive()
     }
 }

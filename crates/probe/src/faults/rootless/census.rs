@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use trapline_model::faults::{Access, By, Fault, Key, Ledger, Outcome, PARTS, Process, Thread};
+use trapline_model::faults::{Access, By, Fault, File, Key, Ledger, Outcome, PARTS, Process, Thread};
 use trapline_symbols::maps::{Mapping, Maps};
 use trapline_symbols::perf::{Record, What};
 use trapline_symbols::task::{Counts, Task};
@@ -180,13 +180,16 @@ impl Census {
                 if !self.verbose && !self.groups.are_of_files() {
                     return None;
                 }
-                let (thread, comm) = (member.thread, member.comm.to_string());
-                let place = |mapping: &Mapping| (Rc::clone(&mapping.name), mapping.offset_of(addr));
+                let (thread, comm) = (member.thread, Rc::clone(&member.comm));
+                let place = |mapping: &Mapping| (named(&mapping.name), mapping.offset_of(addr));
                 let (file, offset) = family.mapping(addr).map(place).unzip();
                 let fault = Fault {
                     time_ns: record.time_ns,
                     thread,
                     comm,
+                    process_start_ns: Some(family.process.start_ns),
+                    process_comm: Some(Rc::clone(&family.comm)),
+                    cgroup: None,
                     outcome: if major { Outcome::Major } else { Outcome::Minor },
                     addr: Some(addr),
                     ip,
@@ -363,13 +366,17 @@ impl Census {
         missing.push(Missing { thread, comm: "(not attributed)".into(), faults: self.unheard() });
         for Missing { thread, comm, faults } in missing {
             let kinds = [(Outcome::Major, faults.major), (Outcome::Minor, faults.minor)];
+            let of = self.families.get(&thread.pid).map(|family| (family.process, &family.comm));
             for (outcome, many) in kinds {
                 let left_out = many.min(lost);
                 lost -= left_out;
                 let fault = Fault {
                     time_ns,
                     thread,
-                    comm: comm.to_string(),
+                    comm: Rc::clone(&comm),
+                    process_start_ns: of.map(|(process, _)| process.start_ns),
+                    process_comm: of.map(|(_, comm)| Rc::clone(comm)),
+                    cgroup: None,
                     outcome,
                     addr: None,
                     ip: None,
@@ -391,6 +398,11 @@ impl Census {
     pub(super) fn age(&mut self) {
         self.families.values_mut().for_each(|family| family.maps_are_fresh = false);
     }
+}
+
+/// What has this name.
+fn named(path: &Rc<str>) -> Rc<File> {
+    Rc::new(File { path: Rc::clone(path), device: None, inode: None, generation: 0 })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
 
-use trapline_model::faults::{Fault, File, Key, Ledger};
+use trapline_model::faults::{Fault, Key, Ledger};
 use trapline_symbols::task::Counts;
 
 use super::stack_table::StackTable;
@@ -39,13 +39,11 @@ impl Grouping {
     /// Puts one under its file.
     pub(super) fn put(&mut self, fault: &Fault, faults: Counts) {
         let Self::Files(files) = self else { return };
-        let path = fault.file.clone().unwrap_or_else(|| "(not attributed)".into());
+        let path =
+            fault.file.as_ref().map_or_else(|| "(not attributed)".into(), |file| Rc::clone(&file.path));
         let number = files.len() as u64 + 1;
         let entry = files.entry(Rc::clone(&path)).or_insert_with(|| {
-            let key = match fault.file {
-                Some(_) => Key::File(Rc::new(File { path, inode: None, generation: 0 })),
-                None => Key::Rest,
-            };
+            let key = fault.file.as_ref().map_or(Key::Rest, |file| Key::File(Rc::clone(file)));
             InFile { number, key, faults: Counts::default(), range: None }
         });
         entry.faults += faults;
