@@ -64,8 +64,8 @@ static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task
 	if (!GROUPED)
 		time_fault(t, major, ns);
 	if (each_matters() && unseen(t, task, major, !major)) {
-		if (SENDS_FAULTS && ns >= config.slower)
-			send_fault(t, task, 1, major ? FAULTS_MAJOR : FAULTS_MINOR, ns, facts, true);
+		if (SENDS_FAULTS)
+			show_fault(t, task, major ? FAULTS_MAJOR : FAULTS_MINOR, ns, facts);
 		group_fault(ctx, t, task, major, ns, facts);
 	}
 	count_steps(t, task);
@@ -119,6 +119,7 @@ static __always_inline int on_exception(unsigned long addr, struct pt_regs *regs
 	if (!t)
 		return 0;
 	end_unseen(t, task);
+	show_late(t, task);
 	t->open_faults = faults_of(task);
 	if (KNOWS_CAUSES)
 		cause_begins(t, task, task->mm, addr, error & PF_WRITE);
@@ -219,6 +220,7 @@ static __always_inline int on_fault_enter(struct vm_area_struct *vma, unsigned l
 		t->retrying = 0;
 		return 0;
 	}
+	show_late(t, task);
 	if (each_matters())
 		unseen(t, task, 0, 0);
 	else

@@ -30,6 +30,7 @@ int BPF_PROG(fault_failed, int sig, struct kernel_siginfo *info, struct task_str
 		return 0;
 	if (SENDS_FAULTS && !unseen(t, task, 0, 0))
 		return 0;
+	show_late(t, task);
 	t->open_ns = t->began_ns = 0;
 	t->open_addr = task->thread.cr2;
 	describe_fault(t, user_ip(task), error_rw(task->thread.error_code),

@@ -75,6 +75,7 @@ static __always_inline void retire(struct tracked *t, struct task_struct *task)
 
 	if (!t)
 		return;
+	show_late(t, task);
 	if (each_matters() && !t->unwanted)
 		unseen(t, task, 0, 0);
 	settle_steps(t, task);
@@ -189,6 +190,8 @@ int threads_read(struct bpf_iter__task *ctx)
 		now_wanted(t, task, moving_filter_wants(task, task->comm));
 	catch_up_steps(t, task);
 	fill_row(t, task);
+	if (control.last)
+		show_late(t, task);
 	if (GROUPED && !GROUPED_BY_WHOSE)
 		return 0;
 	if (t->row.stats.major || t->row.stats.minor || t->grouped)

@@ -74,6 +74,9 @@ struct tracked {
 	u32 known;          /* the thread itself, or a pass, has written down who it is and what it is counted from */
 	u32 made;           /* of a leader: groups that its process has made */
 	u32 grouped;        /* it has faults in groups since it was last retired: GROUPED_BY_WHOSE */
+	u64 late_ns;        /* the time of the last fault, if that is not shown yet; see show_fault() */
+	u32 late_facts;
+	u32 late_outcome;
 	struct ring_part sent; /* of a leader: by its process */
 };
 
@@ -231,15 +234,17 @@ static __always_inline void say_whose(struct faults_event *e, struct task_struct
 static __always_inline void send_fault(struct tracked *t, struct task_struct *task, u64 count, u32 outcome, u64 latency,
 				       u32 facts, bool seen)
 {
+	/* The scheduler runs for the thread that leaves: that is not whose ring it is. */
+	bool runs = task == bpf_get_current_task_btf();
 	struct faults_event *e = NULL;
 
-	if (may_send(&leader_of(t, task)->sent, sizeof(*e), config.ring_share))
+	if (!runs || may_send(&leader_of(t, task)->sent, sizeof(*e), config.ring_share))
 		e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		add(SENDS_STEPS ? &losses.unexplained : &losses.events, count);
 		return;
 	}
-	e->time_ns = bpf_ktime_get_ns();
+	e->time_ns = seen && latency != FAULTS_NONE ? t->began_ns + latency : bpf_ktime_get_ns();
 	e->start_ns = t->row.start_ns;
 	e->process_start_ns = t->row.process_start_ns;
 	e->addr = seen ? t->open_addr : FAULTS_NONE;
@@ -270,6 +275,35 @@ static __always_inline void send_fault(struct tracked *t, struct task_struct *ta
 	say_whose(e, task);
 	/* Nobody wakes up between messages of steps. */
 	bpf_ringbuf_submit(e, SENDS_STEPS ? BPF_RB_NO_WAKEUP : 0);
+}
+
+/* Not inlined: it is called in many places, and seldom has something to do. */
+static __noinline void send_late(struct tracked *t, struct task_struct *task, u64 ns)
+{
+	if (__sync_val_compare_and_swap(&t->late_ns, ns, 0) == ns && ns >= config.slower)
+		send_fault(t, task, 1, t->late_outcome, ns, t->late_facts, true);
+}
+
+/* A fault is shown that was kept back: before the next one takes its place, or as its thread ends. */
+static __always_inline void show_late(struct tracked *t, struct task_struct *task)
+{
+	if (SENDS_FAULTS && t->late_ns)
+		send_late(t, task, t->late_ns);
+}
+
+/*
+ * A fault is complete. One that its thread may wait for yet, on its way to user mode, is kept back where only slow ones
+ * are shown: it may become one of them by that.
+ */
+static __always_inline void show_fault(struct tracked *t, struct task_struct *task, u32 outcome, u64 ns, u32 facts)
+{
+	if (config.slower && t->owes) {
+		t->late_outcome = outcome;
+		t->late_facts = facts;
+		t->late_ns = ns;
+	} else if (ns >= config.slower) {
+		send_fault(t, task, 1, outcome, ns, facts, true);
+	}
 }
 
 /* Where what belongs to no group goes. If groups say whose they are, the thread's row has no more than that. */

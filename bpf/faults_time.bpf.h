@@ -16,13 +16,15 @@
  */
 static __always_inline int on_exception_before(unsigned long addr)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t;
 
 	if ((s64)addr < 0)
 		return 0;
-	t = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, 0);
+	t = bpf_task_storage_get(&threads, task, 0, 0);
 	if (!t)
 		return 0;
+	show_late(t, task);
 	t->open_ns = 0; /* one that is to be taken up again was left for a signal */
 	t->retrying = 0;
 	t->handled = 0;
@@ -50,18 +52,22 @@ int BPF_PROG(exception_kernel, unsigned long addr)
 /* How many threads are off their processors in a fault, or were when they were last seen: never less. */
 static u64 away;
 
+/* The parts of the fault that began then. */
+static __always_inline struct fault_parts *parts_of_fault(struct tracked *t, u64 began_ns)
+{
+	if (t->parts.of != began_ns) {
+		__builtin_memset(&t->parts, 0, sizeof(t->parts));
+		t->parts.of = began_ns;
+	}
+	return &t->parts;
+}
+
 /* The parts of the fault that the thread is in, NULL if it is in none. */
 static __always_inline struct fault_parts *parts_of(struct tracked *t)
 {
 	u64 of = t->open_ns ?: t->exception_ns;
 
-	if (!of)
-		return NULL;
-	if (t->parts.of != of) {
-		__builtin_memset(&t->parts, 0, sizeof(t->parts));
-		t->parts.of = of;
-	}
-	return &t->parts;
+	return of ? parts_of_fault(t, of) : NULL;
 }
 
 static __always_inline u32 part_of(struct tracked *t, struct task_struct *task, bool could_run)
@@ -83,8 +89,10 @@ static __always_inline u32 part_of(struct tracked *t, struct task_struct *task, 
  */
 static __always_inline struct fault_parts *still_owes(struct tracked *t, struct task_struct *task)
 {
-	if (!is_throttled(task))
+	if (!is_throttled(task)) {
 		t->owes = 0;
+		show_late(t, task);
+	}
 	if (!t->owes || BPF_CORE_READ_BITFIELD(task, in_iowait)) /* it reclaims memory there, too */
 		return NULL;
 	if (has_slept(t))
@@ -119,6 +127,15 @@ static __always_inline void pay(struct tracked *t, struct task_struct *task, u64
 		pay_to(t, &t->row.stats, ns, false);
 	}
 	count_time(t, task, ns, ns, !(t->owes & OWES_SLEPT), true);
+	if (SENDS_FAULTS && t->late_ns) {
+		struct fault_parts *parts = parts_of_fault(t, t->began_ns);
+
+		parts->slept = 1;
+		parts->wait_ns += ns;
+		parts->part_ns[FAULTS_PART_THROTTLED] += ns;
+		t->late_ns += ns;
+		show_late(t, task);
+	}
 	t->owes |= OWES_SLEPT;
 }
 

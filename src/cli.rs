@@ -104,7 +104,7 @@ fn with_values_below_zero(command: clap::Command) -> clap::Command {
     let command = command.mut_args(|arg| {
         let takes_values = arg.get_action().takes_values();
         // `-5s` is no number to clap.
-        if arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == "TIME")) {
+        if arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.starts_with("TIME"))) {
             arg.allow_hyphen_values(true)
         } else if takes_values && !arg.is_last_set() {
             arg.allow_negative_numbers(true)

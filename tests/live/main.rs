@@ -100,6 +100,7 @@ const CASES: &[Case] = &[
     case!(faults::time::waits_are_not_sampled, ROOT, &["tracepoint"]),
     case!(faults::time::parts_are_all_of_it, ROOT, TIMING),
     case!(faults::time::slower, ROOT, TIMING),
+    case!(faults::time::a_slow_device, &[Need::Root, Need::Fuse], TIMING),
     case!(faults::time::memory_high, &[Need::Root, Need::OwnMachine], TIMING),
     case!(faults::time::memory_max, &[Need::Root, Need::OwnMachine], TIMING),
     case!(faults::exact::sampled_minor_latency, ROOT, TIMING),

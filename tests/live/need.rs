@@ -36,6 +36,8 @@ pub enum Need {
     Cause(&'static str),
     /// A machine that nobody else is on: its scheduler is changed.
     OwnMachine,
+    /// A kernel with FUSE.
+    Fuse,
     /// The stand-in for an SGX driver, built for the running kernel: `TRAPLINE_SGX_DOUBLE` says where.
     SgxDouble,
     /// The machine's own kernel, as every kernel does the same; a virtual machine only if the test is asked for.
@@ -66,6 +68,11 @@ impl Need {
             Self::Cause(cause) => crate::faults::cause::lacks(cause),
             Self::OwnMachine => (place() != Place::Vm)
                 .then(|| "it changes how the whole machine runs: it runs in virtual ones".into()),
+            Self::Fuse => {
+                // Where it is a module, the device comes with it.
+                let _ = Command::new("modprobe").arg("fuse").output();
+                (!Path::new("/dev/fuse").exists()).then(|| "it needs /dev/fuse".into())
+            }
             Self::SgxDouble => match std::env::var_os("TRAPLINE_SGX_DOUBLE") {
                 Some(module) if Path::new(&module).exists() => None,
                 _ => Some("it needs the module of tests/sgx-double, which `cargo xtask vm` builds".into()),

@@ -17,7 +17,7 @@ pub(crate) struct Moment {
     pub(crate) start_ns: u64,
     /// The same as the start if its duration is not known.
     pub(crate) end_ns: u64,
-    /// It is one of those that wait: a major fault, a slow exit.
+    /// It is one of those that wait: a major fault or another in which the thread slept, a slow exit.
     pub(crate) is_slow: bool,
 }
 
@@ -29,6 +29,7 @@ impl Moment {
         let pid = id("pid")?;
         let latency_ns = record.number("latency_ns");
         let kind = text(record, "kind");
+        let slept = record.number("wait_ns").is_some_and(|ns| ns > 0);
         Some(Self {
             pid,
             tid: id("tid").unwrap_or(pid),
@@ -37,7 +38,7 @@ impl Moment {
             // An event is reported when it has ended.
             start_ns: event.time_ns.saturating_sub(latency_ns.unwrap_or(0)),
             end_ns: event.time_ns,
-            is_slow: kind.map_or(latency_ns.is_some(), |kind| kind == "major"),
+            is_slow: kind.map_or(latency_ns.is_some(), |kind| kind == "major" || slept),
         })
     }
 }
@@ -66,4 +67,35 @@ pub(crate) fn details(record: &Record) -> impl Iterator<Item = (&'static str, St
         };
         Some((field.name, value))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use trapline_model::faults::{Fault, Outcome, Thread};
+
+    use super::*;
+
+    #[test]
+    fn a_minor_fault_in_which_the_thread_slept_is_one_of_those_that_wait() {
+        let fault = Fault {
+            time_ns: 90,
+            thread: Thread { pid: 1, tid: 1, start_ns: 1 },
+            comm: "db".into(),
+            outcome: Outcome::Minor,
+            addr: None,
+            ip: None,
+            access: None,
+            latency_ns: Some(80),
+            wait_ns: Some(0),
+            part_ns: [None; 6],
+            cause: None,
+            file: None,
+            offset: None,
+            function: None,
+        };
+        let is_slow = |fault: &Fault| Moment::of(&fault.event()).map(|moment| moment.is_slow);
+        assert_eq!(is_slow(&fault), Some(false));
+        assert_eq!(is_slow(&Fault { wait_ns: Some(70), ..fault.clone() }), Some(true));
+        assert_eq!(is_slow(&Fault { outcome: Outcome::Major, ..fault }), Some(true));
+    }
 }

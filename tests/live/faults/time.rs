@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)]
 
+mod slow_file;
+
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -55,11 +57,31 @@ fn own_account() -> (i64, u64) {
     }
 }
 
+/// What the kernel's scheduler says of this thread, nanoseconds: how long it waited for a processor, and for I/O, as far as
+/// that is accounted for.
+fn scheduler_account() -> (u64, Option<u64>) {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let number =
+        |text: &str, at: usize| text.split_whitespace().nth(at).and_then(|word| word.parse::<u64>().ok());
+    let run_delay = number(&read("/proc/thread-self/schedstat"), 1).unwrap();
+    let is_accounted = read(DELAY_ACCOUNTING).trim() == "1";
+    // Field 42 of all, the 40th behind the name.
+    let stat = read("/proc/thread-self/stat");
+    let ticks = number(stat.rsplit(')').next().unwrap(), 39).unwrap();
+    // SAFETY: a number.
+    let tick_ns = 1_000_000_000 / unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as u64;
+    (run_delay, is_accounted.then_some(ticks * tick_ns))
+}
+
+/// For threads that start from then on.
+const DELAY_ACCOUNTING: &str = "/proc/sys/kernel/task_delayacct";
+
 /// Reads one byte of each page, and prints in how many pages the thread slept, and for how long it was off its processor
 /// there.
 fn account_for(memory: &Memory, step: usize) {
     be_urgent();
     let (mut waits, mut off_ns) = (0, 0);
+    let (run_delay, blkio) = scheduler_account();
     for offset in (0..memory.len()).step_by(step) {
         let (began, before) = (Instant::now(), own_account());
         look(memory, offset);
@@ -71,13 +93,27 @@ fn account_for(memory: &Memory, step: usize) {
     }
     let (tid, from) = (gettid(), memory.0 as usize);
     let to = from + memory.len();
-    println!(r#"{{"what":"waits","tid":{tid},"from":{from},"to":{to},"waits":{waits},"off_ns":{off_ns}}}"#);
+    let (run_delay_after, blkio_after) = scheduler_account();
+    let account = serde_json::json!({
+        "what": "waits", "tid": tid, "from": from, "to": to, "waits": waits, "off_ns": off_ns,
+        "run_delay_ns": run_delay_after - run_delay,
+        "blkio_ns": blkio_after.map(|after| after - blkio.unwrap_or(0)),
+    });
+    println!("{account}");
 }
 
 /// Each page is waited for: somebody else brings it.
 pub fn for_somebody() {
     account_for(&uffd::slow(20, Duration::from_millis(10)), PAGE);
 }
+
+/// Pages of a file on a slow device.
+pub fn for_a_device() {
+    account_for(&slow_file::map_slow_file(DEVICE_PAGES, DEVICE_TIME), PAGE);
+}
+
+const DEVICE_PAGES: usize = 10;
+const DEVICE_TIME: Duration = Duration::from_millis(20);
 
 /// Pages of a file that is being read meanwhile: some are waited for, and the kernel calls them minor faults.
 pub fn for_readahead() {
@@ -102,6 +138,7 @@ pub fn preempted() {
     // SAFETY: the mapping is ours.
     unsafe { libc::madvise(memory.0.cast(), memory.1, libc::MADV_HUGEPAGE) };
     pin();
+    let (before, _) = scheduler_account();
     std::thread::scope(|scope| {
         let urgent = scope.spawn(|| {
             pin();
@@ -116,7 +153,8 @@ pub fn preempted() {
         stop.store(true, Ordering::Relaxed);
         urgent.join().unwrap();
     });
-    println!(r#"{{"what":"preempted","tid":{}}}"#, gettid());
+    let run_delay = scheduler_account().0 - before;
+    println!(r#"{{"what":"preempted","tid":{},"run_delay_ns":{run_delay}}}"#, gettid());
 }
 
 /// One thread touches new memory while another forks, which takes the lock of the address space.
@@ -256,16 +294,48 @@ pub fn parts_are_all_of_it(variant: &'static str) {
         let row = said.totals.iter().find(|row| row["tid"] == said.truth[0]["tid"]).unwrap();
         match part {
             "kernel_ns" => assert!(u(&row[part]) > 0, "{row}"),
-            "preempted_ns" => assert!(u(&row[part]) > 0 && u(&row["waits"]) < 10, "{row}"),
+            // By the scheduler's own account; nearly all that the thread does is to fault.
+            "preempted_ns" => {
+                let (ours, own) = (u(&row[part]), u(&said.truth[0]["run_delay_ns"]));
+                assert!(u(&row["waits"]) < 10 && ours >= own / 2 && ours <= own / 20 * 21, "{row} {own}");
+            }
             // It may have waited for something else, too.
             _ => assert!(u(&row[part]) >= u(&row["wait_ns"]) / 10 * 8, "{name}: {row}"),
         }
     }
 }
 
+/// What a device takes is in the time of the faults that wait for it, as I/O, by the kernel's own account of that.
+pub fn a_slow_device(variant: &'static str) {
+    if place() == Place::Vm {
+        std::fs::write(DELAY_ACCOUNTING, "1").unwrap();
+    }
+    let said = Said::by(faults(variant, &["-v", "--split"]).arg("--").args(fixture("for-a-device")));
+    let truth = &said.truth[0];
+    let within =
+        |event: &&Value| (u(&truth["from"])..u(&truth["to"])).contains(&event["addr"].as_u64().unwrap_or(0));
+    let (mut waits, mut io) = (0, 0);
+    for event in said.events.iter().filter(within) {
+        let latency = u(&event["latency_ns"]);
+        assert!(event["kind"] == "major" && event["cause"] == "file-read", "{event}");
+        assert!(latency >= DEVICE_TIME.as_nanos() as u64, "{event}");
+        assert!(u(&event["io_ns"]) >= latency / 10 * 7 && parts(event) == latency, "{event}");
+        (waits, io) = (waits + 1, io + u(&event["io_ns"]));
+    }
+    assert_eq!((waits, u(&truth["waits"])), (DEVICE_PAGES as u64, DEVICE_PAGES as u64), "{truth}");
+    // The kernel's account of I/O ends when the thread may run again, ours when it does; it has whole ticks.
+    if let Some(own) = truth["blkio_ns"].as_u64() {
+        let most = own + 10_000_000 + u(&truth["run_delay_ns"]) + io / 20;
+        assert!(io >= own && io <= most, "{io} ns: {truth}");
+    } else {
+        assert!(place() != Place::Vm, "{truth}");
+    }
+}
+
 /// A cgroup for one command.
 fn in_a_cgroup(
     variant: &str,
+    options: &[&str],
     limit: (&str, &str),
     words: &[String],
 ) -> (Said, impl Fn(&str) -> String + use<>) {
@@ -277,7 +347,7 @@ fn in_a_cgroup(
     let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", dir.display());
     let mut shell = vec!["sh".to_owned(), "-c".into(), join, "sh".into()];
     shell.extend_from_slice(words);
-    let said = Said::by(faults(variant, &["--split"]).arg("--").args(shell));
+    let said = Said::by(faults(variant, options).arg("--").args(shell));
     (said, move |file| std::fs::read_to_string(dir.join(file)).unwrap())
 }
 
@@ -292,7 +362,7 @@ fn figure(text: &str, name: &str) -> u64 {
 pub fn memory_high(variant: &'static str) {
     let mut words = fixture("touch");
     words.push("4100".into());
-    let (said, read) = in_a_cgroup(variant, ("memory.high", "16M"), &words);
+    let (said, read) = in_a_cgroup(variant, &["--slower", "5ms"], ("memory.high", "16M"), &words);
     let stalled = figure(&read("memory.pressure"), "total=") * 1000;
     let throttled: u64 = said.totals.iter().map(|row| u(&row["throttled_ns"])).sum();
     assert!(stalled > 10_000_000, "nothing was throttled: {}", read("memory.pressure"));
@@ -300,14 +370,22 @@ pub fn memory_high(variant: &'static str) {
     for row in said.totals.iter().filter(|row| !row["total_ns"].is_null()) {
         assert_eq!(parts(row), u(&row["total_ns"]), "{row}");
     }
+    // No such wait is shorter than a tick of the kernel's, and the fault before it has a line for it.
+    for event in &said.events {
+        assert!(u(&event["latency_ns"]) >= 5_000_000 && parts(event) == u(&event["latency_ns"]), "{event}");
+    }
+    let in_lines: u64 = said.events.iter().map(|event| u(&event["throttled_ns"])).sum();
+    assert!(in_lines <= throttled && in_lines >= throttled / 10 * 9, "{in_lines} of {throttled} ns");
 }
 
 /// Memory is reclaimed in faults where a cgroup has too little.
 pub fn memory_max(variant: &'static str) {
-    let (said, read) = in_a_cgroup(variant, ("memory.max", "24M"), &fixture("for-readahead"));
+    let (said, read) = in_a_cgroup(variant, &["--split"], ("memory.max", "24M"), &fixture("for-readahead"));
     let row = said.totals.iter().find(|row| row["tid"] == said.truth[0]["tid"]).unwrap();
     assert!(figure(&read("memory.events"), "max ") > 0, "{}", read("memory.events"));
     assert!(u(&row["reclaim_ns"]) > 0 && parts(row) == u(&row["total_ns"]), "{row}");
+    let stalled = figure(&read("memory.pressure"), "total=") * 1000;
+    assert!(u(&row["reclaim_ns"]) <= stalled / 10 * 12 + 1_000_000, "{row}: {stalled} ns");
 }
 
 /// Faults that took that long have a line, and no others.
