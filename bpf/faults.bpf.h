@@ -70,8 +70,10 @@ static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task
 	}
 	count_steps(t, task);
 	count_time(t, task, ns, has_slept(t) ? t->parts.wait_ns : 0, has_slept(t), false);
-	if (t->owes)
+	if (t->owes) {
+		t->owes_ns = ns;
 		expects_more(t);
+	}
 }
 
 /*

@@ -61,6 +61,13 @@ static __always_inline void stats_time(struct faults_stats *stats, bool major, u
 		stats_extremes(&stats->recent, *running, ns, shared);
 }
 
+/* A fault that has been counted took longer than was known then. */
+static __always_inline void stats_longer(struct faults_stats *stats, u64 ns, const volatile u64 *running, bool shared)
+{
+	raise_recent(stats->recent.max, *running, ns, shared);
+	raise_recent(stats->all.max, 0, ns, shared);
+}
+
 /* What of a fault's time the thread was not at work, if it was so at all. */
 struct fault_parts {
 	u64 of; /* the fault: when it began. What stands here of another one is not valid */

@@ -74,7 +74,8 @@ struct tracked {
 	u32 known;          /* the thread itself, or a pass, has written down who it is and what it is counted from */
 	u32 made;           /* of a leader: groups that its process has made */
 	u32 grouped;        /* it has faults in groups since it was last retired: GROUPED_BY_WHOSE */
-	u64 late_ns;        /* the time of the last fault, if that is not shown yet; see show_fault() */
+	u64 owes_ns;        /* the time of that fault */
+	u64 late_ns;        /* the same, if it is not shown yet; see show_fault() */
 	u32 late_facts;
 	u32 late_outcome;
 	struct ring_part sent; /* of a leader: by its process */

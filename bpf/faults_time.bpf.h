@@ -107,6 +107,7 @@ static __always_inline void pay_to(struct tracked *t, struct faults_stats *stats
 		     : config.minor_unseen ? &stats->slept_minor_ns
 					   : &stats->minor_ns;
 
+	stats_longer(stats, t->owes_ns, &control.epoch, shared);
 	grow(total, ns, shared);
 	grow(&stats->part_ns[FAULTS_PART_THROTTLED], ns, shared);
 	grow(&stats->wait_ns, ns, shared);
@@ -118,6 +119,7 @@ static __always_inline void pay(struct tracked *t, struct task_struct *task, u64
 {
 	struct faults_group *group = NULL;
 
+	t->owes_ns += ns;
 	if (GROUPED) {
 		struct faults_row_key key = t->owing;
 

@@ -374,6 +374,8 @@ pub fn memory_high(variant: &'static str) {
     for event in &said.events {
         assert!(u(&event["latency_ns"]) >= 5_000_000 && parts(event) == u(&event["latency_ns"]), "{event}");
     }
+    let longest = said.events.iter().map(|event| u(&event["latency_ns"])).max();
+    assert_eq!(said.totals.iter().filter_map(|row| row["max_ns"].as_u64()).max(), longest);
     let in_lines: u64 = said.events.iter().map(|event| u(&event["throttled_ns"])).sum();
     assert!(in_lines <= throttled && in_lines >= throttled / 10 * 9, "{in_lines} of {throttled} ns");
 }
