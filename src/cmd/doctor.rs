@@ -108,7 +108,7 @@ fn examine_timed() -> (Vec<Variant>, Facts) {
         events: variants.len() as u64,
         lost_events: 0,
         sampled: 1,
-        own_cpu_ns: 0,
+        own_cpu_ns: None,
         more: vec![],
     };
     (variants, end)

@@ -116,8 +116,8 @@ pub struct Facts {
     pub lost_events: u64,
     /// One in how many was timed: 1 is all of them.
     pub sampled: u64,
-    /// Processor time that trapline itself took in user and system mode, nanoseconds.
-    pub own_cpu_ns: u64,
+    /// Processor time that trapline itself took in user and system mode, nanoseconds; nothing if that was not measured.
+    pub own_cpu_ns: Option<u64>,
     /// Further losses, and what was reached: of the tool, and of what was done with its items since.
     pub more: Vec<Record>,
 }
@@ -129,7 +129,7 @@ pub static RUN: Table<Facts> = Table::facts("trapline.run", "trapline", &[&[
     count("events", "The events that were counted; with a line per event, the lines.", |f| f.events.into()),
     number("lost_events", (Unit::Count, Kind::Loss), "Events that happened and are not shown: the ring buffer was full.", |f| f.lost_events.into()),
     number("sampled", (Unit::Count, Kind::Gauge), "One in this number of events was timed.", |f| f.sampled.into()),
-    number("own_cpu_ns", (Unit::Nanoseconds, Kind::Counter), "Own CPU time of trapline, user and system.", |f| f.own_cpu_ns.into()),
+    number("own_cpu_ns", (Unit::Nanoseconds, Kind::Counter), "Own CPU time of trapline, user and system; null if it was not measured.", |f| f.own_cpu_ns.into()),
 ]]);
 
 /// What a command took that ended with the run, with the descendants that were waited for.

@@ -263,7 +263,7 @@ impl Run {
             events: counted.events.unwrap_or(running.lines),
             lost_events: counted.lost_events,
             sampled: counted.sampled,
-            own_cpu_ns: system::own_cpu_ns() - self.began_cpu_ns,
+            own_cpu_ns: Some(system::own_cpu_ns() - self.began_cpu_ns),
             more: took.iter().map(|took| COMMAND.record(took)).chain([counted.more]).collect(),
         };
         Ok(if matches!(self.state, State::Ended) { Item::End(facts) } else { Item::Facts(facts) })

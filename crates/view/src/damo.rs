@@ -140,7 +140,14 @@ mod tests {
             Item::Header(header),
             Item::Events(vec![access(7, 5), access(7, 60), access(9, 170)]),
             Item::Totals(Block::new(TOTAL, 200_000_000, vec![])),
-            Item::End(Facts { duration_ns: 0, events: 3, lost_events: 0, sampled: 1, own_cpu_ns: 0, more }),
+            Item::End(Facts {
+                duration_ns: 0,
+                events: 3,
+                lost_events: 0,
+                sampled: 1,
+                own_cpu_ns: Some(0),
+                more,
+            }),
         ] {
             sink.take(&item).unwrap();
         }

@@ -27,7 +27,11 @@ pub fn end_lines(end: &Facts) -> Vec<String> {
     let lost = if losses.is_empty() { "nothing lost" } else { "losses:" };
     let seconds = end.duration_ns as f64 / 1e9;
     let mut lines: Vec<String> = command(end).into_iter().collect();
-    lines.push(format!("trapline used {} of CPU in {seconds:.3} s{sampled}; {lost}", cpu(end.own_cpu_ns)));
+    let own = match end.own_cpu_ns {
+        Some(ns) => format!("trapline used {} of CPU in {seconds:.3} s", cpu(ns)),
+        None => format!("recorded for {seconds:.3} s"),
+    };
+    lines.push(format!("{own}{sampled}; {lost}"));
     lines.extend(losses.iter().map(|(n, name, help)| format!("  {n} {name}. {help}")));
     lines
 }
@@ -64,8 +68,12 @@ mod tests {
     use super::*;
 
     fn end(lost_events: u64, losses: &Losses) -> Facts {
-        let facts =
-            Facts { duration_ns: 2_000_000_000, sampled: 1, own_cpu_ns: 17_200_000, ..Facts::default() };
+        let facts = Facts {
+            duration_ns: 2_000_000_000,
+            sampled: 1,
+            own_cpu_ns: Some(17_200_000),
+            ..Facts::default()
+        };
         Facts { lost_events, more: vec![LOSSES.record(losses)], ..facts }
     }
 
@@ -74,9 +82,11 @@ mod tests {
         let none = end(0, &Losses { missed_programs: Some(0), ..Losses::default() });
         assert_eq!(end_lines(&none), ["trapline used 17 ms of CPU in 2.000 s; nothing lost"]);
         assert_eq!(in_short(&none), "nothing lost");
-        let sampled = Facts { sampled: 8, own_cpu_ns: 12_345_000_000, ..none };
+        let sampled = Facts { sampled: 8, own_cpu_ns: Some(12_345_000_000), ..none };
         let expected = "trapline used 12.3 s of CPU in 2.000 s; 1 event in 8 was timed; nothing lost";
         assert_eq!(end_lines(&sampled), [expected]);
+        let by_another = Facts { own_cpu_ns: None, ..sampled };
+        assert_eq!(end_lines(&by_another), ["recorded for 2.000 s; 1 event in 8 was timed; nothing lost"]);
     }
 
     #[test]

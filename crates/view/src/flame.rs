@@ -257,7 +257,7 @@ mod tests {
             events: 112,
             lost_events: 3,
             sampled: 1,
-            own_cpu_ns: 1,
+            own_cpu_ns: Some(1),
             more: vec![LOSSES.record(&Losses {
                 truncated_stacks: Some(7),
                 missed_programs: Some(0),

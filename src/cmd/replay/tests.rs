@@ -2,7 +2,7 @@
 //! the command line opens. What a recording has of a live run is tested with live runs: `tests/live/faults/replay.rs`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use trapline_model::{Block, Event, Facts, Kind, Part, Record, SHOWN, Shown, TABLES, Type, recorded};
@@ -59,38 +59,62 @@ fn header(schema: &'static Schema, shown: &Shown) -> Item {
 fn end(facts: Option<&'static Schema>, events: u64) -> Item {
     let more = facts.into_iter().map(|table| record(table, 4)).collect();
     let duration_ns = 4_000_000_000;
-    Item::End(Facts { duration_ns, events, lost_events: 1, sampled: 8, own_cpu_ns: 5_000_000, more })
+    Item::End(Facts { duration_ns, events, lost_events: 1, sampled: 8, own_cpu_ns: Some(5_000_000), more })
 }
 
 /// What a sink opened as the command line opens it writes of these items.
-fn written(items: &[Item], ask: &Ask, path: &Path) -> String {
+fn written_bytes(items: &[Item], ask: &Ask, path: &Path) -> Vec<u8> {
     let format = Format::choose(None, Some(path)).unwrap();
     let mut sink = sink::open(format, Some(path), sink::From::Machine, ask.clone()).unwrap();
     items.iter().for_each(|item| sink.take(item).unwrap());
-    fs::read_to_string(path).unwrap()
+    fs::read(path).unwrap()
 }
 
-/// What `trapline replay` writes of these items' recording, in JSON lines and as a folder.
-fn replayed(items: &[Item], ask: &Ask, folder: &Path, name: &str, options: &[&str]) -> String {
-    let lines = folder.join("x.jsonl");
-    written(items, ask, &lines);
-    let of_lines = replayed_from(&lines, folder, name, options);
-    let recording = folder.join("x.trapline");
-    let mut sink = sink::open(Format::Recording, Some(&recording), sink::From::Machine, ask.clone()).unwrap();
-    items.iter().for_each(|item| sink.take(item).unwrap());
-    drop(sink);
-    let of_folder = replayed_from(&recording, folder, name, options);
-    assert_eq!(of_lines, of_folder);
-    fs::remove_dir_all(recording).unwrap();
-    of_lines
+fn written(items: &[Item], ask: &Ask, path: &Path) -> String {
+    String::from_utf8(written_bytes(items, ask, path)).unwrap()
 }
 
-fn replayed_from(recording: &Path, folder: &Path, name: &str, options: &[&str]) -> String {
+/// Recordings of a run: in JSON lines, and as a folder.
+struct Recorded<'a> {
+    folder: &'a Path,
+    paths: [PathBuf; 2],
+}
+
+impl<'a> Recorded<'a> {
+    fn new(items: &[Item], ask: &Ask, folder: &'a Path) -> Self {
+        let paths = ["x.jsonl", "x.trapline"].map(|name| folder.join(name));
+        let mut sink =
+            sink::open(Format::Recording, Some(&paths[1]), sink::From::Machine, ask.clone()).unwrap();
+        items.iter().for_each(|item| sink.take(item).unwrap());
+        written(items, ask, &paths[0]);
+        Self { folder, paths }
+    }
+
+    /// What `trapline replay` writes of both.
+    fn replayed_bytes(&self, name: &str, options: &[&str]) -> Vec<u8> {
+        let [of_lines, of_folder] =
+            [0, 1].map(|at| replayed_from(&self.paths[at], self.folder, name, options));
+        assert!(of_lines == of_folder, "{name} of JSON lines is not that of a folder");
+        of_lines
+    }
+
+    fn replayed(&self, name: &str, options: &[&str]) -> String {
+        String::from_utf8(self.replayed_bytes(name, options)).unwrap()
+    }
+}
+
+impl Drop for Recorded<'_> {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.paths[1]).unwrap();
+    }
+}
+
+fn replayed_from(recording: &Path, folder: &Path, name: &str, options: &[&str]) -> Vec<u8> {
     let to = folder.join(name);
     let paths = [recording.to_str().unwrap(), "-o", to.to_str().unwrap()];
     let args = Alone::try_parse_from([&["replay"], &paths[..], options].concat()).unwrap().args;
     run(&args).unwrap();
-    fs::read_to_string(to).unwrap()
+    fs::read(to).unwrap()
 }
 
 /// The items of a run with intervals; without the rows that a live run does not show to people.
@@ -139,7 +163,7 @@ fn every_table_in_every_layout() {
                 };
                 let (all, for_people) = items(schema, &shown, intervals);
                 let live = written(&for_people, &ask, &folder.path().join("live.txt"));
-                let again = replayed(&all, &ask, folder.path(), "again.txt", &[]);
+                let again = Recorded::new(&all, &ask, folder.path()).replayed("again.txt", &[]);
                 assert_eq!(live, again, "{schema:?} in {} at {intervals} intervals", layout.id);
                 assert!(live.contains("4.000 s"), "{live}");
                 seen += 1;
@@ -156,13 +180,13 @@ fn other_formats_and_views() {
         let (all, _) = items(schema, &Shown::default(), 3);
         let ask = Ask::new(schema);
         let flame = if schema.id() == "faults.stack" { &["live.folded", "live.svg"][..] } else { &[] };
-        for name in ["live.jsonl", "live.csv"].iter().chain(flame) {
-            let live = written(&all, &ask, &folder.path().join(name));
-            assert_eq!(
-                live,
-                replayed(&all, &ask, folder.path(), &format!("again-{name}"), &[]),
-                "{schema:?}"
-            );
+        let recorded = Recorded::new(&all, &ask, folder.path());
+        let names =
+            ["live.jsonl", "live.csv", "live.parquet", "live.pb.gz", "live.json.gz", "live.perfetto-trace"];
+        for name in names.iter().chain(flame) {
+            let live = written_bytes(&all, &ask, &folder.path().join(name));
+            let again = recorded.replayed_bytes(&format!("again-{name}"), &[]);
+            assert!(live == again, "{schema:?}: {name} of a run is not that of its recording");
         }
         // Sorted and cut as a live run sorts and cuts.
         let field = schema.iter().find(|field| field.kind == Kind::Counter).unwrap();
@@ -181,7 +205,7 @@ fn other_formats_and_views() {
         let ask = Ask { layout: &DECLARED, ..ask };
         let live = written(&sorted, &ask, &folder.path().join("live.txt"));
         let options = ["--sort", field.name, "--top", "2", "--layout", "declared"];
-        assert_eq!(live, replayed(&all, &ask, folder.path(), "again.txt", &options), "{schema:?}");
+        assert_eq!(live, recorded.replayed("again.txt", &options), "{schema:?}");
     }
 }
 
@@ -204,9 +228,15 @@ fn events_of_every_table() {
             end(None, 3000),
         ];
         let ask = Ask::new(schema);
+        let recorded = Recorded::new(&items, &ask, folder.path());
+        for name in ["live.parquet", "live.json.gz", "live.perfetto-trace"] {
+            let live = written_bytes(&items, &ask, &folder.path().join(name));
+            let again = recorded.replayed_bytes(&format!("again-{name}"), &[]);
+            assert!(live == again, "{schema:?}: {name} of a run is not that of its recording");
+        }
         for name in ["live.txt", "live.jsonl", "live.csv"] {
             let mut live = written(&items, &ask, &folder.path().join(name));
-            let again = replayed(&items, &ask, folder.path(), &format!("again-{name}"), &[]);
+            let again = recorded.replayed(&format!("again-{name}"), &[]);
             // Totals that are not there are none; a live run always has some.
             let empty = |line: &str| line.starts_with("Totals") || line.contains("\"type\":\"block\"");
             live = live.lines().filter(|line| !empty(line)).collect::<Vec<_>>().join("\n");

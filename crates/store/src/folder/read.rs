@@ -350,7 +350,7 @@ fn facts(records: impl Iterator<Item = Record>) -> Facts {
         facts.events = number("events");
         facts.lost_events = number("lost_events");
         facts.sampled = number("sampled");
-        facts.own_cpu_ns = number("own_cpu_ns");
+        facts.own_cpu_ns = record.number("own_cpu_ns");
     }
     facts
 }

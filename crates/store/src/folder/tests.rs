@@ -57,7 +57,7 @@ fn items(tool: &'static str) -> Vec<Item> {
     };
     let facts = |n| {
         let more = recorded::tables(tool, Part::Facts).into_iter().map(|table| record(table, n)).collect();
-        Facts { duration_ns: n, events: 5, lost_events: 1, sampled: 8, own_cpu_ns: 77, more }
+        Facts { duration_ns: n, events: 5, lost_events: 1, sampled: 8, own_cpu_ns: Some(77), more }
     };
     let mut items = vec![Item::Header(header)];
     for time in 1..5 {

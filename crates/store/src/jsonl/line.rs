@@ -142,8 +142,7 @@ fn of_part(
 
 /// The end of a recording.
 pub(crate) fn end(line: &Line, tool: &str) -> Result<Facts, String> {
-    let [events, lost, sampled, own_cpu_ns] =
-        ["events", "lost_events", "sampled", "own_cpu_ns"].map(|name| number(line, name));
+    let [events, lost, sampled] = ["events", "lost_events", "sampled"].map(|name| number(line, name));
     // A figure that is not there is not known; one that is there is a number.
     let figure = |field: &Field| match line.get(field.name) {
         None => Ok(Value::Null),
@@ -155,7 +154,10 @@ pub(crate) fn end(line: &Line, tool: &str) -> Result<Facts, String> {
         events: events?,
         lost_events: lost?,
         sampled: sampled?,
-        own_cpu_ns: own_cpu_ns?,
+        own_cpu_ns: match line.get("own_cpu_ns") {
+            Some(Json::Null) => None,
+            _ => Some(number(line, "own_cpu_ns")?),
+        },
         more: of_part(line, tool, Part::Facts, figure)?,
     })
 }

@@ -46,7 +46,7 @@ fn items() -> Vec<Item> {
             events: 3,
             lost_events: 1,
             sampled: 1,
-            own_cpu_ns: 2,
+            own_cpu_ns: Some(2),
             more: vec![access::REACHED.record(&access::Reached { rounds: 4, ..Default::default() })],
         }),
     ]

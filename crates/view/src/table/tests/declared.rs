@@ -51,7 +51,7 @@ fn items(by: By) -> Vec<Item> {
             events: 9,
             lost_events: 1,
             sampled: 8,
-            own_cpu_ns: 5_000_000,
+            own_cpu_ns: Some(5_000_000),
             more,
         }),
     ]

@@ -95,7 +95,7 @@ fn a_slow_exit_is_a_line() {
         events: 2,
         lost_events: 1,
         sampled: 1,
-        own_cpu_ns: 0,
+        own_cpu_ns: Some(0),
         more: vec![LOSSES.record(&Losses { untimed_exits: Some(3), ..Losses::default() })],
     };
     table.take(&Item::End(end)).unwrap();

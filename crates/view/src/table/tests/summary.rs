@@ -46,7 +46,7 @@ fn shown(events: Vec<Event>) -> String {
         events: events.len() as u64,
         lost_events: 0,
         sampled: 1,
-        own_cpu_ns: 1_000_000,
+        own_cpu_ns: Some(1_000_000),
         more: vec![REACHED.record(&Reached { rounds: 100, period_ns: 1_200_000, ..Reached::default() })],
     };
     let totals = Block::new(TOTAL, 120_000_000, vec![]);
