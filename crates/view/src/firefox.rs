@@ -17,7 +17,7 @@ use crate::blocks::note;
 use crate::end::in_short;
 use crate::escape::visible;
 use crate::frames::{Frame, frames, measures, text};
-use crate::moment::{Moment, details};
+use crate::moment::{Moment, SAID, details};
 
 /// Writes the profile at the end. All of it is kept until then.
 #[derive(Debug)]
@@ -237,7 +237,7 @@ impl Marker for Mark {
 
 /// The columns that markers of a table have.
 fn columns(table: &'static Schema) -> impl Iterator<Item = &'static str> {
-    table.iter().map(|field| field.name)
+    table.iter().map(|field| field.name).filter(|name| !SAID.contains(name))
 }
 
 fn marker_schema(table: &'static Schema) -> RuntimeSchemaMarkerSchema {

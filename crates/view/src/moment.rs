@@ -54,9 +54,11 @@ fn what(record: &Record) -> String {
     }
 }
 
+/// What its thread and its name say of an event.
+pub(crate) const SAID: [&str; 5] = ["pid", "tid", "comm", "kind", "event"];
+
 /// What else is known of an event: the names of fields, and their values as text.
 pub(crate) fn details(record: &Record) -> impl Iterator<Item = (&'static str, String)> {
-    const SAID: [&str; 5] = ["pid", "tid", "comm", "kind", "event"];
     record.iter().filter(|(field, _)| !SAID.contains(&field.name)).filter_map(|(field, value)| {
         let value = match value {
             Value::Str(text) => visible(text),

@@ -16,7 +16,8 @@ use self::proto::{
 };
 use crate::blocks::note;
 use crate::end::end_lines;
-use crate::frames::{frames, measures};
+use crate::escape::name;
+use crate::frames::{frames, measures, text};
 use crate::moment::{Moment, details};
 
 /// The numbers of clocks in a trace.
@@ -46,6 +47,8 @@ pub struct Perfetto<W> {
     has_rows: bool,
     /// When the interval began of which counters are next.
     since_ns: u64,
+    /// The names of processes: those of their first threads.
+    names: HashMap<u32, String>,
     /// The tracks that were described, with the hash of their names.
     described: HashMap<u64, u64>,
     /// The number of events of each process in this window, and their time, if it is known of any.
@@ -65,6 +68,7 @@ impl<W: Write> Perfetto<W> {
             cumulative: false,
             has_rows: false,
             since_ns: 0,
+            names: HashMap::new(),
             described: HashMap::new(),
             window: BTreeMap::new(),
             counters: BTreeMap::new(),
@@ -107,10 +111,17 @@ impl<W: Write> Perfetto<W> {
         self.packet(None, Packet { track_descriptor: Some(track), ..Packet::default() })
     }
 
-    /// The track of a process.
-    fn process(&mut self, pid: u32) -> io::Result<u64> {
+    /// The track of a process, with its name once that was seen.
+    fn process(&mut self, pid: u32, name: Option<String>) -> io::Result<u64> {
         let uuid = u64::from(pid) << 32;
-        let process = Some(ProcessDescriptor { pid: pid.cast_signed(), process_name: String::new() });
+        if let Some(name) = name {
+            if self.names.len() >= KNOWN {
+                self.names.clear();
+            }
+            self.names.insert(pid, name);
+        }
+        let process_name = self.names.get(&pid).cloned().unwrap_or_default();
+        let process = Some(ProcessDescriptor { pid: pid.cast_signed(), process_name });
         self.describe(TrackDescriptor { uuid, process, ..TrackDescriptor::default() })?;
         Ok(uuid)
     }
@@ -131,7 +142,7 @@ impl<W: Write> Perfetto<W> {
         if ns > 0 {
             *sum_ns = Some(sum_ns.unwrap_or(0).saturating_add(ns));
         }
-        self.process(moment.pid)?;
+        self.process(moment.pid, (moment.pid == moment.tid).then(|| moment.thread.clone()))?;
         let uuid = u64::from(moment.pid) << 32 | u64::from(moment.tid);
         let (pid, tid) = (moment.pid.cast_signed(), moment.tid.into());
         let thread = Some(ThreadDescriptor { pid, tid, thread_name: moment.thread });
@@ -158,7 +169,7 @@ impl<W: Write> Perfetto<W> {
         let window = std::mem::take(&mut self.window);
         let mut values = vec![];
         for (pid, (count, sum_ns)) in window {
-            let track = self.process(pid)?;
+            let track = self.process(pid, None)?;
             values.push((track, format!("{}/s", self.tool), "", per_second(count, WINDOW_NS)));
             let stall = |ns| (track, "stall".to_owned(), "ms/s", per_second(ns, WINDOW_NS) / 1e6);
             values.extend(sum_ns.map(stall));
@@ -203,7 +214,9 @@ impl<W: Write> Perfetto<W> {
         let mut sums: BTreeMap<(u64, String, &'static str), f64> = BTreeMap::new();
         for row in &block.rows {
             let pid = row.number("pid").and_then(|pid| u32::try_from(pid).ok());
-            let track = pid.map(|pid| self.process(pid)).transpose()?.unwrap_or(0);
+            let is_first = row.number("tid").is_none_or(|tid| Some(tid) == pid.map(u64::from));
+            let name = text(row, "comm").or(text(row, "vm")).filter(|_| is_first).map(name);
+            let track = pid.map(|pid| self.process(pid, name)).transpose()?.unwrap_or(0);
             let of = if pid.is_some() { String::new() } else { of(row) };
             for (name, unit, fields) in &shown {
                 let known = fields.iter().filter_map(|field| row.number(field));

@@ -2,26 +2,46 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::fs;
-use std::process::{Command, Output};
+mod hostile;
+mod tools;
 
-use serde_json::Value;
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::tools::{Profiler, pprof, read, strings};
 
 /// A name that a process may choose: it ends a line, a string, a cell; moves a cursor; and is long.
 fn hostile() -> String {
     format!("a\u{1b}[2J\n\"\\<script>alert(1)</script>\u{202e}\u{fffd}{}", "n".repeat(4096))
 }
 
-/// A recording with these lines between its header and its end.
-fn recording(folder: &TempDir, tables: &str, events: &str, lines: &[String]) -> String {
+/// A recording of `faults` with these lines between its header and its end.
+fn recording(folder: &TempDir, table: &str, events: &str, lines: &[String]) -> String {
+    recording_of(("faults", 9), folder, table, events, lines)
+}
+
+/// The same of any tool, which counted so many events.
+fn recording_of(
+    (tool, count): (&str, usize),
+    folder: &TempDir,
+    table: &str,
+    events: &str,
+    lines: &[String],
+) -> String {
+    // A machine may have any name, too.
+    let host = Value::from("h\u{1b}]0;<b>\n");
     let header = format!(
-        "{{\"type\":\"header\",\"schema\":2,\"tool\":\"faults\",\"variant\":\"tracepoint\",\"version\":\"0\",\"host\":\"h\",\
-         \"kernel\":\"6.1\",\"start\":\"2026-01-01T00:00:00Z\",\"start_ns\":1000,\"tables\":[\"{tables}\"],\"events\":{events}}}"
+        "{{\"type\":\"header\",\"schema\":2,\"tool\":\"{tool}\",\"variant\":\"tracepoint\",\"version\":\"0\",\"host\":{host},\
+         \"kernel\":\"6.1\",\"start\":\"2026-01-01T00:00:00Z\",\"start_ns\":1000,\"tables\":[\"{table}\"],\"events\":{events}}}"
     );
-    let end = "{\"type\":\"end\",\"duration_ns\":9000000,\"events\":9,\"lost_events\":2,\"sampled\":1,\"own_cpu_ns\":5}";
-    let path = folder.path().join("x.jsonl");
-    fs::write(&path, [header, lines.join("\n"), end.to_owned(), String::new()].join("\n")).unwrap();
+    let end = format!(
+        "{{\"type\":\"end\",\"duration_ns\":9000000,\"events\":{count},\"lost_events\":2,\"sampled\":1,\"own_cpu_ns\":5}}"
+    );
+    let path = folder.path().join(format!("{table}.jsonl"));
+    fs::write(&path, [header, lines.join("\n"), end, String::new()].join("\n")).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
@@ -32,24 +52,6 @@ fn export(folder: &TempDir, recording: &str, name: &str) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_trapline")).args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     path
-}
-
-/// What a program prints; nothing, with a line that says so, if it is not installed.
-fn printed(program: &str, arguments: &[&str]) -> Option<String> {
-    piped(program, arguments, fs::File::open("/dev/null").unwrap())
-}
-
-/// The same of a program that reads a file.
-fn piped(program: &str, arguments: &[&str], input: fs::File) -> Option<String> {
-    let there = std::env::var_os("PATH").unwrap();
-    if !std::env::split_paths(&there).any(|folder| folder.join(program).exists()) {
-        eprintln!("not compared: {program} is not installed");
-        return None;
-    }
-    let Output { status, stdout, stderr } =
-        Command::new(program).args(arguments).stdin(input).output().unwrap();
-    assert!(status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&stderr));
-    Some(String::from_utf8(stdout).unwrap())
 }
 
 fn total(rest: &str) -> String {
@@ -71,7 +73,7 @@ fn pprof_adds_up_what_the_rows_have() {
     ];
     let recording = recording(&folder, "faults.stack", "null", &rows);
     let profile = export(&folder, &recording, "x.pb.gz");
-    let Some(raw) = printed("go", &["tool", "pprof", "-raw", &profile]) else { return };
+    let Some(raw) = pprof(&["-raw", &profile]) else { return };
     assert!(
         raw.contains("faults/count[dflt] major/count minor/count stall/nanoseconds major_stall/nanoseconds")
     );
@@ -85,7 +87,7 @@ fn pprof_adds_up_what_the_rows_have() {
     assert!(raw.contains("main /src/a.c:17"), "{raw}");
     assert!(raw.contains("2 lost events"), "{raw}");
     assert!(!raw.contains('\u{1b}') && raw.contains(r"a\x1b[2J\x0a"), "{raw}");
-    let top = printed("go", &["tool", "pprof", "-top", "-sample_index=stall", &profile]).unwrap();
+    let top = pprof(&["-top", "-sample_index=stall", &profile]).unwrap();
     assert!(top.contains("copy"), "{top}");
 }
 
@@ -106,44 +108,39 @@ fn events(folder: &TempDir) -> String {
     recording(folder, "faults.thread", "\"faults.fault\"", &lines)
 }
 
+/// What is in a profile for the Firefox Profiler.
+fn unzipped(profile: &str) -> Value {
+    let output = Command::new("gzip").args(["-dc", profile]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Opened by the Firefox Profiler: threads by their names, samples, markers with their times and fields.
 #[test]
 fn the_profile_of_threads_has_samples_and_markers() {
     let folder = TempDir::new().unwrap();
     let profile = export(&folder, &events(&folder), "x.json.gz");
-    let text = printed("gzip", &["-dc", &profile]).unwrap();
-    let profile: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(profile["meta"]["startTime"], 1_767_225_600_000.0);
-    assert!(profile["meta"]["product"].as_str().unwrap().ends_with("9 events, 2 lost events"));
-    let strings =
-        profile["threads"][0]["stringArray"].as_array().or(profile["shared"]["stringArray"].as_array());
-    let string = |thread: &Value, at: &Value| {
-        let own = thread["stringArray"].as_array().or(strings).unwrap();
-        own[at.as_u64().unwrap() as usize].as_str().unwrap().to_owned()
-    };
-    let threads = profile["threads"].as_array().unwrap();
-    assert_eq!(threads.iter().map(|thread| &thread["tid"]).collect::<Vec<_>>(), ["7", "8"]);
-    let mut markers = vec![];
-    for thread in threads {
-        // Tables of columns of one length, whose indexes lead somewhere.
-        for table in ["frameTable", "funcTable", "stackTable", "samples", "markers"] {
-            let table = thread[table].as_object().unwrap();
-            let length = table["length"].as_u64().unwrap() as usize;
-            let mut columns = table.values().filter_map(Value::as_array);
-            assert!(columns.all(|column| column.len() == length), "{table:?}");
-        }
-        let stacks = thread["stackTable"]["length"].as_u64();
-        let samples = thread["samples"]["stack"].as_array().unwrap();
-        assert!(samples.iter().all(|stack| stack.as_u64() < stacks));
-        let table = &thread["markers"];
-        for at in 0..table["length"].as_u64().unwrap() as usize {
-            let ms = |column: &str| table[column][at].as_f64().unwrap();
-            markers.push((string(thread, &table["name"][at]), ms("startTime"), ms("endTime")));
-        }
+    let meta = &unzipped(&profile)["meta"];
+    assert_eq!(meta["startTime"], 1_767_225_600_000.0);
+    assert!(meta["product"].as_str().unwrap().ends_with("9 events, 2 lost events"));
+    let Some(profiler) = Profiler::open(&profile) else { return };
+    let info = profiler.ask(&["profile", "info", "--all"]);
+    let threads = info["processes"][0]["threads"].as_array().unwrap();
+    let threads: Vec<_> = threads.iter().map(|thread| (&thread["tid"], &thread["name"])).collect();
+    let long = trapline_view::visible(&hostile());
+    assert_eq!(threads, [(&json!("7"), &json!("app")), (&json!("8"), &json!(long))]);
+    for (thread, samples, duration) in [("t-0", 1, 2), ("t-1", 2, 3)] {
+        let found = profiler.ask(&["thread", "samples", "--thread", thread]);
+        assert_eq!(found["categoryBreakdown"]["totalSamples"], samples, "{found:#}");
+        let found = profiler.ask(&["thread", "markers", "--list", "--thread", thread]);
+        let [marker] = found["flatMarkers"].as_array().unwrap().as_slice() else { panic!("{found:#}") };
+        assert_eq!((&marker["name"], &marker["duration"]), (&json!("major fault"), &json!(duration)));
+        let fields =
+            marker["fields"].as_array().unwrap().iter().map(|field| (&field["key"], &field["value"]));
+        let fields: Vec<_> = fields.filter(|(_, value)| **value != "").collect();
+        assert!(fields.contains(&(&json!("cause"), &json!("file-read"))), "{fields:?}");
+        assert!(fields.contains(&(&json!("file"), &json!(long))), "{fields:?}");
     }
-    let samples = |thread: usize| threads[thread]["samples"]["length"].as_u64();
-    assert_eq!((samples(0), samples(1)), (Some(1), Some(2)));
-    assert_eq!(markers, [("major fault".into(), 1.0, 3.0), ("major fault".into(), 1.0, 4.0)]);
-    assert!(!text.contains('\u{1b}') && text.contains(r"a\\x1b[2J\\x0a"), "{text}");
 }
 
 /// Rows at intervals are samples as heavy as what they count, and not again in the totals.
@@ -162,31 +159,39 @@ fn rows_are_samples_of_their_weight() {
         row("total", "sh", 3_001_000, 8),
     ];
     let recording = recording(&folder, "faults.stack", "null", &lines);
-    let text = printed("gzip", &["-dc", &export(&folder, &recording, "x.json.gz")]).unwrap();
-    let profile: Value = serde_json::from_str(&text).unwrap();
-    let names = profile["threads"].as_array().unwrap().iter().map(|thread| &thread["processName"]);
+    let profile = export(&folder, &recording, "x.json.gz");
+    let threads = &unzipped(&profile)["threads"];
+    let names = threads.as_array().unwrap().iter().map(|thread| &thread["processName"]);
     assert_eq!(names.collect::<Vec<_>>(), ["sh", "ls"]);
-    let weights = profile["threads"][0]["samples"]["weight"].as_array().unwrap();
-    let sum: u64 = weights.iter().filter_map(Value::as_u64).sum();
-    assert_eq!(sum, 4 + u64::from(u32::MAX));
+    let weights = threads[0]["samples"]["weight"].as_array().unwrap();
+    assert_eq!(weights.iter().filter_map(Value::as_u64).sum::<u64>(), 4 + u64::from(u32::MAX));
     let trace = export(&folder, &recording, "x.perfetto-trace");
-    assert!(fs::metadata(trace).unwrap().len() > 0);
+    let Some(found) = read(&[trace]) else { return };
+    // From the start of an interval on, per second; what is in no row any more is 0.
+    let counters = json!({
+        "sh;main faults/s": [[1000, 4000.0], [1_001_000, 5_000_000_000_999.999], [2_001_000, 0.0]],
+        "ls;main faults/s": [[1_001_000, 8000.0], [2_001_000, 0.0]],
+    });
+    assert_eq!(found[0]["counters"], counters);
 }
 
+/// As Perfetto's own messages have it: slices nest and end, counters go on in time.
 #[test]
 fn the_trace_has_slices_on_threads_and_counters_of_processes() {
     let folder = TempDir::new().unwrap();
     let trace = export(&folder, &events(&folder), "x.perfetto-trace");
-    let file = fs::File::open(trace).unwrap();
-    let Some(text) = piped("protoc", &["--decode_raw"], file) else { return };
-    let count = |what: &str| text.matches(what).count();
-    // Slices: their beginnings, their ends, and one without a duration; counters of one window, and their end.
-    let kinds = [1, 2, 3, 4].map(|kind| count(&format!("\n    9: {kind}\n")));
-    assert_eq!(kinds, [2, 2, 2, 4], "{text}");
-    assert_eq!(count("23: \"major fault\""), 2, "{text}");
-    assert!(text.contains("2: \"faults/s\"") && text.contains("2: \"stall\""), "{text}");
-    assert!(text.contains("5: \"app\"") && !text.contains("\\033"), "{text}");
-    assert!(text.contains("2 lost events."), "{text}");
+    if let Some(found) = read(&[trace]) {
+        let long = trapline_view::visible(&hostile());
+        let slices = json!([
+            ["app", "major fault", 1_001_000, 3_001_000],
+            [long, "major fault", 1_001_000, 4_001_000]
+        ]);
+        assert_eq!((&found[0]["slices"], &found[0]["instants"]), (&slices, &json!(2)));
+        // Three faults and 5 ms of stall in a tenth of a second.
+        let counters = json!({"faults/s": [[1000, 30.0], [100_001_000, 0.0]], "stall": [[1000, 50.0], [100_001_000, 0.0]]});
+        assert_eq!(found[0]["counters"], counters);
+        assert!(strings(&found[0]).iter().any(|text| text.contains("2 lost events.")), "{found:?}");
+    }
     // What has neither events nor intervals is no trace.
     let totals =
         recording(&folder, "faults.stack", "null", &[total("\"stack\":\"sh\",\"minor\":1,\"major\":0")]);
