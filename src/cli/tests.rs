@@ -138,6 +138,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("--output", "y.txt", "changes where the output is"),
     ("diff --before", "c", ""),
     ("diff --after", "c", ""),
+    ("diff --by", "file", ""),
     ("diff --per", "5", "changes the figures"),
     ("diff --figures", "major", ""),
     ("diff --sort", "diff", ""),

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use trapline_model::diff::{Figures, LAYOUT, Per, ROWS, Run, diff};
+use trapline_model::faults::{By, EVENT, Regrouping};
 use trapline_model::stage::{Sort, Top};
 use trapline_model::{SHOWN, Shown};
 
-use crate::cmd::recording;
 use crate::cmd::run::{Borrowed, pour};
+use crate::cmd::{faults, recording};
 use crate::format::{Ask, Format, Needs, Weight};
 use crate::status::{Usage, refuse};
 use crate::{args, sink};
@@ -19,6 +20,7 @@ use crate::{args, sink};
   trapline diff --before a1.jsonl a2.jsonl --after b1.jsonl b2.jsonl    with the noise between repeated runs
   trapline diff old.jsonl new.jsonl --per 5000           per operation, where each run made 5000
   trapline diff old.jsonl new.jsonl --figures p99_ns     a latency, as it is
+  trapline diff old.trapline new.trapline --by file      recorded faults, grouped by file
   trapline diff old.jsonl new.jsonl -o diff.svg          a differential flame graph (faults --by stack)")]
 pub(crate) struct Args {
     /// Compare these two recordings
@@ -32,6 +34,11 @@ pub(crate) struct Args {
     /// Compare these recordings, repeated runs of one thing, with those of --before
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "before")]
     after: Vec<PathBuf>,
+
+    /// Group recorded faults by thread, process, file, cause or several of them: process,file [default: as
+    /// recorded]
+    #[arg(long, value_name = "WHAT", value_parser = faults::by)]
+    by: Option<By>,
 
     /// Divide figures by the operations of a run: a number, two for before and after (N,M), or a column that
     /// counts them, like calls or count [default: divide by the duration of the run]
@@ -84,6 +91,7 @@ impl Args {
                 is_flame && !self.figures.is_empty(),
                 "a flame graph shows counts or times: use --weight, and leave out --figures",
             ),
+            (is_flame && self.by.is_some(), "single faults have no stacks for a flame graph: leave out --by"),
             (is_flame && self.sort.is_some(), "a flame graph has its own order: leave out --sort"),
             (is_flame && self.top.is_some(), "a flame graph shows every stack: leave out --top"),
         ])
@@ -131,5 +139,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// The end of a recording.
 fn read(path: &Path, args: &Args) -> Result<Run> {
     let mut input = recording::open(path, args.out.output.as_deref(), None)?;
-    Run::read(path.display().to_string(), &mut input)
+    let (name, header) = (path.display().to_string(), input.header().clone());
+    // What was grouped so when it was recorded has what the kernel counted.
+    let Some(table) = args.by.map(By::schema).filter(|table| header.tables != [*table]) else {
+        return Run::read(name, &mut input);
+    };
+    if header.events != Some(EVENT) {
+        return Err(Usage::error(format!(
+            "{name} has no single faults, which --by needs: record with `trapline faults -o NAME.trapline`"
+        )));
+    }
+    let how = Regrouping { table, interval_ns: None, all: true };
+    let mut grouped = recording::grouped(Box::new(input), how, false)?;
+    Run::read(name, &mut grouped)
 }

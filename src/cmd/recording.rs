@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use trapline_model::faults::{Regroup, Regrouping};
+use trapline_model::stage::rows;
 use trapline_model::{Header, Item, Source};
 use trapline_store::{FolderRecording, PerfData, Recording, is_perf_data};
 
@@ -45,6 +47,19 @@ where
 
     fn next(&mut self) -> Result<Option<Item>> {
         Ok(self.0.next()?)
+    }
+}
+
+/// The recorded faults, grouped anew.
+///
+/// # Errors
+/// When they lack what they are to be grouped by.
+pub(crate) fn grouped(source: Items<'_>, how: Regrouping, cumulative: bool) -> Result<Items<'_>> {
+    match Regroup::new(source, how) {
+        Ok(regrouped) => Ok(Box::new(rows(regrouped, cumulative))),
+        Err(key) => Err(Usage::error(format!(
+            "the recording has no {key} of each fault: group by something else, or leave out --by to print its rows"
+        ))),
     }
 }
 

@@ -3,11 +3,11 @@
 use std::ops::RangeInclusive;
 
 use anyhow::Result;
-use trapline_model::faults::{EVENT, Regroup, Regrouping};
-use trapline_model::stage::rows;
+use trapline_model::faults::{EVENT, Regrouping};
 use trapline_model::{Event, Header, Item, Schema, Source, Value};
 
 use super::Args;
+use crate::cmd::recording;
 use crate::cmd::run::Items;
 use crate::status::Usage;
 
@@ -64,12 +64,7 @@ impl<'a> Choice<'a> {
         };
         let interval_ns = interval.map(|interval| interval.as_nanos() as u64);
         let how = Regrouping { table, interval_ns, all: !self.args.has_filter() };
-        match Regroup::new(source, how) {
-            Ok(regrouped) => Ok(Box::new(rows(regrouped, header.is("cumulative")))),
-            Err(key) => Err(Usage::error(format!(
-                "the recording has no {key} of each fault: group by something else, or leave out --by to print its rows"
-            ))),
-        }
+        recording::grouped(source, how, header.is("cumulative"))
     }
 }
 

@@ -20,6 +20,11 @@ fn by_variant(variant: &str) -> impl Iterator<Item = &'static str> {
 
 /// Records faults on files, as many as are given for each, and gives what the recording has.
 fn record(variant: &str, by: &str, to: &Path, faults: &[(&str, u64)]) -> Said {
+    recorded(variant, by, to, faults);
+    Said::of_lines(lines(&std::fs::read(to).unwrap()), "")
+}
+
+fn recorded(variant: &str, by: &str, to: &Path, faults: &[(&str, u64)]) {
     let own = env!("CARGO_BIN_EXE_trapline");
     let command = |(file, count)| format!("'{own}' workload faults {count} --kind file -f {file}");
     let script: Vec<String> = faults.iter().copied().map(command).collect();
@@ -27,10 +32,9 @@ fn record(variant: &str, by: &str, to: &Path, faults: &[(&str, u64)]) -> Said {
     run.current_dir(to.parent().unwrap()).args(["faults", "--by", by, "--variant", variant, "-o"]).arg(to);
     let output = run.args(["--", "sh", "-ec", &script.join("; ")]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    Said::of_lines(lines(&std::fs::read(to).unwrap()), "")
 }
 
-fn compared(arguments: &[&Path], options: &[&str]) -> Vec<Value> {
+pub(crate) fn compared(arguments: &[&Path], options: &[&str]) -> Vec<Value> {
     let mut diff = trapline();
     let output = diff.arg("diff").args(arguments).args(options).output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -84,6 +88,39 @@ pub fn twice_the_faults_on_a_file(variant: &str) {
             }
             let only = if name == "b" { "before".into() } else { Value::Null };
             assert!(of_file().count() > 0 && of_file().all(|row| row["only"] == only), "{name}: {all:#?}");
+        }
+    }
+}
+
+/// Recordings of all faults are grouped when they are compared: by thread their figures are those that the kernel counted.
+pub fn recorded_faults_are_grouped(variant: &str) {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let file = |name: &str| folder.path().join(name);
+    for name in ["a", "b"] {
+        std::fs::write(file(name), vec![7; 16 << 20]).unwrap();
+    }
+    let (before, after) = (file("before.trapline"), file("after.trapline"));
+    let events = |recording: &Path| {
+        let replayed = trapline().args(["replay", "--format", "jsonl"]).arg(recording).output().unwrap();
+        u(&lines(&replayed.stdout).last().unwrap()["events"])
+    };
+    let run = |to: &Path, faults| {
+        recorded(variant, "thread", to, faults);
+        events(to)
+    };
+    let all = [run(&before, &[("a", 300), ("b", 100)]), run(&after, &[("a", 600)])];
+    for by in ["process", "file", "cause", "process,file"] {
+        // Only the kernel half tells causes.
+        if (variant, by) == ("rootless", "cause") {
+            continue;
+        }
+        let lines = compared(&[&before, &after], &["--by", by, "--per", "1", "--format", "jsonl"]);
+        let rows = || lines.iter().filter(|line| line["type"] == "total");
+        assert_eq!(["before", "after"].map(|side| faults(rows(), side)), all, "{by}: {lines:#?}");
+        if by == "file" {
+            let path = file("b");
+            let gone = rows().find(|row| row["name"] == path.to_str().unwrap()).unwrap();
+            assert_eq!((&gone["only"], &gone["after"]), (&"before".into(), &0.into()), "{gone}");
         }
     }
 }

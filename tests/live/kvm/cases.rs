@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::faults::diff::compared;
 use crate::faults::replay::{count, is_whole};
 use crate::kvm::{ALL_KINDS, CPUID, HLT, IO, assert_truth, guest, load, of, run, sum, watched};
-use crate::run::{Beside, Said, lines, u};
+use crate::run::{Beside, Said, lines, scratch, trapline, u};
 use crate::running::{Running, Worker, until};
 
 fn start(arguments: &[&str]) -> Running {
@@ -88,6 +89,31 @@ pub fn a_recording_is_read_back_whole(_: &'static str) {
     }
     let text = is_whole(&["kvm", "slower", "0"], &words);
     assert!(count(&text, "event") > 100, "{text}");
+}
+
+/// Two recordings of guests that differ in one kind of exit: so do the rows, also of histograms, and in an export.
+pub fn differences_are_those_of_the_guests(_: &'static str) {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    for (what, extension) in [("count", "jsonl"), ("time", "trapline"), ("hist", "trapline")] {
+        let path = |name: &str| folder.path().join(format!("{what}-{name}.{extension}"));
+        let [before, after] = [("before", "100"), ("after", "350")].map(|(name, io)| {
+            let path = path(name);
+            let mut run = trapline();
+            run.args(["kvm", what, "-o"]).arg(&path).arg("--").args(guest(&["--io", io, "--cpuid", "70"]));
+            let output = run.output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            (path, lines(&output.stdout).remove(0))
+        });
+        let options = ["--per", "1", "--figures", "count", "--format", "jsonl"];
+        let rows = compared(&[&before.0, &after.0], &options);
+        for (names, name) in [(IO, "io"), (CPUID, "cpuid")] {
+            let of = |row: &&Value| row["type"] == "total" && names.iter().any(|name| row["name"] == *name);
+            let row = rows.iter().find(of).unwrap_or_else(|| panic!("no {name}: {rows:#?}"));
+            let [old, new] = [&before, &after].map(|(_, truth)| u(&truth[name]) * 1000);
+            assert_eq!([u(&row["before"]), u(&row["after"])], [old, new], "{row}");
+            assert_eq!(row["diff"].as_i64().unwrap(), (new - old).cast_signed(), "{row}");
+        }
+    }
 }
 
 pub fn intervals_add_up(_: &'static str) {

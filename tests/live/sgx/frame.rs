@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use crate::faults::diff::compared;
 use crate::faults::replay::{count, is_whole};
-use crate::run::{Beside, Said, trapline, u};
+use crate::run::{Beside, Said, scratch, trapline, u};
 use crate::sgx::driver::{Double, touching};
 use crate::sgx::{Asked, sgx};
 
@@ -129,6 +130,39 @@ pub fn a_recording_is_read_back_whole(_: &'static str) {
     for by in [&[][..], &["--by", "enclave"], &["--by", "cgroup"]] {
         let text = is_whole(&[&["sgx", "-i", "10ms", "--hist"], by].concat(), &words);
         assert!(count(&text, "row") > 0 && count(&text, "total") == 1, "{text}");
+    }
+}
+
+/// Two recordings: the difference of loads and faults is that of the driver's own counts.
+pub fn differences_are_those_of_the_driver(_: &'static str) {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    for (by, extension) in [("enclave", "jsonl"), ("process", "trapline")] {
+        let runs = [("before", 500), ("after", 900)].map(|(name, pages)| {
+            let double = Double::load("auto", 200);
+            let path = folder.path().join(format!("{by}-{name}.{extension}"));
+            let mut run = trapline();
+            run.args(["sgx", "--by", by, "-o"])
+                .arg(&path)
+                .arg("--")
+                .args(touching("auto", &[("pages", pages)]));
+            let output = run.output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            (path, double.counts())
+        });
+        let [(before, old), (after, new)] = &runs;
+        let options = ["--per", "1", "--figures", "faults,loads", "--format", "jsonl"];
+        let rows = compared(&[before, after], &options);
+        for figure in ["faults", "loads"] {
+            let of = |side: &str| {
+                let rows = rows.iter().filter(|row| row["type"] == "total" && row["figure"] == figure);
+                rows.map(|row| u(&row[side])).sum::<u64>()
+            };
+            assert_eq!(
+                [of("before"), of("after")],
+                [old[figure] * 1000, new[figure] * 1000],
+                "{by}: {rows:#?}"
+            );
+        }
     }
 }
 

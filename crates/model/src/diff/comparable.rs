@@ -53,7 +53,7 @@ pub(super) fn check(before: &[Run], after: &[Run]) -> Result<Option<String>, Str
 fn alone(run: &Run) -> Result<(), String> {
     let name = &run.name;
     if run.header.tables.is_empty() && run.totals.iter().all(|block| block.rows.is_empty()) {
-        return Err(format!("{name} has no totals to compare, only events: record without -v"));
+        return Err(format!("{name} has no totals to compare, only events: use --by, or record without -v"));
     }
     if run.end.sampled != 1 {
         let sampled = run.end.sampled;
