@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Sgx(cmd::sgx::Args),
     /// Trace which pages a process reads and writes, when, and from which instruction
     Access(cmd::access::Args),
+    /// Explain what stalled a process, a cgroup or a command, and what to do about it; or what a recording shows
+    Explain(cmd::explain::Args),
     /// Print a recording again, with other options or in another format
     Replay(cmd::replay::Args),
     /// Compare recordings: what takes more or fewer faults, exits or time than before
@@ -131,8 +133,10 @@ pub(crate) fn parse() -> Cli {
         let written = written.context("cannot write to standard output");
         std::process::exit(written.map_or_else(|error| status::report(&error), |()| 0).into())
     });
-    let traces =
-        matches!(cli.command, Command::Faults(_) | Command::Kvm(_) | Command::Sgx(_) | Command::Access(_));
+    let traces = matches!(
+        cli.command,
+        Command::Faults(_) | Command::Kvm(_) | Command::Sgx(_) | Command::Access(_) | Command::Explain(_)
+    );
     let words: Vec<OsString> = std::env::args_os().collect();
     if traces && words.iter().position(|word| word == "--") == words.len().checked_sub(1) {
         let text = "no command after `--`: add one, or leave out `--`";

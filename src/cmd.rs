@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod faults;
 pub(crate) mod generate;
 pub(crate) mod help;

@@ -277,6 +277,7 @@ impl Format {
                 Self::Damo,
             ],
             "diff" => &[Self::Table, Self::Jsonl, Self::Csv, Self::Folded, Self::Svg],
+            "explain" => &[Self::Table, Self::Jsonl, Self::Csv],
             "doctor" | "workload" => &[Self::Table, Self::Jsonl],
             "replay" => Self::value_variants(),
             _ => &[

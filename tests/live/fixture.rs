@@ -50,6 +50,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "span" => crate::faults::span::work(),
         "files" => crate::faults::file::fixture::files(),
         "sgx" => crate::sgx::driver::enclave(&words[at + 2..]),
+        "explain" => crate::explain::program(&words[at + 2]),
         "touch" => touch(&map(number(2) * PAGE, 0)),
         "births" => crate::faults::threads::births(),
         "births-of-threads" => crate::faults::threads::births_of_threads(),

@@ -9,6 +9,7 @@
 mod access;
 mod command;
 mod docs;
+mod explain;
 mod faults;
 mod fixture;
 mod kvm;
@@ -105,6 +106,8 @@ const CASES: &[Case] = &[
     case!(faults::time::memory_max, &[Need::Root, Need::OwnMachine], TIMING),
     case!(faults::exact::sampled_minor_latency, ROOT, TIMING),
     case!(faults::exact::verbose_shows_every_fault, ROOT, ALL),
+    case!(explain::each_rule_on_its_program, ROOT, AUTO),
+    case!(explain::a_recording_is_explained, HERE, AUTO),
     case!(faults::replay::a_recording_is_read_back_whole, HERE, EVERY),
     case!(faults::replay::a_recording_answers_every_by, HERE, &["tracepoint", "rootless"]),
     case!(faults::diff::twice_the_faults_on_a_file, HERE, EVERY),

@@ -20,7 +20,7 @@ pub struct Layout {
     /// How blocks are shown: the first of these that is about their table.
     pub sections: &'static [Section],
     /// Lines at the end, of the end's figures and losses, where a loss that is not there is not known, and `end`, which is all of
-    /// them.
+    /// them; those that turn out empty are left out.
     pub closing: &'static [&'static str],
     /// What lines begin with that are not those of events.
     pub mark: &'static str,
@@ -74,6 +74,8 @@ pub enum Body {
     Columns(&'static [Column]),
     /// The sum in a line after this time, under headings that are written once; all of it left-aligned.
     Line(&'static str),
+    /// Each as lines of its fields and `number`, its number in the block, which are wrapped where the terminal ends.
+    Paragraphs(&'static [&'static str]),
     /// Each after those of the interval before, under a title and headings that are written where the last lines were
     /// about something else.
     Appended,
@@ -116,7 +118,7 @@ impl Layout {
     #[must_use]
     pub fn has_rows(&self) -> bool {
         let shows = |part: &Part| {
-            matches!(part.body, Body::Declared | Body::Columns(_) | Body::Appended)
+            matches!(part.body, Body::Declared | Body::Columns(_) | Body::Paragraphs(_) | Body::Appended)
                 || matches!(part.histogram, Histogram::Rows | Histogram::Titled(_))
         };
         self.sections.iter().any(|section| shows(&section.rows) || shows(&section.totals))
@@ -176,6 +178,7 @@ pub static LAYOUTS: &[&Layout] = &[
     &crate::access::TRACE,
     &crate::access::SUMMARY,
     &crate::diff::LAYOUT,
+    &crate::explain::LAYOUT,
 ];
 
 /// The layout of an id.

@@ -8,6 +8,7 @@ mod batch;
 pub mod diff;
 pub mod doctor;
 mod edit_distance;
+pub mod explain;
 pub mod faults;
 mod field;
 mod hist;

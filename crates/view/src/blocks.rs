@@ -5,6 +5,7 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 use trapline_model::layout::{Body, Column, Histogram, Layout, Part};
 use trapline_model::{Block, Facts, Field, Header, Kind, Record, Value};
+use unicode_width::UnicodeWidthStr;
 
 use crate::clock::Clock;
 use crate::columns::{cell, cells, constraints, drawn, frames, place, relative, templates};
@@ -119,6 +120,7 @@ impl Blocks {
                 match body {
                     Body::Declared => self.declared(&mut out, block, sort),
                     Body::Columns(columns) => self.columns(&mut out, block, columns),
+                    Body::Paragraphs(lines) => paragraphs(&mut out, block, lines),
                     _ => {}
                 }
             }
@@ -237,10 +239,54 @@ impl Blocks {
             "end" => Word::Text(end_lines(end).join("\n")),
             name => Word::Value(end.value(name).cloned().into()),
         };
-        let texts = self.layout.closing.iter().map(|closing| Template::new(closing).line(&word));
-        // An empty one is an empty line.
+        let texts = self.layout.closing.iter().map(|closing| (closing, Template::new(closing).line(&word)));
+        // An empty one is an empty line; others that turn out empty are left out.
+        let texts =
+            texts.filter(|(closing, text)| closing.is_empty() || !text.is_empty()).map(|(_, text)| text);
         texts.flat_map(|text| text.split('\n').map(str::to_owned).collect::<Vec<_>>()).collect()
     }
+}
+
+/// Each row as lines of its fields; those that follow its first, and what does not fit into one, begin below its text.
+fn paragraphs(out: &mut Page, block: &Block, templates: &[&str]) {
+    let templates: Vec<_> = templates.iter().map(|template| Template::new(template)).collect();
+    for (number, row) in (1_u64..).zip(&block.rows) {
+        let word = |name: &str| match name {
+            "number" => Word::Value(number.into()),
+            name => Word::Value(row.get(name).cloned().into()),
+        };
+        let indent = " ".repeat(number.to_string().len() + 2);
+        for (at, template) in templates.iter().enumerate() {
+            let text = template.line(&word);
+            let text = if at == 0 { text } else { format!("{indent}{text}") };
+            wrapped(&text, &indent, out.space.columns).iter().for_each(|line| out.text(line));
+        }
+        out.text("");
+    }
+    if block.hidden > 0 {
+        out.text(&format!("({} more)", block.hidden));
+    }
+}
+
+/// A text in lines of at most this width; a word that is longer has a line of its own.
+fn wrapped(text: &str, indent: &str, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width else { return vec![text.to_owned()] };
+    let begin = text.len() - text.trim_start().len();
+    let mut lines = vec![text[..begin].to_owned()];
+    let mut is_empty = true;
+    for word in text[begin..].split(' ') {
+        let Some(line) = lines.last_mut() else { break };
+        if !is_empty && line.width() + 1 + word.width() > width {
+            lines.push(format!("{indent}{word}"));
+        } else {
+            if !is_empty {
+                line.push(' ');
+            }
+            line.push_str(word);
+            is_empty = false;
+        }
+    }
+    lines
 }
 
 /// The cells of a row, and the lines below it.
@@ -340,4 +386,17 @@ pub(crate) fn note(header: &Header) -> String {
         visible(&header.variant),
         settings.collect::<String>()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrapped;
+
+    #[test]
+    fn sentences_are_wrapped_below_their_beginning() {
+        let lines = wrapped("1. a bb ccc dddd /a/path/that/is/long e", "   ", Some(12));
+        assert_eq!(lines, ["1. a bb ccc", "   dddd", "   /a/path/that/is/long", "   e"]);
+        assert_eq!(wrapped("   x y", "   ", Some(4)), ["   x", "   y"]);
+        assert_eq!(wrapped("x y", "", None), ["x y"]);
+    }
 }

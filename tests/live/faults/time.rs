@@ -21,7 +21,7 @@ use crate::running::until;
 const TRIES: usize = 6;
 
 /// From here on, only what is more urgent takes the processor from this thread.
-fn be_urgent() {
+pub fn be_urgent() {
     let how = libc::sched_param { sched_priority: 10 };
     // SAFETY: numbers. It may be refused; then other tries make up for it.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const how) };

@@ -53,6 +53,7 @@ fn layouts_are_of_fields_that_there_are() {
                         columns.iter().flat_map(|column| [column.cell, column.sum]).for_each(check)
                     }
                     Body::Line(time) => check(time),
+                    Body::Paragraphs(lines) => lines.iter().for_each(|line| check(line)),
                     Body::None | Body::Declared | Body::Appended => {}
                 }
                 if let Histogram::Titled(title) = part.histogram {

@@ -1,0 +1,186 @@
+//! What stalled whom, and what to do about it: findings made of a run that has ended. It is a stage: faults, exits or enclaves
+//! go in, findings come out. Nothing is said that the figures of the run do not carry.
+
+mod faults;
+mod rules;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod totals;
+mod words;
+
+use std::collections::VecDeque;
+
+use crate::item::{Block, Facts, Header, Item, Source};
+use crate::table::Schema;
+
+pub use self::rules::{LEAST_NS, RULES, Rule};
+pub(crate) use self::tables::TABLES;
+use self::tables::{FACTS, FINDINGS, Judged};
+pub use self::tables::{FINDING, LAYOUT};
+
+/// How sure a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confidence {
+    /// The figures say it.
+    Certain,
+    /// The figures fit nothing else that is common.
+    Likely,
+}
+
+impl Confidence {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Certain => "certain",
+            Self::Likely => "likely",
+        }
+    }
+}
+
+/// A process in a finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u64,
+    /// Its name.
+    pub comm: String,
+}
+
+/// What stands out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule that found it.
+    pub rule: &'static Rule,
+    /// The process, if it is about one.
+    pub process: Option<Process>,
+    /// The file, the exit or the enclave that it is about.
+    pub subject: Option<String>,
+    /// The time that it took, nanoseconds; several threads can have more than the run's.
+    pub cost_ns: u64,
+    /// The same as a share of the duration of the run, millionths.
+    pub share_ppm: u64,
+    /// The faults, exits or pages.
+    pub count: u64,
+    /// How sure it is.
+    pub confidence: Confidence,
+    /// In a sentence.
+    pub text: String,
+    /// The figures behind it.
+    pub evidence: String,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+impl Finding {
+    fn new(rule: &'static Rule, count: u64, cost_ns: u64, duration_ns: u64) -> Self {
+        let share = (u128::from(cost_ns) * 1_000_000).checked_div(duration_ns.into());
+        Self {
+            rule,
+            process: None,
+            subject: None,
+            cost_ns,
+            share_ppm: share.and_then(|share| share.try_into().ok()).unwrap_or(0),
+            count,
+            confidence: Confidence::Certain,
+            text: String::new(),
+            evidence: String::new(),
+            advice: rule.advice,
+        }
+    }
+}
+
+/// Whether findings can be made of a run.
+///
+/// # Errors
+/// Why not, and what to do.
+pub fn check(header: &Header) -> Result<(), &'static str> {
+    let has = |name: &str| header.events.is_some_and(|events| events.iter().any(|field| field.name == name));
+    match &*header.tool {
+        "faults" if matches!(&*header.variant, "rootless" | "counters" | "perf") => {
+            Err("its variant times no faults, and findings are about time: use another variant")
+        }
+        "faults" if has("latency_ns") => Ok(()),
+        "faults" => Err("it has no single faults: record with `trapline faults -v --split -o NAME.trapline`"),
+        "kvm" | "sgx" => Ok(()),
+        _ => Err("findings are made of recordings of faults, kvm and sgx"),
+    }
+}
+
+/// Makes findings of the items of a run, which are its totals.
+#[derive(Debug)]
+pub struct Explain<S> {
+    source: S,
+    faults: faults::Evidence,
+    totals: totals::Evidence,
+    time_ns: u64,
+    ready: VecDeque<Item>,
+}
+
+impl<S: Source> Explain<S> {
+    /// Of this source.
+    #[must_use]
+    pub fn new(source: S) -> Self {
+        Self {
+            source,
+            faults: faults::Evidence::default(),
+            totals: totals::Evidence::default(),
+            time_ns: 0,
+            ready: VecDeque::new(),
+        }
+    }
+
+    fn take(&mut self, item: Item) {
+        match item {
+            Item::Header(mut header) => {
+                self.time_ns = header.start_ns;
+                header.tool = "explain".into();
+                header.tables = vec![FINDING];
+                header.events = None;
+                self.ready.push_back(Item::Header(header));
+            }
+            Item::Events(events) => events.iter().for_each(|event| self.faults.fault(&event.record)),
+            Item::Totals(block) => self.totals.totals(&block),
+            Item::Facts(_) => self.ready.push_back(item),
+            Item::Rows(_) | Item::Tick(_) => {}
+            Item::End(end) => self.end(end),
+        }
+    }
+
+    fn end(&mut self, mut end: Facts) {
+        let mut found = self.faults.findings(end.duration_ns);
+        found.extend(self.totals.findings(end.duration_ns));
+        let judged = self.judged(found.len());
+        let mut rows: Vec<_> = found.iter().map(|finding| FINDINGS.record(finding)).collect();
+        let cost = |schema: &Schema| schema.iter().position(|field| field.name == "cost_ns").unwrap_or(0);
+        let mut block = Block::new(FINDING, self.time_ns + end.duration_ns, std::mem::take(&mut rows));
+        block.sort(cost(FINDING));
+        end.more.push(FACTS.record(&judged));
+        self.ready.extend([Item::Totals(block), Item::End(end)]);
+    }
+
+    fn judged(&self, findings: usize) -> Judged {
+        let missing = [self.faults.not_judged(), self.totals.not_judged()].concat();
+        let names: Vec<&str> = missing.iter().map(|rule| rule.name).collect();
+        let (seen, all_ns) = self.totals.seen().unwrap_or((self.faults.seen, Some(self.faults.all_ns)));
+        Judged {
+            findings: findings as u64,
+            seen,
+            all_ns,
+            not_judged: Some(names.join(", ")).filter(|names| !names.is_empty()),
+        }
+    }
+}
+
+impl<S: Source> Source for Explain<S> {
+    type Error = S::Error;
+
+    fn next(&mut self) -> Result<Option<Item>, S::Error> {
+        while self.ready.is_empty() {
+            match self.source.next()? {
+                Some(item) => self.take(item),
+                None => return Ok(None),
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+}

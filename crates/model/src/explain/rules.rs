@@ -1,0 +1,182 @@
+//! The rules of findings: one visible list, each rule with what it takes to apply, and what to do about what it finds.
+
+/// A rule: what it looks for, and from what figures on it is worth a word.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its name.
+    pub name: &'static str,
+    /// What it says if it applies, for the list of rules.
+    pub says: &'static str,
+    /// The least share of the duration of the run that it must have cost, in per cent.
+    pub least_percent: u64,
+    /// The least number of faults, exits or pages.
+    pub least_count: u64,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+/// No finding is about less time than this, nanoseconds: it is not worth the reader's.
+pub const LEAST_NS: u64 = 10_000_000;
+
+impl Rule {
+    /// Whether it is worth a word that so much was met in a run of this duration.
+    #[must_use]
+    pub fn is_met(&self, count: u64, cost_ns: u64, duration_ns: u64) -> bool {
+        count >= self.least_count
+            && cost_ns >= LEAST_NS
+            && u128::from(cost_ns) * 100 >= u128::from(duration_ns) * u128::from(self.least_percent)
+    }
+}
+
+const fn rule(
+    name: &'static str,
+    (least_percent, least_count): (u64, u64),
+    says: &'static str,
+    advice: &'static str,
+) -> Rule {
+    Rule { name, says, least_percent, least_count, advice }
+}
+
+pub(super) static RANDOM_READS: Rule = rule(
+    "random-reads",
+    (5, 100),
+    "A process reads a mapped file at scattered offsets, and waits for the disk at most of them.",
+    "give the process more memory, so that the file stays in the page cache; read what is needed ahead (`trapline prefetch`, \
+     MADV_WILLNEED); if the file is larger than memory, set MADV_RANDOM, so that each fault does not read pages that nobody asks for",
+);
+pub(super) static SEQUENTIAL_READS: Rule = rule(
+    "sequential-reads",
+    (10, 20),
+    "A process reads a mapped file in order, faster than readahead brings it.",
+    "set MADV_SEQUENTIAL or a larger readahead (`blockdev --setra`), read the file ahead (`trapline prefetch`, MADV_WILLNEED), \
+     or read it with large read() calls; if the disk is at its limit, nothing but less data helps",
+);
+pub(super) static THRASH: Rule = rule(
+    "thrash",
+    (5, 100),
+    "Pages of a file are read from disk again and again: they do not stay in memory.",
+    "raise the memory limit of the cgroup or add memory; make the part of the file that is in use smaller; lock what must stay \
+     (mlock)",
+);
+pub(super) static SWAP_IN: Rule = rule(
+    "swap-in",
+    (2, 20),
+    "Memory of a process comes back from swap.",
+    "give the process or its cgroup more memory, or lower memory.swap.max of the others; zswap makes it cheaper",
+);
+pub(super) static FIRST_TOUCH: Rule = rule(
+    "first-touch",
+    (10, 1000),
+    "The first use of fresh memory, page by page, takes much of the time.",
+    "use huge pages (MADV_HUGEPAGE, transparent_hugepage=always), keep memory instead of returning it (M_TRIM_THRESHOLD and \
+     M_MMAP_THRESHOLD of glibc, dirty_decay_ms of jemalloc), or fault it in before it matters (MAP_POPULATE, \
+     MADV_POPULATE_WRITE, -XX:+AlwaysPreTouch)",
+);
+pub(super) static COPY_ON_WRITE: Rule = rule(
+    "copy-on-write",
+    (5, 500),
+    "Writes to memory that is shared since a fork copy it, page by page.",
+    "fork less often or from a smaller process; use vfork or posix_spawn to start programs; mark memory that the child does not \
+     need with MADV_DONTFORK; for snapshots (BGSAVE), transparent huge pages make each copy 512 times as large: switch them off",
+);
+pub(super) static LOCK_WAITS: Rule = rule(
+    "lock-waits",
+    (2, 1),
+    "Faults wait for the lock of the address space, which another thread holds.",
+    "avoid fork, mmap, munmap and mprotect in a process with many threads while the others work: start programs with posix_spawn, \
+     reuse memory instead of mapping and unmapping it, use a smaller address space",
+);
+pub(super) static RECLAIM: Rule = rule(
+    "reclaim",
+    (2, 1),
+    "Faults free memory themselves before they get a page.",
+    "raise the memory limit of the cgroup (memory.max, memory.high) or vm.min_free_kbytes and vm.watermark_scale_factor, so that \
+     kswapd frees memory in time; look who fills the memory (`trapline faults --by cgroup`)",
+);
+pub(super) static THROTTLED: Rule = rule(
+    "throttled",
+    (2, 1),
+    "The cgroup is above its memory.high, and the kernel slows its threads down.",
+    "raise memory.high of the cgroup, or make the program use less; compare memory.pressure of the cgroup",
+);
+pub(super) static NUMA_HINTS: Rule = rule(
+    "numa-hints",
+    (2, 100),
+    "The scheduler hides pages to see which NUMA node uses them.",
+    "bind the process and its memory to one node (numactl), or switch NUMA balancing off (kernel.numa_balancing=0)",
+);
+pub(super) static USERFAULTFD: Rule = rule(
+    "userfaultfd",
+    (5, 20),
+    "Faults wait for a program that serves them through userfaultfd.",
+    "look at the program that serves the faults: fetch pages ahead, serve them with several threads, copy larger ranges at once",
+);
+pub(super) static WRITE_NOTIFY: Rule = rule(
+    "write-notify",
+    (5, 500),
+    "First writes to clean pages of a shared file mapping tell the file system.",
+    "write back less often (msync, vm.dirty_expire_centisecs), so that pages stay dirty; use huge pages or write() where the \
+     file system is slow to be told",
+);
+
+pub(super) static SLOW_VMM: Rule = rule(
+    "slow-vmm",
+    (5, 100),
+    "Exits wait for the program that runs the guest.",
+    "give the guest virtio devices in the kernel (vhost) in place of emulated ones, let an I/O thread serve them, or look at what the \
+     program does there (`trapline kvm slower`, perf)",
+);
+pub(super) static HALT_POLLING: Rule = rule(
+    "halt-polling",
+    (10, 100),
+    "KVM polls while a vCPU is halted, and uses the processor for it.",
+    "set kvm.halt_poll_ns lower, or to 0; in the guest, cpuidle-haltpoll with guest_halt_poll_ns does the same more cheaply",
+);
+pub(super) static HOST_FAULTS: Rule = rule(
+    "host-faults",
+    (2, 100),
+    "The host handles page faults on the guest's behalf.",
+    "fill the guest's memory before it starts (prealloc of QEMU, hugetlbfs), do not let the host swap it, use huge pages",
+);
+pub(super) static MSR_STORM: Rule = rule(
+    "msr-storm",
+    (5, 10_000),
+    "The guest exits for accesses to model-specific registers.",
+    "look which register it is (`trapline kvm time --by msr`): timers (0x6e0, 0x838) become cheaper with a TSC deadline timer that is \
+     passed through or with fewer ticks in the guest (nohz_full), interrupts (0x830) with posted interrupts or AVIC",
+);
+pub(super) static NESTED: Rule = rule(
+    "nested",
+    (10, 100),
+    "Exits of a guest inside the guest cost most of the time: each is passed on through both hypervisors.",
+    "avoid nesting for what matters; give L1 what makes L2 exit less: shadow VMCS or virtual VMLOAD/VMSAVE, APICv or AVIC, virtio",
+);
+pub(super) static SGX_THRASH: Rule = rule(
+    "epc-thrash",
+    (5, 1000),
+    "Enclaves load pages back that were evicted just before: they need more EPC than there is.",
+    "make enclaves smaller, run fewer of them on the machine, limit each with the misc controller of cgroups, or reserve more EPC in the \
+     firmware",
+);
+
+/// All rules, by what they need.
+pub static RULES: &[&Rule] = &[
+    &RANDOM_READS,
+    &SEQUENTIAL_READS,
+    &THRASH,
+    &SWAP_IN,
+    &FIRST_TOUCH,
+    &COPY_ON_WRITE,
+    &LOCK_WAITS,
+    &RECLAIM,
+    &THROTTLED,
+    &NUMA_HINTS,
+    &USERFAULTFD,
+    &WRITE_NOTIFY,
+    &SLOW_VMM,
+    &HALT_POLLING,
+    &HOST_FAULTS,
+    &MSR_STORM,
+    &NESTED,
+    &SGX_THRASH,
+];

@@ -1,0 +1,168 @@
+use std::collections::VecDeque;
+
+use super::*;
+use crate::faults::SPLIT_EVENT;
+use crate::field::{Record, Value};
+use crate::item::Event;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A fault of process 7 of 1 ms, of which so much was spent on the lock.
+fn fault(cause: &str, kind: &str, file: &str, offset: u64, lock_ns: u64) -> Record {
+    Record::named(SPLIT_EVENT, |name| match name {
+        "pid" | "tid" => 7_u64.into(),
+        "comm" => "db".into(),
+        "kind" => kind.into(),
+        "latency_ns" => 1_000_000_u64.into(),
+        "cause" => cause.into(),
+        "file" => file.into(),
+        "offset" => offset.into(),
+        "lock_ns" => lock_ns.into(),
+        "reclaim_ns" | "throttled_ns" => 0_u64.into(),
+        _ => Value::Null,
+    })
+}
+
+/// The rules that apply to a run of ten seconds, and what is said of it.
+fn explained(items: impl IntoIterator<Item = Item>) -> (Vec<String>, Facts) {
+    let end = Item::End(Facts { duration_ns: 10 * SECOND, ..Facts::default() });
+    let items: VecDeque<Item> = items.into_iter().chain([end]).collect();
+    let mut explain = Explain::new(items);
+    let (mut names, mut facts) = (vec![], Facts::default());
+    while let Ok(Some(item)) = explain.next() {
+        match item {
+            Item::Totals(block) => names = block.rows.iter().map(|row| text(row, "rule")).collect(),
+            Item::End(end) => facts = end,
+            _ => {}
+        }
+    }
+    (names, facts)
+}
+
+fn text(row: &Record, name: &str) -> String {
+    if let Some(Value::Str(text)) = row.get(name) { text.to_string() } else { String::new() }
+}
+
+fn events(records: impl IntoIterator<Item = Record>) -> Item {
+    Item::Events(records.into_iter().map(|record| Event { time_ns: 0, record }).collect())
+}
+
+fn reads(offset: impl Fn(u64) -> u64, count: u64) -> Vec<String> {
+    let faults = (0..count).map(|n| fault("file-read", "major", "/data", offset(n), 0));
+    explained([events(faults)]).0
+}
+
+#[test]
+fn reads_in_order_scattered_reads_and_pages_that_come_back_are_told_apart() {
+    assert_eq!(reads(|n| n * 131_072, 2000), ["sequential-reads"]);
+    assert_eq!(reads(|n| n * 7_919 % 100_003 * 4096, 2000), ["random-reads"]);
+    assert_eq!(reads(|n| n % 500 * 7_919 % 100_003 * 4096, 2000), ["thrash"]);
+}
+
+#[test]
+fn what_costs_little_is_no_finding() {
+    // 4 % of the time; 99 faults.
+    assert_eq!(reads(|n| n * 7_919 % 100_003 * 4096, 400), [""; 0]);
+    let (found, facts) = explained([events((0..99).map(|_| fault("numa-hint", "minor", "anon", 0, 0)))]);
+    assert_eq!(found, [""; 0]);
+    assert_eq!((facts.get("judged_events"), facts.get("findings")), (Some(99), Some(0)));
+}
+
+#[test]
+fn each_cause_has_its_rule_and_no_other() {
+    for (cause, rule) in [
+        ("swap-in", "swap-in"),
+        ("zero-fill", "first-touch"),
+        ("huge-page", "first-touch"),
+        ("copy-on-write", "copy-on-write"),
+        ("numa-hint", "numa-hints"),
+        ("userfaultfd", "userfaultfd"),
+        ("write-notify", "write-notify"),
+    ] {
+        let faults = (0..2000).map(|_| fault(cause, "minor", "anon", 0, 0));
+        assert_eq!(explained([events(faults)]).0, [rule], "{cause}");
+    }
+    let faults = (0..2000).map(|_| fault("file-map", "minor", "/data", 0, 0));
+    assert_eq!(explained([events(faults)]).0, [""; 0]);
+}
+
+#[test]
+fn waits_for_the_lock_are_one_and_what_was_not_measured_is_named() {
+    let (found, facts) =
+        explained([events((0..500).map(|_| fault("file-map", "minor", "/data", 0, 900_000)))]);
+    assert_eq!(found, ["lock-waits"]);
+    assert_eq!(facts.value("not_judged"), Some(&Value::Null));
+    let whole = (0..500).map(|_| {
+        Record::named(crate::faults::EVENT, |name| match name {
+            "pid" | "tid" | "latency_ns" => 7_u64.into(),
+            _ => Value::Null,
+        })
+    });
+    let (_, facts) = explained([events(whole)]);
+    let missing = facts.value("not_judged");
+    assert!(
+        matches!(missing, Some(Value::Str(names)) if names.starts_with("lock-waits, reclaim, throttled, swap-in")),
+        "{missing:?}"
+    );
+}
+
+/// Totals of exits of one reason, of a vCPU that has these figures.
+fn exits(reason: &str, figures: &[(&str, u64)]) -> Item {
+    let schema = crate::table("kvm.split_reason").unwrap();
+    let row = Record::named(schema, |name| match name {
+        "name" => reason.into(),
+        name => figures.iter().find(|(of, _)| *of == name).map(|(_, n)| *n).into(),
+    });
+    Item::Totals(Block { sum: Some(row.clone()), ..Block::new(schema, 0, vec![row]) })
+}
+
+#[test]
+fn exits_have_their_rules() {
+    let all = [("count", 200_000), ("total_ns", 4 * SECOND)];
+    for (reason, figures, rule) in [
+        ("IO_INSTRUCTION", &[("to_vmm", 10_000), ("vmm_ns", 3 * SECOND)][..], "slow-vmm"),
+        ("HLT", &[("kvm_ns", 3 * SECOND), ("blocked_ns", SECOND)], "halt-polling"),
+        ("EPT_VIOLATION", &[("fault_ns", SECOND), ("host_minor", 50_000)], "host-faults"),
+        ("MSR_WRITE", &[], "msr-storm"),
+        ("VMCALL", &[("l2_count", 100_000), ("l2_ns", 3 * SECOND)], "nested"),
+    ] {
+        let figures = [&all[..], figures].concat();
+        assert_eq!(explained([exits(reason, &figures)]).0, [rule], "{reason}");
+    }
+    assert_eq!(explained([exits("CPUID", &all)]).0, [""; 0]);
+}
+
+#[test]
+fn findings_are_sentences_with_figures() {
+    let faults = (0..2000).map(|n| fault("file-read", "major", "/data", n * 7_919 % 100_003 * 4096, 0));
+    let end = Item::End(Facts { duration_ns: 10 * SECOND, ..Facts::default() });
+    let mut explain = Explain::new(VecDeque::from([events(faults), end]));
+    let Ok(Some(Item::Totals(block))) = explain.next() else { panic!("no findings") };
+    let row = &block.rows[0];
+    assert_eq!(text(row, "finding"), "db (7) reads /data at scattered offsets and waits for the disk: 2.0 s");
+    assert_eq!(
+        text(row, "evidence"),
+        "2,000 major faults, 100 % of them not within 1 MiB after the one before; 1.0 ms each"
+    );
+    assert_eq!((row.number("share_ppm"), text(row, "confidence").as_str()), (Some(200_000), "certain"));
+}
+
+#[test]
+fn each_rule_has_a_name_of_its_own_and_says_what_it_is_about() {
+    let names: std::collections::HashSet<_> = RULES.iter().map(|rule| rule.name).collect();
+    assert_eq!(names.len(), RULES.len());
+    assert!(RULES.iter().all(|rule| rule.says.ends_with('.') && !rule.advice.ends_with('.')));
+}
+
+#[test]
+fn recordings_without_single_faults_are_refused() {
+    let of = |tool: &'static str, variant: &'static str| Header {
+        tool: tool.into(),
+        variant: variant.into(),
+        events: Some(SPLIT_EVENT),
+        ..Header::default()
+    };
+    assert_eq!(check(&of("faults", "fentry")), Ok(()));
+    assert!(check(&Header { events: None, ..of("faults", "fentry") }).is_err());
+    assert!(check(&of("faults", "rootless")).is_err() && check(&of("access", "auto")).is_err());
+}
