@@ -223,7 +223,7 @@ const CAUSES: &[(&Rule, &[Cause], &str)] = &[
         &[Cause::Userfaultfd],
         "waits for the program that serves its faults through userfaultfd",
     ),
-    (&rules::WRITE_NOTIFY, &[Cause::WriteNotify], "tells the file system of first writes to clean pages"),
+    (&rules::WRITE_NOTIFY, &[Cause::WriteNotify], "reports first writes to clean pages to the file system"),
 ];
 
 const PART_WORDS: [&str; PARTS.len()] = [

@@ -47,7 +47,7 @@ pub(super) static RANDOM_READS: Rule = rule(
 pub(super) static SEQUENTIAL_READS: Rule = rule(
     "sequential-reads",
     (10, 20),
-    "A process reads a mapped file in order, faster than readahead brings it.",
+    "A process reads a mapped file in order, faster than readahead reads it.",
     "set MADV_SEQUENTIAL or a larger readahead (`blockdev --setra`), read the file ahead (`trapline prefetch`, MADV_WILLNEED), \
      or read it with large read() calls; if the disk is at its limit, nothing but less data helps",
 );
@@ -114,9 +114,9 @@ pub(super) static USERFAULTFD: Rule = rule(
 pub(super) static WRITE_NOTIFY: Rule = rule(
     "write-notify",
     (5, 500),
-    "First writes to clean pages of a shared file mapping tell the file system.",
+    "First writes to clean pages of a shared file mapping are reported to the file system.",
     "write back less often (msync, vm.dirty_expire_centisecs), so that pages stay dirty; use huge pages or write() where the \
-     file system is slow to be told",
+     file system is slow with them",
 );
 
 pub(super) static SLOW_VMM: Rule = rule(
