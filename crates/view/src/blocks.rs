@@ -185,7 +185,7 @@ impl Blocks {
         }
         let cells = |row: &Record| {
             let mut cells = cells(row, self.color);
-            cells.extend(relative(block, row));
+            cells.extend(relative(block.table.relative(), block, row));
             cells
         };
         let rows = block.rows.iter().map(|row| (cells(row), frames(row)));

@@ -1,7 +1,7 @@
 //! The cells of rows: of the columns that fields declare, and of those of a layout.
 
 use trapline_model::layout::Column;
-use trapline_model::{Block, Cell, Field, Kind, Of, Record, Schema, Show, Type, Value};
+use trapline_model::{Block, Cell, Field, Kind, Of, Record, Relative, Schema, Show, Type, Value};
 
 use crate::escape::{name, visible};
 use crate::fit::{Constraint, Text};
@@ -52,7 +52,7 @@ pub(crate) fn frames(row: &Record) -> Vec<String> {
 }
 
 /// A row's cells in the columns that only tables for people have.
-pub(crate) fn relative(block: &Block, row: &Record) -> Vec<Text> {
+pub(crate) fn relative(columns: &[Relative], block: &Block, row: &Record) -> Vec<Text> {
     let figure = |row: &Record, names: &[&str]| {
         names.iter().try_fold(0_u64, |sum, name| Some(sum.saturating_add(row.number(name)?)))
     };
@@ -67,8 +67,10 @@ pub(crate) fn relative(block: &Block, row: &Record) -> Vec<Text> {
             (seconds > 0.0).then(|| format!("{:.0}", n as f64 / seconds))
         }
     };
-    let columns = block.table.relative().iter();
-    columns.map(|column| Text { text: cell(column.of).unwrap_or("-".into()), highlight: false }).collect()
+    columns
+        .iter()
+        .map(|column| Text { text: cell(column.of).unwrap_or("-".into()), highlight: false })
+        .collect()
 }
 
 /// The column of a field, if it has one in the row itself.

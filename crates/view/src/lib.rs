@@ -21,6 +21,7 @@ mod perfetto;
 mod pprof;
 mod table;
 mod template;
+pub mod top;
 
 pub use csv::Csv;
 pub use damo::Damo;

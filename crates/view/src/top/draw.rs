@@ -1,0 +1,315 @@
+//! The screen in a buffer: tabs, a pane or the overview, the status, and the keys.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span};
+
+use super::keys;
+use super::state::{Hit, State};
+use super::tool::{Stage, Tool};
+use crate::end::in_short;
+use crate::escape::visible;
+use crate::fit::{HEADING, HIGHLIGHT};
+
+/// What is chosen, also where there are no colors.
+pub(super) const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
+
+/// The lines and columns of what there is on the screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Areas {
+    pub(super) tabs: Option<u16>,
+    pub(super) crumbs: Option<u16>,
+    pub(super) body: Rect,
+    pub(super) details: Option<Rect>,
+    pub(super) status: Option<u16>,
+    pub(super) keys: Option<u16>,
+}
+
+/// From this width on, details are beside the rows.
+const WIDE: u16 = 120;
+/// Characters of details beside the rows, and lines of those below them.
+const BESIDE: u16 = 42;
+const BELOW: u16 = 7;
+
+impl Areas {
+    pub(super) fn of((columns, lines): (u16, u16), has_details: bool) -> Self {
+        // What matters least goes first where there is no space.
+        let [keys, tabs, crumbs, status] = [7, 6, 4, 2].map(|least| lines >= least);
+        let top = u16::from(tabs) + u16::from(crumbs);
+        let bottom = u16::from(keys) + u16::from(status);
+        let (height, width) = (lines - top.min(lines) - bottom.min(lines - top.min(lines)), columns);
+        let body = Rect::new(0, top, width, height);
+        let (body, details) = match has_details {
+            true if columns >= WIDE => {
+                let left = width - BESIDE - 1;
+                (Rect { width: left, ..body }, Some(Rect::new(left + 1, top, BESIDE, height)))
+            }
+            true if columns >= 60 && height >= BELOW + 6 => {
+                let above = height - BELOW;
+                (Rect { height: above, ..body }, Some(Rect::new(0, top + above, width, BELOW)))
+            }
+            _ => (body, None),
+        };
+        Self {
+            tabs: tabs.then_some(0),
+            crumbs: crumbs.then_some(u16::from(tabs)),
+            body,
+            details,
+            status: status.then_some(top + height),
+            keys: keys.then_some(top + height + 1),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn areas(&self) -> Areas {
+        let has_details = self.shown.and_then(|at| self.tools.get(at)).is_some_and(|tool| !tool.shows_events);
+        Areas::of(self.size, has_details && !self.help)
+    }
+
+    /// The rows that a page has.
+    pub(super) fn page(&self) -> usize {
+        usize::from(self.areas().body.height).saturating_sub(2).max(1)
+    }
+
+    /// Draws it all.
+    pub fn draw(&self, buffer: &mut Buffer) {
+        let areas = self.areas();
+        let mut pen = Pen { buffer, state: self };
+        if let Some(line) = areas.tabs {
+            pen.line(0, line, self.size.0, &self.tabs());
+        }
+        let tool = self.shown.and_then(|at| self.tools.get(at));
+        if let Some(line) = areas.crumbs {
+            let text = tool.map_or_else(|| self.about(), |tool| self.crumbs(tool));
+            pen.line(0, line, self.size.0, &text);
+        }
+        match tool {
+            _ if self.help => pen.help(areas.body),
+            None => self.overview(&mut pen, areas.body),
+            Some(tool) => {
+                self.rows(&mut pen, tool, areas.body);
+                if let Some(area) = areas.details {
+                    self.details(&mut pen, tool, area);
+                }
+            }
+        }
+        if let Some(line) = areas.status {
+            pen.line(0, line, self.size.0, &self.status(tool));
+        }
+        if let Some(line) = areas.keys {
+            pen.line(0, line, self.size.0, &self.bottom());
+        }
+        if self.look.ascii {
+            for cell in &mut buffer.content {
+                if !cell.symbol().is_ascii() {
+                    cell.set_char(if cell.symbol() == "…" { '~' } else { '?' });
+                }
+            }
+        }
+    }
+
+    /// The panes, and where each begins.
+    fn panes(&self) -> impl Iterator<Item = (u16, Option<usize>, String)> {
+        let names = self.tools.iter().enumerate().map(|(at, tool)| (Some(at), tool.face.tool));
+        let names = [(None, "overview")].into_iter().chain(names);
+        let mut column = "trapline ".len() as u16;
+        names.map(move |(pane, name)| {
+            let text = format!(" {name} ");
+            let begin = column;
+            column += text.len() as u16;
+            (begin, pane, text)
+        })
+    }
+
+    fn tabs(&self) -> Line<'static> {
+        if let Some(playing) = &self.playing {
+            let at = self.played().unwrap_or_default().as_secs_f64();
+            let speed = f64::from(playing.speed) / 100.0;
+            let pause = if self.paused { ", paused" } else { "" };
+            return Line::raw(format!(
+                "trapline {}  at {at:.1} s, {speed} times as fast{pause}",
+                visible(&playing.name)
+            ));
+        }
+        let mut spans = vec![Span::styled("trapline ", self.heading())];
+        for (_, pane, text) in self.panes() {
+            spans.push(Span::styled(text, if pane == self.shown { CHOSEN } else { Style::new() }));
+        }
+        Line::from(spans)
+    }
+
+    pub(super) fn heading(&self) -> Style {
+        if self.look.color { HEADING } else { Style::new() }
+    }
+
+    pub(super) fn warning(&self) -> Style {
+        if self.look.color { HIGHLIGHT } else { Style::new() }
+    }
+
+    fn about(&self) -> Line<'static> {
+        Line::raw(if self.scope.is_empty() { String::new() } else { format!("of {}", visible(&self.scope)) })
+    }
+
+    /// What rows are of.
+    fn crumbs(&self, tool: &Tool) -> Line<'static> {
+        let mut text = String::new();
+        for level in &tool.levels {
+            if !level.of.is_empty() {
+                text += &format!(" > {}", level.of);
+            }
+        }
+        let what = match (tool.shows_events, tool.level()) {
+            (true, _) => format!("events of {}{text}", tool.face.tool),
+            (false, Some(level)) if tool.blocks.len() < 2 && !tool.is_fixed => {
+                format!("{}{text} by {}", tool.face.tool, level.group)
+            }
+            _ => format!("{}{text}: {}", tool.face.tool, tool.block().map_or("", |block| block.table.id())),
+        };
+        let mut more = vec![];
+        if let Some(typed) = &self.typed {
+            more.push(format!("filter: {}_", visible(typed)));
+        } else if let Some(pattern) = &tool.pattern {
+            more.push(format!("filter: {}", visible(&pattern.text)));
+        }
+        let title = tool.sorted_by().and_then(|at| tool.block()?.table.iter().nth(at));
+        let title = title.map(|field| field.cell.map_or(field.name, |cell| cell.title));
+        if let Some(title) = title.filter(|_| !tool.shows_events) {
+            let up = if tool.reversed { ", inverted" } else { "" };
+            more.push(format!("{} rows by {title}{up}", tool.rows.len()));
+        }
+        if self.cumulative {
+            more.push("since the start".into());
+        }
+        if self.paused {
+            more.push("paused".into());
+        }
+        Line::from(vec![Span::styled(what, self.heading()), Span::raw(format!("  {}", more.join(", ")))])
+    }
+
+    /// What the figures are worth, and what they cost.
+    fn status(&self, tool: Option<&Tool>) -> Line<'static> {
+        let running = || self.tools.iter().find(|tool| tool.stage == Stage::Running);
+        let Some(tool) = tool.or_else(running) else { return Line::default() };
+        let mut parts = vec![];
+        let mut is_loss = false;
+        if let Some(header) = &tool.header {
+            parts.push(visible(&header.variant));
+            if let Some(trapline_model::Value::Str(own)) = header.setting("processes") {
+                parts.push(visible(own));
+            } else if header.variant == "rootless" {
+                parts.push("your processes only".into());
+            }
+        }
+        if self.playing.is_none() {
+            parts.push(format!("every {:?}", self.interval));
+        }
+        if let Some(facts) = &tool.facts {
+            let lost = in_short(facts);
+            is_loss = lost != "nothing lost";
+            parts.push(lost);
+            parts.push(match facts.sampled {
+                0 | 1 => "not sampled".into(),
+                n => format!("1 in {n} timed"),
+            });
+            let before = tool.before.as_ref();
+            let own = facts.own_cpu_ns - before.map_or(0, |facts| facts.own_cpu_ns).min(facts.own_cpu_ns);
+            let passed = facts.duration_ns.saturating_sub(before.map_or(0, |facts| facts.duration_ns));
+            if passed > 0 {
+                parts.push(format!("own CPU {:.1} %", own as f64 * 100.0 / passed as f64));
+            }
+        }
+        if self.playing.is_none() {
+            parts.push(self.cost());
+        }
+        let style = if is_loss { self.warning() } else { Style::new() };
+        Line::styled(parts.join(" | "), style)
+    }
+
+    /// What our BPF programs took of late.
+    fn cost(&self) -> String {
+        let [Some(now), before] = self.cost else { return "BPF cost off".into() };
+        let before = before.unwrap_or_default();
+        let runs = now.runs.saturating_sub(before.runs);
+        match now.time_ns.saturating_sub(before.time_ns).checked_div(runs) {
+            Some(each) => format!("BPF {each} ns x {}", super::bars::short(runs)),
+            None => "BPF idle".into(),
+        }
+    }
+
+    fn bottom(&self) -> Line<'static> {
+        if !self.said.is_empty() {
+            return Line::styled(visible(&self.said), self.warning());
+        }
+        let keys = match (self.playing.is_some(), self.shown.is_some()) {
+            _ if self.typed.is_some() => "type a text or a regular expression; Enter: keep it, Esc: all rows",
+            (true, _) => "?: help  q: quit  space: pause  Left Right: 10 s  , .: interval  + -: speed",
+            (_, false) => "?: help  q: quit  Enter: pane  Tab: next  space: pause  + -: interval",
+            (_, true) => "?: help q: quit Enter: into Esc: back 1-9 b: group < >: sort /: filter v: events",
+        };
+        Line::raw(keys)
+    }
+
+    /// What is at a place.
+    pub(super) fn hit(&self, column: u16, line: u16) -> Option<Hit> {
+        let areas = self.areas();
+        if areas.tabs == Some(line) && self.playing.is_none() {
+            let panes: Vec<_> = self.panes().collect();
+            return panes.iter().rfind(|(begin, ..)| *begin <= column).map(|(_, pane, _)| Hit::Tab(*pane));
+        }
+        let within = line.checked_sub(areas.body.y).filter(|line| *line < areas.body.height)?;
+        match self.shown.and_then(|at| self.tools.get(at)) {
+            None => self.tool_at(within).map(Hit::Tool),
+            Some(tool) => {
+                let at = usize::from(within.checked_sub(1)?) + self.first(tool, areas.body);
+                (at < tool.rows.len()).then_some(Hit::Row(at))
+            }
+        }
+    }
+}
+
+/// What draws.
+pub(super) struct Pen<'a> {
+    buffer: &'a mut Buffer,
+    pub(super) state: &'a State,
+}
+
+impl Pen<'_> {
+    /// A line, as far as there is space.
+    pub(super) fn line(&mut self, x: u16, y: u16, width: u16, line: &Line<'_>) {
+        let area = self.buffer.area;
+        if x < area.width && y < area.height {
+            self.buffer.set_line(x, y, line, width.min(area.width - x));
+        }
+    }
+
+    /// The same in this style, up to the end.
+    pub(super) fn marked(&mut self, area: Rect, line: &Line<'_>, style: Style) {
+        self.line(area.x, area.y, area.width, line);
+        self.buffer.set_style(area.intersection(self.buffer.area), style);
+    }
+
+    /// Lines one below the other.
+    pub(super) fn lines(&mut self, area: Rect, lines: &[Line<'_>]) {
+        for (y, line) in (area.y..area.bottom()).zip(lines) {
+            self.line(area.x, y, area.width, line);
+        }
+    }
+
+    fn help(&mut self, area: Rect) {
+        let lines = keys::help(self.state.playing.is_some());
+        let lines: Vec<_> = lines.map(|(key, does)| Line::raw(format!("{key:<10} {does}"))).collect();
+        // In two columns where there are too many lines.
+        let half = if lines.len() > usize::from(area.height) { lines.len().div_ceil(2) } else { lines.len() };
+        let right = area.width / 2;
+        let left = if half < lines.len() && area.width >= 160 { right } else { area.width };
+        self.lines(
+            Rect { width: left, ..area },
+            &lines[..if left < area.width { half } else { lines.len() }],
+        );
+        if left < area.width {
+            self.lines(Rect { x: right, width: area.width - right, ..area }, &lines[half..]);
+        }
+    }
+}
