@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use clap::{Args, ColorChoice};
 use trapline_model::Schema;
-use trapline_model::stage::Refresh;
 use trapline_probe::run::Frame;
 use trapline_probe::{Filter, Person, RunAs};
 use trapline_store::Kept;
@@ -33,15 +32,15 @@ pub(crate) enum Shown {
 #[command(next_help_heading = "Filters")]
 pub(crate) struct Whose {
     /// Trace only these processes: -p 1,2 or -p 1 -p 2 [default, and 0: all]
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', conflicts_with = "command")]
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
     pid: Vec<u32>,
 
     /// With -p, trace descendants that start from now on, too
-    #[arg(long, requires = "pid", conflicts_with_all = ["tid", "command"])]
+    #[arg(long, requires = "pid", conflicts_with = "tid")]
     children: bool,
 
     /// Trace only this thread
-    #[arg(short, long, value_name = "TID", conflicts_with = "command", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "TID", value_parser = clap::value_parser!(u32).range(1..))]
     tid: Option<u32>,
 
     /// Trace only threads of this name (repeatable: any of the names)
@@ -67,6 +66,15 @@ impl Whose {
     /// # Errors
     /// When no cgroup is that of the unit.
     pub(crate) fn filter(&self, live: &Live) -> anyhow::Result<Filter> {
+        let filter = self.alone()?;
+        Ok(Filter { descendants: filter.descendants || !live.command.is_empty(), ..filter })
+    }
+
+    /// The filter, for a run without a command.
+    ///
+    /// # Errors
+    /// When no cgroup is that of the unit.
+    pub(crate) fn alone(&self) -> anyhow::Result<Filter> {
         let of_unit = self.unit.as_deref().map(trapline_probe::cgroup_of_unit).transpose()?;
         Ok(Filter {
             pids: self.pids(),
@@ -74,7 +82,7 @@ impl Whose {
             comms: self.comm.clone(),
             users: self.user.clone(),
             cgroup: self.cgroup.clone().or(of_unit),
-            descendants: !live.command.is_empty() || self.children,
+            descendants: self.children,
         })
     }
 
@@ -82,6 +90,13 @@ impl Whose {
     pub(crate) fn pids(&self) -> Vec<u32> {
         // As the monitor's users know it: 0 is everybody.
         if self.pid.contains(&0) { vec![] } else { self.pid.clone() }
+    }
+
+    /// Whether all are meant.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { pid, children, tid, comm, user, cgroup, unit } = self;
+        let is_none = tid.is_none() && cgroup.is_none() && unit.is_none();
+        is_none && pid.is_empty() && !children && comm.is_empty() && user.is_empty()
     }
 
     /// Refuses what contradicts itself.
@@ -326,9 +341,9 @@ impl Live {
         Ok(Frame {
             interval: self.interval.or(interval),
             cumulative: self.cumulative.into(),
-            refresh: Refresh::default(),
             duration: self.duration,
             pids,
+            ..Frame::default()
         })
     }
 

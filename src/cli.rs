@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Access(cmd::access::Args),
     /// Explain what stalled a process, a cgroup or a command, and what to do about it; or what a recording shows
     Explain(cmd::explain::Args),
+    /// Show page faults, VM exits and SGX paging live on one screen; or play a recording
+    Top(cmd::top::Args),
     /// Print a recording again, with other options or in another format
     Replay(cmd::replay::Args),
     /// Compare recordings: what takes more or fewer faults, exits or time than before
@@ -57,7 +59,7 @@ pub(crate) enum Command {
 /// tool (to the users of `sgx`, a bare number of `-i` is seconds, to those of `faults` milliseconds); and that a value below zero is one that an option does
 /// not take, not an unknown option.
 pub(crate) fn command() -> clap::Command {
-    let command = with_values_below_zero(Cli::command());
+    let command = with_whose(with_values_below_zero(Cli::command()));
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     let command = names.iter().fold(command, |command, name| {
         command.mut_subcommand(name, |sub| with_formats(sub, Format::of(name)))
@@ -88,6 +90,21 @@ pub(crate) fn command() -> clap::Command {
             })
             .mut_arg("top", |arg| arg.help("Print at most N rows of each table of a summary [default: 20]"))
     })
+}
+
+/// Whose events are meant is clear where a command is started.
+fn with_whose(command: clap::Command) -> clap::Command {
+    let has = |name: &str| command.get_arguments().any(|arg| arg.get_id() == name);
+    let command = if has("command") && has("tid") {
+        let not_with_command = |command: clap::Command, name: &'static str| {
+            command.mut_arg(name, |arg| arg.conflicts_with("command"))
+        };
+        ["pid", "children", "tid"].into_iter().fold(command, not_with_command)
+    } else {
+        command
+    };
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    names.iter().fold(command, |command, name| command.mut_subcommand(name, with_whose))
 }
 
 /// Options named `--format`, here and below, take these values.

@@ -15,4 +15,5 @@ mod run;
 pub(crate) mod sgx;
 mod summarize;
 pub(crate) mod targets;
+pub(crate) mod top;
 pub(crate) mod workload;

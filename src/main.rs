@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Sgx(args) => cmd::sgx::run(args),
         Command::Access(args) => cmd::access::run(args),
         Command::Explain(args) => cmd::explain::run(args),
+        Command::Top(args) => cmd::top::run(args),
         Command::Replay(args) => cmd::replay::run(args).map(|()| 0),
         Command::Diff(args) => cmd::diff::run(args).map(|()| 0),
         Command::Prefetch(args) => cmd::prefetch::run(args),

@@ -80,7 +80,7 @@ impl Stream {
 }
 
 /// Whether a terminal has no cursor to move.
-fn is_dumb() -> bool {
+pub(crate) fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -45,7 +46,7 @@ pub(crate) struct Fit {
 
 impl Fit {
     /// Characters and lines of the terminal, as it is now.
-    fn size(self) -> (u16, u16) {
+    pub(crate) fn size(self) -> (u16, u16) {
         let size = match self.stream {
             Stream::Output => terminal_size_of(io::stdout()),
             Stream::Error => terminal_size_of(io::stderr()),
@@ -79,38 +80,45 @@ impl Fit {
     }
 }
 
-/// Shows the rows of intervals in place, and what stays when they have ended as any other table.
-pub(crate) struct LiveTable {
-    table: Table<Out>,
-    live: Arc<Mutex<Live>>,
-    fit: Fit,
-    /// Lines of the last picture.
-    used: Rc<Cell<usize>>,
-    drawer: Option<Drawer>,
+/// What a screen shows, and what keys do to it.
+pub(crate) trait Picture: Send + 'static {
+    /// The picture in a terminal of this size.
+    fn draw(&mut self, area: Rect) -> Buffer;
+    /// Keys are pressed. Whether that is the end.
+    fn press(&mut self, bytes: &[u8]) -> bool;
+    /// The size of the terminal.
+    fn size(&self) -> (u16, u16);
 }
 
-/// The thread that draws.
-struct Drawer {
-    thread: JoinHandle<io::Result<()>>,
+/// A picture on the alternate screen of a terminal.
+pub(crate) struct Screen {
     wake: UnixStream,
+    thread: JoinHandle<io::Result<()>>,
     is_over: Arc<AtomicBool>,
 }
 
-impl LiveTable {
-    /// A table that stays, and one that is redrawn.
-    pub(crate) fn new(table: Table<Out>, live: Live, fit: Fit, used: Rc<Cell<usize>>) -> Self {
-        Self { table, live: Arc::new(Mutex::new(live)), fit, used, drawer: None }
-    }
+/// Has the picture drawn anew.
+#[derive(Debug)]
+pub(crate) struct Waker(UnixStream);
 
-    fn begin(&mut self) -> io::Result<()> {
+impl Waker {
+    /// Soon.
+    pub(crate) fn wake(&self) {
+        // Where there is no space for a byte, there are some to wake it.
+        let _ = (&mut &self.0).write(&[0]);
+    }
+}
+
+impl Screen {
+    /// Takes the terminal, and draws when it is woken.
+    pub(crate) fn begin<P: Picture>(picture: &Arc<Mutex<P>>) -> io::Result<Self> {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         let is_over = Arc::new(AtomicBool::new(false));
         let to_signals = wake.try_clone()?;
         let painter = Painter {
-            live: Arc::clone(&self.live),
-            fit: self.fit,
+            picture: Arc::clone(picture),
             screen: CrosstermBackend::new(BufWriter::with_capacity(
                 1 << 18,
                 io::stdout().as_fd().try_clone_to_owned()?.into(),
@@ -123,53 +131,121 @@ impl LiveTable {
             terminal::end();
             done
         })?;
-        self.drawer = Some(Drawer { thread, wake, is_over });
-        Ok(())
+        Ok(Self { wake, thread, is_over })
     }
 
+    pub(crate) fn waker(&self) -> io::Result<Waker> {
+        self.wake.try_clone().map(Waker)
+    }
+
+    /// Has it drawn anew.
+    ///
+    /// # Errors
+    /// When it cannot be drawn any more.
     fn wake(&self) -> io::Result<()> {
-        let Some(Drawer { thread, wake, .. }) = &self.drawer else { return Ok(()) };
-        if thread.is_finished() {
+        if self.is_done() {
             // It says why when it is waited for.
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        // Where there is no space for a byte, there are some to wake it.
-        let _ = (&mut &*wake).write(&[0]);
+        let _ = (&mut &self.wake).write(&[0]);
         Ok(())
+    }
+
+    /// Nobody draws any more.
+    pub(crate) fn is_done(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Gives the terminal back.
+    ///
+    /// # Errors
+    /// When the picture could not be drawn.
+    pub(crate) fn leave(self) -> io::Result<()> {
+        let Self { thread, mut wake, is_over } = self;
+        is_over.store(true, Ordering::Relaxed);
+        let _ = wake.write(&[0]);
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that draws has panicked")))
+    }
+}
+
+pub(crate) fn lock<P>(picture: &Mutex<P>) -> MutexGuard<'_, P> {
+    picture.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A table in place, in this space.
+struct Redrawn {
+    live: Live,
+    fit: Fit,
+}
+
+impl Picture for Redrawn {
+    fn draw(&mut self, area: Rect) -> Buffer {
+        let mut now = Buffer::empty(area);
+        Text::from(self.live.draw(self.fit.picture())).render(area, &mut now);
+        now
+    }
+
+    fn press(&mut self, bytes: &[u8]) -> bool {
+        // A key that sends several: an arrow.
+        if bytes.first() == Some(&0x1b) {
+            return false;
+        }
+        let keys: Vec<Key> = bytes.iter().filter_map(|&byte| Key::of(byte)).collect();
+        keys.iter().for_each(|key| self.live.press(*key));
+        keys.contains(&Key::Quit)
+    }
+
+    fn size(&self) -> (u16, u16) {
+        self.fit.size()
+    }
+}
+
+/// Shows the rows of intervals in place, and what stays when they have ended as any other table.
+pub(crate) struct LiveTable {
+    table: Table<Out>,
+    picture: Arc<Mutex<Redrawn>>,
+    fit: Fit,
+    /// Lines of the last picture.
+    used: Rc<Cell<usize>>,
+    screen: Option<Screen>,
+}
+
+impl LiveTable {
+    /// A table that stays, and one that is redrawn.
+    pub(crate) fn new(table: Table<Out>, live: Live, fit: Fit, used: Rc<Cell<usize>>) -> Self {
+        Self { table, picture: Arc::new(Mutex::new(Redrawn { live, fit })), fit, used, screen: None }
     }
 
     /// Gives the terminal back, and leaves the last picture on it.
     fn leave(&mut self) -> io::Result<()> {
-        let Some(Drawer { thread, mut wake, is_over }) = self.drawer.take() else { return Ok(()) };
-        lock(&self.live).freeze();
-        is_over.store(true, Ordering::Relaxed);
-        let _ = wake.write(&[0]);
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that draws has panicked")))?;
-        let lines = lock(&self.live).last(self.fit.last(usize::MAX));
+        let Some(screen) = self.screen.take() else { return Ok(()) };
+        lock(&self.picture).live.freeze();
+        screen.leave()?;
+        let lines = lock(&self.picture).live.last(self.fit.last(usize::MAX));
         self.used.set(lines.len());
         self.table.show(lines)
     }
-}
-
-fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
-    live.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Sink for LiveTable {
     fn take(&mut self, item: &Item) -> io::Result<()> {
         match item {
             Item::Header(_) => {
-                lock(&self.live).take(item);
+                lock(&self.picture).live.take(item);
                 self.table.take(item)?;
-                self.begin()
+                self.screen = Some(Screen::begin(&self.picture)?);
+                Ok(())
             }
             Item::Totals(_) | Item::End(_) => {
                 self.leave()?;
                 self.table.take(item)
             }
             item => {
-                let is_new = lock(&self.live).take(item);
-                if is_new { self.wake().or_else(|_| self.leave()) } else { Ok(()) }
+                let is_new = lock(&self.picture).live.take(item);
+                match self.screen.as_ref().filter(|_| is_new).map(Screen::wake) {
+                    Some(Err(_)) => self.leave(),
+                    _ => Ok(()),
+                }
             }
         }
     }
@@ -182,42 +258,60 @@ impl Drop for LiveTable {
 }
 
 /// What draws.
-struct Painter {
-    live: Arc<Mutex<Live>>,
-    fit: Fit,
+struct Painter<P> {
+    picture: Arc<Mutex<P>>,
     screen: CrosstermBackend<BufWriter<File>>,
     /// What is on the screen.
     before: Buffer,
 }
 
-impl Painter {
+/// A picture that no key asks for comes no sooner than this after the one before.
+const APART: Duration = Duration::from_millis(40);
+
+impl<P: Picture> Painter<P> {
     /// Draws when it is woken, until it is over.
     fn run(mut self, to_signals: &UnixStream, mut woken: UnixStream, is_over: &AtomicBool) -> io::Result<()> {
         let notices = Notices::listen(to_signals)?;
         let mut keys_are_there = io::stdin().is_terminal();
         let mut bytes = [0; 256];
+        // Whether there is something to draw, and when it is time for it.
+        let (mut is_new, mut due) = (true, Instant::now());
         loop {
             let anew = notices.obey();
             if is_over.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let picture = self.picture();
-            terminal::draw(anew, |anew| self.draw(picture, anew))?;
+            let now = Instant::now();
+            if anew || is_new && due <= now {
+                let picture = self.picture();
+                terminal::draw(anew, |anew| self.draw(picture, anew))?;
+                (is_new, due) = (false, Instant::now() + APART);
+            }
             let reads = keys_are_there && terminal::has_keys();
             let stdin = io::stdin();
             let mut fds = vec![PollFd::new(woken.as_fd(), PollFlags::POLLIN)];
             if reads {
                 fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
             }
-            match poll(&mut fds, PollTimeout::NONE) {
+            let left = due.saturating_duration_since(now).as_millis() as u16 + 1;
+            match poll(&mut fds, if is_new { PollTimeout::from(left) } else { PollTimeout::NONE }) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
             let pressed = fds.get(1).is_some_and(|fd| fd.any().unwrap_or(false));
-            while woken.read(&mut bytes).is_ok_and(|n| n > 0) {}
+            while woken.read(&mut bytes).is_ok_and(|n| n > 0) {
+                is_new = true;
+            }
             if pressed && terminal::has_keys() {
                 match nix::unistd::read(stdin.as_fd(), &mut bytes) {
-                    Ok(n @ 1..) => self.press(&bytes[..n]),
+                    Ok(n @ 1..) => {
+                        (is_new, due) = (true, now);
+                        let is_end = lock(&self.picture).press(&bytes[..n]);
+                        if is_end {
+                            // As Ctrl-C does it.
+                            let _ = kill(getpid(), Signal::SIGINT);
+                        }
+                    }
                     Err(Errno::EINTR) => {}
                     // The terminal has gone, or is another's.
                     Ok(_) | Err(_) => keys_are_there = false,
@@ -226,27 +320,11 @@ impl Painter {
         }
     }
 
-    fn press(&self, bytes: &[u8]) {
-        // A key that sends several: an arrow.
-        if bytes.first() == Some(&0x1b) {
-            return;
-        }
-        for key in bytes.iter().filter_map(|&byte| Key::of(byte)) {
-            lock(&self.live).press(key);
-            if key == Key::Quit {
-                // As Ctrl-C does it.
-                let _ = kill(getpid(), Signal::SIGINT);
-            }
-        }
-    }
-
     /// Makes a picture: it takes longer than to write one, which the end of the run waits for.
     fn picture(&self) -> Buffer {
-        let (width, height) = self.fit.size();
-        let area = Rect::new(0, 0, width.min(1000), height.min(1000));
-        let mut now = Buffer::empty(area);
-        Text::from(lock(&self.live).draw(self.fit.picture())).render(area, &mut now);
-        now
+        let mut picture = lock(&self.picture);
+        let (width, height) = picture.size();
+        picture.draw(Rect::new(0, 0, width.min(1000), height.min(1000)))
     }
 
     /// Writes what is different from what is there, in one piece.

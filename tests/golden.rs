@@ -98,6 +98,10 @@ fn bad_input_is_refused() {
     refuses(&["access", "--read", "x.jsonl", "-p", "1"], 2, "cannot be used with");
     refuses(&["access", "--read", "x.jsonl", "-d", "1s"], 2, "cannot be used with");
     refuses(&["targets", "add"], 2, "required");
+    refuses(&["top"], 2, "top needs a terminal");
+    refuses(&["top", "faults", "--by", "colour"], 2, "faults has no rows by `colour`: use process, thread");
+    refuses(&["top", "sgx", "--split"], 2, "leave out --split");
+    refuses(&["top", "x.jsonl", "-p", "1"], 2, "filters are for what runs now");
     refuses(&["doctor", "--format", "csv"], 2, "possible values: table, jsonl");
     refuses(&["doctor", "--repair", "--programs"], 2, "cannot be used with");
     refuses(&["kvm"], 2, "Usage");

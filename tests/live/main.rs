@@ -18,6 +18,7 @@ mod privilege;
 mod run;
 mod running;
 mod sgx;
+mod top;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -187,6 +188,10 @@ const CASES: &[Case] = &[
     case!(faults::command::a_second_request_leaves_nobody, ROOT, AUTO_AND_ROOTLESS),
     case!(faults::command::the_usual_company, ROOT, AUTO_AND_ROOTLESS),
     case!(faults::command::in_a_terminal, ROOT, AUTO_AND_ROOTLESS),
+    case!(top::panes_show_rows_and_what_is_within_them, TMUX, AUTO),
+    case!(top::the_terminal_is_given_back_at_every_end, TMUX, AUTO),
+    case!(top::a_recording_is_played_forward_and_back, TMUX, AUTO),
+    case!(top::without_privilege_there_are_own_processes, TMUX, AUTO),
     case!(faults::screen::a_table_is_redrawn_in_place, TMUX, AUTO),
     case!(faults::screen::the_terminal_is_given_back_at_every_end, TMUX, AUTO),
     case!(faults::screen::a_commands_terminal_and_a_dumb_one_get_blocks, TMUX, AUTO),

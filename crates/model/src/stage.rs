@@ -4,7 +4,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::field::{Field, Kind, Merge, Record, Type, Value};
 use crate::hist::Hist;
@@ -71,6 +72,23 @@ impl Refresh {
     #[must_use]
     pub fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// The length of intervals, where it is not that of the beginning. Clones are the same choice.
+#[derive(Debug, Clone, Default)]
+pub struct Pace(Arc<AtomicU64>);
+
+impl Pace {
+    /// The length, if one was set.
+    #[must_use]
+    pub fn get(&self) -> Option<Duration> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|ns| *ns > 0).map(Duration::from_nanos)
+    }
+
+    /// Sets it.
+    pub fn set(&self, interval: Duration) {
+        self.0.store(interval.as_nanos() as u64, Ordering::Relaxed);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use trapline_model::stage::{Cumulative, Refresh};
+use trapline_model::stage::{Cumulative, Pace, Refresh};
 use trapline_model::{BatchSink, Block, COMMAND, Event, Facts, Header, Item, Record, Source, Took};
 
 use crate::launch::Launch;
@@ -79,6 +79,8 @@ pub struct Counted {
 pub struct Frame {
     /// Rows at each such time; without it only totals.
     pub interval: Option<Duration>,
+    /// Intervals are of another length from now on.
+    pub pace: Pace,
     /// Rows are since the start, not since the last interval.
     pub cumulative: Cumulative,
     /// Rows before the next interval ends.
@@ -87,6 +89,8 @@ pub struct Frame {
     pub duration: Option<Duration>,
     /// End when all of these processes have.
     pub pids: Vec<u32>,
+    /// Stop, without totals, when this becomes readable; then signals are not caught here, but by who holds the other end.
+    pub until: Option<OwnedFd>,
 }
 
 /// Live tools as one source: the header of each comes first, the facts of each last.
@@ -104,6 +108,10 @@ pub struct Run {
     began_ns: u64,
     began_cpu_ns: u64,
     intervals: u32,
+    /// The length of those, and when the first of them began.
+    paced: (Option<Duration>, Instant),
+    /// Nobody wants the totals.
+    is_left: bool,
     /// What comes next.
     ready: VecDeque<Item>,
     state: State,
@@ -155,7 +163,11 @@ impl Run {
     /// When signals cannot be caught, or there is no such command.
     pub fn new(tools: Vec<Box<dyn Tool>>, frame: Frame, mut launch: Option<Launch>) -> Result<Self> {
         let headers = tools.iter().map(|tool| Item::Header(tool.header())).collect();
-        let signals = Signals::catch(launch.as_ref().map(Launch::pid)).context("cannot catch signals")?;
+        let signals = match frame.until {
+            Some(_) => Signals::uncaught(),
+            None => Signals::catch(launch.as_ref().map(Launch::pid)),
+        };
+        let signals = signals.context("cannot catch signals")?;
         let mut processes: Vec<OwnedFd> =
             frame.pids.iter().filter_map(|&pid| system::pidfd(pid).ok()).collect();
         let ends_by_itself = launch.is_some() || !frame.pids.is_empty();
@@ -176,6 +188,8 @@ impl Run {
             began_ns: system::monotonic_ns(),
             began_cpu_ns: system::own_cpu_ns(),
             intervals: 0,
+            paced: (None, began),
+            is_left: false,
             ready: headers,
             state: State::Running,
         })
@@ -195,16 +209,21 @@ impl Run {
         loop {
             let now = Instant::now();
             let end = self.frame.duration.map(|d| self.began + d);
-            let next = self.frame.interval.map(|i| self.began + i * (self.intervals + 1));
+            let interval = self.frame.pace.get().or(self.frame.interval);
+            if self.paced.0.is_some_and(|paced| interval != Some(paced)) {
+                (self.paced.1, self.intervals) = (now, 0);
+            }
+            self.paced.0 = interval;
+            let next = interval.map(|i| self.paced.1 + i * (self.intervals + 1));
             if end.is_some_and(|end| now >= end) {
                 return Ok(Wake::End);
             }
             if self.frame.refresh.take() {
                 return Ok(Wake::Interval);
             }
-            if let (Some(interval), Some(_)) = (self.frame.interval, next.filter(|next| now >= *next)) {
+            if let (Some(interval), Some(_)) = (interval, next.filter(|next| now >= *next)) {
                 // Where showing them takes longer than they are, some are put together: the end is not to be missed.
-                let passed = (now - self.began).as_nanos() / interval.as_nanos().max(1);
+                let passed = (now - self.paced.1).as_nanos() / interval.as_nanos().max(1);
                 self.intervals = passed as u32;
                 return Ok(if self.poll(Duration::ZERO)? { Wake::End } else { Wake::Interval });
             }
@@ -227,6 +246,7 @@ impl Run {
     /// Waits for something to happen, at most so long. Tells whether it was the end.
     fn poll(&mut self, until: Duration) -> Result<bool> {
         let mut fds = vec![PollFd::new(self.signals.fd(), PollFlags::POLLIN)];
+        fds.extend(self.frame.until.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.processes.iter().map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN)));
         let now = Instant::now();
         let waiting = self.tools.iter().filter(|running| now >= running.gathers_until);
@@ -240,9 +260,10 @@ impl Run {
         }
         let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect::<Vec<_>>().into_iter();
         let signalled = ready.next().unwrap_or(false);
+        self.is_left = self.frame.until.is_some() && ready.next().unwrap_or(false);
         self.processes.retain(|_| !ready.next().unwrap_or(false));
         let gone = self.ends_by_itself && self.processes.is_empty();
-        Ok(gone || signalled && self.take_signals())
+        Ok(self.is_left || gone || signalled && self.take_signals())
     }
 
     /// Reads the signals that came. Tells whether they mean the end.
@@ -349,6 +370,7 @@ impl Run {
                         self.ready.extend(self.tools.iter_mut().filter_map(Running::take_events));
                     }
                     Wake::Interval => self.interval()?,
+                    Wake::End if self.is_left => self.state = State::Ended,
                     Wake::End => self.finish()?,
                 },
                 State::Ended => return Ok(None),

@@ -142,6 +142,12 @@ impl Signals {
         Ok(signals)
     }
 
+    /// None of them: another catches them.
+    pub(crate) fn uncaught() -> Result<Self> {
+        let (wake, _) = UnixDatagram::pair().context("cannot make a pair of sockets")?;
+        Ok(Self { wake, tally: Arc::default() })
+    }
+
     fn register(&self, signal: Signal, tell: Arc<UnixDatagram>) -> Result<()> {
         let tally = Arc::clone(&self.tally);
         let came = move |info: &libc::siginfo_t| {

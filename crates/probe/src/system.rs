@@ -1,5 +1,6 @@
 //! Facts about the machine that headers, `doctor` and error messages need.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
@@ -37,6 +38,28 @@ pub(crate) fn own_cpu_ns() -> u64 {
     let own = getrusage(UsageWho::RUSAGE_SELF)
         .map_or(0, |u| (u.user_time().num_nanoseconds() + u.system_time().num_nanoseconds()) as u64);
     own + trapline_symbols::worked_ns()
+}
+
+/// Nanoseconds that the kernel spent in the BPF programs that we hold, and how often it ran them; nothing where it does not
+/// measure that (`kernel.bpf_stats_enabled`).
+#[must_use]
+pub fn bpf_cost() -> Option<(u64, u64)> {
+    let enabled = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled");
+    let is_measured = enabled.is_ok_and(|enabled| enabled.trim() != "0");
+    let mut programs: HashMap<u64, (u64, u64)> = HashMap::new();
+    for fd in fs::read_dir("/proc/self/fdinfo").ok().filter(|_| is_measured)?.flatten() {
+        let text = fs::read_to_string(fd.path()).unwrap_or_default();
+        let number =
+            |label: &str| text.lines().find_map(|line| line.strip_prefix(label)?.trim().parse().ok());
+        if let (Some(id), Some(ns), Some(runs)) =
+            (number("prog_id:"), number("run_time_ns:"), number("run_cnt:"))
+        {
+            programs.insert(id, (ns, runs));
+        }
+    }
+    let sum = |[ns, runs]: [u64; 2], (more_ns, more): &(u64, u64)| [ns + more_ns, runs + more];
+    let [ns, runs] = programs.values().fold([0; 2], sum);
+    Some((ns, runs))
 }
 
 /// The effective capabilities, as a bit mask.

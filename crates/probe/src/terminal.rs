@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::io::{self, IsTerminal};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Once, OnceLock};
@@ -19,7 +20,9 @@ use crate::{inherited, signals};
 
 /// The alternate screen, empty, and no cursor.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[2J";
-const LEAVE: &[u8] = b"\x1b[0m\x1b[?25h\x1b[?1049l";
+const LEAVE: &[u8] = b"\x1b[?1006l\x1b[?1000l\x1b[0m\x1b[?25h\x1b[?1049l";
+/// The mouse reports where it is pressed.
+const MOUSE: &[u8] = b"\x1b[?1000h\x1b[?1006h";
 
 /// Nobody draws; somebody does; nobody does any more.
 const FREE: u8 = 0;
@@ -30,6 +33,8 @@ static STATE: AtomicU8 = AtomicU8::new(FREE);
 /// A picture is being written. A signal's handler waits for its end, for so many milliseconds at most.
 static DRAWING: AtomicBool = AtomicBool::new(false);
 const PATIENCE: u32 = 500;
+/// The mouse is ours, too.
+static HAS_MOUSE: AtomicBool = AtomicBool::new(false);
 /// How the terminal handled keys before.
 static BEFORE: OnceLock<libc::termios> = OnceLock::new();
 
@@ -93,6 +98,31 @@ impl Notices {
     }
 }
 
+/// The mouse presses keys, too, from the next time on that the terminal is taken.
+pub fn with_mouse() {
+    HAS_MOUSE.store(true, Ordering::Relaxed);
+}
+
+/// The signals that end a screen on which nothing else runs; each gives the terminal back at once.
+#[derive(Debug)]
+pub struct Ends(signals::Signals);
+
+impl Ends {
+    /// Catches them from here on.
+    ///
+    /// # Errors
+    /// When a signal cannot be caught.
+    pub fn catch() -> anyhow::Result<Self> {
+        signals::Signals::catch(None).map(Self)
+    }
+
+    /// Becomes readable when one comes.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.fd()
+    }
+}
+
 /// Whether the terminal is that of our process group, or of no session that we are in.
 fn is_ours() -> bool {
     // SAFETY: a number; both can be called in a signal's handler.
@@ -116,6 +146,9 @@ pub fn draw(anew: bool, picture: impl FnOnce(bool) -> io::Result<()>) -> io::Res
         _ => {
             without_lines();
             write(ENTER);
+            if HAS_MOUSE.load(Ordering::Relaxed) {
+                write(MOUSE);
+            }
             picture(true)
         }
     };

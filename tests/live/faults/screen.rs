@@ -10,13 +10,13 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// A shell in a terminal, and something that makes rows: processes that come and go.
-struct Terminal {
-    folder: TempDir,
+pub struct Terminal {
+    pub folder: TempDir,
 }
 
 impl Terminal {
     /// Of this size, before a prompt.
-    fn open(columns: usize, lines: usize) -> Self {
+    pub fn open(columns: usize, lines: usize) -> Self {
         let terminal = Self { folder: tempfile::tempdir().unwrap() };
         let (columns, lines) = (columns.to_string(), lines.to_string());
         let shell = "PS1='$ ' exec bash --norc --noprofile -i";
@@ -26,7 +26,7 @@ impl Terminal {
         terminal
     }
 
-    fn tmux(&self, arguments: &[&str]) -> String {
+    pub fn tmux(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("tmux");
         command.arg("-S").arg(self.folder.path().join("socket")).args(arguments).stdin(Stdio::null());
         let Output { status, stdout, stderr } = command.output().unwrap();
@@ -34,11 +34,11 @@ impl Terminal {
         String::from_utf8_lossy(&stdout).into_owned()
     }
 
-    fn types(&self, keys: &[&str]) {
+    pub fn types(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
-    fn runs(&self, line: &str) {
+    pub fn runs(&self, line: &str) {
         self.types(&[line, "Enter"]);
     }
 
@@ -49,9 +49,14 @@ impl Terminal {
 
     /// The same with these variables, and other intervals.
     fn traces_with(&self, variables: &str, arguments: &str) {
+        self.starts(variables, &format!("faults {arguments}"));
+    }
+
+    /// Starts trapline with these arguments.
+    pub fn starts(&self, variables: &str, arguments: &str) {
         let folder = self.folder.path().display();
         let trapline = env!("CARGO_BIN_EXE_trapline");
-        let exec = format!("echo $$ > {folder}/pid; {variables} exec {trapline} faults {arguments}");
+        let exec = format!("echo $$ > {folder}/pid; {variables} exec {trapline} {arguments}");
         self.runs(&format!("clear; sh -c '{exec}'; echo status $?"));
     }
 
@@ -60,21 +65,21 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p", "-J", "-S", "-"])
     }
 
-    fn sends(&self, signal: Signal) {
+    pub fn sends(&self, signal: Signal) {
         let pid = fs::read_to_string(self.folder.path().join("pid")).unwrap();
         kill(Pid::from_raw(pid.trim().parse().unwrap()), signal).unwrap();
     }
 
-    fn screen(&self) -> Vec<String> {
+    pub fn screen(&self) -> Vec<String> {
         self.tmux(&["capture-pane", "-p"]).lines().map(str::to_owned).collect()
     }
 
     /// Waits for a line that begins so.
-    fn shows(&self, beginning: &str) -> Vec<String> {
+    pub fn shows(&self, beginning: &str) -> Vec<String> {
         self.waits(beginning, |screen| screen.iter().any(|line| line.starts_with(beginning)))
     }
 
-    fn waits(&self, what: &str, is_there: impl Fn(&[String]) -> bool) -> Vec<String> {
+    pub fn waits(&self, what: &str, is_there: impl Fn(&[String]) -> bool) -> Vec<String> {
         let begun = Instant::now();
         loop {
             let screen = self.screen();
@@ -94,17 +99,17 @@ impl Terminal {
         self.tmux(&["clear-history"]);
     }
 
-    fn value(&self, of: &str) -> String {
+    pub fn value(&self, of: &str) -> String {
         self.tmux(&["display-message", "-p", of]).trim().to_owned()
     }
 
     /// The alternate screen is in use, or another's.
-    fn is_drawn_on(&self) -> bool {
+    pub fn is_drawn_on(&self) -> bool {
         self.value("#{alternate_on}") == "1"
     }
 
     /// Waits for the end, after which the shell has its terminal as it was: what is typed is shown, and lines have ends.
-    fn ends(&self, status: u32) -> Vec<String> {
+    pub fn ends(&self, status: u32) -> Vec<String> {
         let screen = self.shows(&format!("status {status}"));
         assert!(!self.is_drawn_on());
         assert_eq!(self.value("#{cursor_flag}"), "1", "the cursor is there");

@@ -214,10 +214,11 @@ impl State {
                 n => format!("1 in {n} timed"),
             });
             let before = tool.before.as_ref();
-            let own = facts.own_cpu_ns - before.map_or(0, |facts| facts.own_cpu_ns).min(facts.own_cpu_ns);
+            let own = facts.own_cpu_ns.zip(before.map_or(Some(0), |facts| facts.own_cpu_ns));
             let passed = facts.duration_ns.saturating_sub(before.map_or(0, |facts| facts.duration_ns));
-            if passed > 0 {
-                parts.push(format!("own CPU {:.1} %", own as f64 * 100.0 / passed as f64));
+            if let Some((now, before)) = own.filter(|_| passed > 0) {
+                let share = now.saturating_sub(before) as f64 * 100.0 / passed as f64;
+                parts.push(format!("own CPU {share:.1} %"));
             }
         }
         if self.playing.is_none() {

@@ -81,7 +81,7 @@ fn feed(state: &mut State, by: By, interval: u64, rows: impl Iterator<Item = Rec
         duration_ns: time_ns,
         events: 9,
         sampled: 1,
-        own_cpu_ns: interval * 12_000_000,
+        own_cpu_ns: Some(interval * 12_000_000),
         more: vec![LOSSES.record(&Losses { truncated_stacks: Some(interval % 2), ..Losses::default() })],
         ..Facts::default()
     };

@@ -1,0 +1,230 @@
+//! The tools of a screen, each in a thread of its own, which attaches what is wanted and passes its items on.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use trapline_model::access::summary::{self, Summarized, View};
+use trapline_model::faults::By;
+use trapline_model::kvm::{self as kvm_model, Layout};
+use trapline_model::stage::{Cumulative, Pace, Refresh, rows};
+use trapline_model::{Item, Source, Value};
+use trapline_probe::access::{self, Access, Prepared};
+use trapline_probe::faults::{self, Events, MinorLatency, Stacks};
+use trapline_probe::kvm::{self, Choice, Kvm};
+use trapline_probe::run::{Frame, Run, Tool};
+use trapline_probe::sgx::{self, Sgx};
+use trapline_probe::{Filter, name_errnos, refused};
+use trapline_view::top::{Input, Want};
+
+use super::faces::FACES;
+use super::shown::{EndIfPanicked, Post};
+use crate::cmd::run::{Borrowed, Items};
+
+/// Memory for events until they are read.
+const RING_BYTES: u32 = 8 << 20;
+/// As `access` has it.
+const EVERY: Duration = Duration::from_millis(1);
+const WINDOW_NS: u64 = 100_000_000;
+const ACCESS_ROWS: usize = 1000;
+
+/// What all tools of a screen share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) filter: Filter,
+    pub(super) memory_bytes: u64,
+    pub(super) interval: Duration,
+    pub(super) pace: Pace,
+    pub(super) cumulative: Cumulative,
+}
+
+/// A tool that runs; it stops when this is dropped.
+pub(super) struct Running {
+    stop: UnixStream,
+    pub(super) refresh: Refresh,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.stop.write(&[0]);
+    }
+}
+
+/// Attaches a tool in the background, and posts its items under this number.
+///
+/// # Errors
+/// When there are no more threads or descriptors.
+pub(super) fn start(tool: usize, run: u32, want: Want, shared: &Shared, post: Post) -> Result<Running> {
+    let (stop, until) = UnixStream::pair().context("cannot make a pair of sockets")?;
+    stop.set_nonblocking(true)?;
+    let refresh = Refresh::default();
+    let frame = Frame {
+        interval: Some(shared.interval),
+        pace: shared.pace.clone(),
+        cumulative: shared.cumulative.clone(),
+        refresh: refresh.clone(),
+        until: Some(until.into()),
+        ..Frame::default()
+    };
+    let shared = shared.clone();
+    let name = FACES.get(tool).map_or("", |face| face.tool);
+    let work = move || {
+        let _end = EndIfPanicked;
+        let give = |item| post.send(Input::Item { tool, run, item });
+        let done = open(name, &want, &shared).and_then(|tool| pour(tool, frame, &want, &shared, give));
+        if let Err(error) = done {
+            let why = name_errnos(&format!("{:#}", refused(error)));
+            post.send(Input::Failed { tool, run, why });
+        }
+    };
+    std::thread::Builder::new().name(name.into()).spawn(work).context("cannot start a thread")?;
+    Ok(Running { stop, refresh })
+}
+
+/// All items of a tool.
+fn pour(tool: Box<dyn Tool>, frame: Frame, want: &Want, shared: &Shared, give: impl Fn(Item)) -> Result<()> {
+    let is_access = tool.header().tool == "access";
+    let mut run = Run::new(vec![tool], frame, None)?;
+    let mut items: Items<'_> = match is_access {
+        true if want.events => Box::new(Borrowed(&mut run)),
+        true => Box::new(Summarized::new(Borrowed(&mut run), summary(shared.cumulative.is_on()))),
+        false => Box::new(rows(Borrowed(&mut run), shared.cumulative.clone())),
+    };
+    while let Some(item) = items.next()? {
+        give(item);
+    }
+    Ok(())
+}
+
+fn summary(cumulative: bool) -> summary::Options {
+    summary::Options {
+        views: vec![View::Pages, View::Mappings, View::ReadsWrites, View::Sharing, View::WorkingSet],
+        window_ns: WINDOW_NS,
+        top: ACCESS_ROWS,
+        intervals: true,
+        cumulative,
+        ..summary::Options::default()
+    }
+}
+
+/// Attaches a tool.
+fn open(name: &str, want: &Want, shared: &Shared) -> Result<Box<dyn Tool>> {
+    let filter = narrowed(&shared.filter, want);
+    Ok(match name {
+        "kvm" => Box::new(Kvm::open(&exits(want, filter, shared)?, None)?),
+        "sgx" => Box::new(Sgx::open(&enclaves(want, filter)?, None)?),
+        "access" => {
+            let options = accesses(&shared.filter, want);
+            let prepared = Prepared::new(&options)?;
+            Box::new(Access::open(&options, prepared, None)?)
+        }
+        _ => {
+            let mut options = page_faults(want, filter, shared)?;
+            let opened = faults::open(&options, None);
+            match opened {
+                Ok((tool, _)) => tool,
+                // Variants that time no faults have no histograms, and no parts of times.
+                Err(_) => {
+                    (options.hist, options.split) = (false, false);
+                    faults::open(&options, None)?.0
+                }
+            }
+        }
+    })
+}
+
+/// The filter, and within it what the rows above are of.
+fn narrowed(filter: &Filter, want: &Want) -> Filter {
+    let mut filter = filter.clone();
+    for (name, key) in &want.keys {
+        match (*name, key) {
+            ("pid", Value::U64(pid)) => (filter.pids, filter.descendants) = (vec![*pid as u32], false),
+            ("tid", Value::U64(tid)) => filter.tid = Some(*tid as u32),
+            ("cgroup", Value::Str(path)) => {
+                filter.cgroup = Some(Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/')));
+            }
+            _ => {}
+        }
+    }
+    filter
+}
+
+fn page_faults(want: &Want, filter: Filter, shared: &Shared) -> Result<faults::Options> {
+    let by: By = want.group.parse().map_err(anyhow::Error::msg)?;
+    let events = match (want.events, want.split) {
+        (false, _) => Events::None,
+        (true, false) => Events::Faults,
+        (true, true) => Events::Slower(0),
+    };
+    Ok(faults::Options {
+        filter,
+        // Single events come without the rows of several keys and of stacks.
+        by: if want.events { By::Process } else { by },
+        spans: vec![],
+        stacks: Stacks::All,
+        hist: true,
+        needs_times: false,
+        times: true,
+        split: want.split,
+        variant: None,
+        minor_latency: MinorLatency::Exact,
+        events,
+        ring_bytes: RING_BYTES,
+        memory_bytes: shared.memory_bytes,
+    })
+}
+
+fn exits(want: &Want, filter: Filter, shared: &Shared) -> Result<kvm::Options> {
+    use kvm_model::By;
+    let by = match want.group {
+        "vm" => By::Vm,
+        "vcpu" => By::Vcpu,
+        "msr" => By::Msr,
+        "port" => By::Port,
+        "mmio" => By::Mmio,
+        "rip" => By::Rip,
+        _ => By::Reason,
+    };
+    let number = |name: &str| {
+        let key = want.keys.iter().find(|(of, _)| *of == name).map(|(_, key)| key);
+        if let Some(Value::U64(n)) = key { Some(*n as u32) } else { None }
+    };
+    Ok(kvm::Options {
+        filter: Filter { tid: filter.tid.filter(|_| number("vcpu").is_none()), ..filter },
+        vm: None,
+        vcpu: number("vcpu"),
+        level: None,
+        choice: Choice::All,
+        layout: Layout { by, timed: true, buckets: true, split: want.split },
+        slower: want.events.then_some(Duration::ZERO),
+        variant: None,
+        ring_bytes: RING_BYTES,
+        memory_bytes: shared.memory_bytes,
+    })
+}
+
+fn enclaves(want: &Want, filter: Filter) -> Result<sgx::Options> {
+    use trapline_model::sgx::By;
+    let by = match want.group {
+        "process" => By::Process,
+        "cgroup" => By::Cgroup,
+        _ => By::Enclave,
+    };
+    Ok(sgx::Options { filter, variant: None, module: None, by, hist: true, memory_mib: 16 })
+}
+
+fn accesses(filter: &Filter, want: &Want) -> access::Options {
+    let pids = narrowed(filter, want).pids;
+    access::Options {
+        whose: access::Whose::Processes { pids, children: filter.descendants },
+        reset: None,
+        every: EVERY,
+        first_touch: true,
+        symbols: false,
+        variant: None,
+        ring_bytes: 2 * RING_BYTES,
+        max_overhead: None,
+    }
+}
