@@ -9,9 +9,11 @@ mod binary;
 mod client;
 mod confine;
 pub(super) mod function;
+mod needs;
 mod perf_map;
 mod program;
 mod serve;
+mod unwind;
 pub(super) mod wire;
 
 #[cfg(any(test, fuzzing))]

@@ -20,6 +20,7 @@ use super::handle::by_handle;
 use super::open::{Pin, own_root, root_of, trusted};
 use super::{Function, Line, Why};
 use crate::maps::Mapping;
+use crate::unwind::Unmade;
 
 /// Files held on to at a time, each by a descriptor. A process may have 65,530 mapped.
 const PINNED: usize = 384;
@@ -50,6 +51,8 @@ pub(super) struct Files {
     clock: u64,
     /// When we began to look at files.
     pub(super) since: SystemTime,
+    /// If unwind tables are wanted, of which files.
+    pub(super) unmade: Option<Unmade>,
 }
 
 /// A program file.
@@ -60,7 +63,7 @@ pub(super) struct Program {
     pin: RefCell<Option<Pin>>,
     /// Who runs the process that it was first seen in, and who owns the file.
     user: u32,
-    owner: u32,
+    pub(super) owner: u32,
     /// That process, and the path of the file as it sees it: debug information is looked for from there.
     pid: u32,
     path: PathBuf,
@@ -95,6 +98,7 @@ impl Default for Files {
             next: 0,
             clock: 0,
             since: SystemTime::now(),
+            unmade: None,
         }
     }
 }
@@ -126,6 +130,9 @@ impl Files {
         self.clock += 1;
         if let Some(program) = self.known.get(&identity) {
             program.used.set(self.clock);
+            if let Some(unmade) = &mut self.unmade {
+                unmade.meet(mapping, program);
+            }
             return Ok(Rc::clone(program));
         }
         if self.known.len() >= PINNED {
@@ -147,6 +154,9 @@ impl Files {
             names: RefCell::new(HashMap::new()),
         });
         self.known.insert(identity, Rc::clone(&program));
+        if let Some(unmade) = &mut self.unmade {
+            unmade.meet(mapping, &program);
+        }
         Ok(program)
     }
 
@@ -179,9 +189,11 @@ impl Files {
             if let Some(why) = program.bad.borrow().clone() {
                 return Err(why);
             }
+            self.check_owner(program)?;
             let answer = self.open_there(program).and_then(|is_open| {
                 if is_open { self.client.call(request, None) } else { Ok(Reply::NotOpen) }
             });
+            self.strike(program, answer.as_ref().err());
             match answer {
                 Ok(Reply::NotOpen) => program.open_in.set(0),
                 Ok(Reply::Bad(error)) => return Err(Why::Unreadable(error)),
@@ -304,9 +316,7 @@ impl Files {
             if let Some(why) = program.bad.borrow().clone() {
                 return Err(why);
             }
-            if self.strikes.get(&program.owner).is_some_and(|&strikes| strikes >= STRIKES) {
-                return Err(Why::Symbolizer("other files of its owner crashed the symbolizer".into()));
-            }
+            self.check_owner(program)?;
             let at = offsets.get(found.len()..).unwrap_or_default().to_vec();
             let answer = self.open_there(program).and_then(|is_open| {
                 if is_open {
@@ -315,18 +325,30 @@ impl Files {
                     Ok(Reply::NotOpen)
                 }
             });
+            self.strike(program, answer.as_ref().err());
             match answer {
                 Ok(Reply::Found(some)) if !some.is_empty() => found.extend(some.into_iter().map(function)),
                 Ok(Reply::NotOpen) => program.open_in.set(0),
                 Ok(Reply::Bad(error)) => self.failed(program, error),
                 Ok(_) => self.failed(program, "unexpected reply of the symbolizer".into()),
-                Err(Lost::Fault(error)) => {
-                    *self.strikes.entry(program.owner).or_default() += u32::from(program.owner != 0);
-                    self.failed(program, error);
-                }
+                Err(Lost::Fault(error)) => self.failed(program, error),
                 Err(Lost::Late) => return Err(Why::Late),
                 Err(Lost::Unavailable(error)) => return Err(Why::Symbolizer(error)),
             }
+        }
+        Ok(())
+    }
+
+    /// A file that ended the symbolizer counts against its owner.
+    fn strike(&mut self, program: &Program, lost: Option<&Lost>) {
+        if program.owner != 0 && matches!(lost, Some(Lost::Fault(_))) {
+            *self.strikes.entry(program.owner).or_default() += 1;
+        }
+    }
+
+    fn check_owner(&self, program: &Program) -> Result<(), Why> {
+        if self.strikes.get(&program.owner).is_some_and(|&strikes| strikes >= STRIKES) {
+            return Err(Why::Symbolizer("other files of its owner crashed the symbolizer".into()));
         }
         Ok(())
     }

@@ -27,9 +27,11 @@ pub mod perf;
 pub mod privilege;
 mod ranges;
 pub mod task;
+pub mod unwind;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +47,7 @@ use self::files::{Files, Program};
 use self::kernel::Kernel;
 pub use self::lives::{Lives, Scope};
 use self::maps::Mapping;
+use self::unwind::{FileKey, Table, Unmade};
 
 /// Where the kernel's half of the addresses begins, on every 64-bit architecture.
 pub const KERNEL: u64 = 1 << 63;
@@ -189,6 +192,32 @@ impl Symbols {
     /// Knows nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Has unwind tables made of every file that is met from here on.
+    pub fn want_tables(&mut self) {
+        self.files.unmade = Some(Unmade::new());
+        self.files.want_vdso();
+    }
+
+    /// Has tables made of what a command will map when it is executed.
+    pub fn want_tables_of(&mut self, command: &Path) {
+        self.files.want_command(command);
+    }
+
+    /// Whether there are tables to be made.
+    pub fn has_tables_to_make(&self) -> bool {
+        self.files.unmade.as_ref().is_some_and(|unmade| !unmade.is_empty())
+    }
+
+    /// The next table that is made: nothing if there is none to make, or no time for it.
+    pub fn next_table(&mut self) -> Option<Table> {
+        self.files.next_table()
+    }
+
+    /// Has the table made of the file that a process has mapped at an address. Tells whether the file can be opened.
+    pub fn want_table(&mut self, file: FileKey, pid: u32, addr: u64) -> bool {
+        self.files.want_mapped(file, pid, addr)
     }
 
     /// Remembers what a process has mapped, if that is not known yet: it may end before it is asked for.

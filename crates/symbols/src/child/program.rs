@@ -15,7 +15,9 @@ use self_cell::self_cell;
 
 use super::binary::Binary;
 use super::wire::{Frame, Miss};
+use super::{needs, unwind};
 use crate::demangle::{demangle, shortened};
+use crate::unwind::Row;
 
 /// Symbols of one file, at most: the largest programs have two million.
 const SYMBOLS: usize = 8 << 20;
@@ -77,6 +79,8 @@ pub(super) struct Program {
     main: Image,
     debug: Option<Image>,
     with_lines: bool,
+    /// Its unwind table, as long as it is being sent.
+    unwind: Vec<Row>,
     /// Of both files, bytes.
     pub(super) size: u64,
 }
@@ -269,7 +273,7 @@ const SECTIONS: &[SectionId] = &[
 impl Program {
     pub(super) fn open(map: Mmap, with_lines: bool) -> Result<Self, String> {
         let size = map.len() as u64;
-        Ok(Self { main: Image::open(map)?, debug: None, with_lines, size })
+        Ok(Self { main: Image::open(map)?, debug: None, with_lines, unwind: vec![], size })
     }
 
     /// The build id and the debuglink of a file whose debug information is elsewhere.
@@ -302,6 +306,25 @@ impl Program {
         self.size += size;
         self.debug = Some(debug);
         Ok(())
+    }
+
+    /// The names of what it needs to run, as far as they can be read.
+    pub(super) fn needs(&self) -> Vec<Vec<u8>> {
+        let map: &Mmap = self.main.parsed.borrow_owner();
+        needs::needs(map).unwrap_or_default()
+    }
+
+    /// Rows of its unwind table, from one on, so many at most, and how many there are in all.
+    pub(super) fn unwind(&mut self, from: usize, most: usize) -> Result<(Vec<Row>, usize), String> {
+        if self.unwind.is_empty() {
+            self.unwind = unwind::rows(self.main.elf())?;
+        }
+        let all = self.unwind.len();
+        let rows: Vec<Row> = self.unwind.iter().skip(from).take(most).copied().collect();
+        if from + rows.len() >= all {
+            self.unwind = vec![];
+        }
+        Ok((rows, all))
     }
 
     /// What can be probed in it.

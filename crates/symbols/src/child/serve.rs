@@ -24,6 +24,8 @@ const MAPPED: u64 = ADDRESSES / 2;
 const MEMORY: u64 = super::confine::MEMORY / 2;
 /// Of what an answer may hold of functions, bytes: the rest of a packet is for what stands beside them.
 const ANSWER: usize = LARGEST * 3 / 4;
+/// Of a row of an unwind table, at most: two numbers of 32 bits, and what is before all of them.
+const ROW: usize = 11;
 /// Of one address.
 const ONE: usize = ANSWER / 2;
 
@@ -76,7 +78,9 @@ impl Request {
             | Self::Map { id, .. }
             | Self::Find { id, .. }
             | Self::Function { id, .. }
-            | Self::Points { id, .. } => *id,
+            | Self::Points { id, .. }
+            | Self::Unwind { id, .. }
+            | Self::Needs { id } => *id,
             #[cfg(test)]
             Self::Misbehave(_) => 0,
         }
@@ -93,6 +97,8 @@ impl Files {
             (Request::Find { id, at }, _) => self.find(id, &at),
             (Request::Function { id, wanted, shown }, _) => self.function(id, &wanted, &shown),
             (Request::Points { id, from }, _) => self.points(id, from as usize),
+            (Request::Needs { id }, _) => self.needs(id),
+            (Request::Unwind { id, from }, _) => self.unwind(id, from as usize),
             #[cfg(test)]
             (Request::Misbehave(misdeed), _) => Ok(super::misbehave::misbehave(misdeed)),
             (Request::Open { .. } | Request::Debug { .. } | Request::Map { .. }, None) => {
@@ -169,6 +175,19 @@ impl Files {
             left.checked_sub(size).map(|rest| left = rest).is_some()
         };
         Ok(Reply::Points(program.binary()?.points.into_iter().skip(from).take_while(fits).collect()))
+    }
+
+    fn needs(&mut self, id: Id) -> Result<Reply, String> {
+        let Some((_, Open::Program(program))) = self.open.get(&id) else { return Ok(Reply::NotOpen) };
+        Ok(Reply::Names(program.needs()))
+    }
+
+    fn unwind(&mut self, id: Id, from: usize) -> Result<Reply, String> {
+        self.clock += 1;
+        let Some((used, Open::Program(program))) = self.open.get_mut(&id) else { return Ok(Reply::NotOpen) };
+        *used = self.clock;
+        let (rows, all) = program.unwind(from, LARGEST / ROW)?;
+        Ok(Reply::Rows(rows, all as u32))
     }
 
     /// Closes what was not used for longest, but not what was asked for last, until the rest is little enough.

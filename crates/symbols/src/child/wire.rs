@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 pub(super) use crate::packet::{LARGEST, receive, send};
+use crate::unwind::Row;
 
 /// The largest number of addresses in a request: one call chain, and its answer fits into a packet in most cases.
 pub(crate) const ADDRESSES: usize = 128;
@@ -31,6 +32,10 @@ pub(crate) enum Request {
     Function { id: Id, wanted: String, shown: String },
     /// The USDT points of a file that is open, from one on.
     Points { id: Id, from: u32 },
+    /// The unwind table of a file that is open, from one row on.
+    Unwind { id: Id, from: u32 },
+    /// What a file that is open needs to run.
+    Needs { id: Id },
     /// Tries what is forbidden.
     #[cfg(test)]
     Misbehave(Misdeed),
@@ -71,6 +76,10 @@ pub(crate) enum Reply {
     Function(Result<(u64, bool), String>),
     /// As many of the points as fit; none if there are no more.
     Points(Vec<Point>),
+    /// The names of its dynamic linker and libraries.
+    Names(Vec<Vec<u8>>),
+    /// As many of the rows as fit, and how many there are in all.
+    Rows(Vec<Row>, u32),
     #[cfg(test)]
     Errors(Vec<i32>),
 }

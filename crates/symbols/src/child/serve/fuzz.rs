@@ -52,6 +52,10 @@ fn program(bytes: &[u8], lines: bool) -> Option<()> {
             asked.ask(Request::Function { id, wanted: wanted.into(), shown: "x".into() })?;
         }
         asked.ask(Request::Points { id, from: 0 })?;
+        asked.ask(Request::Needs { id })?;
+        if let Some(Reply::Rows(rows, all)) = asked.ask(Request::Unwind { id, from: 0 }) {
+            assert!(rows.len() < all as usize || crate::unwind::are_sound(&rows));
+        }
     }
     asked.ask(Request::Debug { id, size })?;
     find(&mut asked, bytes)
