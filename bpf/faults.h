@@ -38,6 +38,8 @@ struct faults_config {
 	__u32 ring_share;    /* one process fills 1 / (ring_share + 1) of it at most; 0: all of it */
 	__u32 minor_unseen;  /* not every minor fault's completion is seen */
 	__u32 share;         /* of the table of groups one process takes 1 / (share + 1) at most; 0: all of it */
+	__u32 unwinds;       /* stacks are walked by unwind tables, not by frame pointers alone */
+	__u32 pad;
 };
 
 /* What goes to the ring. */
@@ -233,7 +235,8 @@ enum faults_chain_key {
 
 /* Where calls return to, innermost first; the first is where the fault was. */
 struct faults_chain {
-	__u64 count;
+	__u32 count;
+	__u32 end;   /* UNWIND_END_* */
 	__u64 check; /* another hash than its key */
 	__u64 turn;  /* in which it was last used */
 	__u64 ip[FAULTS_CHAIN_LEN];

@@ -5,6 +5,7 @@
  */
 #define RING    config.ring
 #define GROUP   (config.group & (FAULTS_GROUP_FILE | FAULTS_GROUP_CAUSE | FAULTS_GROUP_STACK))
+#define UNWINDS config.unwinds
 #define FILTERS TRAP_BY_ANY
 #include "faults.bpf.h"
 #include "faults_failed.bpf.h"

@@ -2,6 +2,7 @@
 /* --by stack */
 #define RING    FAULTS_RING_NONE
 #define GROUP   FAULTS_GROUP_STACK
+#define UNWINDS config.unwinds
 #define FILTERS TRAP_BY_ID
 #include "faults.bpf.h"
 #include "faults_time.bpf.h"

@@ -10,6 +10,9 @@
 #define TRAPLINE_FAULTS_STACK_BPF_H
 
 #include "faults_quota.bpf.h"
+#ifdef UNWINDS
+#include "unwind.bpf.h"
+#endif
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -52,7 +55,8 @@ static __always_inline void mix(struct hashes *of, u32 n, u64 ip)
 /* Whether it is what was walked, and may be used. */
 static __always_inline bool is_kept(struct faults_chain *kept, struct faults_chain *chain)
 {
-	return kept->check == chain->check && kept->count == chain->count && kept->turn >= control.stale_chains;
+	return kept->check == chain->check && kept->count == chain->count && kept->end == chain->end &&
+	       kept->turn >= control.stale_chains;
 }
 
 /* Where a stack goes for which there is no space. */
@@ -104,15 +108,11 @@ static __always_inline u64 keep(struct faults_chain *chain, struct hashes *of, s
 	return kept && is_kept(kept, chain) ? key : FAULTS_CHAIN_LOST;
 }
 
-/* The kernel's own walk. The key, or FAULTS_CHAIN_NONE. */
-static __always_inline u64 chain_asked(void *ctx, struct faults_chain *chain, struct tracked *leader, u64 flags)
+/* The key of a chain of that kind. */
+static __always_inline u64 keep_whole(struct faults_chain *chain, struct tracked *leader, u64 flags)
 {
-	struct hashes of = {.key = config.seed ^ (flags + 1)};
-	long bytes = bpf_get_stack(ctx, chain->ip, sizeof(chain->ip), flags);
+	struct hashes of = {.key = config.seed ^ (flags + 1 + chain->end)};
 
-	if (bytes <= 0)
-		return FAULTS_CHAIN_NONE;
-	chain->count = bytes / sizeof(u64);
 	for (u32 i = 0; i < FAULTS_CHAIN_LEN; i++) {
 		if (i >= chain->count)
 			break;
@@ -121,8 +121,22 @@ static __always_inline u64 chain_asked(void *ctx, struct faults_chain *chain, st
 	return keep(chain, &of, leader);
 }
 
-#define USER_CS     0x33   /* arch/x86/include/asm/segment.h: 64-bit code */
+/* The kernel's own walk. The key, or FAULTS_CHAIN_NONE. */
+static __always_inline u64 chain_asked(void *ctx, struct faults_chain *chain, struct tracked *leader, u64 flags)
+{
+	long bytes = bpf_get_stack(ctx, chain->ip, sizeof(chain->ip), flags);
+
+	if (bytes <= 0)
+		return FAULTS_CHAIN_NONE;
+	chain->count = bytes / sizeof(u64);
+	chain->end = 0;
+	return keep_whole(chain, leader, flags);
+}
+
+#define USER_CS 0x33 /* arch/x86/include/asm/segment.h: 64-bit code */
+#ifndef LEAST_FRAME
 #define LEAST_FRAME 0x1000 /* nothing is mapped in page 0 */
+#endif
 
 /*
  * The same in user mode. The kernel's walk ends where a frame cannot be read, which is, in a program whose outermost
@@ -146,6 +160,12 @@ static __always_inline u64 chain_of_user(void *ctx, struct task_struct *task, st
 		return FAULTS_CHAIN_NONE;
 	if (regs->cs != USER_CS || has_uprobes(task))
 		return chain_asked(ctx, chain, leader, BPF_F_USER_STACK);
+#ifdef UNWINDS
+	if (UNWINDS) {
+		unwind(task, regs, chain, leader->row.pid);
+		return keep_whole(chain, leader, BPF_F_USER_STACK);
+	}
+#endif
 	chain->ip[0] = regs->ip;
 	mix(&of, 0, regs->ip);
 	at = regs->bp;
@@ -159,6 +179,7 @@ static __always_inline u64 chain_of_user(void *ctx, struct task_struct *task, st
 		at = frame.next;
 	}
 	chain->count = n;
+	chain->end = 0;
 	return keep(chain, &of, leader);
 }
 

@@ -6,6 +6,7 @@
  */
 #define RING    config.ring
 #define GROUP   config.group
+#define UNWINDS config.unwinds
 #define FILTERS TRAP_BY_ANY
 #include "faults.bpf.h"
 #include "faults_group_read.bpf.h"

@@ -45,7 +45,7 @@ enum {
 	BPF_EXIST = 2,
 };
 enum { BPF_RB_RING_SIZE = 1, BPF_RB_CONS_POS = 2, BPF_RB_PROD_POS = 3 };
-enum { BPF_F_NO_PREALLOC = 1 };
+enum { BPF_F_NO_PREALLOC = 1, BPF_F_MMAPABLE = 1024 };
 enum { BPF_F_CURRENT_CPU = 0xffffffff };
 enum { BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
 enum { BPF_F_USER_STACK = 256 };
@@ -150,7 +150,12 @@ typedef struct {
 	unsigned long pgd;
 } pgd_t;
 
+typedef struct {
+	void *vdso;
+} mm_context_t;
+
 struct mm_struct {
+	mm_context_t context;
 	pgd_t *pgd;
 	struct maple_tree mm_mt;
 	unsigned long start_brk;

@@ -181,6 +181,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("faults --span", "c:d", ""),
     ("--titles", "", ""),
     ("faults --stacks", "major", ""),
+    ("--unwind", "fp", ""),
     ("--weight", "count", ""),
     ("--verbose", "", ""),
     ("--log-step", "7", ""),

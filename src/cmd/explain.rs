@@ -8,7 +8,7 @@ use trapline_model::explain::{Explain, FINDING, LAYOUT, RULES, check};
 use trapline_model::faults::By;
 use trapline_model::stage::{Sort, Top};
 use trapline_model::{Header, SHOWN, Shown as HowShown};
-use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
+use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks, Unwind};
 use trapline_probe::{Keep, Launch};
 
 use crate::args::{self, Order, Shown};
@@ -126,6 +126,7 @@ impl Start for Live<'_> {
             by: By::Thread,
             spans: vec![],
             stacks: Stacks::All,
+            unwind: Unwind::Auto,
             hist: false,
             needs_times: true,
             variant: self.args.live.variant.clone(),

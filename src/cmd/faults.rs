@@ -6,7 +6,7 @@ use anyhow::Result;
 use trapline_model::faults::{By, HIST, HIST_EACH, StepOf, TITLED};
 use trapline_model::layout::DECLARED;
 use trapline_model::{Block, Item, Record, Value};
-use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks};
+use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks, Unwind};
 use trapline_probe::{Keep, Launch, Titles};
 
 use crate::args::{self, Shown};
@@ -51,6 +51,11 @@ pub(crate) struct Args {
     /// [default: all]
     #[arg(long, value_name = "WHICH", value_parser = stacks)]
     stacks: Option<Stacks>,
+
+    /// With --by stack, walk stacks by frame pointers (fp), by the unwind tables of executables and libraries (tables),
+    /// or by tables where the kernel can (auto) [default: auto]
+    #[arg(long, value_name = "HOW", value_parser = unwind)]
+    unwind: Option<Unwind>,
 
     /// Set the width of frames in a flame graph (.folded, .svg) [default: count]
     #[arg(long, value_name = "WHAT")]
@@ -149,6 +154,10 @@ impl Args {
             (
                 self.stacks.is_some() && !by.has_stacks(),
                 "--stacks needs rows by stack or function: add --by stack, or leave it out",
+            ),
+            (
+                self.unwind.is_some() && !by.has_stacks(),
+                "--unwind needs rows by stack or function: add --by stack, or leave it out",
             ),
             (self.weight.is_some() && !is_flame, args::WEIGHS),
             (
@@ -256,6 +265,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         by,
         spans: args.span.clone(),
         stacks: args.stacks.unwrap_or(Stacks::All),
+        unwind: args.unwind.unwrap_or(Unwind::Auto),
         hist: args.hist,
         needs_times: args.weight == Some(Weight::Time),
         variant: args.live.variant.clone(),
@@ -401,6 +411,12 @@ fn stacks(text: &str) -> Result<Stacks, String> {
             _ => Err("use all, major, or 1:N with N from 2 to 1000000".into()),
         },
     }
+}
+
+fn unwind(text: &str) -> Result<Unwind, String> {
+    let all = [Unwind::Auto, Unwind::FramePointers, Unwind::Tables];
+    let found = all.into_iter().find(|unwind| unwind.to_string() == text);
+    found.ok_or_else(|| "use auto, fp or tables".into())
 }
 
 #[cfg(test)]

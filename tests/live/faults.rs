@@ -26,3 +26,4 @@ pub mod taken_away;
 pub mod threads;
 pub mod time;
 pub mod titles;
+pub mod unwind;

@@ -54,12 +54,14 @@ mod kvm;
 pub(crate) mod maps;
 mod sgx;
 mod trap;
+mod unwind;
 
 pub(crate) use self::access::*;
 pub(crate) use self::faults::*;
 pub(crate) use self::kvm::*;
 pub(crate) use self::sgx::*;
 pub(crate) use self::trap::*;
+pub(crate) use self::unwind::*;
 
 /// The longest time that there is.
 pub(crate) const LONGEST_TIME: u64 = (1 << TIME_BITS) - 1;
@@ -116,8 +118,8 @@ mod tests {
     fn mirrors_equal_the_kernel_half() {
         compare(
             crate::faults::OBJECTS,
-            &[trap_layouts(), faults_layouts()].concat(),
-            &[trap_constants(), faults_constants()],
+            &[trap_layouts(), faults_layouts(), unwind_layouts()].concat(),
+            &[trap_constants(), faults_constants(), unwind_constants()],
         );
         let own = (crate::kvm::OBJECT, kvm_layouts(), kvm_constants());
         compare(

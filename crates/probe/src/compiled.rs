@@ -85,6 +85,7 @@ mod tests {
             let lists: &[&[MapName<'_>]] = match object.name {
                 "faults_walk" => &[maps::walk::ALL],
                 "faults_count" | "faults_named" => &[maps::shared::ALL, maps::faults::ALL, maps::spans::ALL],
+                "faults_stack" | "faults_all" => &[maps::shared::ALL, maps::faults::ALL, maps::unwind::ALL],
                 _ => &[maps::shared::ALL, maps::faults::ALL],
             };
             assert_has(object, named.get(object.name), lists);

@@ -139,6 +139,7 @@ fn faults() -> FaultsRecipe {
         by: By::Thread,
         spans: Kinds::default(),
         stacks: Stacks::All,
+        unwinds: false,
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
         counts_only: false,

@@ -15,6 +15,7 @@ mod stack_map;
 mod stacks;
 mod steps;
 mod table;
+mod unwind;
 mod waiting;
 mod walk;
 mod whose;
@@ -36,7 +37,7 @@ pub(crate) use self::files::{Files, inode_number};
 use self::from_abi::{Names, fault, figures, report};
 use self::groups::Groups;
 pub use self::open::open;
-pub use self::options::{Events, MinorLatency, Options, Stacks};
+pub use self::options::{Events, MinorLatency, Options, Stacks, Unwind};
 pub(crate) use self::recipe::{FaultsRecipe, SEES_EACH_FAULT};
 #[cfg(test)]
 pub(crate) use self::recipe::{OBJECTS, tests::all as recipes};
@@ -102,6 +103,7 @@ struct Settings {
     timing: Timing,
     minor_latency: MinorLatency,
     stacks: Option<Stacks>,
+    unwinds: bool,
     events: Events,
     by: By,
     memory_bytes: u64,
@@ -138,6 +140,7 @@ impl Faults {
             by: options.by,
             spans: span::kinds(&spans),
             stacks: options.stacks,
+            unwinds: options.by.has_stacks() && options.unwind != Unwind::FramePointers,
             // Every fault has its line or its row, or may be the one that counts, so every fault is seen.
             minor_latency: if options.events == Events::None && !options.by.each_fault() {
                 options.minor_latency
@@ -159,7 +162,17 @@ impl Faults {
             // Without a way through page tables there is little to tell; each event says so.
             recipe.causes = Some(walk::find().unwrap_or_else(|_| FaultsWalk::zeroed()));
         }
-        let attached = variant::open(&recipe, options.variant.as_deref())?;
+        let mut warning = None;
+        let attached = match variant::open(&recipe, options.variant.as_deref()) {
+            Err(error @ (OpenError::Refused(_) | OpenError::Short { .. }))
+                if recipe.unwinds && options.unwind == Unwind::Auto =>
+            {
+                recipe.unwinds = false;
+                warning = Some(format!("stacks are walked by frame pointers, not by unwind tables: {error}"));
+                variant::open(&recipe, options.variant.as_deref())?
+            }
+            opened => opened?,
+        };
         if options.events.need_waits() && !recipe.sees_waits(&attached) {
             let why = "cannot attach the tracepoint sched_switch, so nothing shows which faults waited";
             return Err(OpenError::Unavailable(anyhow!(why)));
@@ -169,6 +182,7 @@ impl Faults {
             recipe.minor_latency = MinorLatency::Exact;
         }
         let mut faults = Self::start(attached, &recipe, options, launch)?;
+        faults.warning = warning;
         if !spans.is_empty() {
             let timing = faults.settings.timing;
             faults.warning = span::warning(&spans);
@@ -201,7 +215,8 @@ impl Faults {
         };
         filter.fill(&attached, launch)?;
         let retired = Elements::open(&attached, maps::RETIRED)?;
-        let groups = Groups::open(&attached, recipe.by, whose(filter, launch))?;
+        let (whose_memory, command) = (whose(filter, launch), launch.map(Launch::command));
+        let groups = Groups::open(&attached, recipe.by, whose_memory, recipe.unwinds, command)?;
         let files = if recipe.knows_files() { Some(Files::open(&attached)?) } else { None };
         let ring = attached.handle(maps::EVENTS)?;
         let incoming = match recipe.events {
@@ -226,6 +241,7 @@ impl Faults {
             timing,
             minor_latency: recipe.minor_latency,
             stacks,
+            unwinds: recipe.unwinds,
             events: recipe.events,
             by: recipe.by,
             memory_bytes: options.memory_bytes,
@@ -332,11 +348,13 @@ impl Faults {
 
 impl Tool for Faults {
     fn header(&self) -> Header {
-        let Settings { timing, minor_latency, stacks, events, by, memory_bytes } = self.settings;
+        let Settings { timing, minor_latency, stacks, unwinds, events, by, memory_bytes } = self.settings;
         let settings = trapline_model::faults::Settings {
             minor_latency: (timing != Timing::None).then(|| minor_latency.to_string()),
             memory_mb: memory_bytes >> 20,
             stacks: stacks.map(|stacks| stacks.to_string()),
+            unwind: stacks.map(|_| if unwinds { Unwind::Tables } else { Unwind::FramePointers }.to_string()),
+            unwind_mb: unwinds.then_some(unwind::MEGABYTES),
             ..Default::default()
         };
         let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
@@ -347,7 +365,7 @@ impl Tool for Faults {
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.incoming {
-            Incoming::None => None,
+            Incoming::None => self.groups.as_ref().and_then(Groups::fd),
             Incoming::Faults(ring, _) => Some(ring.fd()),
             Incoming::Steps(steps) => Some(steps.fd()),
         }
@@ -417,6 +435,7 @@ impl Tool for Faults {
         system::undisturbed(|| self.fetch_ended(self.epoch))?;
         if let Some(groups) = &mut self.groups {
             groups.follow();
+            groups.load_tables()?;
             if groups.want_reading(&self.attached, &self.control)? {
                 system::undisturbed(|| self.read_groups(self.epoch))?;
             }

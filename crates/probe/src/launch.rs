@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -146,6 +147,11 @@ impl Launch {
             Duration::from_secs(of.tv_sec as u64) + Duration::from_micros(of.tv_usec as u64)
         };
         Some([time(usage.ru_utime), time(usage.ru_stime)])
+    }
+
+    /// What will be executed, as it was named.
+    pub(crate) fn command(&self) -> &Path {
+        Path::new(&self.program)
     }
 
     /// The child's process id.

@@ -164,6 +164,7 @@ fn page_faults(want: &Want, filter: Filter, shared: &Shared) -> Result<faults::O
         by: if want.events { By::Process } else { by },
         spans: vec![],
         stacks: Stacks::All,
+        unwind: faults::Unwind::Auto,
         hist: true,
         needs_times: false,
         times: true,

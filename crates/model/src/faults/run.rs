@@ -15,6 +15,10 @@ pub struct Settings {
     pub memory_mb: u64,
     /// Of which faults stacks are taken.
     pub stacks: Option<String>,
+    /// How they are walked in user mode.
+    pub unwind: Option<String>,
+    /// Memory for unwind tables, MiB.
+    pub unwind_mb: Option<u64>,
 }
 
 /// How the tool runs, as records.
@@ -24,6 +28,8 @@ pub static SETTINGS: Table<Settings> = Table::settings("faults.settings", "fault
     label("kernel_mode", "Whether faults in kernel mode are seen, or only counted.", |s: &Settings| s.kernel_mode.into()).shown("kernel mode", 0, Text),
     number("memory_mb", (Unit::None, Kind::Gauge), "The memory for rows and names, MiB.", |s: &Settings| s.memory_mb.into()),
     label("stacks", "The faults whose stack is taken.", |s: &Settings| s.stacks.as_deref().into()).shown("stacks", 0, Text),
+    label("unwind", "How stacks in user mode are walked: by unwind tables (tables) or by frame pointers alone (fp).", |s: &Settings| s.unwind.as_deref().into()).shown("unwind", 0, Text),
+    number("unwind_mb", (Unit::None, Kind::Gauge), "The memory for unwind tables, MiB.", |s: &Settings| s.unwind_mb.into()),
 ]]);
 
 /// What was lost; what cannot be lost in a run is not known.
@@ -48,6 +54,8 @@ pub struct Losses {
     pub truncated_stacks: Option<u64>,
     pub unsymbolized_stacks: Option<u64>,
     pub lost_stacks: Option<u64>,
+    pub partial_stacks: Option<u64>,
+    pub late_stacks: Option<u64>,
     pub dropped_mapping_records: Option<u64>,
 }
 
@@ -61,6 +69,8 @@ const STACKS: &[Column<Losses>] = &[
     loss("truncated_stacks", "With --by stack, faults whose stack is deeper than the kernel walks.", |l| l.truncated_stacks.into()),
     loss("unsymbolized_stacks", "With --by stack, faults whose stack has a frame without a symbol.", |l| l.unsymbolized_stacks.into()),
     loss("lost_stacks", "With --by stack, faults whose stack found no space in the BPF map.", |l| l.lost_stacks.into()),
+    loss("partial_stacks", "With --by stack and unwind tables, faults whose stack ends before the start of the thread: a function without unwind information, or a corrupt stack.", |l| l.partial_stacks.into()),
+    loss("late_stacks", "With --by stack and unwind tables, faults whose stack ends in a file whose table was not there yet.", |l| l.late_stacks.into()),
     loss("dropped_mapping_records", "With --by stack, dropped records of mappings, executed files and started processes: frames may be unsymbolized.", |l| l.dropped_mapping_records.into()),
 ];
 

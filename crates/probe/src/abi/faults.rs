@@ -207,13 +207,16 @@ mirror! {
         ring_share: u32,
         minor_unseen: u32,
         share: u32,
+        unwinds: u32,
+        pad: u32,
     }
 }
 
 mirror! {
     /// Where calls return to, innermost first.
     FaultsChain = "faults_chain" {
-        count: u64,
+        count: u32,
+        end: u32,
         check: u64,
         turn: u64,
         ip: [u64; CHAIN_LEN],

@@ -65,6 +65,13 @@ maps! {
         NAMED = "named",
     }
 
+    /// In those of them that unwind.
+    unwind {
+        ROWS = "unwind_rows",
+        TABLES = "unwind_tables",
+        MISSES = "unwind_misses",
+    }
+
     /// In those of them that have spans.
     spans {
         LOSSES = ".bss.spans",

@@ -74,6 +74,7 @@ impl Probes {
             by: By::Thread,
             spans: Kinds::default(),
             stacks: Stacks::All,
+            unwinds: false,
             minor_latency: MinorLatency::Exact,
             events: Events::Faults,
             counts_only: false,

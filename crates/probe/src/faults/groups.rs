@@ -2,6 +2,8 @@
 //! `bpf/faults_group.bpf.h`.
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -70,12 +72,20 @@ enum Kind {
 
 impl Groups {
     /// The groups that rows of this kind are made of; nothing if they are made of threads.
-    pub(super) fn open(attached: &Attached, by: By, whose: Scope) -> Result<Option<Self>> {
+    pub(super) fn open(
+        attached: &Attached,
+        by: By,
+        whose: Scope,
+        unwinds: bool,
+        command: Option<&Path>,
+    ) -> Result<Option<Self>> {
         let kind = match by {
             By::Thread | By::Process | By::Comm | By::Cgroup | By::Span => return Ok(None),
             By::File => Kind::File,
             By::Cause => Kind::Cause,
-            By::Stack | By::Function => Kind::Stack(Box::new(StackMap::open(attached, whose)?)),
+            By::Stack | By::Function => {
+                Kind::Stack(Box::new(StackMap::open(attached, whose, unwinds, command)?))
+            }
             By::Several(parts) => Kind::Parts(parts),
         };
         let groups = Elements::open(attached, maps::GROUPS)?;
@@ -276,6 +286,19 @@ impl Groups {
             }
         };
         Ok((of, "".into()))
+    }
+
+    /// Becomes readable when something is to be done for stacks.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        if let Kind::Stack(chains) = &self.kind { chains.fd() } else { None }
+    }
+
+    /// Makes unwind tables, for a while.
+    pub(super) fn load_tables(&mut self) -> Result<()> {
+        if let Kind::Stack(chains) = &mut self.kind {
+            chains.load_tables(Instant::now() + NAMED_FOR)?;
+        }
+        Ok(())
     }
 
     /// Names what has none yet, for a while.

@@ -49,6 +49,27 @@ impl fmt::Display for Stacks {
     }
 }
 
+/// How stacks in user mode are walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unwind {
+    /// By unwind tables where the kernel can, else by frame pointers.
+    Auto,
+    /// By frame pointers.
+    FramePointers,
+    /// By unwind tables, and by frame pointers where code has none.
+    Tables,
+}
+
+impl fmt::Display for Unwind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::FramePointers => "fp",
+            Self::Tables => "tables",
+        })
+    }
+}
+
 /// Of what there is an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Events {
@@ -116,6 +137,8 @@ pub struct Options {
     pub spans: Vec<String>,
     /// Of which faults the stack is taken.
     pub stacks: Stacks,
+    /// How they are walked.
+    pub unwind: Unwind,
     /// Rows have histograms.
     pub hist: bool,
     /// Figures are wanted that nobody has without times.

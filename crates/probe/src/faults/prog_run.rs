@@ -7,6 +7,7 @@ mod spans;
 mod steps;
 mod tables;
 mod times;
+mod unwind;
 
 use bytemuck::Zeroable;
 use libbpf_rs::OpenObject;

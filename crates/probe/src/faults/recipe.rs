@@ -8,7 +8,7 @@ use trapline_symbols::perf::{self, Software};
 
 use super::span::{self, Kinds};
 use super::{Events, MinorLatency, Stacks, stacks};
-use crate::abi::maps::{MapName, faults as maps, shared, spans};
+use crate::abi::maps::{MapName, faults as maps, shared, spans, unwind};
 use crate::abi::{
     self, BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, BY_USER, FaultsAlive, FaultsConfig, FaultsWalk,
     TrapFilter,
@@ -95,6 +95,12 @@ const GROUPS: u32 = 32_768;
 /// that begins meets new ones faster than the kernel gives memory out in a fault.
 const STACKS: u32 = 16_384;
 
+/// Rows of unwind tables, 8 bytes each: a library or program of a megabyte has about ten thousand.
+pub(super) const ROWS: u32 = 4 << 20;
+
+/// Files that have such a table.
+const TABLES: u32 = 8192;
+
 /// Of this many processes it is known how many of their groups were taken out again.
 const RELEASED: u32 = 65_536;
 
@@ -144,6 +150,8 @@ pub(crate) struct FaultsRecipe {
     pub(crate) by: By,
     pub(crate) spans: Kinds,
     pub(crate) stacks: Stacks,
+    /// They are walked by unwind tables.
+    pub(crate) unwinds: bool,
     pub(crate) minor_latency: MinorLatency,
     pub(crate) events: Events,
     /// Of a fault nothing is to be known but that it was.
@@ -311,6 +319,8 @@ impl Recipe for FaultsRecipe {
             ring_share,
             minor_unseen: minor_unseen.into(),
             share,
+            unwinds: self.unwinds.into(),
+            pad: 0,
         };
         for mut map in object.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
@@ -326,6 +336,8 @@ impl Recipe for FaultsRecipe {
                     map.set_max_entries(STACKS)?;
                     map.set_map_flags(0)?;
                 }
+                unwind::ROWS if self.unwinds => map.set_max_entries(ROWS)?,
+                unwind::TABLES if self.unwinds => map.set_max_entries(TABLES)?,
                 maps::GROUPS if self.by.each_fault() => map.set_max_entries(GROUPS)?,
                 maps::STALLS if step_of == abi::STEP_WITHIN => map.set_max_entries(STALLED)?,
                 maps::RING_USERS if self.events != Events::None => map.set_max_entries(USERS)?,
@@ -391,6 +403,7 @@ pub(crate) mod tests {
                             by,
                             spans: if by == By::Span { Kinds::all() } else { Kinds::default() },
                             stacks: Stacks::All,
+                            unwinds: by.has_stacks(),
                             minor_latency: MinorLatency::Exact,
                             events,
                             counts_only,

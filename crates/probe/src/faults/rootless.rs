@@ -29,7 +29,7 @@ use self::census::Census;
 use self::grouping::Grouping;
 use self::stack_table::StackTable;
 pub(crate) use self::trial::refusal as tried;
-use super::{Events, Options, Stacks, whose};
+use super::{Events, Options, Stacks, Unwind, whose};
 use crate::filter::FilterError;
 use crate::launch::Launch;
 use crate::refusal::refusal;
@@ -81,6 +81,9 @@ fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
         (By::Span, _) => Some("it cannot attach uprobes; use --by thread, process, file or stack"),
         (By::Several(_), _) => {
             Some("it groups by one thing at a time; use --by thread, process, comm, file, stack or function")
+        }
+        (By::Stack | By::Function, _) if options.unwind == Unwind::Tables => {
+            Some("the kernel walks its stacks, by frame pointers; leave out --unwind")
         }
         (By::Stack | By::Function, _) if options.needs_times => {
             Some("it does not time faults; use --weight count")
@@ -229,6 +232,8 @@ impl Tool for Rootless {
             kernel_mode: Some(if self.sampler.sees_kernel() { "seen" } else { "counted only" }),
             memory_mb: self.memory_bytes >> 20,
             stacks: self.stacks.map(|stacks| stacks.to_string()),
+            unwind: self.stacks.map(|_| Unwind::FramePointers.to_string()),
+            unwind_mb: None,
         };
         let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
         let tables = (vec![self.by.schema()], self.verbose.then_some(EVENT));

@@ -4,8 +4,10 @@
 //! time: never is anything else kept waiting by that.
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
@@ -13,7 +15,8 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use trapline_model::faults::{GroupId, Key, Ledger, Losses, Process, Stack};
 use trapline_symbols::Scope;
 
-use super::stacks::{Chain, Incomplete, Named, Naming, Others, without_names};
+use super::stacks::{Chain, End, Incomplete, Named, Naming, Others, without_names};
+use super::unwind::Tables;
 use super::waiting::{Unnamed, Waiting};
 use crate::abi::maps::faults as maps;
 use crate::abi::{self, FaultsChain, FaultsGroupKey, FaultsRowKey};
@@ -22,11 +25,16 @@ use crate::variant::Attached;
 /// So many that have to wait for the symbolizer are tried before it is waited for.
 const TRIED: usize = 64;
 
+/// How long tables of processes that were asked for are waited for before they are traced.
+const TABLES_WAIT: Duration = Duration::from_secs(2);
+
 /// Chains of calls, by the keys of the kernel half.
 #[derive(Debug)]
 pub(super) struct StackMap {
     map: MapHandle,
     naming: Naming,
+    /// If they are walked by them.
+    tables: Option<Tables>,
     known: HashMap<[u64; 4], Known>,
     waiting: Waiting,
     /// The user for whom the symbolizer was asked last.
@@ -62,10 +70,27 @@ impl Known {
 }
 
 impl StackMap {
-    pub(super) fn open(attached: &Attached, whose: Scope) -> Result<Self> {
+    /// `unwinds`: they are walked by unwind tables. Those of processes that were asked for, and of a command that is to be
+    /// executed, are made first.
+    pub(super) fn open(
+        attached: &Attached,
+        whose: Scope,
+        unwinds: bool,
+        command: Option<&Path>,
+    ) -> Result<Self> {
+        let wait = if matches!(whose, Scope::All) { Duration::ZERO } else { TABLES_WAIT };
+        let mut naming = Naming::watch(whose, unwinds)?;
+        let mut tables = unwinds.then(|| Tables::open(attached)).transpose()?;
+        if let Some(tables) = &mut tables {
+            let until = Instant::now() + wait;
+            naming.wait_until(until);
+            command.iter().for_each(|command| naming.symbols.want_tables_of(command));
+            tables.load(&mut naming.symbols, until)?;
+        }
         Ok(Self {
             map: attached.handle(maps::CHAINS)?,
-            naming: Naming::watch(whose)?,
+            naming,
+            tables,
             known: HashMap::new(),
             waiting: Waiting::default(),
             asker: 0,
@@ -77,6 +102,18 @@ impl StackMap {
     /// Learns what processes have done.
     pub(super) fn follow(&mut self) {
         self.naming.follow();
+    }
+
+    /// Makes unwind tables of what they have mapped, up to a moment.
+    pub(super) fn load_tables(&mut self, until: Instant) -> Result<()> {
+        let Some(tables) = &mut self.tables else { return Ok(()) };
+        tables.follow(&mut self.naming.symbols)?;
+        tables.load(&mut self.naming.symbols, until)
+    }
+
+    /// Becomes readable when a table is missed.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.tables.as_ref().map(Tables::fd)
     }
 
     /// Whether they should be read now.
@@ -91,7 +128,8 @@ impl StackMap {
 
     /// Whether it can be named now: it may have to wait until others have had their time. Or something can be read ahead.
     pub(super) fn may_go_on(&self) -> bool {
-        if self.have_work() { !self.is_stuck } else { self.naming.reads_ahead() }
+        let tables = self.tables.as_ref().is_some_and(|tables| tables.may_go_on(&self.naming.symbols));
+        tables || if self.have_work() { !self.is_stuck } else { self.naming.reads_ahead() }
     }
 
     /// Reads executables, up to a moment, before anything in them is asked for.
@@ -190,6 +228,10 @@ impl StackMap {
     /// Names what waits, up to a moment.
     pub(super) fn work(&mut self, until: Instant, ledger: &mut Ledger) {
         while Instant::now() < until && !self.waiting.is_empty() {
+            if self.tables.as_mut().is_some_and(Tables::are_missed) {
+                self.is_stuck = false;
+                return;
+            }
             // First what can be had without waiting.
             self.naming.wait_until(Instant::now());
             if self.name_some(until, ledger) {
@@ -210,6 +252,10 @@ impl StackMap {
     fn name_some(&mut self, until: Instant, ledger: &mut Ledger) -> bool {
         let (mut late, mut any) = (Vec::new(), false);
         while Instant::now() < until && late.len() < TRIED {
+            // Each fault that comes before its table has no callers; names can wait.
+            if self.tables.as_mut().is_some_and(Tables::are_missed) {
+                break;
+            }
             let Some((number, of)) = self.waiting.next() else { break };
             let (began, asked, uid) = (Instant::now(), self.naming.asked(), of.uid);
             let named = self.naming.name(of.image, &of.comm, &of.user, &of.kernel);
@@ -269,8 +315,21 @@ impl StackMap {
                 all.add(named, known.faults);
             }
         }
-        all.named(losses);
+        all.named(self.tables.is_some(), losses);
         losses.dropped_mapping_records = Some(self.naming.unmapped());
+    }
+
+    fn end(&self, chain: &FaultsChain) -> End {
+        match chain.end {
+            abi::END_DEEPEST => End::Deepest,
+            abi::END_UNDESCRIBED => End::Undescribed,
+            abi::END_LATE => End::Late,
+            abi::END_CORRUPT => End::Corrupt,
+            abi::END_FRAMES if chain.count as usize >= self.naming.deepest.min(abi::CHAIN_LEN) => {
+                End::Deepest
+            }
+            _ => End::Outermost,
+        }
     }
 
     fn chain(&self, key: u64) -> Result<Chain> {
@@ -285,7 +344,7 @@ impl StackMap {
         let Some(bytes) = bytes else { return Ok(Chain::Lost) };
         let chain: FaultsChain = pod_read_unaligned(&bytes);
         let ips = chain.ip.get(..chain.count as usize).unwrap_or(&chain.ip);
-        Ok(Chain::taken(ips, ips.len() >= self.naming.deepest.min(abi::CHAIN_LEN)))
+        Ok(Chain::taken(ips, self.end(&chain)))
     }
 }
 

@@ -43,9 +43,42 @@ pub(super) enum Chain {
     Taken {
         /// Innermost first.
         ips: Vec<u64>,
-        /// There were more.
-        deep: bool,
+        end: End,
     },
+}
+
+/// Why a chain has no more calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum End {
+    /// The thread began there, or frame pointers led no further.
+    Outermost,
+    /// There were more than are walked.
+    Deepest,
+    /// The function has no unwind information.
+    Undescribed,
+    /// The table of its file was not there yet.
+    Late,
+    /// The stack cannot be read, or is none.
+    Corrupt,
+}
+
+impl End {
+    /// What is shown in place of the calls that are missing, and why they are.
+    fn words(self) -> Option<[&'static str; 2]> {
+        match self {
+            Self::Outermost => None,
+            Self::Deepest => Some(["[deeper]", "[the kernel walks no more frames]"]),
+            Self::Undescribed => {
+                Some(["[no unwind information]", "[the function has none, and no frame pointer]"])
+            }
+            Self::Late => {
+                Some(["[no unwind table yet]", "[the file was new, or tables take too much memory]"])
+            }
+            Self::Corrupt => {
+                Some(["[corrupt]", "[the stack cannot be read, or has no return address where it should]"])
+            }
+        }
+    }
 }
 
 /// Why stacks are in the row of others.
@@ -79,9 +112,9 @@ impl Chain {
     }
 
     /// Of where the processor was, and where the calls return to: what comes after a call may be another function's.
-    pub(super) fn taken(ips: &[u64], deep: bool) -> Self {
+    pub(super) fn taken(ips: &[u64], end: End) -> Self {
         let calls = ips.iter().enumerate();
-        Self::Taken { ips: calls.map(|(i, &ip)| ip.saturating_sub(u64::from(i > 0))).collect(), deep }
+        Self::Taken { ips: calls.map(|(i, &ip)| ip.saturating_sub(u64::from(i > 0))).collect(), end }
     }
 }
 
@@ -89,8 +122,8 @@ impl Chain {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Named {
     pub(super) stack: Rc<Stack>,
-    /// Its outermost frames are missing.
-    deep: bool,
+    /// Why its outermost frames are missing.
+    end: Option<End>,
     /// A frame has no name.
     unnamed: bool,
     /// There was no room for a chain.
@@ -108,7 +141,7 @@ struct Key {
     places: Vec<Place>,
     /// All frames are in files.
     is_whole: bool,
-    deep: bool,
+    end: End,
     kernel: Vec<u64>,
 }
 
@@ -118,22 +151,31 @@ pub(super) struct Incomplete {
     deep: u64,
     unnamed: u64,
     lost: u64,
+    partial: u64,
+    late: u64,
 }
 
 impl Incomplete {
     /// So many faults have this one.
     pub(super) fn add(&mut self, named: &Named, faults: u64) {
-        for (sum, is) in
-            [(&mut self.deep, named.deep), (&mut self.unnamed, named.unnamed), (&mut self.lost, named.lost)]
-        {
+        for (sum, is) in [
+            (&mut self.deep, named.end == Some(End::Deepest)),
+            (&mut self.partial, matches!(named.end, Some(End::Undescribed | End::Corrupt))),
+            (&mut self.late, named.end == Some(End::Late)),
+            (&mut self.unnamed, named.unnamed),
+            (&mut self.lost, named.lost),
+        ] {
             *sum += if is { faults } else { 0 };
         }
     }
 
     /// By the names under which they are told.
-    pub(super) fn named(self, losses: &mut Losses) {
+    pub(super) fn named(self, unwound: bool, losses: &mut Losses) {
         (losses.truncated_stacks, losses.unsymbolized_stacks) = (Some(self.deep), Some(self.unnamed));
         losses.lost_stacks = Some(self.lost);
+        // Who follows frame pointers does not know.
+        losses.partial_stacks = unwound.then_some(self.partial);
+        losses.late_stacks = unwound.then_some(self.late);
     }
 }
 
@@ -141,7 +183,7 @@ impl Incomplete {
 #[derive(Debug)]
 pub(super) struct Naming {
     lives: Lives,
-    symbols: Symbols,
+    pub(super) symbols: Symbols,
     /// Perf maps were written since they were read, and when that was looked at.
     rewritten: bool,
     looked: Instant,
@@ -152,21 +194,24 @@ pub(super) struct Naming {
 }
 
 impl Naming {
-    /// Follows processes by itself.
+    /// Follows processes by itself. Unwind tables are made of what they map if that is wanted.
     ///
     /// # Errors
     /// When that is not allowed.
-    pub(super) fn watch(whose: Scope) -> Result<Self> {
-        Ok(Self::new(Lives::watch(whose)?))
+    pub(super) fn watch(whose: Scope, unwinds: bool) -> Result<Self> {
+        let mut symbols = Symbols::new();
+        if unwinds {
+            symbols.want_tables();
+        }
+        Ok(Self::new(Lives::watch(whose)?, symbols))
     }
 
     /// Is told what processes do.
     pub(super) fn told(whose: Scope) -> Self {
-        Self::new(Lives::told(whose))
+        Self::new(Lives::told(whose), Symbols::new())
     }
 
-    fn new(mut lives: Lives) -> Self {
-        let mut symbols = Symbols::new();
+    fn new(mut lives: Lives, mut symbols: Symbols) -> Self {
         lives.adopt(&mut symbols);
         Self {
             lives,
@@ -303,15 +348,15 @@ impl Naming {
 
     /// What two stacks have in common that have the same names; nothing if that is not certain.
     fn key(&mut self, image: Image, comm: &Rc<str>, user: &Chain, kernel: &Chain) -> Option<Key> {
-        let Chain::Taken { ips, deep } = user else { return None };
+        let Chain::Taken { ips, end } = user else { return None };
         let kernel = match kernel {
             Chain::None => vec![],
-            Chain::Taken { ips, deep: false } => ips.clone(),
+            Chain::Taken { ips, end: End::Outermost } => ips.clone(),
             _ => return None,
         };
         let places = self.symbols.places(image, ips)?;
         let is_whole = places.len() == ips.len();
-        Some(Key { comm: Rc::clone(comm), places, is_whole, deep: *deep, kernel })
+        Some(Key { comm: Rc::clone(comm), places, is_whole, end: *end, kernel })
     }
 
     fn name_anew(&mut self, image: Image, comm: &str, user: &Chain, kernel: &Chain) -> Named {
@@ -319,7 +364,7 @@ impl Naming {
         let mut stack = Stack::default();
         stack.push(comm, "");
         for (chain, in_kernel) in [(user, false), (kernel, true)] {
-            let (ips, deep) = match chain {
+            let (ips, ends) = match chain {
                 Chain::None => continue,
                 Chain::Lost => {
                     let name = if in_kernel { "[lost]_[k]" } else { "[lost]" };
@@ -331,11 +376,11 @@ impl Naming {
                     stack.push("(other stacks)", others.why());
                     continue;
                 }
-                Chain::Taken { ips, deep } => (ips, *deep),
+                Chain::Taken { ips, end } => (ips, *end),
             };
-            if deep {
-                stack.push("[deeper]", "[the kernel walks no more frames]");
-                named.deep = true;
+            if let Some([instead, why]) = ends.words() {
+                stack.push(instead, why);
+                named.end = Some(ends);
             }
             let mut names = self.symbols.resolve(image, ips);
             if in_kernel {

@@ -68,7 +68,28 @@ pub(super) fn rows(elf: &object::File<'_>) -> Result<Vec<Row>, String> {
         rows.push((entry, NEW, Rule::of(Kind::Start).packed()));
         rows.push((end, END, Rule::of(Kind::Unknown).packed()));
     }
+    for name in [".init", ".fini"] {
+        let Some(section) = elf.section_by_name(name) else { continue };
+        let (Some(start), Ok(code)) = (offset(section.address()), section.data()) else { continue };
+        rows.extend(of_crti(start, code));
+    }
     merged(rows)
+}
+
+/// The C library writes the beginning of these sections in assembly, without unwind information (crti.S).
+fn of_crti(start: u64, code: &[u8]) -> Vec<Change> {
+    const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
+    const SUB_8_RSP: &[u8] = &[0x48, 0x83, 0xec, 0x08];
+    const ADD_8_RSP_RET: &[u8] = &[0x48, 0x83, 0xc4, 0x08, 0xc3];
+    let after = code.strip_prefix(ENDBR64).unwrap_or(code);
+    if !after.starts_with(SUB_8_RSP) || !after.ends_with(ADD_8_RSP_RET) {
+        return vec![];
+    }
+    let (inside, end) =
+        (start + (code.len() - after.len() + SUB_8_RSP.len()) as u64, start + code.len() as u64);
+    let above = |words| Rule { kind: Kind::Rsp, offset: words, frame: 0 }.packed();
+    let unknown = Rule::of(Kind::Unknown).packed();
+    vec![(start, NEW, above(1)), (inside, NEW, above(2)), (end - 1, NEW, above(1)), (end, END, unknown)]
 }
 
 /// An offset, whether a function begins or ends there, and a rule.

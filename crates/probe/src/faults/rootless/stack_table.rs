@@ -11,7 +11,7 @@ use trapline_symbols::{Image, Scope};
 
 use super::untimed::{group, id};
 use crate::faults::Stacks;
-use crate::faults::stacks::{Chain, Incomplete, Named, Naming};
+use crate::faults::stacks::{Chain, End, Incomplete, Named, Naming};
 
 /// So many are kept of processes that are not forgotten: as many as the kernel half of other variants has room for.
 const ROOM: usize = 16_384;
@@ -171,7 +171,7 @@ impl StackTable {
             known.named.iter().for_each(|named| all.add(named, known.faults.all()));
         }
         losses.unattributed_faults = Some(self.crowded.all());
-        all.named(losses);
+        all.named(false, losses);
     }
 }
 
@@ -180,8 +180,10 @@ fn chains(calls: &Calls, deepest: usize) -> [Chain; 2] {
     if calls.depth() == 0 {
         return [Chain::Lost, Chain::None];
     }
-    let kernel = if calls.kernel.is_empty() { Chain::None } else { Chain::taken(&calls.kernel, false) };
-    [Chain::taken(&calls.user, calls.depth() >= deepest), kernel]
+    let kernel =
+        if calls.kernel.is_empty() { Chain::None } else { Chain::taken(&calls.kernel, End::Outermost) };
+    let end = if calls.depth() >= deepest { End::Deepest } else { End::Outermost };
+    [Chain::taken(&calls.user, end), kernel]
 }
 
 #[cfg(test)]
@@ -275,9 +277,9 @@ mod tests {
     fn the_kernels_calls_take_a_part_of_the_room() {
         let both = Calls { kernel: vec![9, 8], user: vec![3, 2] };
         let [user, kernel] = chains(&both, 4);
-        assert!(matches!(user, Chain::Taken { ips, deep: true } if ips == [3, 1]));
-        assert!(matches!(kernel, Chain::Taken { ips, deep: false } if ips == [9, 7]));
-        assert!(matches!(chains(&both, 5)[0], Chain::Taken { deep: false, .. }));
+        assert!(matches!(user, Chain::Taken { ips, end: End::Deepest } if ips == [3, 1]));
+        assert!(matches!(kernel, Chain::Taken { ips, end: End::Outermost } if ips == [9, 7]));
+        assert!(matches!(chains(&both, 5)[0], Chain::Taken { end: End::Outermost, .. }));
         assert!(matches!(chains(&calls(&[3]), 4), [Chain::Taken { .. }, Chain::None]));
     }
 }

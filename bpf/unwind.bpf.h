@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Chains of calls in user mode by unwind tables, and by frame pointers where code has none (made at run time, or
+ * written by hand). User space makes the tables of .eh_frame, one a file, and puts them into one array of rows. Which
+ * file an address is in the kernel knows best: so nothing is kept of processes, and no mapping comes too late.
+ */
+#ifndef TRAPLINE_UNWIND_BPF_H
+#define TRAPLINE_UNWIND_BPF_H
+
+#include "vma.bpf.h"
+#include "unwind.h"
+
+SHARED(enum unwind_kind);
+SHARED(enum unwind_size);
+SHARED(enum unwind_end);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* user space sets the real size */
+	__type(key, u32);
+	__type(value, struct unwind_row);
+} unwind_rows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1); /* user space sets the real size */
+	__type(key, struct unwind_file);
+	__type(value, struct unwind_table);
+} unwind_tables SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, UNWIND_WANTED);
+} unwind_misses SEC(".maps");
+SHARED(struct unwind_miss);
+
+/* How the callers of code in a mapping are found. */
+enum unwind_by {
+	BY_NOTHING = 0, /* it is no code */
+	BY_TABLE,
+	BY_FRAME,
+	BY_LATE_TABLE,
+};
+
+struct unwind_mapping {
+	u64 start;
+	u64 bytes;
+	u64 bias; /* what an address lacks to the offset in the file */
+	u32 first;
+	u32 rows;
+	enum unwind_by by;
+	u32 pad;
+};
+
+/* Too large for a program's own stack. A program is not run while it runs on the same processor. */
+struct unwinding {
+	struct unwind_mapping mappings[2]; /* a chain mostly goes to and fro between two */
+	u64 ip;
+	u64 sp;
+	u64 bp;
+	u32 n;     /* frames so far */
+	u32 exact; /* ip is of an instruction that was interrupted, not of one behind a call */
+	u32 newest;
+	u32 by_frame; /* the last step was by frame pointer, and so a guess */
+	u32 pid;
+	u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct unwinding);
+} unwinding SEC(".maps");
+
+struct unwind_walk {
+	struct unwinding *u;
+	struct faults_chain *chain;
+	struct task_struct *task;
+};
+
+#define VM_EXEC 0x4
+
+/* Has user space make the table of a file: whoever is first. */
+static __always_inline void want_table(struct unwinding *u, struct unwind_file *file, u64 addr)
+{
+	struct unwind_table not_yet = {};
+	struct unwind_miss miss = {.file = *file, .addr = addr, .pid = u->pid};
+
+	if (!bpf_map_update_elem(&unwind_tables, file, &not_yet, BPF_NOEXIST))
+		bpf_ringbuf_output(&unwind_misses, &miss, sizeof(miss), 0);
+}
+
+static __always_inline void find_table(struct unwinding *u, struct unwind_mapping *m, struct vm_area_struct *vma,
+				       u64 addr)
+{
+	struct inode *inode = BPF_CORE_READ(vma, vm_file, f_inode);
+	struct unwind_file file = {};
+	struct unwind_table *table;
+
+	m->bias = m->start - (BPF_CORE_READ(vma, vm_pgoff) << PAGE_SHIFT);
+	if (inode) {
+		file.inode = BPF_CORE_READ(inode, i_ino);
+		file.device = BPF_CORE_READ(inode, i_sb, s_dev);
+	} else if (m->start == (u64)BPF_CORE_READ(vma, vm_mm, context.vdso)) {
+		m->bias = m->start;
+	} else {
+		m->by = BY_FRAME;
+		return;
+	}
+	table = bpf_map_lookup_elem(&unwind_tables, &file);
+	if (!table)
+		want_table(u, &file, addr);
+	m->by = BY_LATE_TABLE;
+	if (!table || !table->ready)
+		return;
+	m->first = table->first;
+	m->rows = table->rows;
+	m->by = m->rows ? BY_TABLE : BY_FRAME;
+}
+
+static __always_inline struct unwind_mapping *mapping_of(struct unwinding *u, struct task_struct *task, u64 addr)
+{
+	struct unwind_mapping *m = &u->mappings[0];
+	struct vm_area_struct *vma;
+
+	if (addr - m->start < m->bytes)
+		return m;
+	m = &u->mappings[1];
+	if (addr - m->start < m->bytes)
+		return m;
+	u->newest ^= 1;
+	m = &u->mappings[u->newest & 1];
+	m->bytes = 0;
+	m->by = BY_NOTHING;
+	vma = find_vma(task, addr);
+	if (!vma || !(BPF_CORE_READ(vma, vm_flags) & VM_EXEC))
+		return m;
+	m->start = BPF_CORE_READ(vma, vm_start);
+	m->bytes = BPF_CORE_READ(vma, vm_end) - m->start;
+	find_table(u, m, vma, addr);
+	return m;
+}
+
+/* The rule of the last row at or before an offset. */
+static __always_inline u32 rule_at(struct unwind_mapping *m, u64 at)
+{
+	u32 low = m->first, high = low + m->rows, rule = UNWIND_UNKNOWN;
+	struct unwind_row *row;
+
+	for (u32 turn = 0; turn < UNWIND_SEARCH; turn++) {
+		u32 middle = low + (high - low) / 2;
+
+		if (low >= high)
+			break;
+		row = bpf_map_lookup_elem(&unwind_rows, &middle);
+		if (!row)
+			break;
+		if (row->at <= at) {
+			rule = row->rule;
+			low = middle + 1;
+		} else {
+			high = middle;
+		}
+	}
+	return rule;
+}
+
+static __always_inline long unwind_ends(struct unwind_walk *w, u32 end)
+{
+	w->chain->end = end;
+	return 1;
+}
+
+#define LEAST_FRAME 0x1000 /* nothing is mapped in page 0 */
+
+/* By the frame pointer, if it looks like one: whether it is one the next step shows. */
+static __always_inline long by_frame(struct unwind_walk *w, struct unwinding *u, bool has_table, u64 *back)
+{
+	struct {
+		u64 next, back;
+	} frame;
+	u64 at = u->bp;
+
+	/* Below a program's outermost function there is 0, or 1. */
+	if (at < LEAST_FRAME)
+		return unwind_ends(w, has_table ? UNWIND_END_UNDESCRIBED : UNWIND_END_START);
+	if (at < u->sp || at & 7 || bpf_probe_read_user(&frame, sizeof(frame), (void *)at))
+		return unwind_ends(w, UNWIND_END_UNDESCRIBED);
+	u->sp = at + sizeof(frame);
+	u->bp = frame.next;
+	u->by_frame = 1;
+	*back = frame.back;
+	return 0;
+}
+
+/* struct rt_sigframe, from the stack pointer in the function that handlers return to. */
+#define SIGNAL_RBP 120
+
+static __always_inline long by_signal(struct unwind_walk *w, struct unwinding *u, u64 *back)
+{
+	struct {
+		u64 bp, bx, dx, ax, cx, sp, ip;
+	} saved;
+
+	if (bpf_probe_read_user(&saved, sizeof(saved), (void *)u->sp + SIGNAL_RBP))
+		return unwind_ends(w, UNWIND_END_CORRUPT);
+	u->bp = saved.bp;
+	u->sp = saved.sp;
+	u->exact = 1;
+	*back = saved.ip;
+	return 0;
+}
+
+static __always_inline long by_rule(struct unwind_walk *w, struct unwinding *u, u32 rule, u64 *back)
+{
+	s64 offset = (s64)(__s16)(rule >> 16) * 8, frame = (__s32)(rule << 16) >> 20;
+	u32 kind = rule & 15;
+	u64 cfa = u->sp + offset, at;
+	struct {
+		u64 bp, back;
+	} pair;
+
+	if (kind == UNWIND_PLT)
+		cfa = u->sp + 8 + ((s64)(u->ip & 15) * 8 >= offset ? 8 : 0);
+	else if (kind == UNWIND_RBP || kind == UNWIND_AT_RBP)
+		cfa = u->bp + offset;
+	if (kind == UNWIND_AT_RSP || kind == UNWIND_AT_RSP_ABOVE || kind == UNWIND_AT_RBP) {
+		if (bpf_probe_read_user(&cfa, sizeof(cfa), (void *)cfa))
+			return unwind_ends(w, UNWIND_END_CORRUPT);
+		if (kind == UNWIND_AT_RSP_ABOVE)
+			cfa += 8;
+	}
+	/* Stacks grow down, and this way never goes back. */
+	if (cfa <= u->sp)
+		return unwind_ends(w, UNWIND_END_CORRUPT);
+	if (bpf_probe_read_user(&pair, sizeof(pair), (void *)(cfa - sizeof(pair))))
+		return unwind_ends(w, UNWIND_END_CORRUPT);
+	if (frame == -2) {
+		u->bp = pair.bp;
+	} else if (frame) {
+		at = (rule >> 4 & 0xfff) == UNWIND_AT_FRAME ? u->bp : cfa + frame * 8;
+		if (bpf_probe_read_user(&u->bp, sizeof(u->bp), (void *)at))
+			return unwind_ends(w, UNWIND_END_CORRUPT);
+	}
+	u->sp = cfa;
+	*back = pair.back;
+	return 0;
+}
+
+/* From a function to its caller. */
+static long unwind_step(u64 turn, struct unwind_walk *w)
+{
+	struct unwinding *u = w->u;
+	struct unwind_mapping *m;
+	u64 addr = u->ip - !u->exact, back = 0;
+	u32 rule = UNWIND_UNKNOWN, kind;
+	long ended;
+
+	m = mapping_of(u, w->task, addr);
+	if (m->by == BY_NOTHING) {
+		/* The last return address was none. */
+		u->n -= !!u->n;
+		return unwind_ends(w, u->by_frame ? UNWIND_END_UNDESCRIBED : UNWIND_END_CORRUPT);
+	}
+	if (m->by == BY_LATE_TABLE)
+		return unwind_ends(w, UNWIND_END_LATE);
+	if (m->by == BY_TABLE)
+		rule = rule_at(m, addr - m->bias);
+	kind = rule & 15;
+	if (kind == UNWIND_START)
+		return unwind_ends(w, UNWIND_END_START);
+	if (kind == UNWIND_SIGNAL && u->n > 1)
+		/* Handlers return to its first instruction: there was no call before that. */
+		w->chain->ip[(u->n - 1) & (FAULTS_CHAIN_LEN - 1)] = u->ip + 1;
+	if (u->n >= config.stack_deepest || u->n >= FAULTS_CHAIN_LEN)
+		return unwind_ends(w, UNWIND_END_DEEPEST);
+	u->exact = 0;
+	u->by_frame = 0;
+	if (kind == UNWIND_UNKNOWN)
+		ended = by_frame(w, u, m->by == BY_TABLE, &back);
+	else if (kind == UNWIND_SIGNAL)
+		ended = by_signal(w, u, &back);
+	else
+		ended = by_rule(w, u, rule, &back);
+	if (ended)
+		return 1;
+	if (!back)
+		return unwind_ends(w, UNWIND_END_START);
+	u->ip = back;
+	/* One is taken from each return address later, to be in the call. */
+	w->chain->ip[u->n & (FAULTS_CHAIN_LEN - 1)] = back + u->exact;
+	u->n++;
+	return 0;
+}
+
+/* Walks from where the thread left user mode. */
+static __always_inline void unwind(struct task_struct *task, struct pt_regs *regs, struct faults_chain *chain, u32 pid)
+{
+	struct unwind_walk walk = {.chain = chain, .task = task};
+	u32 zero = 0;
+
+	chain->count = 0;
+	chain->end = UNWIND_END_CORRUPT;
+	walk.u = bpf_map_lookup_elem(&unwinding, &zero);
+	if (!walk.u)
+		return;
+	walk.u->mappings[0].bytes = 0;
+	walk.u->mappings[1].bytes = 0;
+	walk.u->ip = regs->ip;
+	walk.u->sp = regs->sp;
+	walk.u->bp = regs->bp;
+	walk.u->exact = 1;
+	walk.u->by_frame = 0;
+	walk.u->pid = pid;
+	walk.u->n = 1;
+	chain->ip[0] = regs->ip;
+	bpf_loop(FAULTS_CHAIN_LEN + 1, unwind_step, &walk, 0);
+	/* The innermost is there in any case. */
+	chain->count = walk.u->n ?: 1;
+}
+
+#endif

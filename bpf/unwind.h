@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Unwind tables, which user space makes. Mirrored in crates/probe/src/abi/unwind.rs, compared by a test. */
+#ifndef TRAPLINE_UNWIND_H
+#define TRAPLINE_UNWIND_H
+
+/*
+ * Where the canonical frame address (CFA) of a function is at an instruction: the stack pointer before it was called.
+ * The return address is below it.
+ */
+enum unwind_kind {
+	UNWIND_UNKNOWN = 0,
+	UNWIND_RSP = 1,          /* rsp + offset */
+	UNWIND_RBP = 2,          /* rbp + offset */
+	UNWIND_PLT = 3,          /* rsp + 8, or + 16 from an offset in each entry on */
+	UNWIND_AT_RSP = 4,       /* *(rsp + offset) */
+	UNWIND_AT_RSP_ABOVE = 5, /* *(rsp + offset) + 8 */
+	UNWIND_AT_RBP = 6,       /* *(rbp + offset) */
+	UNWIND_SIGNAL = 7,       /* all registers are where the kernel put them for a signal's handler */
+	UNWIND_START = 8,        /* nobody called it: a thread begins here */
+};
+
+enum unwind_size {
+	UNWIND_SEARCH = 23,        /* turns of a search: for 2^22 rows */
+	UNWIND_AT_FRAME = 0x800,   /* instead of where rbp is saved: where it points to */
+	UNWIND_WANTED = 64 * 1024, /* bytes of the ring */
+};
+
+/* From an offset in a file on: 4 bits for the kind, 12 for where rbp is saved (from the CFA, in words; 0: it is not),
+ * 16 for the offset, in words, but for the PLT. */
+struct unwind_row {
+	__u32 at;
+	__u32 rule;
+};
+
+/* A file: 0 for the vDSO. */
+struct unwind_file {
+	__u64 inode;
+	__u32 device;
+	__u32 pad;
+};
+
+/* Its rows; none if it has no .eh_frame. */
+struct unwind_table {
+	__u32 first;
+	__u32 rows;
+	__u32 ready;
+	__u32 pad;
+};
+
+/* A file that has no table yet was met: there a process has it mapped. */
+struct unwind_miss {
+	struct unwind_file file;
+	__u64 addr;
+	__u32 pid;
+	__u32 pad;
+};
+
+/* Why a chain of calls ends. */
+enum unwind_end {
+	UNWIND_END_FRAMES = 0,      /* it was walked by frame pointers: not known */
+	UNWIND_END_START = 1,       /* the thread began there */
+	UNWIND_END_DEEPEST = 2,     /* it is longer than what is walked */
+	UNWIND_END_UNDESCRIBED = 3, /* there is no unwind information of that function */
+	UNWIND_END_LATE = 4,        /* the table was not there yet */
+	UNWIND_END_CORRUPT = 5,     /* the stack cannot be read, or is no stack */
+};
+
+#endif

@@ -1,0 +1,151 @@
+//! Stacks by unwind tables, beside those of the C compiler's own unwinder.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_void};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use bytemuck::{Zeroable, pod_read_unaligned};
+use libbpf_rs::{MapCore, MapFlags};
+use trapline_symbols::Symbols;
+
+use super::super::recipe::ROWS;
+use super::super::unwind::Tables;
+use super::load;
+use crate::abi::maps::{MapName, faults as maps, unwind};
+use crate::abi::{self, FaultsChain, FaultsConfig};
+use crate::prog_run::resize;
+use crate::variant::Attached;
+
+const OUT: MapName<'static> = MapName(".bss.test_out");
+
+/// The kernel half with its tables.
+struct Half {
+    attached: Attached,
+    tables: Tables,
+    symbols: Symbols,
+}
+
+// SAFETY: a test has one at a time, behind a lock: in a signal's handler that is the thread that holds it.
+unsafe impl Send for Half {}
+
+static HALF: Mutex<Option<Half>> = Mutex::new(None);
+/// What the two saw: where calls return to, innermost first; and the reason of the kernel half's end.
+static SEEN: Mutex<Vec<(Vec<u64>, Vec<u64>, u32)>> = Mutex::new(vec![]);
+
+unsafe extern "C" {
+    fn _Unwind_Backtrace(each: extern "C" fn(*mut c_void, *mut c_void) -> c_int, data: *mut c_void) -> c_int;
+    fn _Unwind_GetIPInfo(context: *mut c_void, before: *mut c_int) -> usize;
+}
+
+/// As the kernel half has them: behind the call, and so behind what was interrupted, and behind where a handler returns to.
+extern "C" fn each(context: *mut c_void, data: *mut c_void) -> c_int {
+    let mut before = 0;
+    // SAFETY: the unwinder passes its own context, and what it was given for the data.
+    let (ip, seen) = unsafe { (_Unwind_GetIPInfo(context, &raw mut before), &mut *data.cast::<Vec<u64>>()) };
+    if before != 0
+        && let Some(trampoline) = seen.last_mut()
+    {
+        *trampoline += 1;
+    }
+    seen.push(ip as u64 + u64::from(before != 0));
+    0
+}
+
+impl Half {
+    fn new() -> Self {
+        let config = FaultsConfig {
+            group: abi::GROUP_STACK,
+            stack_every: 1,
+            stack_deepest: 127,
+            groups: 64,
+            chains: 64,
+            unwinds: 1,
+            ..FaultsConfig::zeroed()
+        };
+        let attached = load(config, |object| {
+            resize(object, maps::CHAINS, 64);
+            resize(object, unwind::ROWS, ROWS);
+            resize(object, unwind::TABLES, 64);
+        });
+        let mut symbols = Symbols::new();
+        symbols.want_tables();
+        let tables = Tables::open(&attached).unwrap();
+        Self { attached, tables, symbols }
+    }
+
+    /// Walks until no table is missing any more.
+    fn walk(&mut self) -> (Vec<u64>, u32) {
+        loop {
+            assert_eq!(self.attached.run("test_group_key", &[]), 1);
+            let out: [u64; 8] = self.attached.read(OUT).unwrap();
+            let chains = self.attached.handle(maps::CHAINS).unwrap();
+            let chain = chains.lookup(&out[2].to_ne_bytes(), MapFlags::ANY).unwrap();
+            let chain: FaultsChain = pod_read_unaligned(&chain.unwrap());
+            if chain.end != abi::END_LATE {
+                return (chain.ip[..chain.count as usize].to_vec(), chain.end);
+            }
+            self.tables.follow(&mut self.symbols).unwrap();
+            assert!(self.symbols.has_tables_to_make(), "the file is known");
+            self.tables.load(&mut self.symbols, Instant::now() + Duration::from_secs(60)).unwrap();
+        }
+    }
+}
+
+#[inline(never)]
+fn look() {
+    let mut expected: Vec<u64> = vec![];
+    // SAFETY: the function is what is called so, and the data outlives the call.
+    unsafe { _Unwind_Backtrace(each, (&raw mut expected).cast()) };
+    // The first is this function, which is at another place by now; the last may be the caller that the outermost has not.
+    expected.remove(0);
+    expected.retain(|ip| *ip != 0);
+    let mut half = HALF.lock().unwrap();
+    let (walked, end) = half.get_or_insert_with(Half::new).walk();
+    SEEN.lock().unwrap().push((walked, expected, end));
+}
+
+/// Calls itself with frames of different sizes.
+#[inline(never)]
+fn recurse(left: u32) -> u64 {
+    let space = std::hint::black_box([u64::from(left); 13]);
+    if left == 0 {
+        look();
+        return space[3];
+    }
+    if left % 3 == 0 { std::hint::black_box(recurse(left - 1)) + 1 } else { recurse(left - 1) + space[5] }
+}
+
+extern "C" fn handler(_: c_int) {
+    look();
+}
+
+#[test]
+#[ignore = "needs root: `make test` runs it"]
+fn a_chain_by_tables_is_that_of_the_compilers_own_unwinder() {
+    recurse(1);
+    recurse(90);
+    // Deeper than is walked.
+    recurse(200);
+    // SAFETY: the handler takes no lock that this thread holds.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as *const () as usize;
+        libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut());
+        libc::pthread_kill(libc::pthread_self(), libc::SIGUSR2);
+    }
+    let seen = SEEN.lock().unwrap();
+    for (n, (walked, expected, end)) in seen.iter().enumerate() {
+        if n == 2 {
+            assert_eq!((*end, walked.len()), (abi::END_DEEPEST, 127));
+            let first = walked.iter().position(|ip| ip == &expected[0]).expect("who called is in it");
+            assert_eq!(walked[first..], expected[..walked.len() - first]);
+            continue;
+        }
+        assert_eq!(*end, abi::END_START, "{n}: {walked:x?} is not {expected:x?}");
+        assert!(walked.ends_with(expected), "{n}: {walked:x?} does not end with {expected:x?}");
+    }
+    assert!(seen[1].1.len() > 90);
+    *HALF.lock().unwrap() = None;
+}

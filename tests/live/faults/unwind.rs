@@ -1,0 +1,142 @@
+//! `--unwind tables`: the callers of code without frame pointers, as the debugger has them at the same instruction.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::run::{Beside, Said, Source, faults, sum, u};
+use crate::running::Worker;
+
+const WITHOUT: &[&str] =
+    &["-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-fno-inline", "-pthread"];
+
+/// The program as the distribution would build it, and stripped, and static.
+pub const CHAINS: Source = Source { compiler: "gcc", file: "faults/unwind/chains.c", options: WITHOUT };
+pub const THROWN: Source = Source { compiler: "g++", file: "faults/unwind/thrown.cpp", options: WITHOUT };
+
+/// Pages that a program touches at the end of its chain.
+const PAGES: u64 = 32;
+
+/// The functions of the thread that stops at the instruction, outermost first; nothing for one without a name. The kernel's
+/// frame of a signal is `<`.
+fn by_debugger(program: &Path, mode: &str) -> Vec<Option<String>> {
+    let commands = [
+        "set confirm off",
+        "set debuginfod enabled off",
+        "set backtrace past-main on",
+        "handle SIGUSR1 nostop noprint pass",
+    ];
+    let run = ["break *touch_here", "run", "bt"];
+    let mut gdb = Command::new("gdb");
+    gdb.args(["-nx", "-batch"]);
+    commands.iter().chain(&run).for_each(|command| {
+        gdb.args(["-ex", command]);
+    });
+    let output = gdb.arg("--args").arg(program).arg(mode).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let frames = text.lines().filter(|line| line.starts_with('#'));
+    let name = |line: &str| {
+        let rest = line.split_once(' ')?.1.trim_start();
+        let rest = if rest.starts_with("0x") { rest.split_once(" in ")?.1 } else { rest };
+        let name = rest.split(" (").next()?.trim();
+        (name != "??").then(|| if name.starts_with('<') { "<".to_owned() } else { name.to_owned() })
+    };
+    let mut frames: Vec<_> = frames.map(name).collect();
+    assert!(frames.len() > 2, "{text} {}", String::from_utf8_lossy(&output.stderr));
+    frames.reverse();
+    frames
+}
+
+/// The frames in user mode of the row that has the faults on all pages.
+fn by_tables(said: &Said) -> Vec<String> {
+    let of_pages = |row: &&Value| u(&row["minor"]) >= PAGES && row["stack"].as_str().is_some_and(is_in_user);
+    let mut rows = said.totals.iter().filter(of_pages);
+    let row = rows.next().unwrap_or_else(|| panic!("no row has {PAGES} faults: {:#?}", said.totals));
+    row["stack"].as_str().unwrap().split(';').skip(1).map(str::to_owned).collect()
+}
+
+fn is_in_user(stack: &str) -> bool {
+    !stack.contains("_[k]") && stack.contains("touch_")
+}
+
+fn compare(variant: &str, program: &Path, mode: &str) {
+    let options = ["--by", "stack", "--unwind", "tables", "--"];
+    let said = Said::by(faults(variant, &options).arg(program).arg(mode));
+    assert_eq!(said.header["unwind"], "tables");
+    let (ours, theirs) = (by_tables(&said), by_debugger(program, mode));
+    // Of a part that the compiler has moved elsewhere, the debugger writes `main[cold]`.
+    let plain = |name: &str| name.split(['(', '@', '.', '[']).next().unwrap_or_default().to_owned();
+    let same = |(ours, theirs): (&String, &Option<String>)| match theirs {
+        // What handlers return to has a name in the file; and the instruction that faults has one of its own.
+        Some(name) if name == "<" => true,
+        Some(name) if name.starts_with("touch_") => ours.starts_with("touch_"),
+        Some(name) => plain(ours) == plain(name),
+        None => ours.contains("+0x") || !ours.starts_with('['),
+    };
+    let is_same = ours.len() == theirs.len() && ours.iter().zip(&theirs).all(same);
+    assert!(is_same, "{mode}: {ours:#?} is not {theirs:#?}");
+}
+
+/// Recursion, alloca, a signal's handler, a callback of the C library, a frame that aligns its stack, another thread.
+pub fn chains_are_those_of_the_debugger(variant: &'static str) {
+    let program = CHAINS.program();
+    for mode in ["plain", "recursion", "alloca", "signal", "library", "aligned", "thread"] {
+        compare(variant, &program, mode);
+    }
+    compare(variant, &THROWN.program(), "");
+    let other = |name: &str, options: &[&str]| {
+        let path = program.with_file_name(name);
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live").join(CHAINS.file);
+        let made = Command::new("gcc").args(WITHOUT).args(options).arg("-o").arg(&path).arg(source).status();
+        assert!(made.unwrap().success());
+        path
+    };
+    compare(variant, &other("chains-static", &["-static"]), "signal");
+    // The debugger stops where a symbol says: the chain is that of the same program with its symbols.
+    let (whole, stripped) =
+        (other("chains-whole", &["-no-pie"]), other("chains-stripped", &["-no-pie", "-s"]));
+    let options = ["--by", "stack", "--unwind", "tables", "--"];
+    let [whole, stripped] = [whole, stripped].map(|program| {
+        let said = Said::by(faults(variant, &options).arg(program).arg("recursion"));
+        let rows = said.totals.iter().filter(|row| u(&row["minor"]) >= PAGES);
+        let depth = |row: &Value| row["stack"].as_str().unwrap().split(';').count();
+        rows.map(depth).max().unwrap()
+    });
+    assert!(whole > 100, "{whole}");
+    assert_eq!(whole, stripped);
+}
+
+/// By frame pointers the same chain has lost its callers: the tables are what finds them.
+pub fn frame_pointers_find_less(variant: &'static str) {
+    let options = ["--by", "stack", "--unwind", "fp", "--"];
+    let said = Said::by(faults(variant, &options).arg(CHAINS.program()).arg("recursion"));
+    assert_eq!(said.header["unwind"], "fp");
+    assert_eq!(said.end["partial_stacks"], Value::Null);
+    let frames = by_tables(&said);
+    assert!(frames.len() < 50, "{frames:#?}");
+}
+
+/// Of the interpreter, which no distribution builds with frame pointers, nearly all faults have a whole chain: what it has mapped
+/// by then has its tables.
+pub fn python_is_unwound(variant: &'static str) {
+    let script = "import json, re, decimal, sys\nprint('ready', flush=True)\nsys.stdin.readline()\n\
+                  x = [json.dumps({'a': [i] * 50}) for i in range(20000)]\nprint('done', flush=True)\nsys.stdin.readline()";
+    let mut python = Worker::by(Command::new("/usr/bin/python3").args(["-c", script]));
+    assert_eq!(python.line().trim(), "ready");
+    let pid = python.id().to_string();
+    let tracer =
+        Beside::start(faults(variant, &["--by", "stack", "--unwind", "tables", "-i", "50ms", "-p", &pid]));
+    python.tell("");
+    assert_eq!(python.line().trim(), "done");
+    let said = tracer.interrupt();
+    let taken = |row: &Value| row["stack"].as_str().is_some_and(|stack| !stack.starts_with('('));
+    let all = sum(&said.totals, taken).1;
+    let is_whole = |row: &Value| {
+        let stack = row["stack"].as_str().unwrap_or_default();
+        taken(row) && !stack.split(';').nth(1).unwrap_or_default().starts_with('[')
+    };
+    let whole = sum(&said.totals, is_whole).1;
+    println!("python3: {whole} of {all} faults have a whole chain");
+    assert!(all > 1000 && whole * 100 >= all * 98, "{whole} of {all}: {:#?} {}", said.totals, said.end);
+}
