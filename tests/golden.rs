@@ -272,6 +272,13 @@ fn recordings_that_cannot_be_compared_are_refused() {
     refuses(&["diff"], 2, "required");
     refuses(&["diff", "--before", &causes], 2, "--after");
     refuses(&["diff", &causes, &causes, "--before", &causes, "--after", &causes], 2, "cannot be used with");
+    refuses(&["diff", &causes, &exits, "--by", "process"], 2, "has no single faults, which --by needs");
+    // What perf did not record of each fault is not 0.
+    let perf = |name: &str| format!("{}/fuzz/seeds/perf_data/{name}", env!("CARGO_MANIFEST_DIR"));
+    for (name, why) in [("exceptions", "both major-faults and minor-faults"), ("sampled", "minor-faults")] {
+        refuses(&["replay", &perf(name), "--by", "process"], 2, why);
+        refuses(&["diff", &perf(name), &perf(name), "--by", "process"], 2, why);
+    }
     let cut = file("cut.jsonl", recording("faults", "faults.cause", 1).lines().next().unwrap());
     refuses(&["diff", &causes, &cut], 1, "the recording stops here");
 }

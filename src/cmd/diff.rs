@@ -149,6 +149,7 @@ fn read(path: &Path, args: &Args) -> Result<Run> {
             "{name} has no single faults, which --by needs: record with `trapline faults -o NAME.trapline`"
         )));
     }
+    input.check_groupable()?;
     let how = Regrouping { table, interval_ns: None, all: true };
     let mut grouped = recording::grouped(Box::new(input), how, false)?;
     Run::read(name, &mut grouped)

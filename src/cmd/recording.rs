@@ -19,12 +19,26 @@ use crate::status::Usage;
 pub(crate) struct Input {
     header: Header,
     items: Items<'static>,
+    /// Why its faults cannot be grouped anew, if they cannot.
+    ungroupable: Option<&'static str>,
 }
 
 impl Input {
     /// What was run, where and how.
     pub(crate) fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Refuses to group what is not known of each fault.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn check_groupable(&self) -> Result<()> {
+        self.ungroupable.map_or(Ok(()), |why| {
+            Err(Usage::error(format!(
+                "the faults cannot be grouped: {why}; record with `perf record -d -c 1 -e major-faults,minor-faults`, or leave out --by and -i"
+            )))
+        })
     }
 }
 
@@ -82,7 +96,11 @@ pub(crate) fn open(path: &Path, output: Option<&Path>, tool: Option<&str>) -> Re
     let name = if stdin { "standard input".to_owned() } else { path.display().to_string() };
     if read.is_ok_and(|read| read.is_dir()) {
         let folder = FolderRecording::open(path, name, tool)?;
-        return Ok(Input { header: folder.header().clone(), items: Box::new(Read(folder)) });
+        return Ok(Input {
+            header: folder.header().clone(),
+            items: Box::new(Read(folder)),
+            ungroupable: None,
+        });
     }
     let input: Box<dyn BufRead> = if stdin {
         Box::new(io::stdin().lock())
@@ -94,10 +112,11 @@ pub(crate) fn open(path: &Path, output: Option<&Path>, tool: Option<&str>) -> Re
             let changed_ns =
                 changed.mtime().saturating_mul(1_000_000_000).saturating_add(changed.mtime_nsec());
             let faults = PerfData::open(file, name, tool, changed_ns)?;
-            return Ok(Input { header: faults.header().clone(), items: Box::new(Read(faults)) });
+            let (header, ungroupable) = (faults.header().clone(), faults.ungroupable());
+            return Ok(Input { header, items: Box::new(Read(faults)), ungroupable });
         }
         Box::new(file)
     };
     let lines = Recording::open(input, name, tool)?;
-    Ok(Input { header: lines.header().clone(), items: Box::new(Read(lines)) })
+    Ok(Input { header: lines.header().clone(), items: Box::new(Read(lines)), ungroupable: None })
 }

@@ -149,10 +149,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.prefetch {
         return list(args, format, input);
     }
+    let choice = Choice::new(args, &header, about.is_folder)?;
+    if choice.rows.is_some() {
+        input.check_groupable()?;
+    }
     let mut read = Ahead { source: &mut input, items: VecDeque::new() };
     // A table of events alone shows those.
     let is_summary = header.setting("summary").is_some();
-    let choice = Choice::new(args, &header, about.is_folder)?;
     let events = choice.events(&header).filter(|_| !is_summary && about.needs != Needs::Rows);
     let recorded_events = events.is_some();
     let recorded = match events.or(choice.rows).or(header.tables.first().copied()) {

@@ -112,6 +112,20 @@ impl<R: Read> PerfData<R> {
         &self.header
     }
 
+    /// Why its samples are no faults that can be counted by something else than their thread, if they are not: what was not
+    /// recorded is not 0.
+    pub fn ungroupable(&self) -> Option<&'static str> {
+        let of = |wanted| move |(kind, _): &&(Kind, Option<u64>)| *kind == wanted;
+        if [Kind::Major, Kind::Minor].iter().any(|kind| !self.events.iter().any(|event| of(*kind)(&event))) {
+            return Some("it does not have both major-faults and minor-faults");
+        }
+        let counts = self.events.iter().filter(|event| !of(Kind::Dummy)(event));
+        counts
+            .clone()
+            .any(|(_, weight)| *weight != Some(1))
+            .then_some("each of its samples stands for several faults")
+    }
+
     fn head(&self, changed_unix_ns: i64) -> Header {
         let word = |text: Option<&str>| text.unwrap_or_default().to_owned();
         let (first, _) = self.times.unwrap_or_default();

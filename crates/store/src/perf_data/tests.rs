@@ -97,6 +97,15 @@ fn kinds_that_perf_did_not_record_are_unknown() {
     assert!(end.sampled > 1, "{end:?}");
 }
 
+/// What was not recorded would be 0 in other rows.
+#[test]
+fn only_single_faults_of_known_kinds_are_grouped() {
+    let why = |name: &str| PerfData::open(Cursor::new(seed(name)), "x", None, 0).unwrap().ungroupable();
+    assert_eq!((why("kinds"), why("all")), (None, None));
+    assert_eq!(why("exceptions"), Some("it does not have both major-faults and minor-faults"));
+    assert!(why("sampled").is_some());
+}
+
 #[test]
 fn a_file_that_is_cut_off_anywhere_is_refused() {
     for name in ["kinds", "sampled"] {
