@@ -8,6 +8,7 @@ mod tools;
 use std::fs;
 use std::process::Command;
 
+use object::{Object, ObjectSegment, ObjectSymbol};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -89,6 +90,39 @@ fn pprof_adds_up_what_the_rows_have() {
     assert!(!raw.contains('\u{1b}') && raw.contains(r"a\x1b[2J\x0a"), "{raw}");
     let top = pprof(&["-top", "-sample_index=stall", &profile]).unwrap();
     assert!(top.contains("copy"), "{top}");
+}
+
+/// A frame without a name has what pprof needs to look for it: the file, its build id, the place in it.
+#[test]
+fn pprof_symbolizes_what_has_no_name() {
+    let folder = TempDir::new().unwrap();
+    let [source, program] = ["a.c", "a"].map(|name| folder.path().join(name));
+    fs::write(&source, "int spin(int n) { return 3 * n; }\nint main(int n) { return spin(n); }\n").unwrap();
+    let mut cc = Command::new("cc");
+    cc.args(["-g", "-Wl,--build-id=sha1", "-o"]).arg(&program).arg(&source);
+    assert!(cc.status().unwrap().success());
+    let bytes = fs::read(&program).unwrap();
+    let elf = object::File::parse(&*bytes).unwrap();
+    let build_id: String =
+        elf.build_id().unwrap().unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+    let spin = elf.symbols().find(|symbol| symbol.name() == Ok("spin")).unwrap().address();
+    let in_file = elf.segments().find_map(|segment| {
+        let at = spin.checked_sub(segment.address()).filter(|at| *at < segment.size())?;
+        Some(segment.file_range().0 + at)
+    });
+    let (place, path) = (in_file.unwrap(), program.to_str().unwrap());
+    let row = total(&format!(
+        "\"stack\":\"sh;a+{place:#x};do_read_[k]\",\"lines\":\";[the file has no symbols];\",\
+         \"binaries\":\";{path}@{build_id};\",\"major\":0,\"minor\":7"
+    ));
+    let profile = export(&folder, &recording(&folder, "faults.stack", "null", &[row]), "x.pb.gz");
+    let Some(raw) = pprof(&["-symbolize=none", "-raw", &profile]) else { return };
+    let page = place & !0xfff;
+    let mapping = format!("{page:#x}/{:#x}/{page:#x} {path} {build_id}", page + 0x1000);
+    assert!(raw.contains(&mapping), "{mapping} in {raw}");
+    assert!(raw.contains(&format!("a+{place:#x}")), "{raw}");
+    let symbolized = pprof(&["-top", &profile]).unwrap();
+    assert!(symbolized.contains(" spin") && symbolized.contains("do_read"), "{symbolized}");
 }
 
 /// Two major faults of 2 ms and 3 ms, a minor one of unknown duration, on two threads.

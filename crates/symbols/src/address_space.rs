@@ -244,7 +244,7 @@ impl AddressSpace {
         let Some(region) = self.regions.find(addr) else {
             // What was mapped when it was looked at is known, also of a process that has ended.
             let why = self.blind.clone().filter(|_| self.regions.is_empty()).unwrap_or(Why::Unmapped);
-            return Name { addr, functions: Err(why), module: None, offset: None };
+            return Name { addr, functions: Err(why), module: None, offset: None, build_id: None };
         };
         let at = addr - region.mapping.start;
         let (functions, offset) = match &region.code {
@@ -257,7 +257,7 @@ impl AddressSpace {
             Code::Vdso => VDSO.into(),
             _ => Rc::clone(&region.mapping.name),
         };
-        Name { addr, functions, module: Some(module), offset }
+        Name { addr, functions, module: Some(module), offset, build_id: None }
     }
 
     /// Asks the files that addresses are in, each once.
@@ -281,6 +281,7 @@ impl AddressSpace {
             for ((addr, _), functions) in at.iter().zip(files.find(&program, &offsets)) {
                 if let Some(name) = found.get_mut(addr) {
                     name.functions = functions;
+                    name.build_id = program.build_id();
                 }
             }
         }

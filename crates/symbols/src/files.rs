@@ -74,6 +74,8 @@ pub(super) struct Program {
     without_lines: Cell<bool>,
     /// What it says of where its debug information is, and how many of the places were looked at, if not all were.
     elsewhere: RefCell<Option<Elsewhere>>,
+    /// Its build id in hexadecimal, if it has no debug information of its own.
+    build_id: RefCell<Option<Rc<str>>>,
     bad: RefCell<Option<Why>>,
     names: RefCell<HashMap<u64, Found>>,
 }
@@ -104,6 +106,10 @@ impl Default for Files {
 }
 
 impl Program {
+    pub(super) fn build_id(&self) -> Option<Rc<str>> {
+        self.build_id.borrow().clone()
+    }
+
     /// Whether it was closed to make space, before it was read.
     pub(super) fn is_let_go(&self) -> bool {
         self.pin.borrow().is_none() && self.bad.borrow().is_none()
@@ -150,6 +156,7 @@ impl Files {
             open_in: Cell::new(0),
             without_lines: Cell::new(false),
             elsewhere: RefCell::new(None),
+            build_id: RefCell::new(None),
             bad: RefCell::new(None),
             names: RefCell::new(HashMap::new()),
         });
@@ -175,6 +182,7 @@ impl Files {
             // Symbols are all that is asked for.
             without_lines: Cell::new(true),
             elsewhere: RefCell::new(None),
+            build_id: RefCell::new(None),
             bad: RefCell::new(None),
             names: RefCell::new(HashMap::new()),
             pin: RefCell::new(Some(pin)),
@@ -382,6 +390,7 @@ impl Files {
         match self.client.call(&request, Some(file.as_fd()))? {
             Reply::Opened { build_id, debug_link } => {
                 let known = !build_id.is_empty() || !debug_link.is_empty();
+                *program.build_id.borrow_mut() = (!build_id.is_empty()).then(|| hex(&build_id).into());
                 let elsewhere = Elsewhere { build_id, link: debug_link, looked_at: 0 };
                 *program.elsewhere.borrow_mut() = known.then_some(elsewhere);
                 program.open_in.set(self.client.generation()?);
@@ -403,7 +412,7 @@ impl Files {
         let Elsewhere { build_id, link, .. } = &elsewhere;
         let mut places = Vec::new();
         if build_id.len() > 1 {
-            let hex: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = hex(build_id);
             let (first, rest) = hex.split_at(2);
             places.push((
                 Path::new("/usr/lib/debug/.build-id").join(first),
@@ -440,6 +449,10 @@ impl Files {
         *program.elsewhere.borrow_mut() = None;
         Ok(())
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_elf(file: &File) -> bool {

@@ -37,7 +37,8 @@ impl Kernel {
             Ok(Symbolized::Unknown(_)) => Err(Why::NoSymbol),
             Err(error) => Err(Why::Unreadable(error.to_string())),
         };
-        let name = Rc::new(Name { addr, functions, module: Some("[kernel]".into()), offset: None });
+        let name =
+            Rc::new(Name { addr, functions, module: Some("[kernel]".into()), offset: None, build_id: None });
         self.names.insert(addr, Rc::clone(&name));
         name
     }

@@ -148,9 +148,19 @@ pub struct Name {
     pub module: Option<Rc<str>>,
     /// Where in that file, bytes.
     pub offset: Option<u64>,
+    /// The build id of that file, if it has one and no debug information.
+    pub build_id: Option<Rc<str>>,
 }
 
 impl Name {
+    /// The file that the instruction is in, by its path and its build id in hexadecimal, with `@` between: so that it can be
+    /// symbolized elsewhere. Nothing if it is in no file.
+    pub fn binary(&self) -> Option<String> {
+        let path =
+            self.module.as_deref().filter(|module| module.starts_with('/') && self.offset.is_some())?;
+        Some(format!("{path}@{}", self.build_id.as_deref().unwrap_or_default()))
+    }
+
     /// The function that the instruction was written in.
     pub fn function(&self) -> Option<&Function> {
         self.functions.as_ref().ok()?.last()

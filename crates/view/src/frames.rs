@@ -22,8 +22,10 @@ pub(crate) struct Frame {
     pub(crate) file: String,
     /// The line in it.
     pub(crate) line: i64,
-    /// The executable, library or kernel, if it is known.
+    /// The executable, library or kernel, if it is known: its path or its name.
     pub(crate) module: Option<String>,
+    /// The build id of that, if it is known.
+    pub(crate) build_id: String,
     /// The offset in the module of a function without a name.
     pub(crate) offset: u64,
 }
@@ -31,7 +33,7 @@ pub(crate) struct Frame {
 /// The frames of a row, outermost first: at least one.
 pub(crate) fn frames(row: &Record) -> Vec<Frame> {
     match row.get("stack") {
-        Some(Value::Str(stack)) => calls(stack, text(row, "lines")),
+        Some(Value::Str(stack)) => calls(stack, text(row, "lines"), text(row, "binaries")),
         Some(_) => vec![named(NONE)],
         None => keys(row),
     }
@@ -46,19 +48,27 @@ fn named(text: &str) -> Frame {
     Frame { name: name(text), ..Frame::default() }
 }
 
-/// The frames of a call chain with the lines of each.
-fn calls(stack: &str, lines: Option<&str>) -> Vec<Frame> {
-    let mut lines = lines.unwrap_or_default().split(';');
-    stack.split(';').map(|function| call(function, lines.next().unwrap_or_default())).collect()
+/// The frames of a call chain with the lines of each, and the files of those without a name.
+fn calls(stack: &str, lines: Option<&str>, binaries: Option<&str>) -> Vec<Frame> {
+    let [mut lines, mut binaries] = [lines, binaries].map(|texts| texts.unwrap_or_default().split(';'));
+    let mut next = || (lines.next().unwrap_or_default(), binaries.next().unwrap_or_default());
+    let call = |function| {
+        let (line, binary) = next();
+        call(function, line, binary)
+    };
+    stack.split(';').map(call).collect()
 }
 
-fn call(function: &str, line: &str) -> Frame {
+fn call(function: &str, line: &str, binary: &str) -> Frame {
     let mut frame = named(function);
     // In brackets is why it has no name.
     if line.starts_with('[') {
         let place = function.rsplit_once("+0x");
         if let Some((module, offset)) = place.and_then(|(m, o)| Some((m, u64::from_str_radix(o, 16).ok()?))) {
             (frame.module, frame.offset) = (Some(name(module)), offset);
+            if let Some((path, build_id)) = binary.rsplit_once('@') {
+                (frame.module, frame.build_id) = (Some(name(path)), visible(build_id));
+            }
         }
     } else if let Some((file, line)) = line.rsplit_once(':') {
         (frame.file, frame.line) = (visible(file), line.parse().unwrap_or(0));
@@ -147,11 +157,15 @@ mod tests {
     fn frames_have_what_is_known_of_them() {
         let stack = "sh;main;libc.so.6+0x2a1;read 1+0xzz;do_read_[k]";
         let lines = ";/src/a.c:17;[the file has no symbols];[late];";
-        let frames = calls(stack, Some(lines));
+        let frames = calls(stack, Some(lines), Some(";;/lib/a@b/libc.so.6@0f;;"));
         let names: Vec<&str> = frames.iter().map(|f| f.name.as_str()).collect();
         assert_eq!(names, ["sh", "main", "libc.so.6+0x2a1", "read 1+0xzz", "do_read"]);
         assert_eq!((frames[1].file.as_str(), frames[1].line), ("/src/a.c", 17));
-        assert_eq!((frames[2].module.as_deref(), frames[2].offset), (Some("libc.so.6"), 0x2a1));
+        assert_eq!((frames[2].module.as_deref(), frames[2].offset), (Some("/lib/a@b/libc.so.6"), 0x2a1));
+        assert_eq!((frames[2].build_id.as_str(), frames[3].build_id.as_str()), ("0f", ""));
+        // A recording of before they were known.
+        let before = calls(stack, Some(lines), None);
+        assert_eq!((before[2].module.as_deref(), before[2].offset), (Some("libc.so.6"), 0x2a1));
         assert_eq!((frames[3].module.as_deref(), frames[3].file.as_str()), (None, ""));
         assert_eq!(frames[4].module.as_deref(), Some("[kernel.kallsyms]"));
     }

@@ -24,9 +24,12 @@ pub struct Pprof<W> {
     profile: Profile,
     strings: Ids<String>,
     functions: Ids<(String, String)>,
-    mappings: Ids<String>,
+    mappings: Ids<(String, String)>,
     locations: Ids<Frame>,
 }
+
+/// Mappings begin and end at pages.
+const PAGE: u64 = 4096;
 
 /// Numbers for what was met, from 1.
 #[derive(Debug)]
@@ -102,7 +105,8 @@ impl<W: Write> Pprof<W> {
     /// What else is known of a row.
     fn labels(&mut self, row: &Record) -> Vec<Label> {
         let is_label = |field: &Field| {
-            matches!(field.kind, Kind::Key | Kind::Label) && !["stack", "lines"].contains(&field.name)
+            matches!(field.kind, Kind::Key | Kind::Label)
+                && !["stack", "lines", "binaries"].contains(&field.name)
         };
         let mut labels = vec![];
         for (field, value) in row.iter().filter(|(field, _)| is_label(field)) {
@@ -124,9 +128,9 @@ impl<W: Write> Pprof<W> {
     fn location(&mut self, frame: Frame) -> u64 {
         let (id, is_new) = self.locations.of(frame.clone());
         if is_new {
-            let Frame { name, file, line, module, offset } = frame;
+            let Frame { name, file, line, module, build_id, offset } = frame;
             let function_id = self.function(name, file);
-            let mapping_id = module.map_or(0, |module| self.mapping(module));
+            let mapping_id = module.map_or(0, |module| self.mapping(module, build_id, offset));
             let line = vec![Line { function_id, line }];
             self.profile.location.push(Location { id, mapping_id, address: offset, line });
         }
@@ -142,13 +146,35 @@ impl<W: Write> Pprof<W> {
         id
     }
 
-    /// All that can be known of what is in it is in the locations: readers need not look for more.
-    fn mapping(&mut self, module: String) -> u64 {
-        let (id, is_new) = self.mappings.of(module.clone());
+    /// A file with a path holds functions without a name: readers that have it may look for them. Addresses are places in the
+    /// file, so it is mapped where it lies in the file, as far as there are any.
+    fn mapping(&mut self, module: String, build_id: String, offset: u64) -> u64 {
+        let is_file = module.starts_with('/');
+        let (id, is_new) = self.mappings.of((module.clone(), build_id.clone()));
+        let (start, limit) = (offset & !(PAGE - 1), (offset | (PAGE - 1)).saturating_add(1));
         if is_new {
-            let (filename, has) = (self.string(&module), true);
-            let has = Mapping { has_functions: has, has_filenames: has, has_line_numbers: has, id, filename };
-            self.profile.mapping.push(has);
+            let (filename, build_id, has) = (self.string(&module), self.string(&build_id), !is_file);
+            let all = Mapping {
+                has_functions: has,
+                has_filenames: has,
+                has_line_numbers: has,
+                ..Mapping::default()
+            };
+            let (memory_start, memory_limit) = if is_file { (start, limit) } else { (0, 0) };
+            let file_offset = memory_start;
+            self.profile.mapping.push(Mapping {
+                id,
+                memory_start,
+                memory_limit,
+                file_offset,
+                filename,
+                build_id,
+                ..all
+            });
+        } else if is_file && let Some(known) = self.profile.mapping.get_mut(id as usize - 1) {
+            known.memory_start = known.memory_start.min(start);
+            known.memory_limit = known.memory_limit.max(limit);
+            known.file_offset = known.memory_start;
         }
         id
     }

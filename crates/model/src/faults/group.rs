@@ -55,9 +55,15 @@ pub struct Stack {
     pub frames: String,
     /// Of each of them the place in source text, or in brackets why it has no name; `;` between them.
     pub lines: String,
+    /// Of each without a name the file, `@`, and the file's build id; `;` between them. Nothing if all have names.
+    pub binaries: String,
 }
 
 impl Stack {
+    fn bytes(&self) -> usize {
+        self.frames.capacity() + self.lines.capacity() + self.binaries.capacity()
+    }
+
     /// The innermost function in user mode; where there is none, in the kernel.
     pub(super) fn function(&self) -> &str {
         let mut functions = self.frames.rsplit(';');
@@ -69,13 +75,29 @@ impl Stack {
 
     /// Adds a frame within those that there are.
     pub fn push(&mut self, name: &str, line: &str) {
-        if !self.frames.is_empty() {
-            self.frames.push(';');
-            self.lines.push(';');
-        }
+        self.push_in(name, line, "");
+    }
+
+    /// Adds one without a name, with the file that it is in.
+    pub fn push_in(&mut self, name: &str, line: &str, binary: &str) {
+        let is_first = self.frames.is_empty();
         // What is between frames cannot be in one: not in a name that a process chose, nor in `[u8; 4]`.
-        self.frames.extend(name.chars().map(|c| if c == ';' { ':' } else { c }));
-        self.lines.extend(line.chars().map(|c| if c == ';' { ':' } else { c }));
+        let add = |to: &mut String, text: &str| {
+            to.extend(
+                (!is_first)
+                    .then_some(';')
+                    .into_iter()
+                    .chain(text.chars().map(|c| if c == ';' { ':' } else { c })),
+            );
+        };
+        add(&mut self.frames, name);
+        add(&mut self.lines, line);
+        if !binary.is_empty() && self.binaries.is_empty() {
+            self.binaries = ";".repeat(self.frames.matches(';').count());
+            self.binaries.extend(binary.chars().map(|c| if c == ';' { ':' } else { c }));
+        } else if !self.binaries.is_empty() {
+            add(&mut self.binaries, binary);
+        }
     }
 }
 
@@ -104,7 +126,7 @@ impl Key {
         match self {
             Self::Comm(name) | Self::Cgroup(name) => name.len(),
             Self::File(file) => size_of::<File>() + file.path.len(),
-            Self::Stack(stack) => size_of::<Stack>() + stack.frames.capacity() + stack.lines.capacity(),
+            Self::Stack(stack) => size_of::<Stack>() + stack.bytes(),
             Self::Several(keys) => keys.iter().map(|key| size_of::<Self>() + key.bytes()).sum(),
             Self::None | Self::Thread(_) | Self::Process(_) | Self::Cause(_) | Self::Untaken | Self::Rest => {
                 0
@@ -142,6 +164,17 @@ mod tests {
     use crate::Value;
 
     /// Several sorts of facts may be one cause; one that the kernel does not count has a row all the same.
+    #[test]
+    fn files_stand_beside_frames_without_a_name() {
+        let mut stack = Stack::default();
+        stack.push("sh", "");
+        assert_eq!(stack.binaries, "");
+        stack.push_in("a;b.so+0x1", "[no symbols]", "/lib/a;b.so@0f");
+        stack.push("read_[k]", "");
+        assert_eq!(stack.frames, "sh;a:b.so+0x1;read_[k]");
+        assert_eq!((stack.lines.as_str(), stack.binaries.as_str()), (";[no symbols];", ";/lib/a:b.so@0f;"));
+    }
+
     #[test]
     fn facts_of_one_cause_are_one_row() {
         let mut ledger = Ledger::new(By::Cause, Timing::All(1));
@@ -185,7 +218,7 @@ mod tests {
     #[test]
     fn the_function_of_a_stack_is_the_innermost_in_user_mode() {
         let function =
-            |frames: &str| Stack { frames: frames.into(), lines: String::new() }.function().to_owned();
+            |frames: &str| Stack { frames: frames.into(), ..Stack::default() }.function().to_owned();
         assert_eq!(function("db;main;read_page"), "read_page");
         assert_eq!(function("db;main;read;ksys_read_[k];filemap_read_[k]"), "read");
         assert_eq!(function("kvm;kvm_page_fault_[k]"), "kvm_page_fault_[k]");

@@ -114,6 +114,12 @@ impl Row {
         self.part(|key| if let Key::Stack(stack) = key { Some(&*stack.lines) } else { None })
     }
 
+    /// Of frames without a name the file, if there are any.
+    pub(super) fn binaries(&self) -> Option<&str> {
+        self.part(|key| if let Key::Stack(stack) = key { Some(&*stack.binaries) } else { None })
+            .filter(|binaries| !binaries.is_empty())
+    }
+
     pub(super) fn function(&self) -> Option<&str> {
         self.text(|key| if let Key::Stack(stack) = key { Some(stack.function()) } else { None })
     }

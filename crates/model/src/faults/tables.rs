@@ -150,6 +150,7 @@ const CAUSE: &[Column<Row>] = &[
 const STACK: &[Column<Row>] = &[
     key("stack", "The name of the process and its functions, outermost first, with `;` between; those of the kernel end in _[k].", |r: &Row| r.frames().into()).shown("STACK", 5, Stack),
     key("lines", "The place in source text of each frame of the stack, or in brackets why it has no name, with `;` between.", |r| r.lines().into()),
+    key("binaries", "The file of each frame that has no name, `@`, and the file's build id if it is known, with `;` between; null if all frames have names.", |r| r.binaries().into()),
 ];
 
 #[rustfmt::skip]

@@ -452,7 +452,8 @@ impl Named {
                 }
             }
             Err(why) => {
-                stack.push(&format!("{name}{suffix}"), &format!("[{why}]"));
+                let binary = name.binary().unwrap_or_default();
+                stack.push_in(&format!("{name}{suffix}"), &format!("[{why}]"), &binary);
                 self.unnamed = true;
                 self.late |= *why == Why::Late;
                 self.is_the_same_elsewhere = false;
