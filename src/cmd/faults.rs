@@ -358,7 +358,15 @@ impl Start for Faults<'_> {
             Item::Totals(totals) => {
                 self.note = unseen(self.key(), &self.variant, self.options.variant.is_some(), totals)
             }
-            Item::End(_) => self.note.iter().for_each(|note| warn(note)),
+            Item::End(end) => {
+                self.note.iter().for_each(|note| warn(note));
+                if end.lost_events > 0 {
+                    let size = self.options.ring_bytes >> 20;
+                    warn(&format!(
+                        "events were lost: use a --ring-size larger than {size}, which holds more of them"
+                    ));
+                }
+            }
             _ => {}
         }
     }

@@ -15,6 +15,7 @@ pub mod namespaces;
 pub mod neighbours;
 pub mod perf_data;
 pub mod privilege;
+pub mod recording;
 pub mod refuse;
 pub mod replay;
 pub mod rootless;

@@ -112,6 +112,8 @@ const CASES: &[Case] = &[
     case!(explain::a_recording_is_explained, HERE, AUTO),
     case!(faults::replay::a_recording_is_read_back_whole, HERE, EVERY),
     case!(faults::replay::a_recording_answers_every_by, HERE, &["tracepoint", "rootless"]),
+    case!(faults::recording::a_kill_costs_the_last_part, HERE, &["tracepoint"]),
+    case!(faults::recording::a_full_disk_ends_the_recording_and_not_the_command, HERE, &["tracepoint"]),
     case!(faults::diff::twice_the_faults_on_a_file, HERE, EVERY),
     case!(faults::diff::recorded_faults_are_grouped, HERE, &["tracepoint", "rootless"]),
     case!(faults::diff::what_is_shown_and_refused, HERE, AUTO),

@@ -24,6 +24,9 @@ pub use self::read::FolderRecording;
 pub use self::single::SingleTable;
 pub use self::write::{Kept, Recorder};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::part::read_all as read_part;
+
 const HEADER: &str = "header.json";
 const END: &str = "end.json";
 

@@ -4,11 +4,14 @@ use std::io::{self, Cursor, Write};
 
 use jiff::tz::TimeZone;
 
+use crate::folder::read_part;
 use crate::{PerfData, Recording};
 use trapline_model::access::summary::{Options, Summarized};
 use trapline_model::access::{EVENT, SUMMARY, TRACE};
+use trapline_model::faults::{self, By};
 use trapline_model::layout::{DECLARED, Layout};
-use trapline_model::{Sink, Source};
+use trapline_model::recorded::ENTRY;
+use trapline_model::{RUN, Sink, Source};
 use trapline_view::{Csv, Damo, Firefox, JsonLines, Perfetto, Pprof, Screen, Table};
 
 /// Of what is written for one recording of at most 64 KiB, bytes.
@@ -63,6 +66,13 @@ pub fn perf_data(bytes: &[u8]) {
     pour(faults, &mut sinks);
 }
 
+/// Reads a part of a recording, as if it were one of each of these tables.
+pub fn part(bytes: &[u8]) {
+    for table in [&ENTRY, faults::EVENT, By::File.schema(), &RUN] {
+        let _ = read_part(table, bytes.to_vec());
+    }
+}
+
 fn table(layout: &'static Layout) -> Box<dyn Sink> {
     Box::new(Table::laid_out(Written::default(), layout, Screen::default(), TimeZone::UTC))
 }
@@ -81,6 +91,11 @@ mod tests {
     #[test]
     fn recordings() {
         trapline_fuzz::bounded("recording", 2000, super::recording);
+    }
+
+    #[test]
+    fn parts() {
+        trapline_fuzz::bounded("part", 500, super::part);
     }
 
     #[test]

@@ -8,15 +8,17 @@ use arrow_array::builder::{
     UInt64Builder,
 };
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, UInt32Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
+use arrow_array::types::{UInt32Type, UInt64Type};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, Int64Array, ListArray, RecordBatch, StructArray, UInt32Array, UInt64Array,
+};
 use arrow_schema::{DataType, Field as Arrow, Fields, Schema as ArrowSchema};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use trapline_model::{Batch, Bucket, Field, Kind, Plain, Record, Schema, Type, Unit, Value, bounds};
 
-use super::words::Words;
+use super::words::{self, Words};
 
 /// The column that says to which item of the stream a row belongs.
 pub(super) const ITEM: &str = "item";
@@ -282,26 +284,38 @@ fn has_few(column: &ArrayRef) -> bool {
 /// The rows of a batch, of which some columns may be missing: what is not there is not known.
 pub(super) struct Rows {
     table: &'static Schema,
-    items: ArrayRef,
-    times: ArrayRef,
-    columns: Vec<Option<ArrayRef>>,
+    items: UInt64Array,
+    times: UInt64Array,
+    columns: Vec<Read>,
+}
+
+/// A column that was read.
+enum Read {
+    Missing,
+    U64(UInt64Array),
+    I64(Int64Array),
+    Bool(BooleanArray),
+    /// The texts, and of each row the number of its own.
+    Str(UInt32Array, Vec<Value>),
+    Hist(ListArray),
 }
 
 impl Rows {
     /// # Errors
     /// When a column has another type than the table says.
     pub(super) fn of(table: &'static Schema, batch: &RecordBatch) -> Result<Self, String> {
-        let lead = |name: &str| match batch.column_by_name(name) {
-            Some(column) if *column.data_type() == DataType::UInt64 && column.null_count() == 0 => {
-                Ok(Arc::clone(column))
-            }
+        let lead = |name: &str| match batch
+            .column_by_name(name)
+            .and_then(|column| column.as_primitive_opt::<UInt64Type>())
+        {
+            Some(column) if column.null_count() == 0 => Ok(column.clone()),
             _ => Err(format!(
                 "its column `{name}` is missing, or has another type: it is no part of a recording"
             )),
         };
         let column = |field: &'static Field| match batch.column_by_name(field.name) {
-            None => Ok(None),
-            Some(column) if column.data_type() == arrow(field).data_type() => Ok(Some(Arc::clone(column))),
+            None => Ok(Read::Missing),
+            Some(column) if column.data_type() == arrow(field).data_type() => Ok(Read::of(column)),
             Some(_) => Err(format!("its column `{}` has another type", field.name)),
         };
         Ok(Self {
@@ -317,43 +331,51 @@ impl Rows {
     }
 
     pub(super) fn item(&self, row: usize) -> u64 {
-        self.items.as_primitive::<UInt64Type>().value(row)
+        self.items.value(row)
     }
 
     pub(super) fn time_ns(&self, row: usize) -> u64 {
-        self.times.as_primitive::<UInt64Type>().value(row)
+        self.times.value(row)
     }
 
     pub(super) fn record(&self, row: usize) -> Record {
-        let value =
-            |column: &Option<ArrayRef>| column.as_ref().map_or(Value::Null, |column| value(column, row));
-        Record::new(self.table, self.columns.iter().map(value).collect())
+        Record::new(self.table, self.columns.iter().map(|column| column.value(row)).collect())
     }
 }
 
-/// A value of a column, whose type is one of those that tables have.
-fn value(column: &ArrayRef, row: usize) -> Value {
-    if column.is_null(row) {
-        return Value::Null;
-    }
-    match column.data_type() {
-        DataType::UInt64 => column.as_primitive::<UInt64Type>().value(row).into(),
-        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
-        DataType::Boolean => column.as_boolean().value(row).into(),
-        DataType::Dictionary(..) => {
-            let words = column.as_dictionary::<UInt32Type>();
-            let texts = words.values().as_string::<i32>();
-            match words.key(row) {
-                Some(key) if key < texts.len() => texts.value(key).into(),
-                _ => Value::Null,
+impl Read {
+    /// Of a type that tables have.
+    fn of(column: &ArrayRef) -> Self {
+        match column.data_type() {
+            DataType::UInt64 => Self::U64(column.as_primitive().clone()),
+            DataType::Int64 => Self::I64(column.as_primitive().clone()),
+            DataType::Boolean => Self::Bool(column.as_boolean().clone()),
+            DataType::Dictionary(..) => {
+                let words = column.as_dictionary::<UInt32Type>();
+                let texts = words.values().as_string::<i32>().iter();
+                let texts = texts.map(|text| text.map_or(Value::Null, words::held)).collect();
+                Self::Str(words.keys().clone(), texts)
             }
+            DataType::List(_) => Self::Hist(column.as_list().clone()),
+            _ => Self::Missing,
         }
-        DataType::List(_) => {
-            let list = column.as_list::<i32>().value(row);
-            let buckets: Vec<Bucket> = list.as_struct_opt().map(of_buckets).unwrap_or_default();
-            buckets.into()
+    }
+
+    fn value(&self, row: usize) -> Value {
+        match self {
+            Self::U64(column) if column.is_valid(row) => Value::U64(column.value(row)),
+            Self::I64(column) if column.is_valid(row) => Value::I64(column.value(row)),
+            Self::Bool(column) if column.is_valid(row) => Value::Bool(column.value(row)),
+            Self::Str(keys, texts) if keys.is_valid(row) => {
+                texts.get(keys.value(row) as usize).cloned().unwrap_or(Value::Null)
+            }
+            Self::Hist(column) if column.is_valid(row) => {
+                let list = column.value(row);
+                let buckets: Vec<Bucket> = list.as_struct_opt().map(of_buckets).unwrap_or_default();
+                buckets.into()
+            }
+            _ => Value::Null,
         }
-        _ => Value::Null,
     }
 }
 

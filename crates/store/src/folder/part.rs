@@ -11,7 +11,7 @@ use trapline_model::{Record, Schema};
 use super::columns::{Columns, Rows};
 
 /// Rows that are decoded together.
-const BATCH: usize = 4096;
+const BATCH: usize = 16_384;
 
 /// The bytes of a Parquet file with these rows.
 ///
@@ -85,4 +85,20 @@ impl Reader {
         self.refill()?;
         Ok(Some(row))
     }
+}
+
+/// Reads all rows of a part, and gives how many there are.
+///
+/// # Errors
+/// When some of it cannot be read.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_all(table: &'static Schema, content: Vec<u8>) -> Result<usize, String> {
+    let mut reader = Reader::open(table, content)?;
+    let mut rows = 0;
+    while let Some(item) = reader.item() {
+        while reader.next_of(item)?.is_some() {
+            rows += 1;
+        }
+    }
+    Ok(rows)
 }

@@ -237,6 +237,41 @@ fn a_part_of_another_program_is_refused() {
     }
 }
 
+/// What a later version wrote is said to be of one; what this one knows of it is read.
+#[test]
+fn a_newer_schema_is_said() {
+    let folder = folder();
+    let (whole, path) = (few_items(), folder.path().join("x"));
+    write(&path, &whole, Kept::All);
+    let newer = |name: &str| {
+        let before = fs::read(path.join(name)).unwrap();
+        let line = String::from_utf8(before.clone()).unwrap();
+        let (object, _) = line.rsplit_once(SEAL).unwrap();
+        let at = object.find("\"schema\":").unwrap() + "\"schema\":".len();
+        let changed = format!("{}9{}}}\n", &object[..at], &object[at + 1..]);
+        fs::write(path.join(name), seal(&changed)).unwrap();
+        let (items, error) = read(&path);
+        fs::write(path.join(name), before).unwrap();
+        (items, error.unwrap())
+    };
+    let (items, error) = newer(HEADER);
+    assert!(items.is_empty() && error.contains("schema 9"), "{error}");
+    let (items, error) = newer(&manifest::name(1));
+    assert!(are_of(&items, &whole) && error.contains("schema 9"), "{error}");
+    // A table that this version does not have is named, and the others are read.
+    let file = fs::read_dir(&path).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let file =
+        file.into_iter().find(|name| name.starts_with("events-sgx") && name.ends_with("1.parquet")).unwrap();
+    let (known, later) = (path.join(&file), file.replace("events-sgx", "events-sgx.later"));
+    fs::rename(known, path.join(&later)).unwrap();
+    let name = path.join(manifest::name(1));
+    let changed = fs::read_to_string(&name).unwrap().replace(&file, &later);
+    fs::write(name, seal(&format!("{}}}", changed.rsplit_once(SEAL).unwrap().0))).unwrap();
+    let (items, error) = read(&path);
+    assert!(are_of(&items, &whole) && items.len() > 4, "{}", items.len());
+    assert!(error.unwrap().contains("this version has no table"));
+}
+
 /// Parts that are not kept are no damage, and what is kept is read.
 #[test]
 fn the_last_parts_are_kept() {

@@ -1,0 +1,96 @@
+//! What is left of a recording when something goes wrong: a kill, a copy at any moment, a full disk.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use nix::sys::signal::Signal;
+
+use crate::run::{fixture, lines, scratch, trapline, u};
+use crate::running::{Running, Worker, until};
+
+fn replay(path: &Path, arguments: &[&str]) -> Output {
+    trapline().arg("replay").arg(path).args(["--format", "jsonl"]).args(arguments).output().unwrap()
+}
+
+/// A copy of what is there now: what is being written is left out.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in fs::read_dir(from).unwrap().collect::<Vec<_>>() {
+        let name = file.unwrap().file_name();
+        if !name.to_str().unwrap().starts_with('.') {
+            fs::copy(from.join(&name), to.join(&name)).unwrap();
+        }
+    }
+}
+
+/// The recorded faults, and those that are said to be lost.
+fn recorded(output: &Output) -> u64 {
+    let lines = lines(&output.stdout);
+    let events = lines.iter().filter(|line| line["type"] == "event").count() as u64;
+    let end = lines.iter().find(|line| line["type"] == "end");
+    events + end.map_or(0, |end| u(&end["lost_events"]))
+}
+
+/// All faults up to the last part are there after a kill; and a copy of a recording that grows is one that is cut off.
+pub fn a_kill_costs_the_last_part(variant: &str) {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let path = folder.path().join("x.trapline");
+    let mut worker = Worker::start(&fixture("on-demand"));
+    // All that it does to answer has been touched then.
+    worker.touch(10);
+    let (_, before) = worker.touch(10);
+    let tracing = Running::start(
+        trapline()
+            .args(["faults", "--variant", variant, "-p", &worker.id().to_string(), "-o"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    );
+    let has = |name: &str| path.join(name).exists();
+    until("the recording has begun", || has("header.json"));
+    worker.touch(1000);
+    until("a part is written", || has("parts-000001.json"));
+    let (_, after) = worker.touch(2000);
+    let mut copies = 0;
+    until("the next part is written", || {
+        let copied = folder.path().join(format!("copy-{copies}.trapline"));
+        copies += 1;
+        copy(&path, &copied);
+        let output = replay(&copied, &["-v"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("the recording is cut off at"), "{said}");
+        assert!(recorded(&output) >= 1000, "{}", recorded(&output));
+        has("parts-000002.json")
+    });
+    tracing.send(Signal::SIGKILL);
+    tracing.output();
+    let output = replay(&path, &["-v"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("the recording is cut off at"), "{said}");
+    assert_eq!(recorded(&output), after - before, "{said}");
+}
+
+/// Its parts cannot be written any more: the message says why, and the command goes on.
+pub fn a_full_disk_ends_the_recording_and_not_the_command(variant: &str) {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let (disk, done) = (folder.path().join("disk"), folder.path().join("done"));
+    fs::create_dir(&disk).unwrap();
+    let own = env!("CARGO_BIN_EXE_trapline");
+    // A part is written while the command still runs.
+    let command = format!("{own} workload faults 20000 >/dev/null; sleep 7; echo whole >{}", done.display());
+    let script = "mount -t tmpfs -o size=64k none $1; shift; exec \"$@\"";
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(&disk)
+        .args([own, "faults", "--variant", variant, "-o"])
+        .arg(disk.join("x.trapline"))
+        .args(["--", "sh", "-c", &command])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let why = format!("cannot write to {}: ENOSPC", disk.join("x.trapline").display());
+    assert!(output.status.code() == Some(1) && said.contains(&why), "{output:?}");
+    assert_eq!(fs::read_to_string(&done).unwrap(), "whole\n");
+}
