@@ -96,10 +96,11 @@ pub(crate) fn command() -> clap::Command {
 fn with_whose(command: clap::Command) -> clap::Command {
     let has = |name: &str| command.get_arguments().any(|arg| arg.get_id() == name);
     let command = if has("command") && has("tid") {
-        let not_with_command = |command: clap::Command, name: &'static str| {
-            command.mut_arg(name, |arg| arg.conflicts_with("command"))
-        };
-        ["pid", "children", "tid"].into_iter().fold(command, not_with_command)
+        // In place: `mut_arg` would give them another place in the help.
+        command.mut_args(|arg| {
+            let is_of_whose = ["pid", "children", "tid"].contains(&arg.get_id().as_str());
+            if is_of_whose { arg.conflicts_with("command") } else { arg }
+        })
     } else {
         command
     };

@@ -125,11 +125,11 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let waker = Arc::new(screen.waker().context("cannot draw on the terminal")?);
     let post = Post { shown: Arc::downgrade(&shown), waker };
     lock(&shown).begin();
-    match args.recording() {
+    let thread = std::thread::Builder::new().name("orders".into());
+    let thread = match args.recording() {
         Some(path) => {
             let player = Player::new(path, args.interval, ordered, post);
-            let thread = std::thread::Builder::new().name("play".into()).spawn(move || player.run());
-            thread.context("cannot start a thread")?;
+            thread.spawn(move || player.run())
         }
         None => {
             let shared = Shared {
@@ -139,12 +139,16 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
                 pace: Pace::default(),
                 cumulative: false.into(),
             };
-            let thread = std::thread::Builder::new().name("orders".into());
-            thread.spawn(move || obey(&ordered, &shared, &post)).context("cannot start a thread")?;
+            thread.spawn(move || obey(&ordered, &shared, &post))
         }
-    }
-    wait(&ends, &screen)?;
-    screen.leave().context("cannot draw on the terminal")?;
+    };
+    let thread = thread.context("cannot start a thread")?;
+    let waited = wait(&ends, &screen);
+    let left = screen.leave().context("cannot draw on the terminal");
+    // Then nobody gives orders any more.
+    drop(shown);
+    let _ = thread.join();
+    waited.and(left)?;
     if shown::has_panicked() { bail!("a thread has panicked, which is a defect of trapline") } else { Ok(0) }
 }
 
@@ -216,14 +220,16 @@ fn obey(orders: &Receiver<Command>, shared: &Shared, post: &Post) {
                 post.send(Input::Cost(cost));
                 continue;
             }
-            Err(_) => return,
+            Err(_) => break,
         };
         match command {
-            Command::Open { tool, run, want } => match start(tool, run, want, shared, post.clone()) {
-                // The one before stops when the new one begins to attach.
-                Ok(started) => drop(running.insert(tool, started)),
-                Err(error) => post.send(Input::Failed { tool, run, why: format!("{error:#}") }),
-            },
+            Command::Open { tool, run, want } => {
+                running.remove(&tool).into_iter().for_each(Running::leave);
+                match start(tool, run, want, shared, post.clone()) {
+                    Ok(started) => drop(running.insert(tool, started)),
+                    Err(error) => post.send(Input::Failed { tool, run, why: format!("{error:#}") }),
+                }
+            }
             Command::Refresh => running.values().for_each(|running| running.refresh.request()),
             Command::Cumulative(is_on) => {
                 if shared.cumulative.is_on() != is_on {
@@ -237,8 +243,9 @@ fn obey(orders: &Receiver<Command>, shared: &Shared, post: &Post) {
                     written.map_or_else(|error| format!("{error:#}"), |name| format!("written to {name}"));
                 post.send(Input::Said(said));
             }
-            Command::Quit => return,
+            Command::Quit => break,
             Command::Seek(_) | Command::Step | Command::Play(_) | Command::Speed(_) => {}
         }
     }
+    running.into_values().for_each(Running::leave);
 }

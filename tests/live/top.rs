@@ -32,7 +32,7 @@ pub fn panes_show_rows_and_what_is_within_them(_variant: &'static str) {
     terminal.starts("LC_ALL=C.UTF-8", &format!("top -i 200ms -p {pid}"));
     let screen = terminal.waits("overview", overview);
     assert_eq!(screen.len(), 24);
-    assert!(has("needs a process")(&screen) == false, "access has one: {screen:?}");
+    assert!(!has("needs a process")(&screen), "access has one: {screen:?}");
     terminal.types(&["Enter"]);
     let row = |screen: &[String]| {
         has("faults by process")(screen) && screen.iter().any(|line| line.trim_start().starts_with(&pid))

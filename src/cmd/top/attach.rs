@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -40,15 +41,19 @@ pub(super) struct Shared {
     pub(super) cumulative: Cumulative,
 }
 
-/// A tool that runs; it stops when this is dropped.
+/// A tool that runs.
 pub(super) struct Running {
     stop: UnixStream,
+    thread: JoinHandle<()>,
     pub(super) refresh: Refresh,
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
+impl Running {
+    /// Has it stop, and waits until what it changed is as it was: `access` changes what it traces.
+    pub(super) fn leave(mut self) {
         let _ = self.stop.write(&[0]);
+        // Its panic was reported, and ends the screen.
+        let _ = self.thread.join();
     }
 }
 
@@ -79,8 +84,9 @@ pub(super) fn start(tool: usize, run: u32, want: Want, shared: &Shared, post: Po
             post.send(Input::Failed { tool, run, why });
         }
     };
-    std::thread::Builder::new().name(name.into()).spawn(work).context("cannot start a thread")?;
-    Ok(Running { stop, refresh })
+    let thread =
+        std::thread::Builder::new().name(name.into()).spawn(work).context("cannot start a thread")?;
+    Ok(Running { stop, thread, refresh })
 }
 
 /// All items of a tool.
@@ -113,8 +119,8 @@ fn summary(cumulative: bool) -> summary::Options {
 fn open(name: &str, want: &Want, shared: &Shared) -> Result<Box<dyn Tool>> {
     let filter = narrowed(&shared.filter, want);
     Ok(match name {
-        "kvm" => Box::new(Kvm::open(&exits(want, filter, shared)?, None)?),
-        "sgx" => Box::new(Sgx::open(&enclaves(want, filter)?, None)?),
+        "kvm" => Box::new(Kvm::open(&exits(want, filter, shared), None)?),
+        "sgx" => Box::new(Sgx::open(&enclaves(want, filter), None)?),
         "access" => {
             let options = accesses(&shared.filter, want);
             let prepared = Prepared::new(&options)?;
@@ -177,7 +183,7 @@ fn page_faults(want: &Want, filter: Filter, shared: &Shared) -> Result<faults::O
     })
 }
 
-fn exits(want: &Want, filter: Filter, shared: &Shared) -> Result<kvm::Options> {
+fn exits(want: &Want, filter: Filter, shared: &Shared) -> kvm::Options {
     use kvm_model::By;
     let by = match want.group {
         "vm" => By::Vm,
@@ -192,7 +198,7 @@ fn exits(want: &Want, filter: Filter, shared: &Shared) -> Result<kvm::Options> {
         let key = want.keys.iter().find(|(of, _)| *of == name).map(|(_, key)| key);
         if let Some(Value::U64(n)) = key { Some(*n as u32) } else { None }
     };
-    Ok(kvm::Options {
+    kvm::Options {
         filter: Filter { tid: filter.tid.filter(|_| number("vcpu").is_none()), ..filter },
         vm: None,
         vcpu: number("vcpu"),
@@ -203,17 +209,17 @@ fn exits(want: &Want, filter: Filter, shared: &Shared) -> Result<kvm::Options> {
         variant: None,
         ring_bytes: RING_BYTES,
         memory_bytes: shared.memory_bytes,
-    })
+    }
 }
 
-fn enclaves(want: &Want, filter: Filter) -> Result<sgx::Options> {
+fn enclaves(want: &Want, filter: Filter) -> sgx::Options {
     use trapline_model::sgx::By;
     let by = match want.group {
         "process" => By::Process,
         "cgroup" => By::Cgroup,
         _ => By::Enclave,
     };
-    Ok(sgx::Options { filter, variant: None, module: None, by, hist: true, memory_mib: 16 })
+    sgx::Options { filter, variant: None, module: None, by, hist: true, memory_mib: 16 }
 }
 
 fn accesses(filter: &Filter, want: &Want) -> access::Options {
