@@ -20,7 +20,7 @@ fn has(text: &'static str) -> impl Fn(&[String]) -> bool {
 fn workload(terminal: &Terminal) -> String {
     let (folder, trapline) = (terminal.folder.path().display(), env!("CARGO_BIN_EXE_trapline"));
     terminal.runs(&format!(
-        "{trapline} workload faults --storm 10m > {folder}/storm 2>&1 & echo $! > {folder}/of; clear; echo r'eady'"
+        "cd {folder}; {trapline} workload faults --storm 10m > {folder}/storm 2>&1 & echo $! > {folder}/of; clear; echo r'eady'"
     ));
     terminal.shows("ready");
     fs::read_to_string(terminal.folder.path().join("of")).unwrap().trim().to_owned()
@@ -78,7 +78,6 @@ pub fn panes_show_rows_and_what_is_within_them(_variant: &'static str) {
         terminal.waits("screen of this size", |screen| {
             screen.len() == lines.parse::<usize>().unwrap()
                 && screen.iter().all(|line| line.chars().count() <= wide)
-                && has("FAILED")(screen) == (wide >= 80)
                 && has("zero-fill")(screen)
         });
     }
@@ -93,7 +92,7 @@ pub fn panes_show_rows_and_what_is_within_them(_variant: &'static str) {
     terminal.ends(0);
     let trapline = env!("CARGO_BIN_EXE_trapline");
     terminal.runs(&format!(
-        "clear; {trapline} replay trapline-top-*.trapline; rm -r trapline-top-*.trapline; echo d'one'"
+        "clear; {trapline} replay trapline-top-*.trapline | grep -m1 zero-fill; rm -r trapline-top-*.trapline; echo d'one'"
     ));
     terminal.waits("recording", |screen| has("done")(screen) && has("zero-fill")(screen));
 }

@@ -10,7 +10,7 @@ use super::state::{Hit, State};
 use super::tool::{Stage, Tool};
 use crate::end::in_short;
 use crate::escape::visible;
-use crate::fit::{HEADING, HIGHLIGHT};
+use crate::fit::{HEADING, HIGHLIGHT, cut};
 
 /// What is chosen, also where there are no colors.
 pub(super) const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
@@ -185,7 +185,11 @@ impl State {
         if self.paused {
             more.push("paused".into());
         }
-        Line::from(vec![Span::styled(what, self.heading()), Span::raw(format!("  {}", more.join(", ")))])
+        let more = format!("  {}", more.join(", "));
+        let width = usize::from(self.size.0);
+        // What it is of in the end matters more than where that is.
+        let what = cut(&what, width.saturating_sub(more.len()).max(width / 2), true).into_owned();
+        Line::from(vec![Span::styled(what, self.heading()), Span::raw(more)])
     }
 
     /// What the figures are worth, and what they cost.
