@@ -4,6 +4,17 @@
 #define TRAPLINE_COMPAT_BPF_H
 
 /*
+ * A field of one of the kernel's structures, wherever its address comes from: without a call, where a pointer may be
+ * given a type (a35b9af4ec2c, 6.2). 0 if nothing is there.
+ */
+#define FIELD(ptr, field)                                                                                              \
+	({                                                                                                             \
+		typeof(ptr) _at = (ptr);                                                                               \
+		bpf_ksym_exists(bpf_rdonly_cast) ? bpf_core_cast(_at, typeof(*_at))->field                             \
+						 : BPF_CORE_READ(_at, field);                                          \
+	})
+
+/*
  * The id of the ancestor of `cgrp` at `level`; the caller has checked that cgrp is at least that deep. Up to 5.19 a
  * cgroup held its ancestors' ids; 7f203bc89eb6 (6.0) made that an array of pointers.
  */
@@ -63,7 +74,7 @@ static __always_inline struct path *path_as_opened(struct file *file)
 	struct path *path = &((struct backing_file *)file)->user_path;
 	struct super_block *of_mount;
 
-	if (!bpf_core_field_exists(struct backing_file, user_path) || !(BPF_CORE_READ(file, f_mode) & FMODE_BACKING))
+	if (!bpf_core_field_exists(struct backing_file, user_path) || !(FIELD(file, f_mode) & FMODE_BACKING))
 		return &file->f_path;
 	of_mount = BPF_CORE_READ(path, mnt, mnt_sb);
 	return of_mount && of_mount == BPF_CORE_READ(path, dentry, d_sb) ? path : &file->f_path;
@@ -83,7 +94,30 @@ static __always_inline bool session_returns(void *ctx)
 /* The memory is registered with a userfaultfd: a kernel option, without which there is no such field. */
 static __always_inline bool vma_is_watched(struct vm_area_struct *vma)
 {
-	return bpf_core_field_exists(vma->vm_userfaultfd_ctx.ctx) && BPF_CORE_READ(vma, vm_userfaultfd_ctx.ctx);
+	return bpf_core_field_exists(vma->vm_userfaultfd_ctx.ctx) && FIELD(vma, vm_userfaultfd_ctx.ctx);
+}
+
+/*
+ * A number that each writer to an address space's areas changes before it unlocks them; 0: there is none. 5e31275cc997
+ * (6.4) brought it with the locks of single areas, a kernel option; 03a001b156d2 (6.14) made it a seqcount.
+ */
+typedef struct {
+	unsigned int sequence;
+} seqcount_t;
+
+struct mm_struct___seqcount {
+	seqcount_t mm_lock_seq;
+} __attribute__((preserve_access_index));
+
+static __always_inline u64 sequence_of(struct mm_struct *mm)
+{
+	struct mm_struct___seqcount *counted = (void *)mm;
+
+	if (bpf_core_field_exists(counted->mm_lock_seq))
+		return (u64)FIELD(counted, mm_lock_seq.sequence) << 1 | 1;
+	if (bpf_core_field_exists(mm->mm_lock_seq))
+		return (u64)(u32)FIELD(mm, mm_lock_seq) << 1 | 1;
+	return 0;
 }
 
 /* A thread of the process whose memory it is, as far as the kernel keeps that (CONFIG_MEMCG), or else this one. */

@@ -34,12 +34,13 @@ static __always_inline void mark_alive(u32 *flag)
 		*flag = 1;
 }
 
-static __always_inline void fault_begins(struct tracked *t, u64 addr, u64 ns)
+static __always_inline void fault_begins(struct tracked *t, struct task_struct *task, u64 addr, u64 ns)
 {
 	t->open_addr = addr;
 	t->retrying = 0;
 	t->began_ns = ns;
 	t->open_ns = ns;
+	mark_faulting(task);
 }
 
 /* What only verbose events have. */
@@ -124,13 +125,13 @@ static __always_inline int on_exception(unsigned long addr, struct pt_regs *regs
 	show_late(t, task);
 	t->open_faults = faults_of(task);
 	if (KNOWS_CAUSES)
-		cause_begins(t, task, task->mm, addr, error & PF_WRITE);
+		cause_begins(t, task, FIELD(task, mm), addr, error & PF_WRITE);
 	if (SENDS_FAULTS)
 		describe_fault(t, regs->ip, error_rw(error),
 			       error & PF_PROT ? FAULTS_PAGE_PRESENT : FAULTS_PAGE_ABSENT);
 	t->open_in_kernel = in_kernel;
 	t->handled = 1;
-	fault_begins(t, addr, bpf_ktime_get_ns());
+	fault_begins(t, task, addr, bpf_ktime_get_ns());
 	return 0;
 }
 
@@ -155,7 +156,6 @@ int BPF_PROG(tracepoint_kernel, unsigned long addr, struct pt_regs *regs, unsign
 static __always_inline int on_accounting(struct bpf_perf_event_data *ctx, bool major)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct vm_area_struct *vma;
 	struct tracked *t;
 
 	t = bpf_task_storage_get(&threads, task, 0, 0);
@@ -166,12 +166,8 @@ static __always_inline int on_accounting(struct bpf_perf_event_data *ctx, bool m
 		return 0;
 	if (t->open_ns && t->open_addr == ctx->addr) {
 		/* It is still locked, and the pages' area is what it was when the fault was handled. */
-		if (KNOWS_CAUSES || KNOWS_FILES) {
-			vma = find_vma(task, ctx->addr);
-			group_sees_vma(t, task, vma, ctx->addr);
-			if (KNOWS_CAUSES)
-				cause_sees_vma(t, vma);
-		}
+		if (KNOWS_CAUSES || KNOWS_FILES)
+			group_sees(t, task, FIELD(task, mm), NULL, ctx->addr);
 		fault_ends(ctx, t, task, major);
 	} else {
 		add(&losses.unpaired, 1);
@@ -213,6 +209,7 @@ static __always_inline int on_fault_enter(struct vm_area_struct *vma, unsigned l
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = wanted_thread(task);
+	struct mm_struct *mm;
 
 	mark_alive(&alive.begins);
 	if (!t)
@@ -233,14 +230,15 @@ static __always_inline int on_fault_enter(struct vm_area_struct *vma, unsigned l
 			       : flags & FAULT_FLAG_WRITE     ? FAULTS_WRITE
 							      : FAULTS_READ,
 			       FAULTS_PAGE_UNKNOWN);
-	group_sees_vma(t, task, vma, addr);
-	if (KNOWS_CAUSES) {
-		cause_begins(t, task, BPF_CORE_READ(vma, vm_mm), addr, flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE));
-		cause_sees_vma(t, vma);
+	if (KNOWS_CAUSES || KNOWS_FILES) {
+		mm = FIELD(vma, vm_mm);
+		if (KNOWS_CAUSES)
+			cause_begins(t, task, mm, addr, flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE));
+		group_sees(t, task, mm, vma, addr);
 	}
 	if (GROUPED_BY(STACK))
 		t->open_in_kernel = !regs || !(BPF_PROBE_READ(regs, cs) & 3);
-	fault_begins(t, addr, began_ns(t, addr, regs));
+	fault_begins(t, task, addr, began_ns(t, addr, regs));
 	return 0;
 }
 

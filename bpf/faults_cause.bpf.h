@@ -61,7 +61,7 @@ static __always_inline void cause_begins(struct tracked *t, struct task_struct *
 	if (write)
 		also |= FAULTS_ALSO_WRITE;
 	if (walk.levels) {
-		t->open_table = (u64)BPF_CORE_READ(mm, pgd);
+		t->open_table = (u64)FIELD(mm, pgd);
 		end = walk_page(t->open_table, addr);
 		if (end.level)
 			before = before_of(end.entry, write, &also);
@@ -71,22 +71,19 @@ static __always_inline void cause_begins(struct tracked *t, struct task_struct *
 	t->open_facts = FAULTS_FACTS(FAULTS_MEMORY_UNKNOWN, before, also);
 }
 
-/* What memory is it? NULL if that is not known. */
-static __always_inline void cause_sees_vma(struct tracked *t, struct vm_area_struct *vma)
+/* What memory is it? */
+static __always_inline u32 facts_of(struct vm_area_struct *vma)
 {
-	u64 flags;
+	u64 flags = FIELD(vma, vm_flags);
 	u32 also = 0;
 
-	if (!vma)
-		return;
-	flags = BPF_CORE_READ(vma, vm_flags);
 	if (flags & VM_SHARED)
 		also |= FAULTS_ALSO_SHARED;
 	if (flags & VM_UFFD_MISSING)
 		also |= FAULTS_ALSO_MISSING;
 	if (vma_is_watched(vma))
 		also |= FAULTS_ALSO_WATCHED;
-	t->open_facts |= FAULTS_FACTS(memory_of(vma, flags), 0, also);
+	return FAULTS_FACTS(memory_of(vma, flags), 0, also);
 }
 
 /* It is complete: what else is known now? */

@@ -48,7 +48,7 @@ static __always_inline bool is_nameless(u32 area, struct file_prefix *name)
  */
 static __always_inline struct path *file_key(struct vm_area_struct *vma, struct faults_group_key *key)
 {
-	struct file *file = BPF_CORE_READ(vma, vm_file);
+	struct file *file = FIELD(vma, vm_file);
 	struct file_prefix name = {};
 	struct dentry *dentry;
 	struct inode *inode;
@@ -60,21 +60,21 @@ static __always_inline struct path *file_key(struct vm_area_struct *vma, struct 
 		return NULL;
 	}
 	path = path_as_opened(file);
-	dentry = BPF_CORE_READ(path, dentry);
-	inode = BPF_CORE_READ(dentry, d_inode);
+	dentry = FIELD(path, dentry);
+	inode = FIELD(dentry, d_inode);
 	if (!inode)
-		inode = BPF_CORE_READ(file, f_inode);
+		inode = FIELD(file, f_inode);
 	if (is_internal(dentry)) {
-		area = internal_area(BPF_CORE_READ(inode, i_sb, s_magic));
+		area = internal_area(FIELD(FIELD(inode, i_sb), s_magic));
 		bpf_probe_read_kernel_str(&name, sizeof(name), BPF_CORE_READ(dentry, d_name.name));
 		if (is_nameless(area, &name)) {
 			key->word[0] = (u64)area << 32;
 			return NULL;
 		}
 	}
-	key->word[0] = (u64)area << 32 | BPF_CORE_READ(inode, i_sb, s_dev);
-	key->word[1] = BPF_CORE_READ(inode, i_ino);
-	key->word[2] = BPF_CORE_READ(inode, i_generation);
+	key->word[0] = (u64)area << 32 | FIELD(FIELD(inode, i_sb), s_dev);
+	key->word[1] = FIELD(inode, i_ino);
+	key->word[2] = FIELD(inode, i_generation);
 	/* Such objects come and go with one inode for all: those whose names begin alike are one. */
 	key->word[3] = area == FAULTS_AREA_OBJECT ? name.word[0] : (u64)inode;
 	return path;
@@ -121,9 +121,9 @@ static __always_inline bool file_is_named(struct tracked *t, struct faults_group
 	if (!name)
 		return false;
 	if (key->word[0] >> 32 == FAULTS_AREA_FILE) {
-		read_path(name, path, owner_of(BPF_CORE_READ(vma, vm_mm), task));
+		read_path(name, path, owner_of(FIELD(vma, vm_mm), task));
 	} else {
-		dentry = BPF_CORE_READ(path, dentry);
+		dentry = FIELD(path, dentry);
 		path_append(name, BPF_CORE_READ(dentry, d_name.name));
 		path_append(name, BPF_CORE_READ(dentry, d_inode, i_sb, s_type, name));
 	}
@@ -166,22 +166,26 @@ static __always_inline void other_files(struct faults_group_key *key, struct tra
 	name->flags |= FAULTS_NAME_READY;
 }
 
-/* The thread faults in this area. */
-static __always_inline void file_sees_vma(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma,
-					  u64 addr)
+/* What user space knows of names is not older than this. */
+static __always_inline u32 names_since(void)
+{
+	return (u32)control.stale | 1u << 31;
+}
+
+/* The thread faults in this area, NULL if that is not known. Where in the file it begins, or FAULTS_NONE. */
+static __always_inline u64 file_sees_vma(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma)
 {
 	struct faults_group_key key = {};
 	struct path *path = vma ? file_key(vma, &key) : NULL;
 	struct faults_group_key *last = &t->open_file;
-	u32 found = (u32)control.stale | 1u << 31;
+	u32 found = names_since();
 
-	t->open_offset =
-	    path ? addr - BPF_CORE_READ(vma, vm_start) + (BPF_CORE_READ(vma, vm_pgoff) << PAGE_SHIFT) : FAULTS_NONE;
-	if (t->open_named == found && last->word[0] == key.word[0] && last->word[1] == key.word[1] &&
-	    last->word[2] == key.word[2] && last->word[3] == key.word[3])
-		return;
-	*last = key;
-	t->open_named = !path || file_is_named(t, &key, path, vma, task) ? found : 0;
+	if (t->open_named != found || last->word[0] != key.word[0] || last->word[1] != key.word[1] ||
+	    last->word[2] != key.word[2] || last->word[3] != key.word[3]) {
+		*last = key;
+		t->open_named = !path || file_is_named(t, &key, path, vma, task) ? found : 0;
+	}
+	return path ? FIELD(vma, vm_pgoff) << PAGE_SHIFT : FAULTS_NONE;
 }
 
 #endif

@@ -19,25 +19,61 @@
 #include "faults_stack.bpf.h"
 #include "vma.bpf.h"
 
+/* An object that groups by one thing says which part of a key that is: the rest need not be hashed. */
+#ifndef GROUP_KEY
+#define GROUP_KEY struct faults_row_key
+#endif
+#define KEY_IN_USE(key)                                                                                                \
+	_Generic((GROUP_KEY *)0, u64 *: &(key)->facts, struct faults_group_key *: &(key)->of, default: (key))
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1); /* user space sets the real size */
-	__type(key, struct faults_row_key);
+	__type(key, GROUP_KEY);
 	__type(value, struct faults_group);
 } groups SEC(".maps");
 
 const struct faults_group no_faults = {};
 
-/*
- * The thread faults in this area of its memory, NULL if that is not known. Called before fault_ends(): at the entry of
- * handle_mm_fault (fentry, kprobe), or only at its end (tracepoint). Later the area may be unmapped.
- */
-static __always_inline void group_sees_vma(struct tracked *t, struct task_struct *task, struct vm_area_struct *vma,
-					   u64 addr)
+/* No writer has changed the address space since the thread's last fault, which was in the same area. */
+static __always_inline bool mapping_holds(struct tracked *t, struct task_struct *task, struct mm_struct *mm, u64 addr,
+					  u64 sequence)
 {
+	struct mapping *in = &t->mapping;
+
+	return sequence && in->mm == (u64)mm && in->sequence == sequence && addr - in->start < in->size &&
+	       in->exec == task->self_exec_id && (!KNOWS_FILES || t->open_named == names_since());
+}
+
+/*
+ * The thread faults there. Called before fault_ends(): at the entry of handle_mm_fault, which gives the area (fentry,
+ * kprobe), or only at its end (tracepoint). Later the area may be unmapped; until then whoever wants to change it waits
+ * for the fault, so what is found is true of the sequence that was read before.
+ */
+static __always_inline void group_sees(struct tracked *t, struct task_struct *task, struct mm_struct *mm,
+				       struct vm_area_struct *vma, u64 addr)
+{
+	u64 sequence = sequence_of(mm);
+	struct mapping *in = &t->mapping;
+
+	if (!mapping_holds(t, task, mm, addr, sequence)) {
+		if (!vma)
+			vma = find_vma(mm, addr);
+		in->mm = vma ? (u64)mm : 0;
+		in->sequence = sequence;
+		in->exec = task->self_exec_id;
+		in->start = vma ? FIELD(vma, vm_start) : 0;
+		in->size = vma ? FIELD(vma, vm_end) - in->start : 0;
+		if (KNOWS_FILES)
+			in->offset = file_sees_vma(t, task, vma);
+		if (KNOWS_CAUSES)
+			in->facts = vma ? facts_of(vma) : 0;
+	}
 	if (KNOWS_FILES)
-		file_sees_vma(t, task, vma, addr);
+		t->open_offset = in->offset == FAULTS_NONE ? FAULTS_NONE : in->offset + (addr - in->start);
+	if (KNOWS_CAUSES)
+		t->open_facts |= in->facts;
 }
 
 /* Whose fault it is. */
@@ -77,11 +113,12 @@ static __always_inline bool group_key(void *ctx, struct tracked *t, struct task_
 /* The group that there is; NULL if it may be made under the key. */
 static __always_inline struct faults_group *group_there(struct faults_row_key *key)
 {
-	struct faults_group *group = bpf_map_lookup_elem(&groups, key);
+	GROUP_KEY *used = KEY_IN_USE(key);
+	struct faults_group *group = bpf_map_lookup_elem(&groups, used);
 
 	if (group && is_stale(group->turn)) {
-		key->of.word[0] |= FAULTS_SECOND;
-		group = bpf_map_lookup_elem(&groups, key);
+		*(u64 *)used |= FAULTS_SECOND;
+		group = bpf_map_lookup_elem(&groups, used);
 	}
 	return group;
 }
@@ -117,10 +154,10 @@ static __always_inline struct faults_group *group_of(struct faults_row_key *key,
 				other_stacks(&key->of, others_by(quota));
 			group = group_there(key);
 		}
-		if (!group && !bpf_map_update_elem(&groups, key, &no_faults, BPF_NOEXIST))
+		if (!group && !bpf_map_update_elem(&groups, KEY_IN_USE(key), &no_faults, BPF_NOEXIST))
 			made_group(leader);
 		if (!group)
-			group = bpf_map_lookup_elem(&groups, key);
+			group = bpf_map_lookup_elem(&groups, KEY_IN_USE(key));
 		if (group && !group->turn) {
 			group->uid = (u32)bpf_get_current_uid_gid();
 			group->owner = maker_of(leader);
@@ -155,8 +192,10 @@ static __always_inline void group_fault(void *ctx, struct tracked *t, struct tas
 			if (GROUPED_BY_WHOSE)
 				t->grouped = 1;
 			if (at != FAULTS_NONE && !is_of_others(&key)) {
-				raise_shared(&group->not_low, ~at, 0);
-				raise_shared(&group->high, at, 0);
+				if (~at > group->not_low)
+					raise_shared(&group->not_low, ~at, 0);
+				if (at > group->high)
+					raise_shared(&group->high, at, 0);
 			}
 		}
 	}

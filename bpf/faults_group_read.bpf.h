@@ -5,6 +5,6 @@
 
 #include "faults_group.bpf.h"
 
-MAP_READER(groups, struct faults_row_key, struct faults_group)
+MAP_READER(groups, GROUP_KEY, struct faults_group)
 
 #endif

@@ -28,22 +28,22 @@ SHARED(enum faults_memory);
 /* A file system that the kernel mounted for itself, in no namespace. */
 static __always_inline bool is_internal(struct dentry *dentry)
 {
-	return (BPF_CORE_READ(dentry, d_sb, s_flags) & SB_KERNMOUNT) != 0;
+	return (FIELD(FIELD(dentry, d_sb), s_flags) & SB_KERNMOUNT) != 0;
 }
 
 static __always_inline u32 area_without_file(struct vm_area_struct *vma)
 {
-	unsigned long start = BPF_CORE_READ(vma, vm_start), end = BPF_CORE_READ(vma, vm_end);
-	struct mm_struct *mm = BPF_CORE_READ(vma, vm_mm);
-	unsigned long stack = BPF_CORE_READ(mm, start_stack);
+	unsigned long start = FIELD(vma, vm_start), end = FIELD(vma, vm_end);
+	struct mm_struct *mm = FIELD(vma, vm_mm);
+	unsigned long stack = FIELD(mm, start_stack);
 
-	if (BPF_CORE_READ(vma, vm_ops))
+	if (FIELD(vma, vm_ops))
 		return FAULTS_AREA_SPECIAL;
 	/* While exec prepares the arguments of a program, they are all that its memory has, and it has no stack yet. */
 	if (!stack || (start <= stack && stack <= end))
 		return FAULTS_AREA_STACK;
 	/* As /proc/PID/maps has it. */
-	if (start < BPF_CORE_READ(mm, brk) && end > BPF_CORE_READ(mm, start_brk))
+	if (start < FIELD(mm, brk) && end > FIELD(mm, start_brk))
 		return FAULTS_AREA_HEAP;
 	return FAULTS_AREA_ANON;
 }
@@ -58,7 +58,7 @@ static __always_inline u32 internal_area(u64 magic)
 
 static __always_inline u32 memory_of(struct vm_area_struct *vma, u64 flags)
 {
-	struct file *file = BPF_CORE_READ(vma, vm_file);
+	struct file *file = FIELD(vma, vm_file);
 	struct inode *inode;
 	u32 type;
 
@@ -66,15 +66,15 @@ static __always_inline u32 memory_of(struct vm_area_struct *vma, u64 flags)
 		return FAULTS_MEMORY_HUGETLB;
 	if (flags & (VM_PFNMAP | VM_IO))
 		return FAULTS_MEMORY_DEVICE;
-	if (!BPF_CORE_READ(vma, vm_ops))
+	if (!FIELD(vma, vm_ops))
 		return FAULTS_MEMORY_ANON;
-	inode = BPF_CORE_READ(file, f_inode);
+	inode = FIELD(file, f_inode);
 	if (!inode) /* the kernel's own: [vdso] */
 		return FAULTS_MEMORY_DEVICE;
-	type = BPF_CORE_READ(inode, i_mode) & MODE_TYPE;
+	type = FIELD(inode, i_mode) & MODE_TYPE;
 	if (type != MODE_REGULAR && type != MODE_BLOCK)
 		return FAULTS_MEMORY_DEVICE;
-	return BPF_CORE_READ(inode, i_sb, s_magic) == TMPFS_MAGIC ? FAULTS_MEMORY_SHMEM : FAULTS_MEMORY_FILE;
+	return FIELD(FIELD(inode, i_sb), s_magic) == TMPFS_MAGIC ? FAULTS_MEMORY_SHMEM : FAULTS_MEMORY_FILE;
 }
 
 #endif

@@ -14,6 +14,33 @@ enum owes {
 	OWES_SLEPT = 4, /* the fault is among those in which the thread slept */
 };
 
+/*
+ * The thread that has begun a fault on a processor since it came there, or came there in one: who leaves a processor
+ * and is not that thread is in none. Written last when a fault begins, and so before the thread can sleep in it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, pid_t);
+} faulting SEC(".maps");
+
+static __always_inline pid_t *faulting_here(void)
+{
+	u32 only = 0;
+
+	return bpf_map_lookup_elem(&faulting, &only);
+}
+
+static __always_inline void mark_faulting(struct task_struct *task)
+{
+	pid_t *who = faulting_here();
+
+	barrier();
+	if (who)
+		*who = task->pid;
+}
+
 static __always_inline u64 faults_of(struct task_struct *task)
 {
 	return task->maj_flt + task->min_flt;

@@ -36,6 +36,15 @@ struct faults_stats unattributed SEC(".data.unattributed") = {}; /* grouped: wha
 struct faults_made made SEC(".bss.made") = {};
 struct faults_alive alive SEC(".bss.alive") = {};
 
+/* The area of memory in which a thread faulted last, and what is known of it. */
+struct mapping {
+	u64 mm; /* 0: none */
+	u64 sequence, exec;
+	u64 start, size;
+	u64 offset; /* of its first byte, in the file; FAULTS_NONE: it has none */
+	u64 facts;
+};
+
 struct tracked {
 	/* What every fault touches is together: a fault that clears a page leaves little in the nearest cache. */
 	u64 open_ns; /* the fault that is being handled: 0 if none */
@@ -62,6 +71,7 @@ struct tracked {
 	u32 open_level;  /* of the table that had no entry for the page; 0 if it had one */
 	u64 open_table;  /* the topmost of the page tables */
 	u64 open_faults; /* task->maj_flt and min_flt when it began, where its completion may not be seen */
+	struct mapping mapping;
 	struct fault_parts parts;
 	struct faults_row_key owing;       /* the group of that fault */
 	struct faults_group_key open_file; /* what is mapped where it faults, see faults_file.bpf.h */
@@ -72,6 +82,7 @@ struct tracked {
 	u32 owes;           /* OWES_*: what its last fault has reserved beyond memory.high may be waited for yet */
 	u32 handled;        /* it is in handle_mm_fault, or that is not known */
 	u32 known;          /* the thread itself, or a pass, has written down who it is and what it is counted from */
+	u32 is_away;        /* it is counted in `away` */
 	u32 made;           /* of a leader: groups that its process has made */
 	u32 grouped;        /* it has faults in groups since it was last retired: GROUPED_BY_WHOSE */
 	u64 owes_ns;        /* the time of that fault */

@@ -30,6 +30,7 @@ static __always_inline int on_exception_before(unsigned long addr)
 	t->handled = 0;
 	t->exception_addr = addr;
 	t->exception_ns = bpf_ktime_get_ns();
+	mark_faulting(task);
 	return 0;
 }
 
@@ -49,8 +50,15 @@ int BPF_PROG(exception_kernel, unsigned long addr)
 
 /* ---- the thread leaves its processor, and comes back ---- */
 
-/* How many threads are off their processors in a fault, or were when they were last seen: never less. */
-static u64 away;
+#define AWAY 512
+
+/* How many threads are off their processors in a fault, or were when they were last seen: never less. By their ids. */
+static u64 away[AWAY];
+
+static __always_inline u64 *away_like(struct task_struct *task)
+{
+	return &away[task->pid & (AWAY - 1)];
+}
 
 /* The parts of the fault that began then. */
 static __always_inline struct fault_parts *parts_of_fault(struct tracked *t, u64 began_ns)
@@ -156,30 +164,36 @@ static __always_inline void leaves_processor(struct task_struct *task, bool pree
 		t->owes = 0;
 	else if (t->owes && !could_run)
 		parts = still_owes(t, task);
+	if (!parts && !t->owes)
+		return;
+	t->is_away = 1;
+	add(away_like(task), 1);
 	if (!parts)
 		return;
-	if (!parts->off_ns)
-		add(&away, 1);
 	parts->off_ns = bpf_ktime_get_ns();
 	parts->off_part = part_of(t, task, could_run);
 }
 
-static __always_inline void returns_to_processor(struct task_struct *task)
+static __always_inline void returns_to_processor(struct task_struct *task, pid_t *here)
 {
 	struct tracked *t = bpf_task_storage_get(&threads, task, 0, 0);
 	struct fault_parts *parts;
 	u64 now, ns;
 	u32 part;
 
-	if (!t || !t->parts.off_ns)
+	if (!t || !t->is_away)
 		return;
+	t->is_away = 0;
+	add(away_like(task), -1);
+	*here = task->pid;
 	parts = &t->parts;
+	if (!parts->off_ns)
+		return;
 	now = bpf_ktime_get_ns();
 	ns = now - parts->off_ns;
 	part = parts->off_part;
 	parts->off_ns = 0;
 	parts->back_ns = now;
-	add(&away, -1);
 	if (t->owes) {
 		pay(t, task, ns);
 		return;
@@ -195,11 +209,17 @@ static __always_inline void returns_to_processor(struct task_struct *task)
 SEC("?tp_btf/sched_switch")
 int BPF_PROG(processor_switches, bool preempted, struct task_struct *prev, struct task_struct *next)
 {
+	pid_t *here = faulting_here();
+
+	if (!here)
+		return 0;
 	/* Idle processors have tasks, too, whose id is 0. */
-	if (prev->pid)
+	if (*here == prev->pid && prev->pid) {
+		*here = 0;
 		leaves_processor(prev, preempted);
-	if (away && next->pid)
-		returns_to_processor(next);
+	}
+	if (*away_like(next) && next->pid)
+		returns_to_processor(next, here);
 	return 0;
 }
 

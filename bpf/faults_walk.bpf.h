@@ -11,6 +11,7 @@
 #ifndef TRAPLINE_FAULTS_WALK_BPF_H
 #define TRAPLINE_FAULTS_WALK_BPF_H
 
+#include "compat.bpf.h"
 #include "faults.h"
 
 #define ENTRY_PRESENT  (1ULL << 0) /* arch/x86/include/asm/pgtable_types.h: the same from 5.4 to 7.3 */
@@ -34,13 +35,11 @@ static __always_inline struct walk_end walk_to(u64 table, u64 addr, u64 base, u6
 
 #pragma unroll
 	for (u32 level = 5; level >= 1; level--) {
-		u64 entry = 0;
+		u64 entry, at = table + (addr >> TABLE_SHIFT(level) & 511) * sizeof(entry);
 
 		if (level > levels)
 			continue;
-		if (bpf_probe_read_kernel(&entry, sizeof(entry),
-					  (void *)(table + (addr >> TABLE_SHIFT(level) & 511) * sizeof(entry))))
-			return end;
+		entry = FIELD((struct timespec64 *)at, tv_sec);
 		if (level == 1 || !(entry & ENTRY_PRESENT) || (level <= 3 && entry & ENTRY_LEAF)) {
 			end.entry = entry;
 			end.level = level;

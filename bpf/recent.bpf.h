@@ -54,10 +54,13 @@ static __always_inline void raise_recent(u64 word[2], u64 interval, u64 time, bo
 {
 	u64 *most = &word[interval & 1];
 	u64 value = interval << TRAP_TIME_BITS | (time < LONGEST_TIME ? time : LONGEST_TIME);
+	u64 now = *(volatile u64 *)most;
 
+	if (value <= now && !((value ^ now) & ~LONGEST_TIME))
+		return;
 	if (shared)
 		raise_shared(most, value, ~LONGEST_TIME);
-	else if (value > *most || ((value ^ *most) & ~LONGEST_TIME))
+	else
 		*(volatile u64 *)most = value;
 }
 

@@ -79,17 +79,18 @@ int BPF_PROG(test_group_key, u64 addr, u64 major, u64 facts)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tracked *t = wanted_thread(task);
 	struct faults_row_key key = {};
+	struct mm_struct *mm = BPF_CORE_READ(task, mm);
 	struct vm_area_struct *vma;
 	u64 at = FAULTS_NONE;
 
 	if (!t)
 		return 0;
 	if (KNOWS_FILES) {
-		vma = find_vma(task, addr);
+		vma = find_vma(mm, addr);
 		test_out[5] = vma ? BPF_CORE_READ(vma, vm_start) : 0;
 		test_out[6] = vma ? BPF_CORE_READ(vma, vm_end) : 0;
 		test_out[7] = vma ? memory_of(vma, BPF_CORE_READ(vma, vm_flags)) : FAULTS_MEMORY_UNKNOWN;
-		group_sees_vma(t, task, vma, addr);
+		group_sees(t, task, mm, vma, addr);
 	}
 	t->open_in_kernel = 0;
 	if (!group_key(ctx, t, task, major, facts, &key, &at))

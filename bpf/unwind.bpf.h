@@ -135,7 +135,7 @@ static __always_inline struct unwind_mapping *mapping_of(struct unwinding *u, st
 	m = &u->mappings[u->newest & 1];
 	m->bytes = 0;
 	m->by = BY_NOTHING;
-	vma = find_vma(task, addr);
+	vma = find_vma(FIELD(task, mm), addr);
 	if (!vma || !(BPF_CORE_READ(vma, vm_flags) & VM_EXEC))
 		return m;
 	m->start = BPF_CORE_READ(vma, vm_start);

@@ -45,9 +45,9 @@ static long maple_step(u64 i, struct maple_walk *walk)
 
 /* The caller's thread holds a lock on it, as it does from the beginning to the accounting of a fault. NULL if there is
  * none. */
-static __always_inline struct vm_area_struct *find_vma(struct task_struct *task, unsigned long addr)
+static __always_inline struct vm_area_struct *find_vma(struct mm_struct *mm, unsigned long addr)
 {
-	struct maple_walk walk = {.at = addr, .next = (u64)BPF_CORE_READ(task, mm, mm_mt.ma_root)};
+	struct maple_walk walk = {.at = addr, .next = (u64)BPF_CORE_READ(mm, mm_mt.ma_root)};
 	struct vm_area_struct *vma;
 
 	/* A tree of one entry that begins at 0 is that entry itself; nobody's memory looks like that. */

@@ -63,6 +63,10 @@ struct upid {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+struct timespec64 {
+	s64 tv_sec; /* a number of 64 bits: for FIELD() */
+};
+
 struct kernfs_node {
 	u64 id;
 	void *priv; /* of a cgroup's directory, the cgroup */
@@ -162,6 +166,7 @@ struct mm_struct {
 	unsigned long brk;
 	unsigned long start_stack;
 	struct task_struct *owner; /* a kernel option */
+	int mm_lock_seq;           /* 6.4 to 6.13, see compat.bpf.h */
 	struct uprobes_state uprobes_state;
 };
 

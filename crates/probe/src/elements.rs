@@ -32,6 +32,10 @@ impl Elements {
         Ok(Self { map: attached.handle(map)?, program })
     }
 
+    pub(crate) fn key_size(&self) -> usize {
+        self.map.key_size() as usize
+    }
+
     /// Each element's key and value, one element behind the other.
     ///
     /// # Errors
@@ -79,7 +83,7 @@ impl Elements {
     /// # Errors
     /// When the map cannot be read.
     pub(crate) fn take(&self, is_ready: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
-        let key_size = self.map.key_size() as usize;
+        let key_size = self.key_size();
         let size = key_size + self.map.value_size() as usize;
         let mut all = Vec::new();
         // Until nothing is left: going through a map while elements are deleted may pass over some.

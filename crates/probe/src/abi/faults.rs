@@ -1,5 +1,8 @@
 //! `bpf/faults.h` and `bpf/faults_span.h`, mirrored.
 
+use std::mem::offset_of;
+use std::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
 use trapline_model::BUCKETS;
 use trapline_model::faults::{Also, GroupId};
@@ -332,6 +335,12 @@ impl FaultsRowKey {
     /// The same as the ledger knows it.
     pub(crate) fn id(&self) -> GroupId {
         bytemuck::cast(*self)
+    }
+
+    /// The part that an object's map has for its key, by its size (`GROUP_KEY`).
+    pub(crate) fn in_use(size: usize) -> Range<usize> {
+        let from = if size == size_of::<u64>() { offset_of!(Self, facts) } else { 0 };
+        from..from + size
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bytemuck::{Zeroable, pod_read_unaligned};
+use bytemuck::{Zeroable, bytes_of_mut, pod_read_unaligned};
 use trapline_model::faults::{By, Cause, Group, GroupId, Key, Ledger, Losses, Parts, Process, Report};
 use trapline_symbols::Scope;
 
@@ -26,9 +26,6 @@ use crate::abi::{
 use crate::elements::Elements;
 use crate::system;
 use crate::variant::Attached;
-
-/// A group's key and its figures, as they are read.
-const RECORD: usize = size_of::<FaultsRowKey>() + size_of::<FaultsGroup>();
 
 /// New stacks are read, and named, at least this often, so that little is left to name when the end is asked for.
 const NAMED_EVERY: Duration = Duration::from_millis(500);
@@ -249,11 +246,14 @@ impl Groups {
 
     fn records(&self) -> Result<Vec<Element>> {
         let bytes = self.groups.read().context("cannot read the BPF map of rows")?;
+        let key_size = self.groups.key_size();
         let record = |record: &[u8]| {
-            let (key, group) = record.split_at(size_of::<FaultsRowKey>());
-            Element { key: pod_read_unaligned(key), group: pod_read_unaligned(group) }
+            let (in_use, group) = record.split_at(key_size);
+            let mut key = FaultsRowKey::zeroed();
+            bytes_of_mut(&mut key)[FaultsRowKey::in_use(key_size)].copy_from_slice(in_use);
+            Element { key, group: pod_read_unaligned(group) }
         };
-        Ok(bytes.chunks_exact(RECORD).map(record).collect())
+        Ok(bytes.chunks_exact(key_size + size_of::<FaultsGroup>()).map(record).collect())
     }
 
     /// The row that a group belongs to, and the name to show.

@@ -62,7 +62,8 @@ impl Table {
         owner: Owner,
         control: &mut FaultsControl,
     ) -> Result<()> {
-        self.groups.delete(bytes_of(key)).context("cannot delete a group")?;
+        let in_use = FaultsRowKey::in_use(self.groups.key_size() as usize);
+        self.groups.delete(&bytes_of(key)[in_use]).context("cannot delete a group")?;
         control.taken_groups += 1;
         for who in [owner.process, owner.of_user()] {
             let credit = self.credits.entry((who.pid, who.start_ns)).or_default();

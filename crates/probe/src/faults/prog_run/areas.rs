@@ -167,3 +167,32 @@ fn what_is_mapped_at_an_address_is_what_the_kernel_lists_there() {
         assert!(kinds.contains(&Some(kind)), "no area of kind {kind} was looked at: {kinds:?}");
     }
 }
+
+/// What is known of an area holds as long as the area is there.
+#[test]
+#[ignore = "needs root: `make test` runs it"]
+#[allow(unsafe_code)]
+fn an_area_in_the_place_of_another_is_seen() {
+    let config = FaultsConfig { group: abi::GROUP_FILE, groups: 1 << 20, ..FaultsConfig::zeroed() };
+    let half = load(config, |object| resize(object, maps::GROUPS, 16));
+    let (length, read) = (NonZeroUsize::new(4 * PAGE).unwrap(), ProtFlags::PROT_READ);
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&[1; 8 * PAGE]).unwrap();
+    // SAFETY: new memory, which nothing else uses.
+    let place = unsafe { mmap_anonymous(None, length, read, Map::MAP_PRIVATE) }.unwrap();
+    let (place, addr) = (place.addr(), place.addr().get() as u64 + 5);
+    let fixed = |flags| flags | Map::MAP_FIXED;
+    for _ in 0..3 {
+        // SAFETY: in the place of memory that is this test's own.
+        unsafe { mmap_anonymous(Some(place), length, read, fixed(Map::MAP_PRIVATE)) }.unwrap();
+        let (key, at, ..) = seen(&half, addr).unwrap();
+        assert_eq!(((key.word[0] >> 32) as u32, at), (abi::AREA_ANON, abi::NONE));
+        // SAFETY: as before; the file is not truncated.
+        unsafe { mmap(Some(place), length, read, fixed(Map::MAP_SHARED), file.as_fd(), 2 * PAGE as i64) }
+            .unwrap();
+        for _ in 0..2 {
+            let (key, at, ..) = seen(&half, addr).unwrap();
+            assert_eq!(((key.word[0] >> 32) as u32, at), (abi::AREA_FILE, 2 * PAGE as u64 + 5));
+        }
+    }
+}
