@@ -33,12 +33,21 @@ pub fn turn(arguments: &[&str]) -> Turn {
 
 /// Touches so many fresh pages so many times: of private memory, or of the device.
 pub fn touch(device: Option<BorrowedFd<'_>>, pages: usize, batches: usize) {
+    pin();
+    print((0..batches).map(|_| batch(device, pages)).collect());
+}
+
+/// From here on, this thread and those that it starts run on one processor.
+pub fn pin() {
     let mut cpus = nix::sched::CpuSet::new();
     cpus.set(0).unwrap();
     nix::sched::sched_setaffinity(nix::unistd::Pid::this(), &cpus).unwrap();
-    let mut times: Vec<f64> = (0..batches).map(|_| batch(device, pages)).collect();
+}
+
+/// Prints the best and the median of the batches' times.
+pub fn print(mut times: Vec<f64>) {
     times.sort_by(f64::total_cmp);
-    println!("{} {}", times[0], times[batches / 2]);
+    println!("{} {}", times[0], times[times.len() / 2]);
 }
 
 fn batch(device: Option<BorrowedFd<'_>>, pages: usize) -> f64 {
