@@ -27,35 +27,65 @@ pub(crate) enum Shown {
     Events,
 }
 
-/// Whose events are meant.
+/// Whose events are meant, of a live run or of a recording.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Filters")]
+pub(crate) struct Tasks {
+    /// Count only these processes: -p 1,2 or -p 1 -p 2 [default, and 0: all]
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
+    pid: Vec<u32>,
+
+    /// Count only this thread
+    #[arg(short, long, value_name = "TID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tid: Option<u32>,
+
+    /// Count only threads of this name (repeatable: any of the names)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) comm: Vec<OsString>,
+
+    /// Count only threads in this cgroup or below it: a directory of the v2 hierarchy or of a v1 controller's
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Option<PathBuf>,
+}
+
+impl Tasks {
+    /// The processes, or nothing for all.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        // As the monitor's users know it: 0 is everybody.
+        if self.pid.contains(&0) { vec![] } else { self.pid.clone() }
+    }
+
+    /// Whether not all events are meant.
+    pub(crate) fn is_any(&self) -> bool {
+        !self.pid.is_empty() || self.tid.is_some() || !self.comm.is_empty() || self.cgroup.is_some()
+    }
+
+    /// Refuses what contradicts itself.
+    ///
+    /// # Errors
+    /// What to do.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let all_and_some = self.pid.contains(&0) && self.pid.len() > 1;
+        refuse(&[(all_and_some, "-p 0 means all processes: leave out 0, or the others")])
+    }
+}
+
+/// Whose events a live tool means.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Filters")]
 pub(crate) struct Whose {
-    /// Trace only these processes: -p 1,2 or -p 1 -p 2 [default, and 0: all]
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
-    pid: Vec<u32>,
+    #[command(flatten)]
+    tasks: Tasks,
 
     /// With -p, trace descendants that start from now on, too
     #[arg(long, requires = "pid", conflicts_with = "tid")]
     children: bool,
 
-    /// Trace only this thread
-    #[arg(short, long, value_name = "TID", value_parser = clap::value_parser!(u32).range(1..))]
-    tid: Option<u32>,
-
-    /// Trace only threads of this name (repeatable: any of the names)
-    #[arg(long, value_name = "NAME")]
-    comm: Vec<OsString>,
-
-    /// Trace only threads of these users, by their real user ID: --user postgres,1000
+    /// Count only threads of these users, by their real user ID: --user postgres,1000
     #[arg(long, value_name = "USER", value_delimiter = ',')]
     user: Vec<Person>,
 
-    /// Trace only threads in this cgroup or below it: a directory of the v2 hierarchy or of a v1 controller's
-    #[arg(long, value_name = "PATH")]
-    cgroup: Option<PathBuf>,
-
-    /// Trace only threads of this systemd unit, of the system or of a user: --unit postgresql
+    /// Count only threads of this systemd unit, of the system or of a user: --unit postgresql
     #[arg(long, value_name = "NAME", conflicts_with = "cgroup", value_parser = values::unit)]
     unit: Option<String>,
 }
@@ -78,25 +108,23 @@ impl Whose {
         let of_unit = self.unit.as_deref().map(trapline_probe::cgroup_of_unit).transpose()?;
         Ok(Filter {
             pids: self.pids(),
-            tid: self.tid,
-            comms: self.comm.clone(),
+            tid: self.tasks.tid,
+            comms: self.tasks.comm.clone(),
             users: self.user.clone(),
-            cgroup: self.cgroup.clone().or(of_unit),
+            cgroup: self.tasks.cgroup.clone().or(of_unit),
             descendants: self.children,
         })
     }
 
     /// The processes whose end is that of the run.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        // As the monitor's users know it: 0 is everybody.
-        if self.pid.contains(&0) { vec![] } else { self.pid.clone() }
+        self.tasks.pids()
     }
 
     /// Whether all are meant.
     pub(crate) fn is_empty(&self) -> bool {
-        let Self { pid, children, tid, comm, user, cgroup, unit } = self;
-        let is_none = tid.is_none() && cgroup.is_none() && unit.is_none();
-        is_none && pid.is_empty() && !children && comm.is_empty() && user.is_empty()
+        let Self { tasks, children, user, unit } = self;
+        !tasks.is_any() && !children && user.is_empty() && unit.is_none()
     }
 
     /// Refuses what contradicts itself.
@@ -104,28 +132,21 @@ impl Whose {
     /// # Errors
     /// Which, and what to do.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        let all_and_some = self.pid.contains(&0) && self.pid.len() > 1;
-        refuse(&[
-            (all_and_some, "-p 0 means all processes: leave out 0, or the others"),
-            (
-                self.children && self.pid.contains(&0),
-                "-p 0 means all processes, new ones too: leave out --children",
-            ),
-        ])
+        self.tasks.check()?;
+        refuse(&[(
+            self.children && self.tasks.pid.contains(&0),
+            "-p 0 means all processes, new ones too: leave out --children",
+        )])
     }
 }
 
-/// What every live tool takes.
+/// Which rows are printed, of a live run or of a recording.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Run and output")]
-pub(crate) struct Live {
+pub(crate) struct Rows {
     /// Print rows every TIME, as in 500ms, 2s or 1m [default: only the totals]
     #[arg(short, long, value_name = "TIME", value_parser = interval)]
     pub(crate) interval: Option<Duration>,
-
-    /// End after TIME, as in 500ms, 10s or 1m [default: at Ctrl-C, or with the command or processes]
-    #[arg(short, long, value_name = "TIME", value_parser = positive_duration)]
-    duration: Option<Duration>,
 
     /// Print rows since the start, not since the last interval
     #[arg(short, long)]
@@ -138,6 +159,18 @@ pub(crate) struct Live {
     /// Print at most N rows of each table [default: all; on a terminal, those that fit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) top: Option<u32>,
+}
+
+/// What every live tool takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Run and output")]
+pub(crate) struct Live {
+    #[command(flatten)]
+    pub(crate) rows: Rows,
+
+    /// End after TIME, as in 500ms, 10s or 1m [default: at Ctrl-C, or with the command or processes]
+    #[arg(short, long, value_name = "TIME", value_parser = positive_duration)]
+    duration: Option<Duration>,
 
     /// Set the output format [default: table, or by the extension of --output]
     #[arg(long, value_name = "FORMAT")]
@@ -274,13 +307,13 @@ impl Live {
     pub(crate) fn check(&self, shown: Shown) -> anyhow::Result<()> {
         let format = self.format()?.about();
         self.look.check(format, self.output.as_deref())?;
-        let has_rows = self.interval.is_some() || shown == Shown::Rows && self.command.is_empty();
+        let has_rows = self.rows.interval.is_some() || shown == Shown::Rows && self.command.is_empty();
         let only_events = shown == Shown::Events && format.one_table;
         let no_rows = [
-            (self.interval.is_some(), "-i"),
-            (self.cumulative, "-c"),
-            (self.sort.is_some(), "--sort"),
-            (self.top.is_some(), "--top"),
+            (self.rows.interval.is_some(), "-i"),
+            (self.rows.cumulative, "-c"),
+            (self.rows.sort.is_some(), "--sort"),
+            (self.rows.top.is_some(), "--top"),
         ];
         if let Some((_, option)) = no_rows.iter().find(|(given, _)| *given && only_events) {
             let text = format!("{} prints the events, not rows", format.name);
@@ -291,10 +324,14 @@ impl Live {
             return Err(Usage::error(format!("{} {words}", format.name)));
         }
         for (given, why, option) in [
-            (self.cumulative && format.only_totals, "shows the whole run", "-c"),
-            (self.interval.is_some() && format.only_totals, "shows the whole run", "-i"),
-            (self.cumulative && format.own_order, "shows what came in each interval", "-c"),
-            (self.sort.is_some() && self.top.is_none() && format.own_order, "has its own order", "--sort"),
+            (self.rows.cumulative && format.only_totals, "shows the whole run", "-c"),
+            (self.rows.interval.is_some() && format.only_totals, "shows the whole run", "-i"),
+            (self.rows.cumulative && format.own_order, "shows what came in each interval", "-c"),
+            (
+                self.rows.sort.is_some() && self.rows.top.is_none() && format.own_order,
+                "has its own order",
+                "--sort",
+            ),
         ] {
             if given {
                 return Err(Usage::error(format!("{} {why}: leave out {option}", format.name)));
@@ -307,13 +344,13 @@ impl Live {
                 format.needs == Needs::Time && !has_rows && shown != Shown::Events,
                 "a trace needs events, or rows at intervals: add -i TIME",
             ),
-            (self.cumulative && !has_rows, "-c needs rows at intervals: add -i TIME, or leave it out"),
+            (self.rows.cumulative && !has_rows, "-c needs rows at intervals: add -i TIME, or leave it out"),
         ])
     }
 
     /// Whether the run ends before its first interval.
     pub(crate) fn outlasts(&self) -> bool {
-        self.interval.zip(self.duration).is_some_and(|(interval, duration)| interval > duration)
+        self.rows.interval.zip(self.duration).is_some_and(|(interval, duration)| interval > duration)
     }
 
     /// Whom the command runs as, if not as we do.
@@ -329,8 +366,8 @@ impl Live {
     /// # Errors
     /// When there is no field to sort by of the given name.
     pub(crate) fn order(&self, schema: &Schema, sort: &str) -> anyhow::Result<Order> {
-        let by = order(schema, self.sort.as_deref().unwrap_or(sort))?;
-        Ok(Order { by: Some(by), top: self.top.map(|n| n as usize) })
+        let by = order(schema, self.rows.sort.as_deref().unwrap_or(sort))?;
+        Ok(Order { by: Some(by), top: self.rows.top.map(|n| n as usize) })
     }
 
     /// When rows are shown, and when it ends. `interval` is that between rows if nobody asks for another.
@@ -339,8 +376,8 @@ impl Live {
     /// When the name of the file does not tell the format.
     pub(crate) fn frame(&self, interval: Option<Duration>, pids: Vec<u32>) -> anyhow::Result<Frame> {
         Ok(Frame {
-            interval: self.interval.or(interval),
-            cumulative: self.cumulative.into(),
+            interval: self.rows.interval.or(interval),
+            cumulative: self.rows.cumulative.into(),
             duration: self.duration,
             pids,
             ..Frame::default()

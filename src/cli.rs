@@ -79,6 +79,17 @@ pub(crate) fn command() -> clap::Command {
             )
         })
     });
+    let command = command.mut_subcommand("replay", |replay| {
+        replay
+            .mut_arg("by", |arg| {
+                arg.help(
+                    "Print a row per thread, process, comm (process name), cgroup, file, cause, stack, function (where \
+                     stacks end) or host (of several recordings), or per several of them: host,process,file [default: as \
+                     recorded]",
+                )
+            })
+            .mut_arg("interval", |arg| arg.help("Print rows every TIME [default: as recorded]"))
+    });
     command.mut_subcommand("access", |access| {
         access
             .mut_arg("interval", |arg| arg.help("Print the tables of a summary every TIME, and at the end"))

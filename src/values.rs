@@ -2,8 +2,70 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::civil::{DateTime, Time};
+use jiff::tz::TimeZone;
+use trapline_model::Header;
 use trapline_model::faults::{StallRule, StepOf};
 use trapline_store::Kept;
+
+/// A moment of a recording.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Moment {
+    /// Since the start of the recording, the first one of several.
+    Since(Duration),
+    /// A time and its zone.
+    At(Timestamp),
+    /// A date and time here.
+    Here(DateTime),
+    /// A time of day here: the first after the start, or just before it.
+    OfDay(Time),
+}
+
+impl Moment {
+    /// By the monotonic clock of a recording.
+    ///
+    /// # Errors
+    /// When there is no such time here: clocks were put forward.
+    pub(crate) fn of(self, header: &Header) -> Result<u64, String> {
+        let start = Timestamp::from_nanosecond(header.start_unix_ns.into()).unwrap_or_default();
+        let here = |time: DateTime| {
+            let zoned = TimeZone::system().to_zoned(time);
+            zoned.map(|zoned| zoned.timestamp()).map_err(|error| error.to_string())
+        };
+        let at = match self {
+            Self::Since(time) => return Ok(header.start_ns.saturating_add(time.as_nanos() as u64)),
+            Self::At(at) => at,
+            Self::Here(time) => here(time)?,
+            Self::OfDay(time) => {
+                let day = start.to_zoned(TimeZone::system()).date();
+                let on_that_day = here(day.to_datetime(time))?;
+                let is_before = start.as_second() - on_that_day.as_second() > DAY / 2;
+                let next = day.tomorrow().map_err(|error| error.to_string());
+                if is_before { here(next?.to_datetime(time))? } else { on_that_day }
+            }
+        };
+        let since = at.as_nanosecond() - i128::from(header.start_unix_ns);
+        let ns = i128::from(header.start_ns) + since;
+        Ok(u64::try_from(ns.max(0)).unwrap_or(u64::MAX))
+    }
+}
+
+/// Seconds of a day.
+const DAY: i64 = 86_400;
+
+/// A moment: `500ms` since the start, `2026-11-30T12:00:00Z`, `2026-11-30 12:00` here, or `12:00:05`.
+pub(crate) fn moment(text: &str) -> Result<Moment, String> {
+    if !text.contains(':') {
+        let words = "; or a time of day like 12:00:05 or 2026-11-30T12:00:05Z";
+        return duration(text).map(Moment::Since).map_err(|error| format!("{error}{words}"));
+    }
+    let at = text.parse().map(Moment::At);
+    let here = at.or_else(|_| text.parse().map(Moment::Here));
+    here.or_else(|_| text.parse().map(Moment::OfDay)).map_err(|_| {
+        format!("`{text}` is not a time; try 12:00:05, 2026-11-30T12:00:05 or 2026-11-30T12:00:05Z")
+    })
+}
 
 /// A time with its unit: `500ms`, `2s`, `1.5s`, `1m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {

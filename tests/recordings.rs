@@ -93,6 +93,101 @@ for path in sys.argv[1:]:
     }
 }
 
+/// Runs on several machines are one: rows add up, by host they stay apart, and what cannot be together is refused in words.
+#[test]
+fn recordings_of_several_machines_are_shown_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = faults(folder.path());
+    let place = |name: &str| folder.path().join("all").join(name).to_str().unwrap().to_owned();
+    fs::create_dir(folder.path().join("all")).unwrap();
+    let other = fs::read_to_string(&lines).unwrap().replace("\"host\":\"h\"", "\"host\":\"g\"");
+    let other = other.replace("00:00:00Z", "00:00:01Z");
+    let later = folder.path().join("later.jsonl").to_str().unwrap().to_owned();
+    fs::write(&later, other).unwrap();
+    replay(&[&lines, "-o", &place("a.trapline")]);
+    replay(&[&later, "-o", &place("b.trapline")]);
+    let all = folder.path().join("all").to_str().unwrap().to_owned();
+    let total = |arguments: &[&str], key: &str| -> BTreeMap<String, u64> {
+        let text = replay(&[arguments, &["--format", "jsonl"]].concat());
+        let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let faults = |row: &Value| row["major"].as_u64().unwrap() + row["minor"].as_u64().unwrap();
+        rows.filter(|row| row["type"] == "total").fold(BTreeMap::new(), |mut of, row| {
+            *of.entry(row[key].to_string()).or_default() += faults(&row);
+            of
+        })
+    };
+    let (one, both) = (total(&[&lines, "--by", "file"], "file"), total(&[&all, "--by", "file"], "file"));
+    assert_eq!(both, one.iter().map(|(file, faults)| (file.clone(), 2 * faults)).collect());
+    let hosts = total(&[&all, "--by", "host"], "host");
+    assert_eq!(hosts, [("\"g\"".to_owned(), 5000), ("\"h\"".to_owned(), 5000)].into());
+    assert_eq!(total(&[&all, "--by", "host,file"], "host"), hosts);
+    // The second one begins a second later, by the clock of the wall.
+    assert_eq!(total(&[&all, "--by", "host", "--from", "500ms"], "host").len(), 1);
+    assert_eq!(total(&[&all, "--by", "host", "--to", "2026-01-01T00:00:00.9Z"], "host").len(), 1);
+    let header = replay(&[&all, "--by", "host", "--format", "jsonl"]);
+    assert!(header.contains("a.trapline, ") && header.contains("\"host\":\"g, h\""), "{header}");
+    // What replay wrote of several is a recording, too.
+    let again = place("again.jsonl");
+    replay(&[&all, "--by", "host,file", "-o", &again]);
+    assert_eq!(total(&[&again], "host"), hosts);
+    let refused = |arguments: &[&str], words: &str| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_trapline")).arg("replay").args(arguments).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && error.contains(words), "{arguments:?}: {error}");
+    };
+    let kvm = folder.path().join("kvm.jsonl").to_str().unwrap().to_owned();
+    let header = "{\"type\":\"header\",\"schema\":2,\"tool\":\"kvm\",\"start\":\"2026-01-01T00:00:00Z\",\"start_ns\":1,\"tables\":[\"kvm.count_reason\"]}";
+    let end =
+        "{\"type\":\"end\",\"duration_ns\":9,\"events\":0,\"lost_events\":0,\"sampled\":1,\"own_cpu_ns\":5}";
+    fs::write(&kvm, format!("{header}\n{end}\n")).unwrap();
+    refused(&[&lines, &kvm], "replay recordings of one tool together");
+    let vms = kvm.replace("kvm.jsonl", "vm.jsonl");
+    fs::write(&vms, format!("{header}\n{end}\n").replace("_reason", "_vm")).unwrap();
+    refused(&[&kvm, &vms], "rows of unlike tables cannot be added up");
+    refused(&[&kvm, "--by", "file"], "has no single faults");
+    refused(&[&kvm, "--log-step", "5"], "has no single faults");
+    refused(&[&lines, "--split"], "record with --split");
+    refused(&[&lines, "--slower", "1ms"], "record with --split");
+    refused(&[&lines, "--by", "stack"], "has no stack of each fault");
+    refused(&[&lines, "--by", "span"], "not recorded one by one");
+    refused(&[&lines, "--from", "2s", "--to", "1s"], "nothing is between --from and --to");
+    refused(&[&lines, "--to", "2025-01-01 00:00"], "nothing is between --from and --to");
+    refused(&[&lines, "--from", "noon"], "12:00:05");
+    refused(&[&lines, "-c"], "-c needs rows at intervals");
+    refused(&[&lines, "--hist", "-v"], "--hist shows rows");
+    refused(&[&lines, "--prefetch", "--by", "file"], "made of all recorded faults");
+    refused(&[&lines, "--summary"], "it is a recording of `faults`, not of `access`");
+}
+
+/// Messages, slow faults and histograms of a recording are those of its faults.
+#[test]
+fn recorded_faults_are_shown_as_a_live_run_shows_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = faults(folder.path());
+    let events = |options: &[&str]| {
+        let text = replay(&[&[lines.as_str(), "--format", "jsonl"], options].concat());
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["type"] == "event").collect::<Vec<_>>()
+    };
+    let all = events(&["-v"]);
+    assert_eq!(all.len(), 5000);
+    let of = |pid: u64| all.iter().filter(move |event| event["pid"] == pid);
+    let messages = events(&["--log-step", "100", "--major", "-v"]);
+    for pid in [7, 8] {
+        let major: Vec<_> = of(pid).filter(|event| event["kind"] == "major").collect();
+        let expected: Vec<_> = major.chunks_exact(100).map(|chunk| chunk[99]["time_ns"].clone()).collect();
+        let said: Vec<_> =
+            messages.iter().filter(|m| m["pid"] == pid).map(|m| m["time_ns"].clone()).collect();
+        assert_eq!(said, expected);
+        assert!(said.len() >= 2);
+    }
+    assert!(messages.iter().all(|message| message["file"].is_string()));
+    assert_eq!(events(&["-v", "-p", "7", "-t", "8"]).len(), of(7).filter(|event| event["tid"] == 8).count());
+    let hist = replay(&[&lines, "--hist"]);
+    assert!(hist.contains("1024 -> 2047") && hist.contains("distribution"), "{hist}");
+}
+
 #[test]
 fn a_recording_is_not_overwritten_and_what_is_none_is_refused() {
     let folder = tempfile::tempdir().unwrap();

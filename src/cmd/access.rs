@@ -84,24 +84,24 @@ impl Args {
         let live = &self.live;
         let summary = self.summarize.is_summary();
         live.look.check(format, live.output.as_deref())?;
-        self.summarize.check(live.top.is_some(), live.sort.is_some(), damo)?;
+        self.summarize.check(live.rows.top.is_some(), live.rows.sort.is_some(), damo)?;
         refuse(&[
             (
-                live.top.is_some() && !summary,
+                live.rows.top.is_some() && !summary,
                 "--top limits the tables of --summary: add that, or leave out --top",
             ),
             (
-                live.interval.is_some() && !summary,
+                live.rows.interval.is_some() && !summary,
                 "accesses are printed as they happen: add --summary, or leave out -i",
             ),
             (
-                live.cumulative && live.interval.is_none(),
+                live.rows.cumulative && live.rows.interval.is_none(),
                 "-c needs rows at intervals: add -i TIME, or leave it out",
             ),
             (live.outlasts(), OUTLASTS),
             (live.keep.is_some() && !format.is_folder, KEEPS),
             (
-                format.needs == Needs::Time && summary && live.interval.is_none(),
+                format.needs == Needs::Time && summary && live.rows.interval.is_none(),
                 "a trace needs events, or rows at intervals: add -i TIME, or leave out --summary",
             ),
             (
@@ -116,7 +116,7 @@ impl Args {
                 "--symbols is for single accesses: leave out --summary or --format damo",
             ),
             (
-                live.sort.is_some() && (damo || format.one_table),
+                live.rows.sort.is_some() && (damo || format.one_table),
                 "--sort sorts the totals, and this format has none: leave out --sort",
             ),
         ])
@@ -148,9 +148,9 @@ const EVERY: Duration = Duration::from_millis(1);
 pub(crate) fn run(args: &Args) -> Result<u8> {
     args.check()?;
     let live = &args.live;
-    let summary = args.summarize.options(live.top).map(|options| summary::Options {
-        intervals: live.interval.is_some(),
-        cumulative: live.cumulative,
+    let summary = args.summarize.options(live.rows.top).map(|options| summary::Options {
+        intervals: live.rows.interval.is_some(),
+        cumulative: live.rows.cumulative,
         ..options
     });
     let ask = ask(args, summary.as_ref())?;
@@ -173,7 +173,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let frame = Frame {
         interval: summary.as_ref().map(|_| {
             // It tells what time it is: without rows of its own, for windows to end in which nothing happens.
-            live.interval.unwrap_or(args.summarize.window().max(Duration::from_millis(100)))
+            live.rows.interval.unwrap_or(args.summarize.window().max(Duration::from_millis(100)))
         }),
         ..live.frame(None, args.pid.clone())?
     };
@@ -269,7 +269,7 @@ fn ask(args: &Args, summary: Option<&summary::Options>) -> Result<Ask> {
     Ok(Ask {
         layout,
         window_ns: args.summarize.window().as_nanos() as u64,
-        redrawn: summary.is_some() && args.live.interval.is_some(),
+        redrawn: summary.is_some() && args.live.rows.interval.is_some(),
         look: args.live.look,
         ..Ask::new(schema)
     })

@@ -150,7 +150,10 @@ fn read(path: &Path, args: &Args) -> Result<Run> {
         )));
     }
     input.check_groupable()?;
-    let how = Regrouping { table, interval_ns: None, all: true };
-    let mut grouped = recording::grouped(Box::new(input), how, false)?;
+    let how = Regrouping::of(table);
+    if let Some(columns) = how.columns().map_err(recording::no_key)? {
+        input.read_only(columns);
+    }
+    let mut grouped = recording::grouped(input, how)?;
     Run::read(name, &mut grouped)
 }

@@ -50,8 +50,8 @@ impl Args {
     /// Refuses options that have no effect.
     pub(crate) fn check(&self) -> Result<()> {
         refuse(&[
-            (self.live.interval.is_some(), "findings are about the whole run: leave out -i"),
-            (self.live.cumulative, "findings are about the whole run: leave out -c"),
+            (self.live.rows.interval.is_some(), "findings are about the whole run: leave out -i"),
+            (self.live.rows.cumulative, "findings are about the whole run: leave out -c"),
             (
                 self.live
                     .variant

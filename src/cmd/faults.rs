@@ -1,9 +1,7 @@
 //! `trapline faults`: page faults of threads.
 
-use std::time::Duration;
-
 use anyhow::Result;
-use trapline_model::faults::{By, HIST, HIST_EACH, StepOf, TITLED};
+use trapline_model::faults::{By, HIST, HIST_EACH, TITLED};
 use trapline_model::layout::DECLARED;
 use trapline_model::{Block, Item, Record, Value};
 use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks, Unwind};
@@ -12,8 +10,12 @@ use trapline_probe::{Keep, Launch, Titles};
 use crate::args::{self, Shown};
 use crate::cmd::run::{self, Items, Opened, Start};
 use crate::format::{Ask, Needs, Weight};
-use crate::status::{Usage, refuse, warn};
+use crate::status::{refuse, warn};
 use crate::values;
+
+pub(crate) use self::view::{View, by};
+
+mod view;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -23,13 +25,10 @@ use crate::values;
   trapline faults -v -- ./app                       every fault of a command, as it happens
   trapline faults --hist -d 10s                     histograms of the time of faults
   trapline faults --log-step 1000                   a message at every 1000th fault of a process")]
+#[command(mut_arg("by", |arg| arg.requires_if("span", "span")))]
 pub(crate) struct Args {
-    /// Print a row per thread, process, comm (process name), cgroup, file, cause, stack, function (where stacks end)
-    /// or span, or per several of them: process,file [default: thread; with --span, span]
-    ///
-    /// One of thread, process, comm and cgroup can stand beside file, cause or both, and file beside cause.
-    #[arg(long, value_name = "WHAT", value_parser = by, requires_if("span", "span"))]
-    by: Option<By>,
+    #[command(flatten)]
+    view: View,
 
     /// With --by process, print each process's title, its command line: `postgres: alice shop [local] SELECT`
     #[arg(long)]
@@ -42,10 +41,6 @@ pub(crate) struct Args {
     /// pair of USDT probes: NAME__start and NAME__done, or NAME-entry and NAME-return.
     #[arg(long, value_name = "BINARY:FUNCTION")]
     span: Vec<String>,
-
-    /// Print log2 histograms of the time of faults, of all and of major ones; with --by, per row
-    #[arg(long)]
-    hist: bool,
 
     /// With --by stack, take stacks of all faults, of major ones, or of one in N (1:N); counts stay exact
     /// [default: all]
@@ -60,40 +55,6 @@ pub(crate) struct Args {
     /// Set the width of frames in a flame graph (.folded, .svg) [default: count]
     #[arg(long, value_name = "WHAT")]
     weight: Option<Weight>,
-
-    /// Print every fault as a line; with --log-step or --stall, the file and function with most faults in each
-    /// message
-    #[arg(short, long)]
-    verbose: bool,
-
-    /// Print a message at every N-th fault of each process [default without N: 50]
-    #[arg(long, visible_alias = "threshold", alias = "log_step", value_name = "N", num_args = 0..=1,
-          default_missing_value = "50", value_parser = clap::value_parser!(u64).range(1..),
-          conflicts_with = "stall")]
-    log_step: Option<u64>,
-
-    /// With --log-step, count major faults only
-    #[arg(long, requires = "log_step")]
-    major: bool,
-
-    /// With --log-step, count the faults in which the thread slept
-    #[arg(long, requires = "log_step", conflicts_with = "major")]
-    waits: bool,
-
-    /// Print each fault that took at least TIME, with its function and what the time was spent on
-    #[arg(long, value_name = "TIME", value_parser = values::positive_duration,
-          conflicts_with_all = ["log_step", "stall", "verbose"])]
-    slower: Option<Duration>,
-
-    /// Split the time of faults: lock of the address space, I/O, reclaim, memory.high, preemption, other sleep,
-    /// and the kernel's own work
-    #[arg(long)]
-    split: bool,
-
-    /// Print a message each time a process has spent another TIME in faults; with /WINDOW, when its threads slept TIME
-    /// in faults within WINDOW (100ms/1s)
-    #[arg(long, value_name = "TIME[/WINDOW]", value_parser = values::stall)]
-    stall: Option<StepOf>,
 
     /// Time all minor faults (exact), one in N (1:N) or none (off); counts stay exact [default: exact; with
     /// --log-step, without -v and -i, no fault is timed]
@@ -117,12 +78,13 @@ pub(crate) struct Args {
 impl Args {
     /// What a row is one of.
     fn by(&self) -> By {
-        self.by.unwrap_or(if self.span.is_empty() { By::Thread } else { By::Span })
+        let given = self.view.by.and_then(|grouping| grouping.by);
+        given.unwrap_or(if self.span.is_empty() { By::Thread } else { By::Span })
     }
 
     /// What cannot be had together, or has no effect, and clap cannot say.
     pub(crate) fn check(&self) -> Result<()> {
-        let (by, events) = (self.by(), self.events());
+        let (by, events) = (self.by(), self.view.events());
         let no_events = events == Events::None;
         let format = self.live.format()?.about();
         let is_flame = format.needs == Needs::Stacks;
@@ -130,6 +92,10 @@ impl Args {
         let sampled = matches!(self.minor_latency, Some(MinorLatency::Sampled(_)));
         let times_nothing = matches!(self.live.variant.as_deref(), Some("counters" | "rootless"));
         refuse(&[
+            (
+                self.view.by.is_some_and(|grouping| grouping.host),
+                "a live run has one machine: leave out host (`trapline replay` reads recordings of several)",
+            ),
             (
                 by == By::Span && sampled,
                 "--span adds up all faults of a call: use --minor-latency exact or off",
@@ -139,12 +105,12 @@ impl Args {
                 "-v, --log-step and --stall report faults of processes, --span those of calls: leave out one of them",
             ),
             (
-                by == By::Span && self.splits(),
+                by == By::Span && self.view.splits(),
                 "--span has the time of calls, not of faults: leave out --split",
             ),
             (by != By::Span && !self.span.is_empty(), "--span prints a row per span: leave out --by"),
             (
-                self.titles && self.splits(),
+                self.titles && self.view.splits(),
                 "rows with titles do not have the parts of times: leave out --titles or --split",
             ),
             (
@@ -161,37 +127,17 @@ impl Args {
             ),
             (self.weight.is_some() && !is_flame, args::WEIGHS),
             (
-                self.by.is_some() && !no_events && format.one_table,
-                "this format prints the events, not rows: leave out --by, or use --format jsonl",
-            ),
-            (
-                self.hist && !format.histograms(),
-                "this format has no histograms: leave out --hist, or use --format jsonl",
-            ),
-            (
-                self.hist && by == By::Span,
+                self.view.hist && by == By::Span,
                 "--hist shows the times of faults, --span those of calls: leave out one of them",
             ),
-            (
-                self.hist && self.splits() && format.for_people,
-                "--hist prints histograms, --split columns: leave out one of them, or use --format jsonl",
-            ),
-            (self.hist && !no_events, "--hist shows rows: leave out -v, --log-step and --stall"),
-            (self.hist && times_nothing, "this variant times no faults: leave out --hist or --variant"),
-            (
-                self.hist
-                    && self.by.is_none()
-                    && format.for_people
-                    && (self.live.sort.is_some() || self.live.top.is_some()),
-                "--hist prints one histogram of all rows: leave out --sort and --top, or add --by",
-            ),
+            (self.view.hist && times_nothing, "this variant times no faults: leave out --hist or --variant"),
             (
                 by.parts().whose.is_some() && !no_events,
                 "rows by process and file, and the like, come without events: leave out -v, --log-step and --stall, or use --by file or cause alone",
             ),
-            (skips && self.splits(), "--split and --slower need every fault: leave out --minor-latency"),
+            (skips && self.view.splits(), "--split and --slower need every fault: leave out --minor-latency"),
             (
-                self.splits() && times_nothing,
+                self.view.splits() && times_nothing,
                 "this variant times no faults: leave out --split and --slower, or --variant",
             ),
             (skips && !no_events, "-v, --log-step and --stall report every fault: leave out --minor-latency"),
@@ -208,42 +154,18 @@ impl Args {
                 "this variant times every fault at no extra cost: leave out --minor-latency, or use --variant tracepoint",
             ),
         ])?;
-        if format.only_totals && !no_events {
-            let words = format!("{} shows rows: leave out -v, --log-step and --stall", format.name);
-            return Err(Usage::error(words));
-        }
+        self.view.check(format, &self.live.rows)?;
         self.whose.check()?;
         self.live.check(if no_events { Shown::Rows } else { Shown::Events })
-    }
-
-    /// Whether rows and lines have what the time was spent on.
-    fn splits(&self) -> bool {
-        self.split || self.slower.is_some()
     }
 
     /// Whether a recording holds each fault, so that faults can be grouped otherwise later.
     fn records_faults(&self) -> Result<bool> {
         let by = self.by();
         let sees_each = by != By::Span && by.parts().whose.is_none() && self.minor_latency.is_none();
-        let shows_more = self.splits() || self.titles;
+        let shows_more = self.view.splits() || self.titles;
         let is_counted = self.live.variant.as_deref() == Some("counters");
         Ok(self.live.format()?.about().is_folder && sees_each && !shows_more && !is_counted)
-    }
-
-    fn events(&self) -> Events {
-        let steps = |of| Events::Steps { of, most: self.verbose };
-        if let Some(slower) = self.slower {
-            return Events::Slower(slower.as_nanos() as u64);
-        }
-        match (self.log_step, self.stall) {
-            (Some(step), _) if self.waits => steps(StepOf::Waits(step)),
-            (Some(step), _) if self.major => steps(StepOf::Major(step)),
-            (Some(step), _) => steps(StepOf::Faults(step)),
-            (None, Some(of)) => steps(of),
-            (None, None) if self.verbose && self.split => Events::Slower(0),
-            (None, None) if self.verbose => Events::Faults,
-            (None, None) => Events::None,
-        }
     }
 }
 
@@ -253,10 +175,10 @@ impl Args {
 /// When nothing can be attached, the command cannot be run, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<u8> {
     args.check()?;
-    let (by, shown) = (args.by(), args.events());
+    let (by, shown) = (args.by(), args.view.events());
     let unshown_events = shown == Events::None && args.records_faults()?;
     let interval = args.live.each_second().filter(|_| shown == Events::None);
-    let rows = if args.splits() { by.split_schema() } else { by.schema() };
+    let rows = if args.view.splits() { by.split_schema() } else { by.schema() };
     let order = args.live.order(rows, "total_ns")?;
     let frame = args.live.frame(interval, args.whose.pids())?;
     let schema = shown.schema().unwrap_or(if args.titles { TITLED } else { rows });
@@ -266,17 +188,17 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         spans: args.span.clone(),
         stacks: args.stacks.unwrap_or(Stacks::All),
         unwind: args.unwind.unwrap_or(Unwind::Auto),
-        hist: args.hist,
+        hist: args.view.hist,
         needs_times: args.weight == Some(Weight::Time),
         variant: args.live.variant.clone(),
-        split: args.splits(),
-        times: args.splits() || args.minor_latency.is_some() || frame.interval.is_some(),
+        split: args.view.splits(),
+        times: args.view.splits() || args.minor_latency.is_some() || frame.interval.is_some(),
         minor_latency: args.minor_latency.unwrap_or(MinorLatency::Exact),
         events: if unshown_events { Events::Faults } else { shown },
         ring_bytes: args.ring_size.unwrap_or(8) << 20,
         memory_bytes: args.memory.memory,
     };
-    let layout = match (args.hist, args.by) {
+    let layout = match (args.view.hist, args.view.by) {
         (false, _) => &DECLARED,
         (true, None) => &HIST,
         (true, Some(_)) => &HIST_EACH,
@@ -404,10 +326,6 @@ fn minor_latency(text: &str) -> Result<MinorLatency, String> {
             _ => Err("use exact, off, or 1:N with N from 2 to 1000000".into()),
         },
     }
-}
-
-pub(crate) fn by(text: &str) -> Result<By, String> {
-    text.parse().map_err(str::to_owned)
 }
 
 fn stacks(text: &str) -> Result<Stacks, String> {

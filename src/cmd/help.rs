@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
-use trapline_model::{Field, Kind, TABLES, Type, Unit};
+use trapline_model::{Field, Kind, TABLES, Type, Unit, has_host};
 
 use crate::status::Usage;
 
@@ -86,7 +86,8 @@ fn by_tool(text: &mut String, is_wanted: fn(&Field) -> bool) {
     for tool in tools {
         let tables: Vec<_> = TABLES
             .iter()
-            .filter(|table| table.tool() == tool && table.iter().any(is_wanted))
+            // Those of several machines have one column more.
+            .filter(|table| table.tool() == tool && !has_host(**table) && table.iter().any(is_wanted))
             .map(|table| (table.id().split_once('.').map_or(table.id(), |(_, id)| id), table))
             .collect();
         let mut fields: Vec<(&Field, Vec<&str>)> = Vec::new();

@@ -230,7 +230,8 @@ impl<'a> Job<'a> {
                 "this prints single exits, not rows: leave out --split, or use --format jsonl",
             ),
             (
-                lines && (live.sort.is_some() || live.top.is_some() || live.interval.is_some()),
+                lines
+                    && (live.rows.sort.is_some() || live.rows.top.is_some() || live.rows.interval.is_some()),
                 "this prints single exits, not rows: leave out -i, --sort and --top, or use --format jsonl",
             ),
             (
@@ -242,7 +243,7 @@ impl<'a> Job<'a> {
                 "a histogram counts whole times: leave out --split, or use `trapline kvm time`",
             ),
             (
-                histogram && !each && (live.sort.is_some() || live.top.is_some()),
+                histogram && !each && (live.rows.sort.is_some() || live.rows.top.is_some()),
                 "this prints one histogram: leave out --sort and --top, or add --each",
             ),
             (
@@ -263,8 +264,8 @@ impl<'a> Job<'a> {
         Ask {
             layout,
             // The first ones by number are not those that matter.
-            is_whole: self.shared.live.sort.is_none(),
-            redrawn: self.shared.live.interval.is_some() && !self.slower(),
+            is_whole: self.shared.live.rows.sort.is_none(),
+            redrawn: self.shared.live.rows.interval.is_some() && !self.slower(),
             ..Ask::new(if self.slower() { EVENT } else { schema })
         }
     }
@@ -291,7 +292,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let frame = live.frame(None, whose.pids())?;
     // As the exits are numbered, if no other order is asked for.
     let order = live.order(schema, "count")?;
-    let order = Order { by: order.by.filter(|_| live.sort.is_some()), ..order };
+    let order = Order { by: order.by.filter(|_| live.rows.sort.is_some()), ..order };
     let ask = job.ask(schema);
     let options = Options {
         filter: whose.filter(live)?,

@@ -3,10 +3,10 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use trapline_model::faults::{Regroup, Regrouping};
+use trapline_model::faults::{Chunk, Chunks, InColumns, Regroup, Regrouping};
 use trapline_model::stage::rows;
 use trapline_model::{Header, Item, Source};
 use trapline_store::{FolderRecording, PerfData, Recording, is_perf_data};
@@ -17,13 +17,24 @@ use crate::status::Usage;
 
 /// A recording that is being read.
 pub(crate) struct Input {
+    name: String,
     header: Header,
-    items: Items<'static>,
+    reader: Reader,
     /// Why its faults cannot be grouped anew, if they cannot.
     ungroupable: Option<&'static str>,
 }
 
+enum Reader {
+    Folder(FolderRecording),
+    Items(InColumns<Items<'static>>),
+}
+
 impl Input {
+    /// What messages call it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What was run, where and how.
     pub(crate) fn header(&self) -> &Header {
         &self.header
@@ -40,13 +51,34 @@ impl Input {
             )))
         })
     }
+
+    /// Of faults, reads the columns of these names alone where the others need no time then.
+    pub(crate) fn read_only(&mut self, columns: Vec<&'static str>) {
+        if let Reader::Folder(folder) = &mut self.reader {
+            folder.read_only(columns);
+        }
+    }
 }
 
 impl Source for Input {
     type Error = anyhow::Error;
 
     fn next(&mut self) -> Result<Option<Item>> {
-        self.items.next()
+        match &mut self.reader {
+            Reader::Folder(folder) => Ok(Source::next(folder)?),
+            Reader::Items(items) => items.0.next(),
+        }
+    }
+}
+
+impl Chunks for Input {
+    type Error = anyhow::Error;
+
+    fn next(&mut self) -> Result<Option<Chunk>> {
+        match &mut self.reader {
+            Reader::Folder(folder) => Ok(Chunks::next(folder)?),
+            Reader::Items(items) => items.next(),
+        }
     }
 }
 
@@ -68,13 +100,19 @@ where
 ///
 /// # Errors
 /// When they lack what they are to be grouped by.
-pub(crate) fn grouped(source: Items<'_>, how: Regrouping, cumulative: bool) -> Result<Items<'_>> {
-    match Regroup::new(source, how) {
-        Ok(regrouped) => Ok(Box::new(rows(regrouped, cumulative))),
-        Err(key) => Err(Usage::error(format!(
-            "the recording has no {key} of each fault: group by something else, or leave out --by to print its rows"
-        ))),
-    }
+pub(crate) fn grouped<'a>(
+    source: impl Chunks<Error = anyhow::Error> + 'a,
+    how: Regrouping,
+) -> Result<Items<'a>> {
+    let cumulative = how.cumulative;
+    Ok(Box::new(rows(Regroup::new(source, how).map_err(no_key)?, cumulative)))
+}
+
+/// Why faults cannot be grouped so.
+pub(crate) fn no_key(key: &str) -> anyhow::Error {
+    Usage::error(format!(
+        "the recording has no {key} of each fault: group by something else, or leave out --by to print its rows"
+    ))
 }
 
 /// Opens a recording: a folder, a file, also one of perf, or `-` for standard input. If a tool is named, it is of that one.
@@ -94,14 +132,18 @@ pub(crate) fn open(path: &Path, output: Option<&Path>, tool: Option<&str>) -> Re
         )));
     }
     let name = if stdin { "standard input".to_owned() } else { path.display().to_string() };
+    let of = name.clone();
     if read.is_ok_and(|read| read.is_dir()) {
         let folder = FolderRecording::open(path, name, tool)?;
-        return Ok(Input {
-            header: folder.header().clone(),
-            items: Box::new(Read(folder)),
-            ungroupable: None,
-        });
+        let header = folder.header().clone();
+        return Ok(Input { name: of, header, reader: Reader::Folder(folder), ungroupable: None });
     }
+    let items = |header: &Header, items: Items<'static>| Input {
+        name: of.clone(),
+        header: header.clone(),
+        reader: Reader::Items(InColumns(items)),
+        ungroupable: None,
+    };
     let input: Box<dyn BufRead> = if stdin {
         Box::new(io::stdin().lock())
     } else {
@@ -112,11 +154,52 @@ pub(crate) fn open(path: &Path, output: Option<&Path>, tool: Option<&str>) -> Re
             let changed_ns =
                 changed.mtime().saturating_mul(1_000_000_000).saturating_add(changed.mtime_nsec());
             let faults = PerfData::open(file, name, tool, changed_ns)?;
-            let (header, ungroupable) = (faults.header().clone(), faults.ungroupable());
-            return Ok(Input { header, items: Box::new(Read(faults)), ungroupable });
+            let ungroupable = faults.ungroupable();
+            return Ok(Input { ungroupable, ..items(&faults.header().clone(), Box::new(Read(faults))) });
         }
         Box::new(file)
     };
     let lines = Recording::open(input, name, tool)?;
-    Ok(Input { header: lines.header().clone(), items: Box::new(Read(lines)), ungroupable: None })
+    Ok(items(&lines.header().clone(), Box::new(Read(lines))))
+}
+
+/// Opens recordings, the one that began first in front. A folder of such folders is all that are in it.
+///
+/// # Errors
+/// When one cannot be opened, or they are of different tools.
+pub(crate) fn open_all(paths: &[PathBuf], output: Option<&Path>, tool: Option<&str>) -> Result<Vec<Input>> {
+    let mut inputs = Vec::new();
+    for path in paths {
+        let within = recordings_in(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let of = if within.is_empty() { std::slice::from_ref(path) } else { within.as_slice() };
+        for path in of {
+            inputs.push(open(path, output, tool)?);
+        }
+    }
+    let other = inputs.iter().find(|input| input.header.tool != inputs[0].header.tool);
+    if let Some(other) = other {
+        return Err(Usage::error(format!(
+            "{} is a recording of `{}` and {} of `{}`: replay recordings of one tool together",
+            inputs[0].name, inputs[0].header.tool, other.name, other.header.tool
+        )));
+    }
+    inputs.sort_by_key(|input| input.header.start_unix_ns);
+    Ok(inputs)
+}
+
+/// The recordings in a folder that is none itself, in the order of their names.
+fn recordings_in(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_recording = |path: &Path| path.join("header.json").is_file();
+    if !path.is_dir() || is_recording(path) {
+        return Ok(vec![]);
+    }
+    let mut within = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let path = entry?.path();
+        if is_recording(&path) {
+            within.push(path);
+        }
+    }
+    within.sort();
+    Ok(within)
 }

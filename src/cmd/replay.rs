@@ -1,76 +1,65 @@
-//! `trapline replay`: a recording, shown again.
+//! `trapline replay`: recordings, shown again.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::rc::Rc;
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use trapline_model::access::summary::Summarized;
 use trapline_model::access::{SUMMARY, TRACE};
-use trapline_model::faults::By;
+use trapline_model::faults::{HIST, HIST_EACH, Lines};
 use trapline_model::layout::{DECLARED, LAYOUTS, Layout, layout};
 use trapline_model::prefetch::{RANGE, Ranges};
 use trapline_model::stage::{Sum, Unrepeated};
-use trapline_model::{Header, Item, Schema, Source, Value};
+use trapline_model::{AsItems, Header, Item, Join, Joining, Schema, Source, Value, has_host};
 
-use crate::cmd::replay::faults::Choice;
-use crate::cmd::run::{Borrowed, Items, pour};
-use crate::cmd::{faults as live_faults, prefetch, recording, summarize};
+use crate::cmd::faults::View;
+use crate::cmd::replay::stream::{Stream, Unshown, alike};
+use crate::cmd::run::{Items, pour};
+use crate::cmd::{prefetch, recording, summarize};
 use crate::format::{Ask, Format, Needs};
-use crate::status::{Usage, refuse};
+use crate::status::{Usage, refuse, warn};
+use crate::values::Moment;
 use crate::{args, sink, values};
 
 mod faults;
+mod stream;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   trapline replay run.trapline                      what the run printed
-  trapline replay run.jsonl --sort major --top 10   its rows in another order
+  trapline replay run.trapline --by process,file    its faults, grouped anew
+  trapline replay run.trapline --log-step 1000      messages that `faults --log-step` would have printed
+  trapline replay run.trapline --from 12:00:05 --to 12:00:10 --hist
+  trapline replay hosts/ --by host,process          recordings of several machines together
+  trapline replay run.jsonl --sort major --top 10   recorded rows in another order
   trapline replay trace.jsonl --summary pages       tables of recorded accesses
   trapline replay perf.data -o run.perfetto-trace   page faults that perf recorded
   trapline replay run.jsonl --prefetch -o l.jsonl   a list of file ranges for `trapline prefetch`")]
 pub(crate) struct Args {
-    /// Read this recording: a folder of -o NAME.trapline, a file of -o FILE.jsonl or perf.data, or - for standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// Read these recordings: folders of -o NAME.trapline or folders of such folders, files of -o FILE.jsonl or perf.data, or - for
+    /// standard input; several are shown together
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
 
-    /// Sort rows by this column, largest first [default: as recorded]
-    #[arg(long, value_name = "FIELD")]
-    sort: Option<String>,
+    #[command(flatten)]
+    view: View,
 
-    /// Print at most N rows of each table [default: all; on a terminal, those that fit]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    top: Option<u32>,
+    #[command(flatten)]
+    rows: args::Rows,
 
-    /// Group recorded faults by thread, process, file, cause or several of them: process,file [default: as
-    /// recorded]
-    #[arg(long, value_name = "WHAT", value_parser = live_faults::by)]
-    by: Option<By>,
+    /// Leave out what happened before TIME: since the start of the (first) run, as in 500ms, a time of day, or a date and time
+    /// like 2026-11-30T12:00:05
+    #[arg(long, value_name = "TIME", value_parser = values::moment)]
+    from: Option<Moment>,
 
-    /// Print rows of recorded faults every TIME [default: as recorded]
-    #[arg(short, long, value_name = "TIME", value_parser = values::interval)]
-    interval: Option<Duration>,
+    /// Leave out what happened after TIME, as for --from
+    #[arg(long, value_name = "TIME", value_parser = values::moment)]
+    to: Option<Moment>,
 
-    /// Print every recorded fault
-    #[arg(short, long, conflicts_with_all = ["by", "interval"])]
-    verbose: bool,
-
-    /// Leave out faults before TIME, counted from the start of the run
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
-    from: Option<Duration>,
-
-    /// Leave out faults after TIME, counted from the start of the run
-    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
-    to: Option<Duration>,
-
-    /// Print only faults of these processes: -p 1,2 or -p 1 -p 2
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
-    pid: Vec<u32>,
-
-    /// Print only faults of threads of this name (repeatable: any of the names)
-    #[arg(long, value_name = "NAME")]
-    comm: Vec<String>,
+    #[command(flatten)]
+    tasks: args::Tasks,
 
     /// Print tables in this layout [default: that of the recorded command]
     #[arg(long, value_name = "LAYOUT", value_parser = PossibleValuesParser::new(LAYOUTS.iter().map(|layout| layout.id)))]
@@ -92,21 +81,41 @@ impl Args {
     pub(crate) fn check(&self) -> Result<()> {
         let about = self.out.format()?.about();
         let is_summary = self.summarize.is_summary();
+        let (is_sorted, is_cut) = (self.rows.sort.is_some(), self.rows.top.is_some());
         self.out.look.check(about, self.out.output.as_deref())?;
-        self.summarize.check(self.top.is_some(), self.sort.is_some(), about.needs == Needs::Accesses)?;
+        self.summarize.check(is_cut, is_sorted, about.needs == Needs::Accesses)?;
+        self.view.check(about, &self.rows)?;
+        self.tasks.check()?;
         refuse(&[
             (self.out.weight.is_some() && about.needs != Needs::Stacks, args::WEIGHS),
             (
-                self.is_of_faults() && (is_summary || about.needs == Needs::Accesses),
-                "--by, -i, -v, --from, --to, -p and --comm are for recorded faults: leave them out",
+                (self.is_of_faults() || self.by_host()) && (is_summary || about.needs == Needs::Accesses),
+                "--by, --hist, -v, --log-step, --stall, --slower, --split and filters are for recorded faults: leave them out",
+            ),
+            (
+                about.needs == Needs::Accesses && self.rows.interval.is_some(),
+                "--format damo prints accesses, not rows: leave out -i",
+            ),
+            (
+                self.rows.cumulative && self.rows.interval.is_none(),
+                "-c needs rows at intervals: add -i TIME, or leave it out",
+            ),
+            (
+                (self.rows.interval.is_some() || self.rows.cumulative) && about.only_totals,
+                "this format shows the whole run: leave out -i and -c",
+            ),
+            (
+                self.rows.cumulative && about.own_order,
+                "this format shows what came in each interval: leave out -c",
             ),
             (self.layout.is_some() && !about.for_people, "--layout is for tables: leave it out"),
+            (self.layout.is_some() && self.view.hist, "--hist has its own layout: leave out --layout"),
             (
                 self.layout.is_some() && is_summary,
                 "the tables of a summary have their own layout: leave out --layout",
             ),
             (
-                (self.sort.is_some() || self.top.is_some()) && about.needs == Needs::Accesses,
+                (is_sorted || is_cut) && about.needs == Needs::Accesses,
                 "--format damo prints accesses, not rows: leave out --sort and --top",
             ),
         ])?;
@@ -118,58 +127,132 @@ impl Args {
             (self.prefetch && is_summary, "--prefetch is made of single accesses: leave out --summary"),
             (self.prefetch && self.layout.is_some(), "a list of ranges has one layout: leave out --layout"),
             (
-                self.prefetch && (self.sort.is_some() || self.top.is_some()),
-                "a list of ranges is in the order of their first fault, and whole: leave out --sort and --top",
+                self.prefetch && (is_sorted || is_cut || self.rows.interval.is_some()),
+                "a list of ranges is in the order of their first fault, and whole: leave out --sort, --top and -i",
+            ),
+            (
+                self.prefetch
+                    && (self.is_of_faults() || self.by_host() || self.from.is_some() || self.to.is_some()),
+                "a list of ranges is made of all recorded faults: leave out --by, -v, --from, --to and filters",
             ),
         ])?;
-        if self.sort.is_some() && self.top.is_none() && about.own_order {
+        if is_sorted && !is_cut && about.own_order {
             return Err(Usage::error(format!("{} has its own order: leave out --sort", about.name)));
         }
         Ok(())
     }
+
+    /// Whether rows are of machines, too.
+    fn by_host(&self) -> bool {
+        self.view.by.is_some_and(|by| by.host)
+    }
 }
 
-/// Shows a recording.
+/// Shows recordings.
 ///
 /// # Errors
-/// When it cannot be read, options do not fit it, or the output cannot be written.
+/// When they cannot be read, options do not fit them, or the output cannot be written.
 pub(crate) fn run(args: &Args) -> Result<()> {
     args.check()?;
     let format = args.out.format()?;
     let about = format.about();
     let damo = about.needs == Needs::Accesses;
-    let summary = args.summarize.options(args.top);
+    let summary =
+        args.summarize.options(args.rows.top).map(|options| trapline_model::access::summary::Options {
+            intervals: args.rows.interval.is_some(),
+            cumulative: args.rows.cumulative,
+            ..options
+        });
     let accesses = (damo || summary.is_some()).then_some("access");
-    let mut input = recording::open(&args.file, args.out.output.as_deref(), accesses)?;
-    let header = input.header().clone();
+    let mut inputs = recording::open_all(&args.files, args.out.output.as_deref(), accesses)?;
+    let is_summary = inputs.iter().any(|input| input.header().setting("summary").is_some());
+    refuse(&[
+        (
+            accesses.is_some() && is_summary,
+            "the recording contains a summary, not accesses: record without --summary",
+        ),
+        (
+            is_summary && inputs.len() > 1,
+            "summaries of accesses cannot be added up: record accesses, and use --summary here",
+        ),
+    ])?;
+    let Some(first) = inputs.first().map(|input| input.header().clone()) else { return Ok(()) };
+    let moment = |of: Option<Moment>, none| of.map_or(Ok(none), |of| of.of(&first).map_err(Usage::error));
+    let times_ns = moment(args.from, 0)?..=moment(args.to, u64::MAX)?;
     refuse(&[(
-        accesses.is_some() && header.setting("summary").is_some(),
-        "the recording contains a summary, not accesses: record without --summary",
+        times_ns.is_empty() || *times_ns.end() < first.start_ns,
+        "nothing is between --from and --to: the run began later, or --to is before --from",
     )])?;
+    let headers: Vec<(&str, &Header)> = inputs.iter().map(|input| (input.name(), input.header())).collect();
+    let made = faults::made(args, &headers, args.tasks.filter(times_ns.clone()))?;
+    let is_several = inputs.len() > 1 || args.by_host();
+    if made.is_none() && is_several {
+        alike(&headers, args.by_host())?;
+    }
     if args.prefetch {
-        return list(args, format, input);
+        return list(args, format, inputs);
     }
-    let choice = Choice::new(args, &header, about.is_folder)?;
-    if choice.rows.is_some() {
-        input.check_groupable()?;
+    if made.as_ref().is_some_and(|how| how.lines != Lines::Faults(None)) {
+        inputs.iter().try_for_each(recording::Input::check_groupable)?;
     }
-    let mut read = Ahead { source: &mut input, items: VecDeque::new() };
-    // A table of events alone shows those.
-    let is_summary = header.setting("summary").is_some();
-    let events = choice.events(&header).filter(|_| !is_summary && about.needs != Needs::Rows);
-    let recorded_events = events.is_some();
-    let recorded = match events.or(choice.rows).or(header.tables.first().copied()) {
+    if let Some(how) = &made
+        && let Some(columns) = how.columns().map_err(recording::no_key)?
+    {
+        inputs.iter_mut().for_each(|input| input.read_only(columns.clone()));
+    }
+    let source = Stream::of(inputs, args.by_host());
+    let header = source.header().clone();
+    let mut by_time = false;
+    let unknown = made.as_ref().map(|how| Rc::clone(&how.unknown)).unwrap_or_default();
+    let (mut items, events, tables): (Items<'_>, _, _) = match made {
+        Some(how) => {
+            // As a live run sorts them.
+            by_time = true;
+            let (events, table) = (how.events, how.table);
+            (recording::grouped(source, how)?, events, vec![table])
+        }
+        None => {
+            let is_joined = is_several || args.rows.interval.is_some() || times_ns != (0..=u64::MAX);
+            refuse(&[(
+                args.rows.interval.is_some() && header.is("cumulative") && summary.is_none(),
+                "the recorded rows are since the start: leave out -i",
+            )])?;
+            let how = Joining {
+                interval_ns: args.rows.interval.map(|interval| interval.as_nanos() as u64),
+                times_ns,
+                several: is_several,
+                cumulative: args.rows.cumulative,
+            };
+            let items = AsItems(source);
+            // A table of events alone shows those; what was not shown then is not shown now.
+            let unshown = header.is("unshown_events")
+                && !about.is_folder
+                && about.needs != Needs::Accesses
+                && summary.is_none();
+            let is_hidden = unshown || is_summary || about.needs == Needs::Rows;
+            let events = header.events.filter(|_| !is_hidden);
+            let items: Items<'_> = if unshown { Box::new(Unshown(items)) } else { Box::new(items) };
+            let items: Items<'_> = if is_joined { Box::new(Join::new(items, how)) } else { items };
+            (items, events, header.tables.clone())
+        }
+    };
+    let recorded = match events.or(tables.first().copied()) {
         Some(schema) => schema,
-        None => read.schema()?.unwrap_or(trapline_model::access::EVENT),
+        None => {
+            let mut ahead = Ahead { source: items, items: VecDeque::new() };
+            let schema = ahead.schema()?.unwrap_or(trapline_model::access::EVENT);
+            items = Box::new(ahead);
+            schema
+        }
     };
     let schema = match &summary {
         Some(summary) => summarize::schema(Some(summary), about.one_table)?,
         None => recorded,
     };
-    let layout = if summary.is_some() { &SUMMARY } else { shown(args, &header)? };
-    let has_no_rows = if about.for_people { !layout.has_rows() } else { about.one_table && recorded_events };
+    let layout = if summary.is_some() { &SUMMARY } else { shown(args, &header, recorded)? };
+    let has_no_rows = if about.for_people { !layout.has_rows() } else { about.one_table && events.is_some() };
     refuse(&[(
-        has_no_rows && summary.is_none() && (args.sort.is_some() || args.top.is_some()),
+        has_no_rows && summary.is_none() && (args.rows.sort.is_some() || args.rows.top.is_some()),
         "this prints no rows of the recording: leave out --sort and --top, or use --format jsonl",
     )])?;
     let ask = Ask {
@@ -178,44 +261,53 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         window_ns: args.summarize.window().as_nanos() as u64,
         look: args.out.look,
         // Exits are in the order of their numbers.
-        is_whole: args.top.is_some() || args.sort.is_none() && header.tool == "kvm",
+        is_whole: args.rows.top.is_some() || args.rows.sort.is_none() && header.tool == "kvm",
         ..Ask::new(schema)
     };
     let mut sink = sink::open(format, args.out.output.as_deref(), sink::From::Recording, ask)?;
     let mut items: Items<'_> = match summary {
-        Some(summary) => Box::new(Summarized::new(read, summary)),
+        Some(summary) => Box::new(Summarized::new(items, summary)),
         None => {
-            let top = args.top.map(|top| top as usize);
-            // As a live run sorts them.
-            let by_time = choice.rows.map(|_| "total_ns".to_owned());
-            let source = choice.of(Box::new(read), &header)?;
-            let view = View { source, sort: args.sort.clone().or(by_time), top };
-            if about.for_people && header.setting("summary").is_none() {
-                Box::new(Unrepeated::new(view, header.is("cumulative")))
+            let top = args.rows.top.map(|top| top as usize);
+            let sort = args.rows.sort.clone().or_else(|| by_time.then(|| "total_ns".to_owned()));
+            let view = Ordered { source: items, sort, top };
+            if about.for_people && !is_summary {
+                Box::new(Unrepeated::new(view, header.is("cumulative") || args.rows.cumulative))
             } else {
                 Box::new(view)
             }
         }
     };
-    pour(&mut *items, vec![], &mut sink, |_| {})
+    pour(&mut *items, vec![], &mut sink, |_| {})?;
+    if let Some(key) = unknown.get() {
+        warn(&format!(
+            "no fault in the recording has a known {key}: its variant or an older version did not record it"
+        ));
+    }
+    Ok(())
 }
 
 /// Makes a list of what of files the recorded events were on.
-fn list(args: &Args, format: Format, mut input: recording::Input) -> Result<()> {
+fn list(args: &Args, format: Format, inputs: Vec<recording::Input>) -> Result<()> {
     let has_offset = |events: &Schema| events.iter().any(|field| field.name == "offset");
-    if !input.header().events.is_some_and(has_offset) {
+    if !inputs.iter().all(|input| input.header().events.is_some_and(has_offset)) {
         return Err(Usage::error("--prefetch needs single faults: record with `trapline faults -v`"));
     }
-    let mut ranges = Sum::new(Ranges::new(Borrowed(&mut input), prefetch::identify));
+    let mut ranges = Sum::new(Ranges::new(AsItems(Stream::of(inputs, false)), prefetch::identify));
     let ask = Ask { look: args.out.look, ..Ask::new(RANGE) };
     let mut sink = sink::open(format, args.out.output.as_deref(), sink::From::Recording, ask)?;
     pour(&mut ranges, vec![], &mut sink, |_| {})
 }
 
 /// The layout of a table.
-fn shown(args: &Args, header: &Header) -> Result<&'static Layout> {
+fn shown(args: &Args, header: &Header, table: &Schema) -> Result<&'static Layout> {
+    let of_faults = args.view.hist.then(|| if args.view.by.is_some() { HIST_EACH.id } else { HIST.id });
+    let is_made = args.is_of_faults() && header.tool == "faults";
     let id = match (&args.layout, header.setting("layout")) {
         (Some(id), _) => Some(id.as_str()),
+        (None, _) if of_faults.is_some() => of_faults,
+        // What is made of single faults, or has a column more, is no longer what was laid out.
+        (None, _) if is_made || has_host(table) => None,
         (None, Some(Value::Str(id))) => Some(id.as_ref()),
         // A trace of before layouts had names.
         (None, _) if header.tool == "access" => Some(TRACE.id),
@@ -232,7 +324,7 @@ fn shown(args: &Args, header: &Header) -> Result<&'static Layout> {
 
 /// Reads ahead, as far as it takes to know what a recording is of.
 struct Ahead<'a> {
-    source: &'a mut recording::Input,
+    source: Items<'a>,
     items: VecDeque<Item>,
 }
 
@@ -260,19 +352,19 @@ impl Source for Ahead<'_> {
     fn next(&mut self) -> Result<Option<Item>> {
         match self.items.pop_front() {
             Some(item) => Ok(Some(item)),
-            None => Borrowed(self.source).next(),
+            None => self.source.next(),
         }
     }
 }
 
 /// The recorded items, sorted and cut as a live run does it.
-struct View<S> {
+struct Ordered<S> {
     source: S,
     sort: Option<String>,
     top: Option<usize>,
 }
 
-impl<S: Source<Error = anyhow::Error>> Source for View<S> {
+impl<S: Source<Error = anyhow::Error>> Source for Ordered<S> {
     type Error = anyhow::Error;
 
     fn next(&mut self) -> Result<Option<Item>> {

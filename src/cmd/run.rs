@@ -76,7 +76,7 @@ pub(crate) fn run(
     let ask = Ask {
         look: live.look,
         kept: live.keep.unwrap_or_default(),
-        is_whole: ask.is_whole || live.top.is_some(),
+        is_whole: ask.is_whole || live.rows.top.is_some(),
         controls: start.can_change().then(|| controls.clone()),
         ..ask
     };
@@ -95,16 +95,16 @@ pub(crate) fn run(
     let mut source = Run::new(vec![tool], frame, launch)?;
     drop_all_but(keep).context("cannot drop capabilities")?;
     let rows = rows(Borrowed(&mut source), controls.cumulative);
-    let shown = Shown { layout, cumulative: live.cumulative, ..start.shown() };
+    let shown = Shown { layout, cumulative: live.rows.cumulative, ..start.shown() };
     let (settings, unshown) = (vec![SHOWN.record(&shown)], shown.unshown_events);
     let mut rows: Items<'_> = Box::new(Top::new(Sort::new(rows, controls.sort), order.top));
     if let Some(recording) = recording {
         rows =
             Box::new(Recorded { source: start.stages(rows), recording, settings: settings.clone(), unshown });
-        rows = Box::new(Unrepeated::new(rows, live.cumulative));
+        rows = Box::new(Unrepeated::new(rows, live.rows.cumulative));
     } else {
         if about.for_people {
-            rows = Box::new(Unrepeated::new(rows, live.cumulative));
+            rows = Box::new(Unrepeated::new(rows, live.rows.cumulative));
         }
         rows = start.stages(rows);
     }

@@ -64,7 +64,7 @@ impl Args {
     /// Refuses options that have no effect.
     pub(crate) fn check(&self) -> Result<()> {
         let live = &self.live;
-        let one = self.by.is_none() && (live.sort.is_some() || live.top.is_some());
+        let one = self.by.is_none() && (live.rows.sort.is_some() || live.rows.top.is_some());
         refuse(&[
             (one, "this prints one row: leave out --sort and --top, or add --by"),
             (

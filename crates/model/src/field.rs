@@ -295,6 +295,18 @@ impl<T: Into<Self>> From<Option<T>> for Value {
     }
 }
 
+/// The buckets of two histograms, added up.
+fn added(a: &[Bucket], b: &[Bucket]) -> Box<[Bucket]> {
+    let mut all: Vec<Bucket> = a.iter().chain(b).copied().collect();
+    all.sort_unstable_by_key(|(low, ..)| *low);
+    all.dedup_by(|next, before| {
+        let is_same = next.0 == before.0;
+        before.2 += if is_same { next.2 } else { 0 };
+        is_same
+    });
+    all.into()
+}
+
 /// Values for the fields of a schema, one each, in its order. On the way through the stages there are values behind them that
 /// others are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -382,6 +394,38 @@ impl Record {
                 (Merge::Max, Value::U64(a), Value::U64(b)) => *a = *b.max(a),
                 (Merge::Min | Merge::Max, _, Value::Null) => {}
                 (Merge::Min | Merge::Max | Merge::Last, _, its) => *mine = its.clone(),
+            }
+        }
+    }
+
+    /// The same in the table with the name of its machine.
+    pub(crate) fn of_host(&self, table: &'static Schema, host: &str) -> Self {
+        let values = [host.into()].into_iter().chain(self.values.iter().cloned()).collect();
+        Self { schema: table, values, row: self.row }
+    }
+
+    /// Puts another row of the same keys into this one, where both have nothing but what outputs have: what is made of other
+    /// values is made anew, as far as those are there.
+    pub(crate) fn join(&mut self, other: &Self) {
+        for (field, (mine, its)) in self.schema.iter().zip(self.values.iter_mut().zip(&other.values)) {
+            match (field.kind, field.merge, &mut *mine, its) {
+                (Kind::Key, ..) => {}
+                (Kind::Counter | Kind::Loss, _, Value::U64(a), Value::U64(b)) => *a = a.saturating_add(*b),
+                (Kind::Counter, _, Value::Buckets(a), Value::Buckets(b)) => *a = added(a, b),
+                // What is not known of a part is not known of the whole.
+                (Kind::Counter | Kind::Loss, ..) => *mine = Value::Null,
+                (_, Merge::Min, Value::U64(a), Value::U64(b)) => *a = *b.min(a),
+                (_, Merge::Max, Value::U64(a), Value::U64(b)) => *a = *b.max(a),
+                (_, Merge::Min | Merge::Max, _, Value::Null) => {}
+                (Kind::Gauge, Merge::Last, mine, its) if mine != its => *mine = Value::Null,
+                (_, _, mine, its) => *mine = its.clone(),
+            }
+        }
+        let schema = self.schema;
+        for &(at, derive) in schema.derived() {
+            let field = schema.all()[at];
+            if (field.kind, field.merge) == (Kind::Gauge, Merge::Last) {
+                self.values[at] = derive(self);
             }
         }
     }

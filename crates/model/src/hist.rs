@@ -84,6 +84,15 @@ impl Hist {
         octaves
     }
 
+    /// Adds one value.
+    pub(crate) fn count_one(&mut self, value: u64) {
+        let i = bucket(value) as u8;
+        match self.0.binary_search_by_key(&i, |&(i, _)| i) {
+            Ok(at) => self.0[at].1 += 1,
+            Err(at) => self.0.insert(at, (i, 1)),
+        }
+    }
+
     /// Adds another histogram's counts.
     pub fn add(&mut self, other: &Self) {
         for &(i, n) in &other.0 {

@@ -190,7 +190,8 @@ pub static SHOWN: Table<Shown> = Table::settings("trapline.shown", "trapline", &
 ]]);
 
 /// What every run has.
-pub(crate) const TABLES: &[&Schema] = &[&RUN, &COMMAND, &SCOPE, &SHOWN, &crate::recorded::ENTRY];
+pub(crate) const TABLES: &[&Schema] =
+    &[&RUN, &COMMAND, &SCOPE, &SHOWN, &crate::merge::RECORDINGS, &crate::recorded::ENTRY];
 
 impl Facts {
     /// What is known of the others, in order: losses also when they are 0.

@@ -12,10 +12,13 @@ pub mod explain;
 pub mod faults;
 mod field;
 mod hist;
+mod hosts;
 mod item;
+mod join;
 pub mod kvm;
 pub mod layout;
 mod ledger;
+mod merge;
 pub mod prefetch;
 pub mod recorded;
 pub mod sgx;
@@ -27,8 +30,11 @@ pub use batch::{Batch, BatchSink, Plain};
 pub use edit_distance::edit_distance;
 pub use field::{Bucket, Cell, Field, Highlight, Kind, Merge, Record, Show, Type, Unit, Value};
 pub use hist::{BUCKETS, Hist, bounds, bucket};
+pub use hosts::{has_host, with_host};
 pub use item::{
     Block, COMMAND, Event, Facts, Header, Item, Name, RUN, SCOPE, SHOWN, Scope, Shown, Sink, Source, Took,
 };
+pub use join::{Join, Joining};
+pub use merge::{AsItems, Merged};
 pub use table::{Columns, Of, Part, Relative, Schema, Table};
 pub use tables::{TABLES, table};

@@ -3,6 +3,7 @@
 use crate::access;
 use crate::field::{Kind, Record, Unit};
 use crate::item::{COMMAND, SCOPE, SHOWN};
+use crate::merge::RECORDINGS;
 use crate::table::{Part, Schema, Table, count, label, number};
 use crate::tables::TABLES;
 
@@ -84,7 +85,7 @@ pub fn tables(tool: &str, of: Part) -> Vec<&'static Schema> {
     }
     if of == Part::Settings {
         tables.insert(tables.len().min(1), &SCOPE);
-        tables.push(&SHOWN);
+        tables.extend([&SHOWN as &Schema, &RECORDINGS]);
     }
     tables
 }

@@ -358,6 +358,19 @@ pub struct Shape {
     keys: Vec<usize>,
 }
 
+impl Shape {
+    /// That of a table with one more column, before all others.
+    pub(crate) fn behind(first: &'static Field, of: &'static Schema) -> Self {
+        let own = of.shape();
+        Self {
+            fields: [first].into_iter().chain(own.fields.iter().copied()).collect(),
+            shown: own.shown + 1,
+            derived: own.derived.iter().map(|(at, derive)| (at + 1, *derive)).collect(),
+            keys: [0].into_iter().chain(own.keys.iter().map(|at| at + 1)).collect(),
+        }
+    }
+}
+
 /// A table without the type of its rows: what a reader knows of it.
 pub trait Columns: Sync {
     /// Its name: the tool's, a dot, and what its rows are about.

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::table::Schema;
-use crate::{access, diff, doctor, explain, faults, item, kvm, prefetch, sgx};
+use crate::{access, diff, doctor, explain, faults, hosts, item, kvm, prefetch, sgx};
 
 /// Every table of every tool. Ids are unique, and so are the names in a table.
 pub static TABLES: LazyLock<Vec<&'static Schema>> = LazyLock::new(|| {
@@ -16,6 +16,7 @@ pub static TABLES: LazyLock<Vec<&'static Schema>> = LazyLock::new(|| {
     tables.extend(explain::TABLES);
     tables.extend(doctor::TABLES);
     tables.extend(item::TABLES);
+    tables.extend(hosts::tables());
     tables
 });
 

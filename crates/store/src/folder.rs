@@ -10,6 +10,7 @@
 //! ```
 
 mod columns;
+mod fault_columns;
 mod manifest;
 mod part;
 mod pending;

@@ -1,134 +1,129 @@
-//! What is chosen of recorded faults, and how they are grouped.
-
-use std::ops::RangeInclusive;
+//! What is made of recorded faults.
 
 use anyhow::Result;
-use trapline_model::faults::{EVENT, Regrouping};
-use trapline_model::{Event, Header, Item, Schema, Source, Value};
+use trapline_model::faults::{ALL, By, EVENT, Filter, HIST, HIST_EACH, Lines, Regrouping, are_faults};
+use trapline_model::layout::DECLARED;
+use trapline_model::{Header, Schema, with_host};
+use trapline_probe::faults::Events;
 
 use super::Args;
-use crate::cmd::recording;
-use crate::cmd::run::Items;
-use crate::status::Usage;
+use crate::args::Tasks;
+use crate::status::{Usage, refuse};
 
-/// What becomes of the faults in a recording.
-pub(super) struct Choice<'a> {
-    args: &'a Args,
-    /// The table of the rows that are made of them, if any are.
-    pub(super) rows: Option<&'static Schema>,
-    /// They stay out of what is shown.
-    is_unshown: bool,
-}
-
-impl<'a> Choice<'a> {
-    /// Of what is shown, or `is_recorded` again.
-    ///
-    /// # Errors
-    /// When faults are asked for and the recording has none.
-    pub(super) fn new(args: &'a Args, header: &Header, is_recorded: bool) -> Result<Self> {
-        let has_faults = header.events == Some(EVENT);
-        if !has_faults && args.is_of_faults() {
-            return Err(Usage::error(
-                "the recording has no single faults, which --by, -i, -v, --from, --to, -p and --comm need: record with `trapline faults -o NAME.trapline`",
-            ));
-        }
-        let was_unshown = header.is("unshown_events");
-        let is_unshown = has_faults && was_unshown && !args.verbose && !is_recorded;
-        let by = args.by.map(trapline_model::faults::By::schema);
-        // Rows of the run are of all its faults: where some are left out, they are made anew.
-        let anew = args.interval.is_some() || is_unshown && args.has_filter();
-        let rows = by.or(header.tables.first().copied().filter(|_| anew));
-        Ok(Self { args, rows: rows.filter(|_| has_faults), is_unshown })
-    }
-
-    /// The table of the events that are shown.
-    pub(super) fn events(&self, header: &Header) -> Option<&'static Schema> {
-        header.events.filter(|_| !self.is_unshown && self.rows.is_none())
-    }
-
-    /// What is chosen of a recording.
-    ///
-    /// # Errors
-    /// When faults cannot be grouped so.
-    pub(super) fn of<'b>(&self, source: Items<'b>, header: &Header) -> Result<Items<'b>> {
-        let Args { from, to, pid, comm, interval, .. } = self.args;
-        let ns = |time: &std::time::Duration| header.start_ns.saturating_add(time.as_nanos() as u64);
-        let times = from.as_ref().map_or(0, ns)..=to.as_ref().map_or(u64::MAX, ns);
-        let source: Items<'b> = if self.args.has_filter() {
-            Box::new(Chosen { source, times, pids: pid.clone(), comms: comm.clone() })
-        } else {
-            source
-        };
-        let Some(table) = self.rows else {
-            return Ok(if self.is_unshown { Box::new(Unshown(source)) } else { source });
-        };
-        let interval_ns = interval.map(|interval| interval.as_nanos() as u64);
-        let how = Regrouping { table, interval_ns, all: !self.args.has_filter() };
-        recording::grouped(source, how, header.is("cumulative"))
-    }
-}
+/// Why nothing can be made of single faults.
+const NEEDS_FAULTS: &str = "has no single faults, which --by, --hist, -v, --log-step, --stall, --slower, --split, -p, -t, --comm and --cgroup need: record with `trapline faults -o NAME.trapline`";
 
 impl Args {
-    fn has_filter(&self) -> bool {
-        self.from.is_some() || self.to.is_some() || !self.pid.is_empty() || !self.comm.is_empty()
-    }
-
-    /// Whether an option is about recorded faults.
+    /// Whether an option is about single faults.
     pub(super) fn is_of_faults(&self) -> bool {
-        self.has_filter() || self.by.is_some() || self.interval.is_some() || self.verbose
+        self.view.is_any() || self.tasks.is_any()
     }
 }
 
-/// The faults of some time and processes.
-struct Chosen<'a> {
-    source: Items<'a>,
-    times: RangeInclusive<u64>,
-    pids: Vec<u32>,
-    comms: Vec<String>,
-}
-
-impl Chosen<'_> {
-    fn has(&self, event: &Event) -> bool {
-        let is_one = || {
-            event.record.number("pid").is_some_and(|pid| self.pids.iter().any(|one| u64::from(*one) == pid))
+/// What is to be made of the faults in recordings with these names and headers; nothing if they are shown as they are recorded, or
+/// their rows are.
+///
+/// # Errors
+/// When faults are asked for and a recording has none, or not what is asked.
+pub(super) fn made(args: &Args, inputs: &[(&str, &Header)], filter: Filter) -> Result<Option<Regrouping>> {
+    let (view, rows) = (&args.view, &args.rows);
+    let without = inputs.iter().find(|(_, header)| !header.events.is_some_and(are_faults));
+    if let Some((name, _)) = without {
+        return if args.is_of_faults() {
+            Err(Usage::error(format!("{name} {NEEDS_FAULTS}")))
+        } else {
+            Ok(None)
         };
-        let is_named = || match event.record.get("comm") {
-            Some(Value::Str(name)) => self.comms.iter().any(|comm| comm == name),
-            _ => false,
+    }
+    let by_host = args.by_host();
+    let is_made = args.is_of_faults()
+        || !filter.is_all()
+        || rows.interval.is_some()
+        || rows.cumulative
+        || inputs.len() > 1
+        || by_host;
+    if !is_made {
+        return Ok(None);
+    }
+    let header = inputs[0].1;
+    let recorded = header.events.unwrap_or(EVENT);
+    let is_alike = inputs.iter().all(|(_, header)| header.events == Some(recorded));
+    let has_parts = is_alike && recorded != EVENT;
+    let by = view.by.and_then(|by| by.by);
+    let table = match (by, header.tables.first().copied()) {
+        (Some(by), _) if view.splits() => by.split_schema(),
+        (Some(by), _) => by.schema(),
+        (None, _) if by_host => ALL,
+        (None, Some(recorded)) if !view.splits() => recorded,
+        (None, _) if view.splits() => By::Thread.split_schema(),
+        (None, _) => By::Thread.schema(),
+    };
+    let hosted = |table: &'static Schema| with_host(table).filter(|_| by_host).unwrap_or(table);
+    refuse(&[
+        (
+            view.splits() && !has_parts,
+            "the recording does not have what the time of each fault was spent on: leave out --split and --slower, or record with --split",
+        ),
+        (
+            by == Some(By::Span),
+            "the calls of a span are not recorded one by one: leave out --by to print the recorded rows",
+        ),
+        (
+            table == ALL && view.splits(),
+            "rows by host alone do not have the parts of times: use --by host,process, or leave out --split",
+        ),
+    ])?;
+    let is_recorded = inputs.iter().all(|(_, header)| header.tables.first() == Some(&table));
+    let is_plain = inputs.len() == 1
+        && filter.is_all()
+        && rows.interval.is_none()
+        && !view.hist
+        && view.events() == Events::None;
+    let event = if is_alike { recorded } else { EVENT };
+    let (lines, events) = match view.events() {
+        Events::None => (Lines::None, None),
+        Events::Faults => (Lines::Faults(None), Some(hosted(event))),
+        Events::Slower(0) => (Lines::Faults(None), Some(hosted(event))),
+        Events::Slower(least_ns) => (Lines::Faults(Some(least_ns)), Some(hosted(event))),
+        Events::Steps { of, most } => (Lines::Steps(of, most), Some(hosted(of.schema(most)))),
+    };
+    let layout = match (view.hist, view.by) {
+        (false, _) => &DECLARED,
+        (true, None) => &HIST,
+        (true, Some(_)) => &HIST_EACH,
+    };
+    let how = Regrouping {
+        table: hosted(table),
+        interval_ns: rows.interval.map(|interval| interval.as_nanos() as u64),
+        hist: view.hist,
+        lines,
+        events,
+        filter,
+        all: true,
+        layout: Some(layout.id).filter(|id| *id != DECLARED.id),
+        cumulative: rows.cumulative,
+        unknown: std::rc::Rc::default(),
+    };
+    // What faults do not have, its rows may have been recorded: stacks.
+    let is_lacking = how.columns().is_err();
+    Ok(Some(how).filter(|_| !(is_lacking && is_recorded && is_plain)))
+}
+
+impl Tasks {
+    /// The faults of these tasks at these times.
+    pub(super) fn filter(&self, times_ns: std::ops::RangeInclusive<u64>) -> Filter {
+        let cgroup = self.cgroup.as_ref().map(|path| path.to_string_lossy().into_owned());
+        // As the path of a directory, or below the root.
+        let below = |path: String| match path.strip_prefix("/sys/fs/cgroup") {
+            Some(rest) => rest.to_owned(),
+            None => path,
         };
-        self.times.contains(&event.time_ns)
-            && (self.pids.is_empty() || is_one())
-            && (self.comms.is_empty() || is_named())
-    }
-}
-
-impl Source for Chosen<'_> {
-    type Error = anyhow::Error;
-
-    fn next(&mut self) -> Result<Option<Item>> {
-        let mut item = self.source.next()?;
-        if let Some(Item::Events(events)) = &mut item {
-            events.retain(|event| self.has(event));
-        }
-        Ok(item)
-    }
-}
-
-/// A stream without its events.
-struct Unshown<'a>(Items<'a>);
-
-impl Source for Unshown<'_> {
-    type Error = anyhow::Error;
-
-    fn next(&mut self) -> Result<Option<Item>> {
-        loop {
-            match self.0.next()? {
-                Some(Item::Events(_)) => {}
-                Some(Item::Header(header)) => {
-                    return Ok(Some(Item::Header(Header { events: None, ..header })));
-                }
-                item => return Ok(item),
-            }
+        Filter {
+            times_ns,
+            pids: self.pids(),
+            tid: self.tid,
+            comms: self.comm.iter().map(|name| name.to_string_lossy().into_owned()).collect(),
+            cgroup: cgroup.map(below),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use trapline_model::{Block, Event, Facts, Kind, Part, Record, SHOWN, Shown, TABLES, Type, recorded};
+use trapline_model::{
+    Block, Event, Facts, Kind, Part, Record, SHOWN, Shown, TABLES, Type, has_host, recorded,
+};
 
 use super::*;
 
@@ -141,7 +143,8 @@ fn is_of_events(schema: &Schema) -> bool {
 fn tables() -> impl Iterator<Item = &'static Schema> {
     let recorded = ["faults", "kvm", "sgx", "access"];
     let tables = TABLES.iter().copied().filter(move |table| recorded.contains(&table.tool()));
-    tables.filter(|table| table.part() == Part::Rows)
+    // Those of several machines have one column more, no recording of a live run has them.
+    tables.filter(|table| table.part() == Part::Rows && !has_host(*table))
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use trapline_model::faults::{By, EVENT, Regroup, Regrouping};
+use trapline_model::faults::{By, EVENT, InColumns, Regroup, Regrouping};
 use trapline_model::stage::rows;
 use trapline_model::{Event, Header, Item, Source, Value};
 use trapline_view::top::{Command, Input, Want};
@@ -212,8 +212,8 @@ impl Player {
         };
         let by: By = want.group.parse().map_err(anyhow::Error::msg)?;
         let interval_ns = Some(self.interval.as_nanos() as u64);
-        let how = Regrouping { table: by.schema(), interval_ns, all: want.keys.is_empty() };
-        let within = Within { source: Box::new(input), keys: want.keys.clone() };
+        let how = Regrouping { interval_ns, all: want.keys.is_empty(), ..Regrouping::of(by.schema()) };
+        let within = InColumns(Within { source: Box::new(input), keys: want.keys.clone() });
         let regrouped = Regroup::new(within, how).map_err(|key| {
             anyhow!("the recording has no {key} of each fault: group its rows by something else")
         })?;

@@ -92,13 +92,47 @@ pub fn a_recording_answers_every_by(variant: &str) {
         let counts = rows.iter().flat_map(|row| &row[row.len() - 2..]);
         counts.map(|count| count.parse::<u64>().unwrap()).sum::<u64>()
     };
-    for (by, key) in [("process", "pid"), ("file", "file"), ("cause", "cause"), ("process,file", "file")] {
-        // Only the kernel half tells causes.
-        if (variant, by) != ("rootless", "cause") {
+    let groupings = [
+        ("process", "pid"),
+        ("file", "file"),
+        ("cause", "cause"),
+        ("process,file", "file"),
+        ("comm", "comm"),
+        ("cgroup", "cgroup"),
+        ("comm,file", "comm"),
+        ("host,process", "host"),
+    ];
+    for (by, key) in groupings {
+        // Only the kernel half tells causes and cgroups.
+        if variant != "rootless" || !["cause", "cgroup"].contains(&by) {
             let rows = totals(&path, &["--by", by], &[key, "pid", "offset", "major", "minor"]);
             assert_eq!(sum(&rows), sum(&counted), "{by}: {rows:?} for {counted:?}");
         }
     }
+    // Rows, and messages, are what the kernel half made of the same faults.
+    if variant != "rootless" {
+        let figures = [
+            "tid", "waits", "total_ns", "major_ns", "wait_ns", "avg_ns", "max_ns", "min_ns", "p50_ns",
+            "p99_ns",
+        ];
+        assert_eq!(totals(&path, &["--by", "thread"], &figures), totals(&path, &[], &figures));
+        let hist = totals(&path, &["--hist"], &["tid", "buckets"]);
+        assert!(!hist.is_empty() && hist.iter().all(|row| row[1].starts_with("[[")), "{hist:?}");
+    }
+    let steps = trapline()
+        .arg("replay")
+        .arg(&path)
+        .args(["--log-step", "500", "--format", "jsonl"])
+        .output()
+        .unwrap();
+    let steps = String::from_utf8(steps.stdout).unwrap();
+    assert_eq!(count(&steps, "event") as u64, sum(&counted) / 500, "{steps}");
+    // Twice the same is twice as many.
+    let second = path.with_file_name("y.trapline");
+    let copied = std::process::Command::new("cp").arg("-r").arg(&path).arg(&second).status().unwrap();
+    assert!(copied.success());
+    let both = totals(folder.path(), &["--by", "process"], &["pid", "major", "minor"]);
+    assert_eq!(sum(&both), 2 * sum(&counted));
     // Each fault is there; parts of the time are parts of the faults, and both together are all.
     let out = trapline().arg("replay").arg(&path).args(["-v", "--format", "jsonl"]).output().unwrap();
     let lines = String::from_utf8(out.stdout).unwrap();

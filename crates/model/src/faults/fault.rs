@@ -64,6 +64,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// That of this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name {
+            "minor" => Some(Self::Minor),
+            "major" => Some(Self::Major),
+            "failed" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Minor => "minor",

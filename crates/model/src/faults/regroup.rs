@@ -1,40 +1,117 @@
-//! Rows of recorded faults: a recording holds each of them, so they can be grouped in any way afterwards.
+//! Rows, lines and messages of recorded faults: a recording holds each of them, so they can be shown in any way afterwards.
 
-use std::collections::hash_map::DefaultHasher;
+mod columns;
+mod filter;
+mod group;
+mod messages;
+
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
-use std::hash::{Hash as _, Hasher as _};
+use std::rc::Rc;
 
-use super::tables::EVENT;
-use super::{Extremes, Stats};
-use crate::field::{Kind, Record, Type, Value};
-use crate::hist::{BUCKETS, Hist, bucket};
-use crate::item::{Block, Facts, Header, Item, Source};
+use self::columns::{Columns, From, Place};
+use self::filter::Chosen;
+use self::group::{Group, Known, Places};
+use self::messages::Messages;
+use super::StepOf;
+use super::fault_columns::{Chunk, Chunks, FaultColumns, NONE, Values, Words};
+use super::{EVENT, Extremes, Stats};
+use crate::field::{Record, Type, Value};
+use crate::hosts::has_host;
+use crate::item::{Block, Event, Facts, Header, Item, SHOWN, Shown, Source};
 use crate::table::Schema;
 
-/// What rows are made of recorded faults.
-#[derive(Debug, Clone, Copy)]
+pub use self::filter::Filter;
+
+/// What is shown of recorded faults, one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// Nothing.
+    None,
+    /// Those that took at least so long, nanoseconds; each of them if nothing is said.
+    Faults(Option<u64>),
+    /// A message at each step of a process, which may have the file of most of its faults.
+    Steps(StepOf, bool),
+}
+
+/// What is made of recorded faults.
+#[derive(Debug, Clone)]
 pub struct Regrouping {
     /// The table of the rows; its keys are columns of the faults.
     pub table: &'static Schema,
     /// Rows at intervals of this length; else where the recording has intervals.
     pub interval_ns: Option<u64>,
-    /// The faults are all of the recording: what its totals have beyond them was lost.
+    /// Rows have histograms.
+    pub hist: bool,
+    /// Lines beside the rows.
+    pub lines: Lines,
+    /// The table of the lines, if there are any.
+    pub events: Option<&'static Schema>,
+    /// Which faults.
+    pub filter: Filter,
+    /// The faults that come are all of the recording: what its totals have beyond them was lost.
     pub all: bool,
+    /// How tables for people look from now on.
+    pub layout: Option<&'static str>,
+    /// Rows are since the start.
+    pub cumulative: bool,
+    /// At the end, a key that no fault has: older recordings, and some variants, do not know it.
+    pub unknown: Rc<Cell<Option<&'static str>>>,
+}
+
+impl Regrouping {
+    /// Rows of this table, of all faults.
+    #[must_use]
+    pub fn of(table: &'static Schema) -> Self {
+        Self {
+            table,
+            interval_ns: None,
+            hist: false,
+            lines: Lines::None,
+            events: None,
+            filter: Filter::default(),
+            all: true,
+            layout: None,
+            cumulative: false,
+            unknown: Rc::default(),
+        }
+    }
+
+    /// The columns of the faults that it takes, if not all.
+    ///
+    /// # Errors
+    /// When faults do not have the table's keys: the name of the first that is missing.
+    pub fn columns(&self) -> Result<Option<Vec<&'static str>>, &'static str> {
+        let Columns { copied, of_processes, .. } = Columns::new(self.table)?;
+        if matches!(self.lines, Lines::Faults(_)) {
+            return Ok(None);
+        }
+        let has = |name: &str| self.table.iter().any(|field| field.name == name);
+        let mut names: Vec<&str> = copied.iter().filter_map(|copied| copied.from.column()).collect();
+        names.extend(
+            group::FIGURES.iter().filter(|name| **name == "kind" || **name == "latency_ns" || has(name)),
+        );
+        if of_processes || !self.filter.is_all() || self.lines != Lines::None {
+            names.extend(group::WHOSE);
+        }
+        Ok(Some(names))
+    }
 }
 
 /// Makes rows and totals of the faults in a recording; what is no fault passes, but for its own rows and totals.
 #[derive(Debug)]
-pub struct Regroup<S> {
-    source: S,
+pub struct Regroup<C> {
+    source: C,
     how: Regrouping,
-    is_timed: bool,
-    /// Of each column of the table that is one of the faults, too: where it is in both, and whether it is a key.
-    copied: Vec<(usize, usize, bool)>,
-    /// Rows are of processes: their name and start are those of the first thread.
-    of_processes: bool,
+    known: Known,
+    columns: Columns,
     places: Places,
-    groups: HashMap<u64, Vec<usize>>,
+    /// The numbers of the texts of each copied column.
+    words: Vec<Words>,
+    groups: HashMap<Box<[u64]>, usize>,
     rows: Vec<Group>,
+    messages: Option<Messages>,
+    events: Vec<Event>,
     ready: VecDeque<Item>,
     start_ns: u64,
     last_ns: u64,
@@ -43,248 +120,215 @@ pub struct Regroup<S> {
     has_intervals: bool,
     /// The kernel's counts, by the recorded totals.
     counted: Option<(u64, u64)>,
+    /// The time that those are of.
+    total_ns: Option<(u64, u64)>,
 }
 
-/// Where values are in the record of a fault.
-#[derive(Debug, Clone, Copy)]
-struct Places {
-    pid: usize,
-    tid: usize,
-    kind: usize,
-    latency_ns: usize,
-    wait_ns: usize,
-    offset: usize,
-}
-
-/// What a row has come to.
-#[derive(Debug)]
-struct Group {
-    /// The values of the columns that are copied, in their order.
-    values: Vec<Value>,
-    stats: Stats,
-    times: Box<[u64; BUCKETS]>,
-    extremes: Extremes,
-    recent: Extremes,
-    range: Option<(u64, u64)>,
-    is_news: bool,
-    knows_waits: bool,
-}
-
-impl Group {
-    fn new(values: Vec<Value>) -> Self {
-        Self {
-            values,
-            stats: Stats::default(),
-            times: Box::new([0; BUCKETS]),
-            extremes: Extremes::default(),
-            recent: Extremes::default(),
-            range: None,
-            is_news: false,
-            knows_waits: true,
-        }
-    }
-
-    fn fault(&mut self, fault: &Record, places: &Places) {
-        self.is_news = true;
-        let number = |at: usize| if let Value::U64(n) = fault.values[at] { Some(n) } else { None };
-        let is_major = match &fault.values[places.kind] {
-            Value::Str(kind) if kind == "major" => true,
-            Value::Str(kind) if kind == "minor" => false,
-            _ => {
-                self.stats.failed += 1;
-                return;
-            }
-        };
-        let stats = &mut self.stats;
-        *if is_major { &mut stats.major } else { &mut stats.minor } += 1;
-        if let Some(offset) = number(places.offset) {
-            let (low, high) = self.range.unwrap_or((offset, offset));
-            self.range = Some((low.min(offset), high.max(offset)));
-        }
-        match number(places.wait_ns) {
-            Some(ns) => (stats.waits, stats.wait_ns) = (stats.waits + u64::from(ns > 0), stats.wait_ns + ns),
-            None => self.knows_waits = false,
-        }
-        let Some(ns) = number(places.latency_ns) else { return };
-        if is_major {
-            (stats.timed_major, stats.major_ns) = (stats.timed_major + 1, stats.major_ns + ns);
-        } else {
-            (stats.timed_minor, stats.minor_ns) = (stats.timed_minor + 1, stats.minor_ns + ns);
-        }
-        self.times[bucket(ns)] += 1;
-        let one = Extremes { max_ns: ns, min_ns: ns };
-        self.extremes.add(one);
-        self.recent.add(one);
-    }
-
-    /// A figure that has this name in every table of faults.
-    fn figure(&self, name: &str, is_timed: bool, extremes: Extremes) -> Value {
-        let stats = &self.stats;
-        let known = Some(extremes).filter(|extremes| extremes.min_ns <= extremes.max_ns);
-        match name {
-            "major" => stats.major.into(),
-            "minor" => stats.minor.into(),
-            "failed" => stats.failed.into(),
-            "waits" => Some(stats.waits).filter(|_| self.knows_waits).into(),
-            "wait_ns" => Some(stats.wait_ns).filter(|_| self.knows_waits).into(),
-            "sampling" => is_timed.then_some(1_u64).into(),
-            "timed_major" => stats.timed_major.into(),
-            "timed_minor" => stats.timed_minor.into(),
-            "timed_major_ns" => stats.major_ns.into(),
-            "timed_minor_ns" => stats.minor_ns.into(),
-            // None: all minor faults are timed.
-            "slept_minor" | "slept_minor_ns" => 0_u64.into(),
-            "times" => (&Hist::new(&*self.times)).into(),
-            "longest_ns" => known.map(|extremes| extremes.max_ns).into(),
-            "shortest_ns" => known.map(|extremes| extremes.min_ns).into(),
-            "offset" => self.range.map(|(low, _)| low).into(),
-            "offset_end" => self.range.map(|(_, high)| high).into(),
-            _ => Value::Null,
-        }
-    }
-}
-
-impl<S: Source> Regroup<S> {
-    /// Over the stream of a recording whose events are faults. Nothing if faults do not have the table's keys: the first that
-    /// is missing.
+impl<C: Chunks> Regroup<C> {
+    /// Over the stream of a recording with single faults.
     ///
     /// # Errors
-    /// The name of the key.
-    pub fn new(source: S, how: Regrouping) -> Result<Self, &'static str> {
-        let place = |name: &str| EVENT.iter().position(|field| field.name == name);
-        let mut copied = Vec::new();
-        let mut has_key = false;
-        let has_tid = how.table.iter().any(|field| field.name == "tid");
-        for (at, field) in how.table.iter().enumerate() {
-            let is_figure = matches!(field.name, "offset" | "offset_end" | "wait_ns");
-            if (field.name, field.kind) == ("comm", Kind::Key) {
-                // That of a process; a fault has its thread's.
-                return Err("process name");
-            }
-            match place(field.name).filter(|_| !is_figure) {
-                Some(from) => {
-                    let is_key = field.kind == Kind::Key && (has_tid || field.name != "start_ns");
-                    has_key |= is_key;
-                    copied.push((at, from, is_key));
-                }
-                // Numbers of devices and files belong to a name that is a key.
-                None if field.kind == Kind::Key && !has_key => return Err(field.name),
-                None => {}
-            }
-        }
-        let at = |name: &str| place(name).ok_or("the faults");
-        let places = Places {
-            pid: at("pid")?,
-            tid: at("tid")?,
-            kind: at("kind")?,
-            latency_ns: at("latency_ns")?,
-            wait_ns: at("wait_ns")?,
-            offset: at("offset")?,
+    /// When faults do not have the table's keys: the name of the first that is missing.
+    pub fn new(source: C, how: Regrouping) -> Result<Self, &'static str> {
+        let columns = Columns::new(how.table)?;
+        let messages = match how.lines {
+            Lines::Steps(of, most) => Some(Messages::new(of, most)),
+            Lines::None | Lines::Faults(_) => None,
         };
-        let of_processes = !has_tid && how.table.iter().any(|field| field.name == "start_ns");
         Ok(Self {
             source,
-            how,
-            is_timed: false,
-            copied,
-            of_processes,
-            places,
+            known: Known { with_hist: how.hist, ..Known::default() },
+            places: Places::of(EVENT, &columns),
+            words: columns.copied.iter().map(|_| Words::default()).collect(),
+            columns,
             groups: HashMap::new(),
             rows: Vec::new(),
+            messages,
+            events: Vec::new(),
             ready: VecDeque::new(),
             start_ns: 0,
             last_ns: 0,
             until_ns: u64::MAX,
             has_intervals: how.interval_ns.is_some(),
             counted: None,
+            total_ns: None,
+            how,
         })
     }
 
     fn header(&mut self, mut header: Header) -> Header {
         // A variant that times nothing has no setting of it.
-        self.is_timed = header.setting("minor_latency").is_some();
+        self.known.is_timed = header.setting("minor_latency").is_some();
         (self.start_ns, self.last_ns) = (header.start_ns, header.start_ns);
-        self.until_ns = self.how.interval_ns.map_or(u64::MAX, |interval| header.start_ns + interval);
+        let from = self.how.filter.times_ns.start().max(&header.start_ns);
+        self.until_ns = self.how.interval_ns.map_or(u64::MAX, |interval| from.saturating_add(interval));
         header.tables = vec![self.how.table];
-        header.events = None;
+        header.events = self.how.events;
+        header
+            .settings
+            .retain(|record| record.schema().id() != SHOWN.record(&Shown::default()).schema().id());
+        let Regrouping { layout, cumulative, .. } = self.how;
+        header.settings.push(SHOWN.record(&Shown { layout, cumulative, ..Shown::default() }));
         header
     }
 
-    fn fault(&mut self, fault: &Record) {
-        let at = self.row(|from| &fault.values[from]);
-        let row = &mut self.rows[at];
-        let is_first_thread = fault.values[self.places.pid] == fault.values[self.places.tid];
-        if !self.of_processes || is_first_thread {
-            // The newest name, and the start of a process.
-            for ((_, from, is_key), value) in self.copied.iter().zip(&mut row.values) {
-                if !is_key && *value != fault.values[*from] {
-                    *value = fault.values[*from].clone();
+    fn batch(&mut self, batch: &FaultColumns) {
+        if *batch.table() != *self.places.table {
+            self.places = Places::of(batch.table(), &self.columns);
+        }
+        let filter = std::mem::take(&mut self.how.filter);
+        let chosen = Chosen::new(&filter, batch);
+        self.known.has_waits |= self.places.has_waits(batch);
+        let kinds = self.places.kinds(batch);
+        let mut key: Vec<u64> = vec![NONE; self.columns.keys];
+        let mut last: Option<usize> = None;
+        for (row, &time_ns) in batch.times_ns().iter().enumerate() {
+            if !chosen.has(batch, row) {
+                continue;
+            }
+            if time_ns >= self.until_ns {
+                self.pass(time_ns);
+                last = None;
+            }
+            self.last_ns = self.last_ns.max(time_ns);
+            let mut is_same = last.is_some();
+            let mut at = 0;
+            for ((copied, from), words) in
+                self.columns.copied.iter().zip(&self.places.copied).zip(&mut self.words)
+            {
+                if copied.is_key {
+                    let value = from.number(batch, row, words);
+                    is_same &= key[at] == value;
+                    key[at] = value;
+                    at += 1;
+                }
+            }
+            let group = match last {
+                Some(group) if is_same => group,
+                _ => self.group(&key),
+            };
+            last = Some(group);
+            self.count(group, batch, row, kinds.of(batch, row, &self.places));
+            match self.how.lines {
+                Lines::None => {}
+                Lines::Faults(least_ns) => {
+                    let is_shown = least_ns.is_none_or(|least| {
+                        self.places.latency(batch, row).is_some_and(|latency| latency >= least)
+                    });
+                    if let Some(table) = self.how.events.filter(|_| is_shown) {
+                        self.events.push(batch.event(row, table));
+                    }
+                }
+                Lines::Steps(..) => {
+                    if let Some(messages) = &mut self.messages {
+                        let kind = kinds.of(batch, row, &self.places);
+                        let of = messages.fault(batch, row, kind, &self.places);
+                        let table = self.how.events.filter(|table| has_host(*table));
+                        self.events.extend(of.into_iter().map(|event| match (table, &batch.host) {
+                            (Some(table), Some(host)) => {
+                                Event { record: event.record.of_host(table, host), ..event }
+                            }
+                            _ => event,
+                        }));
+                    }
                 }
             }
         }
-        row.fault(fault, &self.places);
+        self.how.filter = filter;
+        self.flush();
     }
 
-    /// The row of the faults with these values.
-    fn row<'a>(&mut self, value: impl Fn(usize) -> &'a Value) -> usize {
-        let mut hasher = DefaultHasher::new();
-        let keys = || self.copied.iter().filter(|(.., is_key)| *is_key);
-        keys().for_each(|(_, from, _)| value(*from).hash(&mut hasher));
-        let of = self.groups.entry(hasher.finish()).or_default();
-        let is_same = |row: &Group| {
-            self.copied.iter().zip(&row.values).all(|((_, from, is_key), own)| !is_key || own == value(*from))
-        };
-        if let Some(at) = of.iter().find(|at| is_same(&self.rows[**at])) {
+    /// Adds a fault to a row, which gets its newest labels.
+    fn count(&mut self, at: usize, batch: &FaultColumns, row: usize, kind: Option<group::Outcome>) {
+        let Some(group) = self.rows.get_mut(at) else { return };
+        // Older recordings do not have the name of a process: it is that of its first thread.
+        let is_unnamed =
+            self.columns.of_processes && *batch.column(self.places.process_comm) == Values::Unknown;
+        let is_first =
+            || batch.column(self.places.pid).number(row) == batch.column(self.places.tid).number(row);
+        for (((copied, from), words), value) in
+            self.columns.copied.iter().zip(&self.places.copied).zip(&mut self.words).zip(&mut group.values)
+        {
+            if copied.is_key {
+                continue;
+            }
+            if !is_unnamed || copied.from != From::Column("process_comm") {
+                *value = from.number(batch, row, words);
+            } else if is_first() {
+                *value = Place::At(self.places.comm).number(batch, row, words);
+            }
+        }
+        group.fault(batch, row, kind, &self.places);
+    }
+
+    /// The row of these keys.
+    fn group(&mut self, key: &[u64]) -> usize {
+        if let Some(at) = self.groups.get(key) {
             return *at;
         }
-        let copy = |(_, from, is_key): &(usize, usize, bool)| {
-            if *is_key || !self.of_processes { value(*from).clone() } else { Value::Null }
+        let mut keys = key.iter();
+        let value = |copied: &columns::Copied| {
+            if copied.is_key { keys.next().copied().unwrap_or(NONE) } else { NONE }
         };
-        of.push(self.rows.len());
-        self.rows.push(Group::new(self.copied.iter().map(copy).collect()));
+        let values = self.columns.copied.iter().map(value).collect();
+        self.groups.insert(key.into(), self.rows.len());
+        self.rows.push(Group::new(values));
         self.rows.len() - 1
+    }
+
+    /// The record of a row.
+    fn record(&self, group: &Group, extremes: Extremes) -> Record {
+        let table = self.how.table;
+        let figure = |field: &&crate::Field| group.figure(field.name, &self.known, extremes);
+        let mut values: Vec<Value> = table.all().iter().map(figure).collect();
+        let mut is_unknown = true;
+        for ((copied, words), value) in self.columns.copied.iter().zip(&self.words).zip(&group.values) {
+            let is_host = matches!(copied.from, From::Host);
+            is_unknown &= !copied.is_key || is_host || *value == NONE;
+            values[copied.at] = copied.value(*value, words);
+        }
+        if is_unknown && self.columns.has_keys {
+            let is_text = |field: &&crate::Field| field.ty == Type::Str && field.name != "host";
+            if let Some(at) = table.iter().position(|field| is_text(&field)) {
+                values[at] = Value::word("(not attributed)");
+            }
+        }
+        Record::new(table, values)
     }
 
     /// Rows with what they have come to: those with news since the last time, or all.
     fn block(&mut self, time_ns: u64, all: bool) -> Block {
-        let table = self.how.table;
         let mut rows = Vec::new();
-        for (number, group) in (1..).zip(&mut self.rows) {
-            if !all && !group.is_news {
-                continue;
+        for (number, group) in (1..).zip(&self.rows) {
+            if all || group.is_news {
+                let extremes = if all { group.extremes } else { group.recent };
+                rows.push(self.record(group, extremes).of_row(number));
             }
-            let extremes = if all { group.extremes } else { group.recent };
-            let figure = |field: &&crate::Field| group.figure(field.name, self.is_timed, extremes);
-            let mut values: Vec<Value> = table.all().iter().map(figure).collect();
-            let mut is_unknown = true;
-            for ((at, _, is_key), value) in self.copied.iter().zip(&group.values) {
-                is_unknown &= !is_key || *value == Value::Null;
-                values[*at] = value.clone();
-            }
-            if is_unknown {
-                let text = |field: &&crate::Field| field.ty == Type::Str;
-                if let Some(at) = table.iter().position(|field| text(&field)) {
-                    values[at] = Value::word("(not attributed)");
-                }
-            }
-            rows.push(Record::new(table, values).of_row(number));
-            if !all {
+        }
+        if !all {
+            for group in &mut self.rows {
                 (group.is_news, group.recent) = (false, Extremes::default());
             }
         }
-        let mut block = Block::new(table, time_ns, rows);
+        let mut block = Block::new(self.how.table, time_ns, rows);
         block.sort(0);
         block
     }
 
+    fn flush(&mut self) {
+        if !self.events.is_empty() {
+            self.ready.push_back(Item::Events(std::mem::take(&mut self.events)));
+        }
+    }
+
     fn interval(&mut self, time_ns: u64) {
+        self.flush();
         let block = self.block(time_ns, false);
         self.ready.extend([Item::Rows(block), Item::Tick(time_ns)]);
     }
 
     /// Ends the intervals before this moment.
     fn pass(&mut self, time_ns: u64) {
-        self.last_ns = self.last_ns.max(time_ns);
         while let Some(interval) = self.how.interval_ns.filter(|_| time_ns >= self.until_ns) {
             let until = self.until_ns;
             self.until_ns += interval;
@@ -294,12 +338,14 @@ impl<S: Source> Regroup<S> {
 
     /// Faults that the kernel counted and that are no events: they were lost.
     fn rest(&mut self) {
-        let Some((major, minor)) = self.counted.filter(|_| self.how.all) else { return };
+        let Some((major, minor)) = self.counted.filter(|_| self.how.all && self.how.filter.is_all()) else {
+            return;
+        };
         let seen = |count: fn(&Stats) -> u64| self.rows.iter().map(|row| count(&row.stats)).sum::<u64>();
         let major = major.saturating_sub(seen(|stats| stats.major));
         let minor = minor.saturating_sub(seen(|stats| stats.minor));
         if major + minor > 0 {
-            let at = self.row(|_| &Value::Null);
+            let at = self.group(&vec![NONE; self.columns.keys]);
             let row = &mut self.rows[at];
             row.is_news = true;
             (row.stats.major, row.stats.minor) = (row.stats.major + major, row.stats.minor + minor);
@@ -307,13 +353,25 @@ impl<S: Source> Regroup<S> {
     }
 
     fn end(&mut self, end: Facts) {
-        self.pass(self.start_ns + end.duration_ns);
-        let time_ns = self.last_ns;
+        let run = (self.start_ns, self.start_ns.saturating_add(end.duration_ns));
+        let (since, until) = self.total_ns.unwrap_or(run);
+        let (from, to) = self.how.filter.times_ns.clone().into_inner();
+        let time_ns = self.last_ns.max(until.min(to));
+        self.pass(time_ns);
+        let is_known = |at: usize| self.rows.iter().any(|row| row.values[at] != NONE);
+        let name = |copied: &columns::Copied| self.how.table.all()[copied.at].name;
+        let unknown = |(at, copied): (usize, &columns::Copied)| {
+            let needs = copied.is_key && !matches!(name(copied), "dev" | "inode" | "start_ns");
+            (needs && !is_known(at)).then(|| name(copied))
+        };
+        if !self.rows.is_empty() {
+            self.how.unknown.set(self.columns.copied.iter().enumerate().find_map(unknown));
+        }
         self.rest();
         if self.has_intervals && self.rows.iter().any(|row| row.is_news) {
             self.interval(time_ns);
         }
-        let totals = self.block(time_ns, true);
+        let totals = Block { since_ns: Some(since.max(from)), ..self.block(time_ns, true) };
         self.ready.extend([Item::Totals(totals), Item::End(end)]);
     }
 
@@ -323,42 +381,44 @@ impl<S: Source> Regroup<S> {
                 let header = self.header(header);
                 self.ready.push_back(Item::Header(header));
             }
-            Item::Events(events) => {
-                for event in &events {
-                    self.pass(event.time_ns);
-                    if event.record.schema() == EVENT {
-                        self.fault(&event.record);
-                    }
-                }
-            }
             Item::Tick(time_ns) => {
-                self.last_ns = self.last_ns.max(time_ns);
-                if self.how.interval_ns.is_none() {
+                if self.how.interval_ns.is_none() && self.how.filter.times_ns.contains(&time_ns) {
+                    self.last_ns = self.last_ns.max(time_ns);
                     self.has_intervals = true;
                     self.interval(time_ns);
                 }
             }
             Item::Totals(block) => {
+                let since_ns = block.since_ns.unwrap_or(self.start_ns);
+                let (since, until) = self.total_ns.unwrap_or((since_ns, block.time_ns));
+                self.total_ns = Some((since.min(since_ns), until.max(block.time_ns)));
                 let number = |name| block.sum.as_ref().and_then(|sum| sum.number(name));
-                self.counted = number("major").zip(number("minor"));
+                if let Some((major, minor)) = number("major").zip(number("minor")) {
+                    let (before_major, before_minor) = self.counted.unwrap_or_default();
+                    self.counted = Some((before_major + major, before_minor + minor));
+                }
             }
-            Item::Rows(_) => {}
+            Item::Events(_) | Item::Rows(_) => {}
             Item::Facts(_) => self.ready.push_back(item),
             Item::End(end) => self.end(end),
         }
     }
 }
 
-impl<S: Source> Source for Regroup<S> {
-    type Error = S::Error;
+impl<C: Chunks> Source for Regroup<C> {
+    type Error = C::Error;
 
-    fn next(&mut self) -> Result<Option<Item>, S::Error> {
+    fn next(&mut self) -> Result<Option<Item>, C::Error> {
         while self.ready.is_empty() {
             match self.source.next()? {
-                Some(item) => self.take(item),
+                Some(Chunk::Faults(batch)) => self.batch(&batch),
+                Some(Chunk::Item(item)) => self.take(item),
                 None => return Ok(None),
             }
         }
         Ok(self.ready.pop_front())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,8 +34,8 @@ const FIGURES: &[Column<Row>] = &[
     derived("major_ns", TIME, "Time spent in major faults, which read from disk.", rows::major_ns).shown("MAJOR_MS", 11, Milliseconds(2)).yields(5),
     number("wait_ns", TIME, "Time that threads slept in faults.", |r: &Row| r.seen(r.figures.stats.wait_ns).into()).shown("WAIT_MS", 11, Milliseconds(2)).yields(6),
     derived("avg_ns", LASTS, "The mean time of a fault.", rows::avg_ns).shown("AVG_MS", 9, Milliseconds(3)).yields(4),
-    derived("max_ns", LASTS, "The time of the longest fault.", rows::max_ns).shown("MAX_MS", 9, Milliseconds(3)).yields(2).highlight(LONG),
-    derived("min_ns", LASTS, "The time of the shortest fault.", rows::min_ns).shown("MIN_US", 9, Microseconds(1)).yields(9),
+    derived("max_ns", LASTS, "The time of the longest fault.", rows::max_ns).shown("MAX_MS", 9, Milliseconds(3)).yields(2).highlight(LONG).merged(Merge::Max),
+    derived("min_ns", LASTS, "The time of the shortest fault.", rows::min_ns).shown("MIN_US", 9, Microseconds(1)).yields(9).merged(Merge::Min),
     derived("p50_ns", LASTS, "Half of the faults took no longer than this, within 12.5 %.", |r| rows::quantile(r, 0.5)),
     derived("p99_ns", LASTS, "99 % of the faults took no longer than this, within 12.5 %.", |r| rows::quantile(r, 0.99)),
     derived("timed", COUNT, "The faults that were timed; those taken inside the kernel on the thread's behalf may not be.", rows::timed),
@@ -215,6 +215,12 @@ static BY_STACK: Rows = table!("stack", BASE, STACK);
 static BY_FUNCTION: Rows = table!("function", BASE, FUNCTION);
 static BY_FILE_AND_CAUSE: Rows = table!("file_cause", FILE_BASE, FILE_OF, CAUSE);
 
+/// All faults of a machine: see [`with_host`](crate::with_host).
+static OF_ALL: Table<Row> =
+    Table::new("faults.all", "faults", &[FIGURES]).base(BASE).total("TOTAL").relative(RELATIVE);
+/// All faults, in one row.
+pub const ALL: &Schema = &OF_ALL;
+
 static OF_THREAD: [Rows; 3] = tables!("thread", THREAD_OF);
 static OF_PROCESS: [Rows; 3] = tables!("process", PROCESS_OF);
 static OF_COMM: [Rows; 3] = tables!("comm", COMM_OF);
@@ -245,14 +251,14 @@ pub(super) static SPAN: Table<SpanRow> = Table::new("faults.span", "faults", &[&
     derived("avg_ns", LASTS, "The mean stall of a call.", |r| span::per_call(r, "total_ns")).shown("AVG_MS", 9, Milliseconds(3)).yields(7),
     derived("p50_ns", LASTS, "Half of the calls stalled no longer than this, within 12.5 %.", |r| span::STALL.quantile(r, 0.5)).shown("P50_MS", 9, Milliseconds(3)).yields(8),
     derived("p99_ns", LASTS, "99 % of the calls stalled no longer than this, within 12.5 %.", |r| span::STALL.quantile(r, 0.99)).shown("P99_MS", 9, Milliseconds(3)).yields(4),
-    derived("max_ns", LASTS, "The longest stall of a call.", |r| span::STALL.longest(r)).shown("MAX_MS", 9, Milliseconds(3)).yields(3).highlight(LONG),
-    derived("min_ns", LASTS, "The shortest stall of a call.", |r| span::STALL.shortest(r)),
+    derived("max_ns", LASTS, "The longest stall of a call.", |r| span::STALL.longest(r)).shown("MAX_MS", 9, Milliseconds(3)).yields(3).highlight(LONG).merged(Merge::Max),
+    derived("min_ns", LASTS, "The shortest stall of a call.", |r| span::STALL.shortest(r)).merged(Merge::Min),
     count("timed", "The faults during the calls that were timed.", |r| r.calls.timed.into()),
     number("span_ns", TIME, "Time spent in the calls, from the beginning of each to its return.", |r: &SpanRow| r.calls.span_ns.into()).shown("SPAN_MS", 11, Milliseconds(2)).yields(9),
     derived("span_avg_ns", LASTS, "The mean time of a call.", |r| span::per_call(r, "span_ns")),
     derived("span_p50_ns", LASTS, "Half of the calls took no longer than this, within 12.5 %.", |r| span::SPAN.quantile(r, 0.5)),
     derived("span_p99_ns", LASTS, "99 % of the calls took no longer than this, within 12.5 %.", |r| span::SPAN.quantile(r, 0.99)),
-    derived("span_max_ns", LASTS, "The time of the longest call.", |r| span::SPAN.longest(r)),
+    derived("span_max_ns", LASTS, "The time of the longest call.", |r| span::SPAN.longest(r)).merged(Merge::Min),
     count("unfinished_calls", "Calls that did not return; they are in no other figure.", |r| r.calls.unfinished.into()),
 ]]).base(SPAN_BASE).idle();
 

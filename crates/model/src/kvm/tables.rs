@@ -55,7 +55,7 @@ const TIMES: [Column<Row>; 11] = [
     number("total_ns", TIME, "The handling time of the exits, from each exit to the next entry.", |r: &Row| r.timed(r.all.ns)).shown("TOTAL_MS", 10, Milliseconds(2)).yields(1),
     number("l1_ns", TIME, "The handling time of exits of the guest.", |r| r.timed(r.levels[0].ns)),
     number("l2_ns", TIME, "The handling time of exits of the guest's own guests.", |r| r.timed(r.levels[1].ns)),
-    derived("max_ns", LASTS, "The longest handling time of an exit.", max_ns).shown("MAX_US", 10, Microseconds(1)).yields(2),
+    derived("max_ns", LASTS, "The longest handling time of an exit.", max_ns).shown("MAX_US", 10, Microseconds(1)).yields(2).merged(Merge::Max),
     derived("avg_ns", LASTS, "The mean handling time of an exit.", avg_ns).shown("AVG_US", 10, Microseconds(1)).yields(3),
     derived("p50_ns", LASTS, "Half of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.5)).shown("P50_US", 10, Microseconds(1)).yields(8),
     derived("p90_ns", LASTS, "90 % of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.9)).shown("P90_US", 10, Microseconds(1)).yields(9),

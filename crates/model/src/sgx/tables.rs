@@ -37,7 +37,7 @@ const FIGURES: &[Column<Row>] = &[
     number("load_ns", (Unit::Nanoseconds, Kind::Counter), "Time spent in the faults with a load that were timed.", |r| r.of.load_ns.into()),
     derived("p50_ns", LASTS, "Half of the faults with a load took no longer than this, within 12.5 %.", |r| row::of_timed(r, |hist, longest| hist.quantile(0.5, 0, longest))),
     derived("p99_ns", LASTS, "99 % of the faults with a load took no longer than this, within 12.5 %.", |r| row::of_timed(r, |hist, longest| hist.quantile(0.99, 0, longest))).shown("P99_US", 9, Microseconds(1)).yields(4),
-    derived("max_ns", LASTS, "The time of the longest fault with a load.", |r| row::of_timed(r, |_, longest| Some(longest))).shown("MAX_US", 9, Microseconds(1)).yields(2),
+    derived("max_ns", LASTS, "The time of the longest fault with a load.", |r| row::of_timed(r, |_, longest| Some(longest))).shown("MAX_US", 9, Microseconds(1)).yields(2).merged(Merge::Max),
     octaves("buckets", "The faults with a load by the time they took, by octave (with --hist).", row::buckets),
 ];
 

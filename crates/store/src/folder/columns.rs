@@ -290,7 +290,7 @@ pub(super) struct Rows {
 }
 
 /// A column that was read.
-enum Read {
+pub(super) enum Read {
     Missing,
     U64(UInt64Array),
     I64(Int64Array),
@@ -336,6 +336,11 @@ impl Rows {
 
     pub(super) fn time_ns(&self, row: usize) -> u64 {
         self.times.value(row)
+    }
+
+    /// The column at a place of the table, if it was read.
+    pub(super) fn column(&self, at: usize) -> Option<&Read> {
+        self.columns.get(at)
     }
 
     pub(super) fn record(&self, row: usize) -> Record {

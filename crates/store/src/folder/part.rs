@@ -4,11 +4,13 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use trapline_model::faults::FaultColumns;
 use trapline_model::{Record, Schema};
 
-use super::columns::{Columns, Rows};
+use super::columns::{Columns, ITEM, Rows, TIME};
+use super::fault_columns::Lists;
 
 /// Rows that are decoded together.
 const BATCH: usize = 16_384;
@@ -30,6 +32,7 @@ pub(super) struct Reader {
     table: &'static Schema,
     batches: ParquetRecordBatchReader,
     rows: Option<(Rows, usize)>,
+    lists: Lists,
 }
 
 /// A row: the number of its item, its time, its values.
@@ -43,13 +46,24 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 impl Reader {
     /// # Errors
     /// When it is no Parquet file, or not one with rows of this table.
-    pub(super) fn open(table: &'static Schema, content: Vec<u8>) -> Result<Self, String> {
+    ///
+    /// Of the columns, those of these names are read, or all.
+    pub(super) fn open(
+        table: &'static Schema,
+        content: Vec<u8>,
+        only: Option<&[&'static str]>,
+    ) -> Result<Self, String> {
         let batches = guarded(|| {
             let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(content));
-            let builder = builder.map_err(|error| error.to_string())?;
+            let mut builder = builder.map_err(|error| error.to_string())?;
+            if let Some(only) = only {
+                let columns = only.iter().copied().chain([ITEM, TIME]);
+                let mask = ProjectionMask::columns(builder.parquet_schema(), columns);
+                builder = builder.with_projection(mask);
+            }
             builder.with_batch_size(BATCH).build().map_err(|error| error.to_string())
         })?;
-        let mut reader = Self { table, batches, rows: None };
+        let mut reader = Self { table, batches, rows: None, lists: Lists::default() };
         reader.refill()?;
         Ok(reader)
     }
@@ -85,6 +99,27 @@ impl Reader {
         self.refill()?;
         Ok(Some(row))
     }
+
+    /// The next rows that belong to this item, as many as are decoded.
+    ///
+    /// # Errors
+    /// When what follows cannot be decoded.
+    pub(super) fn batch_of(&mut self, item: u64) -> Result<Option<FaultColumns>, String> {
+        let Some((rows, at)) = &mut self.rows else { return Ok(None) };
+        let from = *at;
+        let to = (from..rows.len()).find(|row| rows.item(*row) != item).unwrap_or(rows.len());
+        if from == to {
+            return Ok(None);
+        }
+        let times = (from..to).map(|row| rows.time_ns(row)).collect();
+        let fields = self.table.iter().count();
+        let columns =
+            (0..fields).map(|field| self.lists.values(field, rows.column(field), from, to)).collect();
+        let batch = FaultColumns::new(self.table, times, columns);
+        *at = to;
+        self.refill()?;
+        Ok(Some(batch))
+    }
 }
 
 /// Reads all rows of a part, and gives how many there are.
@@ -93,7 +128,7 @@ impl Reader {
 /// When some of it cannot be read.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_all(table: &'static Schema, content: Vec<u8>) -> Result<usize, String> {
-    let mut reader = Reader::open(table, content)?;
+    let mut reader = Reader::open(table, content, None)?;
     let mut rows = 0;
     while let Some(item) = reader.item() {
         while reader.next_of(item)?.is_some() {

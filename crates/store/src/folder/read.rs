@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::Value as Json;
+use trapline_model::faults::{Chunk, Chunks, FaultColumns, are_faults};
 use trapline_model::recorded::{self, ENTRY, EntryKind};
 use trapline_model::{
-    Block, Columns as _, Event, Facts, Header, Item, RUN, Record, Schema, Source, Value, table,
+    AsItems, Block, Columns as _, Event, Facts, Header, Item, RUN, Record, Schema, Source, Value, table,
 };
 
 use super::manifest::{self, Manifest, Part};
@@ -31,7 +32,11 @@ pub struct FolderRecording {
     last_write: u64,
     now: Write,
     /// What is to be given next.
-    ready: VecDeque<Item>,
+    ready: VecDeque<Chunk>,
+    /// Faults are given column by column.
+    in_columns: bool,
+    /// The columns of faults that are read, if not all.
+    only: Option<Vec<&'static str>>,
     /// The first thing that is not as it was written.
     damage: Option<String>,
     counted: u64,
@@ -99,7 +104,7 @@ impl FolderRecording {
             let missing = (first..last).find(|number| writes.binary_search(number).is_err());
             damage = missing.map(|number| format!("{} is missing", manifest::name(number)));
         }
-        let (last_ns, ready) = (header.start_ns, VecDeque::from([Item::Header(header.clone())]));
+        let (last_ns, ready) = (header.start_ns, VecDeque::from([Chunk::Item(Item::Header(header.clone()))]));
         Ok(Self {
             path: path.into(),
             name,
@@ -108,6 +113,8 @@ impl FolderRecording {
             writes: writes.into(),
             now: Write::default(),
             ready,
+            in_columns: false,
+            only: None,
             damage,
             counted: 0,
             has_totals: false,
@@ -136,11 +143,56 @@ impl FolderRecording {
             return Ok(());
         };
         let (item, time_ns, entry) = entry;
-        match self.item(item, time_ns, &entry) {
-            Ok(item) => self.ready.extend(item),
+        let chunks = match self.faults(item, time_ns, &entry) {
+            Some(faults) => faults.map(|faults| faults.into_iter().map(Chunk::Faults).collect()),
+            None => self.item(item, time_ns, &entry).map(|item| item.into_iter().map(Chunk::Item).collect()),
+        };
+        match chunks {
+            Ok::<Vec<Chunk>, _>(chunks) => self.ready.extend(chunks),
             Err((file, why)) => self.damaged(&file, &why),
         }
         Ok(())
+    }
+
+    /// Of faults, reads the columns of these names alone.
+    pub fn read_only(&mut self, columns: Vec<&'static str>) {
+        self.only = Some(columns);
+    }
+
+    /// The faults of an item column by column, if it has faults and they are given so.
+    fn faults(
+        &mut self,
+        item: u64,
+        time_ns: u64,
+        entry: &Record,
+    ) -> Option<Result<Vec<FaultColumns>, (String, String)>> {
+        let word = |name: &str| if let Some(Value::Str(word)) = entry.get(name) { word.as_ref() } else { "" };
+        let kind =
+            EntryKind::named(word("kind")).filter(|kind| self.in_columns && *kind == EntryKind::Events)?;
+        let schema = table(word("tables")).filter(|schema| are_faults(*schema))?;
+        self.last_ns = self.last_ns.max(time_ns);
+        let mut batches = Vec::new();
+        if let Some((file, reader)) = self.now.tables.get_mut(&(kind, schema.id())) {
+            let mut read = || {
+                // Those of an item that was passed over.
+                while let Some(before) = reader.item().filter(|before| *before < item) {
+                    reader.batch_of(before)?;
+                }
+                while let Some(batch) = reader.batch_of(item)? {
+                    batches.push(batch);
+                }
+                Ok(())
+            };
+            if let Err(why) = read() {
+                return Some(Err((file.clone(), why)));
+            }
+        }
+        let rows = batches.iter().map(|batch| batch.times_ns().len() as u64).sum::<u64>();
+        let missing = entry.number("rows").unwrap_or(0).abs_diff(rows);
+        if missing > 0 {
+            return Some(Err((format!("events-{}", schema.id()), format!("{missing} rows are missing"))));
+        }
+        Some(Ok(batches))
     }
 
     /// The next item of the write, without its rows.
@@ -179,11 +231,12 @@ impl FolderRecording {
         } else {
             table(id).ok_or_else(|| format!("this version has no table `{id}`"))?
         };
+        let only = self.only.as_deref().filter(|_| kind == EntryKind::Events && are_faults(schema));
         let content = content(&self.path.join(&part.name), part.bytes)?.ok_or("it is missing")?;
         if Part::new(part.name.clone(), &content) != *part {
             return Err("it is not as it was written: its length or checksum does not match".into());
         }
-        let reader = (part.name.clone(), Reader::open(schema, content)?);
+        let reader = (part.name.clone(), Reader::open(schema, content, only)?);
         if kind == EntryKind::Items {
             self.now.items = Some(reader);
         } else {
@@ -307,21 +360,19 @@ impl FolderRecording {
             let table = self.header.tables.first().or(of_rows.first());
             if let Some(table) = table.filter(|_| !self.has_totals && self.damage.is_none()) {
                 let time_ns = self.header.start_ns.saturating_add(end.duration_ns);
-                self.ready.push_back(Item::Totals(Block::new(*table, time_ns, vec![])));
+                self.ready.push_back(Chunk::Item(Item::Totals(Block::new(*table, time_ns, vec![]))));
             }
-            self.ready.push_back(Item::End(end));
+            self.ready.push_back(Chunk::Item(Item::End(end)));
         }
     }
 }
 
-impl Source for FolderRecording {
-    type Error = RecordingError;
-
+impl FolderRecording {
     /// All that is as it was written; and last, if something is not, what that is.
-    fn next(&mut self) -> Result<Option<Item>, RecordingError> {
+    fn step(&mut self) -> Result<Option<Chunk>, RecordingError> {
         loop {
-            if let Some(item) = self.ready.pop_front() {
-                return Ok(Some(item));
+            if let Some(chunk) = self.ready.pop_front() {
+                return Ok(Some(chunk));
             }
             match self.state {
                 State::Reading => self.read()?,
@@ -334,6 +385,35 @@ impl Source for FolderRecording {
                 }
             }
         }
+    }
+}
+
+impl Source for FolderRecording {
+    type Error = RecordingError;
+
+    fn next(&mut self) -> Result<Option<Item>, RecordingError> {
+        AsItems(Whole(self)).next()
+    }
+}
+
+/// A recording that gives each fault as a record.
+struct Whole<'a>(&'a mut FolderRecording);
+
+impl Chunks for Whole<'_> {
+    type Error = RecordingError;
+
+    fn next(&mut self) -> Result<Option<Chunk>, RecordingError> {
+        self.0.in_columns = false;
+        self.0.step()
+    }
+}
+
+impl Chunks for FolderRecording {
+    type Error = RecordingError;
+
+    fn next(&mut self) -> Result<Option<Chunk>, RecordingError> {
+        self.in_columns = true;
+        self.step()
     }
 }
 

@@ -1,0 +1,229 @@
+use super::super::{By, FaultColumns, InColumns, StallRule};
+use super::*;
+use crate::faults::ALL;
+use crate::hosts::with_host;
+use crate::merge::{AsItems, Merged};
+use crate::stage::rows;
+
+/// Fault `n` of 600: of three threads of two processes, on three files, one in seven major, one in five asleep.
+fn fault(n: u64) -> Event {
+    let record = Record::named(EVENT, |name| match name {
+        "pid" => (7 + n % 3 / 2).into(),
+        "tid" => (7 + n % 3).into(),
+        "start_ns" => 5_u64.into(),
+        "comm" => ["main", "worker", "other"][(n % 3) as usize].into(),
+        "kind" if n % 50 == 49 => "failed".into(),
+        "kind" => if n % 7 == 0 { "major" } else { "minor" }.into(),
+        "latency_ns" => (1000 + n).into(),
+        "wait_ns" => if n % 5 == 0 { 700 } else { 0_u64 }.into(),
+        "cause" => "zero-fill".into(),
+        "file" if n % 4 > 0 => ["/a", "/b", "[heap]"][(n % 4 - 1) as usize].into(),
+        "offset" => (n * 4096).into(),
+        _ => Value::Null,
+    });
+    Event { time_ns: 1000 + n * 10, record }
+}
+
+/// A run whose kernel counted two faults more than there are events.
+fn run(host: &str, faults: std::ops::Range<u64>) -> VecDeque<Item> {
+    let settings = crate::faults::Settings { minor_latency: Some("exact".into()), ..Default::default() };
+    let header = Header {
+        tool: "faults".into(),
+        host: host.into(),
+        start_ns: 1000,
+        start_unix_ns: 1_700_000_000_000_000_000,
+        tables: vec![By::Thread.schema()],
+        events: Some(EVENT),
+        settings: vec![crate::faults::SETTINGS.record(&settings)],
+        ..Header::default()
+    };
+    let counted = |wanted: &str| {
+        let is = |event: &Event| event.record.get("kind") == Some(&Value::from(wanted));
+        faults.clone().map(fault).filter(is).count() as u64
+    };
+    let (major, minor) = (counted("major"), counted("minor") + 2);
+    let sum = Record::named(By::Thread.schema(), |name| match name {
+        "major" => major.into(),
+        "minor" => minor.into(),
+        _ => Value::Null,
+    });
+    let totals = Block { sum: Some(sum), ..Block::new(By::Thread.schema(), 9000, vec![]) };
+    let mut items = VecDeque::from([Item::Header(header)]);
+    let all: Vec<Event> = faults.map(fault).collect();
+    items.extend(all.chunks(37).map(|events| Item::Events(events.to_vec())));
+    items.extend([Item::Totals(totals), Item::End(Facts { duration_ns: 8000, ..Facts::default() })]);
+    items
+}
+
+fn how(table: &'static Schema) -> Regrouping {
+    Regrouping::of(table)
+}
+
+fn made<C: Chunks>(source: C, how: Regrouping) -> Vec<Item>
+where
+    C::Error: std::fmt::Debug,
+{
+    let mut source = rows(Regroup::new(source, how).unwrap(), false);
+    std::iter::from_fn(|| source.next().unwrap()).collect()
+}
+
+fn totals(items: &[Item]) -> &Block {
+    items.iter().find_map(|item| if let Item::Totals(block) = item { Some(block) } else { None }).unwrap()
+}
+
+fn row<'a>(block: &'a Block, key: &str, value: &str) -> &'a Record {
+    let is = |row: &&Record| row.get(key) == Some(&Value::from(value));
+    block.rows.iter().find(is).unwrap_or_else(|| panic!("no {value} in {block:?}"))
+}
+
+/// What each row counts is what a plain loop over the faults counts; those that were lost have their row.
+#[test]
+fn rows_are_the_faults_put_under_their_keys() {
+    let items = made(InColumns(run("h", 0..600)), how(By::File.schema()));
+    let block = totals(&items);
+    assert_eq!(block.rows.len(), 4, "{block:?}");
+    for (at, file) in [(1, "/a"), (2, "/b"), (3, "[heap]")] {
+        let own = || (0..600_u64).filter(|n| n % 4 == at && n % 50 != 49);
+        let row = row(block, "file", file);
+        let number = |name| row.number(name).unwrap();
+        assert_eq!(number("major"), own().filter(|n| n % 7 == 0).count() as u64);
+        assert_eq!(number("minor"), own().filter(|n| n % 7 > 0).count() as u64);
+        assert_eq!(number("waits"), own().filter(|n| n % 5 == 0).count() as u64);
+        assert_eq!(number("total_ns"), own().map(|n| 1000 + n).sum::<u64>());
+        assert_eq!(
+            (number("min_ns"), number("max_ns")),
+            (1000 + own().min().unwrap(), 1000 + own().max().unwrap())
+        );
+        assert_eq!(number("offset"), own().min().unwrap() * 4096);
+    }
+    let rest = row(block, "file", "(not attributed)");
+    let unseen = (0..600_u64).filter(|n| n % 4 == 0 && n % 50 != 49).count() as u64;
+    assert_eq!(rest.number("major").unwrap() + rest.number("minor").unwrap(), unseen + 2);
+    assert_eq!(
+        block.sum.as_ref().unwrap().number("minor"),
+        (0..600_u64).filter(|n| n % 7 > 0 && n % 50 != 49).map(|_| 1).sum::<u64>().checked_add(2)
+    );
+}
+
+#[test]
+fn processes_have_the_names_of_their_first_threads() {
+    let items = made(InColumns(run("h", 0..600)), how(By::Process.schema()));
+    let block = totals(&items);
+    assert_eq!(row(block, "comm", "main").number("pid"), Some(7));
+    // The first thread of this one had no fault: its name and start are not known.
+    assert!(
+        block.rows.iter().any(|row| row.number("pid") == Some(8) && row.get("comm") == Some(&Value::Null))
+    );
+}
+
+#[test]
+fn filters_choose_faults_and_rows_of_intervals_add_up_to_them() {
+    let filter =
+        Filter { times_ns: 2000..=3999, pids: vec![7], comms: vec!["worker".into()], ..Filter::default() };
+    let own = || (100..300_u64).filter(|n| n % 3 == 1 && n % 50 != 49);
+    let of = Regrouping { filter, interval_ns: Some(500), ..how(By::Thread.schema()) };
+    let items = made(InColumns(run("h", 0..600)), of);
+    let faults = |block: &Block| {
+        let of = |row: &Record| row.number("major").unwrap() + row.number("minor").unwrap();
+        block.rows.iter().map(of).sum::<u64>()
+    };
+    assert_eq!(faults(totals(&items)), own().count() as u64);
+    let of_rows =
+        |item: &Item| if let Item::Rows(block) = item { Some((block.time_ns, faults(block))) } else { None };
+    let intervals: Vec<_> = items.iter().filter_map(of_rows).collect();
+    assert_eq!(intervals.iter().map(|(time, _)| *time).collect::<Vec<_>>(), [2500, 3000, 3500, 3999]);
+    assert_eq!(intervals.iter().map(|(_, faults)| faults).sum::<u64>(), own().count() as u64);
+}
+
+fn events(items: &[Item]) -> Vec<&Event> {
+    items
+        .iter()
+        .filter_map(|item| if let Item::Events(events) = item { Some(events) } else { None })
+        .flatten()
+        .collect()
+}
+
+#[test]
+fn messages_come_at_the_faults_that_pass_a_step() {
+    let lines = Lines::Steps(StepOf::Major(10), true);
+    let events_of = StepOf::Major(10).schema(true);
+    let of = Regrouping { lines, events: Some(events_of), ..how(By::Thread.schema()) };
+    let items = made(InColumns(run("h", 0..600)), of);
+    let (mut counts, mut expected) = ([0; 2], Vec::new());
+    for n in (0..600_u64).filter(|n| n % 7 == 0 && n % 50 != 49) {
+        let process = (n % 3 / 2) as usize;
+        counts[process] += 1;
+        if counts[process] % 10 == 0 {
+            expected.push((1000 + n * 10, 7 + process as u64, counts[process]));
+        }
+    }
+    let said = events(&items).into_iter().map(|event| {
+        let number = |name| event.record.number(name).unwrap();
+        (event.time_ns, number("pid"), number("count"))
+    });
+    assert_eq!(said.collect::<Vec<_>>(), expected);
+    assert!(!expected.is_empty());
+}
+
+#[test]
+fn slow_faults_and_stalls_are_found() {
+    let of = Regrouping { lines: Lines::Faults(Some(1590)), events: Some(EVENT), ..how(By::Thread.schema()) };
+    let items = made(InColumns(run("h", 0..600)), of);
+    assert_eq!(events(&items).len(), 10);
+    assert_eq!(*events(&items)[0], fault(590));
+    let rule = StallRule::new(700, 1_000_000).unwrap();
+    let steps = StepOf::Within(rule);
+    let of = Regrouping {
+        lines: Lines::Steps(steps, false),
+        events: Some(steps.schema(false)),
+        ..how(By::Thread.schema())
+    };
+    let items = made(InColumns(run("h", 0..600)), of);
+    // Once in a window for each process.
+    assert_eq!(events(&items).len(), 2, "{items:?}");
+}
+
+/// Two machines: their rows stay apart by host, and are one otherwise; the clock is that of the first.
+#[test]
+fn recordings_of_several_machines_are_one_stream() {
+    let inputs = |by_host| {
+        let (mut a, b) = (run("a", 0..600), run("b", 0..300));
+        // Its clock began a second later.
+        a.iter_mut().for_each(|item| item.shift_clock(1_000_000_000));
+        let Some(Item::Header(header)) = a.front().cloned() else { panic!() };
+        let Some(Item::Header(other)) = b.front().cloned() else { panic!() };
+        Merged::new(vec![("a".into(), header, InColumns(a)), ("b".into(), other, InColumns(b))], by_host)
+    };
+    let both = made(inputs(false), how(By::File.schema()));
+    let items = made(inputs(true), how(with_host(ALL).unwrap()));
+    let Some(Item::Header(header)) = items.first() else { panic!() };
+    assert_eq!((&*header.host, header.setting("recordings")), ("a, b", Some(&Value::from("a, b"))));
+    let block = totals(&items);
+    let faults = |row: &Record| row.number("major").unwrap() + row.number("minor").unwrap();
+    assert_eq!(faults(row(block, "host", "a")), 588);
+    assert_eq!(faults(row(block, "host", "b")), 294);
+    let sum = |items: &[Item]| totals(items).sum.as_ref().map(faults);
+    assert_eq!((sum(&both), sum(&items)), (Some(588 + 294 + 4), Some(588 + 294 + 4)));
+    // In the order of time, each once.
+    let mut all = AsItems(inputs(true));
+    let times: Vec<u64> = std::iter::from_fn(|| all.next().unwrap())
+        .filter_map(|item| if let Item::Events(events) = item { Some(events) } else { None })
+        .flatten()
+        .map(|event| event.time_ns)
+        .collect();
+    assert!(times.len() == 900 && times.is_sorted());
+}
+
+#[test]
+fn what_faults_do_not_have_is_named() {
+    let refused = |table| Columns::new(table).err();
+    let of = how(By::Cgroup.schema());
+    let unknown = Rc::clone(&of.unknown);
+    made(InColumns(run("h", 0..600)), of);
+    assert_eq!(unknown.get(), Some("cgroup"));
+    assert_eq!(refused(By::Stack.schema()), Some("stack"));
+    assert_eq!(refused(By::Span.schema()), Some("span"));
+    assert_eq!(refused(with_host(By::File.schema()).unwrap()), None);
+    // Batches of a recording keep the order of the table's columns.
+    assert_eq!(FaultColumns::of(&[fault(3)]).unwrap().event(0, EVENT), fault(3));
+}

@@ -1,0 +1,181 @@
+//! Rows that were recorded, put together: those of several recordings, or of several intervals.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::RangeInclusive;
+
+use crate::field::Value;
+use crate::item::{Block, Header, Item, Source};
+use crate::table::Schema;
+
+/// How recorded rows are put together.
+#[derive(Debug, Clone)]
+pub struct Joining {
+    /// Rows at intervals of this length; else as they are recorded, if they are of one recording.
+    pub interval_ns: Option<u64>,
+    /// Rows of intervals that ended, and events, at these times.
+    pub times_ns: RangeInclusive<u64>,
+    /// The rows are of several recordings.
+    pub several: bool,
+    /// Rows are since the start.
+    pub cumulative: bool,
+}
+
+/// Puts rows and totals with the same keys together, as their columns declare.
+#[derive(Debug)]
+pub struct Join<S> {
+    source: S,
+    how: Joining,
+    start_ns: u64,
+    /// The end of the interval.
+    until_ns: u64,
+    now: Vec<Block>,
+    totals: Vec<Block>,
+    is_all: bool,
+    ready: VecDeque<Item>,
+}
+
+impl<S: Source> Join<S> {
+    /// Over the stream of recordings.
+    pub fn new(source: S, how: Joining) -> Self {
+        Self {
+            source,
+            start_ns: 0,
+            until_ns: u64::MAX,
+            now: vec![],
+            totals: vec![],
+            is_all: how.times_ns == (0..=u64::MAX),
+            ready: VecDeque::new(),
+            how,
+        }
+    }
+
+    fn header(&mut self, header: &Header) {
+        self.start_ns = header.start_ns.max(*self.how.times_ns.start());
+        self.until_ns =
+            self.how.interval_ns.map_or(u64::MAX, |interval| self.start_ns.saturating_add(interval));
+    }
+
+    fn rows(&mut self, block: Block) {
+        if !self.how.times_ns.contains(&block.time_ns) {
+            return;
+        }
+        if !self.is_all {
+            add(&mut self.totals, block.clone());
+        }
+        if self.how.interval_ns.is_some() {
+            // An interval that ends with the recorded one has it.
+            self.pass(block.time_ns.saturating_sub(1));
+            add(&mut self.now, block);
+        } else if self.how.cumulative {
+            add(&mut self.now, block);
+            self.give();
+        } else if !self.how.several {
+            self.ready.push_back(Item::Rows(block));
+        }
+    }
+
+    fn give(&mut self) {
+        let time_ns = self.until_ns;
+        let blocks = if self.how.cumulative { self.now.clone() } else { std::mem::take(&mut self.now) };
+        let of_interval = |block: Block| match self.how.interval_ns {
+            Some(_) => Block { time_ns, ..block },
+            None => block,
+        };
+        self.ready.extend(blocks.into_iter().map(|block| Item::Rows(of_interval(block))));
+    }
+
+    /// Ends the intervals before this moment.
+    fn pass(&mut self, time_ns: u64) {
+        while let Some(interval) = self.how.interval_ns.filter(|_| time_ns >= self.until_ns) {
+            self.give();
+            self.ready.push_back(Item::Tick(self.until_ns));
+            self.until_ns += interval;
+        }
+    }
+
+    fn end(&mut self, time_ns: u64) {
+        self.pass(time_ns);
+        if self.how.interval_ns.is_some() && !self.now.is_empty() {
+            self.until_ns = time_ns;
+            self.give();
+        }
+        let since_ns = self.start_ns.max(*self.how.times_ns.start());
+        for block in std::mem::take(&mut self.totals) {
+            self.ready.push_back(Item::Totals(Block { time_ns, since_ns: Some(since_ns), ..block }));
+        }
+    }
+
+    fn take(&mut self, item: Item) {
+        match item {
+            Item::Header(header) => {
+                self.header(&header);
+                self.ready.push_back(Item::Header(header));
+            }
+            Item::Rows(block) => self.rows(block),
+            Item::Totals(block) => {
+                if self.is_all {
+                    add(&mut self.totals, block);
+                }
+            }
+            Item::Events(mut events) => {
+                events.retain(|event| self.how.times_ns.contains(&event.time_ns));
+                self.ready.push_back(Item::Events(events));
+            }
+            Item::Tick(_) if self.how.interval_ns.is_some() => {}
+            Item::Facts(_) | Item::Tick(_) => self.ready.push_back(item),
+            Item::End(end) => {
+                let end_ns = self.start_ns.saturating_add(end.duration_ns).min(*self.how.times_ns.end());
+                self.end(end_ns);
+                self.ready.push_back(Item::End(end));
+            }
+        }
+    }
+}
+
+/// Adds rows to those of their table.
+fn add(blocks: &mut Vec<Block>, block: Block) {
+    let Some(own) = blocks.iter_mut().find(|own| own.table == block.table) else {
+        blocks.push(block);
+        return;
+    };
+    own.time_ns = own.time_ns.max(block.time_ns);
+    own.since_ns = own.since_ns.min(block.since_ns);
+    own.hidden += block.hidden;
+    match (&mut own.sum, block.sum) {
+        (Some(sum), Some(other)) => sum.join(&other),
+        (sum @ None, other) => *sum = other,
+        (Some(_), None) => {}
+    }
+    let keys = keys(block.table);
+    let of = |values: &[Value]| keys.iter().map(|at| values[*at].clone()).collect::<Vec<_>>();
+    let places: HashMap<Vec<Value>, usize> =
+        own.rows.iter().enumerate().map(|(at, row)| (of(&row.values), at)).collect();
+    for row in block.rows {
+        match places.get(&of(&row.values)) {
+            Some(at) => own.rows[*at].join(&row),
+            None => own.rows.push(row),
+        }
+    }
+}
+
+/// The places of the columns that tell rows apart.
+fn keys(table: &Schema) -> Vec<usize> {
+    table.keys().iter().copied().filter(|at| *at < table.shown()).collect()
+}
+
+impl<S: Source> Source for Join<S> {
+    type Error = S::Error;
+
+    fn next(&mut self) -> Result<Option<Item>, S::Error> {
+        while self.ready.is_empty() {
+            match self.source.next()? {
+                Some(item) => self.take(item),
+                None => return Ok(None),
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+}
+
+#[cfg(test)]
+mod tests;
