@@ -51,7 +51,7 @@ pub(super) fn rows(elf: &object::File<'_>) -> Result<Vec<Row>, String> {
         let CieOrFde::Fde(partial) = entry else { continue };
         let Ok(function) = partial.parse(EhFrame::cie_from_offset) else { continue };
         let Some(start) = offset(function.initial_address()) else { continue };
-        let Some(end) = start.checked_add(function.len() as u64).filter(|end| *end > start) else { continue };
+        let Some(end) = start.checked_add(function.len()).filter(|end| *end > start) else { continue };
         if function.cie().entry_len() > COMMON {
             continue;
         }
