@@ -25,7 +25,7 @@ pub(crate) struct Input {
 }
 
 enum Reader {
-    Folder(FolderRecording),
+    Folder(Box<FolderRecording>),
     Items(InColumns<Items<'static>>),
 }
 
@@ -65,7 +65,7 @@ impl Source for Input {
 
     fn next(&mut self) -> Result<Option<Item>> {
         match &mut self.reader {
-            Reader::Folder(folder) => Ok(Source::next(folder)?),
+            Reader::Folder(folder) => Ok(Source::next(&mut **folder)?),
             Reader::Items(items) => items.0.next(),
         }
     }
@@ -76,7 +76,7 @@ impl Chunks for Input {
 
     fn next(&mut self) -> Result<Option<Chunk>> {
         match &mut self.reader {
-            Reader::Folder(folder) => Ok(Chunks::next(folder)?),
+            Reader::Folder(folder) => Ok(Chunks::next(&mut **folder)?),
             Reader::Items(items) => items.next(),
         }
     }
@@ -136,7 +136,7 @@ pub(crate) fn open(path: &Path, output: Option<&Path>, tool: Option<&str>) -> Re
     if read.is_ok_and(|read| read.is_dir()) {
         let folder = FolderRecording::open(path, name, tool)?;
         let header = folder.header().clone();
-        return Ok(Input { name: of, header, reader: Reader::Folder(folder), ungroupable: None });
+        return Ok(Input { name: of, header, reader: Reader::Folder(Box::new(folder)), ungroupable: None });
     }
     let items = |header: &Header, items: Items<'static>| Input {
         name: of.clone(),

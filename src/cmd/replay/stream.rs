@@ -31,7 +31,7 @@ pub(super) fn alike(of: &[(&str, &Header)], by_host: bool) -> Result<()> {
 /// Recordings as one stream.
 pub(super) enum Stream {
     One(Box<recording::Input>),
-    Several(Merged<recording::Input>),
+    Several(Box<Merged<recording::Input>>),
 }
 
 impl Stream {
@@ -43,7 +43,7 @@ impl Stream {
             return Self::One(Box::new(input));
         }
         let inputs = inputs.into_iter().map(|input| (input.name().to_owned(), input.header().clone(), input));
-        Self::Several(Merged::new(inputs.collect(), by_host))
+        Self::Several(Box::new(Merged::new(inputs.collect(), by_host)))
     }
 
     pub(super) fn header(&self) -> &Header {

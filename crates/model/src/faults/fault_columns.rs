@@ -215,13 +215,16 @@ impl Values {
     }
 }
 
+/// The texts of a batch.
+type List = Rc<[Rc<str>]>;
+
 /// Numbers for texts that come in batches, each with a list of its own.
 #[derive(Debug, Default)]
 pub(super) struct Words {
     places: HashMap<Rc<str>, u32>,
     words: Vec<Rc<str>>,
     /// The list that was seen last, and the number of each of its texts, if it was asked for.
-    last: Option<(Rc<[Rc<str>]>, Vec<u32>)>,
+    last: Option<(List, Vec<u32>)>,
 }
 
 /// The number of a text that is not known.
@@ -240,7 +243,7 @@ impl Words {
     }
 
     /// The numbers of the texts of a list, for those that were asked for.
-    fn of_list(&mut self, list: &Rc<[Rc<str>]>) -> &mut Vec<u32> {
+    fn of_list(&mut self, list: &List) -> &mut Vec<u32> {
         if !matches!(&self.last, Some((last, _)) if Rc::ptr_eq(last, list)) {
             self.last = None;
         }

@@ -32,7 +32,8 @@ unsafe impl Send for Half {}
 
 static HALF: Mutex<Option<Half>> = Mutex::new(None);
 /// What the two saw: where calls return to, innermost first; and the reason of the kernel half's end.
-static SEEN: Mutex<Vec<(Vec<u64>, Vec<u64>, u32)>> = Mutex::new(vec![]);
+static SEEN: Mutex<Vec<Seen>> = Mutex::new(vec![]);
+type Seen = (Vec<u64>, Vec<u64>, u32);
 
 unsafe extern "C" {
     fn _Unwind_Backtrace(each: extern "C" fn(*mut c_void, *mut c_void) -> c_int, data: *mut c_void) -> c_int;
@@ -114,7 +115,11 @@ fn recurse(left: u32) -> u64 {
         look();
         return space[3];
     }
-    if left % 3 == 0 { std::hint::black_box(recurse(left - 1)) + 1 } else { recurse(left - 1) + space[5] }
+    if left.is_multiple_of(3) {
+        std::hint::black_box(recurse(left - 1)) + 1
+    } else {
+        recurse(left - 1) + space[5]
+    }
 }
 
 extern "C" fn handler(_: c_int) {
