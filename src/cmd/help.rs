@@ -81,13 +81,14 @@ and the tables that have the field if they are few. `trapline help columns` prin
 
 /// Adds a list of the fields that are wanted, a tool at a time, each field once.
 fn by_tool(text: &mut String, is_wanted: fn(&Field) -> bool) {
-    let mut tools: Vec<_> = TABLES.iter().map(|table| table.tool()).collect();
+    // Tables of several machines have one column more.
+    let tables: Vec<_> = TABLES.iter().filter(|table| !has_host(**table)).collect();
+    let mut tools: Vec<_> = tables.iter().map(|table| table.tool()).collect();
     tools.dedup();
     for tool in tools {
-        let tables: Vec<_> = TABLES
+        let tables: Vec<_> = tables
             .iter()
-            // Those of several machines have one column more.
-            .filter(|table| table.tool() == tool && !has_host(**table) && table.iter().any(is_wanted))
+            .filter(|table| table.tool() == tool && table.iter().any(is_wanted))
             .map(|table| (table.id().split_once('.').map_or(table.id(), |(_, id)| id), table))
             .collect();
         let mut fields: Vec<(&Field, Vec<&str>)> = Vec::new();

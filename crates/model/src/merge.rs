@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use crate::faults::{Chunk, Chunks, FaultColumns};
 use crate::hosts::with_host;
-use crate::item::{Block, Event, Facts, Header, Item, Source};
-use crate::table::{Schema, Table, label};
+use crate::item::{Block, Event, Facts, Header, Item, SHOWN, Source};
+use crate::table::{Columns as _, Schema, Table, label};
 
 /// Which recordings a stream is made of.
 #[derive(Debug)]
@@ -59,7 +59,10 @@ impl<C: Chunks> Merged<C> {
         (header.host, header.kernel) = (all(|header| &header.host), all(|header| &header.kernel));
         header.variant = all(|header| &header.variant).into();
         let names = inputs.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>().join(", ");
-        header.settings.push(RECORDINGS.record(&Recordings { names }));
+        // In the order of other settings: how a run is shown comes last.
+        let shown = header.settings.iter().position(|record| record.schema().id() == SHOWN.id());
+        let at = shown.unwrap_or(header.settings.len());
+        header.settings.insert(at, RECORDINGS.record(&Recordings { names }));
         let hosted = |table: &'static Schema| with_host(table).filter(|_| by_host).unwrap_or(table);
         header.events = header.events.map(hosted);
         header.tables = header.tables.into_iter().map(hosted).collect();

@@ -85,7 +85,7 @@ pub fn tables(tool: &str, of: Part) -> Vec<&'static Schema> {
     }
     if of == Part::Settings {
         tables.insert(tables.len().min(1), &SCOPE);
-        tables.extend([&SHOWN as &Schema, &RECORDINGS]);
+        tables.extend([&RECORDINGS as &Schema, &SHOWN]);
     }
     tables
 }

@@ -25,7 +25,7 @@ pub(super) fn alike(of: &[(&str, &Header)], by_host: bool) -> Result<()> {
         }
     }
     let has_none = header.tables.iter().chain(&header.events).any(|table| with_host(*table).is_none());
-    refuse(&[(by_host && has_none, "these rows cannot be told apart by host: leave out host")])
+    refuse(&[(by_host && has_none, "these rows cannot be grouped by host: leave out host")])
 }
 
 /// Recordings as one stream.
