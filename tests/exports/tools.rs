@@ -57,11 +57,11 @@ pub(crate) struct Profiler {
 impl Profiler {
     /// Opens it; nothing, with a line that says so, if it is not installed.
     pub(crate) fn open(profile: &str) -> Option<Self> {
-        let this = Self { folder: tempfile::tempdir().unwrap() };
         if !oracles().join("node_modules/.bin/profiler-cli").exists() {
             eprintln!("not compared: the Firefox Profiler is not installed in target/oracles");
             return None;
         }
+        let this = Self { folder: tempfile::tempdir().unwrap() };
         // It waits half a second for itself, and is told to be waited for by asking again.
         let opened = this.command(&["load", profile]);
         let mut asked = this.command(&["profile", "info"]);

@@ -50,9 +50,9 @@ impl<S: Source> Join<S> {
     }
 
     fn header(&mut self, header: &Header) {
-        self.start_ns = header.start_ns.max(*self.how.times_ns.start());
-        self.until_ns =
-            self.how.interval_ns.map_or(u64::MAX, |interval| self.start_ns.saturating_add(interval));
+        self.start_ns = header.start_ns;
+        let from = header.start_ns.max(*self.how.times_ns.start());
+        self.until_ns = self.how.interval_ns.map_or(u64::MAX, |interval| from.saturating_add(interval));
     }
 
     fn rows(&mut self, block: Block) {

@@ -99,7 +99,7 @@ pub fn a_recording_answers_every_by(variant: &str) {
         ("process,file", "file"),
         ("comm", "comm"),
         ("cgroup", "cgroup"),
-        ("comm,file", "comm"),
+        ("comm,file", "file"),
         ("host,process", "host"),
     ];
     for (by, key) in groupings {

@@ -13,13 +13,13 @@ const OF: (Unit, Kind) = (Unit::None, Kind::Key);
 #[rustfmt::skip]
 pub(super) static FINDINGS: Table<Finding> = Table::new("explain.finding", "explain", &[&[
     key("rule", "The rule that found it.", |f: &Finding| f.rule.name.into()).shown("RULE", 18, Text),
-    number("pid", OF, "The process; null where it is about none.", |f: &Finding| f.process.as_ref().map(|p| p.pid).into()).shown("PID", 8, Integer),
+    number("pid", OF, "The process; null where it is about none.", |f: &Finding| f.process.as_ref().map(|p| p.pid).into()).shown("PID", 8, Integer).yields(3),
     key("comm", "The name of the process.", |f: &Finding| f.process.as_ref().map(|p| p.comm.as_str()).into()).shown("COMM", 15, Text),
-    key("subject", "The file, kind of memory, exit or enclave that it is about.", |f: &Finding| f.subject.as_deref().into()).shown("SUBJECT", 30, Path),
+    key("subject", "The file, kind of memory, exit or enclave that it is about.", |f: &Finding| f.subject.as_deref().into()).shown("SUBJECT", 30, Path).least(14),
     number("cost_ns", COST, "The time that it took in all threads together.", |f: &Finding| f.cost_ns.into()).shown("COST_MS", 10, Milliseconds(1)),
     number("share_ppm", SHARE, "That time as a share of the duration of the run, millionths; several threads together can have more than all of it.", |f: &Finding| f.share_ppm.into()).shown("SHARE_%", 8, Percent(1)),
-    count("count", "The faults, exits or pages that it is about.", |f: &Finding| f.count.into()).shown("COUNT", 9, Integer),
-    label("confidence", "The confidence of the finding: certain where the figures show it, likely where they fit nothing else that is common, possible otherwise.", |f: &Finding| f.confidence.name().into()).shown("CONFIDENCE", 10, Text),
+    count("count", "The faults, exits or pages that it is about.", |f: &Finding| f.count.into()).shown("COUNT", 9, Integer).yields(1),
+    label("confidence", "The confidence of the finding: certain where the figures show it, likely where they fit nothing else that is common, possible otherwise.", |f: &Finding| f.confidence.name().into()).shown("CONFIDENCE", 10, Text).yields(2),
     label("finding", "The finding in a sentence.", |f: &Finding| f.text.as_str().into()),
     label("evidence", "The figures behind it.", |f: &Finding| f.evidence.as_str().into()),
     label("advice", "What to do about it.", |f: &Finding| f.advice.into()),

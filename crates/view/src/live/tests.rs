@@ -137,7 +137,9 @@ fn every_table_fits_80_columns() {
     for table in TABLES.iter() {
         let is_event =
             ["faults.fault", "faults.step", "kvm.slow"].iter().any(|id| table.id().starts_with(id));
-        let columns = if is_event { 80 - 16 } else { 80 };
+        // The name of a machine has its own 9 columns beside what fits 80.
+        let is_hosted = table.iter().next().is_some_and(|field| field.name == "host");
+        let columns = if is_event { 80 - 16 } else { 80 } + if is_hosted { 9 } else { 0 };
         let plan = Plan::new::<Vec<Text>>(constraints(*table), &[], Some(columns), None);
         let headings = plan.headings(Style::new()).to_string();
         wide.extend(headings.contains('…').then(|| format!("{table:?}: {headings}")));

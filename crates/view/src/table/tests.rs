@@ -16,7 +16,8 @@ use super::*;
 /// Names in a layout are fields of its tool's tables, or words that the writer gives.
 #[test]
 fn layouts_are_of_fields_that_there_are() {
-    const WORDS: [&str; 8] = ["note", "clock", "at_ns", "end", "time_ns", "variant", "excludes", "symbols"];
+    const WORDS: [&str; 9] =
+        ["note", "number", "clock", "at_ns", "end", "time_ns", "variant", "excludes", "symbols"];
     for layout in LAYOUTS {
         let tool = layout.id.split('.').next().unwrap();
         let fields: Vec<&str> = TABLES
