@@ -126,7 +126,7 @@ impl Start for Live<'_> {
             by: By::Thread,
             spans: vec![],
             stacks: Stacks::All,
-            unwind: Unwind::Auto,
+            unwind: Unwind::FramePointers,
             hist: false,
             needs_times: true,
             variant: self.args.live.variant.clone(),

@@ -170,7 +170,7 @@ fn page_faults(want: &Want, filter: Filter, shared: &Shared) -> Result<faults::O
         by: if want.events { By::Process } else { by },
         spans: vec![],
         stacks: Stacks::All,
-        unwind: faults::Unwind::Auto,
+        unwind: faults::Unwind::FramePointers,
         hist: true,
         needs_times: false,
         times: true,

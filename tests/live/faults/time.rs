@@ -319,7 +319,9 @@ pub fn a_slow_device(variant: &'static str) {
         let latency = u(&event["latency_ns"]);
         assert!(event["kind"] == "major" && event["cause"] == "file-read", "{event}");
         assert!(latency >= DEVICE_TIME.as_nanos() as u64, "{event}");
-        assert!(u(&event["io_ns"]) >= latency / 10 * 7 && parts(event) == latency, "{event}");
+        // The rest is the kernel's own work for the server, which an emulated processor needs as long for.
+        let answered = DEVICE_TIME.as_nanos() as u64 / 10 * 9;
+        assert!(u(&event["io_ns"]) >= answered && parts(event) == latency, "{event}");
         (waits, io) = (waits + 1, io + u(&event["io_ns"]));
     }
     assert_eq!((waits, u(&truth["waits"])), (DEVICE_PAGES as u64, DEVICE_PAGES as u64), "{truth}");
