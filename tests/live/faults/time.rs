@@ -160,7 +160,10 @@ pub fn preempted() {
 /// One thread touches new memory while another forks, which takes the lock of the address space.
 pub fn beside_forks(mib: usize) {
     let large = map(mib << 20, 0);
-    touch(&large);
+    // Its pages are there without a fault each, which would fill the ring.
+    // SAFETY: the whole of a mapping of our own.
+    let populated = unsafe { libc::madvise(large.0.cast(), large.1, libc::MADV_POPULATE_WRITE) };
+    assert_eq!(populated, 0, "{}", std::io::Error::last_os_error());
     let (touched, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -192,6 +195,7 @@ pub fn waits_for_the_lock(variant: &'static str) {
     for _ in 0..TRIES {
         let said = Said::by(faults(variant, &["-v"]).arg("--").args(&words));
         let truth = &said.truth[0];
+        assert_eq!(said.end["lost_events"], 0);
         let mut own_faults = said.events.iter().filter(|event| event["tid"] == truth["tid"]);
         let fault = own_faults.find(|event| event["addr"] == truth["addr"]).unwrap();
         let (own, ours) = (u(&truth["longest_ns"]), u(&fault["latency_ns"]));
