@@ -38,6 +38,10 @@ pub use tables::{ALL, EVENT, SLOW_EVENT, SPLIT_EVENT, TITLED, add_titles};
 /// for memory.high, something else that runs, and other sleep.
 pub const PARTS: usize = 6;
 
+/// Their columns, in rows and in events.
+pub(crate) const PART_NAMES: [&str; PARTS] =
+    ["lock_ns", "io_ns", "reclaim_ns", "throttled_ns", "preempted_ns", "sleep_ns"];
+
 /// Which thread: ids are reused, so its birth is part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Thread {

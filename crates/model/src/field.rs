@@ -183,10 +183,12 @@ pub struct Field {
     pub cell: Option<Cell>,
 }
 
-/// The field with a birth, CLOCK_MONOTONIC nanoseconds, in every schema that has one.
-pub(crate) const START: &str = "start_ns";
-/// The same of the process of a thread.
-const PROCESS_START: &str = "process_start_ns";
+impl Field {
+    /// Whether it has the start of a thread or process, CLOCK_MONOTONIC nanoseconds.
+    pub(crate) fn is_start(&self) -> bool {
+        matches!(self.name, "start_ns" | "process_start_ns")
+    }
+}
 
 /// A bucket of a histogram: its lowest and highest value, both inclusive, and the number of values in it. An open-ended bucket
 /// has no highest value.
@@ -433,7 +435,7 @@ impl Record {
     /// Tells births by a clock that is so far ahead of the one that they were told by: other times than those are no fields.
     pub(crate) fn shift_clock(&mut self, ahead_ns: i64) {
         for (field, value) in self.schema.iter().zip(&mut self.values) {
-            if let (START | PROCESS_START, Value::U64(time)) = (field.name, value) {
+            if let (true, Value::U64(time)) = (field.is_start(), value) {
                 *time = time.saturating_add_signed(ahead_ns);
             }
         }

@@ -144,7 +144,7 @@ impl FaultColumns {
         let shift = |time: &mut u64| *time = time.saturating_add_signed(ahead_ns);
         self.times_ns.iter_mut().for_each(shift);
         for (field, column) in self.table.iter().zip(&mut self.columns) {
-            if let (true, Values::Numbers(numbers)) = (field.name.ends_with("start_ns"), column) {
+            if let (true, Values::Numbers(numbers)) = (field.is_start(), column) {
                 numbers.iter_mut().flatten().for_each(shift);
             }
         }

@@ -19,7 +19,7 @@ use super::{EVENT, Extremes, Stats};
 use crate::field::{Record, Type, Value};
 use crate::hosts::has_host;
 use crate::item::{Block, Event, Facts, Header, Item, SHOWN, Shown, Source};
-use crate::table::Schema;
+use crate::table::{Columns as _, Schema};
 
 pub use self::filter::Filter;
 
@@ -88,9 +88,7 @@ impl Regrouping {
         }
         let has = |name: &str| self.table.iter().any(|field| field.name == name);
         let mut names: Vec<&str> = copied.iter().filter_map(|copied| copied.from.column()).collect();
-        names.extend(
-            group::FIGURES.iter().filter(|name| **name == "kind" || **name == "latency_ns" || has(name)),
-        );
+        names.extend(group::figures(has));
         if of_processes || !self.filter.is_all() || self.lines != Lines::None {
             names.extend(group::WHOSE);
         }
@@ -164,9 +162,7 @@ impl<C: Chunks> Regroup<C> {
         self.until_ns = self.how.interval_ns.map_or(u64::MAX, |interval| from.saturating_add(interval));
         header.tables = vec![self.how.table];
         header.events = self.how.events;
-        header
-            .settings
-            .retain(|record| record.schema().id() != SHOWN.record(&Shown::default()).schema().id());
+        header.settings.retain(|record| record.schema().id() != SHOWN.id());
         let Regrouping { layout, cumulative, .. } = self.how;
         header.settings.push(SHOWN.record(&Shown { layout, cumulative, ..Shown::default() }));
         header
@@ -208,7 +204,8 @@ impl<C: Chunks> Regroup<C> {
                 _ => self.group(&key),
             };
             last = Some(group);
-            self.count(group, batch, row, kinds.of(batch, row, &self.places));
+            let kind = kinds.of(batch, row, &self.places);
+            self.count(group, batch, row, kind);
             match self.how.lines {
                 Lines::None => {}
                 Lines::Faults(least_ns) => {
@@ -221,7 +218,6 @@ impl<C: Chunks> Regroup<C> {
                 }
                 Lines::Steps(..) => {
                     if let Some(messages) = &mut self.messages {
-                        let kind = kinds.of(batch, row, &self.places);
                         let of = messages.fault(batch, row, kind, &self.places);
                         let table = self.how.events.filter(|table| has_host(*table));
                         self.events.extend(of.into_iter().map(|event| match (table, &batch.host) {

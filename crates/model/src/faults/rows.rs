@@ -2,7 +2,7 @@
 
 use super::group::{Key, container, pod};
 use super::ledger::Figures;
-use super::{Extremes, PARTS, Timing};
+use super::{Extremes, PART_NAMES, PARTS, Timing};
 use crate::field::{Record, Value};
 use crate::hist::Hist;
 
@@ -201,9 +201,7 @@ pub(super) fn total_ns(record: &Record) -> Value {
 
 /// What the other parts leave of the time.
 pub(super) fn kernel_ns(record: &Record) -> Value {
-    const OTHERS: [&str; PARTS] =
-        ["lock_ns", "io_ns", "reclaim_ns", "throttled_ns", "preempted_ns", "sleep_ns"];
-    let others = OTHERS.iter().filter_map(|name| record.number(name)).sum::<u64>();
+    let others = PART_NAMES.iter().filter_map(|name| record.number(name)).sum::<u64>();
     Times::of(record).all().map(|(total, _)| total.saturating_sub(others)).into()
 }
 

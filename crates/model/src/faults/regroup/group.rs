@@ -1,30 +1,22 @@
 //! What the faults of a row have come to.
 
 use super::super::fault_columns::{FaultColumns, Values};
-use super::super::{Extremes, PARTS, Stats};
+use super::super::{Extremes, PART_NAMES, PARTS, Stats};
 use super::columns::{Columns, Place};
 use crate::field::Value;
 use crate::table::Schema;
 
 pub(super) use super::super::Outcome;
 
-/// The columns with the parts of a fault's time.
-const PART_NAMES: [&str; PARTS] =
-    ["lock_ns", "io_ns", "reclaim_ns", "throttled_ns", "preempted_ns", "sleep_ns"];
+/// The columns that every row's figures are made of, and those of figures that not every table has.
+const FIGURES: [&str; 2] = ["kind", "latency_ns"];
+const MORE_FIGURES: [&str; 2] = ["wait_ns", "offset"];
 
-/// The columns that figures are made of.
-pub(super) const FIGURES: &[&str] = &[
-    "kind",
-    "latency_ns",
-    "wait_ns",
-    "offset",
-    "lock_ns",
-    "io_ns",
-    "reclaim_ns",
-    "throttled_ns",
-    "preempted_ns",
-    "sleep_ns",
-];
+/// The same of a table that has columns of these names.
+pub(super) fn figures(has: impl Fn(&str) -> bool) -> impl Iterator<Item = &'static str> {
+    let more = MORE_FIGURES.into_iter().chain(PART_NAMES).filter(move |name| has(name));
+    FIGURES.into_iter().chain(more)
+}
 
 /// The columns that say whose a fault is, and where it was.
 pub(super) const WHOSE: &[&str] =
