@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::faults::cause::uffd;
 use crate::faults::frame::cgroup_root;
-use crate::fixture::{Memory, PAGE, cold_file, gettid, look, map, map_of, touch};
+use crate::fixture::{Memory, PAGE, cold_file, gettid, look, map, map_of};
 use crate::run::{Place, Said, faults, fixture, in_full, place, u};
 use crate::running::until;
 
@@ -125,7 +125,7 @@ pub fn for_readahead() {
     account_for(&memory, PAGE);
 }
 
-/// Touches huge pages, each of which takes long to clear, on a processor that a more urgent thread wants again and again.
+/// Touches each huge page once, which takes long to clear, on a processor that a more urgent thread wants again and again.
 pub fn preempted() {
     // SAFETY: numbers, and a set that is filled before it is used.
     let pin = || unsafe {
@@ -149,7 +149,11 @@ pub fn preempted() {
                 std::thread::sleep(Duration::from_micros(100));
             }
         });
-        touch(&memory);
+        // Further pages of each would be no faults, and an emulated processor takes as long for them.
+        for offset in (0..memory.1).step_by(2 << 20) {
+            // SAFETY: within the mapping, which is writable.
+            unsafe { ptr::write_volatile(memory.0.add(offset), 1) };
+        }
         stop.store(true, Ordering::Relaxed);
         urgent.join().unwrap();
     });
