@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use trapline_model::explain::{Explain, FINDING, LAYOUT, RULES, check};
-use trapline_model::faults::By;
 use trapline_model::stage::{Sort, Top};
 use trapline_model::{Header, SHOWN, Shown as HowShown};
-use trapline_probe::faults::{self, Events, MinorLatency, Options, Stacks, Unwind};
+use trapline_probe::faults::{self, Events, Options};
 use trapline_probe::{Keep, Launch};
 
 use crate::args::{self, Order, Shown};
@@ -122,20 +121,12 @@ struct Live<'a> {
 impl Start for Live<'_> {
     fn open(&mut self, launch: Option<&Launch>) -> Result<Opened> {
         let options = Options {
-            filter: self.args.whose.filter(&self.args.live)?,
-            by: By::Thread,
-            spans: vec![],
-            stacks: Stacks::All,
-            unwind: Unwind::FramePointers,
-            hist: false,
             needs_times: true,
             variant: self.args.live.variant.clone(),
             split: true,
-            times: true,
-            minor_latency: MinorLatency::Exact,
             events: Events::Slower(0),
             ring_bytes: RING,
-            memory_bytes: 256 << 20,
+            ..Options::new(self.args.whose.filter(&self.args.live)?)
         };
         let (faults, warning) = faults::open(&options, launch)?;
         warning.iter().for_each(|warning| warn(warning));

@@ -9,10 +9,11 @@ mod tests;
 mod totals;
 mod words;
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use crate::item::{Block, Facts, Header, Item, Source};
-use crate::table::Schema;
+use crate::stage::pump;
 
 pub use self::rules::{LEAST_NS, RULES, Rule};
 pub(crate) use self::tables::TABLES;
@@ -67,8 +68,6 @@ pub struct Finding {
     pub text: String,
     /// The figures behind it.
     pub evidence: String,
-    /// What to do about it.
-    pub advice: &'static str,
 }
 
 impl Finding {
@@ -84,7 +83,6 @@ impl Finding {
             confidence: Confidence::Certain,
             text: String::new(),
             evidence: String::new(),
-            advice: rule.advice,
         }
     }
 }
@@ -150,10 +148,10 @@ impl<S: Source> Explain<S> {
         let mut found = self.faults.findings(end.duration_ns);
         found.extend(self.totals.findings(end.duration_ns));
         let judged = self.judged(found.len());
-        let mut rows: Vec<_> = found.iter().map(|finding| FINDINGS.record(finding)).collect();
-        let cost = |schema: &Schema| schema.iter().position(|field| field.name == "cost_ns").unwrap_or(0);
-        let mut block = Block::new(FINDING, self.time_ns + end.duration_ns, std::mem::take(&mut rows));
-        block.sort(cost(FINDING));
+        // They come out of maps, in no order.
+        found.sort_by_key(|finding| Reverse(finding.cost_ns));
+        let rows = found.iter().map(|finding| FINDINGS.record(finding)).collect();
+        let block = Block::new(FINDING, self.time_ns + end.duration_ns, rows);
         end.more.push(FACTS.record(&judged));
         self.ready.extend([Item::Totals(block), Item::End(end)]);
     }
@@ -175,12 +173,6 @@ impl<S: Source> Source for Explain<S> {
     type Error = S::Error;
 
     fn next(&mut self) -> Result<Option<Item>, S::Error> {
-        while self.ready.is_empty() {
-            match self.source.next()? {
-                Some(item) => self.take(item),
-                None => return Ok(None),
-            }
-        }
-        Ok(self.ready.pop_front())
+        pump(self, |stage| (&mut stage.source, &mut stage.ready), Self::take)
     }
 }

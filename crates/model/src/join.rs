@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use crate::field::Value;
 use crate::item::{Block, Header, Item, Source};
+use crate::stage::pump;
 use crate::table::Schema;
 
 /// How recorded rows are put together.
@@ -167,13 +168,7 @@ impl<S: Source> Source for Join<S> {
     type Error = S::Error;
 
     fn next(&mut self) -> Result<Option<Item>, S::Error> {
-        while self.ready.is_empty() {
-            match self.source.next()? {
-                Some(item) => self.take(item),
-                None => return Ok(None),
-            }
-        }
-        Ok(self.ready.pop_front())
+        pump(self, |stage| (&mut stage.source, &mut stage.ready), Self::take)
     }
 }
 

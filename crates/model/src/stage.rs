@@ -103,6 +103,22 @@ pub struct Controls {
     pub refresh: Refresh,
 }
 
+/// The next item of a stage that makes any number of items of each that comes: until some are ready, it takes what comes.
+pub(crate) fn pump<T, S: Source>(
+    stage: &mut T,
+    parts: fn(&mut T) -> (&mut S, &mut VecDeque<Item>),
+    take: fn(&mut T, Item),
+) -> Result<Option<Item>, S::Error> {
+    loop {
+        let (source, ready) = parts(stage);
+        if let Some(item) = ready.pop_front() {
+            return Ok(Some(item));
+        }
+        let Some(item) = source.next()? else { return Ok(None) };
+        take(stage, item);
+    }
+}
+
 /// The rows that outputs have, of a tool's, which grow: those of an interval, or `cumulative` ones.
 pub fn rows<S: Source>(source: S, cumulative: impl Into<Cumulative>) -> impl Source<Error = S::Error> {
     Quantiles::new(Sum::new(GroupBy::new(Delta::new(source, cumulative))))

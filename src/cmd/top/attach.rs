@@ -13,7 +13,7 @@ use trapline_model::kvm::{self as kvm_model, Layout};
 use trapline_model::stage::{Cumulative, Pace, Refresh, rows};
 use trapline_model::{Item, Source, Value};
 use trapline_probe::access::{self, Access, Prepared};
-use trapline_probe::faults::{self, Events, MinorLatency, Stacks};
+use trapline_probe::faults::{self, Events};
 use trapline_probe::kvm::{self, Choice, Kvm};
 use trapline_probe::run::{Frame, Run, Tool};
 use trapline_probe::sgx::{self, Sgx};
@@ -165,21 +165,14 @@ fn page_faults(want: &Want, filter: Filter, shared: &Shared) -> Result<faults::O
         (true, true) => Events::Slower(0),
     };
     Ok(faults::Options {
-        filter,
         // Single events come without the rows of several keys and of stacks.
         by: if want.events { By::Process } else { by },
-        spans: vec![],
-        stacks: Stacks::All,
-        unwind: faults::Unwind::FramePointers,
         hist: true,
-        needs_times: false,
-        times: true,
         split: want.split,
-        variant: None,
-        minor_latency: MinorLatency::Exact,
         events,
         ring_bytes: RING_BYTES,
         memory_bytes: shared.memory_bytes,
+        ..faults::Options::new(filter)
     })
 }
 

@@ -25,6 +25,7 @@ use super::What;
 use super::run::{SUMMARY_LOSSES, SUMMARY_SETTINGS, SummaryLosses, SummarySettings};
 use crate::field::Value;
 use crate::item::{Block, Facts, Item, Source};
+use crate::stage::pump;
 
 /// One table of a summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -329,13 +330,11 @@ impl<S: Source> Source for Summarized<S> {
     type Error = S::Error;
 
     fn next(&mut self) -> Result<Option<Item>, S::Error> {
-        while self.ready.is_empty() {
-            match self.source.next()? {
-                Some(item) => self.summary.take(item, &mut self.ready),
-                None => return Ok(None),
-            }
-        }
-        Ok(self.ready.pop_front())
+        pump(
+            self,
+            |stage| (&mut stage.source, &mut stage.ready),
+            |stage, item| stage.summary.take(item, &mut stage.ready),
+        )
     }
 }
 

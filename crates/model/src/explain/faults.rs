@@ -138,11 +138,14 @@ impl Evidence {
             own.is_named = tid == pid;
         }
         own.all.add(ns);
+        // Time that a rule about a part has is not another rule's, too.
+        let mut own_ns = ns;
         for ((sum, at), knows) in own.parts.iter_mut().zip(places.parts).zip(&mut self.knows) {
             let Some(ns) = at.and_then(number) else { continue };
             *knows = true;
             if ns > 0 {
                 sum.add(ns);
+                own_ns = own_ns.saturating_sub(ns);
             }
         }
         let (cause, file) = (text(places.cause), text(places.file));
@@ -152,7 +155,7 @@ impl Evidence {
             let file: Option<Box<str>> = file.map(Box::from);
             if of.contains_key(&file) || self.groups < MOST_GROUPS {
                 self.groups += usize::from(!of.contains_key(&file));
-                of.entry(file).or_default().add(ns);
+                of.entry(file).or_default().add(own_ns);
             }
         }
         let is_read = text(places.kind) == Some("major");
@@ -166,10 +169,10 @@ impl Evidence {
         }
         let reads = own.reads.entry(file.into()).or_default();
         let Some(offset) = number(places.offset).filter(|_| is_read) else {
-            if is_wait { &mut reads.waited } else { &mut reads.read }.add(ns);
+            if is_wait { &mut reads.waited } else { &mut reads.read }.add(own_ns);
             return;
         };
-        reads.read.add(ns);
+        reads.read.add(own_ns);
         if let Some(last) = reads.last.insert(tid, offset) {
             reads.compared += 1;
             reads.far += u64::from(!(last..=last + NEAR).contains(&offset));

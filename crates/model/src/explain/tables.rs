@@ -19,10 +19,10 @@ pub(super) static FINDINGS: Table<Finding> = Table::new("explain.finding", "expl
     number("cost_ns", COST, "The time that it took in all threads together.", |f: &Finding| f.cost_ns.into()).shown("COST_MS", 10, Milliseconds(1)),
     number("share_ppm", SHARE, "That time as a share of the duration of the run, millionths; several threads together can have more than all of it.", |f: &Finding| f.share_ppm.into()).shown("SHARE_%", 8, Percent(1)),
     count("count", "The faults, exits or pages that it is about.", |f: &Finding| f.count.into()).shown("COUNT", 9, Integer).yields(1),
-    label("confidence", "The confidence of the finding: certain where the figures show it, likely where they fit nothing else that is common, possible otherwise.", |f: &Finding| f.confidence.name().into()).shown("CONFIDENCE", 10, Text).yields(2),
+    label("confidence", "The confidence of the finding: certain where the figures show it, likely where they fit nothing else that is common.", |f: &Finding| f.confidence.name().into()).shown("CONFIDENCE", 10, Text).yields(2),
     label("finding", "The finding in a sentence.", |f: &Finding| f.text.as_str().into()),
     label("evidence", "The figures behind it.", |f: &Finding| f.evidence.as_str().into()),
-    label("advice", "What to do about it.", |f: &Finding| f.advice.into()),
+    label("advice", "What to do about it.", |f: &Finding| f.rule.advice.into()),
 ]]);
 
 /// Findings.

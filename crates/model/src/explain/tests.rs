@@ -91,6 +91,9 @@ fn waits_for_the_lock_are_one_and_what_was_not_measured_is_named() {
     let (found, facts) =
         explained([events((0..500).map(|_| fault("file-map", "minor", "/data", 0, 900_000)))]);
     assert_eq!(found, ["lock-waits"]);
+    // A first touch that waits for the lock is no slow first touch: that would claim the same time twice.
+    let (found, _) = explained([events((0..2000).map(|_| fault("zero-fill", "minor", "anon", 0, 900_000)))]);
+    assert_eq!(found, ["lock-waits"]);
     assert_eq!(facts.value("not_judged"), Some(&Value::Null));
     let whole = (0..500).map(|_| {
         Record::named(crate::faults::EVENT, |name| match name {

@@ -160,6 +160,27 @@ pub struct Options {
 }
 
 impl Options {
+    /// Faults of these by thread, all timed, without events.
+    #[must_use]
+    pub fn new(filter: Filter) -> Self {
+        Self {
+            filter,
+            by: By::Thread,
+            spans: vec![],
+            stacks: Stacks::All,
+            unwind: Unwind::FramePointers,
+            hist: false,
+            needs_times: false,
+            times: true,
+            split: false,
+            variant: None,
+            minor_latency: MinorLatency::Exact,
+            events: Events::None,
+            ring_bytes: 8 << 20,
+            memory_bytes: 256 << 20,
+        }
+    }
+
     /// What rows of what has ended may take, bytes: at the end, the totals that are made of them take as much again, and
     /// their text in the output may, too. The rest is for what lives.
     pub(super) fn ended_bytes(&self) -> u64 {
