@@ -11,6 +11,7 @@ pub(crate) mod kvm;
 pub(crate) mod prefetch;
 mod recording;
 pub(crate) mod replay;
+pub(crate) mod report;
 mod run;
 pub(crate) mod sgx;
 mod summarize;

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => cmd::explain::run(args),
         Command::Top(args) => cmd::top::run(args),
         Command::Replay(args) => cmd::replay::run(args).map(|()| 0),
+        Command::Report(args) => cmd::report::run(args).map(|()| 0),
         Command::Diff(args) => cmd::diff::run(args).map(|()| 0),
         Command::Prefetch(args) => cmd::prefetch::run(args),
         Command::Targets(args) => cmd::targets::run(args).map(|()| 0),

@@ -97,6 +97,7 @@ const LINES: &[&str] = &[
     "explain -o x.txt",
     "explain --format jsonl",
     "explain x",
+    "report x",
     "prefetch x",
     "replay x.jsonl -v",
     "replay x.jsonl --log-step 5",
@@ -293,6 +294,7 @@ fn refusal(words: &[&str]) -> Option<String> {
             Command::Replay(args) => args.check(),
             Command::Diff(args) => args.check(),
             Command::Explain(args) => args.check(),
+            Command::Report(args) => args.check(),
             Command::Workload(args) => args.check(),
             Command::Prefetch(_)
             | Command::Targets(_)

@@ -21,6 +21,7 @@ mod ledger;
 mod merge;
 pub mod prefetch;
 pub mod recorded;
+pub mod report;
 pub mod sgx;
 pub mod stage;
 mod table;

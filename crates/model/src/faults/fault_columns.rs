@@ -92,7 +92,7 @@ impl FaultColumns {
     }
 
     /// Of events, if all of them are faults of one table.
-    pub(super) fn of(events: &[Event]) -> Option<Self> {
+    pub(crate) fn of(events: &[Event]) -> Option<Self> {
         let table = events.first().map(|event| event.record.schema())?;
         if !are_faults(table) || events.iter().any(|event| *event.record.schema() != *table) {
             return None;
@@ -135,7 +135,7 @@ impl FaultColumns {
     }
 
     /// The column at this place of the table.
-    pub(super) fn column(&self, at: usize) -> &Values {
+    pub(crate) fn column(&self, at: usize) -> &Values {
         self.columns.get(at).unwrap_or(&Values::Unknown)
     }
 
@@ -196,12 +196,12 @@ fn front<T>(values: &mut Vec<T>, count: usize) -> Vec<T> {
 
 impl Values {
     /// The number in a row.
-    pub(super) fn number(&self, row: usize) -> Option<u64> {
+    pub(crate) fn number(&self, row: usize) -> Option<u64> {
         if let Self::Numbers(numbers) = self { numbers.get(row).copied().flatten() } else { None }
     }
 
     /// The text in a row.
-    pub(super) fn word(&self, row: usize) -> Option<&Rc<str>> {
+    pub(crate) fn word(&self, row: usize) -> Option<&Rc<str>> {
         let Self::Words(codes, words) = self else { return None };
         words.get(codes.get(row).copied().flatten()? as usize)
     }

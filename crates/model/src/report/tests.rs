@@ -1,0 +1,77 @@
+use super::*;
+use crate::faults::{By as Grouping, EVENT};
+
+fn fault(n: u64) -> Event {
+    let kind = if n.is_multiple_of(4) { "major" } else { "minor" };
+    let record = Record::named(EVENT, |name| match name {
+        "pid" | "tid" => (7 + n % 2).into(),
+        "start_ns" => 1_u64.into(),
+        "comm" => "a<b".into(),
+        "kind" => kind.into(),
+        "latency_ns" => (1000 * (n + 1)).into(),
+        "file" => format!("/data/{}", n % 3).into(),
+        _ => Value::Null,
+    });
+    Event { time_ns: 1_000_000_000 + n * 10_000_000, record }
+}
+
+#[test]
+fn each_fault_is_in_a_cell_of_its_time_and_process() {
+    let header = Header {
+        tool: "faults".into(),
+        start_ns: 1_000_000_000,
+        events: Some(EVENT),
+        tables: vec![Grouping::Thread.schema()],
+        ..Header::default()
+    };
+    let mut gather = Gather::new(&[&header]);
+    gather.begin("x", &header);
+    let events: Vec<Event> = (0..100).map(fault).collect();
+    let Some(columns) = FaultColumns::of(&events) else { panic!() };
+    gather.take(&Chunk::Faults(columns));
+    gather.take(&Chunk::Item(Item::End(Facts { duration_ns: 1_000_000_000, ..Facts::default() })));
+    let report = gather.finish();
+    let sum = |at: usize| report.cube.cells.values().map(|cell| cell[at]).sum::<u64>();
+    assert_eq!([sum(0), sum(1), sum(2), sum(4)], [100, 25, 1000 * 5050, 100]);
+    let processes: Vec<&str> = report.cube.words(0).collect();
+    assert_eq!(processes, ["a<b (7)", "a<b (8)"]);
+    assert_eq!(report.cube.words(2).count(), 3);
+    assert_eq!((report.runs[0].events, report.has_time), (100, true));
+    assert!(report.cube.cells.keys().map(|(_, bin, _)| bin).max() > Some(&100));
+}
+
+#[test]
+fn rows_without_events_are_by_their_keys_and_interval() {
+    let table = Grouping::File.schema();
+    let header = Header { tool: "faults".into(), tables: vec![table], ..Header::default() };
+    let row = |file: &str, minor: u64| {
+        Record::named(table, |name| match name {
+            "file" => file.into(),
+            "major" => 1_u64.into(),
+            "minor" => minor.into(),
+            _ => Value::Null,
+        })
+    };
+    let mut gather = Gather::new(&[&header]);
+    gather.begin("x", &header);
+    for second in 1..=3_u64 {
+        let block = Block::new(table, second * 1_000_000_000, vec![row("/a", second), row("/b", 2)]);
+        gather.take(&Chunk::Item(Item::Rows(block)));
+    }
+    // What the rows have already.
+    let totals = Block::new(table, 3_000_000_000, vec![row("/a", 6)]);
+    gather.take(&Chunk::Item(Item::Totals(totals)));
+    gather.take(&Chunk::Item(Item::End(Facts::default())));
+    let report = gather.finish();
+    assert_eq!((report.cube.dims[0], report.cube.measures[0].name), ("file", "faults"));
+    assert_eq!(report.cube.cells.values().map(|cell| cell[0]).sum::<u64>(), 6 + 6 + 6);
+    assert_eq!(report.cube.words(0).collect::<Vec<_>>(), ["/a", "/b"]);
+}
+
+#[test]
+fn the_least_time_of_a_cell_is_a_power_of_two() {
+    for ns in [0, 1, 3, 4, 1000, 1024, 5_000_000] {
+        let least = least_ns(octave(ns));
+        assert!(least <= ns && (ns < 4 || ns < least * 2), "{ns} {least}");
+    }
+}
