@@ -38,7 +38,7 @@ pub(crate) enum Command {
     Top(cmd::top::Args),
     /// Print a recording again, with other options or in another format
     Replay(cmd::replay::Args),
-    /// Write one HTML page about recordings: findings, who stalled, when, and for how long
+    /// Write one HTML page about recordings: findings, who stalled, when, and the latency
     Report(cmd::report::Args),
     /// Compare recordings: what takes more or fewer faults, exits or time than before
     Diff(cmd::diff::Args),
