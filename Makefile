@@ -3,7 +3,6 @@
 CARGO ?= cargo
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 BIN   := target/release/trapline
-DEMO  := target/demo
 PREFIX ?= /usr/local
 SOAK  ?= 10m
 FUZZ  ?= 1000000
@@ -20,11 +19,8 @@ FUZZ_PACKAGES  := $(BUILD_PACKAGES) g++
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
 
-demo: build ## make a data file, drop it from the page cache, watch four threads read it through mmap
-	@mkdir -p $(DEMO)
-	$(BIN) workload data --file $(DEMO)/data.bin --size 128 --pattern random --cold
-	$(SUDO) $(BIN) faults --top 8 -- \
-		$(BIN) workload mmap --file $(DEMO)/data.bin --pattern random --count 5000 --threads 4 --cold
+demo: build ## make a data file, watch four threads read it through mmap, explain what stalled them
+	$(SUDO) $(BIN) demo
 
 test: check test-host test-vm ## everything: lints, tests on this kernel, tests on the other kernels
 

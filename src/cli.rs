@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Targets(cmd::targets::Args),
     /// Show which probe variants attach on this machine, and why others do not
     Doctor(cmd::doctor::Args),
+    /// Show it all at once: make a data file, watch threads read it, explain what stalled them
+    Demo(cmd::demo::Args),
     /// Run test programs that cause a known number of faults or exits
     Workload(cmd::workload::Args),
     /// Print the help of a command, or a page about losses, columns, variants or containers

@@ -1,6 +1,7 @@
 //! One module per command; `run.rs`, `recording.rs` and `summarize.rs` are what several share.
 
 pub(crate) mod access;
+pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod explain;

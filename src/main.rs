@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Prefetch(args) => cmd::prefetch::run(args),
         Command::Targets(args) => cmd::targets::run(args).map(|()| 0),
         Command::Doctor(args) => cmd::doctor::run(args),
+        Command::Demo(args) => cmd::demo::run(args),
         Command::Workload(args) => cmd::workload::run(args).map(|()| 0),
         Command::Help(args) => cmd::help::run(args, cli::command()).map(|()| 0),
         Command::Generate(args) => cmd::generate::run(args, cli::command()).map(|()| 0),

@@ -111,6 +111,7 @@ const LINES: &[&str] = &[
     "doctor",
     "doctor --programs",
     "doctor --repair",
+    "demo",
     "workload data",
     "workload data --pattern sequential",
     "workload mmap",
@@ -235,6 +236,9 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("--programs", "", ""),
     ("--repair", "", ""),
     ("--libbpf-log", "", "prints messages of libbpf with every command that attaches"),
+    ("demo --size", "1", "changes the file"),
+    ("demo --pattern", "seq", "changes the order"),
+    ("demo --threads", "2", "changes the number of threads"),
     ("workload --file", "x", "changes the file"),
     ("workload faults --file", "x", ""),
     ("workload --size", "1", "changes the file"),
@@ -300,6 +304,7 @@ fn refusal(words: &[&str]) -> Option<String> {
             | Command::Targets(_)
             | Command::Doctor(_)
             | Command::Help(_)
+            | Command::Demo(_)
             | Command::Generate(_) => Ok(()),
         },
     };

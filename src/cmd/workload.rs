@@ -440,7 +440,7 @@ fn drawn_seed() -> u64 {
 }
 
 /// Reads one of a set of names, and lists them in help and errors.
-fn named<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+pub(super) fn named<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
 where
     T: FromStr<Err = String> + Clone + Send + Sync + 'static,
 {

@@ -2,15 +2,17 @@
 
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::faults::cause::uffd;
-use crate::faults::time::be_urgent;
-use crate::fixture::{PAGE, cold_file, look, map, map_of, touch, touch_fresh};
-use crate::run::{Said, fixture, scratch, trapline, u};
+use crate::faults::time::{be_urgent, beside_forks};
+use crate::fixture::{PAGE, cold_file, look, map, map_of, read_all, touch, touch_fresh};
+use crate::run::{Place, Said, fixture, place, scratch, trapline, u};
 
 /// What the programs are called by, and the rules that apply to them.
 const PROGRAMS: &[(&str, &[&str])] = &[
@@ -20,6 +22,8 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("fresh", &["first-touch"]),
     ("copies", &["copy-on-write"]),
     ("served", &["userfaultfd"]),
+    ("notified", &["write-notify"]),
+    ("beside-forks", &["lock-waits"]),
 ];
 
 /// A program that gives a rule a reason.
@@ -41,6 +45,8 @@ pub fn program(name: &str) {
                 look(&memory, at);
             });
         }
+        "notified" => notified(),
+        "beside-forks" => beside_forks(if place() == Place::Vm { 128 } else { 384 }),
         name => panic!("no program {name}"),
     }
 }
@@ -66,8 +72,20 @@ fn copies() {
     }
 }
 
+/// Writes pages of a shared file mapping that were read before; the file system is told of each.
+fn notified() {
+    let mut file = File::options().read(true).write(true).open(scratch().join("explained")).unwrap();
+    std::io::copy(&mut file, &mut std::io::sink()).unwrap();
+    for _ in 0..16 {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let memory = map_of(4096 * PAGE, libc::MAP_SHARED, file.as_raw_fd(), access);
+        read_all(&memory);
+        touch(&memory);
+    }
+}
+
 /// A file that can be cold; the test makes it, so that nobody sees the faults of that.
-fn file() -> std::fs::File {
+fn file() -> File {
     cold_file("explained", PAGES)
 }
 
@@ -125,4 +143,30 @@ pub fn a_recording_is_explained(_: &'static str) {
         assert!(text.contains(said.totals[0][part].as_str().unwrap()), "{text}");
     }
     assert!(text.starts_with("1. "), "{text}");
+}
+
+/// The demo shows each step and what stalled its threads, ends with the status of a step that fails, and leaves no file.
+pub fn the_demo(_: &'static str) {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let demo = |words: &[&str]| {
+        let output = trapline().arg("demo").args(words).env("TMPDIR", folder.path()).output().unwrap();
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0, "{output:?}");
+        output
+    };
+    let output = demo(&["--size", "64", "--threads", "2"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text.matches("$ trapline ").count(), 3, "{text}");
+    assert!(text.contains("data.bin at scattered offsets and waits for the disk"), "{text}");
+    // 16 TB.
+    let output = demo(&["--size", "16777216"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && text.contains("not enough space"), "{output:?}");
+    // A step that fails is the last.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -f 100; exec \"$0\" demo --size 1"]).arg(env!("CARGO_BIN_EXE_trapline"));
+    let output = limited.env("TMPDIR", folder.path()).output().unwrap();
+    assert!(output.status.code().is_some_and(|code| code != 0), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).matches("$ trapline ").count(), 1, "{output:?}");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
 }

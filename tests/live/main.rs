@@ -110,6 +110,7 @@ const CASES: &[Case] = &[
     case!(faults::exact::verbose_shows_every_fault, ROOT, ALL),
     case!(explain::each_rule_on_its_program, ROOT, AUTO),
     case!(explain::a_recording_is_explained, HERE, AUTO),
+    case!(explain::the_demo, HERE, AUTO),
     case!(faults::replay::a_recording_is_read_back_whole, HERE, EVERY),
     case!(faults::replay::a_recording_answers_every_by, HERE, &["tracepoint", "rootless"]),
     case!(faults::recording::a_kill_costs_the_last_part, HERE, &["tracepoint"]),

@@ -205,7 +205,10 @@ fn bytes_to_write(options: &Options) -> u64 {
 }
 
 /// Refuses before the start what cannot fit, rather than fill a disk to its end and then say so.
-fn check_space(path: &Path, needed: u64) -> Result<()> {
+///
+/// # Errors
+/// When fewer bytes than `needed` are free where the file is to be.
+pub fn check_space(path: &Path, needed: u64) -> Result<()> {
     let replaced = std::fs::metadata(path).map_or(0, |metadata| cache::allocated_bytes(&metadata));
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -39,14 +39,15 @@ const fn rule(
 
 pub(super) static RANDOM_READS: Rule = rule(
     "random-reads",
-    (5, 100),
+    // Where readahead is megabytes, a second of waiting is a few dozen reads.
+    (5, 10),
     "A process reads a mapped file at scattered offsets, and waits for the disk at most of them.",
     "give the process more memory, so that the file stays in the page cache; read what is needed ahead (`trapline prefetch`, \
      MADV_WILLNEED); if the file is larger than memory, set MADV_RANDOM, so that each fault does not read pages that nobody asks for",
 );
 pub(super) static SEQUENTIAL_READS: Rule = rule(
     "sequential-reads",
-    (10, 20),
+    (10, 10),
     "A process reads a mapped file in order, faster than readahead reads it.",
     "set MADV_SEQUENTIAL or a larger readahead (`blockdev --setra`), read the file ahead (`trapline prefetch`, MADV_WILLNEED), \
      or read it with large read() calls; if the disk is at its limit, nothing but less data helps",
