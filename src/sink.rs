@@ -70,11 +70,10 @@ impl Stream {
 
     /// Whether it shows colors.
     fn has_color(self, look: Look) -> bool {
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         match look.color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
-            ColorChoice::Auto => self.is_terminal() && !is_dumb() && !no_color,
+            ColorChoice::Auto => self.is_terminal() && !is_dumb() && !has_no_color(),
         }
     }
 }
@@ -82,6 +81,11 @@ impl Stream {
 /// Whether a terminal has no cursor to move.
 pub(crate) fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
+}
+
+/// Whether a user wants no colors: <https://no-color.org>.
+pub(crate) fn has_no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// The file that an output is written to; a dash is none, but standard output.

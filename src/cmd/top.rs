@@ -22,7 +22,7 @@ use self::play::{Player, can_regroup};
 use self::shown::{EndIfPanicked, Post, Shown};
 use crate::args;
 use crate::cmd::recording;
-use crate::sink::is_dumb;
+use crate::sink::{has_no_color, is_dumb};
 use crate::status::{Usage, refuse};
 use crate::terminal::{Screen, lock};
 use crate::values;
@@ -154,8 +154,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
 
 /// The screen at the beginning.
 fn state(args: &Args) -> Result<State> {
-    let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let look = Look { color, ascii: !has_utf_8() };
+    let look = Look { color: !has_no_color(), ascii: !has_utf_8() };
     let zone = TimeZone::system();
     if let Some(path) = args.recording() {
         let header = recording::open(path, None, None)?.header().clone();
@@ -237,12 +236,7 @@ fn obey(orders: &Receiver<Command>, shared: &Shared, post: &Post) {
                 }
             }
             Command::Interval(interval) => shared.pace.set(interval),
-            Command::Write(items) => {
-                let written = shown::write(&items);
-                let said =
-                    written.map_or_else(|error| format!("{error:#}"), |name| format!("written to {name}"));
-                post.send(Input::Said(said));
-            }
+            Command::Write(items) => post.write(&items),
             Command::Quit => break,
             Command::Seek(_) | Command::Step | Command::Play(_) | Command::Speed(_) => {}
         }

@@ -334,6 +334,12 @@ impl Record {
         Self::new(schema, schema.iter().map(|field| value(field.name)).collect())
     }
 
+    /// Whether it has these values, as far as it has such fields.
+    #[must_use]
+    pub fn is_within(&self, keys: &[(&'static str, Value)]) -> bool {
+        keys.iter().all(|(name, key)| self.get(name).is_none_or(|value| value == key))
+    }
+
     /// The same as that of a row that grows; see [`stage::Delta`](crate::stage::Delta).
     pub(crate) fn of_row(self, row: u64) -> Self {
         Self { row, ..self }

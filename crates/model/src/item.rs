@@ -199,6 +199,18 @@ impl Facts {
         self.more.iter().flat_map(Record::iter).filter(|(_, value)| **value != Value::Null)
     }
 
+    /// The losses that are not 0, those of the run before those of the tool.
+    #[must_use]
+    pub fn losses(&self) -> Vec<(u64, &'static Field)> {
+        let run = RUN.record(self);
+        let all = run.iter().map(|(field, value)| (field, value.clone()));
+        let all = all.chain(self.known().map(|(field, value)| (field, value.clone())));
+        let losses = all.filter(|(field, _)| field.kind == Kind::Loss);
+        losses
+            .filter_map(|(field, n)| if let Value::U64(n @ 1..) = n { Some((n, field)) } else { None })
+            .collect()
+    }
+
     /// One of the others, if there is one of that name.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&Value> {
@@ -213,6 +225,17 @@ impl Facts {
             _ => None,
         }
     }
+}
+
+/// A number of what a loss is named after, in words: `1 lost event`.
+#[must_use]
+pub fn lost(n: u64, name: &str) -> String {
+    let name = match (n, name.strip_suffix("sses"), name.strip_suffix('s')) {
+        (1, Some(stem), _) => format!("{stem}ss"),
+        (1, None, Some(one)) => one.to_owned(),
+        _ => name.to_owned(),
+    };
+    format!("{n} {}", name.replace('_', " "))
 }
 
 /// One step of a stream.

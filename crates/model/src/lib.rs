@@ -34,6 +34,7 @@ pub use hist::{BUCKETS, Hist, bounds, bucket};
 pub use hosts::{has_host, with_host};
 pub use item::{
     Block, COMMAND, Event, Facts, Header, Item, Name, RUN, SCOPE, SHOWN, Scope, Shown, Sink, Source, Took,
+    lost,
 };
 pub use join::{Join, Joining};
 pub use merge::{AsItems, Merged};

@@ -31,6 +31,7 @@ mod tests {
     use std::collections::{HashSet, VecDeque};
 
     use super::*;
+    use crate::item::lost;
     use crate::stage::Sum;
     use crate::{Block, Item, Kind, Record, Source, Type, Unit, Value};
 
@@ -73,7 +74,12 @@ mod tests {
     fn each_loss_is_named_after_what_was_lost() {
         let losses = TABLES.iter().flat_map(|table| table.iter()).filter(|field| field.kind == Kind::Loss);
         for field in losses {
-            assert!(field.name.contains('_'), "{field:?}");
+            assert!(field.name.contains('_') && field.name.ends_with('s'), "{field:?}");
+            // One of them is a word, too: no other ending than these is in the names.
+            let [one, many] = [1, 2].map(|n| lost(n, field.name)[2..].to_owned());
+            let ends = ["access", "process"].iter().any(|word| one.ends_with(word));
+            assert!(many == format!("{one}s") || ends && many == format!("{one}es"), "{one}, {many}");
+            assert!(!["ie", "xe", "che", "she"].iter().any(|end| one.ends_with(end)), "{one}");
         }
     }
 

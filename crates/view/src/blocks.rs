@@ -5,13 +5,12 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 use trapline_model::layout::{Body, Column, Histogram, Layout, Part};
 use trapline_model::{Block, Facts, Field, Header, Kind, Record, Value};
-use unicode_width::UnicodeWidthStr;
 
 use crate::clock::Clock;
 use crate::columns::{cell, cells, constraints, drawn, frames, place, relative, templates};
 use crate::end::end_lines;
 use crate::escape::visible;
-use crate::fit::{Constraint, HEADING, Plan, Space, Text, clipped};
+use crate::fit::{Constraint, HEADING, Plan, Space, Text, clipped, wrapped};
 use crate::histogram::histogram;
 use crate::template::{Template, Word};
 
@@ -268,27 +267,6 @@ fn paragraphs(out: &mut Page, block: &Block, templates: &[&str]) {
     }
 }
 
-/// A text in lines of at most this width; a word that is longer has a line of its own.
-fn wrapped(text: &str, indent: &str, width: Option<usize>) -> Vec<String> {
-    let Some(width) = width else { return vec![text.to_owned()] };
-    let begin = text.len() - text.trim_start().len();
-    let mut lines = vec![text[..begin].to_owned()];
-    let mut is_empty = true;
-    for word in text[begin..].split(' ') {
-        let Some(line) = lines.last_mut() else { break };
-        if !is_empty && line.width() + 1 + word.width() > width {
-            lines.push(format!("{indent}{word}"));
-        } else {
-            if !is_empty {
-                line.push(' ');
-            }
-            line.push_str(word);
-            is_empty = false;
-        }
-    }
-    lines
-}
-
 /// The cells of a row, and the lines below it.
 type Row = (Vec<Text>, Vec<String>);
 
@@ -386,17 +364,4 @@ pub(crate) fn note(header: &Header) -> String {
         visible(&header.variant),
         settings.collect::<String>()
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::wrapped;
-
-    #[test]
-    fn sentences_are_wrapped_below_their_beginning() {
-        let lines = wrapped("1. a bb ccc dddd /a/path/that/is/long e", "   ", Some(12));
-        assert_eq!(lines, ["1. a bb ccc", "   dddd", "   /a/path/that/is/long", "   e"]);
-        assert_eq!(wrapped("   x y", "   ", Some(4)), ["   x", "   y"]);
-        assert_eq!(wrapped("x y", "", None), ["x y"]);
-    }
 }

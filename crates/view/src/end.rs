@@ -1,38 +1,23 @@
 //! The last lines of a run: what trapline itself cost, and what was lost.
 
-use trapline_model::{Facts, Kind, RUN, Value};
-
-/// A loss: how many, of what, and the sentence that explains it.
-type Loss = (u64, String, &'static str);
-
-/// The losses that are not 0, those of the run before those of the tool.
-fn losses(end: &Facts) -> Vec<Loss> {
-    let run = RUN.record(end);
-    let all = run.iter().chain(end.known()).filter(|(field, _)| field.kind == Kind::Loss);
-    all.filter_map(|(field, value)| match value {
-        Value::U64(0) => None,
-        Value::U64(n) => Some((*n, field.name.replace('_', " "), field.help)),
-        _ => None,
-    })
-    .collect()
-}
+use trapline_model::{Facts, lost};
 
 /// What a run cost and lost, in a line for each loss.
 pub fn end_lines(end: &Facts) -> Vec<String> {
-    let losses = losses(end);
+    let losses = end.losses();
     let sampled = match end.sampled {
         0 | 1 => String::new(),
         n => format!("; 1 event in {n} was timed"),
     };
-    let lost = if losses.is_empty() { "nothing lost" } else { "losses:" };
+    let verdict = if losses.is_empty() { "nothing lost" } else { "losses:" };
     let seconds = end.duration_ns as f64 / 1e9;
     let mut lines: Vec<String> = command(end).into_iter().collect();
     let own = match end.own_cpu_ns {
         Some(ns) => format!("trapline used {} of CPU in {seconds:.3} s", cpu(ns)),
         None => format!("recorded for {seconds:.3} s"),
     };
-    lines.push(format!("{own}{sampled}; {lost}"));
-    lines.extend(losses.iter().map(|(n, name, help)| format!("  {n} {name}. {help}")));
+    lines.push(format!("{own}{sampled}; {verdict}"));
+    lines.extend(losses.iter().map(|(n, field)| format!("  {}. {}", lost(*n, field.name), field.help)));
     lines
 }
 
@@ -46,8 +31,8 @@ fn command(end: &Facts) -> Option<String> {
 
 /// The losses alone, without explanations.
 pub(crate) fn in_short(end: &Facts) -> String {
-    let losses = losses(end);
-    let names: Vec<String> = losses.iter().map(|(n, name, _)| format!("{n} {name}")).collect();
+    let losses = end.losses();
+    let names: Vec<String> = losses.iter().map(|(n, field)| lost(*n, field.name)).collect();
     if names.is_empty() { "nothing lost".into() } else { names.join(", ") }
 }
 
@@ -114,5 +99,8 @@ mod tests {
             ]
         );
         assert_eq!(in_short(&some), "3 lost events, 7 truncated stacks");
+        let one = end(1, &Losses { truncated_stacks: Some(1), ..Losses::default() });
+        assert_eq!(in_short(&one), "1 lost event, 1 truncated stack");
+        assert!(end_lines(&one)[1].starts_with("  1 lost event. Events that"), "{one:?}");
     }
 }

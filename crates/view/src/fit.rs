@@ -249,6 +249,27 @@ pub(crate) fn clipped(mut line: Line<'static>, space: Option<usize>) -> Line<'st
     line
 }
 
+/// A text in lines of at most this width; a word that is longer has a line of its own.
+pub(crate) fn wrapped(text: &str, indent: &str, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width else { return vec![text.to_owned()] };
+    let begin = text.len() - text.trim_start().len();
+    let mut lines = vec![text[..begin].to_owned()];
+    let mut is_empty = true;
+    for word in text[begin..].split(' ') {
+        let Some(line) = lines.last_mut() else { break };
+        if !is_empty && line.width() + 1 + word.width() > width {
+            lines.push(format!("{indent}{word}"));
+        } else {
+            if !is_empty {
+                line.push(' ');
+            }
+            line.push_str(word);
+            is_empty = false;
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,5 +329,14 @@ mod tests {
         assert_eq!(shown(Some(22), Some(2)), "NAME             M   K|a-long-… 123456789   2");
         assert_eq!(shown(Some(8), None), "NAME   K|a-l…   2");
         assert_eq!(shown(Some(6), None), "NAME …|a-l… …");
+    }
+
+    #[test]
+    fn sentences_are_wrapped_below_their_beginning() {
+        let lines = wrapped("1. a bb ccc dddd /a/path/that/is/long e", "   ", Some(12));
+        assert_eq!(lines, ["1. a bb ccc", "   dddd", "   /a/path/that/is/long", "   e"]);
+        assert_eq!(wrapped("   x y", "   ", Some(4)), ["   x", "   y"]);
+        assert_eq!(wrapped("x y", "", None), ["x y"]);
+        assert_eq!(wrapped("漢字 x", "", Some(5)), ["漢字", "x"], "columns, not bytes");
     }
 }

@@ -1,6 +1,7 @@
 //! Everything on one screen. [`State`] takes keys and the items of any number of tools, says what is to be done for them
 //! ([`Command`]), and draws itself into a buffer: it reads no clock, no terminal and no tool.
 
+mod act;
 mod bars;
 mod draw;
 mod face;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use trapline_model::faults::{By, EVENT, InColumns, Regroup, Regrouping};
 use trapline_model::stage::rows;
-use trapline_model::{Event, Header, Item, Source, Value};
+use trapline_model::{Header, Item, Source, Value};
 use trapline_view::top::{Command, Input, Want};
 
-use super::shown::{self, EndIfPanicked, Post};
+use super::shown::{EndIfPanicked, Post};
 use crate::cmd::recording;
 use crate::cmd::run::Items;
 
@@ -191,13 +191,7 @@ impl Player {
             Command::Step => self.steps += 1,
             Command::Play(plays) => self.plays = plays,
             Command::Speed(speed) => self.speed = speed,
-            Command::Write(items) => {
-                let said = match shown::write(&items) {
-                    Ok(name) => format!("written to {name}"),
-                    Err(error) => format!("{error:#}"),
-                };
-                self.post.send(Input::Said(said));
-            }
+            Command::Write(items) => self.post.write(&items),
             Command::Refresh | Command::Cumulative(_) | Command::Interval(_) => {}
         }
         Next::Go
@@ -238,10 +232,7 @@ impl Source for Within {
     fn next(&mut self) -> Result<Option<Item>> {
         let mut item = self.source.next()?;
         if let Some(Item::Events(events)) = &mut item {
-            let is_within = |event: &Event| {
-                self.keys.iter().all(|(name, key)| event.record.get(name).is_none_or(|value| value == key))
-            };
-            events.retain(is_within);
+            events.retain(|event| event.record.is_within(&self.keys));
         }
         Ok(item)
     }

@@ -89,6 +89,15 @@ impl Post {
     }
 }
 
+impl Post {
+    /// Writes a recording in the working directory, and reports its name.
+    pub(super) fn write(&self, items: &[Item]) {
+        let said =
+            write(items).map_or_else(|error| format!("{error:#}"), |name| format!("written to {name}"));
+        self.send(Input::Said(said));
+    }
+}
+
 /// A thread that panics ends it all: the terminal is not its own any more.
 pub(super) struct EndIfPanicked;
 
@@ -112,7 +121,7 @@ pub(super) fn has_panicked() -> bool {
 ///
 /// # Errors
 /// When it cannot be written.
-pub(super) fn write(items: &[Item]) -> Result<String> {
+fn write(items: &[Item]) -> Result<String> {
     let name = Zoned::now().strftime("trapline-top-%Y%m%d-%H%M%S.trapline").to_string();
     let schema = items.iter().find_map(|item| match item {
         Item::Rows(block) => Some(block.table),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Run;
-use crate::field::{Kind, Record, Value};
-use crate::item::RUN;
+use crate::field::{Record, Value};
+use crate::item::lost;
 
 /// Settings in which runs may differ that show the same.
 const INDIFFERENT: [&str; 3] = ["memory_mb", "layout", "cumulative"];
@@ -106,19 +106,13 @@ fn words(runs: &[Run]) -> BTreeMap<&'static str, Vec<String>> {
 pub(super) fn losses(runs: &[Run]) -> Option<String> {
     let mut losses: Vec<(&str, u64)> = Vec::new();
     for run in runs {
-        let of_run = RUN.record(&run.end);
-        for (field, value) in of_run.iter().chain(run.end.known()) {
-            let &Value::U64(n @ 1..) = value else { continue };
-            if field.kind != Kind::Loss {
-                continue;
-            }
+        for (n, field) in run.end.losses() {
             match losses.iter_mut().find(|(name, _)| *name == field.name) {
                 Some((_, sum)) => *sum = sum.saturating_add(n),
                 None => losses.push((field.name, n)),
             }
         }
     }
-    let words: Vec<String> =
-        losses.iter().map(|(name, n)| format!("{n} {}", name.replace('_', " "))).collect();
+    let words: Vec<String> = losses.iter().map(|(name, n)| lost(*n, name)).collect();
     (!words.is_empty()).then(|| words.join(", "))
 }

@@ -6,11 +6,10 @@ use ratatui::text::{Line, Span};
 
 use super::bars::{Ink, short, time};
 use super::draw::{CHOSEN, Pen};
-use super::pane::wrapped;
 use super::state::State;
 use super::tool::{ALL, Stage, Tool, words};
 use crate::escape::visible;
-use crate::fit::cut;
+use crate::fit::{cut, wrapped};
 
 /// Lines of a tool, where there is space for them.
 const LINES: u16 = 5;
@@ -46,7 +45,8 @@ impl State {
         let y = area.y + lines * self.tools.len() as u16;
         if !self.tools.iter().any(works) && y < area.bottom() {
             let text = "No tool works here. Run it as root (sudo trapline top), or see `trapline doctor`: it shows what does not attach, why, and what to do about it.";
-            let text: Vec<_> = wrapped(text, area.width.into()).into_iter().map(Line::raw).collect();
+            let text: Vec<_> =
+                wrapped(text, "", Some(area.width.into())).into_iter().map(Line::raw).collect();
             pen.lines(Rect { y, height: area.bottom() - y, ..area }, &text);
         }
     }
@@ -55,7 +55,7 @@ impl State {
     fn in_short(&self, tool: &Tool, width: usize) -> Vec<Line<'static>> {
         let name = format!("{:<8}", tool.face.tool);
         let reason = |why: &str| {
-            let mut lines = wrapped(&visible(why), width.saturating_sub(9)).into_iter();
+            let mut lines = wrapped(&visible(why), "", Some(width.saturating_sub(9))).into_iter();
             let first = lines.next().unwrap_or_default();
             let first = Line::from(vec![Span::styled(name.clone(), self.heading()), Span::raw(first)]);
             let others = lines.map(|line| Line::raw(format!("{:8}{line}", "")));

@@ -11,7 +11,7 @@ use super::state::State;
 use super::tool::{Stage, Tool, identity, innermost, is_stack, words};
 use crate::columns::{cells, constraints, frames, place, relative};
 use crate::escape::visible;
-use crate::fit::{Constraint, Plan, Text, cut};
+use crate::fit::{Constraint, Plan, Text, cut, wrapped};
 
 /// The colors of the parts of a bar; their letters tell them apart, too.
 const COLORS: [Color; 7] =
@@ -67,7 +67,7 @@ impl State {
             _ if tool.pattern.is_some() => "No row matches the filter; Esc shows all.".into(),
             _ => format!("No {} in this interval.", tool.face.tool),
         };
-        lines.extend(wrapped(&visible(&text), width.into()).into_iter().map(Line::raw));
+        lines.extend(wrapped(&visible(&text), "", Some(width.into())).into_iter().map(Line::raw));
         if matches!(tool.stage, Stage::Failed(_)) {
             lines.push(Line::default());
             lines.push(Line::raw(if tool.levels.len() > 1 {
@@ -258,16 +258,4 @@ fn texts(row: &Record, block: &Block, more: &[Relative], color: bool) -> Vec<Tex
     let function = is_stack(block.table).then_some(Text { text: function, highlight: false });
     let own = function.into_iter().chain(cells(row, color));
     own.chain(relative(more, block, row)).collect()
-}
-
-/// A text in lines of this width.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![];
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if String::len(line) + word.len() < width => *line = format!("{line} {word}"),
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }

@@ -144,6 +144,24 @@ fn the_screen_at_every_size() {
 }
 
 #[test]
+fn the_screen_of_a_tiny_terminal() {
+    let mut all = String::new();
+    for (columns, lines) in [(1, 1), (1, 8), (80, 0), (20, 4)] {
+        let mut state = fed(Look::default());
+        for (name, keys) in [("overview", ""), ("pane", "\r"), ("help", "?")] {
+            press(&mut state, keys);
+            let text = drawn(&mut state, columns, lines);
+            assert!(
+                text.lines().count() == usize::from(lines)
+                    && text.lines().all(|line| line.chars().count() <= usize::from(columns))
+            );
+            all += &format!("{columns}x{lines} {name}\n{text}\n");
+        }
+    }
+    insta::assert_snapshot!("tiny", all);
+}
+
+#[test]
 fn the_page_shows_the_screen() {
     let mut state = fed_with(Look::default(), |n| n / 2 * 4 + n % 2);
     press(&mut state, "1\x1b[B\x1b[B");

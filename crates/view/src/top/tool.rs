@@ -179,7 +179,7 @@ impl Tool {
             Item::Events(events) => {
                 if !(paused && self.shows_events) {
                     let keys = self.levels.last().map_or(&[][..], |level| &level.keys);
-                    self.events.extend(events.into_iter().filter(|event| is_within(keys, &event.record)));
+                    self.events.extend(events.into_iter().filter(|event| event.record.is_within(keys)));
                     self.events.drain(..self.events.len().saturating_sub(EVENTS));
                 }
             }
@@ -279,7 +279,7 @@ impl Tool {
         }
         let keys = self.levels.last().map_or(&[][..], |level| &level.keys);
         let matches = |row: &Record| self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(row));
-        let shown = block.rows.iter().enumerate().filter(|(_, row)| is_within(keys, row) && matches(row));
+        let shown = block.rows.iter().enumerate().filter(|(_, row)| row.is_within(keys) && matches(row));
         self.rows = shown.map(|(at, _)| at).collect();
         if let Some(chosen) = &self.chosen {
             let id = identity(chosen);
@@ -360,11 +360,6 @@ fn shown_keys(row: &Record) -> impl Iterator<Item = (&'static str, Value)> + '_ 
         .iter()
         .filter(|(field, value)| field.kind == Kind::Key && field.cell.is_some() && **value != Value::Null);
     keys.map(|(field, value)| (field.name, value.clone()))
-}
-
-/// Whether a row or event has these keys, as far as its table has them.
-fn is_within(keys: &[(&'static str, Value)], row: &Record) -> bool {
-    keys.iter().all(|(name, key)| row.get(name).is_none_or(|value| value == key))
 }
 
 /// What tells a row from others: two that differ may have the same number, once in about 2⁶⁴ pairs.
