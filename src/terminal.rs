@@ -3,8 +3,9 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
@@ -119,11 +121,9 @@ impl Screen {
         let to_signals = wake.try_clone()?;
         let painter = Painter {
             picture: Arc::clone(picture),
-            screen: CrosstermBackend::new(BufWriter::with_capacity(
-                1 << 18,
-                io::stdout().as_fd().try_clone_to_owned()?.into(),
-            )),
+            output: output()?,
             before: Buffer::default(),
+            unwritten: vec![],
         };
         let over = Arc::clone(&is_over);
         let thread = std::thread::Builder::new().name("screen".into()).spawn(move || {
@@ -257,12 +257,22 @@ impl Drop for LiveTable {
     }
 }
 
+/// Standard output, such that a write does not wait where the terminal reads nothing: opened anew, since those who have it
+/// with us wait. Where it cannot be opened, a write waits.
+fn output() -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let own = File::options().write(true).custom_flags(flags.bits()).open("/proc/self/fd/1");
+    own.or_else(|_| Ok(io::stdout().as_fd().try_clone_to_owned()?.into()))
+}
+
 /// What draws.
 struct Painter<P> {
     picture: Arc<Mutex<P>>,
-    screen: CrosstermBackend<BufWriter<File>>,
-    /// What is on the screen.
+    output: File,
+    /// What is on the screen, when all is written.
     before: Buffer,
+    /// What of it the terminal has not taken yet; the next picture waits for that.
+    unwritten: Vec<u8>,
 }
 
 /// A picture that no key asks for comes no sooner than this after the one before.
@@ -282,23 +292,39 @@ impl<P: Picture> Painter<P> {
                 return Ok(());
             }
             let now = Instant::now();
-            if anew || is_new && due <= now {
+            if anew || is_new && due <= now && self.unwritten.is_empty() {
                 let picture = self.picture();
                 terminal::draw(anew, |anew| self.draw(picture, anew))?;
                 (is_new, due) = (false, Instant::now() + APART);
+            } else if !self.unwritten.is_empty() {
+                let mut is_written = false;
+                terminal::draw(false, |anew| {
+                    is_written = !anew;
+                    if is_written { self.write() } else { Ok(()) }
+                })?;
+                if !is_written {
+                    // Another has had the terminal.
+                    (self.before, self.unwritten) = (Buffer::default(), vec![]);
+                    is_new = true;
+                }
             }
             let reads = keys_are_there && terminal::has_keys();
             let stdin = io::stdin();
+            let waits = !self.unwritten.is_empty();
+            // Only what is waited for: a terminal that is gone is always ready.
             let mut fds = vec![PollFd::new(woken.as_fd(), PollFlags::POLLIN)];
             if reads {
                 fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
             }
+            if waits {
+                fds.push(PollFd::new(self.output.as_fd(), PollFlags::POLLOUT));
+            }
             let left = due.saturating_duration_since(now).as_millis() as u16 + 1;
-            match poll(&mut fds, if is_new { PollTimeout::from(left) } else { PollTimeout::NONE }) {
+            match poll(&mut fds, if is_new && !waits { PollTimeout::from(left) } else { PollTimeout::NONE }) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let pressed = fds.get(1).is_some_and(|fd| fd.any().unwrap_or(false));
+            let pressed = reads && fds.get(1).is_some_and(|fd| fd.any().unwrap_or(false));
             while woken.read(&mut bytes).is_ok_and(|n| n > 0) {
                 is_new = true;
             }
@@ -329,12 +355,34 @@ impl<P: Picture> Painter<P> {
 
     /// Writes what is different from what is there, in one piece.
     fn draw(&mut self, now: Buffer, anew: bool) -> io::Result<()> {
+        self.unwritten.clear();
         if anew || now.area != self.before.area {
             self.before = Buffer::empty(now.area);
-            self.screen.write_all(b"\x1b[2J")?;
+            self.unwritten.extend(b"\x1b[2J");
         }
-        self.screen.draw(self.before.diff(&now).into_iter())?;
+        CrosstermBackend::new(&mut self.unwritten).draw(self.before.diff(&now).into_iter())?;
         self.before = now;
-        Backend::flush(&mut self.screen)
+        self.write()
+    }
+
+    /// As much as the terminal takes.
+    fn write(&mut self) -> io::Result<()> {
+        let mut written = 0;
+        let done = loop {
+            match self.output.write(&self.unwritten[written..]) {
+                Ok(n) => written += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) => break Err(error),
+            }
+            if written == self.unwritten.len() {
+                break Ok(());
+            }
+        };
+        self.unwritten.drain(..written);
+        done
     }
 }
+
+#[cfg(test)]
+mod tests;

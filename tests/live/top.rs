@@ -1,11 +1,19 @@
 //! `trapline top` on a terminal, as a terminal shows it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use nix::sys::termios::{LocalFlags, tcgetattr};
 
 use crate::faults::screen::Terminal;
-use crate::run::{lines, u};
+use crate::kvm::guest;
+use crate::run::{lines, trapline, u};
+use crate::running::{Running, until};
 
 /// A line of the overview begins so.
 fn overview(screen: &[String]) -> bool {
@@ -42,7 +50,7 @@ pub fn panes_show_rows_and_what_is_within_them(_variant: &'static str) {
     assert!(
         // A fault of the process's one thread may be under way when tracing begins.
         has("TOTAL_MS")(&screen)
-            && (has("nothing lost")(&screen) || has("| 1 unpaired faults |")(&screen))
+            && (has("nothing lost")(&screen) || has("| 1 unpaired fault |")(&screen))
             && has("own CPU")(&screen),
         "{screen:?}"
     );
@@ -171,4 +179,120 @@ pub fn without_privilege_there_are_own_processes(_variant: &'static str) {
     assert!(screen.iter().all(|line| line.is_ascii()), "{screen:?}");
     terminal.types(&["q"]);
     terminal.ends(0);
+}
+
+/// A pseudo terminal of this size, in which trapline starts: nobody reads what it writes but the test.
+struct Pty {
+    trapline: Running,
+    screen: fs::File,
+    terminal: OwnedFd,
+}
+
+impl Pty {
+    fn open(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let size = nix::pty::Winsize { ws_row: 40, ws_col: 160, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = nix::pty::openpty(&size, None).unwrap();
+        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        let mut command = trapline();
+        command.args(arguments).env("TERM", "xterm").env_remove("NO_COLOR").envs(variables.iter().copied());
+        let trapline = Running::start(command.stdin(end()).stdout(end()).stderr(end()));
+        Self { trapline, screen: pty.master.into(), terminal: pty.slave }
+    }
+
+    /// Reads until this comes, and gives all that came.
+    fn shows(&mut self, what: &str) -> String {
+        let mut seen = vec![];
+        let mut bytes = [0; 4096];
+        loop {
+            let text = String::from_utf8_lossy(&seen).into_owned();
+            if text.contains(what) {
+                return text;
+            }
+            let mut fds = [PollFd::new(self.screen.as_fd(), PollFlags::POLLIN)];
+            assert!(poll(&mut fds, PollTimeout::from(60_000_u16)).unwrap() > 0, "no {what} in {text}");
+            let n = self.screen.read(&mut bytes).unwrap();
+            seen.extend(&bytes[..n]);
+        }
+    }
+
+    /// Waits for the end of trapline, and gives its status.
+    fn ends(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the end of trapline", || {
+            status = self.trapline.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Has it draw, and reads nothing, until the terminal takes no more.
+    fn fills(&mut self) {
+        loop {
+            let mut fds = [PollFd::new(self.terminal.as_fd(), PollFlags::POLLOUT)];
+            if poll(&mut fds, PollTimeout::ZERO).unwrap() == 0 {
+                return;
+            }
+            self.screen.write_all(b"?").unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Keys and signals end it although nobody reads what it draws.
+pub fn a_terminal_that_reads_nothing_does_not_hold_it_up(_variant: &'static str) {
+    for by_key in [true, false] {
+        let mut pty = Pty::open(&["top", "faults", "-i", "100ms"], &[]);
+        pty.shows("TOTAL_MS");
+        pty.fills();
+        if by_key {
+            pty.screen.write_all(b"q").unwrap();
+        } else {
+            pty.trapline.send(Signal::SIGTERM);
+        }
+        let status = pty.ends();
+        assert!(status.success(), "{status}");
+        let lines = tcgetattr(&pty.terminal).unwrap().local_flags;
+        assert!(lines.contains(LocalFlags::ICANON | LocalFlags::ECHO));
+    }
+}
+
+pub fn variables_of_the_terminal_are_obeyed(_variant: &'static str) {
+    let has_color =
+        |text: &str| text.contains("\x1b[38;") || text.contains("\x1b[33m") || text.contains("\x1b[31m");
+    for (variables, is_plain) in
+        [(&[("NO_COLOR", "1"), ("LC_ALL", "C")][..], true), (&[("LC_ALL", "C")], false)]
+    {
+        let mut pty = Pty::open(&["top", "faults", "-i", "100ms"], variables);
+        let text = pty.shows("TOTAL_MS");
+        assert!(text.is_ascii() && !(is_plain && has_color(&text)), "{text:?}");
+        pty.screen.write_all(b"q").unwrap();
+        pty.shows("\x1b[?1049l");
+        assert!(pty.ends().success());
+    }
+    let mut pty = Pty::open(&["top"], &[("TERM", "dumb")]);
+    let text = pty.shows("use `trapline faults`");
+    assert!(text.contains("not TERM=dumb") && !text.contains('\x1b'), "{text:?}");
+    assert_eq!(pty.ends().code(), Some(2));
+}
+
+/// A guest's exits, by reason and by VM, as `kvm_stat` and `perf kvm stat` show them.
+pub fn exits_of_a_guest_have_rates_shares_and_times(_variant: &'static str) {
+    let kinds = ["--io", "20000", "--cpuid", "20000", "--hlt", "20", "--pause", "100ms"];
+    let words = guest(&kinds);
+    let _guest = Running::start(Command::new(&words[0]).args(&words[1..]).stdout(Stdio::null()));
+    let mut pty = Pty::open(&["top", "kvm", "-i", "500ms"], &[]);
+    let text = pty.shows("cpuid");
+    for heading in ["EXITS/s", "EXITS_%", "TIME_%", "MAX_US", "AVG_US", "P99_US", "MIN_US", "GUEST_MS"] {
+        assert!(text.contains(heading), "no {heading} in {text:?}");
+    }
+    for (key, of, what) in
+        [("4", "by vm,reason", "cpuid"), ("5", "by userspace", "IO"), ("2", "by vm", "trapline")]
+    {
+        pty.screen.write_all(key.as_bytes()).unwrap();
+        pty.shows(of);
+        pty.shows(what);
+    }
+    pty.screen.write_all(b"q").unwrap();
+    pty.shows("\x1b[?1049l");
+    assert!(pty.ends().success());
 }
