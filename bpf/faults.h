@@ -111,12 +111,6 @@ struct faults_made {
 	__u64 chains;
 };
 
-/* The longest and the shortest fault of an interval: see raise_recent() and stats_extremes(). */
-struct faults_extremes {
-	__u64 max[2];
-	__u64 min[2]; /* what it lacks to the greatest time that there is */
-};
-
 /* What the time of a fault is spent on, beside the kernel's work, which is the rest. */
 enum faults_part {
 	FAULTS_PART_LOCK =
@@ -146,8 +140,8 @@ struct faults_stats {
 	__u64 hist[TRAP_BUCKETS];           /* time of each, see hist_bucket(); a minor one counts minor_weight times */
 	__u64 major_hist[TRAP_BUCKETS / 4]; /* the same of major ones, by octave */
 	__u64 major_over;                   /* those of them that would be in the last bucket */
-	struct faults_extremes all;         /* under interval 0: since the trace began */
-	struct faults_extremes recent;
+	struct trap_extremes all;           /* under interval 0: since the trace began */
+	struct trap_extremes recent;
 };
 
 /* One thread since the trace began (or since it was last retired, see retire()). */

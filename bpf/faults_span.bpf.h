@@ -244,13 +244,13 @@ static __always_inline int on_span_enter(struct tracked *t, struct task_struct *
 
 static __always_inline void call_extremes(struct faults_span *cell, u64 interval, u64 stall, u64 ns)
 {
-	stats_extremes(&cell->stall.recent, interval, stall, true);
-	stats_extremes(&cell->span.recent, interval, ns, true);
+	raise_extremes(&cell->stall.recent, interval, stall, true);
+	raise_extremes(&cell->span.recent, interval, ns, true);
 }
 
 static __always_inline void call_time(struct faults_call_times *times, u64 ns)
 {
-	stats_extremes(&times->all, 0, ns, true);
+	raise_extremes(&times->all, 0, ns, true);
 	add(&times->hist[hist_bucket(ns) & (TRAP_BUCKETS - 1)], 1);
 }
 

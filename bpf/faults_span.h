@@ -13,8 +13,8 @@ enum faults_span_size {
 /* Times of single calls. */
 struct faults_call_times {
 	__u64 hist[TRAP_BUCKETS];
-	struct faults_extremes all; /* under interval 0: since the trace began */
-	struct faults_extremes recent;
+	struct trap_extremes all; /* under interval 0: since the trace began */
+	struct trap_extremes recent;
 };
 
 /* One span. In the sums, a call within a call of the same span is in the outer one only. */

@@ -28,12 +28,6 @@ static __always_inline void grow(u64 *counter, u64 n, bool shared)
 }
 
 /* The shortest time stands there as what it lacks to the longest that there is, so that 0 is nothing in both. */
-static __always_inline void stats_extremes(struct faults_extremes *of, u64 interval, u64 ns, bool shared)
-{
-	raise_recent(of->max, interval, ns, shared);
-	raise_recent(of->min, interval, ns < LONGEST_TIME ? LONGEST_TIME - ns : 0, shared);
-}
-
 /* A fault that is timed for itself alone stands for no other; see slept_minor. */
 static __always_inline void stats_time(struct faults_stats *stats, bool major, u64 ns, u32 minor_weight, bool alone,
 				       const volatile u64 *running, bool shared)
@@ -41,8 +35,8 @@ static __always_inline void stats_time(struct faults_stats *stats, bool major, u
 	u32 bucket = hist_bucket(ns) & (TRAP_BUCKETS - 1);
 	u64 interval = *running;
 
-	stats_extremes(&stats->recent, interval, ns, shared);
-	stats_extremes(&stats->all, 0, ns, shared);
+	raise_extremes(&stats->recent, interval, ns, shared);
+	raise_extremes(&stats->all, 0, ns, shared);
 	barrier();
 	if (major) {
 		grow(&stats->timed_major, 1, shared);
@@ -58,7 +52,7 @@ static __always_inline void stats_time(struct faults_stats *stats, bool major, u
 	grow(&stats->hist[bucket], major || alone ? 1 : minor_weight, shared);
 	barrier();
 	if (*running != interval)
-		stats_extremes(&stats->recent, *running, ns, shared);
+		raise_extremes(&stats->recent, *running, ns, shared);
 }
 
 /* A fault that has been counted took longer than was known then. */

@@ -47,6 +47,11 @@ static __always_inline int on_exit_to_host(u32 reason, u32 isa, u32 vcpu, u64 ri
 	if (slot->open && (slot->awaits || config.timed))
 		decide(slot);
 	slot->open = 0;
+	if (config.timed) {
+		slot->exit_ns = bpf_ktime_get_ns();
+		slot->guest_ns = slot->enter_ns ? slot->exit_ns - slot->enter_ns : 0;
+		slot->enter_ns = 0;
+	}
 	if (config.vcpu != KVM_ANY_VCPU && config.vcpu != vcpu)
 		return LET_OTHERS_SEE;
 	if (!reason_is_wanted(isa, reason))
@@ -62,8 +67,6 @@ static __always_inline int on_exit_to_host(u32 reason, u32 isa, u32 vcpu, u64 ri
 	slot->key.sub = config.sub == KVM_SUB_RIP ? rip : 0;
 	slot->key.write = slot->awaits ? KVM_NO_SUBJECT : 0;
 	count(slot, false);
-	if (config.timed)
-		slot->exit_ns = bpf_ktime_get_ns();
 	if (config.split)
 		first_phase(slot, task);
 	slot->open = 1;
@@ -175,6 +178,14 @@ int subject_fast_mmio(void *ctx)
 	return on_subject(tracepoint_field(ctx, config.at.fast, 8), true);
 }
 
+SEC("?tp/kvm/kvm_userspace_exit")
+int subject_return(void *ctx)
+{
+	int error = tracepoint_field(ctx, config.at.write, 4);
+
+	return on_subject(error < 0 ? KVM_RETURN_ERROR - error : tracepoint_field(ctx, config.at.sub, 4), false);
+}
+
 static __always_inline void send_slow(struct slot *slot, u64 now, u64 ns)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -203,25 +214,29 @@ static __always_inline int on_guest_enter(void)
 	struct kvm_level *level;
 	u64 now, ns, interval = control.epoch;
 
-	if (!slot || !slot->open)
+	if (!slot)
+		return LET_OTHERS_SEE;
+	now = slot->enter_ns = bpf_ktime_get_ns();
+	if (!slot->open)
 		return LET_OTHERS_SEE;
 	slot->open = 0;
-	now = bpf_ktime_get_ns();
 	of = decide(slot);
 	if (!of)
 		return LET_OTHERS_SEE;
 	ns = now - slot->exit_ns;
 	level = &of->level[slot->level & 1];
-	raise_recent(level->recent, interval, ns, false);
+	raise_extremes(&level->recent, interval, ns, false);
 	if (ns > level->max_ns)
 		level->max_ns = ns;
+	if (~ns > level->min_inverted)
+		level->min_inverted = ~ns;
 	barrier();
 	level->timed++;
 	level->ns += ns;
 	level->hist[hist_bucket(ns) & (TRAP_BUCKETS - 1)]++;
 	barrier();
 	if (control.epoch != interval)
-		raise_recent(level->recent, control.epoch, ns, false);
+		raise_extremes(&level->recent, control.epoch, ns, false);
 	if (config.split)
 		last_phase(slot, level, now);
 	if (config.slow_ns && ns >= config.slow_ns)

@@ -29,6 +29,12 @@ enum kvm_sub {
 	KVM_SUB_PORT = 2,
 	KVM_SUB_MMIO = 3,
 	KVM_SUB_RIP = 4,
+	KVM_SUB_RETURN = 5, /* why KVM returned to its VMM */
+};
+
+/* kvm_key.sub where KVM could not run the guest: with the error's number below this bit. */
+enum kvm_return {
+	KVM_RETURN_ERROR = 0x10000,
 };
 
 /* kvm_key.write */
@@ -103,13 +109,15 @@ struct kvm_level {
 	__u64 timed; /* how many had their handling timed */
 	__u64 ns;
 	__u64 max_ns;
-	__u64 reflected; /* exits of L2 that were passed on to L1 */
-	__u64 to_vmm;    /* exits that KVM could not handle by itself */
+	__u64 min_inverted; /* all bits of the shortest time, inverted: 0 if none was timed */
+	__u64 guest_ns;     /* from the last entry to the exit */
+	__u64 reflected;    /* exits of L2 that were passed on to L1 */
+	__u64 to_vmm;       /* exits that KVM could not handle by itself */
 	__u64 phase_ns[KVM_PHASES];
 	__u64 faults_major; /* of the host, on the guest's behalf */
 	__u64 faults_minor;
 	__u64 hist[TRAP_BUCKETS];
-	__u64 recent[2]; /* the longest of an interval: see raise_recent() */
+	struct trap_extremes recent;
 };
 
 /*

@@ -33,6 +33,8 @@ static __always_inline u64 tracepoint_field(void *ctx, u32 at, u32 size)
 struct slot {
 	struct kvm_key key; /* key.thread stays; the rest is of the last exit */
 	u64 exit_ns;
+	u64 enter_ns; /* 0: not in the guest, or not known since when */
+	u64 guest_ns; /* the time in the guest before the exit */
 	u64 rip;
 	u32 isa;
 	u32 open;    /* between kvm_exit and kvm_entry */
@@ -93,6 +95,7 @@ SHARED(enum kvm_none);
 SHARED(enum kvm_size);
 SHARED(enum kvm_isa);
 SHARED(enum kvm_sub);
+SHARED(enum kvm_return);
 SHARED(enum kvm_write);
 SHARED(enum kvm_undecided);
 SHARED(enum kvm_choice);
@@ -195,6 +198,7 @@ static __always_inline struct kvm_exits *decide(struct slot *slot)
 	if (of->undecided == KVM_UNDECIDED_L2)
 		WRITE(of->l2_count, of->l2_count + 1);
 	WRITE(of->undecided, KVM_DECIDED);
+	of->level[slot->level & 1].guest_ns += slot->guest_ns;
 	return of;
 }
 

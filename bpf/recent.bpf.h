@@ -64,4 +64,10 @@ static __always_inline void raise_recent(u64 word[2], u64 interval, u64 time, bo
 		*(volatile u64 *)most = value;
 }
 
+static __always_inline void raise_extremes(struct trap_extremes *of, u64 interval, u64 ns, bool shared)
+{
+	raise_recent(of->max, interval, ns, shared);
+	raise_recent(of->min, interval, ns < LONGEST_TIME ? LONGEST_TIME - ns : 0, shared);
+}
+
 #endif

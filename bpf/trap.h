@@ -42,6 +42,12 @@ struct trap_control {
 	__u64 epoch; /* the number of the running interval */
 };
 
+/* The longest and the shortest time of an interval: see raise_recent() and raise_extremes(). */
+struct trap_extremes {
+	__u64 max[2];
+	__u64 min[2]; /* what it lacks to the greatest time that there is */
+};
+
 struct trap_filter {
 	__u64 cgroup;        /* the id of a cgroup */
 	__u32 cgroup_level;  /* depth of that cgroup; the root is 0 */

@@ -143,6 +143,11 @@ enum ByName {
     Mmio,
     /// Reason and the guest's instruction
     Rip,
+    /// Reason, and why KVM returned to the VMM in user space
+    Userspace,
+    /// The process that runs the guest, and reason
+    #[value(name = "vm,reason")]
+    VmReason,
 }
 
 impl From<ByName> for By {
@@ -155,6 +160,8 @@ impl From<ByName> for By {
             ByName::Port => Self::Port,
             ByName::Mmio => Self::Mmio,
             ByName::Rip => Self::Rip,
+            ByName::Userspace => Self::Userspace,
+            ByName::VmReason => Self::VmReason,
         }
     }
 }

@@ -49,7 +49,8 @@ pub(crate) struct Args {
     interval: Duration,
 
     /// Group the rows of the tool by WHAT at first: faults by process, thread, comm, cgroup, file, cause, function
-    /// or stack, kvm by reason, vm, vcpu, msr, port, mmio or rip, sgx by enclave, process or cgroup
+    /// or stack, kvm by reason, vm, vcpu, vm,reason, userspace, msr, port,
+    /// mmio or rip, sgx by enclave, process or cgroup
     #[arg(long, value_name = "WHAT", requires = "what")]
     by: Option<String>,
 

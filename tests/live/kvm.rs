@@ -235,8 +235,13 @@ pub fn times_and_histograms_agree(variant: &'static str) {
         assert!(u(&row["p99_ns"]) <= max && max <= u(&said.end["duration_ns"]), "{row}");
         let &(low, high, _) = buckets.last().unwrap();
         assert!(low <= max && max <= high, "{row}");
+        let (min, (low, high, _)) = (u(&row["min_ns"]), buckets[0]);
+        assert!(low <= min && min <= high && min <= avg, "{row}");
         assert_eq!(u(&row["l1_ns"]) + u(&row["l2_ns"]), total);
     }
+    // A vCPU is in its guest or out of it.
+    let (guest, out) = (sum(&said.totals, "guest_ns"), sum(&said.totals, "total_ns"));
+    assert!(guest > 0 && guest + out <= u(&said.end["duration_ns"]), "{guest} + {out}");
     // Each HLT waits for the VMM's pause.
     assert!(of(&said.totals, HLT, "p50_ns") >= 1_000_000);
 }
@@ -324,6 +329,17 @@ pub fn subjects(variant: &'static str) {
     assert_eq!(devices, [(0xd000_0000, "W".to_owned(), u(&truth["mmio"]))]);
     // The first touches of pages.
     assert!(without >= u(&truth["touch"]), "{without} of {truth}");
+    // The VMM is asked about each port, device and HLT, and about nothing else.
+    let (said, truth) = watched("time", variant, &["--by", "userspace"], ALL_KINDS);
+    assert_eq!(sum(&said.totals, "count"), u(&said.end["events"]), "rows add up to all exits");
+    let asked = |why: &str| -> u64 {
+        let rows = said.totals.iter().filter(|row| row["userspace"] == why);
+        rows.map(|row| u(&row["count"])).sum()
+    };
+    let expected = ["io", "hlt", "mmio"].map(|name| u(&truth[name]));
+    assert_eq!([asked("IO"), asked("HLT"), asked("MMIO")], expected, "{:#?}", said.totals);
+    let own: Vec<Value> = said.totals.iter().filter(|row| row["userspace"].is_null()).cloned().collect();
+    assert_eq!(sum(&own, "count") + expected.iter().sum::<u64>(), u(&said.end["events"]));
     // Each loop of the guest is one instruction.
     let (said, truth) = watched("count", variant, &["--by", "rip"], ALL_KINDS);
     let cpuid: Vec<&Value> = said.totals.iter().filter(|row| row["name"] == CPUID[0]).collect();

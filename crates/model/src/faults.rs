@@ -17,7 +17,7 @@ mod tables;
 
 use std::rc::Rc;
 
-use crate::hist::Hist;
+use crate::hist::{Extremes, Hist};
 
 pub use by::{By, Parts, Whose};
 pub use cause::{Also, Cause, Facts, Memory, Page};
@@ -51,29 +51,6 @@ pub struct Thread {
     pub tid: u32,
     /// Birth, CLOCK_MONOTONIC nanoseconds.
     pub start_ns: u64,
-}
-
-/// The longest and the shortest of some faults, nanoseconds; of none if `min_ns > max_ns`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extremes {
-    /// The longest.
-    pub max_ns: u64,
-    /// The shortest.
-    pub min_ns: u64,
-}
-
-impl Default for Extremes {
-    fn default() -> Self {
-        Self { max_ns: 0, min_ns: u64::MAX }
-    }
-}
-
-impl Extremes {
-    /// Of both together.
-    pub fn add(&mut self, other: Self) {
-        self.max_ns = self.max_ns.max(other.max_ns);
-        self.min_ns = self.min_ns.min(other.min_ns);
-    }
 }
 
 /// Faults and their times. All fields grow.

@@ -145,6 +145,8 @@ pub enum Show {
     Hex,
     /// The same; where there is none, these words.
     HexOr(&'static str),
+    /// Text, and what is shown in its place where there is none.
+    TextOr(&'static str),
     /// Nanoseconds as milliseconds with so many decimals.
     Milliseconds(usize),
     /// Nanoseconds as microseconds with so many decimals.

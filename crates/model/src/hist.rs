@@ -25,6 +25,35 @@ pub fn bounds(bucket: usize) -> (u64, u64) {
     if bucket >= BUCKETS - 1 { (low(BUCKETS - 1), u64::MAX) } else { (low(bucket), low(bucket + 1) - 1) }
 }
 
+/// The longest and the shortest of some times, nanoseconds; of none if `min_ns > max_ns`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extremes {
+    /// The longest.
+    pub max_ns: u64,
+    /// The shortest.
+    pub min_ns: u64,
+}
+
+impl Default for Extremes {
+    fn default() -> Self {
+        Self { max_ns: 0, min_ns: u64::MAX }
+    }
+}
+
+impl Extremes {
+    /// Of both together.
+    pub fn add(&mut self, other: Self) {
+        self.max_ns = self.max_ns.max(other.max_ns);
+        self.min_ns = self.min_ns.min(other.min_ns);
+    }
+
+    /// These, if there are any.
+    #[must_use]
+    pub fn known(self) -> Option<Self> {
+        Some(self).filter(|of| of.min_ns <= of.max_ns)
+    }
+}
+
 /// Counts by bucket, only those that are not 0, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Hist(Vec<(u8, u64)>);

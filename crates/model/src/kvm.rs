@@ -11,7 +11,7 @@ use crate::item::Event;
 
 pub use layout::{COUNT, HIST, HIST_EACH, SLOWER, TIME};
 pub use ledger::{Ledger, Level, PHASES, Report, Stats, Vcpu};
-pub use names::{Exit, Isa, Names, NoSuchExit};
+pub use names::{Exit, Isa, Names, NoSuchExit, RETURN_ERROR};
 pub use run::{LOSSES, Losses, SETTINGS, Settings};
 pub use tables::EVENT;
 pub(crate) use tables::tables;
@@ -33,6 +33,10 @@ pub enum By {
     Mmio,
     /// The reason and the guest's instruction.
     Rip,
+    /// The reason, and why KVM returned to user space.
+    Userspace,
+    /// The process that runs the guest, and the reason.
+    VmReason,
 }
 
 /// Which figures rows have, beside the counts.

@@ -4,6 +4,7 @@
 //! A test compares each with the types in the compiled objects, so a mirror cannot drift from its original.
 
 use bytemuck::{Pod, Zeroable};
+use trapline_model::Extremes;
 
 /// A structure's C name, its size, and each field's name and offset in bytes.
 #[cfg(test)]
@@ -89,6 +90,15 @@ pub(crate) fn recent(words: [u64; 2], epoch: u64) -> u64 {
     let numbers = [epoch, epoch + 1].map(|number| number << TIME_BITS);
     let times = words.into_iter().filter(|word| numbers.contains(&(word & !LONGEST_TIME)));
     times.map(|word| word & LONGEST_TIME).max().unwrap_or(0)
+}
+
+/// The extremes of the interval `epoch`, out of those that the kernel half keeps.
+pub(crate) fn extremes(of: &TrapExtremes, epoch: u64) -> Extremes {
+    let short_of_longest = recent(of.min, epoch);
+    Extremes {
+        max_ns: recent(of.max, epoch),
+        min_ns: if short_of_longest == 0 { u64::MAX } else { LONGEST_TIME - short_of_longest },
+    }
 }
 
 #[cfg(test)]

@@ -243,7 +243,7 @@ impl Kvm {
             exit: Exit { isa: Isa::of_x86(thread.isa), code: key.reason },
             subject: (key.write != abi::KVM_NO_SUBJECT).then_some((key.sub, key.write == abi::KVM_WRITES)),
             levels: [stats(&exits.level[0], l1_count), stats(&exits.level[1], l2_count)],
-            recent_max_ns: exits.level.each_ref().map(|of| abi::recent(of.recent, epoch)),
+            recent: exits.level.each_ref().map(|of| abi::extremes(&of.recent, epoch)),
         })
     }
 

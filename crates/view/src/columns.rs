@@ -87,7 +87,7 @@ pub(crate) fn cells(record: &Record, color: bool) -> Vec<Text> {
     let has_key = record.iter().any(is_key);
     let text = |field: &Field, value: &Value, show| match (value, show) {
         (Value::Str(comm), _) if field.name == "comm" => name(comm),
-        (Value::Null, Show::HexOr(_)) if !has_key => cell(value, Show::Hex),
+        (Value::Null, Show::HexOr(_) | Show::TextOr(_)) if !has_key => cell(value, Show::Hex),
         _ => cell(value, show),
     };
     let shown = record.iter().filter_map(|(field, value)| Some((field, value, column(field)?)));
@@ -100,7 +100,7 @@ pub(crate) fn cells(record: &Record, color: bool) -> Vec<Text> {
 
 pub(crate) fn cell(value: &Value, show: Show) -> String {
     match (value, show) {
-        (Value::Null, Show::HexOr(none)) => none.into(),
+        (Value::Null, Show::HexOr(none) | Show::TextOr(none)) => none.into(),
         (Value::Null | Value::Buckets(_) | Value::Hist(_), _) => "-".into(),
         (Value::Str(s), _) => visible(s),
         (Value::Bool(is), _) => if *is { "yes" } else { "no" }.into(),
@@ -111,6 +111,8 @@ pub(crate) fn cell(value: &Value, show: Show) -> String {
         (Value::U64(n), Show::Percent(decimals)) => format!("{:.decimals$}", *n as f64 / 1e4),
         (Value::U64(n), Show::Thousandths(decimals)) => format!("{:.decimals$}", *n as f64 / 1e3),
         (Value::U64(n), Show::Megabytes(decimals)) => format!("{:.decimals$}", *n as f64 / 1_048_576.0),
-        (Value::U64(n), Show::Integer | Show::Text | Show::Path | Show::Stack) => n.to_string(),
+        (Value::U64(n), Show::Integer | Show::Text | Show::TextOr(_) | Show::Path | Show::Stack) => {
+            n.to_string()
+        }
     }
 }

@@ -50,7 +50,7 @@ pub(crate) struct Constraint {
 
 impl Constraint {
     pub(crate) fn of_field(cell: Cell) -> Self {
-        let is_text = matches!(cell.show, Show::Text | Show::Path);
+        let is_text = matches!(cell.show, Show::Text | Show::TextOr(_) | Show::Path);
         Self {
             title: cell.title,
             width: cell.width,

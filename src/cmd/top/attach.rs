@@ -185,6 +185,8 @@ fn exits(want: &Want, filter: Filter, shared: &Shared) -> kvm::Options {
         "port" => By::Port,
         "mmio" => By::Mmio,
         "rip" => By::Rip,
+        "userspace" => By::Userspace,
+        "vm,reason" => By::VmReason,
         _ => By::Reason,
     };
     let number = |name: &str| {

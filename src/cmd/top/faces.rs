@@ -48,6 +48,8 @@ pub(super) static KVM: Face = Face {
         group("reason", "msr"),
         group("vm", "vcpu"),
         group("vcpu", "reason"),
+        group("vm,reason", "userspace"),
+        last("userspace"),
         last("msr"),
         last("port"),
         last("mmio"),

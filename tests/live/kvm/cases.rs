@@ -50,9 +50,14 @@ pub fn filters(_: &'static str) {
     assert_eq!((truth.len(), u(&by_name.end["other_vm_exits"]) > 300), (2, true));
     // A guest of several vCPUs: by vCPU, one of them, one level.
     let three = [&kinds[..], &["--vcpus", "3"]].concat();
-    let (by_vcpu, all) = watched("count", "auto", &["--by", "vcpu"], &three);
+    let (by_vcpu, _) = watched("count", "auto", &["--by", "vcpu"], &three);
     let numbers: Vec<u64> = by_vcpu.totals.iter().map(|row| u(&row["vcpu"])).collect();
     assert_eq!(numbers, [0, 1, 2]);
+    let (by_both, all) = watched("count", "auto", &["--by", "vm,reason"], &three);
+    assert_eq!(of(&by_both.totals, IO, "count"), u(&all["io"]));
+    assert!(
+        by_both.totals.iter().all(|row| row["pid"] == by_both.totals[0]["pid"] && row["name"].is_string())
+    );
     let (one, _) = watched("time", "auto", &["--vcpu", "1"], &three);
     assert_eq!(of(&one.totals, IO, "count") * 3, u(&all["io"]));
     for (level, other) in [("l1", "l2_count"), ("l2", "l1_count")] {
@@ -125,12 +130,13 @@ pub fn intervals_add_up(_: &'static str) {
     assert!(times.len() >= 4, "{} intervals", times.len());
     for total in &said.totals {
         let rows = || said.rows.iter().filter(|row| row["reason"] == total["reason"]);
-        for field in ["count", "l2_count", "total_ns", "timed", "vmm_ns", "to_vmm"] {
+        for field in ["count", "l2_count", "total_ns", "guest_ns", "timed", "vmm_ns", "to_vmm"] {
             assert_eq!(rows().map(|row| u(&row[field])).sum::<u64>(), u(&total[field]), "{field} of {total}");
         }
         let buckets = |row: &Value| row["buckets"].as_array().unwrap().iter().map(|b| u(&b[2])).sum::<u64>();
         assert_eq!(rows().map(buckets).sum::<u64>(), buckets(total));
         assert_eq!(rows().filter_map(|row| row["max_ns"].as_u64()).max(), total["max_ns"].as_u64());
+        assert_eq!(rows().filter_map(|row| row["min_ns"].as_u64()).min(), total["min_ns"].as_u64());
     }
     let (cumulative, _) = watched("time", "auto", &["-c", "-i", "200ms"], &kinds);
     for total in &cumulative.totals {

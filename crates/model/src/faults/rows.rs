@@ -145,7 +145,7 @@ impl Row {
     }
 
     pub(super) fn extremes(&self) -> Option<Extremes> {
-        Some(self.extremes).filter(|e| e.min_ns <= e.max_ns)
+        self.extremes.known()
     }
 }
 

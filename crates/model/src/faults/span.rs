@@ -125,7 +125,7 @@ impl SpanRow {
     /// The longest and the shortest of the run, or of the interval.
     pub(super) fn extremes(&self, times: &CallTimes) -> Option<Extremes> {
         let extremes = if self.all { times.extremes } else { times.recent };
-        Some(extremes).filter(|e| e.min_ns <= e.max_ns)
+        extremes.known()
     }
 }
 

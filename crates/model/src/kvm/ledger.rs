@@ -2,7 +2,7 @@
 
 use super::{By, Exit, Layout, Names};
 use crate::field::{Record, Value};
-use crate::hist::Hist;
+use crate::hist::{Extremes, Hist};
 use crate::item::Block;
 use crate::ledger;
 
@@ -19,7 +19,7 @@ pub enum Level {
 pub const PHASES: usize = 5;
 const FAULT: usize = 4;
 
-/// Exits of one level and what became of them. All fields grow, but for `max_ns`.
+/// Exits of one level and what became of them. All fields grow, but for `extremes`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Exits.
@@ -28,8 +28,10 @@ pub struct Stats {
     pub timed: u64,
     /// Their handling time, nanoseconds.
     pub ns: u64,
-    /// The longest in the time that this is about.
-    pub max_ns: u64,
+    /// The longest and the shortest in the time that this is about.
+    pub extremes: Extremes,
+    /// The time in the guest before the exits, nanoseconds.
+    pub guest_ns: u64,
     /// Their handling times.
     pub hist: Hist,
     /// Exits of L2 passed on to L1.
@@ -47,7 +49,8 @@ impl Stats {
         self.count += other.count;
         self.timed += other.timed;
         self.ns += other.ns;
-        self.max_ns = self.max_ns.max(other.max_ns);
+        self.extremes.add(other.extremes);
+        self.guest_ns += other.guest_ns;
         self.hist.add(&other.hist);
         self.reflected += other.reflected;
         self.to_vmm += other.to_vmm;
@@ -85,8 +88,8 @@ pub struct Report {
     pub subject: Option<(u64, bool)>,
     /// Of L1 and of L2.
     pub levels: [Stats; 2],
-    /// The longest of the interval that is about to be shown, of L1 and of L2, nanoseconds.
-    pub recent_max_ns: [u64; 2],
+    /// Those of the interval that is about to be shown, of L1 and of L2.
+    pub recent: [Extremes; 2],
 }
 
 /// What a row is about. Sorted as rows are.
@@ -94,6 +97,7 @@ pub struct Report {
 enum Key {
     Reason(Exit),
     Vm(u32, u64),
+    VmReason(u32, u64, Exit),
     Vcpu(u32, u64, u32, u32),
     Subject(Exit, u64, bool),
     NoSubject(Exit),
@@ -110,7 +114,7 @@ impl ledger::Key for Key {
 struct Figures {
     vm: Option<String>,
     levels: [Stats; 2],
-    recent_max_ns: [u64; 2],
+    recent: [Extremes; 2],
 }
 
 impl ledger::Figures for Figures {
@@ -123,18 +127,17 @@ impl ledger::Figures for Figures {
     }
 
     fn take(&mut self, later: Self, is_news: bool) {
-        let recent = self.recent_max_ns;
-        *self = later;
-        for (mine, before) in self.recent_max_ns.iter_mut().zip(recent) {
-            *mine = if is_news { before.max(*mine) } else { before };
+        let mut recent = self.recent;
+        if is_news {
+            recent.iter_mut().zip(later.recent).for_each(|(mine, later)| mine.add(later));
         }
+        *self = Self { recent, ..later };
     }
 
     fn add(&mut self, other: &Self, is_shown: bool) {
         self.levels.iter_mut().zip(&other.levels).for_each(|(a, b)| a.add(b));
         if !is_shown {
-            let recent = self.recent_max_ns.iter_mut().zip(other.recent_max_ns);
-            recent.for_each(|(a, b)| *a = b.max(*a));
+            self.recent.iter_mut().zip(other.recent).for_each(|(mine, other)| mine.add(other));
         }
         if self.vm.is_none() {
             self.vm.clone_from(&other.vm);
@@ -142,7 +145,7 @@ impl ledger::Figures for Figures {
     }
 
     fn begin_interval(&mut self) {
-        self.recent_max_ns = [0; 2];
+        self.recent = [Extremes::default(); 2];
     }
 
     fn bytes(&self) -> usize {
@@ -195,19 +198,20 @@ impl Ledger {
             Some(Level::L2) => report.levels[0] = Stats::default(),
             None => {}
         }
-        let Report { thread, vcpu, exit, subject, levels, recent_max_ns } = report;
+        let Report { thread, vcpu, exit, subject, levels, recent } = report;
         let key = match self.layout.by {
             By::Reason => Key::Reason(exit),
             By::Vm => Key::Vm(vcpu.pid, vcpu.process_start_ns),
+            By::VmReason => Key::VmReason(vcpu.pid, vcpu.process_start_ns, exit),
             By::Vcpu => Key::Vcpu(vcpu.pid, vcpu.process_start_ns, vcpu.number, vcpu.tid),
-            By::Msr | By::Port | By::Mmio | By::Rip => match subject {
+            By::Msr | By::Port | By::Mmio | By::Rip | By::Userspace => match subject {
                 Some((subject, write)) => Key::Subject(exit, subject, write),
                 None => Key::NoSubject(exit),
             },
         };
         let id = (thread, vcpu.number, exit, subject);
         if levels.iter().any(|level| level.count > 0) {
-            self.rows.take(id, key, Figures { vm: vcpu.vm, levels, recent_max_ns });
+            self.rows.take(id, key, Figures { vm: vcpu.vm, levels, recent });
         }
         if ended {
             self.rows.end(&id);
@@ -237,16 +241,19 @@ fn row(
     all: bool,
     (layout, faults_timed): (Layout, bool),
 ) -> Record {
-    let Figures { vm, levels, recent_max_ns } = figures;
+    let Figures { vm, levels, recent } = figures;
     let name = match key {
-        Key::Reason(exit) | Key::Subject(exit, ..) | Key::NoSubject(exit) => Some(names.name(*exit)),
+        Key::Reason(exit) | Key::VmReason(.., exit) | Key::Subject(exit, ..) | Key::NoSubject(exit) => {
+            Some(names.name(*exit))
+        }
         Key::Vm(..) | Key::Vcpu(..) => None,
         Key::Folded => vm.clone(),
     };
     let mut sum = levels[0].clone();
     sum.add(&levels[1]);
     if !all {
-        sum.max_ns = recent_max_ns.iter().copied().max().unwrap_or(0);
+        sum.extremes = recent[0];
+        sum.extremes.add(recent[1]);
     }
     let (key, levels) = (key.clone(), levels.clone());
     layout.table().record(&Row { key, name, vm: vm.clone(), all: sum, levels, layout, faults_timed })
@@ -266,7 +273,9 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn exit(&self) -> Option<Exit> {
         match self.key {
-            Key::Reason(exit) | Key::Subject(exit, ..) | Key::NoSubject(exit) => Some(exit),
+            Key::Reason(exit) | Key::VmReason(.., exit) | Key::Subject(exit, ..) | Key::NoSubject(exit) => {
+                Some(exit)
+            }
             _ => None,
         }
     }
@@ -274,7 +283,9 @@ impl Row {
     /// Its id and start time.
     pub(super) fn process(&self) -> Option<(u32, u64)> {
         match self.key {
-            Key::Vm(pid, start_ns) | Key::Vcpu(pid, start_ns, ..) => Some((pid, start_ns)),
+            Key::Vm(pid, start_ns) | Key::VmReason(pid, start_ns, _) | Key::Vcpu(pid, start_ns, ..) => {
+                Some((pid, start_ns))
+            }
             _ => None,
         }
     }
@@ -311,6 +322,10 @@ fn of_timed(record: &Record, value: impl Fn(&Hist, u64) -> Option<u64>) -> Value
 
 pub(super) fn max_ns(record: &Record) -> Value {
     of_timed(record, |_, longest| Some(longest))
+}
+
+pub(super) fn min_ns(record: &Record) -> Value {
+    of_timed(record, |_, _| record.number("shortest_ns"))
 }
 
 pub(super) fn avg_ns(record: &Record) -> Value {

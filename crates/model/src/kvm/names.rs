@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::numbers::{ALIASES, ARM64, RISCV, SVM, VMX};
+use super::numbers::{ALIASES, ARM64, RETURNS, RISCV, SVM, VMX};
 use crate::edit_distance::edit_distance;
 
 /// What kind of virtualization an exit belongs to; its numbers mean nothing without it.
@@ -95,6 +95,23 @@ impl Exit {
     pub fn number(self) -> String {
         let reason = self.reason();
         if self.isa == Isa::Vmx { reason.to_string() } else { format!("{reason:#x}") }
+    }
+}
+
+/// Where KVM could not run the guest, the error's number is below this bit.
+pub const RETURN_ERROR: u32 = 0x10000;
+
+/// Why KVM returned to its VMM.
+pub(super) fn returned(why: u64) -> String {
+    let name = RETURNS.iter().find(|(number, _)| u64::from(*number) == why).map(|(_, name)| *name);
+    match (name, why.checked_sub(RETURN_ERROR.into())) {
+        (Some(name), _) => name.to_owned(),
+        // Errors of every architecture, asm-generic/errno-base.h.
+        (None, Some(4)) => "EINTR".into(),
+        (None, Some(11)) => "EAGAIN".into(),
+        (None, Some(14)) => "EFAULT".into(),
+        (None, Some(errno)) => format!("errno {errno}"),
+        (None, None) => why.to_string(),
     }
 }
 

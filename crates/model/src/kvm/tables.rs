@@ -1,8 +1,9 @@
 //! The tables of VM exits.
 
-use super::ledger::{Level, Row, avg_ns, max_ns, quantile};
+use super::ledger::{Level, Row, avg_ns, max_ns, min_ns, quantile};
+use super::names::returned;
 use super::{By, Layout, SlowRow};
-use crate::field::Show::{Hex, HexOr, Integer, Microseconds, Milliseconds, Text};
+use crate::field::Show::{Hex, HexOr, Integer, Microseconds, Milliseconds, Text, TextOr};
 use crate::field::{Highlight, Kind, Merge, Unit, Value};
 use crate::hist::Hist;
 use crate::table::{Column, Schema, Table, count, derived, hist, id, key, label, number, octaves};
@@ -44,6 +45,11 @@ const MMIO: [Column<Row>; 2] = [number("mmio", ADDRESS, "The first guest-physica
 const RIP: [Column<Row>; 1] = [number("rip", ADDRESS, "The instruction of the guest.", |r: &Row| r.subject().map(|s| s.0).into()).shown("RIP", 18, Hex)];
 
 #[rustfmt::skip]
+const USERSPACE: [Column<Row>; 1] = [
+    key("userspace", "Why KVM returned to the program that runs the guest: an exit reason of KVM_RUN, or an error; null of exits that KVM handled itself.", |r: &Row| r.subject().map(|s| returned(s.0)).into()).shown("USERSPACE", 16, TextOr("(in KVM)")),
+];
+
+#[rustfmt::skip]
 const COUNTS: [Column<Row>; 3] = [
     count("count", "The exits.", |r: &Row| r.all.count.into()).shown("COUNT", 9, Integer),
     count("l1_count", "The exits of the guest.", |r: &Row| r.levels[0].count.into()).shown("L1", 9, Integer).yields(4),
@@ -51,15 +57,17 @@ const COUNTS: [Column<Row>; 3] = [
 ];
 
 #[rustfmt::skip]
-const TIMES: [Column<Row>; 11] = [
+const TIMES: [Column<Row>; 13] = [
     number("total_ns", TIME, "The handling time of the exits, from each exit to the next entry.", |r: &Row| r.timed(r.all.ns)).shown("TOTAL_MS", 10, Milliseconds(2)).yields(1),
     number("l1_ns", TIME, "The handling time of exits of the guest.", |r| r.timed(r.levels[0].ns)),
     number("l2_ns", TIME, "The handling time of exits of the guest's own guests.", |r| r.timed(r.levels[1].ns)),
     derived("max_ns", LASTS, "The longest handling time of an exit.", max_ns).shown("MAX_US", 10, Microseconds(1)).yields(2).merged(Merge::Max),
+    derived("min_ns", LASTS, "The shortest handling time of an exit.", min_ns).shown("MIN_US", 10, Microseconds(1)).yields(10).merged(Merge::Min),
     derived("avg_ns", LASTS, "The mean handling time of an exit.", avg_ns).shown("AVG_US", 10, Microseconds(1)).yields(3),
     derived("p50_ns", LASTS, "Half of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.5)).shown("P50_US", 10, Microseconds(1)).yields(8),
     derived("p90_ns", LASTS, "90 % of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.9)).shown("P90_US", 10, Microseconds(1)).yields(9),
     derived("p99_ns", LASTS, "99 % of the exits took no longer than this, within 12.5 %.", |r| quantile(r, 0.99)).shown("P99_US", 10, Microseconds(1)).yields(5),
+    number("guest_ns", TIME, "The time in the guest before the exits, each from the last entry.", |r: &Row| r.timed(r.all.guest_ns)).shown("GUEST_MS", 10, Milliseconds(2)).yields(6),
     count("timed", "The exits that were timed: all that an entry followed.", |r| r.timed(r.all.timed)),
     count("l1_timed", "The exits of the guest that were timed.", |r| r.timed(r.levels[0].timed)),
     count("l2_timed", "The exits of the guest's own guests that were timed.", |r| r.timed(r.levels[1].timed)),
@@ -85,13 +93,14 @@ const BUCKETS: [Column<Row>; 1] = [
 
 /// What times are made of.
 #[rustfmt::skip]
-const BASE: [Column<Row>; 2] = [
+const BASE: [Column<Row>; 3] = [
     hist("times", Unit::Nanoseconds, "The exits by handling time.", |r| (&r.all.hist).into()),
-    number("longest_ns", LASTS, "The longest handling time of an exit.", |r: &Row| r.all.max_ns.into()).merged(Merge::Max),
+    number("longest_ns", LASTS, "The longest handling time of an exit.", |r: &Row| r.all.extremes.max_ns.into()).merged(Merge::Max),
+    number("shortest_ns", LASTS, "The shortest handling time of an exit.", |r: &Row| r.all.extremes.known().map(|of| of.min_ns).into()).merged(Merge::Min),
 ];
 
 /// Times that are not known, in no table for people.
-const UNTIMED: [Column<Row>; 11] = {
+const UNTIMED: [Column<Row>; 13] = {
     let mut columns = TIMES;
     let mut at = 0;
     while at < columns.len() {
@@ -123,6 +132,8 @@ static BY_MSR: Tables = tables!("msr", REASON, MSR);
 static BY_PORT: Tables = tables!("port", REASON, PORT);
 static BY_MMIO: Tables = tables!("mmio", REASON, MMIO);
 static BY_RIP: Tables = tables!("rip", REASON, RIP);
+static BY_USERSPACE: Tables = tables!("userspace", REASON, USERSPACE);
+static BY_VM_REASON: Tables = tables!("vm_reason", VM, REASON);
 
 impl Layout {
     /// The table of its rows. Phases and histograms are of times.
@@ -135,6 +146,8 @@ impl Layout {
             By::Port => &BY_PORT,
             By::Mmio => &BY_MMIO,
             By::Rip => &BY_RIP,
+            By::Userspace => &BY_USERSPACE,
+            By::VmReason => &BY_VM_REASON,
         };
         let [counts, times, split, hist, both] = tables;
         match (self.timed, self.split, self.buckets) {
@@ -172,7 +185,8 @@ pub const EVENT: &Schema = &SLOW;
 
 /// All of them.
 pub(crate) fn tables() -> Vec<&'static Schema> {
-    let rows = [&BY_REASON, &BY_VM, &BY_VCPU, &BY_MSR, &BY_PORT, &BY_MMIO, &BY_RIP];
-    let rows = rows.into_iter().flatten().map(|table| table as &Schema);
+    let subjects = [&BY_MSR, &BY_PORT, &BY_MMIO, &BY_RIP, &BY_USERSPACE];
+    let rows = [&BY_REASON, &BY_VM, &BY_VCPU, &BY_VM_REASON].into_iter().chain(subjects);
+    let rows = rows.flatten().map(|table| table as &Schema);
     rows.chain([EVENT]).chain(super::run::TABLES).collect()
 }

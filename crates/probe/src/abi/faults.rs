@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use trapline_model::BUCKETS;
 use trapline_model::faults::{Also, GroupId};
 
-use super::COMM_LEN;
+use super::{COMM_LEN, TrapExtremes};
 
 constants! {
     marks = "faults_mark", "FAULTS_": u64 {
@@ -272,14 +272,6 @@ mirror! {
 }
 
 mirror! {
-    /// The longest and the shortest fault of an interval.
-    FaultsExtremes = "faults_extremes" {
-        max: [u64; 2],
-        min: [u64; 2],
-    }
-}
-
-mirror! {
     /// Faults and their times.
     FaultsStats = "faults_stats" {
         major: u64,
@@ -296,8 +288,8 @@ mirror! {
         hist: [u64; BUCKETS],
         major_hist: [u64; BUCKETS / 4],
         major_over: u64,
-        all: FaultsExtremes,
-        recent: FaultsExtremes,
+        all: TrapExtremes,
+        recent: TrapExtremes,
     }
 }
 
@@ -449,8 +441,8 @@ mirror! {
     /// Times of single calls.
     FaultsCallTimes = "faults_call_times" {
         hist: [u64; BUCKETS],
-        all: FaultsExtremes,
-        recent: FaultsExtremes,
+        all: TrapExtremes,
+        recent: TrapExtremes,
     }
 }
 
@@ -489,7 +481,6 @@ pub(super) fn faults_layouts() -> Vec<super::Layout> {
         FaultsControl::layout(),
         FaultsMade::layout(),
         FaultsProcess::layout(),
-        FaultsExtremes::layout(),
         FaultsStats::layout(),
         FaultsThread::layout(),
         FaultsGroupKey::layout(),

@@ -2,7 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 use trapline_model::BUCKETS;
-use trapline_model::kvm::PHASES;
+use trapline_model::kvm::{PHASES, RETURN_ERROR};
+
+use super::TrapExtremes;
 
 constants! {
     nothing = "kvm_none", "": u32 {
@@ -34,6 +36,15 @@ constants! {
         KVM_SUB_PORT = 2,
         KVM_SUB_MMIO = 3,
         KVM_SUB_RIP = 4,
+        /// Why KVM returned to its VMM.
+        KVM_SUB_RETURN = 5,
+    }
+}
+
+constants! {
+    returns = "kvm_return", "": u32 {
+        /// With the error's number below this bit.
+        KVM_RETURN_ERROR = RETURN_ERROR,
     }
 }
 
@@ -122,13 +133,15 @@ mirror! {
         timed: u64,
         ns: u64,
         max_ns: u64,
+        min_inverted: u64,
+        guest_ns: u64,
         reflected: u64,
         to_vmm: u64,
         phase_ns: [u64; PHASES],
         faults_major: u64,
         faults_minor: u64,
         hist: [u64; BUCKETS],
-        recent: [u64; 2],
+        recent: TrapExtremes,
     }
 }
 
@@ -196,5 +209,5 @@ pub(super) fn kvm_layouts() -> Vec<super::Layout> {
 
 #[cfg(test)]
 pub(super) fn kvm_constants() -> Vec<super::Values> {
-    vec![nothing(), sizes(), isas(), subs(), writes(), undecided(), choices(), phases()]
+    vec![nothing(), sizes(), isas(), subs(), returns(), writes(), undecided(), choices(), phases()]
 }

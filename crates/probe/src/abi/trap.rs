@@ -58,9 +58,17 @@ mirror! {
     }
 }
 
+mirror! {
+    /// The longest and the shortest time of an interval.
+    TrapExtremes = "trap_extremes" {
+        max: [u64; 2],
+        min: [u64; 2],
+    }
+}
+
 #[cfg(test)]
 pub(super) fn trap_layouts() -> Vec<super::Layout> {
-    vec![TrapFilter::layout(), TrapNumbers::layout()]
+    vec![TrapFilter::layout(), TrapNumbers::layout(), TrapExtremes::layout()]
 }
 
 #[cfg(test)]

@@ -4,15 +4,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use anyhow::Result;
-use trapline_model::Hist;
 use trapline_model::faults::{
-    Access, Also, Cause, Extremes, Facts, Fault, Memory, Outcome, PARTS, Page, Process, Report, Stats, Step,
-    Thread,
+    Access, Also, Cause, Facts, Fault, Memory, Outcome, PARTS, Page, Process, Report, Stats, Step, Thread,
 };
+use trapline_model::{Extremes, Hist};
 use trapline_symbols::KERNEL;
 
 use super::files::Files;
-use crate::abi::{self, FaultsEvent, FaultsExtremes, FaultsStats, FaultsStep, FaultsThread};
+use crate::abi::{self, FaultsEvent, FaultsStats, FaultsStep, FaultsThread};
 use crate::cgroup::Paths;
 use crate::system;
 
@@ -49,16 +48,7 @@ pub(super) fn figures(of: &FaultsStats, epoch: u64) -> (Stats, Extremes, Extreme
         major_hist: Hist::of_octaves(&of.major_hist, of.major_over),
         failed: 0,
     };
-    (stats, recent(&of.all, 0), recent(&of.recent, epoch))
-}
-
-/// The extremes of the interval `epoch`, out of those that the kernel half keeps.
-pub(super) fn recent(of: &FaultsExtremes, epoch: u64) -> Extremes {
-    let short_of_longest = abi::recent(of.min, epoch);
-    Extremes {
-        max_ns: abi::recent(of.max, epoch),
-        min_ns: if short_of_longest == 0 { u64::MAX } else { abi::LONGEST_TIME - short_of_longest },
-    }
+    (stats, abi::extremes(&of.all, 0), abi::extremes(&of.recent, epoch))
 }
 
 /// Names that many faults have.

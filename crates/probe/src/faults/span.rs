@@ -16,7 +16,6 @@ use trapline_model::faults::{CallTimes, Calls, Losses, SpanLedger, Timing};
 use trapline_symbols::{Binaries, listed};
 
 use self::place::{Place, Places};
-use super::from_abi::recent;
 use crate::abi::maps::spans as maps;
 use crate::abi::{self, FaultsCallTimes, FaultsSpan, FaultsSpanLosses};
 use crate::variant::{Attached, OpenError};
@@ -236,5 +235,9 @@ fn calls(cells: impl Iterator<Item = FaultsSpan>, epoch: u64) -> Calls {
 
 fn times(of: &FaultsCallTimes, epoch: u64) -> CallTimes {
     // Those of the whole run are kept under the number 0.
-    CallTimes { hist: Hist::new(&of.hist), extremes: recent(&of.all, 0), recent: recent(&of.recent, epoch) }
+    CallTimes {
+        hist: Hist::new(&of.hist),
+        extremes: abi::extremes(&of.all, 0),
+        recent: abi::extremes(&of.recent, epoch),
+    }
 }

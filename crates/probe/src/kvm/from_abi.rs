@@ -1,7 +1,7 @@
 //! What the kernel half counts, as the model has it.
 
-use trapline_model::Hist;
 use trapline_model::kvm::Stats;
+use trapline_model::{Extremes, Hist};
 
 use crate::abi::{self, KvmExits, KvmLevel};
 
@@ -21,7 +21,8 @@ pub(super) fn stats(of: &KvmLevel, count: u64) -> Stats {
         count,
         timed: of.timed,
         ns: of.ns,
-        max_ns: of.max_ns,
+        extremes: Extremes { max_ns: of.max_ns, min_ns: !of.min_inverted },
+        guest_ns: of.guest_ns,
         hist: Hist::new(&of.hist),
         reflected: of.reflected,
         to_vmm: of.to_vmm,

@@ -85,11 +85,14 @@ struct Subject {
 fn subject(by: By) -> Option<Subject> {
     let subject = |number, from| Some(Subject { number, from });
     match by {
-        By::Reason | By::Vm | By::Vcpu => None,
+        By::Reason | By::Vm | By::Vcpu | By::VmReason => None,
         By::Msr => subject(abi::KVM_SUB_MSR, Some(("subject_msr", "kvm_msr", ["ecx", "write"]))),
         By::Port => subject(abi::KVM_SUB_PORT, Some(("subject_port", "kvm_pio", ["port", "rw"]))),
         By::Mmio => subject(abi::KVM_SUB_MMIO, Some(("subject_mmio", "kvm_mmio", ["gpa", "type"]))),
         By::Rip => subject(abi::KVM_SUB_RIP, None),
+        By::Userspace => {
+            subject(abi::KVM_SUB_RETURN, Some(("subject_return", "kvm_userspace_exit", ["reason", "errno"])))
+        }
     }
 }
 
@@ -128,7 +131,7 @@ fn ensure_fields(program: &str, at: &KvmOffsets) -> Result<()> {
     let needed: &[u32] = match program {
         "format_exit" => &[at.reason, at.isa, at.vcpu],
         "on_reflected" => &[at.injected],
-        "subject_msr" | "subject_port" | "subject_mmio" => &[at.sub, at.write],
+        "subject_msr" | "subject_port" | "subject_mmio" | "subject_return" => &[at.sub, at.write],
         _ => &[],
     };
     ensure!(
@@ -160,6 +163,7 @@ impl Recipe for KvmRecipe {
             abi::KVM_SUB_MSR => names.push("subject_msr"),
             abi::KVM_SUB_PORT => names.push("subject_port"),
             abi::KVM_SUB_MMIO => names.extend(["subject_mmio", "subject_fast_mmio"]),
+            abi::KVM_SUB_RETURN => names.push("subject_return"),
             _ => {}
         }
         if self.tree {
@@ -199,7 +203,7 @@ impl Recipe for KvmRecipe {
 /// A recipe for each thing that can be asked for.
 #[cfg(test)]
 pub(crate) fn all() -> Vec<KvmRecipe> {
-    let subjects = [By::Reason, By::Msr, By::Port, By::Mmio, By::Rip];
+    let subjects = [By::Reason, By::Msr, By::Port, By::Mmio, By::Rip, By::Userspace];
     let mut all = Vec::new();
     for sub in subjects.map(|by| subject(by).map_or(abi::KVM_SUB_NONE, |of| of.number)) {
         for split in [0, 1] {

@@ -9,14 +9,15 @@ fn stats(times: &[u64]) -> Stats {
     let mut counts = [0; BUCKETS];
     times.iter().for_each(|&ns| counts[bucket(ns)] += 1);
     let (count, ns) = (times.len() as u64, times.iter().sum());
-    let max_ns = times.iter().copied().max().unwrap_or(0);
-    Stats { count, timed: count, ns, max_ns, hist: Hist::new(&counts), ..Stats::default() }
+    let mut extremes = Extremes::default();
+    times.iter().for_each(|&ns| extremes.add(Extremes { max_ns: ns, min_ns: ns }));
+    Stats { count, timed: count, ns, extremes, hist: Hist::new(&counts), ..Stats::default() }
 }
 
 fn report(tid: u32, code: u32, levels: [Stats; 2]) -> Report {
     let vcpu = Vcpu { pid: 7, process_start_ns: 70, vm: Some("db".into()), tid, number: tid - 8 };
-    let recent_max_ns = [levels[0].max_ns, levels[1].max_ns];
-    Report { thread: tid, vcpu, exit: Exit { isa: Isa::Vmx, code }, subject: None, levels, recent_max_ns }
+    let recent = levels.each_ref().map(|level| level.extremes);
+    Report { thread: tid, vcpu, exit: Exit { isa: Isa::Vmx, code }, subject: None, levels, recent }
 }
 
 fn ledger(by: By, level: Option<Level>) -> Ledger {

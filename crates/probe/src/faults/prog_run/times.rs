@@ -2,7 +2,8 @@
 
 use bytemuck::Zeroable;
 use fastrand::Rng;
-use trapline_model::faults::{Extremes, Stats};
+use trapline_model::Extremes;
+use trapline_model::faults::Stats;
 use trapline_model::{BUCKETS, Hist, bounds, bucket};
 
 use super::load;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use trapline_model::faults::{Extremes, Process, Report, Thread};
+use trapline_model::Extremes;
+use trapline_model::faults::{Process, Report, Thread};
 use trapline_symbols::maps::{Mapping, Maps};
 use trapline_symbols::task::Counts;
 

@@ -1,6 +1,7 @@
 //! What the ledger is told of a group of faults that were not timed.
 
-use trapline_model::faults::{Extremes, Group, GroupId, Key};
+use trapline_model::Extremes;
+use trapline_model::faults::{Group, GroupId, Key};
 use trapline_symbols::task::Counts;
 
 /// By which the ledger knows a group; none has the number 0.

@@ -8,7 +8,7 @@ use trapline_model::kvm::{
 };
 use trapline_model::layout;
 use trapline_model::stage::rows;
-use trapline_model::{BUCKETS, Facts, Hist, SHOWN, Shown, Source, bucket};
+use trapline_model::{BUCKETS, Extremes, Facts, Hist, SHOWN, Shown, Source, bucket};
 
 use super::*;
 
@@ -16,8 +16,9 @@ fn stats(times: &[u64]) -> Stats {
     let mut counts = [0; BUCKETS];
     times.iter().for_each(|&ns| counts[bucket(ns)] += 1);
     let (count, ns) = (times.len() as u64, times.iter().sum());
-    let max_ns = times.iter().copied().max().unwrap_or(0);
-    Stats { count, timed: count, ns, max_ns, hist: Hist::new(&counts), ..Stats::default() }
+    let mut extremes = Extremes::default();
+    times.iter().for_each(|&ns| extremes.add(Extremes { max_ns: ns, min_ns: ns }));
+    Stats { count, timed: count, ns, extremes, hist: Hist::new(&counts), ..Stats::default() }
 }
 
 fn vcpu() -> Vcpu {
@@ -29,7 +30,8 @@ fn shown(form: &'static layout::Layout, exits: &[(Isa, u32, &[u64], &[u64])]) ->
     let mut ledger = Ledger::new(layout, None, Names::default());
     for &(isa, code, l1, l2) in exits {
         let (exit, levels) = (Exit { isa, code }, [stats(l1), stats(l2)]);
-        let report = Report { thread: 0, vcpu: vcpu(), exit, subject: None, levels, recent_max_ns: [0, 0] };
+        let report =
+            Report { thread: 0, vcpu: vcpu(), exit, subject: None, levels, recent: [Extremes::default(); 2] };
         ledger.take(report, false);
     }
     let mut out = Vec::new();
