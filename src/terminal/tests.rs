@@ -14,7 +14,7 @@ struct Fragile;
 
 impl Picture for Fragile {
     fn draw(&mut self, area: Rect) -> Buffer {
-        Buffer::with_lines([format!("{:<1$}", "a picture", usize::from(area.width))])
+        Buffer::with_lines([format!("{:<1$}", "picture", usize::from(area.width))])
     }
 
     fn press(&mut self, _: &[u8]) -> bool {
@@ -62,7 +62,7 @@ fn a_panic_gives_the_terminal_back_before_it_is_reported() {
         before
     };
     shows(&mut screen, "\x1b[?1049h");
-    shows(&mut screen, "a picture");
+    shows(&mut screen, "picture");
     let lines = || tcgetattr(&terminal).unwrap().local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO);
     assert!(!lines());
     screen.write_all(b"x").unwrap();
