@@ -133,31 +133,34 @@ pub fn preempted() {
         libc::CPU_SET(0, &mut set);
         libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
     };
-    let stop = AtomicBool::new(false);
+    let (wanted, stop) = (AtomicBool::new(false), AtomicBool::new(false));
     let memory = map(256 << 20, 0);
     // SAFETY: the mapping is ours.
     unsafe { libc::madvise(memory.0.cast(), memory.1, libc::MADV_HUGEPAGE) };
     pin();
-    let (before, _) = scheduler_account();
-    std::thread::scope(|scope| {
-        let urgent = scope.spawn(|| {
+    let run_delay = std::thread::scope(|scope| {
+        scope.spawn(|| {
             pin();
             be_urgent();
+            wanted.store(true, Ordering::Relaxed);
             while !stop.load(Ordering::Relaxed) {
                 let began = Instant::now();
                 while began.elapsed() < Duration::from_micros(100) {}
                 std::thread::sleep(Duration::from_micros(100));
             }
         });
+        // Before that, nothing takes the processor while this thread faults.
+        until("the processor is wanted", || wanted.load(Ordering::Relaxed));
+        let (before, _) = scheduler_account();
         // Further pages of each would be no faults, and an emulated processor takes as long for them.
         for offset in (0..memory.1).step_by(2 << 20) {
             // SAFETY: within the mapping, which is writable.
             unsafe { ptr::write_volatile(memory.0.add(offset), 1) };
         }
+        let (after, _) = scheduler_account();
         stop.store(true, Ordering::Relaxed);
-        urgent.join().unwrap();
+        after - before
     });
-    let run_delay = scheduler_account().0 - before;
     println!(r#"{{"what":"preempted","tid":{},"run_delay_ns":{run_delay}}}"#, gettid());
 }
 
