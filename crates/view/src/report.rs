@@ -237,7 +237,7 @@ fn flame(stacks: &[Record]) -> Json {
 mod tests {
     use std::collections::VecDeque;
 
-    use trapline_model::faults::{By, Chunk, Chunks, InColumns};
+    use trapline_model::faults::{By, Chunks, InColumns};
     use trapline_model::report::Gather;
     use trapline_model::{Header, Item};
 

@@ -52,8 +52,8 @@ const USERSPACE: [Column<Row>; 1] = [
 #[rustfmt::skip]
 const COUNTS: [Column<Row>; 3] = [
     count("count", "The exits.", |r: &Row| r.all.count.into()).shown("COUNT", 9, Integer),
-    count("l1_count", "The exits of the guest.", |r: &Row| r.levels[0].count.into()).shown("L1", 9, Integer).yields(4),
-    count("l2_count", "The exits of the guest's own guests.", |r: &Row| r.levels[1].count.into()).shown("L2", 9, Integer).yields(4),
+    count("l1_count", "The exits of the guest.", |r: &Row| r.levels[0].count.into()).shown("L1", 9, Integer).yields(7),
+    count("l2_count", "The exits of the guest's own guests.", |r: &Row| r.levels[1].count.into()).shown("L2", 9, Integer).yields(7),
 ];
 
 #[rustfmt::skip]

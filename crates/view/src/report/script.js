@@ -285,7 +285,7 @@ function findings() {
   return section("Findings", list.length ? el("div", { class: "findings" }, list) : none, DATA.unjudged ? el("p", { class: "soft" }, `${DATA.unjudged}.`) : null);
 }
 
-// What everything below is of: the chosen time and names, each with a button that takes it away.
+// What latency and tables are of: the chosen time and names, each with a button that takes it away.
 function bar() {
   const node = el("nav", { class: "bar", "aria-label": "Chosen time and names" });
   const live = el("span", { role: "status", "aria-live": "polite" });
@@ -386,7 +386,7 @@ function timeline() {
   const controls = el("div", { class: "controls" },
     choice("Figure", SHOWN.concat(PARTS).map((m) => [m, title(m)]), state.measure, (m) => { state.measure = m; refresh(); }),
     choice("by", dims.map((d, at) => [at, dimTitle(at)]).filter(([at]) => dims[at].words.length > 1 || at === 0), state.by, (by) => { state.by = by; refresh(); }),
-    el("span", { class: "soft" }, "Drag over a time to choose it: everything below follows."));
+    el("span", { class: "soft" }, "Drag over a time to choose it: latency and tables follow."));
   return section("When", controls, own.box, legend, asTable(() => rows(["From", title(state.measure)],
     made.tops.map((n, bin) => [time(MOMENT(bin)), figure(n, state.measure)]).filter((row, bin) => made.tops[bin] > 0))));
 }
