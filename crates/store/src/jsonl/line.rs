@@ -78,7 +78,11 @@ pub(crate) fn header(line: &Line, tool: Option<&str>) -> Result<Header, String> 
     match number(line, "schema")? {
         SCHEMA => {}
         other => {
-            return Err(format!("the recording uses schema {other}; this version reads schema {SCHEMA}"));
+            let which = if other < SCHEMA { "an earlier" } else { "a later" };
+            let by = text(line, "version").map(|version| format!(", trapline {version}")).unwrap_or_default();
+            return Err(format!(
+                "the recording uses schema {other} of {which} version{by}, and this version reads schema {SCHEMA}: replay it with that version"
+            ));
         }
     }
     let own = match (text(line, "tool"), tool) {
