@@ -65,9 +65,10 @@ static __always_inline void fault_ends(void *ctx, struct tracked *t, struct task
 	if (!GROUPED)
 		time_fault(t, major, ns);
 	if (each_matters() && unseen(t, task, major, !major)) {
+		/* First: what is shown of it has the number of its stack. */
+		group_fault(ctx, t, task, major, ns, facts);
 		if (SENDS_FAULTS)
 			show_fault(t, task, major ? FAULTS_MAJOR : FAULTS_MINOR, ns, facts);
-		group_fault(ctx, t, task, major, ns, facts);
 	}
 	count_steps(t, task);
 	count_time(t, task, ns, has_slept(t) ? t->parts.wait_ns : 0, has_slept(t), false);

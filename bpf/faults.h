@@ -13,6 +13,8 @@ enum faults_mark {
 	FAULTS_SECOND = 1ULL << 63,
 	/* In a stack's key, instead of a process: faults whose stack was not asked for. */
 	FAULTS_STACK_UNTAKEN = ~0ULL >> 1,
+	/* An odd number of which a stack's number is made, see stack_id(). */
+	FAULTS_STACK_FACTOR = 0x9e3779b97f4a7c15ULL,
 };
 
 enum faults_size {
@@ -337,6 +339,7 @@ struct faults_event {
 	/* With FAULTS_RING_CAUSES, else 0: */
 	char process_comm[TRAP_COMM_LEN];
 	__u64 cgroup;
+	__u64 stack; /* the number of its stack, see stack_id(); 0: there is none */
 };
 
 /* Whether the programs have run at all: some attach and are never called (function tracer or kprobes off). */

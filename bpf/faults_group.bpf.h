@@ -187,6 +187,8 @@ static __always_inline void group_fault(void *ctx, struct tracked *t, struct tas
 		return;
 	if (group_key(ctx, t, task, major, facts, &key, &at)) {
 		group = group_of(&key, t, task);
+		if (GROUPED_BY(STACK))
+			t->stack = group ? stack_id(&key.of) : 0;
 		if (group) {
 			stats = &group->stats;
 			if (GROUPED_BY_WHOSE)

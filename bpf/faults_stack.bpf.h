@@ -217,6 +217,22 @@ static __always_inline void other_stacks(struct faults_group_key *key, u64 chain
 	key->word[1] = (u32)bpf_get_current_uid_gid();
 }
 
+/*
+ * The number of a stack: what tells its faults apart when they are recorded. User space makes it of the key, too. Two
+ * of the words are hashes that nobody can choose, and so are the numbers.
+ */
+static __always_inline u64 stack_id(const struct faults_group_key *key)
+{
+	u64 id = key->word[0] & ~FAULTS_SECOND;
+
+	if (id == FAULTS_STACK_UNTAKEN)
+		return 0;
+	id = id * FAULTS_STACK_FACTOR + key->word[1];
+	id = id * FAULTS_STACK_FACTOR + key->word[2];
+	id = id * FAULTS_STACK_FACTOR + key->word[3];
+	return id ?: 1;
+}
+
 static __always_inline void stack_key(void *ctx, struct tracked *t, struct task_struct *task, bool major,
 				      struct faults_group_key *key)
 {

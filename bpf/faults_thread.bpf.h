@@ -89,6 +89,7 @@ struct tracked {
 	u64 late_ns;        /* the same, if it is not shown yet; see show_fault() */
 	u32 late_facts;
 	u32 late_outcome;
+	u64 stack;             /* of its last fault: see stack_id() */
 	struct ring_part sent; /* of a leader: by its process */
 };
 
@@ -285,6 +286,7 @@ static __always_inline void send_fault(struct tracked *t, struct task_struct *ta
 	e->pad = 0;
 	__builtin_memcpy(e->comm, task->comm, TRAP_COMM_LEN);
 	say_whose(e, task);
+	e->stack = seen && outcome != FAULTS_FAILED && GROUPED_BY(STACK) ? t->stack : 0;
 	/* Nobody wakes up between messages of steps. */
 	bpf_ringbuf_submit(e, SENDS_STEPS ? BPF_RB_NO_WAKEUP : 0);
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use trapline_model::diff::{Figures, LAYOUT, Per, ROWS, Run, diff};
-use trapline_model::faults::{By, EVENT, Regrouping};
+use trapline_model::faults::{By, Regrouping, are_all_faults};
 use trapline_model::stage::{Sort, Top};
 use trapline_model::{SHOWN, Shown};
 
@@ -91,7 +91,10 @@ impl Args {
                 is_flame && !self.figures.is_empty(),
                 "a flame graph shows counts or times: use --weight, and leave out --figures",
             ),
-            (is_flame && self.by.is_some(), "single faults have no stacks for a flame graph: leave out --by"),
+            (
+                is_flame && self.by.is_some_and(|by| by != By::Stack),
+                "a flame graph needs rows by stack: use --by stack, or leave out --by",
+            ),
             (is_flame && self.sort.is_some(), "a flame graph has its own order: leave out --sort"),
             (is_flame && self.top.is_some(), "a flame graph shows every stack: leave out --top"),
         ])
@@ -144,13 +147,13 @@ fn read(path: &Path, args: &Args) -> Result<Run> {
     let Some(table) = args.by.map(By::schema).filter(|table| header.tables != [*table]) else {
         return Run::read(name, &mut input);
     };
-    if header.events != Some(EVENT) {
+    let Some(faults) = header.events.filter(|events| are_all_faults(*events)) else {
         return Err(Usage::error(format!(
             "{name} has no single faults, which --by needs: record with `trapline faults -o NAME.trapline`"
         )));
-    }
+    };
     input.check_groupable()?;
-    let how = Regrouping::of(table);
+    let how = Regrouping::of(table, faults);
     if let Some(columns) = how.columns().map_err(recording::no_key)? {
         input.read_only(columns);
     }

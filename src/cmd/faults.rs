@@ -163,9 +163,8 @@ impl Args {
     fn records_faults(&self) -> Result<bool> {
         let by = self.by();
         let sees_each = by != By::Span && by.parts().whose.is_none() && self.minor_latency.is_none();
-        let shows_more = self.view.splits() || self.titles;
         let is_counted = self.live.variant.as_deref() == Some("counters");
-        Ok(self.live.format()?.about().is_folder && sees_each && !shows_more && !is_counted)
+        Ok(self.live.format()?.about().is_folder && sees_each && !self.titles && !is_counted)
     }
 }
 

@@ -113,6 +113,8 @@ const CASES: &[Case] = &[
     case!(explain::the_demo, HERE, AUTO),
     case!(faults::replay::a_recording_is_read_back_whole, HERE, EVERY),
     case!(faults::replay::a_recording_answers_every_by, HERE, &["tracepoint", "rootless"]),
+    case!(faults::replay::a_recording_has_the_stack_of_each_fault, HERE, &["tracepoint", "rootless"]),
+    case!(faults::replay::a_recording_has_what_the_time_of_each_fault_was_spent_on, HERE, &["tracepoint"]),
     case!(faults::recording::a_kill_costs_the_last_part, HERE, &["tracepoint"]),
     case!(faults::recording::a_full_disk_ends_the_recording_and_not_the_command, HERE, &["tracepoint"]),
     case!(faults::diff::twice_the_faults_on_a_file, HERE, EVERY),

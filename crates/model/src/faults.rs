@@ -21,8 +21,8 @@ use crate::hist::{Extremes, Hist};
 
 pub use by::{By, Parts, Whose};
 pub use cause::{Also, Cause, Facts, Memory, Page};
-pub use fault::{Access, Fault, FaultRows, Outcome};
-pub use fault_columns::{Chunk, Chunks, FaultColumns, InColumns, Values, are_faults};
+pub use fault::{Access, Fault, FaultRows, NamedStack, Outcome, StackRows};
+pub use fault_columns::{Chunk, Chunks, FaultColumns, InColumns, Values, are_all_faults, are_faults};
 pub use group::{File, Group, Key, Stack};
 pub use layout::{HIST, HIST_EACH};
 pub use ledger::{GroupId, Ledger};
@@ -32,7 +32,7 @@ pub use span::{CallTimes, Calls, SpanLedger};
 pub use stall::{StallRule, Stalls, TICKS};
 pub use step::{InOrder, Most, Process, Step, StepOf};
 pub(crate) use tables::tables;
-pub use tables::{ALL, EVENT, SLOW_EVENT, SPLIT_EVENT, TITLED, add_titles};
+pub use tables::{ALL, EVENT, SLOW_EVENT, SPLIT_EVENT, STACK_EVENT, STACKS, TITLED, add_titles};
 
 /// What a fault's time is spent on beside the kernel's work: the lock of the address space, I/O, reclaiming memory, waiting
 /// for memory.high, something else that runs, and other sleep.

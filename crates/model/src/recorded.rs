@@ -22,13 +22,23 @@ pub enum EntryKind {
     Facts,
     /// The end of an interval.
     Tick,
+    /// The names of stacks; no item.
+    Frames,
     /// The items themselves; no item.
     Items,
 }
 
 impl EntryKind {
-    const ALL: [Self; 7] =
-        [Self::Events, Self::Rows, Self::Totals, Self::Sums, Self::Facts, Self::Tick, Self::Items];
+    const ALL: [Self; 8] = [
+        Self::Events,
+        Self::Rows,
+        Self::Totals,
+        Self::Sums,
+        Self::Facts,
+        Self::Tick,
+        Self::Frames,
+        Self::Items,
+    ];
 
     /// Its name in recordings.
     #[must_use]
@@ -40,6 +50,7 @@ impl EntryKind {
             Self::Sums => "sums",
             Self::Facts => "facts",
             Self::Tick => "tick",
+            Self::Frames => "frames",
             Self::Items => "items",
         }
     }

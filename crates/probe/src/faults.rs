@@ -28,8 +28,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{Iter, Link};
-use trapline_model::faults::{By, Fault, FaultRows, LOSSES, Ledger, Losses, PARTS, Report, SETTINGS, Timing};
-use trapline_model::{BatchSink, Block, Event, Header};
+use trapline_model::faults::{
+    By, Fault, FaultRows, LOSSES, Ledger, Losses, PARTS, Report, SETTINGS, StackRows, Timing,
+};
+use trapline_model::{Batch, BatchSink, Block, Event, Header};
 use trapline_symbols::Scope;
 
 use self::code::Code;
@@ -327,6 +329,18 @@ impl Faults {
         }
     }
 
+    /// Faults as they are recorded.
+    fn rows_of<'a>(&self, faults: &'a [Fault]) -> FaultRows<'a> {
+        FaultRows::new(faults, self.parts.is_some(), self.settings.by.has_stacks())
+    }
+
+    /// Records the stacks that have got their names.
+    fn record_stacks(&mut self) -> Result<()> {
+        let (Some(recording), Some(groups)) = (&mut self.recording, &mut self.groups) else { return Ok(()) };
+        let found = groups.take_found();
+        Ok(recording.take(&StackRows(system::monotonic_ns(), &found))?)
+    }
+
     fn fetch_ended(&mut self, epoch: u64) -> Result<()> {
         let rows = self.retired.take(|_| true).context("cannot read the BPF map of ended threads")?;
         // Each behind its key.
@@ -359,7 +373,8 @@ impl Tool for Faults {
         };
         let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
         let rows = if self.parts.is_some() { by.split_schema() } else { by.schema() };
-        let tables = (vec![rows], events.schema());
+        let recorded = self.recording.as_ref().map(|_| self.rows_of(&[]).table());
+        let tables = (vec![rows], recorded.or(events.schema()));
         system::header("faults", self.attached.variant, tables, settings).begun(self.control.began_ns)
     }
 
@@ -412,11 +427,12 @@ impl Tool for Faults {
                         events.extend(std::iter::repeat_n(event_of(&fault), many));
                     }
                 }
+                code.iter_mut().for_each(|code| code.forget(|_| false));
+                let rows = FaultRows::new(&recorded, self.parts.is_some(), self.settings.by.has_stacks());
                 if let Some(recording) = &mut self.recording {
                     self.recorded += recorded.len() as u64;
-                    recording.take(&FaultRows(&recorded))?;
+                    recording.take(&rows)?;
                 }
-                code.iter_mut().for_each(|code| code.forget(|_| false));
             }
             Incoming::Steps(steps) => steps.drain(self.files.as_mut(), events)?,
         }
@@ -443,11 +459,14 @@ impl Tool for Faults {
         if let Some(groups) = &mut self.groups {
             groups.work(&mut self.ledger);
         }
-        Ok(())
+        self.record_stacks()
     }
 
     fn record(&mut self, events: Option<Box<dyn BatchSink>>) {
         self.recording = events;
+        if let Some(groups) = self.groups.as_mut().filter(|_| self.recording.is_some()) {
+            groups.record();
+        }
     }
 
     fn has_work(&self) -> bool {
@@ -523,6 +542,7 @@ impl Tool for Faults {
         if let Some(groups) = &mut self.groups {
             groups.finish(signals::end_by(), &mut self.ledger);
         }
+        self.record_stacks()?;
         if let Incoming::Steps(steps) = &mut self.incoming {
             steps.rest(events);
         }

@@ -5,6 +5,7 @@
 //! ├── header.json                          the header, as JSON lines have it
 //! ├── items-000001.parquet                 what came when: the skeleton of the stream
 //! ├── events-faults.fault-000001.parquet   rows of a table, each with the number of its item
+//! ├── frames-faults.stacks-000001.parquet  what the numbers of stacks in rows mean
 //! ├── parts-000001.json                    written last of this number: the names, lengths and checksums of the others
 //! └── end.json                             the end, as JSON lines have it; written last
 //! ```
@@ -16,6 +17,7 @@ mod part;
 mod pending;
 mod read;
 mod single;
+mod stacks;
 #[cfg(test)]
 mod tests;
 mod words;

@@ -97,6 +97,7 @@ mod tests {
             file: None,
             offset: None,
             function: None,
+            stack_id: None,
         };
         let is_slow = |fault: &Fault| Moment::of(&fault.event()).map(|moment| moment.is_slow);
         assert_eq!(is_slow(&fault), Some(false));

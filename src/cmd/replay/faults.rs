@@ -1,7 +1,9 @@
 //! What is made of recorded faults.
 
 use anyhow::Result;
-use trapline_model::faults::{ALL, By, EVENT, Filter, HIST, HIST_EACH, Lines, Regrouping, are_faults};
+use trapline_model::faults::{
+    ALL, By, EVENT, Filter, HIST, HIST_EACH, Lines, Regrouping, SPLIT_EVENT, STACK_EVENT, are_faults,
+};
 use trapline_model::layout::DECLARED;
 use trapline_model::{Header, Schema, with_host};
 use trapline_probe::faults::Events;
@@ -48,7 +50,10 @@ pub(super) fn made(args: &Args, inputs: &[(&str, &Header)], filter: Filter) -> R
     let header = inputs[0].1;
     let recorded = header.events.unwrap_or(EVENT);
     let is_alike = inputs.iter().all(|(_, header)| header.events == Some(recorded));
-    let has_parts = is_alike && recorded != EVENT;
+    let has = |table: &Schema, name: &str| table.iter().any(|field| field.name == name);
+    // Of faults with stacks, the parts are known if they were asked for.
+    let is_split = recorded != STACK_EVENT || header.tables.iter().any(|table| has(*table, "lock_ns"));
+    let has_parts = is_alike && has(recorded, "lock_ns") && is_split;
     let by = view.by.and_then(|by| by.by);
     let table = match (by, header.tables.first().copied()) {
         (Some(by), _) if view.splits() => by.split_schema(),
@@ -79,7 +84,12 @@ pub(super) fn made(args: &Args, inputs: &[(&str, &Header)], filter: Filter) -> R
         && rows.interval.is_none()
         && !view.hist
         && view.events() == Events::None;
-    let event = if is_alike { recorded } else { EVENT };
+    let faults = if is_alike { recorded } else { EVENT };
+    let event = match (faults == STACK_EVENT, has_parts) {
+        (false, _) => faults,
+        (true, true) => SPLIT_EVENT,
+        (true, false) => EVENT,
+    };
     let (lines, events) = match view.events() {
         Events::None => (Lines::None, None),
         Events::Faults => (Lines::Faults(None), Some(hosted(event))),
@@ -94,6 +104,7 @@ pub(super) fn made(args: &Args, inputs: &[(&str, &Header)], filter: Filter) -> R
     };
     let how = Regrouping {
         table: hosted(table),
+        faults,
         interval_ns: rows.interval.map(|interval| interval.as_nanos() as u64),
         hist: view.hist,
         lines,

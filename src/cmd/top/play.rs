@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use trapline_model::faults::{By, EVENT, InColumns, Regroup, Regrouping};
+use trapline_model::faults::{By, EVENT, InColumns, Regroup, Regrouping, are_all_faults};
 use trapline_model::stage::rows;
 use trapline_model::{Header, Item, Source, Value};
 use trapline_view::top::{Command, Input, Want};
@@ -206,7 +206,8 @@ impl Player {
         };
         let by: By = want.group.parse().map_err(anyhow::Error::msg)?;
         let interval_ns = Some(self.interval.as_nanos() as u64);
-        let how = Regrouping { interval_ns, all: want.keys.is_empty(), ..Regrouping::of(by.schema()) };
+        let of = Regrouping::of(by.schema(), header.events.unwrap_or(EVENT));
+        let how = Regrouping { interval_ns, all: want.keys.is_empty(), ..of };
         let within = InColumns(Within { source: Box::new(input), keys: want.keys.clone() });
         let regrouped = Regroup::new(within, how).map_err(|key| {
             anyhow!("the recording has no {key} of each fault: group its rows by something else")
@@ -217,7 +218,7 @@ impl Player {
 
 /// Whether rows can be made of the single faults in a recording.
 pub(super) fn can_regroup(header: &Header) -> bool {
-    header.events == Some(EVENT)
+    header.events.is_some_and(are_all_faults)
 }
 
 /// The faults within some rows.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::run::{scratch, trapline};
+use crate::run::{scratch, trapline, u};
 
 /// Runs this, records it, and replays the recording into another one.
 pub fn is_whole(tool: &[&str], command: &[&str]) -> String {
@@ -154,4 +154,84 @@ pub fn a_recording_answers_every_by(variant: &str) {
     let after = part(&["--from", &format!("{}ns", half + 1)]);
     assert!(before > 0 && after > 0, "{before} and {after}");
     assert_eq!(before + after, sum(&counted));
+}
+
+/// What replay prints of a recording.
+fn replayed(recording: &Path, options: &[&str]) -> String {
+    let out = trapline().arg("replay").arg(recording).args(options).output().unwrap();
+    assert!(out.status.success(), "{options:?}: {out:?}");
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// The totals of a replay, line by line, in one order.
+fn total_lines(recording: &Path, options: &[&str]) -> Vec<String> {
+    let lines = replayed(recording, &[options, &["--format", "jsonl"]].concat());
+    let totals = lines.lines().filter(|line| line.starts_with("{\"type\":\"total\""));
+    let mut totals: Vec<String> = totals.map(str::to_owned).collect();
+    totals.sort();
+    totals
+}
+
+/// Records a run of a command with many faults, and gives where.
+fn recorded(folder: &Path, name: &str, options: &[&str]) -> std::path::PathBuf {
+    let path = folder.join(name);
+    let mut run = trapline();
+    run.arg("faults").args(options).arg("-o").arg(&path).args(["--", env!("CARGO_BIN_EXE_trapline")]);
+    let run = run.args(FAULTS).output().unwrap();
+    assert!(run.status.success(), "{options:?}: {run:?}");
+    path
+}
+
+/// The rows that the run printed by stack, and those that are made of the recorded faults, are the same, byte for byte; and so is a
+/// flame graph. Rows by anything else, and of a part of the run, are made of the same faults.
+pub fn a_recording_has_the_stack_of_each_fault(variant: &str) {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let path = recorded(folder.path(), "x.trapline", &["--variant", variant, "--by", "stack"]);
+    let live = total_lines(&path, &[]);
+    assert!(live.iter().any(|row| row.contains(";")), "{live:?}");
+    assert_eq!(total_lines(&path, &["--by", "stack"]), live);
+    assert_eq!(total_lines(&path, &["--from", "0s"]), live);
+    let folded = |options: &[&str]| {
+        let text = replayed(&path, &[options, &["--format", "folded"]].concat());
+        text.lines().map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(folded(&["--by", "stack"]), folded(&[]));
+    // Of each fault the function that it was in.
+    let faults = |options: &[&str]| {
+        let rows = total_lines(&path, options);
+        let row = |row: &String| serde_json::from_str::<Value>(row).unwrap();
+        rows.iter().map(row).map(|row| u(&row["major"]) + u(&row["minor"])).sum::<u64>()
+    };
+    let all = faults(&[]);
+    assert_eq!(faults(&["--by", "function"]), all);
+    assert_eq!(faults(&["--by", "file"]), all);
+    let processes = totals(&path, &["--by", "process"], &["pid", "minor"]);
+    let [pid, _] = processes.iter().map(|row| [&row[0], &row[1]]).max_by_key(|row| row[1].len()).unwrap();
+    let of_one = faults(&["--by", "process", "-p", pid]);
+    assert!(of_one > 0 && of_one <= all);
+    assert_eq!(faults(&["--by", "stack", "-p", pid]), of_one);
+    // A copy has them, too.
+    let copy = folder.path().join("copy.trapline");
+    let copied = trapline().arg("replay").arg(&path).arg("-o").arg(&copy).output().unwrap();
+    assert!(copied.status.success(), "{copied:?}");
+    assert_eq!(total_lines(&copy, &["--by", "stack"]), live);
+}
+
+/// With `--split`, rows by anything have the parts of the time, and those by thread are the ones that the run printed.
+pub fn a_recording_has_what_the_time_of_each_fault_was_spent_on(variant: &str) {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let path = recorded(folder.path(), "x.trapline", &["--variant", variant, "--split"]);
+    let parts = ["io_ns", "preempted_ns", "kernel_ns", "major", "minor"];
+    let by_thread = totals(&path, &["--by", "thread", "--split"], &[&["tid"], &parts[..]].concat());
+    assert_eq!(by_thread, totals(&path, &[], &[&["tid"], &parts[..]].concat()));
+    let sums = |rows: &BTreeSet<Vec<String>>| {
+        let column = |at: usize| rows.iter().map(|row| row[at].parse::<u64>().unwrap_or(0)).sum::<u64>();
+        (1..=parts.len()).map(column).collect::<Vec<_>>()
+    };
+    let by_file = totals(&path, &["--by", "file", "--split"], &[&["file"], &parts[..]].concat());
+    assert_eq!(sums(&by_file), sums(&by_thread), "{by_file:?}");
+    assert!(sums(&by_file)[2] > 0, "{by_file:?}");
+    // Both at once.
+    let path = recorded(folder.path(), "y.trapline", &["--variant", variant, "--split", "--by", "stack"]);
+    assert_eq!(total_lines(&path, &["--by", "stack", "--split"]), total_lines(&path, &[]));
 }

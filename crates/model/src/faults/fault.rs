@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use super::tables::{FAULT, SLOW_FAULT, SPLIT_FAULT};
-use super::{Cause, File, PARTS, Thread};
+use super::tables::{FAULT, SLOW_FAULT, SPLIT_FAULT, STACK_FAULT, STACK_NAMES};
+use super::{Cause, File, PARTS, Stack, Thread};
 use crate::batch::{Batch, Plain};
 use crate::item::Event;
-use crate::table::Schema;
+use crate::table::{Schema, Table};
 
 /// How the memory was touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,25 +19,72 @@ pub enum Access {
     Execute,
 }
 
-/// Faults as rows of [`EVENT`](super::EVENT).
+/// Faults as rows of a table of events.
 #[derive(Debug, Clone, Copy)]
-pub struct FaultRows<'a>(pub &'a [Fault]);
+pub struct FaultRows<'a> {
+    table: &'static Table<Fault>,
+    faults: &'a [Fault],
+}
+
+impl<'a> FaultRows<'a> {
+    /// With what their time was spent on, or with stacks, if that is known.
+    #[must_use]
+    pub fn new(faults: &'a [Fault], has_parts: bool, has_stacks: bool) -> Self {
+        let table = match (has_parts, has_stacks) {
+            (_, true) => &STACK_FAULT,
+            (true, false) => &SPLIT_FAULT,
+            (false, false) => &FAULT,
+        };
+        Self { table, faults }
+    }
+}
 
 impl Batch for FaultRows<'_> {
     fn table(&self) -> &'static Schema {
-        &FAULT
+        self.table
     }
 
     fn len(&self) -> usize {
-        self.0.len()
+        self.faults.len()
     }
 
     fn time_ns(&self, row: usize) -> u64 {
-        self.0[row].time_ns
+        self.faults[row].time_ns
     }
 
     fn values(&self, row: usize, put: &mut dyn FnMut(Plain<'_>)) {
-        FAULT.values(&self.0[row], put);
+        self.table.values(&self.faults[row], put);
+    }
+}
+
+/// A stack that has its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedStack {
+    /// Its number: see [`Fault::stack_id`].
+    pub id: u64,
+    /// The names.
+    pub stack: Rc<Stack>,
+}
+
+/// Stacks as rows of [`STACKS`](super::STACKS), at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct StackRows<'a>(pub u64, pub &'a [NamedStack]);
+
+impl Batch for StackRows<'_> {
+    fn table(&self) -> &'static Schema {
+        &STACK_NAMES
+    }
+
+    fn len(&self) -> usize {
+        self.1.len()
+    }
+
+    fn time_ns(&self, _row: usize) -> u64 {
+        self.0
+    }
+
+    fn values(&self, row: usize, put: &mut dyn FnMut(Plain<'_>)) {
+        STACK_NAMES.values(&self.1[row], put);
     }
 }
 
@@ -120,6 +167,8 @@ pub struct Fault {
     pub offset: Option<u64>,
     /// The function in user mode that faulted, or called the kernel that did, if that was asked for.
     pub function: Option<Rc<str>>,
+    /// The number of its stack, which gets its names later: the same number is the same stack in a run.
+    pub stack_id: Option<u64>,
 }
 
 impl Fault {
@@ -157,7 +206,8 @@ impl Fault {
 
     /// What the parts leave of its time.
     pub(super) fn kernel_ns(&self) -> Option<u64> {
+        let is_split = self.part_ns.iter().any(Option::is_some);
         let parts = self.part_ns.iter().flatten().sum();
-        self.latency_ns.map(|all| all.saturating_sub(parts))
+        self.latency_ns.filter(|_| is_split).map(|all| all.saturating_sub(parts))
     }
 }

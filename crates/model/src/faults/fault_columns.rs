@@ -80,7 +80,13 @@ impl<S: Source> Chunks for InColumns<S> {
 /// Whether events of this table are single faults.
 #[must_use]
 pub fn are_faults(table: &Schema) -> bool {
-    [super::EVENT, super::SPLIT_EVENT, super::SLOW_EVENT].contains(&table)
+    are_all_faults(table) || *table == *super::SLOW_EVENT
+}
+
+/// Whether they are all faults of the run, not the slow ones alone.
+#[must_use]
+pub fn are_all_faults(table: &Schema) -> bool {
+    [super::EVENT, super::SPLIT_EVENT, super::STACK_EVENT].contains(&table)
 }
 
 impl FaultColumns {
@@ -126,6 +132,30 @@ impl FaultColumns {
     #[must_use]
     pub fn table(&self) -> &'static Schema {
         self.table
+    }
+
+    /// Puts texts into the columns of these names: of each row the one that its number in another column stands for, by its place in
+    /// the lists.
+    pub fn fill(
+        &mut self,
+        names: &[&str],
+        lists: &[Rc<[Rc<str>]>],
+        by: &str,
+        place: impl Fn(u64) -> Option<u32>,
+    ) {
+        let at = |name: &str| self.table.iter().position(|field| field.name == name);
+        let Some(Values::Numbers(numbers)) = at(by).and_then(|at| self.columns.get(at)) else { return };
+        let places: Vec<Option<u32>> = numbers.iter().map(|number| place((*number)?)).collect();
+        let columns: Vec<_> =
+            names.iter().zip(lists).filter_map(|(name, list)| Some((at(name)?, list))).collect();
+        for (at, list) in columns {
+            if self.columns[at] == Values::Unknown {
+                // An empty text is none.
+                let is_text = |place: &u32| list.get(*place as usize).is_some_and(|text| !text.is_empty());
+                let codes = places.iter().map(|place| place.filter(is_text)).collect();
+                self.columns[at] = Values::Words(codes, Rc::clone(list));
+            }
+        }
     }
 
     /// The time of each.

@@ -15,13 +15,18 @@ use self::group::{Group, Known, Places};
 use self::messages::Messages;
 use super::StepOf;
 use super::fault_columns::{Chunk, Chunks, FaultColumns, NONE, Values, Words};
-use super::{EVENT, Extremes, Stats};
+use super::{Extremes, Stats};
 use crate::field::{Record, Type, Value};
 use crate::hosts::has_host;
 use crate::item::{Block, Event, Facts, Header, Item, SHOWN, Shown, Source};
 use crate::table::{Columns as _, Schema};
 
 pub use self::filter::Filter;
+
+/// Whether a column is of a fault's stack.
+pub(super) fn is_of_stack(name: &str) -> bool {
+    matches!(name, "stack" | "lines" | "binaries" | "function")
+}
 
 /// What is shown of recorded faults, one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +44,8 @@ pub enum Lines {
 pub struct Regrouping {
     /// The table of the rows; its keys are columns of the faults.
     pub table: &'static Schema,
+    /// The table of the faults.
+    pub faults: &'static Schema,
     /// Rows at intervals of this length; else where the recording has intervals.
     pub interval_ns: Option<u64>,
     /// Rows have histograms.
@@ -60,11 +67,12 @@ pub struct Regrouping {
 }
 
 impl Regrouping {
-    /// Rows of this table, of all faults.
+    /// Rows of this table, of all faults of that one.
     #[must_use]
-    pub fn of(table: &'static Schema) -> Self {
+    pub fn of(table: &'static Schema, faults: &'static Schema) -> Self {
         Self {
             table,
+            faults,
             interval_ns: None,
             hist: false,
             lines: Lines::None,
@@ -82,7 +90,7 @@ impl Regrouping {
     /// # Errors
     /// When faults do not have the table's keys: the name of the first that is missing.
     pub fn columns(&self) -> Result<Option<Vec<&'static str>>, &'static str> {
-        let Columns { copied, of_processes, .. } = Columns::new(self.table)?;
+        let Columns { copied, of_processes, .. } = Columns::new(self.table, self.faults)?;
         if matches!(self.lines, Lines::Faults(_)) {
             return Ok(None);
         }
@@ -128,7 +136,7 @@ impl<C: Chunks> Regroup<C> {
     /// # Errors
     /// When faults do not have the table's keys: the name of the first that is missing.
     pub fn new(source: C, how: Regrouping) -> Result<Self, &'static str> {
-        let columns = Columns::new(how.table)?;
+        let columns = Columns::new(how.table, how.faults)?;
         let messages = match how.lines {
             Lines::Steps(of, most) => Some(Messages::new(of, most)),
             Lines::None | Lines::Faults(_) => None,
@@ -136,7 +144,7 @@ impl<C: Chunks> Regroup<C> {
         Ok(Self {
             source,
             known: Known { with_hist: how.hist, ..Known::default() },
-            places: Places::of(EVENT, &columns),
+            places: Places::of(how.faults, &columns),
             words: columns.copied.iter().map(|_| Words::default()).collect(),
             columns,
             groups: HashMap::new(),
@@ -157,6 +165,9 @@ impl<C: Chunks> Regroup<C> {
     fn header(&mut self, mut header: Header) -> Header {
         // A variant that times nothing has no setting of it.
         self.known.is_timed = header.setting("minor_latency").is_some();
+        let of_stacks =
+            header.setting("stacks").filter(|_| self.how.table.iter().any(|field| is_of_stack(field.name)));
+        self.known.is_part = of_stacks.is_some_and(|which| *which != Value::from("all"));
         (self.start_ns, self.last_ns) = (header.start_ns, header.start_ns);
         let from = self.how.filter.times_ns.start().max(&header.start_ns);
         self.until_ns = self.how.interval_ns.map_or(u64::MAX, |interval| from.saturating_add(interval));
@@ -175,6 +186,7 @@ impl<C: Chunks> Regroup<C> {
         let filter = std::mem::take(&mut self.how.filter);
         let chosen = Chosen::new(&filter, batch);
         self.known.has_waits |= self.places.has_waits(batch);
+        self.places.know_parts(batch, &mut self.known.parts);
         let kinds = self.places.kinds(batch);
         let mut key: Vec<u64> = vec![NONE; self.columns.keys];
         let mut last: Option<usize> = None;
@@ -283,7 +295,8 @@ impl<C: Chunks> Regroup<C> {
             is_unknown &= !copied.is_key || is_host || *value == NONE;
             values[copied.at] = copied.value(*value, words);
         }
-        if is_unknown && self.columns.has_keys {
+        // Those whose stack was not taken are more than those of which nothing is known.
+        if is_unknown && self.columns.has_keys && !self.known.is_part {
             let is_text = |field: &&crate::Field| field.ty == Type::Str && field.name != "host";
             if let Some(at) = table.iter().position(|field| is_text(&field)) {
                 values[at] = Value::word("(not attributed)");
@@ -357,7 +370,7 @@ impl<C: Chunks> Regroup<C> {
         let is_known = |at: usize| self.rows.iter().any(|row| row.values[at] != NONE);
         let name = |copied: &columns::Copied| self.how.table.all()[copied.at].name;
         let unknown = |(at, copied): (usize, &columns::Copied)| {
-            let needs = copied.is_key && !matches!(name(copied), "dev" | "inode" | "start_ns");
+            let needs = copied.is_key && !matches!(name(copied), "dev" | "inode" | "start_ns" | "binaries");
             (needs && !is_known(at)).then(|| name(copied))
         };
         if !self.rows.is_empty() {

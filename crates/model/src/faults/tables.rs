@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::rows::{self, Row};
 use super::span::{self, SpanRow};
 use super::step::Message;
-use super::{By, Fault, Parts, Process, Whose};
+use super::{By, Fault, NamedStack, Parts, Process, Whose};
 use crate::field::Show::{Hex, Integer, Microseconds, Milliseconds, Path, Percent, Stack, Text, Thousandths};
 use crate::field::{Highlight, Kind, Merge, Record, Type, Unit, Value};
 use crate::item::Block;
@@ -301,11 +301,34 @@ const FAULT_PARTS: &[Column<Fault>] = &[
     number("kernel_ns", LASTS, "The time in the kernel's own work: what the other parts leave of latency_ns.", |f: &Fault| f.kernel_ns().into()).shown("KERNEL_US", 10, Microseconds(1)).yields(6),
 ];
 
+/// Its stack. A recording has names of stacks in a table of their own, `STACKS`, as they come later than the faults; who reads it
+/// puts them here.
+#[rustfmt::skip]
+const FAULT_STACK: &[Column<Fault>] = &[
+    number("stack_id", (Unit::None, Kind::Label), "The number of the stack in the recording.", |f: &Fault| f.stack_id.into()),
+    text("stack", "The name of the process and its functions, outermost first, with `;` between; those of the kernel end in _[k].", |_| None),
+    text("lines", "The place in source text of each frame of the stack, or in brackets why it has no name, with `;` between.", |_| None),
+    text("binaries", "The file of each frame that has no name, `@`, and the file's build id if it is known, with `;` between; null if all frames have names.", |_| None),
+    text("function", "The function in user mode that faulted, or called the kernel that did; a kernel function if there is none.", |_| None),
+];
+
+/// What a stack's number means.
+#[rustfmt::skip]
+pub(super) static STACK_NAMES: Table<NamedStack> = Table::new("faults.stacks", "faults", &[&[
+    number("stack_id", (Unit::None, Kind::Key), "The number of the stack.", |s: &NamedStack| s.id.into()),
+    text("stack", "The name of the process and its functions, outermost first, with `;` between; those of the kernel end in _[k].", |s: &NamedStack| Some(&s.stack.frames)),
+    text("lines", "The place in source text of each frame of the stack, or in brackets why it has no name, with `;` between.", |s: &NamedStack| Some(&s.stack.lines)),
+    text("binaries", "The file of each frame that has no name, `@`, and the file's build id if it is known, with `;` between; null if all frames have names.", |s: &NamedStack| Some(&*s.stack.binaries).filter(|of| !of.is_empty())),
+    text("function", "The function in user mode that faulted, or called the kernel that did; a kernel function if there is none.", |s: &NamedStack| Some(s.stack.function())),
+]]);
+
 pub(super) static FAULT: Table<Fault> = Table::new("faults.fault", "faults", &[FAULT_FIELDS]);
 pub(super) static SPLIT_FAULT: Table<Fault> =
     Table::new("faults.split_fault", "faults", &[FAULT_FIELDS, FAULT_PARTS]);
 pub(super) static SLOW_FAULT: Table<Fault> =
     Table::new("faults.slow_fault", "faults", &[FAULT_FIELDS, FAULT_FUNCTION, FAULT_PARTS]);
+pub(super) static STACK_FAULT: Table<Fault> =
+    Table::new("faults.stack_fault", "faults", &[FAULT_FIELDS, FAULT_PARTS, FAULT_STACK]);
 
 #[rustfmt::skip]
 const WHO: &[Column<Message>] = &[
@@ -352,6 +375,10 @@ pub const EVENT: &Schema = &FAULT;
 pub const SPLIT_EVENT: &Schema = &SPLIT_FAULT;
 /// With that and the function (`--slower`).
 pub const SLOW_EVENT: &Schema = &SLOW_FAULT;
+/// Those of a recording with stacks, also with what their time was spent on if that was asked for.
+pub const STACK_EVENT: &Schema = &STACK_FAULT;
+/// The stacks of those.
+pub const STACKS: &Schema = &STACK_NAMES;
 
 /// All of them.
 pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {
@@ -370,7 +397,17 @@ pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {
     let rows: Vec<&Rows> = rows.into_iter().chain(several).collect();
     let whole = rows.clone().into_iter().map(|rows| &rows.whole as &Schema);
     let split = rows.into_iter().map(|rows| &rows.split as &Schema);
-    let rest: [&Schema; 7] = [&PROCESS_TITLE, &SPAN, &FAULT, &SPLIT_FAULT, &SLOW_FAULT, &STEP, &STEP_MOST];
+    let rest: [&Schema; 9] = [
+        &PROCESS_TITLE,
+        &SPAN,
+        &FAULT,
+        &SPLIT_FAULT,
+        &SLOW_FAULT,
+        &STACK_FAULT,
+        &STACK_NAMES,
+        &STEP,
+        &STEP_MOST,
+    ];
     let stalls: [&Schema; 4] = [&STALL, &STALL_MOST, &STALLED, &STALLED_MOST];
     whole.chain(split).chain(rest).chain(stalls).chain(super::run::TABLES)
 }

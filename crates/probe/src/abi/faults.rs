@@ -17,6 +17,8 @@ constants! {
         SECOND = 1 << 63,
         /// Instead of a process: faults whose stack was not asked for.
         STACK_UNTAKEN = u64::MAX >> 1,
+        /// An odd number of which a stack's number is made.
+        STACK_FACTOR = 0x9e37_79b9_7f4a_7c15,
     }
 }
 
@@ -385,6 +387,7 @@ mirror! {
         comm: [u8; COMM_LEN],
         process_comm: [u8; COMM_LEN],
         cgroup: u64,
+        stack: u64,
     }
 }
 

@@ -111,6 +111,7 @@ pub(super) fn fault(
         file,
         offset: known(event.offset),
         function: None,
+        stack_id: (event.stack != 0).then_some(event.stack),
     })
 }
 

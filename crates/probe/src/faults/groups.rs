@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, bytes_of_mut, pod_read_unaligned};
-use trapline_model::faults::{By, Cause, Group, GroupId, Key, Ledger, Losses, Parts, Process, Report};
+use trapline_model::faults::{
+    By, Cause, Group, GroupId, Key, Ledger, Losses, NamedStack, Parts, Process, Report,
+};
 use trapline_symbols::Scope;
 
 use super::figures;
@@ -102,6 +104,18 @@ impl Groups {
         if let Some(owners) = &mut self.owners {
             owners.learn(row, report, turn);
         }
+    }
+
+    /// Keeps what is found out of stacks for a recording.
+    pub(super) fn record(&mut self) {
+        if let Kind::Stack(chains) = &mut self.kind {
+            chains.record();
+        }
+    }
+
+    /// The stacks that got their names since the last time, for a recording.
+    pub(super) fn take_found(&mut self) -> Vec<NamedStack> {
+        if let Kind::Stack(chains) = &mut self.kind { chains.take_found() } else { vec![] }
     }
 
     /// Looks after what the kernel half tells of keys.

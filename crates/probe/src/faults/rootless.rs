@@ -19,8 +19,10 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result, anyhow};
 use nix::unistd::geteuid;
 use trapline_model::doctor::Refusal;
-use trapline_model::faults::{By, EVENT, Ledger, Losses, ROOTLESS_LOSSES, SETTINGS, Settings, Timing};
-use trapline_model::{Block, Event, Header};
+use trapline_model::faults::{
+    By, EVENT, Fault, FaultRows, Ledger, Losses, ROOTLESS_LOSSES, SETTINGS, Settings, StackRows, Timing,
+};
+use trapline_model::{Batch, BatchSink, Block, Event, Header};
 use trapline_symbols::order;
 use trapline_symbols::perf::{Record, Recording, Sampler, What, is_refusal};
 use trapline_symbols::task::{self, Counts};
@@ -49,10 +51,13 @@ pub(super) struct Rootless {
     /// Records that may not be the next: another processor's may come that are older.
     waiting: Vec<Record>,
     /// Faults that wait to be shown.
-    events: Vec<Event>,
+    faults: Vec<Fault>,
+    /// Where faults are recorded, if nobody else sees them.
+    recording: Option<Box<dyn BatchSink>>,
     /// Records of all kinds for which there was no room.
     dropped: u64,
     verbose: bool,
+    recorded: u64,
     detached: bool,
     began_ns: u64,
     /// Of which faults the stack is taken, if rows are of stacks.
@@ -131,9 +136,11 @@ impl Rootless {
             census: Census::new(options.by, groups, launch.is_some(), verbose),
             ledger: Ledger::new(options.by, Timing::None).bounded(options.ended_bytes()),
             waiting: vec![],
-            events: vec![],
+            faults: vec![],
+            recording: None,
             dropped: 0,
             verbose,
+            recorded: 0,
             detached: false,
             began_ns: 0,
             stacks,
@@ -193,8 +200,7 @@ impl Rootless {
             if let What::Lost(n) = record.what {
                 self.dropped += n;
             }
-            let fault = self.census.take(record, |event| self.sampler.is_major(event));
-            self.events.extend(fault.map(|fault| fault.event()));
+            self.faults.extend(self.census.take(record, |event| self.sampler.is_major(event)));
         }
     }
 
@@ -225,6 +231,34 @@ impl Rootless {
     }
 }
 
+impl Rootless {
+    /// Faults as they are recorded.
+    fn rows_of<'a>(&self, faults: &'a [Fault]) -> FaultRows<'a> {
+        FaultRows::new(faults, false, self.by.has_stacks())
+    }
+
+    /// Shows the faults that wait, or records them, with the stacks that have got their names.
+    fn show(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        let mut faults = std::mem::take(&mut self.faults);
+        if self.recording.is_none() {
+            events.extend(faults.iter().map(Fault::event));
+            return Ok(());
+        }
+        faults.iter_mut().for_each(|fault| fault.shift_clock(system::clocks().monotonic_ns));
+        let rows = self.rows_of(&faults);
+        let found = match &mut self.census.groups {
+            Grouping::Stacks(stacks) => stacks.take_found(),
+            Grouping::None | Grouping::Files(_) => vec![],
+        };
+        if let Some(recording) = &mut self.recording {
+            self.recorded += faults.len() as u64;
+            recording.take(&rows)?;
+            recording.take(&StackRows(system::monotonic_ns(), &found))?;
+        }
+        Ok(())
+    }
+}
+
 impl Tool for Rootless {
     fn header(&self) -> Header {
         let settings = Settings {
@@ -236,7 +270,8 @@ impl Tool for Rootless {
             unwind_mb: None,
         };
         let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
-        let tables = (vec![self.by.schema()], self.verbose.then_some(EVENT));
+        let shown = if self.recording.is_some() { self.rows_of(&[]).table() } else { EVENT };
+        let tables = (vec![self.by.schema()], self.verbose.then_some(shown));
         system::header("faults", NAME, tables, settings).begun(self.began_ns)
     }
 
@@ -246,13 +281,22 @@ impl Tool for Rootless {
 
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
         self.take();
-        events.append(&mut self.events);
+        self.show(events)?;
         if let Grouping::Stacks(stacks) = &mut self.census.groups
             && stacks.want_naming()
         {
             self.read(false)?;
         }
         Ok(())
+    }
+
+    fn record(&mut self, events: Option<Box<dyn BatchSink>>) {
+        self.recording = events;
+        if let Grouping::Stacks(stacks) = &mut self.census.groups
+            && self.recording.is_some()
+        {
+            stacks.record();
+        }
     }
 
     fn snapshot(&mut self, all: bool) -> Result<Option<Block>> {
@@ -272,7 +316,10 @@ impl Tool for Rootless {
             stacks.losses(&mut losses);
         }
         Ok(Counted {
-            events: (!self.verbose).then(|| self.ledger.counted()),
+            events: match (self.verbose, &self.recording) {
+                (false, _) => Some(self.ledger.counted()),
+                (true, recording) => recording.as_ref().map(|_| self.recorded),
+            },
             lost_events: self.lost()?,
             sampled: 1,
             more: ROOTLESS_LOSSES.record(&losses),
@@ -283,12 +330,12 @@ impl Tool for Rootless {
         self.sampler.stop();
         self.detached = true;
         self.read(true)?;
-        events.append(&mut self.events);
         if self.verbose {
             let lost = self.lost()?;
-            self.census.missing(system::monotonic_ns(), lost, |fault| events.push(fault.event()));
+            let faults = &mut self.faults;
+            self.census.missing(system::monotonic_ns(), lost, |fault| faults.push(fault.clone()));
         }
-        Ok(())
+        self.show(events)
     }
 
     fn totals(&mut self) -> Block {

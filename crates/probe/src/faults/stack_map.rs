@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use trapline_model::faults::{GroupId, Key, Ledger, Losses, Process, Stack};
+use trapline_model::faults::{GroupId, Key, Ledger, Losses, NamedStack, Process, Stack};
 use trapline_symbols::Scope;
 
-use super::stacks::{Chain, End, Incomplete, Named, Naming, Others, without_names};
+use super::stacks::{Chain, End, Incomplete, Named, Naming, Others, SAID_EVERY, without_names};
 use super::unwind::Tables;
 use super::waiting::{Unnamed, Waiting};
 use crate::abi::maps::faults as maps;
@@ -43,6 +43,8 @@ pub(super) struct StackMap {
     is_stuck: bool,
     /// Of processes that are forgotten.
     past: Incomplete,
+    /// Those that have names since that was asked, if they are recorded.
+    found: Option<Vec<NamedStack>>,
 }
 
 /// What a key turned out to be.
@@ -51,6 +53,8 @@ struct Known {
     is: Is,
     /// How many faults there are of it.
     faults: u64,
+    /// When its name was recorded.
+    said: Instant,
 }
 
 #[derive(Debug)]
@@ -61,6 +65,10 @@ enum Is {
 }
 
 impl Known {
+    fn new(is: Is, faults: u64) -> Self {
+        Self { is, faults, said: Instant::now() }
+    }
+
     fn stack(&self) -> Rc<Stack> {
         match &self.is {
             Is::Named(named) => Rc::clone(&named.stack),
@@ -96,7 +104,24 @@ impl StackMap {
             asker: 0,
             is_stuck: false,
             past: Incomplete::default(),
+            found: None,
         })
+    }
+
+    /// Keeps the names of stacks for a recording, from now on.
+    pub(super) fn record(&mut self) {
+        self.found = Some(Vec::new());
+    }
+
+    /// The stacks that got their names since the last time, if they are kept.
+    pub(super) fn take_found(&mut self) -> Vec<NamedStack> {
+        self.found.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn finds(&mut self, id: u64, stack: &Rc<Stack>) {
+        if let Some(found) = &mut self.found {
+            found.push(NamedStack { id, stack: Rc::clone(stack) });
+        }
     }
 
     /// Learns what processes have done.
@@ -157,7 +182,7 @@ impl StackMap {
     /// The kernel half has a group no more. What has no name yet is closed when it has.
     pub(super) fn close(&mut self, key: &[u64; 4], ledger: &mut Ledger) {
         match self.known.remove(key) {
-            Some(Known { is: Is::Waiting(number, _), faults }) => {
+            Some(Known { is: Is::Waiting(number, _), faults, .. }) => {
                 // No key of the kernel half's is like this one.
                 let id = id([u64::MAX, number, 0, 0]);
                 if let Some(unnamed) = self.waiting.get_mut(number) {
@@ -166,7 +191,7 @@ impl StackMap {
                 ledger.move_group(&self::id(*key), id);
                 return;
             }
-            Some(Known { is: Is::Named(named), faults }) => self.past.add(&named, faults),
+            Some(Known { is: Is::Named(named), faults, .. }) => self.past.add(&named, faults),
             None => {}
         }
         ledger.close_group(&id(*key));
@@ -195,14 +220,22 @@ impl StackMap {
         if pid == abi::STACK_UNTAKEN {
             return Ok(None);
         }
+        let stack_id = stack_id(key);
         if let Some(known) = self.known.get_mut(&key.word) {
+            let is_due = known.faults < faults && known.said.elapsed() >= SAID_EVERY;
             known.faults = faults;
-            return Ok(Some(known.stack()));
+            let stack = known.stack();
+            if is_due && matches!(known.is, Is::Named(_)) {
+                known.said = Instant::now();
+                self.finds(stack_id, &stack);
+            }
+            return Ok(Some(stack));
         }
         if pid == 0 {
             let named = Named::other(&format!("[user {start_ns}]"), others(user).unwrap_or(Others::User));
             let stack = Rc::clone(&named.stack);
-            self.known.insert(key.word, Known { is: Is::Named(named), faults });
+            self.known.insert(key.word, Known::new(Is::Named(named), faults));
+            self.finds(stack_id, &stack);
             return Ok(Some(stack));
         }
         let (image, comm) = self.naming.who(Process { pid: pid as u32, start_ns }, start_ns);
@@ -212,15 +245,21 @@ impl StackMap {
         } else if self.waiting.has_space_for(uid) {
             let meanwhile = without_names(&comm, "[not symbolized yet]", "[symbols are being resolved]");
             let (id, is_open) = (id(key.word), true);
-            let number = self.waiting.add(Unnamed { id, is_open, image, comm, user, kernel, uid, faults });
+            let unnamed = Unnamed { id, stack_id, is_open, image, comm, user, kernel, uid, faults };
+            let number = self.waiting.add(unnamed);
             self.is_stuck = false;
             Is::Waiting(number, Rc::new(meanwhile))
         } else {
             // As long as the kernel half has it, it may still find a place.
-            return Ok(Some(Named::other(&comm, Others::Unnamed).stack));
+            let stack = Named::other(&comm, Others::Unnamed).stack;
+            self.finds(stack_id, &stack);
+            return Ok(Some(stack));
         };
-        let known = Known { is, faults };
+        let known = Known::new(is, faults);
         let stack = known.stack();
+        if matches!(known.is, Is::Named(_)) {
+            self.finds(stack_id, &stack);
+        }
         self.known.insert(key.word, known);
         Ok(Some(stack))
     }
@@ -298,12 +337,13 @@ impl StackMap {
 
     fn has_names(&mut self, number: u64, named: Named, ledger: &mut Ledger) {
         let Some(unnamed) = self.waiting.take(number) else { return };
+        self.finds(unnamed.stack_id, &named.stack);
         ledger.name_group(&unnamed.id, Key::Stack(Rc::clone(&named.stack)));
         if !unnamed.is_open {
             self.past.add(&named, unnamed.faults);
             ledger.close_group(&unnamed.id);
         } else if let Some(known) = unnamed.id.first_chunk().and_then(|key| self.known.get_mut(key)) {
-            known.is = Is::Named(named);
+            (known.is, known.said) = (Is::Named(named), Instant::now());
         }
     }
 
@@ -351,6 +391,15 @@ impl StackMap {
 /// By which the ledger knows a stack.
 fn id(key: [u64; 4]) -> GroupId {
     FaultsRowKey { of: FaultsGroupKey { word: key }, ..FaultsRowKey::zeroed() }.id()
+}
+
+/// Its number in a recording: `stack_id()` of the kernel half.
+fn stack_id(key: &FaultsGroupKey) -> u64 {
+    let [first, rest @ ..] = key.word;
+    let id = rest
+        .iter()
+        .fold(first & !abi::SECOND, |id, word| id.wrapping_mul(abi::STACK_FACTOR).wrapping_add(*word));
+    id.max(1)
 }
 
 fn others(key: u64) -> Option<Others> {

@@ -28,6 +28,9 @@ const KNOWN: usize = 32_768;
 /// The process whose name is empty: `prctl(PR_SET_NAME, "")`.
 const NO_NAME: &str = "[no name]";
 
+/// A recording that keeps its last parts alone gets the names of the stacks that are in use again and again.
+pub(super) const SAID_EVERY: Duration = Duration::from_secs(60);
+
 /// The frames that the kernel walks, unless kernel.perf_event_max_stack was changed.
 const DEEPEST: usize = 127;
 

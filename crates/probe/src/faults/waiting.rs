@@ -21,6 +21,8 @@ const SHARE: usize = 3;
 pub(super) struct Unnamed {
     /// Its group in the ledger.
     pub(super) id: GroupId,
+    /// Its number in a recording.
+    pub(super) stack_id: u64,
     /// Whether the kernel half still has the group.
     pub(super) is_open: bool,
     pub(super) image: Image,
@@ -161,7 +163,17 @@ mod tests {
     fn unnamed(uid: u32, pid: u32) -> Unnamed {
         let image = Image::from(Process { pid, start_ns: 1 });
         let (user, kernel) = (Chain::Lost, Chain::None);
-        Unnamed { id: [0; 7], is_open: true, image, comm: "".into(), user, kernel, uid, faults: 1 }
+        Unnamed {
+            id: [0; 7],
+            stack_id: 1,
+            is_open: true,
+            image,
+            comm: "".into(),
+            user,
+            kernel,
+            uid,
+            faults: 1,
+        }
     }
 
     #[test]

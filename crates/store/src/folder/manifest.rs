@@ -3,6 +3,7 @@
 use std::io;
 
 use serde_json::{Map, Value as Json, json};
+use trapline_model::recorded::EntryKind;
 
 /// The version of the format; it grows when the meaning of a column changes.
 const SCHEMA: u64 = 1;
@@ -11,6 +12,8 @@ const SCHEMA: u64 = 1;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Manifest {
     pub(super) parts: Vec<Part>,
+    /// The names of stacks of older writes, which are not kept otherwise.
+    pub(super) frames: Vec<Part>,
     /// The oldest write of which the parts were kept.
     pub(super) first: u64,
     /// The times of the items in it: the least and the greatest.
@@ -40,6 +43,11 @@ impl Part {
         Self { name, bytes: content.len() as u64, crc32: crc32fast::hash(content) }
     }
 
+    /// Whether it has names of stacks.
+    pub(super) fn is_of_frames(&self) -> bool {
+        self.kind_and_table().is_some_and(|(kind, _)| kind == EntryKind::Frames.name())
+    }
+
     /// The kind of its items and the table of its rows: `events-faults.fault-000001.parquet`.
     pub(super) fn kind_and_table(&self) -> Option<(&str, &str)> {
         let (stem, _) = self.name.strip_suffix(".parquet")?.rsplit_once('-')?;
@@ -50,10 +58,14 @@ impl Part {
 impl Manifest {
     pub(super) fn write(&self) -> String {
         let part = |part: &Part| json!({"name": part.name, "bytes": part.bytes, "crc32": part.crc32});
-        let parts: Vec<Json> = self.parts.iter().map(part).collect();
+        let list = |parts: &[Part]| parts.iter().map(part).collect::<Vec<Json>>();
         let (from, to) = self.times;
-        let json =
-            json!({"schema": SCHEMA, "first": self.first, "from_ns": from, "to_ns": to, "parts": parts});
+        let mut json = json!({
+            "schema": SCHEMA, "first": self.first, "from_ns": from, "to_ns": to, "parts": list(&self.parts),
+        });
+        if !self.frames.is_empty() {
+            json["frames"] = list(&self.frames).into();
+        }
         format!("{json}\n")
     }
 
@@ -68,10 +80,11 @@ impl Manifest {
         };
         let schema = number(&json, "schema")?;
         if schema != SCHEMA {
-            return Err(wrong(format!("it uses schema {schema}; this version reads schema {SCHEMA}")));
+            return Err(wrong(format!(
+                "it uses schema {schema}, and this version reads schema {SCHEMA}: replay it with the version that wrote it"
+            )));
         }
-        let mut parts = Vec::new();
-        for part in json.get("parts").and_then(Json::as_array).into_iter().flatten() {
+        let read = |part: &Json| {
             let part = part.as_object().ok_or_else(|| wrong("a part is not an object".into()))?;
             let name = part.get("name").and_then(Json::as_str).unwrap_or_default();
             // It stays within the folder.
@@ -79,9 +92,17 @@ impl Manifest {
                 return Err(wrong(format!("`{}` is not the name of a part", name.escape_debug())));
             }
             let crc32 = u32::try_from(number(part, "crc32")?).map_err(|error| wrong(error.to_string()))?;
-            parts.push(Part { name: name.into(), bytes: number(part, "bytes")?, crc32 });
-        }
+            Ok::<_, io::Error>(Part { name: name.into(), bytes: number(part, "bytes")?, crc32 })
+        };
+        let list = |name: &str| {
+            json.get(name)
+                .and_then(Json::as_array)
+                .into_iter()
+                .flatten()
+                .map(read)
+                .collect::<io::Result<Vec<_>>>()
+        };
         let times = (number(&json, "from_ns")?, number(&json, "to_ns")?);
-        Ok(Self { parts, first: number(&json, "first")?, times })
+        Ok(Self { parts: list("parts")?, frames: list("frames")?, first: number(&json, "first")?, times })
     }
 }

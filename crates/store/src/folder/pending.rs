@@ -31,6 +31,13 @@ impl Pending {
         self.tables.entry((kind, table.id())).or_insert_with(|| Columns::new(table, Lead::Item))
     }
 
+    /// What is no item of the stream.
+    pub(super) fn aside(&mut self, time_ns: u64) {
+        self.since.get_or_insert_with(Instant::now);
+        let (from, to) = self.times.unwrap_or((time_ns, time_ns));
+        self.times = Some((from.min(time_ns), to.max(time_ns)));
+    }
+
     /// An item of events, of which the rows are there.
     pub(super) fn events(&mut self, item: u64, time_ns: u64, table: &'static Schema, rows: usize) {
         let tables = table.id().into();
@@ -41,9 +48,7 @@ impl Pending {
     /// An item; its rows come before it.
     pub(super) fn entry(&mut self, item: u64, time_ns: u64, entry: &Entry) {
         self.row(EntryKind::Items, item, time_ns, &ENTRY.record(entry));
-        self.since.get_or_insert_with(Instant::now);
-        let (from, to) = self.times.unwrap_or((time_ns, time_ns));
-        self.times = Some((from.min(time_ns), to.max(time_ns)));
+        self.aside(time_ns);
     }
 
     pub(super) fn block(&mut self, kind: EntryKind, item: u64, block: &Block) {

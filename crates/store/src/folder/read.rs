@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::Value as Json;
-use trapline_model::faults::{Chunk, Chunks, FaultColumns, are_faults};
+use trapline_model::faults::{Chunk, Chunks, FaultColumns, STACK_EVENT, are_faults};
 use trapline_model::recorded::{self, ENTRY, EntryKind};
 use trapline_model::{
     AsItems, Block, Columns as _, Event, Facts, Header, Item, RUN, Record, Schema, Source, Value, table,
@@ -15,6 +15,7 @@ use trapline_model::{
 
 use super::manifest::{self, Manifest, Part};
 use super::part::{Reader, Row};
+use super::stacks::{ID, Stacks, TEXTS};
 use super::{END, HEADER, unseal};
 use crate::RecordingError;
 use crate::jsonl::{Line, end, header};
@@ -29,6 +30,7 @@ pub struct FolderRecording {
     name: String,
     header: Header,
     writes: VecDeque<u64>,
+    all_writes: Vec<u64>,
     last_write: u64,
     now: Write,
     /// What is to be given next.
@@ -37,6 +39,8 @@ pub struct FolderRecording {
     in_columns: bool,
     /// The columns of faults that are read, if not all.
     only: Option<Vec<&'static str>>,
+    /// The names of stacks, once they were asked for.
+    stacks: Option<Stacks>,
     /// The first thing that is not as it was written.
     damage: Option<String>,
     counted: u64,
@@ -110,11 +114,13 @@ impl FolderRecording {
             name,
             header,
             last_write: writes.last().copied().unwrap_or(0),
+            all_writes: writes.clone(),
             writes: writes.into(),
             now: Write::default(),
             ready,
             in_columns: false,
             only: None,
+            stacks: None,
             damage,
             counted: 0,
             has_totals: false,
@@ -155,8 +161,39 @@ impl FolderRecording {
     }
 
     /// Of faults, reads the columns of these names alone.
-    pub fn read_only(&mut self, columns: Vec<&'static str>) {
+    pub fn read_only(&mut self, mut columns: Vec<&'static str>) {
+        if TEXTS.iter().any(|text| columns.contains(text)) {
+            columns.push(ID);
+        }
         self.only = Some(columns);
+    }
+
+    /// Puts the names of their stacks into the columns of faults that have them, if they are read.
+    fn fill(&mut self, batches: &mut [FaultColumns]) {
+        let is_read = self.only.as_ref().is_none_or(|only| only.contains(&ID));
+        if !is_read || batches.iter().all(|batch| *batch.table() != *STACK_EVENT) {
+            return;
+        }
+        let mut stacks = self.stacks.take().unwrap_or_else(|| self.all_stacks());
+        batches.iter_mut().for_each(|batch| stacks.fill(batch));
+        self.stacks = Some(stacks);
+    }
+
+    /// The names of all stacks: they come later than the first faults that have them.
+    fn all_stacks(&mut self) -> Stacks {
+        let mut stacks = Stacks::default();
+        for number in self.all_writes.clone() {
+            // What is wrong with it is said when its items are read.
+            let Ok(Manifest { parts, frames, .. }) = manifest_of(&self.path, number) else { continue };
+            let older = if number == self.last_write { frames } else { vec![] };
+            for part in older.into_iter().chain(parts).filter(Part::is_of_frames) {
+                let read = part_content(&self.path, &part).and_then(|content| stacks.add(content));
+                if let Err(why) = read {
+                    self.damaged(&part.name, &why);
+                }
+            }
+        }
+        stacks
     }
 
     /// The faults of an item column by column, if it has faults and they are given so.
@@ -167,9 +204,11 @@ impl FolderRecording {
         entry: &Record,
     ) -> Option<Result<Vec<FaultColumns>, (String, String)>> {
         let word = |name: &str| if let Some(Value::Str(word)) = entry.get(name) { word.as_ref() } else { "" };
-        let kind =
-            EntryKind::named(word("kind")).filter(|kind| self.in_columns && *kind == EntryKind::Events)?;
+        let kind = EntryKind::named(word("kind")).filter(|kind| *kind == EntryKind::Events)?;
         let schema = table(word("tables")).filter(|schema| are_faults(*schema))?;
+        if !self.in_columns && *schema != *STACK_EVENT {
+            return None;
+        }
         self.last_ns = self.last_ns.max(time_ns);
         let mut batches = Vec::new();
         if let Some((file, reader)) = self.now.tables.get_mut(&(kind, schema.id())) {
@@ -192,6 +231,7 @@ impl FolderRecording {
         if missing > 0 {
             return Some(Err((format!("events-{}", schema.id()), format!("{missing} rows are missing"))));
         }
+        self.fill(&mut batches);
         Some(Ok(batches))
     }
 
@@ -225,17 +265,17 @@ impl FolderRecording {
 
     fn open_part(&mut self, part: &Part) -> Result<(), String> {
         let Some((kind, id)) = part.kind_and_table() else { return Ok(()) };
-        let Some(kind) = EntryKind::named(kind) else { return Ok(()) };
+        // Those of stacks were read when the first of them was asked for.
+        let Some(kind) = EntryKind::named(kind).filter(|kind| *kind != EntryKind::Frames) else {
+            return Ok(());
+        };
         let schema: &'static Schema = if kind == EntryKind::Items {
             &ENTRY
         } else {
             table(id).ok_or_else(|| format!("this version has no table `{id}`"))?
         };
         let only = self.only.as_deref().filter(|_| kind == EntryKind::Events && are_faults(schema));
-        let content = content(&self.path.join(&part.name), part.bytes)?.ok_or("it is missing")?;
-        if Part::new(part.name.clone(), &content) != *part {
-            return Err("it is not as it was written: its length or checksum does not match".into());
-        }
+        let content = part_content(&self.path, part)?;
         let reader = (part.name.clone(), Reader::open(schema, content, only)?);
         if kind == EntryKind::Items {
             self.now.items = Some(reader);
@@ -310,7 +350,7 @@ impl FolderRecording {
                 self.facts = Some(facts.clone());
                 Item::Facts(facts)
             }
-            EntryKind::Tick | EntryKind::Sums | EntryKind::Items => return Ok(None),
+            EntryKind::Tick | EntryKind::Sums | EntryKind::Frames | EntryKind::Items => return Ok(None),
         }))
     }
 
@@ -447,6 +487,15 @@ fn content(path: &Path, expected: u64) -> Result<Option<Vec<u8>>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// What a part holds, if it is as it was written.
+fn part_content(folder: &Path, part: &Part) -> Result<Vec<u8>, String> {
+    let content = content(&folder.join(&part.name), part.bytes)?.ok_or("it is missing")?;
+    if Part::new(part.name.clone(), &content) != *part {
+        return Err("it is not as it was written: its length or checksum does not match".into());
+    }
+    Ok(content)
 }
 
 /// The object in a file that is sealed.

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
+use trapline_model::faults::STACKS;
 use trapline_model::recorded::{Entry, EntryKind};
 use trapline_model::{Batch, BatchSink, Item, Sink};
 use trapline_view::JsonLines;
@@ -25,6 +26,9 @@ use super::{END, HEADER, part, seal};
 const EVERY: Duration = Duration::from_secs(5);
 /// Or when its columns take this much memory, bytes.
 const MOST: usize = 64 << 20;
+
+/// The names of a stack that is in use come again after a minute, and are written within this time.
+const NAMES_KEPT: Duration = Duration::from_secs(120);
 
 /// Which parts stay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -128,8 +132,13 @@ impl Recorder {
             return Err(io::Error::other("a recording is of one tool"));
         }
         self.folder.put(HEADER, seal(&line(header)?).as_bytes())?;
-        let mut writer =
-            Writer { folder: Arc::clone(&self.folder), kept: self.kept, writes: VecDeque::new(), number: 0 };
+        let mut writer = Writer {
+            folder: Arc::clone(&self.folder),
+            kept: self.kept,
+            writes: VecDeque::new(),
+            frames: VecDeque::new(),
+            number: 0,
+        };
         let shared = Arc::clone(&self.shared);
         let run = move || writer.run(&shared);
         self.thread = Some(std::thread::Builder::new().name("recorder".into()).spawn(run)?);
@@ -204,6 +213,10 @@ impl BatchSink for Batches {
             return Ok(());
         }
         self.shared.add(|pending, at| {
+            if *events.table() == *STACKS {
+                pending.columns(EntryKind::Frames, events.table()).extend(at, events);
+                return pending.aside(events.time_ns(0));
+            }
             pending.columns(EntryKind::Events, events.table()).extend(at, events);
             pending.events(at, events.time_ns(0), events.table(), events.len());
         })
@@ -236,6 +249,8 @@ struct Writer {
     kept: Kept,
     /// What is in the folder.
     writes: VecDeque<Written>,
+    /// The names of stacks in writes that are not kept, and when they were written: faults that are kept may have them.
+    frames: VecDeque<(Instant, Part)>,
     number: u64,
 }
 
@@ -244,7 +259,7 @@ struct Written {
     number: u64,
     at: Instant,
     bytes: u64,
-    names: Vec<String>,
+    parts: Vec<Part>,
 }
 
 impl Writer {
@@ -289,18 +304,27 @@ impl Writer {
             parts.push(Part::new(name, &content));
         }
         let bytes = parts.iter().map(|part| part.bytes).sum();
-        let names = parts.iter().map(|part| part.name.clone()).collect();
-        self.writes.push_back(Written { number: self.number, at: Instant::now(), bytes, names });
+        let written = Written { number: self.number, at: Instant::now(), bytes, parts: parts.clone() };
+        self.writes.push_back(written);
         let dropped = self.too_old();
+        let mut names: Vec<String> = dropped.iter().map(|write| manifest::name(write.number)).collect();
+        for Written { at, parts, .. } in dropped {
+            let (frames, others): (Vec<_>, Vec<_>) = parts.into_iter().partition(Part::is_of_frames);
+            self.frames.extend(frames.into_iter().map(|part| (at, part)));
+            names.extend(others.into_iter().map(|part| part.name));
+        }
+        let oldest = self.writes.front().map_or_else(Instant::now, |write| write.at);
+        // Those that are in use were written again since then.
+        while let Some((_, part)) = self.frames.pop_front_if(|(at, _)| *at + NAMES_KEPT < oldest) {
+            names.push(part.name);
+        }
         let first = self.writes.front().map_or(self.number, |write| write.number);
-        let manifest = Manifest { parts, first, times: pending.times.unwrap_or_default() };
+        let frames = self.frames.iter().map(|(_, part)| part.clone()).collect();
+        let manifest = Manifest { parts, frames, first, times: pending.times.unwrap_or_default() };
         self.folder.sync()?;
         self.folder.put(&manifest::name(self.number), seal(&manifest.write()).as_bytes())?;
         self.folder.sync()?;
-        for write in dropped {
-            self.folder.remove(&manifest::name(write.number));
-            write.names.iter().for_each(|name| self.folder.remove(name));
-        }
+        names.iter().for_each(|name| self.folder.remove(name));
         Ok(())
     }
 

@@ -42,7 +42,7 @@ pub(super) struct Columns {
 }
 
 /// The column of the faults with what a column of rows has, which may be rows of processes.
-fn named(name: &'static str, kind: Kind, of_processes: bool) -> Option<From> {
+fn named(faults: &Schema, name: &'static str, kind: Kind, of_processes: bool) -> Option<From> {
     Some(match name {
         "host" => From::Host,
         "container" => From::Container,
@@ -50,20 +50,17 @@ fn named(name: &'static str, kind: Kind, of_processes: bool) -> Option<From> {
         "start_ns" if of_processes => From::Column("process_start_ns"),
         // That of a process; a fault has its thread's, too.
         "comm" if of_processes || kind == Kind::Key => From::Column("process_comm"),
-        _ if has(name) => From::Column(name),
+        _ if faults.iter().any(|field| field.name == name) => From::Column(name),
         _ => return None,
     })
 }
 
-/// Whether faults have a column of this name.
-fn has(name: &str) -> bool {
-    super::EVENT.iter().any(|field| field.name == name)
-}
-
 impl Columns {
+    /// Of a table of rows that are made of faults of another.
+    ///
     /// # Errors
     /// The first key that faults do not have.
-    pub(super) fn new(table: &'static Schema) -> Result<Self, &'static str> {
+    pub(super) fn new(table: &'static Schema, faults: &Schema) -> Result<Self, &'static str> {
         let has_tid = table.iter().any(|field| field.name == "tid");
         let of_processes = !has_tid && table.iter().any(|field| field.name == "start_ns");
         let mut copied = Vec::new();
@@ -74,7 +71,7 @@ impl Columns {
             {
                 continue;
             }
-            let from = named(field.name, field.kind, of_processes);
+            let from = named(faults, field.name, field.kind, of_processes);
             match from {
                 Some(from) => {
                     let is_key = field.kind == Kind::Key;

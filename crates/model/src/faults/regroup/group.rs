@@ -78,6 +78,13 @@ impl Places {
         *batch.column(self.wait_ns) != Values::Unknown
     }
 
+    /// Which parts of the time are known of some of the faults.
+    pub(super) fn know_parts(&self, batch: &FaultColumns, parts: &mut [bool; PARTS]) {
+        for (is_known, at) in parts.iter_mut().zip(self.parts) {
+            *is_known |= *batch.column(at) != Values::Unknown;
+        }
+    }
+
     pub(super) fn wait(&self, batch: &FaultColumns, row: usize) -> Option<u64> {
         batch.column(self.wait_ns).number(row)
     }
@@ -98,6 +105,10 @@ impl Kinds {
 pub(super) struct Known {
     pub(super) is_timed: bool,
     pub(super) has_waits: bool,
+    /// What the time was spent on, as far as the variant saw it.
+    pub(super) parts: [bool; PARTS],
+    /// Stacks were taken of some.
+    pub(super) is_part: bool,
     /// Histograms are wanted.
     pub(super) with_hist: bool,
 }
@@ -112,8 +123,6 @@ pub(super) struct Group {
     pub(super) recent: Extremes,
     range: Option<(u64, u64)>,
     pub(super) is_news: bool,
-    /// Whether that is known of any fault: the others were only counted.
-    knows_parts: [bool; PARTS],
 }
 
 impl Group {
@@ -125,7 +134,6 @@ impl Group {
             recent: Extremes::default(),
             range: None,
             is_news: false,
-            knows_parts: [false; PARTS],
         }
     }
 
@@ -148,10 +156,8 @@ impl Group {
         if let Some(ns) = places.wait(batch, row) {
             (stats.waits, stats.wait_ns) = (stats.waits + u64::from(ns > 0), stats.wait_ns + ns);
         }
-        for ((sum, is_known), at) in stats.part_ns.iter_mut().zip(&mut self.knows_parts).zip(places.parts) {
-            if let Some(ns) = batch.column(at).number(row) {
-                (*sum, *is_known) = (*sum + ns, true);
-            }
+        for (sum, at) in stats.part_ns.iter_mut().zip(places.parts) {
+            *sum += batch.column(at).number(row).unwrap_or(0);
         }
         let Some(ns) = places.latency(batch, row) else { return };
         if is_major {
@@ -169,10 +175,10 @@ impl Group {
     /// A figure that has this name in every table of faults.
     pub(super) fn figure(&self, name: &str, known: &Known, extremes: Extremes) -> Value {
         let stats = &self.stats;
-        let Known { is_timed, has_waits, with_hist } = *known;
+        let Known { is_timed, has_waits, parts, with_hist, .. } = *known;
         let known = Some(extremes).filter(|extremes| extremes.min_ns <= extremes.max_ns);
         if let Some(part) = PART_NAMES.iter().position(|part| *part == name) {
-            return Some(stats.part_ns[part]).filter(|_| self.knows_parts[part]).into();
+            return Some(stats.part_ns[part]).filter(|_| parts[part]).into();
         }
         match name {
             "major" => stats.major.into(),

@@ -1,4 +1,4 @@
-use super::super::{By, FaultColumns, InColumns, StallRule};
+use super::super::{By, EVENT, FaultColumns, InColumns, STACK_EVENT, StallRule};
 use super::*;
 use crate::faults::ALL;
 use crate::hosts::with_host;
@@ -56,7 +56,7 @@ fn run(host: &str, faults: std::ops::Range<u64>) -> VecDeque<Item> {
 }
 
 fn how(table: &'static Schema) -> Regrouping {
-    Regrouping::of(table)
+    Regrouping::of(table, EVENT)
 }
 
 fn made<C: Chunks>(source: C, how: Regrouping) -> Vec<Item>
@@ -216,12 +216,13 @@ fn recordings_of_several_machines_are_one_stream() {
 
 #[test]
 fn what_faults_do_not_have_is_named() {
-    let refused = |table| Columns::new(table).err();
+    let refused = |table| Columns::new(table, EVENT).err();
     let of = how(By::Cgroup.schema());
     let unknown = Rc::clone(&of.unknown);
     made(InColumns(run("h", 0..600)), of);
     assert_eq!(unknown.get(), Some("cgroup"));
     assert_eq!(refused(By::Stack.schema()), Some("stack"));
+    assert_eq!(Columns::new(By::Function.schema(), STACK_EVENT).err(), None);
     assert_eq!(refused(By::Span.schema()), Some("span"));
     assert_eq!(refused(with_host(By::File.schema()).unwrap()), None);
     // Batches of a recording keep the order of the table's columns.

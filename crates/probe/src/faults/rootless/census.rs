@@ -174,9 +174,12 @@ impl Census {
                     .or_insert_with(|| Member::new(Thread { pid, tid, start_ns }, comm));
                 let major = is_major(event);
                 member.seen += Counts::of(major);
-                if let (Grouping::Stacks(stacks), Some(calls)) = (&mut self.groups, calls) {
-                    stacks.put(family.process, record.time_ns, calls, Counts::of(major));
-                }
+                let stack_id = match (&mut self.groups, calls) {
+                    (Grouping::Stacks(stacks), Some(calls)) => {
+                        stacks.put(family.process, record.time_ns, calls, Counts::of(major))
+                    }
+                    _ => None,
+                };
                 if !self.verbose && !self.groups.are_of_files() {
                     return None;
                 }
@@ -201,6 +204,7 @@ impl Census {
                     file,
                     offset: offset.flatten(),
                     function: None,
+                    stack_id,
                 };
                 self.groups.put(&fault, Counts::of(major));
                 return Some(fault).filter(|_| self.verbose);
@@ -388,6 +392,7 @@ impl Census {
                     file: None,
                     offset: None,
                     function: None,
+                    stack_id: None,
                 };
                 (left_out..many).for_each(|_| show(&fault));
             }

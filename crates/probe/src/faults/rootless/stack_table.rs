@@ -4,14 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Instant;
 
-use trapline_model::faults::{Key, Ledger, Losses, Process};
+use trapline_model::faults::{Key, Ledger, Losses, NamedStack, Process};
 use trapline_symbols::perf::{Calls, Record, Recording};
 use trapline_symbols::task::Counts;
 use trapline_symbols::{Image, Scope};
 
 use super::untimed::{group, id};
 use crate::faults::Stacks;
-use crate::faults::stacks::{Chain, End, Incomplete, Named, Naming};
+use crate::faults::stacks::{Chain, End, Incomplete, Named, Naming, SAID_EVERY};
 
 /// So many are kept of processes that are not forgotten: as many as the kernel half of other variants has room for.
 const ROOM: usize = 16_384;
@@ -28,6 +28,8 @@ struct InStack {
     at_ns: u64,
     named: Option<Named>,
     faults: Counts,
+    /// When its name was recorded, and how many there were.
+    said: Option<(u64, Instant)>,
 }
 
 /// Faults by their stacks.
@@ -44,6 +46,8 @@ pub(super) struct StackTable {
     losses: Incomplete,
     /// There was no room for their stack.
     crowded: Counts,
+    /// Those that have names since that was asked, if they are recorded.
+    found: Option<Vec<NamedStack>>,
 }
 
 /// What is to be recorded of minor faults and of major ones.
@@ -66,6 +70,7 @@ impl StackTable {
             past: Counts::default(),
             losses: Incomplete::default(),
             crowded: Counts::default(),
+            found: None,
         }
     }
 
@@ -96,18 +101,34 @@ impl StackTable {
         self.naming.settle();
     }
 
-    /// Puts one under its chain of calls.
-    pub(super) fn put(&mut self, process: Process, at_ns: u64, calls: Calls, faults: Counts) {
+    /// Keeps the names of stacks for a recording, from now on.
+    pub(super) fn record(&mut self) {
+        self.found = Some(Vec::new());
+    }
+
+    /// The stacks that got their names since the last time, if they are kept.
+    pub(super) fn take_found(&mut self) -> Vec<NamedStack> {
+        self.found.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Puts one under its chain of calls, and gives the number of that, if there is space for it.
+    pub(super) fn put(&mut self, process: Process, at_ns: u64, calls: Calls, faults: Counts) -> Option<u64> {
         let image = self.naming.image(process.pid, at_ns).unwrap_or(Image::from(process));
         let full = self.groups.len() >= ROOM;
         let key = (image, calls);
         if let Some(known) = self.groups.get_mut(&key) {
             known.faults += faults;
+            Some(known.number)
         } else if full {
             self.crowded += faults;
+            None
         } else {
             self.newest += 1;
-            self.groups.insert(key, InStack { number: self.newest, process, at_ns, named: None, faults });
+            self.groups.insert(
+                key,
+                InStack { number: self.newest, process, at_ns, named: None, faults, said: None },
+            );
+            Some(self.newest)
         }
     }
 
@@ -125,14 +146,23 @@ impl StackTable {
         naming.wait_for(until.saturating_duration_since(Instant::now()));
         for ((_, calls), known) in &mut self.groups {
             // What there was no time for is looked for again.
-            known.named.take_if(|named| named.late);
+            if known.named.take_if(|named| named.late).is_some() {
+                known.said = None;
+            }
             let named = known.named.get_or_insert_with(|| {
                 meanwhile();
                 let [user, kernel] = chains(calls, naming.deepest);
                 let (image, comm) = naming.who(known.process, known.at_ns);
                 naming.name(image, &comm, &user, &kernel)
             });
-            ledger.group(id(known.number), group(Key::Stack(Rc::clone(&named.stack)), known.faults, None));
+            let stack = Rc::clone(&named.stack);
+            let all = known.faults.all();
+            let is_due = known.said.is_none_or(|(said, at)| said < all && at.elapsed() >= SAID_EVERY);
+            if let Some(found) = self.found.as_mut().filter(|_| is_due) {
+                known.said = Some((all, Instant::now()));
+                found.push(NamedStack { id: known.number, stack: Rc::clone(&stack) });
+            }
+            ledger.group(id(known.number), group(Key::Stack(stack), known.faults, None));
             sum += known.faults;
         }
         if let Some(counted) = self.counted {
