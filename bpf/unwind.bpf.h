@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Chains of calls in user mode by unwind tables, and by frame pointers where code has none (made at run time, or
- * written by hand). User space makes the tables of .eh_frame, one a file, and puts them into one array of rows. Which
- * file an address is in the kernel knows best: so nothing is kept of processes, and no mapping comes too late.
+ * written by hand) or its table is not there yet. User space makes the tables of .eh_frame, one a file, and puts them
+ * into one array of rows. Which file an address is in the kernel knows best: so nothing is kept of processes, and no
+ * mapping comes too late.
  */
 #ifndef TRAPLINE_UNWIND_BPF_H
 #define TRAPLINE_UNWIND_BPF_H
@@ -65,7 +66,7 @@ struct unwinding {
 	u32 newest;
 	u32 by_frame; /* the last step was by frame pointer, and so a guess */
 	u32 pid;
-	u32 pad;
+	u32 late; /* some step was by frame pointer for want of a table */
 };
 
 struct {
@@ -170,13 +171,20 @@ static __always_inline u32 rule_at(struct unwind_mapping *m, u64 at)
 
 static __always_inline long unwind_ends(struct unwind_walk *w, u32 end)
 {
+	if (w->u->late && end == UNWIND_END_START)
+		end = UNWIND_END_LATE_FRAMES;
+	else if (w->u->late && end != UNWIND_END_DEEPEST)
+		end = UNWIND_END_LATE;
 	w->chain->end = end;
 	return 1;
 }
 
 #define LEAST_FRAME 0x1000 /* nothing is mapped in page 0 */
 
-/* By the frame pointer, if it looks like one: whether it is one the next step shows. */
+/*
+ * By the frame pointer, if it looks like one: whether it is one the next step shows. Where there is no table, it is
+ * followed to wherever it leads, as to another stack: no less is found than by frame pointers alone.
+ */
 static __always_inline long by_frame(struct unwind_walk *w, struct unwinding *u, bool has_table, u64 *back)
 {
 	struct {
@@ -187,7 +195,9 @@ static __always_inline long by_frame(struct unwind_walk *w, struct unwinding *u,
 	/* Below a program's outermost function there is 0, or 1. */
 	if (at < LEAST_FRAME)
 		return unwind_ends(w, has_table ? UNWIND_END_UNDESCRIBED : UNWIND_END_START);
-	if (at < u->sp || at & 7 || bpf_probe_read_user(&frame, sizeof(frame), (void *)at))
+	if (has_table && (at < u->sp || at & 7))
+		return unwind_ends(w, UNWIND_END_UNDESCRIBED);
+	if (bpf_probe_read_user(&frame, sizeof(frame), (void *)at))
 		return unwind_ends(w, UNWIND_END_UNDESCRIBED);
 	u->sp = at + sizeof(frame);
 	u->bp = frame.next;
@@ -265,8 +275,6 @@ static long unwind_step(u64 turn, struct unwind_walk *w)
 		u->n -= !!u->n;
 		return unwind_ends(w, u->by_frame ? UNWIND_END_UNDESCRIBED : UNWIND_END_CORRUPT);
 	}
-	if (m->by == BY_LATE_TABLE)
-		return unwind_ends(w, UNWIND_END_LATE);
 	if (m->by == BY_TABLE)
 		rule = rule_at(m, addr - m->bias);
 	kind = rule & 15;
@@ -279,6 +287,7 @@ static long unwind_step(u64 turn, struct unwind_walk *w)
 		return unwind_ends(w, UNWIND_END_DEEPEST);
 	u->exact = 0;
 	u->by_frame = 0;
+	u->late |= m->by == BY_LATE_TABLE;
 	if (kind == UNWIND_UNKNOWN)
 		ended = by_frame(w, u, m->by == BY_TABLE, &back);
 	else if (kind == UNWIND_SIGNAL)
@@ -314,6 +323,7 @@ static __always_inline void unwind(struct task_struct *task, struct pt_regs *reg
 	walk.u->bp = regs->bp;
 	walk.u->exact = 1;
 	walk.u->by_frame = 0;
+	walk.u->late = 0;
 	walk.u->pid = pid;
 	walk.u->n = 1;
 	chain->ip[0] = regs->ip;

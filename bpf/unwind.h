@@ -61,8 +61,9 @@ enum unwind_end {
 	UNWIND_END_START = 1,       /* the thread began there */
 	UNWIND_END_DEEPEST = 2,     /* it is longer than what is walked */
 	UNWIND_END_UNDESCRIBED = 3, /* there is no unwind information of that function */
-	UNWIND_END_LATE = 4,        /* the table was not there yet */
+	UNWIND_END_LATE = 4,        /* a table was not there yet, and frame pointers led nowhere */
 	UNWIND_END_CORRUPT = 5,     /* the stack cannot be read, or is no stack */
+	UNWIND_END_LATE_FRAMES = 6, /* a table was not there yet, and frame pointers led to an end: not known */
 };
 
 #endif

@@ -70,7 +70,7 @@ const STACKS: &[Column<Losses>] = &[
     loss("unsymbolized_stacks", "With --by stack, faults whose stack has a frame without a symbol.", |l| l.unsymbolized_stacks.into()),
     loss("lost_stacks", "With --by stack, faults whose stack found no space in the BPF map.", |l| l.lost_stacks.into()),
     loss("partial_stacks", "With --by stack and unwind tables, faults whose stack ends before the start of the thread: a function without unwind information, or a corrupt stack.", |l| l.partial_stacks.into()),
-    loss("late_stacks", "With --by stack and unwind tables, faults whose stack ends in a file whose table was not there yet.", |l| l.late_stacks.into()),
+    loss("late_stacks", "With --by stack and unwind tables, faults whose stack was followed by frame pointers where a table was not there yet: callers may be missing.", |l| l.late_stacks.into()),
     loss("dropped_mapping_records", "With --by stack, dropped records of mappings, executed files and started processes: frames may be unsymbolized.", |l| l.dropped_mapping_records.into()),
 ];
 

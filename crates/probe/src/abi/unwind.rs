@@ -34,10 +34,12 @@ constants! {
         END_DEEPEST = 2,
         /// There is no unwind information of that function.
         END_UNDESCRIBED = 3,
-        /// The table was not there yet.
+        /// A table was not there yet, and frame pointers led nowhere.
         END_LATE = 4,
         /// The stack cannot be read, or is no stack.
         END_CORRUPT = 5,
+        /// A table was not there yet, and frame pointers led to an end: not known.
+        END_LATE_FRAMES = 6,
     }
 }
 

@@ -365,6 +365,7 @@ impl StackMap {
             abi::END_UNDESCRIBED => End::Undescribed,
             abi::END_LATE => End::Late,
             abi::END_CORRUPT => End::Corrupt,
+            abi::END_LATE_FRAMES => End::LateFrames,
             abi::END_FRAMES if chain.count as usize >= self.naming.deepest.min(abi::CHAIN_LEN) => {
                 End::Deepest
             }

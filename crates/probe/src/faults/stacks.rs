@@ -59,8 +59,10 @@ pub(super) enum End {
     Deepest,
     /// The function has no unwind information.
     Undescribed,
-    /// The table of its file was not there yet.
+    /// A table was not there yet, and frame pointers led nowhere.
     Late,
+    /// A table was not there yet, and frame pointers led no further.
+    LateFrames,
     /// The stack cannot be read, or is none.
     Corrupt,
 }
@@ -69,14 +71,12 @@ impl End {
     /// What is shown in place of the calls that are missing, and why they are.
     fn words(self) -> Option<[&'static str; 2]> {
         match self {
-            Self::Outermost => None,
+            Self::Outermost | Self::LateFrames => None,
             Self::Deepest => Some(["[deeper]", "[the kernel walks no more frames]"]),
             Self::Undescribed => {
                 Some(["[no unwind information]", "[the function has none, and no frame pointer]"])
             }
-            Self::Late => {
-                Some(["[no unwind table yet]", "[the file was new, or tables take too much memory]"])
-            }
+            Self::Late => Some(["[no unwind table yet]", "[a file was new, or tables take too much memory]"]),
             Self::Corrupt => {
                 Some(["[corrupt]", "[the stack cannot be read, or has no return address where it should]"])
             }
@@ -164,7 +164,7 @@ impl Incomplete {
         for (sum, is) in [
             (&mut self.deep, named.end == Some(End::Deepest)),
             (&mut self.partial, matches!(named.end, Some(End::Undescribed | End::Corrupt))),
-            (&mut self.late, named.end == Some(End::Late)),
+            (&mut self.late, matches!(named.end, Some(End::Late | End::LateFrames))),
             (&mut self.unnamed, named.unnamed),
             (&mut self.lost, named.lost),
         ] {
@@ -383,6 +383,8 @@ impl Naming {
             };
             if let Some([instead, why]) = ends.words() {
                 stack.push(instead, why);
+            }
+            if ends != End::Outermost {
                 named.end = Some(ends);
             }
             let mut names = self.symbols.resolve(image, ips);

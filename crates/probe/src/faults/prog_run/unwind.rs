@@ -2,7 +2,9 @@
 
 #![allow(unsafe_code)]
 
+use std::arch::asm;
 use std::ffi::{c_int, c_void};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -76,15 +78,41 @@ impl Half {
         Self { attached, tables, symbols }
     }
 
+    fn chain(&self) -> FaultsChain {
+        let out: [u64; 8] = self.attached.read(OUT).unwrap();
+        let chains = self.attached.handle(maps::CHAINS).unwrap();
+        let chain = chains.lookup(&out[2].to_ne_bytes(), MapFlags::ANY).unwrap();
+        pod_read_unaligned(&chain.unwrap())
+    }
+
+    /// Walks once, with that frame pointer.
+    fn walk_from(&self, frame: *const u64) -> FaultsChain {
+        let program = self.attached.object.progs_mut().find(|it| it.name() == "test_group_key").unwrap();
+        let context = [0_u64; 12];
+        // union bpf_attr, of BPF_PROG_TEST_RUN: the program, the size of its context, and that.
+        let mut attr = [0_u64; 10];
+        attr[0] = program.as_fd().as_raw_fd() as u64;
+        attr[5] = size_of_val(&context) as u64;
+        attr[6] = context.as_ptr() as u64;
+        let mut result = libc::SYS_bpf;
+        // SAFETY: the kernel reads what the arguments point to, and writes to `attr`; the frame pointer is put back.
+        unsafe {
+            asm!(
+                "push rbp", "mov rbp, {frame}", "syscall", "pop rbp",
+                frame = in(reg) frame, inlateout("rax") result, in("rdi") 10, in("rsi") attr.as_mut_ptr(),
+                in("rdx") size_of_val(&attr), lateout("rcx") _, lateout("r11") _
+            );
+        }
+        assert_eq!((result, attr[0] >> 32), (0, 1));
+        self.chain()
+    }
+
     /// Walks until no table is missing any more.
     fn walk(&mut self) -> (Vec<u64>, u32) {
         loop {
             assert_eq!(self.attached.run("test_group_key", &[]), 1);
-            let out: [u64; 8] = self.attached.read(OUT).unwrap();
-            let chains = self.attached.handle(maps::CHAINS).unwrap();
-            let chain = chains.lookup(&out[2].to_ne_bytes(), MapFlags::ANY).unwrap();
-            let chain: FaultsChain = pod_read_unaligned(&chain.unwrap());
-            if chain.end != abi::END_LATE {
+            let chain = self.chain();
+            if ![abi::END_LATE, abi::END_LATE_FRAMES].contains(&chain.end) {
                 return (chain.ip[..chain.count as usize].to_vec(), chain.end);
             }
             self.tables.follow(&mut self.symbols).unwrap();
@@ -153,4 +181,21 @@ fn a_chain_by_tables_is_that_of_the_compilers_own_unwinder() {
     }
     assert!(seen[1].1.len() > 90);
     *HALF.lock().unwrap() = None;
+}
+
+/// The frames lie as no stack does: the second below the first.
+#[test]
+#[ignore = "needs root: `make test` runs it"]
+fn a_chain_goes_on_by_frame_pointers_where_a_table_is_missing() {
+    let half = Half::new();
+    let [caller, outermost] = [look as *const () as u64 + 1, handler as *const () as u64 + 1];
+    let mut frames = [0, outermost, 0, caller];
+    frames[2] = frames.as_ptr() as u64;
+    let chain = half.walk_from(&raw const frames[2]);
+    assert_eq!(chain.ip[1..chain.count as usize], [caller, outermost]);
+    assert_eq!(chain.end, abi::END_LATE_FRAMES);
+    frames[0] = 0x1008;
+    let chain = half.walk_from(&raw const frames[2]);
+    assert_eq!(chain.ip[1..chain.count as usize], [caller, outermost]);
+    assert_eq!(chain.end, abi::END_LATE, "nothing is mapped there");
 }
