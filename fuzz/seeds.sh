@@ -51,8 +51,56 @@ gcc -nostdlib -shared -fPIC -O1 -Wl,-n,-z,noseparate-code,--build-id=sha1 -o sha
 gcc $small -m32 -o narrow -x c++ b.cc 2>/dev/null || :
 cp c5 stripped && objcopy --only-keep-debug c5 c5.debug && strip stripped && objcopy --add-gnu-debuglink=c5.debug stripped
 objcopy --only-keep-debug cpp5 cpp5.debug
-mkdir -p elf dwarf
+cat >u.c <<'C'
+void use(void *);
+int frames(int n) { char all[64]; use(all); return n ? frames(n - 1) + all[n & 63] : 1; }
+int grows(int n) { char *some = __builtin_alloca(n); use(some); return some[0]; }
+int aligned(int n) { int some[n] __attribute__((aligned(64))); use(some); return some[n - 1]; }
+C
+cat >u.S <<'S'
+	.globl use
+use:
+	.cfi_startproc
+	push %rbp
+	.cfi_def_cfa_offset 16
+	.cfi_offset rbp, -16
+	.cfi_remember_state
+	mov %rsp, %rbp
+	.cfi_def_cfa_register rbp
+	leave
+	.cfi_restore_state
+	ret
+	.cfi_endproc
+	nop
+	.globl back
+back:
+	.cfi_startproc
+	.cfi_signal_frame
+	.cfi_escape 0x0f, 0x04, 0x77, 0xa0, 0x01, 0x06
+	.cfi_escape 0x10, 0x06, 0x03, 0x77, 0xf8, 0x00
+	.cfi_escape 0x10, 0x10, 0x03, 0x77, 0xa8, 0x01
+	syscall
+	.cfi_endproc
+	.globl plt
+plt:
+	.cfi_startproc
+	.cfi_def_cfa_offset 16
+	.cfi_escape 0x0f, 0x0b, 0x77, 0x08, 0x80, 0x00, 0x3f, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22
+	nop
+	.cfi_endproc
+	.globl _start
+_start:
+	.cfi_startproc
+	.cfi_undefined rip
+	call frames
+	.cfi_endproc
+	.section .note.GNU-stack,"",@progbits
+S
+unwound='-nostdlib -static -Wl,-z,noseparate-code,-Ttext=0x1000,--section-start=.eh_frame=0x200000,--build-id=none -o u'
+mkdir -p elf dwarf eh_frame
+gcc $unwound -O2 u.c u.S && objcopy --dump-section .eh_frame=eh_frame/optimized u
+gcc $unwound -O0 u.c u.S && objcopy --dump-section .eh_frame=eh_frame/frames u
 mv plain shared stripped narrow elf/ 2>/dev/null || :
 cp cpp5 elf/with-symbols
 mv c2 c3 c4 c5 zlib split cpp4 cpp5 clang5 clangl c5.debug dwarf/
-rm -f a.c b.cc *.dwo cpp5.debug
+rm -f a.c b.cc u.c u.S u *.dwo cpp5.debug

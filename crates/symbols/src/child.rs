@@ -18,6 +18,8 @@ pub(super) mod wire;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::serve::fuzz;
+#[cfg(any(test, fuzzing))]
+pub use self::unwind::eh_frame;
 
 #[cfg(test)]
 mod misbehave;

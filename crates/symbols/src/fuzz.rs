@@ -1,6 +1,7 @@
 //! Everything here that reads what others wrote, as the tests and `make fuzz` call it with changed inputs: nothing may
 //! end it, and what comes out keeps its bounds.
 
+pub use crate::child::eh_frame;
 pub use crate::child::fuzz::{dwarf, elf, perf_map, reply};
 use crate::demangle::{LONGEST, demangle, without_parameters};
 use crate::maps::Maps;
@@ -37,6 +38,11 @@ mod tests {
     #[test]
     fn elf_files() {
         bounded("elf", 4000, super::elf);
+    }
+
+    #[test]
+    fn unwind_information() {
+        bounded("eh_frame", 20_000, super::eh_frame);
     }
 
     #[test]

@@ -36,16 +36,35 @@ pub(super) fn rows(elf: &object::File<'_>) -> Result<Vec<Row>, String> {
     let section = elf.section_by_name(".eh_frame").ok_or("it has no .eh_frame")?;
     let data = section.data().map_err(|_| "its .eh_frame is malformed")?;
     let code = code(elf);
-    let offset = |address: u64| offset_of(&code, address);
-    let frames = EhFrame::new(data, LittleEndian);
     let address = |name: &str| elf.section_by_name(name).map_or(0, |section| section.address());
     let bases = BaseAddresses::default()
         .set_eh_frame(section.address())
         .set_text(address(".text"))
         .set_got(address(".got"));
+    let (mut rows, mut starts) = of_section(data, &bases, &code)?;
+    let offset = |address: u64| offset_of(&code, address);
+    if let Some(entry) = offset(elf.entry()) {
+        starts.sort_unstable();
+        let next = starts.get(starts.partition_point(|start| *start <= entry)).copied().unwrap_or(u64::MAX);
+        let end = next.min(entry.saturating_add(ENTRY));
+        rows.push((entry, NEW, Rule::of(Kind::Start).packed()));
+        rows.push((end, END, Rule::of(Kind::Unknown).packed()));
+    }
+    for name in [".init", ".fini"] {
+        let Some(section) = elf.section_by_name(name) else { continue };
+        let (Some(start), Ok(code)) = (offset(section.address()), section.data()) else { continue };
+        rows.extend(of_crti(start, code));
+    }
+    merged(rows)
+}
+
+/// What an `.eh_frame` says of all functions, and where they begin.
+fn of_section(data: &[u8], bases: &BaseAddresses, code: &[Code]) -> Result<(Vec<Change>, Vec<u64>), String> {
+    let offset = |address: u64| offset_of(code, address);
+    let frames = EhFrame::new(data, LittleEndian);
     let (mut rows, mut starts) = (Vec::new(), Vec::new());
     let mut context = UnwindContext::new();
-    let mut entries = frames.entries(&bases);
+    let mut entries = frames.entries(bases);
     // From where it is malformed on nothing is known.
     while let Ok(Some(entry)) = entries.next() {
         let CieOrFde::Fde(partial) = entry else { continue };
@@ -56,24 +75,22 @@ pub(super) fn rows(elf: &object::File<'_>) -> Result<Vec<Row>, String> {
             continue;
         }
         starts.push(start);
-        of_function(&function, &frames, &bases, &mut context, (start, end), &mut rows);
+        of_function(&function, &frames, bases, &mut context, (start, end), &mut rows);
         if rows.len() > 2 * ROWS {
             return Err(format!("it has more than {ROWS} unwind rows"));
         }
     }
-    if let Some(entry) = offset(elf.entry()) {
-        starts.sort_unstable();
-        let next = starts.get(starts.partition_point(|start| *start <= entry)).copied().unwrap_or(u64::MAX);
-        let end = next.min(entry + ENTRY);
-        rows.push((entry, NEW, Rule::of(Kind::Start).packed()));
-        rows.push((end, END, Rule::of(Kind::Unknown).packed()));
+    Ok((rows, starts))
+}
+
+/// An `.eh_frame` at the address that its seeds are linked for, behind a megabyte of code.
+#[cfg(any(test, fuzzing))]
+pub fn eh_frame(bytes: &[u8]) {
+    let bases = BaseAddresses::default().set_eh_frame(0x20_0000).set_text(0x1000);
+    let code = [Code { address: 0x1000, offset: 0x1000, len: 1 << 20 }];
+    if let Ok(rows) = of_section(bytes, &bases, &code).and_then(|(rows, _)| merged(rows)) {
+        assert!(crate::unwind::are_sound(&rows));
     }
-    for name in [".init", ".fini"] {
-        let Some(section) = elf.section_by_name(name) else { continue };
-        let (Some(start), Ok(code)) = (offset(section.address()), section.data()) else { continue };
-        rows.extend(of_crti(start, code));
-    }
-    merged(rows)
 }
 
 /// The C library writes the beginning of these sections in assembly, without unwind information (crti.S).
@@ -363,6 +380,17 @@ mod tests {
             }
             assert!(same > 500, "{path}: {same} rows are the same");
             assert!(others * 50 < same, "{path}: {others} rows of {same} were not compared");
+        }
+    }
+
+    #[test]
+    fn the_seeds_have_rules_of_all_kinds() {
+        let bases = BaseAddresses::default().set_eh_frame(0x20_0000).set_text(0x1000);
+        let code = [Code { address: 0x1000, offset: 0x1000, len: 1 << 20 }];
+        let path = format!("{}/../../fuzz/seeds/eh_frame/optimized", env!("CARGO_MANIFEST_DIR"));
+        let (rows, _) = of_section(&std::fs::read(path).unwrap(), &bases, &code).unwrap();
+        for kind in [Kind::Rsp, Kind::Rbp, Kind::Signal, Kind::Plt, Kind::Start] {
+            assert!(rows.iter().any(|(_, _, rule)| rule & 15 == kind as u32), "{kind:?}");
         }
     }
 
