@@ -315,9 +315,8 @@ impl Writer {
         }
         let oldest = self.writes.front().map_or_else(Instant::now, |write| write.at);
         // Those that are in use were written again since then.
-        while let Some((_, part)) = self.frames.pop_front_if(|(at, _)| *at + NAMES_KEPT < oldest) {
-            names.push(part.name);
-        }
+        let unused = self.frames.iter().take_while(|(at, _)| *at + NAMES_KEPT < oldest).count();
+        names.extend(self.frames.drain(..unused).map(|(_, part)| part.name));
         let first = self.writes.front().map_or(self.number, |write| write.number);
         let frames = self.frames.iter().map(|(_, part)| part.clone()).collect();
         let manifest = Manifest { parts, frames, first, times: pending.times.unwrap_or_default() };
