@@ -122,10 +122,10 @@ fn report(folder: &TempDir, recording: &str, name: &str) -> std::path::PathBuf {
 /// Faults of two processes on three files: of process 7 five times as many as of 8, and each of those four times as long.
 fn faults(comm: &str) -> Vec<String> {
     let fault = |n: u64| {
-        let is_second = n % 6 == 0;
+        let is_second = n.is_multiple_of(6);
         json!({
             "type": "event", "time_ns": 1_000 + n * 1_000_000, "pid": 7 + u64::from(is_second), "tid": 7 + u64::from(is_second),
-            "start_ns": 5, "comm": comm, "kind": if n % 2 == 0 { "major" } else { "minor" }, "addr": 4096, "rw": "R",
+            "start_ns": 5, "comm": comm, "kind": if n.is_multiple_of(2) { "major" } else { "minor" }, "addr": 4096, "rw": "R",
             "latency_ns": if is_second { 40_000 } else { 10_000 }, "cause": "file-read",
             "file": format!("/data/{}{comm}", n % 3),
         })
