@@ -55,8 +55,8 @@ impl Browser {
         loop {
             let mut line = String::new();
             assert!(answer.read_line(&mut line).unwrap() > 0, "{path}: no answer");
-            match line.trim_end().to_ascii_lowercase().split_once(": ") {
-                Some(("content-length", n)) => length = n.parse().unwrap(),
+            match line.trim_end().to_ascii_lowercase().split_once(':') {
+                Some(("content-length", n)) => length = n.trim().parse().unwrap(),
                 Some(_) => {}
                 None if line.trim_end().is_empty() => break,
                 None => {}

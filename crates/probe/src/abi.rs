@@ -128,13 +128,13 @@ mod tests {
     fn mirrors_equal_the_kernel_half() {
         compare(
             crate::faults::OBJECTS,
-            &[trap_layouts(), faults_layouts(), unwind_layouts()].concat(),
+            &[trap_layouts(), vec![TrapExtremes::layout()], faults_layouts(), unwind_layouts()].concat(),
             &[trap_constants(), faults_constants(), unwind_constants()],
         );
         let own = (crate::kvm::OBJECT, kvm_layouts(), kvm_constants());
         compare(
             &[own.0],
-            &[trap_layouts(), vec![TrapControl::layout()], own.1].concat(),
+            &[trap_layouts(), vec![TrapControl::layout(), TrapExtremes::layout()], own.1].concat(),
             &[trap_constants(), own.2],
         );
         let own = (crate::sgx::OBJECT, sgx_layouts(), sgx_constants());

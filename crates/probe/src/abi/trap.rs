@@ -68,7 +68,7 @@ mirror! {
 
 #[cfg(test)]
 pub(super) fn trap_layouts() -> Vec<super::Layout> {
-    vec![TrapFilter::layout(), TrapNumbers::layout(), TrapExtremes::layout()]
+    vec![TrapFilter::layout(), TrapNumbers::layout()]
 }
 
 #[cfg(test)]
