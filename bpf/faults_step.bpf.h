@@ -29,7 +29,7 @@ static __always_inline struct faults_process process_of(struct tracked *t)
 }
 
 static __always_inline void send_step(struct tracked *t, struct faults_process *process, struct task_struct *task,
-				      u64 first, u64 last)
+				      u64 now, u64 first, u64 last)
 {
 	/* A pass over all threads comes to each only now and then. */
 	bool runs = task == bpf_get_current_task_btf();
@@ -41,7 +41,7 @@ static __always_inline void send_step(struct tracked *t, struct faults_process *
 		add(&losses.events, last - first + 1);
 		return;
 	}
-	e->time_ns = bpf_ktime_get_ns();
+	e->time_ns = now;
 	e->start_ns = process->start_ns;
 	e->first = first;
 	e->last = last;
@@ -69,7 +69,7 @@ static __always_inline u64 process_did(struct tracked *t, struct task_struct *ta
 	before = __sync_fetch_and_add(count, more);
 	last = (before + more) / config.step;
 	if (last > before / config.step)
-		send_step(t, &process, task, before / config.step + 1, last);
+		send_step(t, &process, task, bpf_ktime_get_ns(), before / config.step + 1, last);
 	return before + more;
 }
 
@@ -136,16 +136,18 @@ static __always_inline void process_slept(struct tracked *t, struct task_struct 
 {
 	struct faults_process process = process_of(t);
 	struct stalls *of;
-	u64 stalled;
+	u64 now, stalled;
 
 	of = scheduling ? bpf_map_lookup_elem(&stalls, &process) : lookup_or_init(&stalls, &process, &no_stalls);
 	if (!of) {
 		add(&losses.uncounted, 1);
 		return;
 	}
-	stalled = slept_until(of, bpf_ktime_get_ns(), ns);
+	/* Of the message, too: the next one comes no sooner than a window after it. */
+	now = bpf_ktime_get_ns();
+	stalled = slept_until(of, now, ns);
 	if (stalled)
-		send_step(t, &process, task, stalled, stalled);
+		send_step(t, &process, task, now, stalled, stalled);
 }
 
 /* A fault took that long, and in it the thread slept that long; `first`: the fault had not been counted as one of
