@@ -58,7 +58,7 @@ fn reads_in_order_scattered_reads_and_pages_that_come_back_are_told_apart() {
     assert_eq!(reads(|n| n * 7_919 % 100_003 * 4096, 2000), ["random-reads"]);
     // Few reads of 40 ms each, as of a disk that reads megabytes ahead, are as much.
     let slow = (0..17).map(|n| {
-        let mut read = fault("file-read", "major", "/data", n * 40_503 % 97 << 20, 0);
+        let mut read = fault("file-read", "major", "/data", (n * 40_503 % 97) << 20, 0);
         let at = SPLIT_EVENT.iter().position(|field| field.name == "latency_ns").unwrap();
         read.values[at] = 40_000_000_u64.into();
         read
