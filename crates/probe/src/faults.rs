@@ -408,6 +408,7 @@ impl Tool for Faults {
                     (None, None) => Fault::event,
                 };
                 let mut recorded = Vec::new();
+                let ahead_ns = system::clocks().monotonic_ns;
                 for event in &self.batch {
                     if self.read_until.is_some_and(|until| Instant::now() >= until) {
                         self.unread += event.count;
@@ -421,15 +422,15 @@ impl Tool for Faults {
                     }
                     let many = event.count as usize;
                     if self.recording.is_some() {
-                        fault.shift_clock(system::clocks().monotonic_ns);
+                        fault.shift_clock(ahead_ns);
                         recorded.extend(std::iter::repeat_n(fault, many));
                     } else {
                         events.extend(std::iter::repeat_n(event_of(&fault), many));
                     }
                 }
                 code.iter_mut().for_each(|code| code.forget(|_| false));
-                let rows = FaultRows::new(&recorded, self.parts.is_some(), self.settings.by.has_stacks());
                 if let Some(recording) = &mut self.recording {
+                    let rows = FaultRows::new(&recorded, self.parts.is_some(), self.settings.by.has_stacks());
                     self.recorded += recorded.len() as u64;
                     recording.take(&rows)?;
                 }

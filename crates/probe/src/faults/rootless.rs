@@ -244,7 +244,8 @@ impl Rootless {
             events.extend(faults.iter().map(Fault::event));
             return Ok(());
         }
-        faults.iter_mut().for_each(|fault| fault.shift_clock(system::clocks().monotonic_ns));
+        let ahead_ns = system::clocks().monotonic_ns;
+        faults.iter_mut().for_each(|fault| fault.shift_clock(ahead_ns));
         let rows = self.rows_of(&faults);
         let found = match &mut self.census.groups {
             Grouping::Stacks(stacks) => stacks.take_found(),
