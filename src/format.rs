@@ -142,7 +142,7 @@ impl Ask {
             redrawn: false,
             look: Look::default(),
             kept: Kept::All,
-            has_stacks: schema.iter().any(|field| field.name == "stack"),
+            has_stacks: schema.has("stack"),
             is_whole: false,
             controls: None,
         }

@@ -125,7 +125,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let read = |paths: &[PathBuf]| paths.iter().map(|path| read(path, args)).collect::<Result<Vec<Run>>>();
     let (before, after) = (read(before)?, read(after)?);
     let mut of = after.iter().flat_map(|run| &run.totals);
-    if is_flame && !of.any(|block| block.table.iter().any(|field| field.name == "stack")) {
+    if is_flame && !of.any(|block| block.table.has("stack")) {
         return Err(Usage::error("a flame graph needs stacks: record with `trapline faults --by stack`"));
     }
     let per = args.per.clone().unwrap_or_default();

@@ -289,7 +289,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Makes a list of what of files the recorded events were on.
 fn list(args: &Args, format: Format, inputs: Vec<recording::Input>) -> Result<()> {
-    let has_offset = |events: &Schema| events.iter().any(|field| field.name == "offset");
+    let has_offset = |events: &Schema| events.has("offset");
     if !inputs.iter().all(|input| input.header().events.is_some_and(has_offset)) {
         return Err(Usage::error("--prefetch needs single faults: record with `trapline faults -v`"));
     }

@@ -92,7 +92,7 @@ impl Finding {
 /// # Errors
 /// Why not, and what to do.
 pub fn check(header: &Header) -> Result<(), &'static str> {
-    let has = |name: &str| header.events.is_some_and(|events| events.iter().any(|field| field.name == name));
+    let has = |name: &str| header.events.is_some_and(|events| events.has(name));
     match &*header.tool {
         "faults" if matches!(&*header.variant, "rootless" | "counters" | "perf") => {
             Err("its variant times no faults, and findings are about time: use another variant")

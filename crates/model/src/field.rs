@@ -371,6 +371,12 @@ impl Record {
         if let Some(&Value::U64(n)) = self.get(name) { Some(n) } else { None }
     }
 
+    /// The text in the field of that name, if it is known.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        if let Some(Value::Str(text)) = self.get(name) { Some(text) } else { None }
+    }
+
     /// The histogram in the field of that name, if it is known.
     pub(crate) fn hist(&self, name: &str) -> Option<&Hist> {
         if let Some(Value::Hist(hist)) = self.get(name) { Some(hist) } else { None }

@@ -443,6 +443,18 @@ impl dyn Columns {
         fields[..*shown].iter().copied()
     }
 
+    /// Where the field of that name is among them, if there is one.
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.iter().position(|field| field.name == name)
+    }
+
+    /// Whether there is a field of that name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.position(name).is_some()
+    }
+
     /// How many fields outputs have.
     pub(crate) fn shown(&self) -> usize {
         self.shape().shown

@@ -16,7 +16,7 @@ use trapline_model::{Block, Event, Facts, Header, Item, Record, Schema, Sink};
 use crate::blocks::note;
 use crate::end::in_short;
 use crate::escape::visible;
-use crate::frames::{Frame, frames, measures, text};
+use crate::frames::{Frame, frames, measures};
 use crate::moment::{Moment, SAID, details};
 
 /// Writes the profile at the end. All of it is kept until then.
@@ -123,9 +123,9 @@ impl<W: Write> Firefox<W> {
         let thread = self.thread(moment.pid, moment.tid, moment.thread, moment.start_ns);
         let named = |name: String| Frame { name, ..Frame::default() };
         let record = &event.record;
-        let code = text(record, "symbol").map(visible);
+        let code = record.text("symbol").map(visible);
         let code = code.or_else(|| record.number("ip").map(|ip| format!("{ip:#x}")));
-        let file = text(record, "file").map(crate::escape::name);
+        let file = record.text("file").map(crate::escape::name);
         let frames = code.into_iter().chain([moment.what.clone()]).chain(file).map(named);
         let stack = self.stack(thread, frames);
         let (start, end) = (self.time(moment.start_ns), self.time(moment.end_ns));
@@ -167,7 +167,7 @@ impl<W: Write> Firefox<W> {
         let name = frames[0].name.clone();
         let thread = match (id("pid"), id("tid")) {
             (Some(pid), tid) => {
-                let name = text(row, "comm").or(text(row, "vm")).map_or(name, crate::escape::name);
+                let name = row.text("comm").or(row.text("vm")).map_or(name, crate::escape::name);
                 self.thread(pid, tid.unwrap_or(pid), name, time_ns)
             }
             // Of stacks the process's name is all that is known of it.

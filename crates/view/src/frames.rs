@@ -33,15 +33,10 @@ pub(crate) struct Frame {
 /// The frames of a row, outermost first: at least one.
 pub(crate) fn frames(row: &Record) -> Vec<Frame> {
     match row.get("stack") {
-        Some(Value::Str(stack)) => calls(stack, text(row, "lines"), text(row, "binaries")),
+        Some(Value::Str(stack)) => calls(stack, row.text("lines"), row.text("binaries")),
         Some(_) => vec![named(NONE)],
         None => keys(row),
     }
-}
-
-/// A text, if it is known.
-pub(crate) fn text<'a>(row: &'a Record, field: &str) -> Option<&'a str> {
-    if let Some(Value::Str(text)) = row.get(field) { Some(text) } else { None }
 }
 
 fn named(text: &str) -> Frame {
@@ -82,7 +77,7 @@ fn call(function: &str, line: &str, binary: &str) -> Frame {
 /// What a row is one of, from its process inwards.
 fn keys(row: &Record) -> Vec<Frame> {
     let mut frames = vec![];
-    let label = text(row, "comm").or(text(row, "vm")).map(name);
+    let label = row.text("comm").or(row.text("vm")).map(name);
     match (row.number("pid"), row.number("tid")) {
         (Some(pid), Some(tid)) => {
             frames.push(format!("process {pid}"));

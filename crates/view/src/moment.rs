@@ -3,7 +3,6 @@
 use trapline_model::{Event, Record, Unit, Value};
 
 use crate::escape::{name, visible};
-use crate::frames::text;
 
 /// What happened on a thread, and when: CLOCK_MONOTONIC, nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,12 +27,12 @@ impl Moment {
         let id = |field| record.number(field).and_then(|id| u32::try_from(id).ok());
         let pid = id("pid")?;
         let latency_ns = record.number("latency_ns");
-        let kind = text(record, "kind");
+        let kind = record.text("kind");
         let slept = record.number("wait_ns").is_some_and(|ns| ns > 0);
         Some(Self {
             pid,
             tid: id("tid").unwrap_or(pid),
-            thread: text(record, "comm").or(text(record, "vm")).map_or_else(String::new, name),
+            thread: record.text("comm").or(record.text("vm")).map_or_else(String::new, name),
             what: what(record),
             // An event is reported when it has ended.
             start_ns: event.time_ns.saturating_sub(latency_ns.unwrap_or(0)),
@@ -44,7 +43,7 @@ impl Moment {
 }
 
 fn what(record: &Record) -> String {
-    let of = |field| text(record, field).map(visible);
+    let of = |field| record.text(field).map(visible);
     match (of("kind"), of("name"), of("event"), of("rw")) {
         (Some(kind), ..) => format!("{kind} fault"),
         (_, Some(exit), ..) => exit,
@@ -79,25 +78,11 @@ mod tests {
 
     #[test]
     fn a_minor_fault_in_which_the_thread_slept_is_one_of_those_that_wait() {
+        let thread = Thread { pid: 1, tid: 1, start_ns: 1 };
         let fault = Fault {
-            time_ns: 90,
-            thread: Thread { pid: 1, tid: 1, start_ns: 1 },
-            comm: "db".into(),
-            process_start_ns: None,
-            process_comm: None,
-            cgroup: None,
-            outcome: Outcome::Minor,
-            addr: None,
-            ip: None,
-            access: None,
             latency_ns: Some(80),
             wait_ns: Some(0),
-            part_ns: [None; 6],
-            cause: None,
-            file: None,
-            offset: None,
-            function: None,
-            stack_id: None,
+            ..Fault::new(90, thread, "db".into(), Outcome::Minor)
         };
         let is_slow = |fault: &Fault| Moment::of(&fault.event()).map(|moment| moment.is_slow);
         assert_eq!(is_slow(&fault), Some(false));

@@ -17,7 +17,7 @@ use self::proto::{
 use crate::blocks::note;
 use crate::end::end_lines;
 use crate::escape::name;
-use crate::frames::{frames, measures, text};
+use crate::frames::{frames, measures};
 use crate::moment::{Moment, details};
 
 /// The numbers of clocks in a trace.
@@ -215,7 +215,7 @@ impl<W: Write> Perfetto<W> {
         for row in &block.rows {
             let pid = row.number("pid").and_then(|pid| u32::try_from(pid).ok());
             let is_first = row.number("tid").is_none_or(|tid| Some(tid) == pid.map(u64::from));
-            let name = text(row, "comm").or(text(row, "vm")).filter(|_| is_first).map(name);
+            let name = row.text("comm").or(row.text("vm")).filter(|_| is_first).map(name);
             let track = pid.map(|pid| self.process(pid, name)).transpose()?.unwrap_or(0);
             let of = if pid.is_some() { String::new() } else { of(row) };
             for (name, unit, fields) in &shown {

@@ -50,11 +50,9 @@ pub(super) fn made(args: &Args, inputs: &[(&str, &Header)], filter: Filter) -> R
     let header = inputs[0].1;
     let recorded = header.events.unwrap_or(EVENT);
     let is_alike = inputs.iter().all(|(_, header)| header.events == Some(recorded));
-    let has = |table: &Schema, name: &str| table.iter().any(|field| field.name == name);
     // Of faults with stacks, the parts are known if they were asked for.
-    let is_split =
-        recorded != STACK_EVENT || header.tables.iter().copied().any(|table| has(table, "lock_ns"));
-    let has_parts = is_alike && has(recorded, "lock_ns") && is_split;
+    let is_split = recorded != STACK_EVENT || header.tables.iter().any(|table| table.has("lock_ns"));
+    let has_parts = is_alike && recorded.has("lock_ns") && is_split;
     let by = view.by.and_then(|by| by.by);
     let table = match (by, header.tables.first().copied()) {
         (Some(by), _) if view.splits() => by.split_schema(),

@@ -41,7 +41,7 @@ struct Places {
 
 impl Places {
     fn new(schema: &'static Schema) -> Option<Self> {
-        let at = |name: &str| schema.iter().position(|field| field.name == name);
+        let at = |name: &str| schema.position(name);
         Some(Self {
             schema,
             pid: at("pid")?,

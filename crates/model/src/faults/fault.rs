@@ -172,6 +172,31 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// One of which nothing else is known.
+    #[must_use]
+    pub fn new(time_ns: u64, thread: Thread, comm: Rc<str>, outcome: Outcome) -> Self {
+        Self {
+            time_ns,
+            thread,
+            comm,
+            process_start_ns: None,
+            process_comm: None,
+            cgroup: None,
+            outcome,
+            addr: None,
+            ip: None,
+            access: None,
+            latency_ns: None,
+            wait_ns: None,
+            part_ns: [None; PARTS],
+            cause: None,
+            file: None,
+            offset: None,
+            function: None,
+            stack_id: None,
+        }
+    }
+
     /// As an event with a record of [`EVENT`](super::EVENT).
     #[must_use]
     pub fn event(&self) -> Event {

@@ -143,7 +143,7 @@ impl FaultColumns {
         by: &str,
         place: impl Fn(u64) -> Option<u32>,
     ) {
-        let at = |name: &str| self.table.iter().position(|field| field.name == name);
+        let at = |name: &str| self.table.position(name);
         let Some(Values::Numbers(numbers)) = at(by).and_then(|at| self.columns.get(at)) else { return };
         let places: Vec<Option<u32>> = numbers.iter().map(|number| place((*number)?)).collect();
         let columns: Vec<_> =
@@ -210,8 +210,8 @@ impl FaultColumns {
         let values: Vec<Value> = if table.iter().skip(own).count() == self.columns.len() {
             host.into_iter().chain(self.columns.iter().map(|column| column.value(row))).collect()
         } else {
-            let at = |name: &str| self.table.iter().position(|field| field.name == name);
-            let value = |name: &str| at(name).map_or(Value::Null, |at| self.columns[at].value(row));
+            let value =
+                |name: &str| self.table.position(name).map_or(Value::Null, |at| self.columns[at].value(row));
             let others = table.iter().skip(own).map(|field| value(field.name));
             host.into_iter().chain(others).collect()
         };

@@ -94,7 +94,7 @@ impl Regrouping {
         if matches!(self.lines, Lines::Faults(_)) {
             return Ok(None);
         }
-        let has = |name: &str| self.table.iter().any(|field| field.name == name);
+        let has = |name: &str| self.table.has(name);
         let mut names: Vec<&str> = copied.iter().filter_map(|copied| copied.from.column()).collect();
         names.extend(group::figures(has));
         if of_processes || !self.filter.is_all() || self.lines != Lines::None {

@@ -146,16 +146,22 @@ const CAUSE: &[Column<Row>] = &[
     count("failed", "Faults that ended in a signal; the kernel's accounting, and so every other figure, leaves them out.", |r: &Row| r.figures.stats.failed.into()).shown("FAILED", 9, Integer).yields(3),
 ];
 
+/// What is said of a stack in rows, in recorded faults and in the table of stacks.
+const HELP_FRAMES: &str = "The name of the process and its functions, outermost first, with `;` between; those of the kernel end in _[k].";
+const HELP_LINES: &str = "The place in source text of each frame of the stack, or in brackets why it has no name, with `;` between.";
+const HELP_BINARIES: &str = "The file of each frame that has no name, `@`, and the file's build id if it is known, with `;` between; null if all frames have names.";
+const HELP_FUNCTION: &str = "The function in user mode that faulted, or called the kernel that did; a kernel function if there is none.";
+
 #[rustfmt::skip]
 const STACK: &[Column<Row>] = &[
-    key("stack", "The name of the process and its functions, outermost first, with `;` between; those of the kernel end in _[k].", |r: &Row| r.frames().into()).shown("STACK", 5, Stack),
-    key("lines", "The place in source text of each frame of the stack, or in brackets why it has no name, with `;` between.", |r| r.lines().into()),
-    key("binaries", "The file of each frame that has no name, `@`, and the file's build id if it is known, with `;` between; null if all frames have names.", |r| r.binaries().into()),
+    key("stack", HELP_FRAMES, |r: &Row| r.frames().into()).shown("STACK", 5, Stack),
+    key("lines", HELP_LINES, |r| r.lines().into()),
+    key("binaries", HELP_BINARIES, |r| r.binaries().into()),
 ];
 
 #[rustfmt::skip]
 const FUNCTION: &[Column<Row>] = &[
-    key("function", "The function in user mode that faulted, or called the kernel that did; a kernel function if there is none.", |r: &Row| r.function().into()).shown("FUNCTION", 40, Text),
+    key("function", HELP_FUNCTION, |r: &Row| r.function().into()).shown("FUNCTION", 40, Text),
 ];
 
 /// The same beside others, with less space.
@@ -306,20 +312,20 @@ const FAULT_PARTS: &[Column<Fault>] = &[
 #[rustfmt::skip]
 const FAULT_STACK: &[Column<Fault>] = &[
     number("stack_id", (Unit::None, Kind::Label), "The number of the stack in the recording.", |f: &Fault| f.stack_id.into()),
-    text("stack", "The name of the process and its functions, outermost first, with `;` between; those of the kernel end in _[k].", |_| None),
-    text("lines", "The place in source text of each frame of the stack, or in brackets why it has no name, with `;` between.", |_| None),
-    text("binaries", "The file of each frame that has no name, `@`, and the file's build id if it is known, with `;` between; null if all frames have names.", |_| None),
-    text("function", "The function in user mode that faulted, or called the kernel that did; a kernel function if there is none.", |_| None),
+    text("stack", HELP_FRAMES, |_| None),
+    text("lines", HELP_LINES, |_| None),
+    text("binaries", HELP_BINARIES, |_| None),
+    text("function", HELP_FUNCTION, |_| None),
 ];
 
 /// What a stack's number means.
 #[rustfmt::skip]
 pub(super) static STACK_NAMES: Table<NamedStack> = Table::new("faults.stacks", "faults", &[&[
     number("stack_id", (Unit::None, Kind::Key), "The number of the stack.", |s: &NamedStack| s.id.into()),
-    text("stack", "The name of the process and its functions, outermost first, with `;` between; those of the kernel end in _[k].", |s: &NamedStack| Some(&s.stack.frames)),
-    text("lines", "The place in source text of each frame of the stack, or in brackets why it has no name, with `;` between.", |s: &NamedStack| Some(&s.stack.lines)),
-    text("binaries", "The file of each frame that has no name, `@`, and the file's build id if it is known, with `;` between; null if all frames have names.", |s: &NamedStack| Some(&*s.stack.binaries).filter(|of| !of.is_empty())),
-    text("function", "The function in user mode that faulted, or called the kernel that did; a kernel function if there is none.", |s: &NamedStack| Some(s.stack.function())),
+    text("stack", HELP_FRAMES, |s: &NamedStack| Some(&s.stack.frames)),
+    text("lines", HELP_LINES, |s: &NamedStack| Some(&s.stack.lines)),
+    text("binaries", HELP_BINARIES, |s: &NamedStack| Some(&*s.stack.binaries).filter(|of| !of.is_empty())),
+    text("function", HELP_FUNCTION, |s: &NamedStack| Some(s.stack.function())),
 ]]);
 
 pub(super) static FAULT: Table<Fault> = Table::new("faults.fault", "faults", &[FAULT_FIELDS]);

@@ -54,13 +54,14 @@ pub struct Measure {
 
 /// Texts, each once.
 #[derive(Debug, Clone, Default)]
-struct Words {
+pub(super) struct Words {
     places: HashMap<Box<str>, u32>,
     words: Vec<Box<str>>,
 }
 
 impl Words {
-    fn place(&mut self, word: &str) -> u32 {
+    /// The number of a text.
+    pub(super) fn place(&mut self, word: &str) -> u32 {
         if let Some(place) = self.places.get(word) {
             return *place;
         }

@@ -1,5 +1,7 @@
 use super::*;
-use crate::faults::{By as Grouping, EVENT};
+use crate::faults::{By as Grouping, Chunk, EVENT, FaultColumns};
+use crate::field::Value;
+use crate::item::{Event, Item};
 
 fn fault(n: u64) -> Event {
     let kind = if n.is_multiple_of(4) { "major" } else { "minor" };

@@ -92,7 +92,7 @@ mod tests {
             ["pages", "bytes", "unaccounted", "faults", "bandwidth_bytes", "loads", "evictions"]
         );
         for name in ["pid", "comm", "enclave", "base", "size"] {
-            assert!(By::Enclave.schema().iter().any(|field| field.name == name));
+            assert!(By::Enclave.schema().has(name));
         }
     }
 

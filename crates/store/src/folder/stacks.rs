@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use trapline_model::Value;
 use trapline_model::faults::{FaultColumns, STACKS};
 
 use super::part::Reader;
@@ -39,8 +38,7 @@ impl Stacks {
         while let Some(item) = reader.item() {
             while let Some((.., record)) = reader.next_of(item)? {
                 let Some(id) = record.number(ID) else { continue };
-                let text = |name| if let Some(Value::Str(text)) = record.get(name) { &**text } else { "" };
-                self.put(id, TEXTS.map(text));
+                self.put(id, TEXTS.map(|name| record.text(name).unwrap_or_default()));
             }
         }
         Ok(())
@@ -79,31 +77,16 @@ mod tests {
     use trapline_model::faults::{
         Fault, FaultRows, NamedStack, Outcome, STACK_EVENT, Stack, StackRows, Thread,
     };
-    use trapline_model::{Event, Facts, Header, Item, Sink, Source};
+    use trapline_model::{Event, Facts, Header, Item, Sink, Source, Value};
 
     use super::super::{FolderRecording, Kept, Recorder};
     use super::*;
 
     fn fault(n: u64) -> Fault {
         Fault {
-            time_ns: 1000 + n,
-            thread: Thread { pid: 7, tid: 7, start_ns: 5 },
-            comm: "x".into(),
             process_start_ns: Some(5),
-            process_comm: None,
-            cgroup: None,
-            outcome: Outcome::Minor,
-            addr: None,
-            ip: None,
-            access: None,
-            latency_ns: None,
-            wait_ns: None,
-            part_ns: [None; 6],
-            cause: None,
-            file: None,
-            offset: None,
-            function: None,
             stack_id: (n > 0).then_some(n),
+            ..Fault::new(1000 + n, Thread { pid: 7, tid: 7, start_ns: 5 }, "x".into(), Outcome::Minor)
         }
     }
 

@@ -241,7 +241,7 @@ impl Tool {
     /// The column that rows are sorted by: if nobody chose one, the time, or the most frequent events.
     pub(super) fn sorted_by(&self) -> Option<usize> {
         let block = self.block()?;
-        let place = |name: &str| block.table.iter().position(|field| field.name == name);
+        let place = |name: &str| block.table.position(name);
         if let Some(at) = self.sort.and_then(place) {
             return Some(at);
         }
@@ -388,7 +388,7 @@ pub(super) fn words(row: &Record) -> String {
 
 /// Whether rows are of stacks.
 pub(super) fn is_stack(schema: &Schema) -> bool {
-    schema.iter().any(|field| field.name == "stack")
+    schema.has("stack")
 }
 
 /// The last function of a stack in user mode; one of the kernel's where there is none.

@@ -50,7 +50,7 @@ fn named(faults: &Schema, name: &'static str, kind: Kind, of_processes: bool) ->
         "start_ns" if of_processes => From::Column("process_start_ns"),
         // That of a process; a fault has its thread's, too.
         "comm" if of_processes || kind == Kind::Key => From::Column("process_comm"),
-        _ if faults.iter().any(|field| field.name == name) => From::Column(name),
+        _ if faults.has(name) => From::Column(name),
         _ => return None,
     })
 }
@@ -61,8 +61,8 @@ impl Columns {
     /// # Errors
     /// The first key that faults do not have.
     pub(super) fn new(table: &'static Schema, faults: &Schema) -> Result<Self, &'static str> {
-        let has_tid = table.iter().any(|field| field.name == "tid");
-        let of_processes = !has_tid && table.iter().any(|field| field.name == "start_ns");
+        let has_tid = table.has("tid");
+        let of_processes = !has_tid && table.has("start_ns");
         let mut copied = Vec::new();
         let mut has_keys = false;
         for (at, field) in table.iter().enumerate() {
@@ -110,7 +110,7 @@ impl From {
 
     pub(super) fn place(self, faults: &Schema) -> Place {
         let Some(name) = self.column() else { return Place::Host };
-        faults.iter().position(|field| field.name == name).map_or(Place::Nowhere, Place::At)
+        faults.position(name).map_or(Place::Nowhere, Place::At)
     }
 }
 

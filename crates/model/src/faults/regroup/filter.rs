@@ -49,7 +49,7 @@ pub(super) struct Chosen<'a> {
 
 impl<'a> Chosen<'a> {
     pub(super) fn new(filter: &'a Filter, batch: &FaultColumns) -> Self {
-        let at = |name: &str| batch.table().iter().position(|field| field.name == name).unwrap_or(usize::MAX);
+        let at = |name: &str| batch.table().position(name).unwrap_or(usize::MAX);
         let texts = |name: &str, is_meant: &dyn Fn(&str) -> bool| {
             let at = at(name);
             let words: &[_] = if let Values::Words(_, words) = batch.column(at) { words } else { &[] };

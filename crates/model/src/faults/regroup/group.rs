@@ -45,7 +45,7 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn of(table: &'static Schema, columns: &Columns) -> Self {
         // One that is not there is behind all others: its values are not known.
-        let at = |name: &str| table.iter().position(|field| field.name == name).unwrap_or(usize::MAX);
+        let at = |name: &str| table.position(name).unwrap_or(usize::MAX);
         Self {
             table,
             copied: columns.copied.iter().map(|copied| copied.from.place(table)).collect(),

@@ -375,24 +375,9 @@ impl Census {
                 let left_out = many.min(lost);
                 lost -= left_out;
                 let fault = Fault {
-                    time_ns,
-                    thread,
-                    comm: Rc::clone(&comm),
                     process_start_ns: of.map(|(process, _)| process.start_ns),
                     process_comm: of.map(|(_, comm)| Rc::clone(comm)),
-                    cgroup: None,
-                    outcome,
-                    addr: None,
-                    ip: None,
-                    access: None,
-                    latency_ns: None,
-                    wait_ns: None,
-                    part_ns: [None; PARTS],
-                    cause: None,
-                    file: None,
-                    offset: None,
-                    function: None,
-                    stack_id: None,
+                    ..Fault::new(time_ns, thread, Rc::clone(&comm), outcome)
                 };
                 (left_out..many).for_each(|_| show(&fault));
             }
