@@ -5,6 +5,7 @@
 
 #include "faults_thread.bpf.h"
 #include "faults_step.bpf.h"
+#include "faults_parts.bpf.h"
 
 /* The slot of a descendant, which is wanted whenever its name and its cgroup are. */
 static __always_inline struct tracked *track_descendant(struct task_struct *task, bool passing)
@@ -75,6 +76,7 @@ static __always_inline void retire(struct tracked *t, struct task_struct *task)
 
 	if (!t)
 		return;
+	end_unseen(t, task);
 	show_late(t, task);
 	if (each_matters() && !t->unwanted)
 		unseen(t, task, 0, 0);
@@ -190,8 +192,10 @@ int threads_read(struct bpf_iter__task *ctx)
 		now_wanted(t, task, moving_filter_wants(task, task->comm));
 	catch_up_steps(t, task);
 	fill_row(t, task);
-	if (control.last)
+	if (control.last) {
+		end_unseen(t, task);
 		show_late(t, task);
+	}
 	if (GROUPED && !GROUPED_BY_WHOSE)
 		return 0;
 	if (t->row.stats.major || t->row.stats.minor || t->grouped)

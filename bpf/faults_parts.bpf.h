@@ -59,15 +59,20 @@ static __always_inline void time_fault(struct tracked *t, bool major, u64 ns)
 
 /*
  * Where not every minor fault's completion is seen, one in which the thread slept is timed all the same: until it came
- * back to its processor, as nothing tells of the microsecond or two from there on.
+ * back to its processor, as nothing tells of the microsecond or two from there on. Not only the thread does that: the
+ * last pass may be first.
  */
 static __always_inline void end_unseen(struct tracked *t, struct task_struct *task)
 {
-	if (!config.minor_unseen || !t->open_ns || t->open_faults == faults_of(task))
+	u64 open = t->open_ns, ns;
+	bool slept;
+
+	if (!config.minor_unseen || !open || t->open_faults == faults_of(task))
 		return;
-	if (has_slept(t))
-		time_fault(t, false, t->parts.back_ns - t->open_ns);
-	t->open_ns = 0;
+	slept = has_slept(t);
+	ns = t->parts.back_ns - open;
+	if (__sync_val_compare_and_swap(&t->open_ns, open, 0) == open && slept)
+		time_fault(t, false, ns);
 }
 
 #endif

@@ -56,6 +56,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
         "births-of-threads" => crate::faults::threads::births_of_threads(),
         "beside-forks" => crate::faults::time::beside_forks(number(2)),
         "for-somebody" => crate::faults::time::for_somebody(),
+        "last-wait" => crate::faults::time::last_wait(&words[at + 2] == "ends"),
         "for-a-device" => crate::faults::time::for_a_device(),
         "for-readahead" => crate::faults::time::for_readahead(),
         "preempted" => crate::faults::time::preempted(),

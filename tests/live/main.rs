@@ -101,6 +101,7 @@ const CASES: &[Case] = &[
     case!(faults::time::waits_for_the_lock, ROOT, TIMING),
     case!(faults::time::waits_are_its_own_switches, ROOT, TIMING),
     case!(faults::time::waits_are_not_sampled, ROOT, &["tracepoint"]),
+    case!(faults::time::the_last_wait_is_seen, ROOT, &["tracepoint"]),
     case!(faults::time::parts_are_all_of_it, ROOT, TIMING),
     case!(faults::time::slower, ROOT, TIMING),
     case!(faults::time::a_slow_device, &[Need::Root, Need::Fuse], TIMING),

@@ -4,6 +4,7 @@
 
 mod slow_file;
 
+use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +16,7 @@ use crate::faults::cause::uffd;
 use crate::faults::frame::cgroup_root;
 use crate::fixture::{Memory, PAGE, cold_file, gettid, look, map, map_of};
 use crate::run::{Place, Said, faults, fixture, in_full, place, u};
-use crate::running::until;
+use crate::running::{Recording, Tracer, Worker, until};
 
 /// How often a machine that is busy may be in the way: the thread loses its processor between the fault and its clock.
 const TRIES: usize = 6;
@@ -105,6 +106,24 @@ fn account_for(memory: &Memory, step: usize) {
 /// Each page is waited for: somebody else brings it.
 pub fn for_somebody() {
     account_for(&uffd::slow(20, Duration::from_millis(10)), PAGE);
+}
+
+/// Waits for a page, and neither faults nor sleeps from there on: it ends, or its processor is never free again.
+pub fn last_wait(ends: bool) {
+    let memory = uffd::slow(1, Duration::from_millis(10));
+    println!(r#"{{"what":"last","tid":{}}}"#, gettid());
+    if !ends {
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        be_urgent();
+    }
+    look(&memory, 0);
+    if ends {
+        // SAFETY: a number.
+        unsafe { libc::syscall(libc::SYS_exit_group, 0) };
+    }
+    loop {
+        std::hint::spin_loop();
+    }
 }
 
 /// Pages of a file on a slow device.
@@ -269,6 +288,34 @@ pub fn waits_are_not_sampled(variant: &'static str) {
             assert!(total >= ours && (total <= ours + ours / 2 || !in_full()), "{row}");
         }
     }
+}
+
+/// Nothing comes behind a fault that would tell of its end, but its thread's or the trace's.
+pub fn the_last_wait_is_seen(variant: &'static str) {
+    let row_of = |totals: &[Value], tid: &Value| {
+        totals.iter().find(|total| total["type"] == "total" && total["tid"] == *tid).unwrap().clone()
+    };
+    let off = |arguments: &[&str]| faults(variant, &[&["--minor-latency", "off"], arguments].concat());
+    let is_there = |row: &Value| assert!(u(&row["waits"]) >= 1 && u(&row["wait_ns"]) >= 9_000_000, "{row}");
+
+    let said = Said::by(off(&["--"]).args(fixture("last-wait")).arg("ends"));
+    is_there(&row_of(&said.totals, &said.truth[0]["tid"]));
+
+    let mut spins = Worker::start(&[fixture("last-wait"), vec!["spins".to_owned()]].concat());
+    let tid: Value = serde_json::from_str::<Value>(&spins.line()).unwrap()["tid"].clone();
+    let file = Recording::new("last-wait");
+    let mut command = off(&["-p", &tid.to_string()]);
+    command.stdout(File::create(&file.0).unwrap());
+    let tracer = Tracer::start(command, file).begun();
+    spins.tell("");
+    until("it is back from its fault", || used_ticks(spins.id()) > 5);
+    is_there(&row_of(&tracer.interrupt(), &tid));
+}
+
+/// How much of its processor a process has used, in ticks of the clock.
+fn used_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(')').next().unwrap().split_whitespace().nth(11).unwrap().parse().unwrap()
 }
 
 const PARTS: [&str; 7] =
