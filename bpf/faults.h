@@ -41,7 +41,7 @@ struct faults_config {
 	__u32 minor_unseen;  /* not every minor fault's completion is seen */
 	__u32 share;         /* of the table of groups one process takes 1 / (share + 1) at most; 0: all of it */
 	__u32 unwinds;       /* stacks are walked by unwind tables, not by frame pointers alone */
-	__u32 pad;
+	__u32 stack_copied;  /* bytes of a stack that are copied where a table is being made; 0: none */
 };
 
 /* What goes to the ring. */

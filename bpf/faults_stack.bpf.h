@@ -162,7 +162,9 @@ static __always_inline u64 chain_of_user(void *ctx, struct task_struct *task, st
 		return chain_asked(ctx, chain, leader, BPF_F_USER_STACK);
 #ifdef UNWINDS
 	if (UNWINDS) {
-		unwind(task, regs, chain, leader->row.pid);
+		at = unwind(task, regs, chain, leader);
+		if (at)
+			return at;
 		return keep_whole(chain, leader, BPF_F_USER_STACK);
 	}
 #endif

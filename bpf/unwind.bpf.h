@@ -13,6 +13,7 @@
 
 SHARED(enum unwind_kind);
 SHARED(enum unwind_size);
+SHARED(enum unwind_state);
 SHARED(enum unwind_end);
 
 struct {
@@ -33,16 +34,31 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, UNWIND_WANTED);
+	__uint(max_entries, 64 * 1024); /* user space sets the real size */
 } unwind_misses SEC(".maps");
 SHARED(struct unwind_miss);
+SHARED(struct unwind_copy);
+
+struct copied {
+	struct unwind_copy of;
+	u8 stack[UNWIND_COPY];
+};
+
+/* Too large for a program's own stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct copied);
+} copied SEC(".maps");
 
 /* How the callers of code in a mapping are found. */
 enum unwind_by {
 	BY_NOTHING = 0, /* it is no code */
 	BY_TABLE,
 	BY_FRAME,
-	BY_LATE_TABLE,
+	BY_LATE_TABLE,    /* it will be there */
+	BY_REFUSED_TABLE, /* it will not */
 };
 
 struct unwind_mapping {
@@ -66,7 +82,9 @@ struct unwinding {
 	u32 newest;
 	u32 by_frame; /* the last step was by frame pointer, and so a guess */
 	u32 pid;
-	u32 late; /* some step was by frame pointer for want of a table */
+	u32 late;   /* some step was by frame pointer for want of a table */
+	u32 waits;  /* the walk stands still where a table is being made */
+	u32 copies; /* a walk may do that */
 };
 
 struct {
@@ -115,7 +133,13 @@ static __always_inline void find_table(struct unwinding *u, struct unwind_mappin
 	if (!table)
 		want_table(u, &file, addr);
 	m->by = BY_LATE_TABLE;
-	if (!table || !table->ready)
+	if (!table)
+		return;
+	if (table->state == UNWIND_REFUSED || table->copies >= UNWIND_COPIES)
+		m->by = BY_REFUSED_TABLE;
+	if (table->state == UNWIND_WANTED && u->copies)
+		table->copies++; /* of another processor's some may be lost */
+	if (table->state != UNWIND_READY)
 		return;
 	m->first = table->first;
 	m->rows = table->rows;
@@ -278,6 +302,10 @@ static long unwind_step(u64 turn, struct unwind_walk *w)
 	if (m->by == BY_TABLE)
 		rule = rule_at(m, addr - m->bias);
 	kind = rule & 15;
+	if (m->by == BY_LATE_TABLE && u->copies) {
+		u->waits = 1;
+		return 1;
+	}
 	if (kind == UNWIND_START)
 		return unwind_ends(w, UNWIND_END_START);
 	if (kind == UNWIND_SIGNAL && u->n > 1)
@@ -287,7 +315,7 @@ static long unwind_step(u64 turn, struct unwind_walk *w)
 		return unwind_ends(w, UNWIND_END_DEEPEST);
 	u->exact = 0;
 	u->by_frame = 0;
-	u->late |= m->by == BY_LATE_TABLE;
+	u->late |= m->by == BY_LATE_TABLE || m->by == BY_REFUSED_TABLE;
 	if (kind == UNWIND_UNKNOWN)
 		ended = by_frame(w, u, m->by == BY_TABLE, &back);
 	else if (kind == UNWIND_SIGNAL)
@@ -305,17 +333,62 @@ static long unwind_step(u64 turn, struct unwind_walk *w)
 	return 0;
 }
 
-/* Walks from where the thread left user mode. */
-static __always_inline void unwind(struct task_struct *task, struct pt_regs *regs, struct faults_chain *chain, u32 pid)
+/*
+ * Sends the stack as it is now, with a key for its chain: 0 if it cannot be copied. Two numbers by chance tell it from
+ * all others, and from hashes.
+ */
+static __always_inline u64 copy_stack(struct task_struct *task, struct pt_regs *regs, struct tracked *leader)
+{
+	struct vm_area_struct *vma = find_vma(FIELD(task, mm), regs->sp);
+	u64 first, bytes;
+	struct copied *to;
+	u32 zero = 0;
+
+	to = bpf_map_lookup_elem(&copied, &zero);
+	if (!to || !vma || may_make_group(leader) != QUOTA_LEFT)
+		return 0;
+	bytes = BPF_CORE_READ(vma, vm_end) - regs->sp;
+	/* Behind where the program began are its arguments. */
+	first = BPF_CORE_READ(task, mm, start_stack) - regs->sp;
+	if (first < bytes)
+		bytes = first;
+	if (bytes > config.stack_copied)
+		bytes = config.stack_copied;
+	if (bytes > UNWIND_COPY)
+		bytes = UNWIND_COPY;
+	if (!bytes)
+		return 0;
+	if (bpf_probe_read_user(to->stack, bytes, (void *)regs->sp)) {
+		/* Pages of it may be swapped out. */
+		bytes = (1UL << PAGE_SHIFT) - (regs->sp & ((1UL << PAGE_SHIFT) - 1));
+		if (bpf_probe_read_user(to->stack, bytes, (void *)regs->sp))
+			return 0;
+	}
+	to->of.key = 1ULL << 63 | (u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+	to->of.ip = regs->ip;
+	to->of.sp = regs->sp;
+	to->of.bp = regs->bp;
+	if (bpf_ringbuf_output(&unwind_misses, to, sizeof(to->of) + bytes, 0))
+		return 0;
+	return to->of.key;
+}
+
+/*
+ * Walks from where the thread left user mode. Where a table is being made the stack is copied, for user space to walk
+ * it: then the key of that is given, else 0.
+ */
+static __always_inline u64 unwind(struct task_struct *task, struct pt_regs *regs, struct faults_chain *chain,
+				  struct tracked *leader)
 {
 	struct unwind_walk walk = {.chain = chain, .task = task};
 	u32 zero = 0;
+	u64 key = 0;
 
 	chain->count = 0;
 	chain->end = UNWIND_END_CORRUPT;
 	walk.u = bpf_map_lookup_elem(&unwinding, &zero);
 	if (!walk.u)
-		return;
+		return 0;
 	walk.u->mappings[0].bytes = 0;
 	walk.u->mappings[1].bytes = 0;
 	walk.u->ip = regs->ip;
@@ -324,12 +397,22 @@ static __always_inline void unwind(struct task_struct *task, struct pt_regs *reg
 	walk.u->exact = 1;
 	walk.u->by_frame = 0;
 	walk.u->late = 0;
-	walk.u->pid = pid;
+	walk.u->waits = 0;
+	walk.u->copies = config.stack_copied != 0;
+	walk.u->pid = leader->row.pid;
 	walk.u->n = 1;
 	chain->ip[0] = regs->ip;
 	bpf_loop(FAULTS_CHAIN_LEN + 1, unwind_step, &walk, 0);
+	if (walk.u->waits) {
+		key = copy_stack(task, regs, leader);
+		if (key)
+			return key;
+		walk.u->copies = 0;
+		bpf_loop(FAULTS_CHAIN_LEN + 1, unwind_step, &walk, 0);
+	}
 	/* The innermost is there in any case. */
 	chain->count = walk.u->n ?: 1;
+	return 0;
 }
 
 #endif

@@ -20,9 +20,11 @@ enum unwind_kind {
 };
 
 enum unwind_size {
-	UNWIND_SEARCH = 23,        /* turns of a search: for 2^22 rows */
-	UNWIND_AT_FRAME = 0x800,   /* instead of where rbp is saved: where it points to */
-	UNWIND_WANTED = 64 * 1024, /* bytes of the ring */
+	UNWIND_SEARCH = 23,      /* turns of a search: for 2^22 rows */
+	UNWIND_AT_FRAME = 0x800, /* instead of where rbp is saved: where it points to */
+	UNWIND_COPY = 32 * 1024 -
+		      64, /* bytes of a stack that are copied, at most: a place in a map of each processor has 32 KiB */
+	UNWIND_COPIES = 16 * 1024, /* stacks that are copied because of one file, at most */
 };
 
 /* From an offset in a file on: 4 bits for the kind, 12 for where rbp is saved (from the CFA, in words; 0: it is not),
@@ -39,20 +41,37 @@ struct unwind_file {
 	__u32 pad;
 };
 
+enum unwind_state {
+	UNWIND_WANTED = 0,  /* it is being made */
+	UNWIND_READY = 1,   /* it is there */
+	UNWIND_REFUSED = 2, /* it will never be there: no memory for it, or the file cannot be read */
+};
+
 /* Its rows; none if it has no .eh_frame. */
 struct unwind_table {
 	__u32 first;
 	__u32 rows;
-	__u32 ready;
-	__u32 pad;
+	__u32 state;
+	__u32 copies; /* stacks that were copied while it was wanted */
 };
 
-/* A file that has no table yet was met: there a process has it mapped. */
+/* In the ring: a file that has no table yet was met. There a process has it mapped. */
 struct unwind_miss {
 	struct unwind_file file;
 	__u64 addr;
 	__u32 pid;
 	__u32 pad;
+};
+
+/*
+ * In the ring, told from the other by its length: what user space walks when the tables are there. Behind it is the
+ * stack from the stack pointer on.
+ */
+struct unwind_copy {
+	__u64 key; /* instead of the chain's */
+	__u64 ip;
+	__u64 sp;
+	__u64 bp;
 };
 
 /* Why a chain of calls ends. */

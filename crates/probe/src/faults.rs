@@ -1,6 +1,7 @@
 //! Page faults: attaches a variant of an object of `bpf/faults.bpf.h` and reads it.
 
 mod code;
+mod copies;
 mod files;
 mod from_abi;
 mod groups;

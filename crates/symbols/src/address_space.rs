@@ -14,6 +14,7 @@ use trapline_model::faults::Process;
 use super::files::{Files, Program};
 use super::jit::{Origin, PerfMap};
 use super::ranges::Ranges;
+use super::unwind::{self, UnwoundBy};
 use super::{Function, Name, Place, Why};
 use crate::maps::{Kind, Mapping, Maps};
 use crate::task::Task;
@@ -198,6 +199,25 @@ impl AddressSpace {
         let region = self.regions.find(addr)?;
         let Code::File(Ok(program)) = &region.code else { return Some(None) };
         Some(Some((program.id, addr - region.mapping.start + region.mapping.offset)))
+    }
+
+    /// The file that an address is in, if it can be read.
+    pub(super) fn program_at(&self, addr: u64) -> Option<Rc<Program>> {
+        let Code::File(Ok(program)) = &self.regions.find(addr)?.code else { return None };
+        Some(Rc::clone(program))
+    }
+
+    /// Where an address is to the unwind tables.
+    pub(super) fn unwound_by(&self, addr: u64) -> UnwoundBy {
+        let Some(region) = self.regions.find(addr) else { return UnwoundBy::Nothing };
+        let within = addr - region.mapping.start;
+        match region.code {
+            Code::File(_) => {
+                UnwoundBy::Table(unwind::file_key(&region.mapping), within + region.mapping.offset)
+            }
+            Code::Vdso => UnwoundBy::Table(unwind::VDSO, within),
+            Code::Made => UnwoundBy::Frame,
+        }
     }
 
     /// The names of addresses, in their order.

@@ -47,7 +47,7 @@ use self::files::{Files, Program};
 use self::kernel::Kernel;
 pub use self::lives::{Lives, Scope};
 use self::maps::Mapping;
-use self::unwind::{FileKey, Table, Unmade};
+use self::unwind::{FileKey, Table, Unmade, UnwoundBy};
 
 /// Where the kernel's half of the addresses begins, on every 64-bit architecture.
 pub const KERNEL: u64 = 1 << 63;
@@ -228,6 +228,23 @@ impl Symbols {
     /// Has the table made of the file that a process has mapped at an address. Tells whether the file can be opened.
     pub fn want_table(&mut self, file: FileKey, pid: u32, addr: u64) -> bool {
         self.files.want_mapped(file, pid, addr)
+    }
+
+    /// Has the table of a file made before all others, which a process has mapped at an address. Tells whether it is to be made.
+    pub fn want_first(&mut self, file: FileKey, image: Image, addr: u64) -> bool {
+        let program = self.spaces.get(&image).and_then(|space| space.program_at(addr));
+        self.files.unmade.as_mut().is_some_and(|unmade| {
+            program.iter().for_each(|program| unmade.want(file, program));
+            unmade.first(file)
+        })
+    }
+
+    /// By what the caller of an instruction in a process is found.
+    pub fn unwound_by(&mut self, image: Image, addr: u64) -> UnwoundBy {
+        self.know(image);
+        let Some(space) = self.spaces.get_mut(&image) else { return UnwoundBy::Nothing };
+        space.look_for(&[addr], &mut self.files);
+        space.unwound_by(addr)
     }
 
     /// Remembers what a process has mapped, if that is not known yet: it may end before it is asked for.

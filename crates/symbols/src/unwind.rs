@@ -1,6 +1,8 @@
 //! Unwind tables: how the frame of a function's caller is found from each of its instructions, without frame pointers. Made of
 //! `.eh_frame` by the symbolizer (`child/unwind.rs`), checked here, and walked by the kernel half (`bpf/unwind.bpf.h`).
 
+mod walk;
+
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,6 +15,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
 
+pub use self::walk::{Copy, Ends, Found, walk};
 use crate::Why;
 use crate::child::wire::{Reply, Request};
 use crate::files::{Files, Program};
@@ -96,6 +99,20 @@ pub struct Table {
 /// What tells files apart where they are mapped: device as the kernel numbers it, and inode. Both are 0 for the vDSO.
 pub type FileKey = (u32, u64);
 
+/// What the code is called that the kernel maps into every process.
+pub(crate) const VDSO: FileKey = (0, 0);
+
+/// By what the caller of an instruction is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnwoundBy {
+    /// The table of a file, at an offset in it.
+    Table(FileKey, u64),
+    /// The frame pointer: it is in no file.
+    Frame,
+    /// It is no code.
+    Nothing,
+}
+
 /// Rows of one file, at most: a program of 200 MB has three million.
 pub(crate) const ROWS: usize = 4 << 20;
 
@@ -136,7 +153,7 @@ impl Unmade {
 
     /// A process has a file mapped.
     pub(crate) fn meet(&mut self, mapping: &Mapping, program: &Rc<Program>) {
-        let file = (device(mapping.device.0, mapping.device.1), mapping.inode);
+        let file = file_key(mapping);
         if Some(file) != self.own {
             self.want(file, program);
         }
@@ -152,13 +169,13 @@ impl Unmade {
         }
     }
 
-    /// It is needed now.
-    fn first(&mut self, file: FileKey) {
-        if let Some(at) = self.queue.iter().position(|wanted| wanted.file == file)
-            && let Some(wanted) = self.queue.remove(at)
-        {
+    /// It is needed now. Tells whether it is to be made.
+    pub(crate) fn first(&mut self, file: FileKey) -> bool {
+        let at = self.queue.iter().position(|wanted| wanted.file == file);
+        if let Some(wanted) = at.filter(|at| *at > 0).and_then(|at| self.queue.remove(at)) {
             self.queue.push_front(wanted);
         }
+        at.is_some()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -205,6 +222,11 @@ fn interpreter(pin: &Pin) -> Option<PathBuf> {
         return in_path(Path::new(words.find(|word| !word.starts_with('-'))?));
     }
     Some(first.into())
+}
+
+/// What the kernel calls the file of a mapping.
+pub(crate) fn file_key(mapping: &Mapping) -> FileKey {
+    (device(mapping.device.0, mapping.device.1), mapping.inode)
 }
 
 /// A device's number in the kernel.
@@ -263,7 +285,7 @@ impl Files {
         if let Some(pin) = copy().and_then(|file| Pin::of(file).ok()) {
             let program = self.named(pin, Path::new("[vdso]"), std::process::id());
             if let Some(unmade) = &mut self.unmade {
-                unmade.want((0, 0), &program);
+                unmade.want(VDSO, &program);
             }
         }
     }

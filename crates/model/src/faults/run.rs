@@ -29,7 +29,7 @@ pub static SETTINGS: Table<Settings> = Table::settings("faults.settings", "fault
     number("memory_mb", (Unit::None, Kind::Gauge), "The memory for rows and names, MiB.", |s: &Settings| s.memory_mb.into()),
     label("stacks", "The faults whose stack is taken.", |s: &Settings| s.stacks.as_deref().into()).shown("stacks", 0, Text),
     label("unwind", "How stacks in user mode are walked: by unwind tables (tables) or by frame pointers alone (fp).", |s: &Settings| s.unwind.as_deref().into()).shown("unwind", 0, Text),
-    number("unwind_mb", (Unit::None, Kind::Gauge), "The memory for unwind tables, MiB.", |s: &Settings| s.unwind_mb.into()),
+    number("unwind_mb", (Unit::None, Kind::Gauge), "The memory for unwind tables and copied stacks, MiB.", |s: &Settings| s.unwind_mb.into()),
 ]]);
 
 /// What was lost; what cannot be lost in a run is not known.
@@ -70,7 +70,7 @@ const STACKS: &[Column<Losses>] = &[
     loss("unsymbolized_stacks", "With --by stack, faults whose stack has a frame without a symbol.", |l| l.unsymbolized_stacks.into()),
     loss("lost_stacks", "With --by stack, faults whose stack found no space in the BPF map.", |l| l.lost_stacks.into()),
     loss("partial_stacks", "With --by stack and unwind tables, faults whose stack ends before the start of the thread: a function without unwind information, or a corrupt stack.", |l| l.partial_stacks.into()),
-    loss("late_stacks", "With --by stack and unwind tables, faults whose stack was followed by frame pointers where a table was not there yet: callers may be missing.", |l| l.late_stacks.into()),
+    loss("late_stacks", "With --by stack and unwind tables, faults whose stack was followed by frame pointers, or to the end of what was copied, where a table was not there: callers may be missing.", |l| l.late_stacks.into()),
     loss("dropped_mapping_records", "With --by stack, dropped records of mappings, executed files and started processes: frames may be unsymbolized.", |l| l.dropped_mapping_records.into()),
 ];
 

@@ -213,7 +213,7 @@ mirror! {
         minor_unseen: u32,
         share: u32,
         unwinds: u32,
-        pad: u32,
+        stack_copied: u32,
     }
 }
 

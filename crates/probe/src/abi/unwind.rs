@@ -20,7 +20,16 @@ constants! {
     unwind_sizes = "unwind_size", "": u32 {
         UNWIND_SEARCH = 23,
         UNWIND_AT_FRAME = 0x800,
-        UNWIND_WANTED = 65_536,
+        UNWIND_COPY = 32_704,
+        UNWIND_COPIES = 16_384,
+    }
+}
+
+constants! {
+    unwind_states = "unwind_state", "": u32 {
+        UNWIND_WANTED = 0,
+        UNWIND_READY = 1,
+        UNWIND_REFUSED = 2,
     }
 }
 
@@ -65,8 +74,8 @@ mirror! {
     UnwindTable = "unwind_table" {
         first: u32,
         rows: u32,
-        ready: u32,
-        pad: u32,
+        state: u32,
+        copies: u32,
     }
 }
 
@@ -80,14 +89,30 @@ mirror! {
     }
 }
 
+mirror! {
+    /// What a stack was copied with, which is behind it.
+    UnwindCopy = "unwind_copy" {
+        key: u64,
+        ip: u64,
+        sp: u64,
+        bp: u64,
+    }
+}
+
 #[cfg(test)]
 pub(super) fn unwind_layouts() -> Vec<super::Layout> {
-    vec![UnwindRow::layout(), UnwindFile::layout(), UnwindTable::layout(), UnwindMiss::layout()]
+    vec![
+        UnwindRow::layout(),
+        UnwindFile::layout(),
+        UnwindTable::layout(),
+        UnwindMiss::layout(),
+        UnwindCopy::layout(),
+    ]
 }
 
 #[cfg(test)]
 pub(super) fn unwind_constants() -> Vec<super::Values> {
-    vec![unwind_kinds(), unwind_sizes(), unwind_ends()]
+    vec![unwind_kinds(), unwind_sizes(), unwind_states(), unwind_ends()]
 }
 
 #[cfg(test)]

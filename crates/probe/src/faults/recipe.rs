@@ -98,6 +98,9 @@ const STACKS: u32 = 16_384;
 /// Rows of unwind tables, 8 bytes each: a library or program of a megabyte has about ten thousand.
 pub(super) const ROWS: u32 = 4 << 20;
 
+/// For stacks that are copied because a table is not there yet, bytes.
+pub(super) const UNWIND_RING: u32 = 8 << 20;
+
 /// Files that have such a table.
 const TABLES: u32 = 8192;
 
@@ -320,7 +323,7 @@ impl Recipe for FaultsRecipe {
             minor_unseen: minor_unseen.into(),
             share,
             unwinds: self.unwinds.into(),
-            pad: 0,
+            stack_copied: abi::UNWIND_COPY,
         };
         for mut map in object.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
@@ -338,6 +341,7 @@ impl Recipe for FaultsRecipe {
                 }
                 unwind::ROWS if self.unwinds => map.set_max_entries(ROWS)?,
                 unwind::TABLES if self.unwinds => map.set_max_entries(TABLES)?,
+                unwind::MISSES if self.unwinds => map.set_max_entries(UNWIND_RING)?,
                 maps::GROUPS if self.by.each_fault() => map.set_max_entries(GROUPS)?,
                 maps::STALLS if step_of == abi::STEP_WITHIN => map.set_max_entries(STALLED)?,
                 maps::RING_USERS if self.events != Events::None => map.set_max_entries(USERS)?,

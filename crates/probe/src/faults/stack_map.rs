@@ -41,6 +41,8 @@ pub(super) struct StackMap {
     asker: u32,
     /// Nothing can be named before more time has passed.
     is_stuck: bool,
+    /// A stack cannot be walked before a table is made.
+    want_table: bool,
     /// Of processes that are forgotten.
     past: Incomplete,
     /// Those that have names since that was asked, if they are recorded.
@@ -93,7 +95,7 @@ impl StackMap {
             let until = Instant::now() + wait;
             naming.wait_until(until);
             command.iter().for_each(|command| naming.symbols.want_tables_of(command));
-            tables.load(&mut naming.symbols, until)?;
+            tables.load(&mut naming.symbols, until);
         }
         Ok(Self {
             map: attached.handle(maps::CHAINS)?,
@@ -103,6 +105,7 @@ impl StackMap {
             waiting: Waiting::default(),
             asker: 0,
             is_stuck: false,
+            want_table: false,
             past: Incomplete::default(),
             found: None,
         })
@@ -133,7 +136,11 @@ impl StackMap {
     pub(super) fn load_tables(&mut self, until: Instant) -> Result<()> {
         let Some(tables) = &mut self.tables else { return Ok(()) };
         tables.follow(&mut self.naming.symbols)?;
-        tables.load(&mut self.naming.symbols, until)
+        if tables.load(&mut self.naming.symbols, until) {
+            // What waited for one can go on.
+            self.is_stuck = false;
+        }
+        Ok(())
     }
 
     /// Becomes readable when a table is missed.
@@ -239,6 +246,9 @@ impl StackMap {
             return Ok(Some(stack));
         }
         let (image, comm) = self.naming.who(Process { pid: pid as u32, start_ns }, start_ns);
+        if !self.waiting.has_space_for(uid) && self.tables.as_mut().is_some_and(|it| it.has_copy(user)) {
+            return Ok(Some(self.unnamed(&comm, stack_id)));
+        }
         let (user, kernel) = (self.chain(user)?, self.chain(kernel)?);
         let is = if !user.is_taken() && !kernel.is_taken() {
             Is::Named(self.naming.name(image, &comm, &user, &kernel))
@@ -250,10 +260,7 @@ impl StackMap {
             self.is_stuck = false;
             Is::Waiting(number, Rc::new(meanwhile))
         } else {
-            // As long as the kernel half has it, it may still find a place.
-            let stack = Named::other(&comm, Others::Unnamed).stack;
-            self.finds(stack_id, &stack);
-            return Ok(Some(stack));
+            return Ok(Some(self.unnamed(&comm, stack_id)));
         };
         let known = Known::new(is, faults);
         let stack = known.stack();
@@ -262,6 +269,13 @@ impl StackMap {
         }
         self.known.insert(key.word, known);
         Ok(Some(stack))
+    }
+
+    /// There is no space for it. As long as the kernel half has it, it may still find a place.
+    fn unnamed(&mut self, comm: &str, stack_id: u64) -> Rc<Stack> {
+        let stack = Named::other(comm, Others::Unnamed).stack;
+        self.finds(stack_id, &stack);
+        stack
     }
 
     /// Names what waits, up to a moment.
@@ -275,6 +289,10 @@ impl StackMap {
             self.naming.wait_until(Instant::now());
             if self.name_some(until, ledger) {
                 continue;
+            }
+            if self.want_table {
+                // It is made first; then names go on.
+                return;
             }
             let began = Instant::now();
             self.naming.wait_until(until);
@@ -290,6 +308,7 @@ impl StackMap {
     /// Tells whether any was named.
     fn name_some(&mut self, until: Instant, ledger: &mut Ledger) -> bool {
         let (mut late, mut any) = (Vec::new(), false);
+        self.want_table = false;
         while Instant::now() < until && late.len() < TRIED {
             // Each fault that comes before its table has no callers; names can wait.
             if self.tables.as_mut().is_some_and(Tables::are_missed) {
@@ -297,7 +316,13 @@ impl StackMap {
             }
             let Some((number, of)) = self.waiting.next() else { break };
             let (began, asked, uid) = (Instant::now(), self.naming.asked(), of.uid);
-            let named = self.naming.name(of.image, &of.comm, &of.user, &of.kernel);
+            let Ok(walked) = walked(self.tables.as_ref(), &mut self.naming, of) else {
+                self.want_table = true;
+                late.push(number);
+                continue;
+            };
+            let user = walked.as_ref().unwrap_or(&of.user);
+            let named = self.naming.name(of.image, &of.comm, user, &of.kernel);
             if self.naming.asked() != asked {
                 self.asker = uid;
             }
@@ -316,8 +341,16 @@ impl StackMap {
     /// Names what waits up to a moment; what has no name by then has a reason.
     pub(super) fn finish(&mut self, until: Instant, ledger: &mut Ledger) {
         while !self.waiting.is_empty() && Instant::now() < until {
+            if let Some(tables) = &mut self.tables {
+                let _ = tables.follow(&mut self.naming.symbols);
+            }
             self.work(until, ledger);
-            if self.is_stuck {
+            if let Some(tables) = self.tables.as_mut().filter(|_| self.want_table) {
+                // Of those that nobody needs any more none is made.
+                if !tables.load_one(&mut self.naming.symbols, until) {
+                    break;
+                }
+            } else if self.is_stuck {
                 break;
             }
         }
@@ -326,7 +359,9 @@ impl StackMap {
         while let Some((number, of)) = self.waiting.next() {
             // Where it is can be told at once, but not of as many as may be waiting.
             let named = if Instant::now() < until {
-                self.naming.name(of.image, &of.comm, &of.user, &of.kernel)
+                let walked = walked(self.tables.as_ref(), &mut self.naming, of).unwrap_or_default();
+                let user = walked.as_ref().unwrap_or(&of.user);
+                self.naming.name(of.image, &of.comm, user, &of.kernel)
             } else {
                 let without = in_no_time.entry(Rc::clone(&of.comm));
                 without.or_insert_with(|| Named::in_no_time(&of.comm)).clone()
@@ -373,9 +408,15 @@ impl StackMap {
         }
     }
 
-    fn chain(&self, key: u64) -> Result<Chain> {
+    fn chain(&mut self, key: u64) -> Result<Chain> {
         if key == abi::CHAIN_NONE {
             return Ok(Chain::None);
+        }
+        if let Some(tables) = &mut self.tables
+            && tables.has_copy(key)
+            && let Some(copied) = tables.take_copy(key)
+        {
+            return Ok(Chain::Copied(Box::new(copied)));
         }
         if let Some(others) = others(key) {
             return Ok(Chain::Other(others));
@@ -388,6 +429,19 @@ impl StackMap {
         Ok(Chain::taken(ips, self.end(&chain)))
     }
 }
+
+/// The way through a stack that was copied; nothing of another.
+///
+/// # Errors
+/// When a table is to be made first.
+fn walked(tables: Option<&Tables>, naming: &mut Naming, of: &Unnamed) -> Result<Option<Chain>, Late> {
+    let (Chain::Copied(copied), Some(tables)) = (&of.user, tables) else { return Ok(None) };
+    let deepest = naming.deepest.min(abi::CHAIN_LEN);
+    tables.walk(copied, of.image, deepest, &mut naming.symbols).map(Some).ok_or(Late)
+}
+
+/// A table is not there yet.
+struct Late;
 
 /// By which the ledger knows a stack.
 fn id(key: [u64; 4]) -> GroupId {

@@ -5,6 +5,7 @@ use std::fs;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::copies::Copied;
 use anyhow::Result;
 use trapline_model::faults::{Losses, Process, Stack};
 use trapline_symbols::perf::Record;
@@ -48,6 +49,8 @@ pub(super) enum Chain {
         ips: Vec<u64>,
         end: End,
     },
+    /// The stack itself: it is walked when all tables are there.
+    Copied(Box<Copied>),
 }
 
 /// Why a chain has no more calls.
@@ -76,7 +79,7 @@ impl End {
             Self::Undescribed => {
                 Some(["[no unwind information]", "[the function has none, and no frame pointer]"])
             }
-            Self::Late => Some(["[no unwind table yet]", "[a file was new, or tables take too much memory]"]),
+            Self::Late => Some(["[no unwind table yet]", "[a file was new and the stack too deep to copy, or tables take too much memory]"]),
             Self::Corrupt => {
                 Some(["[corrupt]", "[the stack cannot be read, or has no return address where it should]"])
             }
@@ -111,7 +114,7 @@ impl Others {
 impl Chain {
     /// Whether there are addresses in it.
     pub(super) fn is_taken(&self) -> bool {
-        matches!(self, Self::Taken { .. })
+        matches!(self, Self::Taken { .. } | Self::Copied(_))
     }
 
     /// Of where the processor was, and where the calls return to: what comes after a call may be another function's.
@@ -379,6 +382,7 @@ impl Naming {
                     stack.push("(other stacks)", others.why());
                     continue;
                 }
+                Chain::Copied(copied) => (&vec![copied.copy().ip], End::Late),
                 Chain::Taken { ips, end } => (ips, *end),
             };
             if let Some([instead, why]) = ends.words() {

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags};
-use trapline_symbols::Symbols;
+use trapline_model::faults::Process;
+use trapline_symbols::{Image, Symbols};
 
 use super::super::recipe::ROWS;
+use super::super::stacks::{Chain, End};
 use super::super::unwind::Tables;
 use super::load;
 use crate::abi::maps::{MapName, faults as maps, unwind};
@@ -57,7 +59,8 @@ extern "C" fn each(context: *mut c_void, data: *mut c_void) -> c_int {
 }
 
 impl Half {
-    fn new() -> Self {
+    /// So many bytes of a stack are copied where a table is missing.
+    fn new(stack_copied: u32) -> Self {
         let config = FaultsConfig {
             group: abi::GROUP_STACK,
             stack_every: 1,
@@ -65,12 +68,14 @@ impl Half {
             groups: 64,
             chains: 64,
             unwinds: 1,
+            stack_copied,
             ..FaultsConfig::zeroed()
         };
         let attached = load(config, |object| {
             resize(object, maps::CHAINS, 64);
             resize(object, unwind::ROWS, ROWS);
             resize(object, unwind::TABLES, 64);
+            resize(object, unwind::MISSES, 1 << 18);
         });
         let mut symbols = Symbols::new();
         symbols.want_tables();
@@ -117,7 +122,24 @@ impl Half {
             }
             self.tables.follow(&mut self.symbols).unwrap();
             assert!(self.symbols.has_tables_to_make(), "the file is known");
-            self.tables.load(&mut self.symbols, Instant::now() + Duration::from_secs(60)).unwrap();
+            self.tables.load(&mut self.symbols, Instant::now() + Duration::from_secs(60));
+        }
+    }
+
+    /// Walks a stack that is copied when no table is there, when they are.
+    fn walk_later(&mut self) -> Chain {
+        assert_eq!(self.attached.run("test_group_key", &[]), 1);
+        let out: [u64; 8] = self.attached.read(OUT).unwrap();
+        assert!(self.tables.has_copy(out[2]));
+        let copied = self.tables.take_copy(out[2]).unwrap();
+        let image = Image::from(Process { pid: std::process::id(), start_ns: 0 });
+        loop {
+            self.tables.follow(&mut self.symbols).unwrap();
+            if let Some(chain) = self.tables.walk(&copied, image, 127, &mut self.symbols) {
+                return chain;
+            }
+            assert!(self.symbols.has_tables_to_make());
+            self.tables.load_one(&mut self.symbols, Instant::now() + Duration::from_secs(60));
         }
     }
 }
@@ -131,7 +153,7 @@ fn look() {
     expected.remove(0);
     expected.retain(|ip| *ip != 0);
     let mut half = HALF.lock().unwrap();
-    let (walked, end) = half.get_or_insert_with(Half::new).walk();
+    let (walked, end) = half.get_or_insert_with(|| Half::new(0)).walk();
     SEEN.lock().unwrap().push((walked, expected, end));
 }
 
@@ -183,11 +205,43 @@ fn a_chain_by_tables_is_that_of_the_compilers_own_unwinder() {
     *HALF.lock().unwrap() = None;
 }
 
+#[inline(never)]
+fn look_later() {
+    let mut expected: Vec<u64> = vec![];
+    // SAFETY: the function is what is called so, and the data outlives the call.
+    unsafe { _Unwind_Backtrace(each, (&raw mut expected).cast()) };
+    expected.remove(0);
+    expected.retain(|ip| *ip != 0);
+    let walked = Half::new(abi::UNWIND_COPY).walk_later();
+    let Chain::Taken { ips, end } = &walked else { panic!("{walked:?}") };
+    assert_eq!(*end, End::Outermost, "{ips:x?} is not {expected:x?}");
+    // They are in the calls, not behind.
+    let expected: Vec<u64> = expected.iter().map(|ip| ip - 1).collect();
+    assert!(ips.ends_with(&expected), "{ips:x?} does not end with {expected:x?}");
+}
+
+#[inline(never)]
+fn descend(left: u32) -> u64 {
+    let space = std::hint::black_box([u64::from(left); 11]);
+    if left == 0 {
+        look_later();
+        return space[3];
+    }
+    descend(left - 1) + space[5]
+}
+
+#[test]
+#[ignore = "needs root: `make test` runs it"]
+fn a_stack_that_was_copied_before_its_tables_has_the_same_chain() {
+    descend(1);
+    descend(60);
+}
+
 /// The frames lie as no stack does: the second below the first.
 #[test]
 #[ignore = "needs root: `make test` runs it"]
 fn a_chain_goes_on_by_frame_pointers_where_a_table_is_missing() {
-    let half = Half::new();
+    let half = Half::new(0);
     let [caller, outermost] = [look as *const () as u64 + 1, handler as *const () as u64 + 1];
     let mut frames = [0, outermost, 0, caller];
     frames[2] = frames.as_ptr() as u64;
