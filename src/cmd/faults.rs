@@ -48,7 +48,7 @@ pub(crate) struct Args {
     stacks: Option<Stacks>,
 
     /// With --by stack, walk stacks by frame pointers (fp), by the unwind tables of executables and libraries (tables),
-    /// or by tables where the kernel can (auto) [default: fp]
+    /// or by tables where the kernel can (auto) [default: auto]
     #[arg(long, value_name = "HOW", value_parser = unwind)]
     unwind: Option<Unwind>,
 
@@ -186,7 +186,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         by,
         spans: args.span.clone(),
         stacks: args.stacks.unwrap_or(Stacks::All),
-        unwind: args.unwind.unwrap_or(Unwind::FramePointers),
+        unwind: args.unwind.unwrap_or(Unwind::Auto),
         hist: args.view.hist,
         needs_times: args.weight == Some(Weight::Time),
         variant: args.live.variant.clone(),

@@ -73,6 +73,8 @@ const ROOT: &[Need] = &[Need::Root];
 const HERE: &[Need] = &[Need::Root, Need::ThisKernel];
 const PERF_HERE: &[Need] = &[Need::Root, Need::ThisKernel, Need::Program("perf")];
 const GDB: &[Need] = &[Need::Root, Need::ThisKernel, Need::Program("gdb")];
+const UNWOUND: &[Need] =
+    &[Need::Root, Need::ThisKernel, Need::Program("/usr/bin/python3"), Need::Program("sqlite3")];
 const TMUX: &[Need] = &[Need::Root, Need::ThisKernel, Need::Tmux];
 const ON_6_1: &[Need] = &[Need::Root, Need::Once("6.1")];
 const ON_7_3: &[Need] = &[Need::Root, Need::Once("7.3")];
@@ -165,7 +167,8 @@ const CASES: &[Case] = &[
     case!(faults::stack::refusals, ROOT, AUTO),
     case!(faults::unwind::chains_are_those_of_the_debugger, GDB, TIMING),
     case!(faults::unwind::frame_pointers_find_less, GDB, AUTO),
-    case!(faults::unwind::python_is_unwound, &[Need::Root, Need::ThisKernel, Need::Program("/usr/bin/python3")], AUTO),
+    case!(faults::unwind::programs_that_just_began_are_unwound, UNWOUND, AUTO),
+    case!(faults::unwind::python_is_unwound, UNWOUND, AUTO),
     case!(faults::file::every_fault_has_its_file, ROOT, TIMING),
     case!(faults::file::every_row_has_its_faults, ROOT, TIMING),
     case!(faults::file::hostile_names, ROOT, AUTO),

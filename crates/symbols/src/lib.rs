@@ -210,6 +210,11 @@ impl Symbols {
         self.files.want_vdso();
     }
 
+    /// What the kernel calls our own executable, which a command is before it is executed: of that no table is made unless it is asked for.
+    pub fn own_file(&self) -> Option<FileKey> {
+        self.files.unmade.as_ref().and_then(Unmade::own)
+    }
+
     /// Has tables made of what a command will map when it is executed.
     pub fn want_tables_of(&mut self, command: &Path) {
         self.files.want_command(command);

@@ -151,6 +151,11 @@ impl Unmade {
         Self { own, ..Self::default() }
     }
 
+    /// Trapline itself.
+    pub(crate) fn own(&self) -> Option<FileKey> {
+        self.own
+    }
+
     /// A process has a file mapped.
     pub(crate) fn meet(&mut self, mapping: &Mapping, program: &Rc<Program>) {
         let file = file_key(mapping);

@@ -117,6 +117,37 @@ pub fn frame_pointers_find_less(variant: &'static str) {
     assert!(frames.len() < 50, "{frames:#?}");
 }
 
+/// Of programs that start others, and of those that load libraries as they run, nearly all faults have a whole chain, also those before
+/// the tables of their files were made. By default.
+pub fn programs_that_just_began_are_unwound(variant: &'static str) {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("functions.c");
+    let function =
+        |n: u32| format!("int f{n}(int x) {{ int s = {n}; while (x--) s += s * x + {n}; return s; }}\n");
+    std::fs::write(&source, (0..600).map(function).collect::<String>()).unwrap();
+    let script = "import json, decimal, sqlite3\nx = [json.dumps({'a': [i] * 50}) for i in range(5000)]";
+    let table = "create table t(a, b); with recursive c(n) as (select 1 union all select n + 1 from c where n < 50000)
+        insert into t select n, n * 7 from c; create index i on t(b);";
+    let output = directory.path().join("functions.o");
+    let [source, output] = [&source, &output].map(|path| path.to_str().unwrap());
+    for (command, most) in [
+        (vec!["gcc", "-O2", "-c", "-o", output, source], 20),
+        (vec!["/usr/bin/python3", "-c", script], 20),
+        (vec!["sqlite3", ":memory:", table], 20),
+    ] {
+        let said = Said::by(faults(variant, &["--by", "stack", "--"]).args(&command));
+        assert_eq!(said.header["unwind"], "tables");
+        // What the kernel faults in by itself while it makes a process has no stack.
+        let all = sum(&said.totals, |row| row["stack"].as_str().is_some_and(|it| !it.starts_with('('))).1;
+        let short = ["late_stacks", "partial_stacks", "lost_stacks"]
+            .map(|loss| u(&said.end[loss]))
+            .iter()
+            .sum::<u64>();
+        println!("{}: {short} of {all} faults have no whole chain: {}", command[0], said.end);
+        assert!(all > 400 && short * 1000 <= all * most, "{command:?}: {short} of {all}: {}", said.end);
+    }
+}
+
 /// Of the interpreter, which no distribution builds with frame pointers, nearly all faults have a whole chain: what it has mapped
 /// by then has its tables.
 pub fn python_is_unwound(variant: &'static str) {

@@ -168,7 +168,7 @@ impl Options {
             by: By::Thread,
             spans: vec![],
             stacks: Stacks::All,
-            unwind: Unwind::FramePointers,
+            unwind: Unwind::Auto,
             hist: false,
             needs_times: false,
             times: true,

@@ -43,6 +43,8 @@ pub(super) struct StackMap {
     is_stuck: bool,
     /// A stack cannot be walked before a table is made.
     want_table: bool,
+    /// What is not there by now will not be.
+    no_more_tables: bool,
     /// Of processes that are forgotten.
     past: Incomplete,
     /// Those that have names since that was asked, if they are recorded.
@@ -94,7 +96,10 @@ impl StackMap {
         if let Some(tables) = &mut tables {
             let until = Instant::now() + wait;
             naming.wait_until(until);
-            command.iter().for_each(|command| naming.symbols.want_tables_of(command));
+            if let Some(command) = command {
+                naming.symbols.own_file().into_iter().for_each(|own| tables.refuse(own));
+                naming.symbols.want_tables_of(command);
+            }
             tables.load(&mut naming.symbols, until);
         }
         Ok(Self {
@@ -106,6 +111,7 @@ impl StackMap {
             asker: 0,
             is_stuck: false,
             want_table: false,
+            no_more_tables: false,
             past: Incomplete::default(),
             found: None,
         })
@@ -316,7 +322,7 @@ impl StackMap {
             }
             let Some((number, of)) = self.waiting.next() else { break };
             let (began, asked, uid) = (Instant::now(), self.naming.asked(), of.uid);
-            let Ok(walked) = walked(self.tables.as_ref(), &mut self.naming, of) else {
+            let Ok(walked) = walked(self.tables.as_ref(), &mut self.naming, of, self.no_more_tables) else {
                 self.want_table = true;
                 late.push(number);
                 continue;
@@ -338,20 +344,23 @@ impl StackMap {
         any
     }
 
-    /// Names what waits up to a moment; what has no name by then has a reason.
+    /// Names what waits up to a moment; what has no name by then has a reason. Tables that are still missing may take half of the time.
     pub(super) fn finish(&mut self, until: Instant, ledger: &mut Ledger) {
+        let began = Instant::now();
+        let tables_until = began + until.saturating_duration_since(began) / 2;
         while !self.waiting.is_empty() && Instant::now() < until {
             if let Some(tables) = &mut self.tables {
                 let _ = tables.follow(&mut self.naming.symbols);
             }
             self.work(until, ledger);
-            if let Some(tables) = self.tables.as_mut().filter(|_| self.want_table) {
-                // Of those that nobody needs any more none is made.
-                if !tables.load_one(&mut self.naming.symbols, until) {
+            if !self.want_table {
+                if self.is_stuck {
                     break;
                 }
-            } else if self.is_stuck {
-                break;
+            } else if let Some(tables) = &mut self.tables {
+                // One after the other: those that nobody needs any more are not made.
+                let is_made = tables.load_one(&mut self.naming.symbols, tables_until);
+                self.no_more_tables |= !is_made;
             }
         }
         self.naming.wait_until(Instant::now());
@@ -359,7 +368,7 @@ impl StackMap {
         while let Some((number, of)) = self.waiting.next() {
             // Where it is can be told at once, but not of as many as may be waiting.
             let named = if Instant::now() < until {
-                let walked = walked(self.tables.as_ref(), &mut self.naming, of).unwrap_or_default();
+                let walked = walked(self.tables.as_ref(), &mut self.naming, of, true).unwrap_or_default();
                 let user = walked.as_ref().unwrap_or(&of.user);
                 self.naming.name(of.image, &of.comm, user, &of.kernel)
             } else {
@@ -434,10 +443,15 @@ impl StackMap {
 ///
 /// # Errors
 /// When a table is to be made first.
-fn walked(tables: Option<&Tables>, naming: &mut Naming, of: &Unnamed) -> Result<Option<Chain>, Late> {
+fn walked(
+    tables: Option<&Tables>,
+    naming: &mut Naming,
+    of: &Unnamed,
+    is_last: bool,
+) -> Result<Option<Chain>, Late> {
     let (Chain::Copied(copied), Some(tables)) = (&of.user, tables) else { return Ok(None) };
     let deepest = naming.deepest.min(abi::CHAIN_LEN);
-    tables.walk(copied, of.image, deepest, &mut naming.symbols).map(Some).ok_or(Late)
+    tables.walk(copied, of.image, deepest, is_last, &mut naming.symbols).map(Some).ok_or(Late)
 }
 
 /// A table is not there yet.

@@ -79,7 +79,10 @@ impl End {
             Self::Undescribed => {
                 Some(["[no unwind information]", "[the function has none, and no frame pointer]"])
             }
-            Self::Late => Some(["[no unwind table yet]", "[a file was new and the stack too deep to copy, or tables take too much memory]"]),
+            Self::Late => Some([
+                "[no unwind table yet]",
+                "[a file was new and the stack too deep to copy, or tables take too much memory]",
+            ]),
             Self::Corrupt => {
                 Some(["[corrupt]", "[the stack cannot be read, or has no return address where it should]"])
             }

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bytemuck::{Zeroable, bytes_of};
+use bytemuck::bytes_of;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use nix::sys::mman::{MapFlags as Map, ProtFlags, mmap, munmap};
 use trapline_symbols::unwind::{self, Ends, FileKey, Found, Row, Table, UnwoundBy};
@@ -31,6 +31,8 @@ const SHARE: u32 = 4;
 
 /// A file that cannot be opened is tried again this often: each time another process may have it.
 const TRIES: u32 = 8;
+
+const REFUSED: UnwindTable = UnwindTable { first: 0, rows: 0, state: abi::UNWIND_REFUSED, copies: 0 };
 
 /// The kernel half's tables.
 #[derive(Debug)]
@@ -113,7 +115,7 @@ impl Tables {
                 // Another process may have it mapped.
                 let _ = self.tables.delete(bytes_of(&file));
             } else {
-                self.tell(key, UnwindTable { state: abi::UNWIND_REFUSED, ..UnwindTable::zeroed() });
+                self.refuse(key);
             }
         }
         self.is_stuck = false;
@@ -153,12 +155,14 @@ impl Tables {
         self.copies.take(key)
     }
 
-    /// Walks a stack that was copied. Nothing if a table has to be made before.
+    /// Walks a stack that was copied. Nothing if a table has to be made before; if it is the last time, by frame pointers
+    /// where one is missing.
     pub(super) fn walk(
         &self,
         copied: &Copied,
         image: Image,
         deepest: usize,
+        is_last: bool,
         symbols: &mut Symbols,
     ) -> Option<Chain> {
         let find = |addr| match symbols.unwound_by(image, addr) {
@@ -167,7 +171,7 @@ impl Tables {
             UnwoundBy::Table(file, at) => match self.of_files.get(&file) {
                 Some(table) if table.state == abi::UNWIND_READY && table.rows == 0 => Found::Frame,
                 Some(table) if table.state == abi::UNWIND_READY => Found::Rule(self.rows.rule_at(table, at)),
-                None if symbols.want_first(file, image, addr) => Found::Late,
+                None if !is_last && symbols.want_first(file, image, addr) => Found::Late,
                 _ => Found::Refused,
             },
         };
@@ -189,10 +193,14 @@ impl Tables {
             Some(rows) => self.place(rows, *owner),
         };
         // Where there is no space, stacks that end there are counted (`late_stacks`).
-        let refused = UnwindTable { state: abi::UNWIND_REFUSED, ..UnwindTable::zeroed() };
-        let place = place.unwrap_or(refused);
+        let place = place.unwrap_or(REFUSED);
         self.places.insert(*program, place);
         self.tell(*file, place);
+    }
+
+    /// There will be none of that file.
+    pub(super) fn refuse(&mut self, file: FileKey) {
+        self.tell(file, REFUSED);
     }
 
     /// The kernel half has it from here on. Where its map is full it has not: it stays missing, and is counted.
