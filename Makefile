@@ -19,8 +19,9 @@ FUZZ_PACKAGES  := $(BUILD_PACKAGES) g++
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
 
-demo: build ## make a data file, watch four threads read it through mmap, explain what stalled them
-	$(SUDO) $(BIN) demo
+demo: build ## make a data file, watch four threads read it through mmap, explain what stalled them, write a report
+	$(SUDO) $(BIN) demo --report target/report.html
+	@[ -z "$(SUDO)" ] || sudo chown "$$(id -u):$$(id -g)" target/report.html
 
 test: check test-host test-vm ## everything: lints, tests on this kernel, tests on the other kernels
 

@@ -239,6 +239,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("demo --size", "1", "changes the file"),
     ("demo --pattern", "seq", "changes the order"),
     ("demo --threads", "2", "changes the number of threads"),
+    ("demo --report", "x.html", "writes a page"),
     ("workload --file", "x", "changes the file"),
     ("workload faults --file", "x", ""),
     ("workload --size", "1", "changes the file"),
@@ -299,12 +300,12 @@ fn refusal(words: &[&str]) -> Option<String> {
             Command::Diff(args) => args.check(),
             Command::Explain(args) => args.check(),
             Command::Report(args) => args.check(),
+            Command::Demo(args) => args.check(),
             Command::Workload(args) => args.check(),
             Command::Prefetch(_)
             | Command::Targets(_)
             | Command::Doctor(_)
             | Command::Help(_)
-            | Command::Demo(_)
             | Command::Generate(_) => Ok(()),
         },
     };

@@ -3,16 +3,21 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
-use std::process::Command;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::faults::cause::uffd;
 use crate::faults::time::{be_urgent, beside_forks};
 use crate::fixture::{PAGE, cold_file, look, map, map_of, read_all, touch, touch_fresh};
 use crate::run::{Place, Said, fixture, place, scratch, trapline, u};
+use crate::running::Running;
 
 /// What the programs are called by, and the rules that apply to them.
 const PROGRAMS: &[(&str, &[&str])] = &[
@@ -145,28 +150,53 @@ pub fn a_recording_is_explained(_: &'static str) {
     assert!(text.starts_with("1. "), "{text}");
 }
 
-/// The demo shows each step and what stalled its threads, ends with the status of a step that fails, and leaves no file.
+/// The demo shows each step and what stalled its threads, ends with the status of a step that fails, and leaves no file but the report.
 pub fn the_demo(_: &'static str) {
-    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let (folder, pages) =
+        (tempfile::tempdir_in(scratch()).unwrap(), tempfile::tempdir_in(scratch()).unwrap());
+    let page = pages.path().join("report.html");
     let demo = |words: &[&str]| {
-        let output = trapline().arg("demo").args(words).env("TMPDIR", folder.path()).output().unwrap();
-        assert_eq!(folder.path().read_dir().unwrap().count(), 0, "{output:?}");
-        output
+        let mut command = trapline();
+        command.arg("demo").args(words).arg("--report").arg(&page).env("TMPDIR", folder.path());
+        command
     };
-    let output = demo(&["--size", "64", "--threads", "2"]);
+    let left = || folder.path().read_dir().unwrap().count();
+    let output = demo(&["--size", "64", "--threads", "2"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(text.matches("$ trapline ").count(), 3, "{text}");
+    assert!(output.status.success() && left() == 0, "{output:?}");
+    assert_eq!(text.matches("$ trapline ").count(), 4, "{text}");
     assert!(text.contains("data.bin at scattered offsets and waits for the disk"), "{text}");
+    assert!(!text.contains("not judged"), "{text}");
+    assert!(text.ends_with(&format!("The report is {}: open it in a browser.\n", page.display())), "{text}");
+    let written = std::fs::read_to_string(&page).unwrap();
+    assert!(written.contains("at scattered offsets") && written.contains("io_ns"));
     // 16 TB.
-    let output = demo(&["--size", "16777216"]);
+    let output = demo(&["--size", "16777216"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && text.contains("not enough space"), "{output:?}");
+    assert_eq!(left(), 0);
     // A step that fails is the last.
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -f 100; exec \"$0\" demo --size 1"]).arg(env!("CARGO_BIN_EXE_trapline"));
     let output = limited.env("TMPDIR", folder.path()).output().unwrap();
     assert!(output.status.code().is_some_and(|code| code != 0), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stdout).matches("$ trapline ").count(), 1, "{output:?}");
-    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    assert_eq!(left(), 0);
+    // Ctrl-C, or a signal to the demo alone, during the second step: all processes end, no file is left, and the page is the one before.
+    for (signal, to_all) in [(Signal::SIGINT, true), (Signal::SIGINT, false), (Signal::SIGTERM, false)] {
+        let mut command = demo(&["--size", "128", "--threads", "16"]);
+        let mut running = Running::start(command.process_group(0).stdout(Stdio::piped()));
+        let (demo, stdout) = (running.id() as i32, running.stdout.take().unwrap());
+        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        // The command's first line: it runs.
+        assert!(lines.any(|line| line.ends_with(": 16 threads")));
+        kill(Pid::from_raw(if to_all { -demo } else { demo }), signal).unwrap();
+        // Until the last one that holds it has ended.
+        assert!(!lines.any(|line| line.contains("== what stalled them")));
+        let output = running.output();
+        assert_eq!(output.status.code(), Some(128 + signal as i32), "{output:?}");
+        assert_eq!(left(), 0);
+        assert_eq!(std::fs::read_to_string(&page).unwrap(), written);
+        assert_eq!(pages.path().read_dir().unwrap().count(), 1);
+    }
 }
