@@ -120,6 +120,14 @@ impl Cube {
         self.bins.width_ns
     }
 
+    /// Intervals are at least as long as those of recorded rows, to two digits; with shorter ones, there would be some without rows.
+    pub(super) fn lengthen(&mut self, interval_ns: u64) {
+        if self.cells.is_empty() {
+            let unit = 10_u64.pow(interval_ns.checked_ilog10().unwrap_or(0).saturating_sub(1));
+            self.bins.width_ns = self.bins.width_ns.max(interval_ns.saturating_add(unit / 2) / unit * unit);
+        }
+    }
+
     /// The texts of a dimension.
     pub fn words(&self, dim: usize) -> impl Iterator<Item = &str> {
         self.words.get(dim).into_iter().flat_map(|words| words.words.iter().map(|word| &**word))

@@ -47,6 +47,10 @@ pub struct Gather {
     first_start_ns: i64,
     /// Of the current run.
     ahead_ns: i64,
+    /// When the first event was, or the first rows began, if there is one run: attaching took the time before.
+    first_ns: Option<u64>,
+    /// The end of the last rows.
+    last_ns: u64,
     groups: HashMap<[u64; 9], u32>,
     generation: u32,
     texts: Words,
@@ -169,6 +173,8 @@ impl Gather {
             has_host,
             first_start_ns: headers.iter().map(|header| header.start_unix_ns).min().unwrap_or(0),
             ahead_ns: 0,
+            first_ns: None,
+            last_ns: 0,
             groups: HashMap::new(),
             generation: 0,
             texts: Words::default(),
@@ -184,7 +190,7 @@ impl Gather {
         let later_ns = header.start_unix_ns.saturating_sub(self.first_start_ns);
         self.ahead_ns = later_ns.saturating_sub_unsigned(header.start_ns);
         self.groups.clear();
-        (self.last, self.has_rows) = (None, false);
+        (self.last, self.has_rows, self.last_ns) = (None, false, header.start_ns);
         self.names.clear();
         self.report.runs.push(Run {
             name: name.to_owned(),
@@ -243,9 +249,18 @@ impl Gather {
         }
     }
 
-    /// Since the start of the first run.
+    /// Since the start of the first run, or of what was seen of the only one.
     fn at(&self, time_ns: u64) -> u64 {
-        time_ns.checked_add_signed(self.ahead_ns).unwrap_or(0)
+        match self.first_ns {
+            Some(first_ns) => time_ns.saturating_sub(first_ns),
+            None => time_ns.checked_add_signed(self.ahead_ns).unwrap_or(0),
+        }
+    }
+
+    fn begins_at(&mut self, time_ns: u64) {
+        if !self.has_host {
+            self.first_ns.get_or_insert(time_ns);
+        }
     }
 
     /// The group of a key, whose texts are made when it is new.
@@ -289,6 +304,9 @@ impl Gather {
     }
 
     fn faults(&mut self, faults: &FaultColumns) {
+        if let Some(first_ns) = faults.times_ns().iter().min() {
+            self.begins_at(*first_ns);
+        }
         let table = faults.table();
         let at = |name: &str| table.position(name).unwrap_or(usize::MAX);
         let [pid, tid, start, comm, kind, rw, latency, wait] =
@@ -375,6 +393,7 @@ impl Gather {
                 known(texts[2]),
             ]
         });
+        self.begins_at(event.time_ns);
         let at_ns = self.at(event.time_ns);
         let is_write = texts[3] == Some("W");
         let is_first = record.get("first") == Some(&Value::Bool(true));
@@ -395,18 +414,28 @@ impl Gather {
             return;
         }
         self.report.has_time |= has_time;
-        let at_ns = if has_time { self.at(block.time_ns.saturating_sub(1)) } else { 0 };
+        let mut at_ns = 0;
+        if has_time {
+            let since_ns = block.since_ns.unwrap_or(self.last_ns).min(block.time_ns);
+            self.last_ns = block.time_ns;
+            self.begins_at(since_ns);
+            self.report.cube.lengthen(block.time_ns - since_ns);
+            // Its middle, so that rows a little early or late are in intervals of their own.
+            at_ns = self.at(since_ns + (block.time_ns - since_ns) / 2);
+        }
         for row in &block.rows {
             let mut texts = Vec::new();
             let stack: Vec<&str> =
                 row.text("stack").map(|stack| stack.split(';').collect()).unwrap_or_default();
             if table.has("pid") || table.has("comm") {
-                texts.push(whom(row.text("comm"), row.number("pid")));
+                let name = row.text("comm").or(row.text("vm")).or(row.number("pid").and(Some("process")));
+                texts.push(whom(name, row.number("pid")));
             } else if table.has("stack") {
                 texts.push(stack.first().copied().unwrap_or(UNKNOWN).to_owned());
             }
             if table.has("vm") {
-                texts.push(row.text("vm").map_or_else(|| whom(None, row.number("pid")), str::to_owned));
+                let name = row.text("vm").or(row.number("pid").and(Some("VM of process")));
+                texts.push(whom(name, row.number("pid")));
             }
             if table.has("tid") {
                 texts.push(whom(row.text("comm"), row.number("tid")));

@@ -70,6 +70,33 @@ fn rows_without_events_are_by_their_keys_and_interval() {
     assert_eq!(report.cube.words(0).collect::<Vec<_>>(), ["/a", "/b"]);
 }
 
+/// Rows of 20 ms, some of which come late: an interval has two of them, not one, two, one.
+#[test]
+fn rows_are_in_intervals_as_long_as_theirs() {
+    let table = Grouping::File.schema();
+    let header = Header { tool: "faults".into(), start_ns: 7_000, tables: vec![table], ..Header::default() };
+    let mut gather = Gather::new(&[&header]);
+    gather.begin("x", &header);
+    for n in 1..=300_u64 {
+        let row = Record::named(table, |name| match name {
+            "major" | "minor" => 1_u64.into(),
+            _ => Value::Null,
+        });
+        let late = (n % 5) * 100_000;
+        // Attaching took a second.
+        gather.take(&Chunk::Item(Item::Rows(Block {
+            since_ns: Some(1_000_007_000 + (n - 1) * 20_000_000),
+            ..Block::new(table, 1_000_007_000 + n * 20_000_000 + late, vec![row])
+        })));
+    }
+    gather.take(&Chunk::Item(Item::End(Facts::default())));
+    let report = gather.finish();
+    assert_eq!(report.cube.bin_ns(), 40_000_000);
+    assert_eq!(report.cube.cells.keys().next().map(|(_, bin, _)| *bin), Some(0));
+    let of_each: Vec<u64> = report.cube.cells.values().map(|cell| cell[0]).collect();
+    assert!(of_each.iter().all(|faults| *faults == 4), "{of_each:?}");
+}
+
 #[test]
 fn the_least_time_of_a_cell_is_a_power_of_two() {
     for ns in [0, 1, 3, 4, 1000, 1024, 5_000_000] {
