@@ -123,6 +123,8 @@ pub(crate) struct Ask {
     pub(crate) look: Look,
     /// What a recording keeps.
     pub(crate) kept: Kept,
+    /// Events of this table are messages: they are not recorded, and what was recorded around them is kept.
+    pub(crate) messages: Option<&'static Schema>,
     /// Rows have stacks.
     pub(crate) has_stacks: bool,
     /// A terminal shows all rows that come, also where it has less space.
@@ -142,6 +144,7 @@ impl Ask {
             redrawn: false,
             look: Look::default(),
             kept: Kept::All,
+            messages: None,
             has_stacks: schema.has("stack"),
             is_whole: false,
             controls: None,
@@ -241,7 +244,7 @@ impl Format {
             Self::Jsonl => Box::new(JsonLines::new(out)),
             Self::Csv => Box::new(Csv::new(out, ask.schema)),
             Self::Parquet => Box::new(SingleTable::new(out, ask.schema)),
-            Self::Recording => Box::new(Recorder::new(to.folder()?, ask.kept)),
+            Self::Recording => Box::new(Recorder::new(to.folder()?, ask.kept).keeping_on(ask.messages)),
             Self::Folded => Box::new(Flame::new(out, FlameForm::Folded, weight)),
             Self::Svg => Box::new(Flame::new(out, FlameForm::Svg, weight)),
             Self::Pprof => Box::new(Pprof::new(out)),

@@ -207,6 +207,7 @@ impl Named {
             written = written.and_then(|()| file.finish());
         }
         self.written(written)?;
+        self.sink.remark().iter().for_each(|remark| warn(remark));
         if self.end_apart {
             end_lines(end).iter().for_each(|line| warn(line.trim_start_matches("trapline ")));
         }

@@ -160,6 +160,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("diff --sort", "diff", ""),
     ("diff --top", "3", ""),
     ("--keep", "10m", ""),
+    ("--keep-on-message", "", ""),
     ("explain --comm", "x", ""),
     ("explain --user", "0", ""),
     ("explain --cgroup", "/", ""),

@@ -73,6 +73,11 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     live: args::Live,
+
+    /// With --keep and --log-step or --stall, record each fault, and also keep the files with the faults around each
+    /// message, up to as much again as --keep
+    #[arg(long, requires = "keep", help_heading = "Run and output")]
+    keep_on_message: bool,
 }
 
 impl Args {
@@ -154,6 +159,21 @@ impl Args {
                 "this variant times every fault at no extra cost: leave out --minor-latency, or use --variant tracepoint",
             ),
         ])?;
+        let keeps = self.keep_on_message;
+        refuse(&[
+            (
+                keeps && !matches!(events, Events::Steps { .. }),
+                "--keep-on-message needs messages: add --log-step or --stall, or leave it out",
+            ),
+            (
+                keeps && matches!(self.live.variant.as_deref(), Some("counters" | "rootless")),
+                "this variant makes no messages of single faults: leave out --keep-on-message or --variant",
+            ),
+            (
+                keeps && self.titles,
+                "rows with titles are recorded without single faults: leave out --titles or --keep-on-message",
+            ),
+        ])?;
         self.view.check(format, &self.live.rows)?;
         self.whose.check()?;
         self.live.check(if no_events { Shown::Rows } else { Shown::Events })
@@ -175,7 +195,7 @@ impl Args {
 pub(crate) fn run(args: &Args) -> Result<u8> {
     args.check()?;
     let (by, shown) = (args.by(), args.view.events());
-    let unshown_events = shown == Events::None && args.records_faults()?;
+    let unshown_events = (shown == Events::None || args.keep_on_message) && args.records_faults()?;
     let interval = args.live.each_second().filter(|_| shown == Events::None);
     let rows = if args.view.splits() { by.split_schema() } else { by.schema() };
     let order = args.live.order(rows, "total_ns")?;
@@ -193,7 +213,11 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         split: args.view.splits(),
         times: args.view.splits() || args.minor_latency.is_some() || frame.interval.is_some(),
         minor_latency: args.minor_latency.unwrap_or(MinorLatency::Exact),
-        events: if unshown_events { Events::Faults } else { shown },
+        events: match shown {
+            Events::Steps { of, most } if unshown_events => Events::Recorded { of, most },
+            _ if unshown_events => Events::Faults,
+            shown => shown,
+        },
         ring_bytes: args.ring_size.unwrap_or(8) << 20,
         memory_bytes: args.memory.memory,
     };
@@ -206,6 +230,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         layout,
         weight: args.weight.unwrap_or_default(),
         redrawn: frame.interval.is_some() && shown == Events::None,
+        messages: shown.schema().filter(|_| unshown_events),
         ..Ask::new(schema)
     };
     let start = Faults { args, options, unshown_events, variant: String::new(), note: None };

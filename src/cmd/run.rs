@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use anyhow::{Context, Result};
 use trapline_model::layout::DECLARED;
 use trapline_model::stage::{Controls, Sort, Top, Unrepeated, rows};
-use trapline_model::{Item, Record, SHOWN, Shown, Source};
+use trapline_model::{Columns, Item, Record, SHOWN, Schema, Shown, Source};
 use trapline_probe::run::{Frame, Run, Tool};
 use trapline_probe::{Keep, Launch, RunAs, drop_all_but};
 
@@ -80,7 +80,7 @@ pub(crate) fn run(
         controls: start.can_change().then(|| controls.clone()),
         ..ask
     };
-    let about = live.format()?.about();
+    let (about, messages) = (live.format()?.about(), ask.messages);
     let mut sink = sink::open(live.format()?, live.output.as_deref(), live.from(), ask.clone())?;
     // A recording is made while the table is shown.
     let table = about.is_folder.then(|| sink::open(Format::Table, None, live.from(), ask));
@@ -99,8 +99,8 @@ pub(crate) fn run(
     let (settings, unshown) = (vec![SHOWN.record(&shown)], shown.unshown_events);
     let mut rows: Items<'_> = Box::new(Top::new(Sort::new(rows, controls.sort), order.top));
     if let Some(recording) = recording {
-        rows =
-            Box::new(Recorded { source: start.stages(rows), recording, settings: settings.clone(), unshown });
+        let (source, settings) = (start.stages(rows), settings.clone());
+        rows = Box::new(Recorded { source, recording, settings, unshown, messages });
         rows = Box::new(Unrepeated::new(rows, live.rows.cumulative));
     } else {
         if about.for_people {
@@ -122,6 +122,8 @@ struct Recorded<'a> {
     settings: Vec<Record>,
     /// Events are for the recording alone.
     unshown: bool,
+    /// But for those of this table.
+    messages: Option<&'static Schema>,
 }
 
 impl Source for Recorded<'_> {
@@ -137,15 +139,20 @@ impl Source for Recorded<'_> {
                     self.recording.take(&item)?;
                     if let Item::Header(header) = &mut item {
                         header.settings.truncate(own);
-                        header.events = header.events.filter(|_| !self.unshown);
+                        if self.unshown {
+                            header.events = self.messages;
+                        }
                     }
                     return Ok(Some(item));
                 }
                 _ => self.recording.take(&item)?,
             }
-            if !self.unshown || !matches!(item, Item::Events(_)) {
-                return Ok(Some(item));
+            if let (true, Item::Events(events)) = (self.unshown, &item)
+                && events.first().map(|event| event.record.schema().id()) != self.messages.map(Columns::id)
+            {
+                continue;
             }
+            return Ok(Some(item));
         }
     }
 }

@@ -7,6 +7,7 @@ mod fault_columns;
 mod group;
 mod layout;
 mod ledger;
+mod messages;
 mod regroup;
 mod rows;
 mod run;
@@ -26,6 +27,7 @@ pub use fault_columns::{Chunk, Chunks, FaultColumns, InColumns, Values, are_all_
 pub use group::{File, Group, Key, Stack};
 pub use layout::{HIST, HIST_EACH};
 pub use ledger::{GroupId, Ledger};
+pub use messages::Messages;
 pub use regroup::{Filter, Lines, Regroup, Regrouping};
 pub use run::{LOSSES, Losses, ROOTLESS_LOSSES, SETTINGS, Settings};
 pub use span::{CallTimes, Calls, SpanLedger};

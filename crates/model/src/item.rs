@@ -322,4 +322,9 @@ pub trait Sink {
     fn batches(&mut self) -> Option<Box<dyn BatchSink>> {
         None
     }
+
+    /// What a user should know of the output that no item says, after the end.
+    fn remark(&self) -> Option<String> {
+        None
+    }
 }

@@ -10,6 +10,7 @@ mod options;
 #[cfg(test)]
 mod prog_run;
 mod recipe;
+mod recording;
 pub(crate) mod rootless;
 mod span;
 mod stack_map;
@@ -29,10 +30,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use bytemuck::{Zeroable, pod_read_unaligned};
 use libbpf_rs::{Iter, Link};
-use trapline_model::faults::{
-    By, Fault, FaultRows, LOSSES, Ledger, Losses, PARTS, Report, SETTINGS, StackRows, Timing,
-};
-use trapline_model::{Batch, BatchSink, Block, Event, Header};
+use trapline_model::faults::{By, Fault, LOSSES, Ledger, Losses, PARTS, Report, SETTINGS, Timing};
+use trapline_model::{BatchSink, Block, Event, Header};
 use trapline_symbols::Scope;
 
 use self::code::Code;
@@ -44,6 +43,7 @@ pub use self::options::{Events, MinorLatency, Options, Stacks, Unwind};
 pub(crate) use self::recipe::{FaultsRecipe, SEES_EACH_FAULT};
 #[cfg(test)]
 pub(crate) use self::recipe::{OBJECTS, tests::all as recipes};
+use self::recording::Recorded;
 pub(crate) use self::span::Kinds;
 use self::span::Spans;
 use self::steps::Steps;
@@ -92,9 +92,8 @@ pub struct Faults {
     /// Events are read until then, at the end; and how many were not.
     read_until: Option<Instant>,
     unread: u64,
-    /// Where faults are recorded, if nobody else sees them, and how many were.
-    recording: Option<Box<dyn BatchSink>>,
-    recorded: u64,
+    /// Where faults are recorded, if nobody else sees them.
+    recording: Option<Recorded>,
     /// What came when the ring was last read, and how much that was.
     batch: Vec<FaultsEvent>,
     came: usize,
@@ -224,7 +223,7 @@ impl Faults {
         let ring = attached.handle(maps::EVENTS)?;
         let incoming = match recipe.events {
             Events::None => Incoming::None,
-            Events::Faults | Events::Slower(_) => {
+            Events::Faults | Events::Slower(_) | Events::Recorded { .. } => {
                 let named = recipe.events.name_code();
                 let code = named.then(|| Code::watch(whose(filter, launch))).transpose()?;
                 Incoming::Faults(Ring::new(&ring, |&event: &FaultsEvent| [event])?, code.map(Box::new))
@@ -277,7 +276,6 @@ impl Faults {
             read_until: None,
             unread: 0,
             recording: None,
-            recorded: 0,
             batch: Vec::new(),
             came: 0,
         })
@@ -330,16 +328,10 @@ impl Faults {
         }
     }
 
-    /// Faults as they are recorded.
-    fn rows_of<'a>(&self, faults: &'a [Fault]) -> FaultRows<'a> {
-        FaultRows::new(faults, self.parts.is_some(), self.settings.by.has_stacks())
-    }
-
     /// Records the stacks that have got their names.
     fn record_stacks(&mut self) -> Result<()> {
         let (Some(recording), Some(groups)) = (&mut self.recording, &mut self.groups) else { return Ok(()) };
-        let found = groups.take_found();
-        Ok(recording.take(&StackRows(system::monotonic_ns(), &found))?)
+        Ok(recording.name(&groups.take_found())?)
     }
 
     fn fetch_ended(&mut self, epoch: u64) -> Result<()> {
@@ -374,7 +366,7 @@ impl Tool for Faults {
         };
         let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
         let rows = if self.parts.is_some() { by.split_schema() } else { by.schema() };
-        let recorded = self.recording.as_ref().map(|_| self.rows_of(&[]).table());
+        let recorded = self.recording.as_ref().map(Recorded::table);
         let tables = (vec![rows], recorded.or(events.schema()));
         system::header("faults", self.attached.variant, tables, settings).begun(self.control.began_ns)
     }
@@ -408,8 +400,6 @@ impl Tool for Faults {
                     (None, Some(_)) => Fault::split_event,
                     (None, None) => Fault::event,
                 };
-                let mut recorded = Vec::new();
-                let ahead_ns = system::clocks().monotonic_ns;
                 for event in &self.batch {
                     if self.read_until.is_some_and(|until| Instant::now() >= until) {
                         self.unread += event.count;
@@ -421,19 +411,16 @@ impl Tool for Faults {
                     {
                         fault.function = code.name(image, ip).map(|name| name.to_string().into());
                     }
-                    let many = event.count as usize;
-                    if self.recording.is_some() {
-                        fault.shift_clock(ahead_ns);
-                        recorded.extend(std::iter::repeat_n(fault, many));
-                    } else {
-                        events.extend(std::iter::repeat_n(event_of(&fault), many));
+                    match &mut self.recording {
+                        Some(recording) => recording.add(fault, event.count, events),
+                        None => {
+                            events.extend(std::iter::repeat_n(event_of(&fault), event.count as usize));
+                        }
                     }
                 }
                 code.iter_mut().for_each(|code| code.forget(|_| false));
                 if let Some(recording) = &mut self.recording {
-                    let rows = FaultRows::new(&recorded, self.parts.is_some(), self.settings.by.has_stacks());
-                    self.recorded += recorded.len() as u64;
-                    recording.take(&rows)?;
+                    recording.write()?;
                 }
             }
             Incoming::Steps(steps) => steps.drain(self.files.as_mut(), events)?,
@@ -465,7 +452,8 @@ impl Tool for Faults {
     }
 
     fn record(&mut self, events: Option<Box<dyn BatchSink>>) {
-        self.recording = events;
+        let Settings { events: of, by, .. } = self.settings;
+        self.recording = events.map(|sink| Recorded::new(sink, of, self.parts.is_some(), by.has_stacks()));
         if let Some(groups) = self.groups.as_mut().filter(|_| self.recording.is_some()) {
             groups.record();
         }
@@ -507,11 +495,12 @@ impl Tool for Faults {
         if let Some(groups) = &self.groups {
             groups.losses(&mut more);
         }
-        let each_has_a_line = matches!(self.settings.events, Events::Faults | Events::Slower(0));
+        let each_has_a_line =
+            matches!(self.settings.events, Events::Faults | Events::Slower(0) | Events::Recorded { .. });
         Ok(Counted {
             events: match (each_has_a_line, &self.recording) {
                 (false, _) => Some(self.ledger.counted() + unlisted),
-                (true, recording) => recording.as_ref().map(|_| self.recorded),
+                (true, recording) => recording.as_ref().map(|recording| recording.count),
             },
             lost_events: losses.events + self.unread,
             sampled: match self.settings.timing {

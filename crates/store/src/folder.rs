@@ -12,6 +12,7 @@
 
 mod columns;
 mod fault_columns;
+mod keep;
 mod manifest;
 mod part;
 mod pending;
@@ -23,9 +24,10 @@ mod tests;
 mod words;
 mod write;
 
+pub use self::keep::Kept;
 pub use self::read::FolderRecording;
 pub use self::single::SingleTable;
-pub use self::write::{Kept, Recorder};
+pub use self::write::Recorder;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::part::read_all as read_part;

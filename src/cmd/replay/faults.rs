@@ -94,7 +94,9 @@ pub(super) fn made(args: &Args, inputs: &[(&str, &Header)], filter: Filter) -> R
         Events::Faults => (Lines::Faults(None), Some(hosted(event))),
         Events::Slower(0) => (Lines::Faults(None), Some(hosted(event))),
         Events::Slower(least_ns) => (Lines::Faults(Some(least_ns)), Some(hosted(event))),
-        Events::Steps { of, most } => (Lines::Steps(of, most), Some(hosted(of.schema(most)))),
+        Events::Steps { of, most } | Events::Recorded { of, most } => {
+            (Lines::Steps(of, most), Some(hosted(of.schema(most))))
+        }
     };
     let layout = match (view.hist, view.by) {
         (false, _) => &DECLARED,

@@ -94,3 +94,43 @@ pub fn a_full_disk_ends_the_recording_and_not_the_command(variant: &str) {
     assert!(output.status.code() == Some(1) && said.contains(&why), "{output:?}");
     assert_eq!(fs::read_to_string(&done).unwrap(), "whole\n");
 }
+
+/// A flight recorder of a second: faults of long before are gone, those around a message are there.
+pub fn what_was_recorded_around_a_message_stays(variant: &str) {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let path = folder.path().join("x.trapline");
+    let mut worker = Worker::start(&fixture("on-demand"));
+    worker.touch(10);
+    let (_, before) = worker.touch(10);
+    let tracing = Running::start(
+        trapline()
+            .args(["faults", "--variant", variant, "--log-step", "2000", "--keep", "1s", "--keep-on-message"])
+            .args(["-p", &worker.id().to_string(), "-o"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    );
+    let has = |name: &str| path.join(name).exists();
+    until("the recording has begun", || has("header.json"));
+    // The message is in the third part. The first is older than what is kept, and so would be the second.
+    let mut after = vec![before];
+    for (part, count) in (1..).zip([1000, 500, 1000, 100]) {
+        after.push(worker.touch(count).1);
+        until("a part is written", || has(&format!("parts-{part:06}.json")));
+    }
+    until("the first part is discarded", || !has("parts-000001.json"));
+    tracing.send(Signal::SIGINT);
+    let output = tracing.output();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(shown.lines().filter(|line| line.contains("2000")).count(), 1, "{output:?}");
+    let replayed = replay(&path, &["-v"]);
+    assert!(replayed.status.success(), "{replayed:?}");
+    let times: Vec<u64> = lines(&replayed.stdout)
+        .iter()
+        .filter(|line| line["type"] == "event")
+        .map(|line| u(&line["time_ns"]))
+        .collect();
+    assert_eq!(times.len() as u64, after[4] - after[1], "{replayed:?}");
+    assert!(times.is_sorted());
+}

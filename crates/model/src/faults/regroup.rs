@@ -3,7 +3,6 @@
 mod columns;
 mod filter;
 mod group;
-mod messages;
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -12,9 +11,9 @@ use std::rc::Rc;
 use self::columns::{Columns, From, Place};
 use self::filter::Chosen;
 use self::group::{Group, Known, Places};
-use self::messages::Messages;
 use super::StepOf;
 use super::fault_columns::{Chunk, Chunks, FaultColumns, NONE, Values, Words};
+use super::messages::Messages;
 use super::{Extremes, Stats};
 use crate::field::{Record, Type, Value};
 use crate::hosts::has_host;
@@ -229,8 +228,10 @@ impl<C: Chunks> Regroup<C> {
                     }
                 }
                 Lines::Steps(..) => {
-                    if let Some(messages) = &mut self.messages {
-                        let of = messages.fault(batch, row, kind, &self.places);
+                    if let Some(messages) = &mut self.messages
+                        && let Some(fault) = self.places.counted(batch, row, kind)
+                    {
+                        let of = messages.count(&fault);
                         let table = self.how.events.filter(|table| has_host(*table));
                         self.events.extend(of.into_iter().map(|event| match (table, &batch.host) {
                             (Some(table), Some(host)) => {

@@ -87,26 +87,34 @@ pub enum Events {
         /// Each also tells what caused most of it.
         most: bool,
     },
+    /// Each fault, which is recorded, and messages that are made of them.
+    Recorded {
+        /// What is counted.
+        of: StepOf,
+        /// Each also tells the file of most of it.
+        most: bool,
+    },
 }
 
 impl Events {
     /// Whether they are single faults.
     pub(super) fn are_faults(self) -> bool {
-        matches!(self, Self::Faults | Self::Slower(_))
+        matches!(self, Self::Faults | Self::Slower(_) | Self::Recorded { .. })
     }
 
     /// Whether nobody has them who sees no single fault.
     pub(super) fn need_each_fault(self) -> bool {
         match self {
             Self::None | Self::Faults => false,
-            Self::Slower(_) => true,
+            Self::Slower(_) | Self::Recorded { .. } => true,
             Self::Steps { of, most } => most || !matches!(of, StepOf::Faults(_) | StepOf::Major(_)),
         }
     }
 
     /// Whether they are of faults in which the thread slept.
     pub(super) fn need_waits(self) -> bool {
-        matches!(self, Self::Steps { of: StepOf::Waits(_) | StepOf::Within(_), .. })
+        let (Self::Steps { of, .. } | Self::Recorded { of, .. }) = self else { return false };
+        matches!(of, StepOf::Waits(_) | StepOf::Within(_))
     }
 
     /// Whether they name functions.
@@ -121,7 +129,7 @@ impl Events {
             Self::Faults => Some(EVENT),
             Self::Slower(0) => Some(SPLIT_EVENT),
             Self::Slower(_) => Some(SLOW_EVENT),
-            Self::Steps { of, most } => Some(of.schema(most)),
+            Self::Steps { of, most } | Self::Recorded { of, most } => Some(of.schema(most)),
         }
     }
 }

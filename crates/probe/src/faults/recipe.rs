@@ -173,8 +173,13 @@ impl FaultsRecipe {
     fn ring(&self) -> u32 {
         match self.events {
             Events::None => abi::RING_NONE,
-            Events::Faults | Events::Slower(_) if self.causes.is_none() => abi::RING_FAULTS,
-            Events::Faults | Events::Slower(_) => RING_LINES,
+            Events::Faults | Events::Slower(_) | Events::Recorded { .. } => {
+                if self.causes.is_none() {
+                    abi::RING_FAULTS
+                } else {
+                    RING_LINES
+                }
+            }
             Events::Steps { most: false, .. } => abi::RING_STEPS,
             Events::Steps { most: true, .. } => RING_BLAME,
         }
@@ -283,7 +288,9 @@ impl Recipe for FaultsRecipe {
         };
         let minor_unseen = self.minor_latency != MinorLatency::Exact && loads(object, "tracepoint_minor");
         let (step_of, step, tick_ns) = match self.events {
-            Events::None | Events::Faults | Events::Slower(_) => (abi::STEP_ALL, 0, 0),
+            Events::None | Events::Faults | Events::Slower(_) | Events::Recorded { .. } => {
+                (abi::STEP_ALL, 0, 0)
+            }
             Events::Steps { of: StepOf::Waits(step), .. } => (abi::STEP_WAITS, step, 0),
             Events::Steps { of: StepOf::Faults(step), .. } => (abi::STEP_ALL, step, 0),
             Events::Steps { of: StepOf::Major(step), .. } => (abi::STEP_MAJOR, step, 0),

@@ -19,10 +19,8 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result, anyhow};
 use nix::unistd::geteuid;
 use trapline_model::doctor::Refusal;
-use trapline_model::faults::{
-    By, EVENT, Fault, FaultRows, Ledger, Losses, ROOTLESS_LOSSES, SETTINGS, Settings, StackRows, Timing,
-};
-use trapline_model::{Batch, BatchSink, Block, Event, Header};
+use trapline_model::faults::{By, EVENT, Fault, Ledger, Losses, ROOTLESS_LOSSES, SETTINGS, Settings, Timing};
+use trapline_model::{BatchSink, Block, Event, Header};
 use trapline_symbols::order;
 use trapline_symbols::perf::{Record, Recording, Sampler, What, is_refusal};
 use trapline_symbols::task::{self, Counts};
@@ -31,6 +29,7 @@ use self::census::Census;
 use self::grouping::Grouping;
 use self::stack_table::StackTable;
 pub(crate) use self::trial::refusal as tried;
+use super::recording::Recorded;
 use super::{Events, Options, Stacks, Unwind, whose};
 use crate::filter::FilterError;
 use crate::launch::Launch;
@@ -53,11 +52,10 @@ pub(super) struct Rootless {
     /// Faults that wait to be shown.
     faults: Vec<Fault>,
     /// Where faults are recorded, if nobody else sees them.
-    recording: Option<Box<dyn BatchSink>>,
+    recording: Option<Recorded>,
     /// Records of all kinds for which there was no room.
     dropped: u64,
     verbose: bool,
-    recorded: u64,
     detached: bool,
     began_ns: u64,
     /// Of which faults the stack is taken, if rows are of stacks.
@@ -97,7 +95,9 @@ fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
             Some("with -v it records every fault; leave out -v, or use --stacks all")
         }
         _ if options.split => Some("it does not time faults; leave out --split and --slower"),
-        (_, Events::Steps { .. }) => Some("it does not count in the kernel, so messages would come late"),
+        (_, Events::Steps { .. } | Events::Recorded { .. }) => {
+            Some("it does not count in the kernel, so messages would come late")
+        }
         _ if !filter.is_of_processes() => Some("it filters by process only; use -p PID or -- COMMAND"),
         _ if filter.descendants && !launched => Some(
             "it cannot distinguish the children that a process has from later ones; leave out --children",
@@ -140,7 +140,6 @@ impl Rootless {
             recording: None,
             dropped: 0,
             verbose,
-            recorded: 0,
             detached: false,
             began_ns: 0,
             stacks,
@@ -232,29 +231,16 @@ impl Rootless {
 }
 
 impl Rootless {
-    /// Faults as they are recorded.
-    fn rows_of<'a>(&self, faults: &'a [Fault]) -> FaultRows<'a> {
-        FaultRows::new(faults, false, self.by.has_stacks())
-    }
-
     /// Shows the faults that wait, or records them, with the stacks that have got their names.
     fn show(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        let mut faults = std::mem::take(&mut self.faults);
-        if self.recording.is_none() {
-            events.extend(faults.iter().map(Fault::event));
+        let Some(recording) = &mut self.recording else {
+            events.extend(self.faults.drain(..).map(|fault| fault.event()));
             return Ok(());
-        }
-        let ahead_ns = system::clocks().monotonic_ns;
-        faults.iter_mut().for_each(|fault| fault.shift_clock(ahead_ns));
-        let rows = self.rows_of(&faults);
-        let found = match &mut self.census.groups {
-            Grouping::Stacks(stacks) => stacks.take_found(),
-            Grouping::None | Grouping::Files(_) => vec![],
         };
-        if let Some(recording) = &mut self.recording {
-            self.recorded += faults.len() as u64;
-            recording.take(&rows)?;
-            recording.take(&StackRows(system::monotonic_ns(), &found))?;
+        self.faults.drain(..).for_each(|fault| recording.add(fault, 1, events));
+        recording.write()?;
+        if let Grouping::Stacks(stacks) = &mut self.census.groups {
+            recording.name(&stacks.take_found())?;
         }
         Ok(())
     }
@@ -271,7 +257,7 @@ impl Tool for Rootless {
             unwind_mb: None,
         };
         let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
-        let shown = if self.recording.is_some() { self.rows_of(&[]).table() } else { EVENT };
+        let shown = self.recording.as_ref().map_or(EVENT, Recorded::table);
         let tables = (vec![self.by.schema()], self.verbose.then_some(shown));
         system::header("faults", NAME, tables, settings).begun(self.began_ns)
     }
@@ -292,7 +278,8 @@ impl Tool for Rootless {
     }
 
     fn record(&mut self, events: Option<Box<dyn BatchSink>>) {
-        self.recording = events;
+        let has_stacks = self.by.has_stacks();
+        self.recording = events.map(|sink| Recorded::new(sink, Events::Faults, false, has_stacks));
         if let Grouping::Stacks(stacks) = &mut self.census.groups
             && self.recording.is_some()
         {
@@ -319,7 +306,7 @@ impl Tool for Rootless {
         Ok(Counted {
             events: match (self.verbose, &self.recording) {
                 (false, _) => Some(self.ledger.counted()),
-                (true, recording) => recording.as_ref().map(|_| self.recorded),
+                (true, recording) => recording.as_ref().map(|recording| recording.count),
             },
             lost_events: self.lost()?,
             sampled: 1,

@@ -14,8 +14,12 @@ pub(super) struct Manifest {
     pub(super) parts: Vec<Part>,
     /// The names of stacks of older writes, which are not kept otherwise.
     pub(super) frames: Vec<Part>,
-    /// The oldest write of which the parts were kept.
+    /// The oldest of the last writes: of those the parts were kept.
     pub(super) first: u64,
+    /// Older writes that were kept, too, for a message in them or beside them.
+    pub(super) moments: Vec<u64>,
+    /// The number of messages of which the write was not kept.
+    pub(super) unkept: u64,
     /// The times of the items in it: the least and the greatest.
     pub(super) times: (u64, u64),
 }
@@ -66,6 +70,10 @@ impl Manifest {
         if !self.frames.is_empty() {
             json["frames"] = list(&self.frames).into();
         }
+        if !self.moments.is_empty() || self.unkept > 0 {
+            json["moments"] = self.moments.clone().into();
+            json["unkept_messages"] = self.unkept.into();
+        }
         format!("{json}\n")
     }
 
@@ -102,7 +110,14 @@ impl Manifest {
                 .map(read)
                 .collect::<io::Result<Vec<_>>>()
         };
-        let times = (number(&json, "from_ns")?, number(&json, "to_ns")?);
-        Ok(Self { parts: list("parts")?, frames: list("frames")?, first: number(&json, "first")?, times })
+        let moments = json.get("moments").and_then(Json::as_array).into_iter().flatten();
+        Ok(Self {
+            parts: list("parts")?,
+            frames: list("frames")?,
+            first: number(&json, "first")?,
+            moments: moments.filter_map(Json::as_u64).collect(),
+            unkept: json.get("unkept_messages").and_then(Json::as_u64).unwrap_or(0),
+            times: (number(&json, "from_ns")?, number(&json, "to_ns")?),
+        })
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Pending {
     pub(super) since: Option<Instant>,
     /// The times of its items: the least and the greatest.
     pub(super) times: Option<(u64, u64)>,
+    /// The number of messages that came meanwhile.
+    pub(super) messages: u64,
 }
 
 impl Pending {

@@ -103,9 +103,11 @@ impl FolderRecording {
         writes.sort_unstable();
         let mut damage = None;
         if let Some(last) = writes.last().copied() {
-            let first = manifest_of(path, last).map_or(1, |manifest| manifest.first);
-            writes.retain(|number| *number >= first);
-            let missing = (first..last).find(|number| writes.binary_search(number).is_err());
+            let Manifest { first, moments, .. } =
+                manifest_of(path, last).unwrap_or(Manifest { first: 1, ..Manifest::default() });
+            writes.retain(|number| *number >= first || moments.contains(number));
+            let missing =
+                moments.into_iter().chain(first..last).find(|number| writes.binary_search(number).is_err());
             damage = missing.map(|number| format!("{} is missing", manifest::name(number)));
         }
         let (last_ns, ready) = (header.start_ns, VecDeque::from([Chunk::Item(Item::Header(header.clone()))]));

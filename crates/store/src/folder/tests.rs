@@ -283,3 +283,55 @@ fn the_last_parts_are_kept() {
     assert!(items.len() > 2 && items.len() < whole.len() / 2 && are_of(&items, &whole), "{}", items.len());
     assert_eq!(items.last(), whole.last());
 }
+
+/// What was recorded around a message stays, and is read in its order; what lies between is no damage. What is missing of it is.
+#[test]
+fn what_is_around_a_message_is_kept() {
+    let folder = folder();
+    let whole = items("kvm");
+    let message =
+        recorded::tables("faults", Part::Rows).into_iter().find(|table| table.id() == "faults.step");
+    let message = Item::Events(vec![Event { time_ns: 1, record: record(message.unwrap(), 3) }]);
+    let Item::Events(events) = &message else { panic!() };
+    let table = events[0].record.schema();
+    // Gives the writes that are left, and the remark.
+    let record = |path: &Path, is_sent: fn(u64) -> bool| {
+        fs::create_dir(path).unwrap();
+        let dir = OwnedFd::from(File::open(path).unwrap());
+        let mut recorder = Recorder::new(dir, Kept::Bytes(1)).keeping_on(Some(table));
+        let mut interval = 1;
+        for item in &whole {
+            if matches!(item, Item::Facts(_)) && is_sent(interval) {
+                recorder.take(&message).unwrap();
+            }
+            recorder.take(item).unwrap();
+            if matches!(item, Item::Tick(_)) {
+                recorder.settle();
+                interval += 1;
+            }
+        }
+        let files = fs::read_dir(path).unwrap().map(|file| file.unwrap().file_name());
+        let mut writes: Vec<u64> = files.filter_map(|name| manifest::number(name.to_str()?)).collect();
+        writes.sort_unstable();
+        (writes, recorder.remark())
+    };
+    let [none, one, all] = ["none", "one", "all"].map(|name| folder.path().join(name));
+    assert_eq!(record(&none, |_| false), (vec![5], None));
+    assert_eq!(record(&one, |interval| interval == 2), (vec![1, 2, 3, 5], None));
+    let (writes, remark) = record(&all, |_| true);
+    assert_eq!(writes, [2, 3, 4, 5]);
+    assert!(remark.unwrap().contains("around 1 of 4 messages"));
+    let (items, error) = read(&one);
+    assert_eq!(error, None);
+    let ticks = |items: &[Item]| {
+        let time =
+            |item: &Item| if let Item::Tick(time_ns) = item { Some(time_ns - 1_000_000_000) } else { None };
+        items.iter().filter_map(time).collect::<Vec<_>>()
+    };
+    assert!(are_of(&items, &whole) && items.last() == whole.last());
+    assert_eq!(ticks(&items), [1, 2, 3]);
+    fs::remove_file(one.join(manifest::name(2))).unwrap();
+    let (items, error) = read(&one);
+    assert!(are_of(&items, &whole) && error.unwrap().contains("parts-000002.json is missing"));
+    assert_eq!(ticks(&items), [1, 3]);
+}

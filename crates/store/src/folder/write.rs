@@ -1,6 +1,5 @@
 //! Writes a recording. Items are put into columns as they come; a thread of its own encodes and writes them.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,9 +14,10 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use trapline_model::faults::STACKS;
 use trapline_model::recorded::{Entry, EntryKind};
-use trapline_model::{Batch, BatchSink, Item, Sink};
+use trapline_model::{Batch, BatchSink, Item, Schema, Sink};
 use trapline_view::JsonLines;
 
+use super::keep::{Keep, Kept, Written};
 use super::manifest::{self, Manifest, Part};
 use super::pending::Pending;
 use super::{END, HEADER, part, seal};
@@ -27,26 +27,12 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Or when its columns take this much memory, bytes.
 const MOST: usize = 64 << 20;
 
-/// The names of a stack that is in use come again after a minute, and are written within this time.
-const NAMES_KEPT: Duration = Duration::from_secs(120);
-
-/// Which parts stay.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Kept {
-    /// All.
-    #[default]
-    All,
-    /// Those of the last time.
-    Time(Duration),
-    /// The last that take this many bytes together.
-    Bytes(u64),
-}
-
 /// A recording that is written into a folder.
 pub struct Recorder {
     shared: Arc<Shared>,
     folder: Arc<Folder>,
     kept: Kept,
+    messages: Option<&'static Schema>,
     thread: Option<JoinHandle<()>>,
     start_ns: u64,
 }
@@ -73,6 +59,9 @@ struct State {
     is_due: bool,
     /// The number of writes.
     writes: u64,
+    /// The number of messages, and of those around which nothing is kept.
+    messages: u64,
+    unkept: u64,
     /// No more comes.
     ended: bool,
     failed: Option<io::Error>,
@@ -113,7 +102,14 @@ impl Recorder {
     #[must_use]
     pub fn new(dir: OwnedFd, kept: Kept) -> Self {
         let shared = Arc::default();
-        Self { shared, folder: Arc::new(Folder { dir }), kept, thread: None, start_ns: 0 }
+        Self { shared, folder: Arc::new(Folder { dir }), kept, messages: None, thread: None, start_ns: 0 }
+    }
+
+    /// Events of this table are messages. They are not recorded; what was recorded around them is kept.
+    #[must_use]
+    pub fn keeping_on(mut self, messages: Option<&'static Schema>) -> Self {
+        self.messages = messages;
+        self
     }
 
     /// Waits until all was written that was taken.
@@ -132,13 +128,7 @@ impl Recorder {
             return Err(io::Error::other("a recording is of one tool"));
         }
         self.folder.put(HEADER, seal(&line(header)?).as_bytes())?;
-        let mut writer = Writer {
-            folder: Arc::clone(&self.folder),
-            kept: self.kept,
-            writes: VecDeque::new(),
-            frames: VecDeque::new(),
-            number: 0,
-        };
+        let mut writer = Writer { folder: Arc::clone(&self.folder), keep: Keep::new(self.kept), number: 0 };
         let shared = Arc::clone(&self.shared);
         let run = move || writer.run(&shared);
         self.thread = Some(std::thread::Builder::new().name("recorder".into()).spawn(run)?);
@@ -172,6 +162,15 @@ impl Sink for Recorder {
             );
             return self.folder.put(END, seal(&end).as_bytes());
         }
+        if let Item::Events(events) = item
+            && let (Some(messages), Some(first)) = (self.messages, events.first())
+            && *first.record.schema() == *messages
+        {
+            let mut state = self.shared.lock();
+            state.messages += events.len() as u64;
+            state.pending.messages += events.len() as u64;
+            return Ok(());
+        }
         self.shared.add(|pending, at| match item {
             Item::Events(events) => {
                 let Some(first) = events.first() else { return };
@@ -199,6 +198,16 @@ impl Sink for Recorder {
 
     fn batches(&mut self) -> Option<Box<dyn BatchSink>> {
         Some(Box::new(Batches { shared: Arc::clone(&self.shared) }))
+    }
+
+    fn remark(&self) -> Option<String> {
+        let State { messages, unkept, .. } = *self.shared.lock();
+        (unkept > 0).then(|| {
+            format!(
+                "the faults around {unkept} of {messages} messages were discarded: \
+                 what is kept around messages takes at most as much as --keep again; use a larger --keep"
+            )
+        })
     }
 }
 
@@ -246,20 +255,8 @@ fn line(item: &Item) -> io::Result<String> {
 /// What the thread has.
 struct Writer {
     folder: Arc<Folder>,
-    kept: Kept,
-    /// What is in the folder.
-    writes: VecDeque<Written>,
-    /// The names of stacks in writes that are not kept, and when they were written: faults that are kept may have them.
-    frames: VecDeque<(Instant, Part)>,
+    keep: Keep,
     number: u64,
-}
-
-/// A write: its parts, and when it was.
-struct Written {
-    number: u64,
-    at: Instant,
-    bytes: u64,
-    parts: Vec<Part>,
 }
 
 impl Writer {
@@ -281,6 +278,7 @@ impl Writer {
             let mut state = shared.lock();
             state.is_writing = false;
             state.writes = self.number;
+            state.unkept = self.keep.unkept;
             let failed = written.is_err();
             state.failed = written.err();
             drop(state);
@@ -303,46 +301,28 @@ impl Writer {
             self.folder.put(&name, &content)?;
             parts.push(Part::new(name, &content));
         }
-        let bytes = parts.iter().map(|part| part.bytes).sum();
-        let written = Written { number: self.number, at: Instant::now(), bytes, parts: parts.clone() };
-        self.writes.push_back(written);
-        let dropped = self.too_old();
-        let mut names: Vec<String> = dropped.iter().map(|write| manifest::name(write.number)).collect();
-        for Written { at, parts, .. } in dropped {
-            let (frames, others): (Vec<_>, Vec<_>) = parts.into_iter().partition(Part::is_of_frames);
-            self.frames.extend(frames.into_iter().map(|part| (at, part)));
-            names.extend(others.into_iter().map(|part| part.name));
-        }
-        let oldest = self.writes.front().map_or_else(Instant::now, |write| write.at);
-        // Those that are in use were written again since then.
-        let unused = self.frames.iter().take_while(|(at, _)| *at + NAMES_KEPT < oldest).count();
-        names.extend(self.frames.drain(..unused).map(|(_, part)| part.name));
-        let first = self.writes.front().map_or(self.number, |write| write.number);
-        let frames = self.frames.iter().map(|(_, part)| part.clone()).collect();
-        let manifest = Manifest { parts, frames, first, times: pending.times.unwrap_or_default() };
+        let at = Instant::now();
+        let names = self.keep.add(Written {
+            number: self.number,
+            at,
+            took: pending.since.map_or(Duration::ZERO, |since| at - since),
+            bytes: parts.iter().map(|part| part.bytes).sum(),
+            parts: parts.clone(),
+            messages: pending.messages,
+        });
+        let manifest = Manifest {
+            parts,
+            frames: self.keep.frames(),
+            first: self.keep.first().unwrap_or(self.number),
+            moments: self.keep.moments(),
+            unkept: self.keep.unkept,
+            times: pending.times.unwrap_or_default(),
+        };
         self.folder.sync()?;
         self.folder.put(&manifest::name(self.number), seal(&manifest.write()).as_bytes())?;
         self.folder.sync()?;
         names.iter().for_each(|name| self.folder.remove(name));
         Ok(())
-    }
-
-    /// The writes that are not kept any more. The last one is.
-    fn too_old(&mut self) -> Vec<Written> {
-        let mut dropped = Vec::new();
-        while self.writes.len() > 1 {
-            let is_too_old = match self.kept {
-                Kept::All => false,
-                // What a part holds began a part's time before it was written.
-                Kept::Time(time) => self.writes.get(1).is_some_and(|next| next.at.elapsed() > time),
-                Kept::Bytes(most) => self.writes.iter().map(|write| write.bytes).sum::<u64>() > most,
-            };
-            if !is_too_old {
-                break;
-            }
-            dropped.extend(self.writes.pop_front());
-        }
-        dropped
     }
 }
 

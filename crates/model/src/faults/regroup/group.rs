@@ -1,6 +1,7 @@
 //! What the faults of a row have come to.
 
 use super::super::fault_columns::{FaultColumns, Values};
+use super::super::messages::Counted;
 use super::super::{Extremes, PART_NAMES, PARTS, Stats};
 use super::columns::{Columns, Place};
 use crate::field::Value;
@@ -85,8 +86,37 @@ impl Places {
         }
     }
 
-    pub(super) fn wait(&self, batch: &FaultColumns, row: usize) -> Option<u64> {
+    fn wait(&self, batch: &FaultColumns, row: usize) -> Option<u64> {
         batch.column(self.wait_ns).number(row)
+    }
+
+    /// What messages take into account of a fault, if the kernel counted it.
+    pub(super) fn counted<'a>(
+        &self,
+        batch: &'a FaultColumns,
+        row: usize,
+        kind: Option<Outcome>,
+    ) -> Option<Counted<'a>> {
+        let number = |at: usize| batch.column(at).number(row);
+        let word = |at: usize| batch.column(at).word(row);
+        Some(Counted {
+            host: batch.host.as_ref(),
+            time_ns: batch.times_ns()[row],
+            pid: number(self.pid)?,
+            tid: number(self.tid),
+            start_ns: number(self.start_ns),
+            process_start_ns: number(self.process_start_ns),
+            comm: word(self.comm),
+            process_comm: word(self.process_comm),
+            is_major: match kind? {
+                Outcome::Major => true,
+                Outcome::Minor => false,
+                Outcome::Failed => return None,
+            },
+            latency_ns: self.latency(batch, row),
+            wait_ns: self.wait(batch, row),
+            file: word(self.file),
+        })
     }
 }
 
