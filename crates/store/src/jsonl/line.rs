@@ -75,15 +75,18 @@ pub(crate) fn header(line: &Line, tool: Option<&str>) -> Result<Header, String> 
     if text(line, "type") != Some("header") {
         return Err("it is not the header of a recording".into());
     }
-    match number(line, "schema")? {
-        SCHEMA => {}
-        other => {
-            let which = if other < SCHEMA { "an earlier" } else { "a later" };
-            let by = text(line, "version").map(|version| format!(", trapline {version}")).unwrap_or_default();
-            return Err(format!(
-                "the recording uses schema {other} of {which} version{by}, and this version reads schema {SCHEMA}: replay it with that version"
-            ));
-        }
+    let schema = number(line, "schema")?;
+    if schema != SCHEMA {
+        let by = text(line, "version").map(|version| format!(", trapline {version}")).unwrap_or_default();
+        return Err(if schema < SCHEMA {
+            format!(
+                "the recording uses schema {schema} of a build before the first release{by}; this version reads schema {SCHEMA}, in which losses have other names: replay it with the build that wrote it"
+            )
+        } else {
+            format!(
+                "the recording uses schema {schema} of a later version{by}, and this version reads schema {SCHEMA}: replay it with that version"
+            )
+        });
     }
     let own = match (text(line, "tool"), tool) {
         (Some(name), Some(wanted)) if name != wanted => {

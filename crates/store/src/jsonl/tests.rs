@@ -123,7 +123,19 @@ fn what_is_wrong_is_said_with_its_line() {
     refused("\0\u{1}ELF", 1, "not a JSON object");
     refused("{\"a\":1}\n", 1, "not the header");
     refused(lines[1], 1, "not the header");
-    refused(&text.replace("\"schema\":2", "\"schema\":1"), 1, "schema 1");
+    let of_schema = |schema: &str| text.replace("\"schema\":2", &format!("\"schema\":{schema}"));
+    let version = text.split("\"version\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let earlier = format!("schema 1 of a build before the first release, trapline {version}; ");
+    refused(
+        &of_schema("1"),
+        1,
+        &format!("{earlier}this version reads schema 2, in which losses have other names"),
+    );
+    refused(
+        &of_schema("3"),
+        1,
+        &format!("schema 3 of a later version, trapline {version}, and this version"),
+    );
     refused(&text.replace("\"tool\":\"access\"", "\"tool\":\"faults\""), 1, "recording of `faults`");
     refused(&text.replace("\"start_ns\":5", "\"start_ns\":-5"), 1, "`start_ns`");
     refused(&text.replace("\"start\":\"2", "\"start\":\"x"), 1, "`start`");
