@@ -160,6 +160,61 @@ fn recordings_of_several_machines_are_shown_together() {
     refused(&[&lines, "--summary"], "it is a recording of `faults`, not of `access`");
 }
 
+/// Accesses of several machines, too: in every line, in the totals, and in a recording of them.
+#[test]
+fn accesses_are_told_apart_by_their_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let access = |host: &str, n: u64| {
+        format!(
+            "{{\"type\":\"header\",\"schema\":2,\"tool\":\"access\",\"variant\":\"kprobe\",\"version\":\"0\",\"host\":\"{host}\",\
+             \"kernel\":\"6.1\",\"start\":\"2026-01-01T00:00:00Z\",\"start_ns\":1000,\"reset\":\"writes\",\
+             \"tables\":[\"access.process\"],\"events\":\"access.event\"}}\n{}\
+             {{\"type\":\"block\",\"of\":\"total\",\"table\":\"access.process\",\"time_ns\":9000,\"rows\":1,\"hidden\":0}}\n\
+             {{\"type\":\"total\",\"time_ns\":9000,\"pid\":7,\"comm\":\"db\",\"accesses\":{n}}}\n\
+             {{\"type\":\"end\",\"duration_ns\":8000,\"events\":{n},\"lost_events\":0,\"sampled\":1,\"own_cpu_ns\":5}}\n",
+            (0..n)
+                .map(|at| format!(
+                    "{{\"type\":\"event\",\"time_ns\":{},\"event\":\"access\",\"pid\":7,\"tid\":7,\"comm\":\"db\",\"rw\":\"R\",\
+                     \"ip\":64,\"addr\":{},\"first\":1}}\n",
+                    2000 + at,
+                    4096 * at
+                ))
+                .collect::<String>()
+        )
+    };
+    for (host, n) in [("g", 2), ("h", 3)] {
+        fs::write(place(&format!("{host}.jsonl")), access(host, n)).unwrap();
+    }
+    let both = [place("g.jsonl"), place("h.jsonl")];
+    let by_host = [&both[0], both[1].as_str(), "--by", "host"];
+    let counts = |arguments: &[&str]| {
+        let text = replay(&[arguments, &["--format", "jsonl"]].concat());
+        let mut of: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for line in text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+            let count = if line["type"] == "total" { line["accesses"].as_u64().unwrap() } else { 1 };
+            if line["type"] == "total" || line["type"] == "event" {
+                let word = |name: &str| line[name].as_str().unwrap().to_owned();
+                *of.entry((word("type"), word("host"))).or_default() += count;
+            }
+        }
+        of
+    };
+    let of = |kind: &str, host: &str, n| ((kind.to_owned(), host.to_owned()), n);
+    let expected =
+        BTreeMap::from([of("event", "g", 2), of("event", "h", 3), of("total", "g", 2), of("total", "h", 3)]);
+    assert_eq!(counts(&by_host), expected);
+    for name in ["again.jsonl", "again.trapline"] {
+        let again = place(name);
+        replay(&[&by_host[..], &["-o", &again]].concat());
+        assert_eq!(counts(&[&again]), expected, "{name}");
+    }
+    let text = replay(&by_host);
+    let lines = |host: &str| text.lines().filter(|line| line.starts_with(&format!("{host} "))).count();
+    assert_eq!((lines("g"), lines("h")), (2, 3), "{text}");
+    assert!(text.contains("HOST") && !replay(&[&both[0]]).contains("HOST"), "{text}");
+}
+
 /// Messages, slow faults and histograms of a recording are those of its faults.
 #[test]
 fn recorded_faults_are_shown_as_a_live_run_shows_them() {

@@ -307,7 +307,7 @@ fn shown(args: &Args, header: &Header, table: &Schema) -> Result<&'static Layout
         (Some(id), _) => Some(id.as_str()),
         (None, _) if of_faults.is_some() => of_faults,
         // What is made of single faults, or has a column more, is no longer what was laid out.
-        (None, _) if is_made || has_host(table) => None,
+        (None, _) if is_made || has_host(table) && header.tool != "access" => None,
         (None, Some(Value::Str(id))) => Some(id.as_ref()),
         // A trace of before layouts had names.
         (None, _) if header.tool == "access" => Some(TRACE.id),

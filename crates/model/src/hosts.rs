@@ -2,9 +2,10 @@
 
 use std::sync::LazyLock;
 
-use crate::field::{Cell, Field, Kind, Merge, Show, Type, Unit};
+use crate::field::{Cell, Field, Kind, Merge, Record, Show, Type, Unit};
+use crate::item::Item;
 use crate::table::{Columns, Part, Relative, Schema, Shape};
-use crate::{faults, kvm, sgx};
+use crate::{access, faults, kvm, sgx};
 
 /// The name of the column.
 pub(crate) const HOST: &str = "host";
@@ -60,6 +61,7 @@ impl Columns for Hosted {
 static HOSTED: LazyLock<Vec<(&'static Schema, &'static Schema)>> = LazyLock::new(|| {
     let is_of_rows = |table: &&Schema| table.part() == Part::Rows;
     let tables = faults::tables().chain(kvm::tables()).chain(sgx::tables()).filter(is_of_rows);
+    let tables = tables.chain([access::EVENT, access::TOTAL]);
     let hosted = |of: &'static Schema| {
         let rest = of.id().split_once('.').map_or("", |(_, rest)| rest);
         // Rows of machines and nothing else.
@@ -80,6 +82,31 @@ pub(crate) fn tables() -> impl Iterator<Item = &'static Schema> {
 #[must_use]
 pub fn with_host(of: &Schema) -> Option<&'static Schema> {
     HOSTED.iter().find(|(own, _)| **own == *of).map(|(_, hosted)| *hosted)
+}
+
+/// The same if rows are of machines, too; else the table itself.
+#[must_use]
+pub fn hosted(of: &'static Schema, by_host: bool) -> &'static Schema {
+    with_host(of).filter(|_| by_host).unwrap_or(of)
+}
+
+/// Puts the name of the machine into a record, if there can be one.
+pub(crate) fn name(record: &mut Record, host: &str) {
+    if let Some(table) = with_host(record.schema()) {
+        *record = record.of_host(table, host);
+    }
+}
+
+/// The same of all records of an item.
+pub(crate) fn name_all(item: &mut Item, host: &str) {
+    match item {
+        Item::Events(events) => events.iter_mut().for_each(|event| name(&mut event.record, host)),
+        Item::Rows(block) | Item::Totals(block) => {
+            block.rows.iter_mut().chain(&mut block.sum).for_each(|record| name(record, host));
+            block.table = hosted(block.table, true);
+        }
+        Item::Header(_) | Item::Facts(_) | Item::Tick(_) | Item::End(_) => {}
+    }
 }
 
 /// Whether its rows have the name of their machine.

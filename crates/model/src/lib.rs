@@ -31,7 +31,7 @@ pub use batch::{Batch, BatchSink, Plain};
 pub use edit_distance::edit_distance;
 pub use field::{Bucket, Cell, Field, Highlight, Kind, Merge, Record, Show, Type, Unit, Value};
 pub use hist::{BUCKETS, Extremes, Hist, bounds, bucket};
-pub use hosts::{has_host, with_host};
+pub use hosts::{has_host, hosted, with_host};
 pub use item::{
     Block, COMMAND, Event, Facts, Header, Item, Name, RUN, SCOPE, SHOWN, Scope, Shown, Sink, Source, Took,
     lost,

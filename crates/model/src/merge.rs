@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::faults::{Chunk, Chunks, FaultColumns};
-use crate::hosts::with_host;
-use crate::item::{Block, Event, Facts, Header, Item, SHOWN, Source};
-use crate::table::{Columns as _, Schema, Table, label};
+use crate::hosts::{hosted, name_all};
+use crate::item::{Block, Facts, Header, Item, SHOWN, Source};
+use crate::table::{Columns as _, Table, label};
 
 /// Which recordings a stream is made of.
 #[derive(Debug)]
@@ -63,9 +63,8 @@ impl<C: Chunks> Merged<C> {
         let shown = header.settings.iter().position(|record| record.schema().id() == SHOWN.id());
         let at = shown.unwrap_or(header.settings.len());
         header.settings.insert(at, RECORDINGS.record(&Recordings { names }));
-        let hosted = |table: &'static Schema| with_host(table).filter(|_| by_host).unwrap_or(table);
-        header.events = header.events.map(hosted);
-        header.tables = header.tables.into_iter().map(hosted).collect();
+        header.events = header.events.map(|table| hosted(table, by_host));
+        header.tables = header.tables.into_iter().map(|table| hosted(table, by_host)).collect();
         let zero = header.start_unix_ns - header.start_ns.cast_signed();
         let input = |(_, own, source): (String, Header, C)| Input {
             source,
@@ -119,6 +118,9 @@ impl<C: Chunks> Merged<C> {
                     }
                     Chunk::Item(mut item) => {
                         item.shift_clock(ahead_ns);
+                        if self.by_host {
+                            name_all(&mut item, &input.host);
+                        }
                         match item {
                             Item::Header(_) | Item::Facts(_) | Item::Tick(_) => {}
                             Item::End(end) => {
@@ -126,26 +128,9 @@ impl<C: Chunks> Merged<C> {
                                 self.until_ns = self.until_ns.max(start_ns.saturating_add(end.duration_ns));
                                 self.ends.push(end);
                             }
-                            Item::Totals(mut block) => {
-                                if self.by_host {
-                                    name_host(&mut block, &input.host);
-                                }
-                                self.totals.push(block);
-                            }
-                            Item::Rows(mut block) => {
-                                if self.by_host {
-                                    name_host(&mut block, &input.host);
-                                }
-                                input.head = Some(Chunk::Item(Item::Rows(block)));
-                            }
-                            Item::Events(mut events) => {
-                                if self.by_host {
-                                    events.iter_mut().for_each(|event| name_host_of(event, &input.host));
-                                }
-                                if !events.is_empty() {
-                                    input.head = Some(Chunk::Item(Item::Events(events)));
-                                }
-                            }
+                            Item::Totals(block) => self.totals.push(block),
+                            Item::Events(events) if events.is_empty() => {}
+                            Item::Rows(_) | Item::Events(_) => input.head = Some(Chunk::Item(item)),
                         }
                     }
                 }
@@ -220,19 +205,6 @@ fn split(chunk: Chunk, until_ns: u64) -> (Chunk, Option<Chunk>) {
             }
         },
         other => (other, None),
-    }
-}
-
-fn name_host(block: &mut Block, host: &str) {
-    if let Some(table) = with_host(block.table) {
-        block.table = table;
-        block.rows.iter_mut().chain(&mut block.sum).for_each(|record| *record = record.of_host(table, host));
-    }
-}
-
-fn name_host_of(event: &mut Event, host: &str) {
-    if let Some(table) = with_host(event.record.schema()) {
-        event.record = event.record.of_host(table, host);
     }
 }
 

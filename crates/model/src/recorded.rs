@@ -2,6 +2,7 @@
 
 use crate::access;
 use crate::field::{Kind, Record, Unit};
+use crate::hosts::with_host;
 use crate::item::{COMMAND, SCOPE, SHOWN};
 use crate::merge::RECORDINGS;
 use crate::table::{Part, Schema, Table, count, label, number};
@@ -106,7 +107,13 @@ pub fn tables(tool: &str, of: Part) -> Vec<&'static Schema> {
 /// # Errors
 /// The first field that cannot be, and why.
 pub fn check(record: &Record) -> Result<(), (&'static str, String)> {
-    if record.schema() == access::EVENT { access::check(record) } else { Ok(()) }
+    if is_of_accesses(record) { access::check(record) } else { Ok(()) }
+}
+
+/// Whether it is an event of `access`, also one with the name of its machine.
+fn is_of_accesses(record: &Record) -> bool {
+    let table = record.schema();
+    table == access::EVENT || table.tool() == access::EVENT.tool() && with_host(access::EVENT) == Some(table)
 }
 
 /// Whether the end of a run of this tool counts events one by one, and nothing else.
@@ -118,5 +125,5 @@ pub fn counts_events(tool: &str) -> bool {
 /// Whether an event is among those.
 #[must_use]
 pub fn is_counted(event: &Record) -> bool {
-    event.schema() == access::EVENT && access::is_counted(event)
+    is_of_accesses(event) && access::is_counted(event)
 }

@@ -5,7 +5,7 @@ use trapline_model::faults::{
     ALL, By, EVENT, Filter, HIST, HIST_EACH, Lines, Regrouping, SPLIT_EVENT, STACK_EVENT, are_faults,
 };
 use trapline_model::layout::DECLARED;
-use trapline_model::{Header, Schema, with_host};
+use trapline_model::{Header, Schema};
 use trapline_probe::faults::Events;
 
 use super::Args;
@@ -62,7 +62,7 @@ pub(super) fn made(args: &Args, inputs: &[(&str, &Header)], filter: Filter) -> R
         (None, _) if view.splits() => By::Thread.split_schema(),
         (None, _) => By::Thread.schema(),
     };
-    let hosted = |table: &'static Schema| with_host(table).filter(|_| by_host).unwrap_or(table);
+    let hosted = |table: &'static Schema| trapline_model::hosted(table, by_host);
     refuse(&[
         (
             view.splits() && !has_parts,

@@ -14,7 +14,7 @@ pub static TRACE: Layout = Layout {
     id: "access.trace",
     opening: &[BEGUN],
     events: Events::Line(
-        "{comm:>16}-{tid:<7} \\[[{cpu:03}|---]\\] .... {time_ns:>12.6s}: \
+        "[{host} |]{comm:>16}-{tid:<7} \\[[{cpu:03}|---]\\] .... {time_ns:>12.6s}: \
          [{?event=start}init_page_access_trace: START {comm}|\
          [{?event=end}__reset_page_access_trace: END {comm}|\
          [{?event=engine}page_access_engine: {note}|\

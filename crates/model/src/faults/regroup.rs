@@ -16,7 +16,7 @@ use super::fault_columns::{Chunk, Chunks, FaultColumns, NONE, Values, Words};
 use super::messages::Messages;
 use super::{Extremes, Stats};
 use crate::field::{Record, Type, Value};
-use crate::hosts::has_host;
+use crate::hosts::{has_host, name};
 use crate::item::{Block, Event, Facts, Header, Item, SHOWN, Shown, Source};
 use crate::table::{Columns as _, Schema};
 
@@ -231,14 +231,13 @@ impl<C: Chunks> Regroup<C> {
                     if let Some(messages) = &mut self.messages
                         && let Some(fault) = self.places.counted(batch, row, kind)
                     {
-                        let of = messages.count(&fault);
-                        let table = self.how.events.filter(|table| has_host(*table));
-                        self.events.extend(of.into_iter().map(|event| match (table, &batch.host) {
-                            (Some(table), Some(host)) => {
-                                Event { record: event.record.of_host(table, host), ..event }
-                            }
-                            _ => event,
-                        }));
+                        let mut of = messages.count(&fault);
+                        if let Some(host) = &batch.host
+                            && self.how.events.is_some_and(has_host)
+                        {
+                            of.iter_mut().for_each(|event| name(&mut event.record, host));
+                        }
+                        self.events.append(&mut of);
                     }
                 }
             }
