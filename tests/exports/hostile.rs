@@ -12,7 +12,7 @@ use crate::tools::{pprof, read, strings};
 use crate::{export, recording_of};
 
 /// Names of processes, files, functions, guests. What was not UTF-8 is U+FFFD in a recording.
-fn names() -> Vec<String> {
+pub(crate) fn names() -> Vec<String> {
     let names = [
         "",
         "  ",
@@ -35,7 +35,7 @@ fn names() -> Vec<String> {
 }
 
 /// How a format shows one that may be empty.
-fn named(name: &str) -> String {
+pub(crate) fn named(name: &str) -> String {
     if name.trim().is_empty() { "[no name]".to_owned() } else { visible(name) }
 }
 
@@ -155,7 +155,7 @@ fn lines(case: &Case) -> Vec<String> {
 }
 
 /// The stack of a function of this name; what is between functions is in none.
-fn frames(name: &str) -> Value {
+pub(crate) fn frames(name: &str) -> Value {
     format!("sh;main;{};end", name.replace(';', ":")).into()
 }
 

@@ -4,6 +4,7 @@
 
 mod hostile;
 mod page;
+mod stacks;
 mod tools;
 
 use std::fs;
