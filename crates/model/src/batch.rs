@@ -2,6 +2,7 @@
 //! each would cost more than all else that is done with it.
 
 use std::io;
+use std::ops::Range;
 
 use crate::table::Schema;
 
@@ -36,8 +37,9 @@ pub trait Batch {
     /// When the row was, CLOCK_MONOTONIC nanoseconds.
     fn time_ns(&self, row: usize) -> u64;
 
-    /// The values of a row, in the order of the table's columns.
-    fn values(&self, row: usize, put: &mut dyn FnMut(Plain<'_>));
+    /// The values of these rows in the column at a place of the table. (Column by column: what takes them does the same again and
+    /// again then, which a processor foresees.)
+    fn values(&self, column: usize, rows: Range<usize>, put: &mut dyn FnMut(Plain<'_>));
 }
 
 /// Takes rows that are not records: a recording.

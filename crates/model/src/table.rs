@@ -330,14 +330,12 @@ impl<R> Table<R> {
         Record::new(self, values)
     }
 
-    /// The values of a row that outputs have and that are not made of others, without a record.
-    pub(crate) fn values(&'static self, row: &R, put: &mut dyn FnMut(Plain<'_>)) {
-        for column in self.parts.iter().copied().flatten() {
-            match column.get {
-                Get::Row(get) => put(get(row).plain()),
-                Get::Text(get) => put(get(row).map_or(Plain::Null, Plain::Str)),
-                Get::Record(_) => put(Plain::Null),
-            }
+    /// The values of rows in the column at this place that are not made of others, without records.
+    pub(crate) fn values(&'static self, column: usize, rows: &[R], put: &mut dyn FnMut(Plain<'_>)) {
+        match self.parts.iter().copied().flatten().nth(column).map(|column| column.get) {
+            Some(Get::Row(get)) => rows.iter().for_each(|row| put(get(row).plain())),
+            Some(Get::Text(get)) => rows.iter().for_each(|row| put(get(row).map_or(Plain::Null, Plain::Str))),
+            Some(Get::Record(_)) | None => rows.iter().for_each(|_| put(Plain::Null)),
         }
     }
 

@@ -153,27 +153,27 @@ impl Paths {
     /// What our namespace calls a cgroup that this process is in, or was; of one that cannot be found, what there is to
     /// say.
     pub(crate) fn path(&mut self, id: u64, pid: u32) -> Rc<str> {
-        if !self.known.contains_key(&id) {
-            // Those that are still there are found again.
-            if self.known.len() >= MOST {
-                self.known.clear();
-            }
-            let all = Hierarchy::find();
-            if let Some(all) = &all {
-                walk(&all.dir, &mut |dir, id| {
-                    self.known.entry(id).or_insert_with(|| all.path(dir).into());
-                });
-            }
-            // Asked once and not there: removed meanwhile, or beyond what we may see.
-            self.known.entry(id).or_insert_with(|| {
-                if all.as_ref().is_some_and(Hierarchy::shows_all) {
-                    return format!("(removed cgroup {id})").into();
-                }
-                let path = unseen(pid, all.is_some());
-                path.unwrap_or_else(|| format!("(cgroup {id}, removed or out of sight)")).into()
+        if let Some(path) = self.known.get(&id) {
+            return Rc::clone(path);
+        }
+        // Those that are still there are found again.
+        if self.known.len() >= MOST {
+            self.known.clear();
+        }
+        let all = Hierarchy::find();
+        if let Some(all) = &all {
+            walk(&all.dir, &mut |dir, id| {
+                self.known.entry(id).or_insert_with(|| all.path(dir).into());
             });
         }
-        self.known.get(&id).map_or_else(|| Rc::from(""), Rc::clone)
+        // Asked once and not there: removed meanwhile, or beyond what we may see.
+        Rc::clone(self.known.entry(id).or_insert_with(|| {
+            if all.as_ref().is_some_and(Hierarchy::shows_all) {
+                return format!("(removed cgroup {id})").into();
+            }
+            let path = unseen(pid, all.is_some());
+            path.unwrap_or_else(|| format!("(cgroup {id}, removed or out of sight)")).into()
+        }))
     }
 }
 

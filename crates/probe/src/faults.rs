@@ -405,7 +405,11 @@ impl Tool for Faults {
                         self.unread += event.count;
                         continue;
                     }
-                    let mut fault = fault(event, self.parts, self.files.as_mut(), &mut self.names)?;
+                    let file = match &mut self.files {
+                        Some(files) => files.known(&event.file)?,
+                        None => None,
+                    };
+                    let mut fault = fault(event, self.parts, file, &mut self.names);
                     if let Some(code) = code
                         && let Some((image, ip)) = code.place(event)
                     {

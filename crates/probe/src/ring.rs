@@ -22,9 +22,12 @@ impl<E: 'static> Ring<E> {
         T: AnyBitPattern,
         I: IntoIterator<Item = E>,
     {
-        // Records are T; shorter ones there are not.
-        let read = move |bytes: &[u8]| bytes.get(..size_of::<T>()).map(|b| turn(&pod_read_unaligned(b)));
-        Self::of_many(map, move |bytes| read(bytes).into_iter().flatten())
+        Self::with(map, move |bytes, into| {
+            // Records are T; shorter ones there are not.
+            if let Some(bytes) = bytes.get(..size_of::<T>()) {
+                into.extend(turn(&pod_read_unaligned(bytes)));
+            }
+        })
     }
 
     /// Over a ring buffer map whose records are of several sorts: their lengths tell which.
@@ -32,11 +35,15 @@ impl<E: 'static> Ring<E> {
     where
         I: IntoIterator<Item = E>,
     {
+        Self::with(map, move |bytes, into| into.extend(turn(bytes)))
+    }
+
+    fn with(map: &MapHandle, take: impl Fn(&[u8], &mut Vec<E>) + 'static) -> Result<Self> {
         let read = Rc::new(RefCell::new(Vec::new()));
         let into = Rc::clone(&read);
         let mut builder = RingBufferBuilder::new();
         builder.add(map, move |bytes| {
-            into.borrow_mut().extend(turn(bytes));
+            take(bytes, &mut into.borrow_mut());
             0
         })?;
         Ok(Self { buffer: builder.build().context("cannot map the ring buffer")?, read })
@@ -45,7 +52,13 @@ impl<E: 'static> Ring<E> {
     /// Moves what waits in the ring to the end of `events`.
     pub(crate) fn drain(&self, events: &mut Vec<E>) -> Result<()> {
         self.buffer.consume().context("cannot read the events")?;
-        events.append(&mut self.read.borrow_mut());
+        let read = &mut *self.read.borrow_mut();
+        if events.is_empty() {
+            // Nothing is copied, and both keep their memory.
+            std::mem::swap(events, read);
+        } else {
+            events.append(read);
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! One fault, as a verbose event tells it.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::tables::{FAULT, SLOW_FAULT, SPLIT_FAULT, STACK_FAULT, STACK_NAMES};
@@ -52,8 +53,8 @@ impl Batch for FaultRows<'_> {
         self.faults[row].time_ns
     }
 
-    fn values(&self, row: usize, put: &mut dyn FnMut(Plain<'_>)) {
-        self.table.values(&self.faults[row], put);
+    fn values(&self, column: usize, rows: Range<usize>, put: &mut dyn FnMut(Plain<'_>)) {
+        self.table.values(column, &self.faults[rows], put);
     }
 }
 
@@ -83,8 +84,8 @@ impl Batch for StackRows<'_> {
         self.0
     }
 
-    fn values(&self, row: usize, put: &mut dyn FnMut(Plain<'_>)) {
-        STACK_NAMES.values(&self.1[row], put);
+    fn values(&self, column: usize, rows: Range<usize>, put: &mut dyn FnMut(Plain<'_>)) {
+        STACK_NAMES.values(column, &self.1[rows], put);
     }
 }
 

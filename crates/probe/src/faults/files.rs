@@ -29,6 +29,8 @@ pub(crate) struct Files {
     /// Of these the kernel half has left a name, or is about to.
     named: MapHandle,
     names: HashMap<[u64; 4], Rc<File>>,
+    /// The memory without a file and a name that was asked for last.
+    last: Option<([u64; 4], Rc<File>)>,
     /// They were taken out of `named` when it was last cleared; what still comes may be about them.
     taken: Vec<[u64; 4]>,
 }
@@ -46,6 +48,7 @@ impl Files {
             left: Elements::open(attached, maps::NAMES)?,
             named: attached.handle(maps::NAMED)?,
             names: HashMap::new(),
+            last: None,
             taken: vec![],
         })
     }
@@ -103,8 +106,20 @@ impl Files {
     /// # Errors
     /// When the names cannot be read.
     pub(super) fn file(&mut self, key: &FaultsGroupKey) -> Result<Rc<File>> {
+        // Most are known: a clock costs as much as all else here.
+        if let Some(file) = self.names.get(&key.word) {
+            return Ok(Rc::clone(file));
+        }
+        if !has_inode(key) {
+            if let Some((_, file)) = self.last.as_ref().filter(|(word, _)| *word == key.word) {
+                return Ok(Rc::clone(file));
+            }
+            let file = Rc::new(file(key, None));
+            self.last = Some((key.word, Rc::clone(&file)));
+            return Ok(file);
+        }
         let began = Instant::now();
-        while has_inode(key) && !self.names.contains_key(&key.word) && began.elapsed() < NAME_COMES {
+        while !self.names.contains_key(&key.word) && began.elapsed() < NAME_COMES {
             let is_named = self.named.lookup(bytes_of(key), MapFlags::ANY);
             if is_named.context("cannot read the names of files")?.is_none() {
                 break;

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use anyhow::Result;
 use trapline_model::faults::{
-    Access, Also, Cause, Facts, Fault, Memory, Outcome, PARTS, Page, Process, Report, Stats, Step, Thread,
+    Access, Also, Cause, Facts, Fault, File, Memory, Outcome, PARTS, Page, Process, Report, Stats, Step,
+    Thread,
 };
 use trapline_model::{Extremes, Hist};
 use trapline_symbols::KERNEL;
 
-use super::files::Files;
 use crate::abi::{self, FaultsEvent, FaultsStats, FaultsStep, FaultsThread};
 use crate::cgroup::Paths;
 use crate::system;
@@ -55,6 +54,8 @@ pub(super) fn figures(of: &FaultsStats, epoch: u64) -> (Stats, Extremes, Extreme
 #[derive(Debug, Default)]
 pub(super) struct Names {
     comms: HashMap<[u8; abi::COMM_LEN], Rc<str>>,
+    /// Those that the last fault had: that of its thread, and that of its process.
+    last: [Option<([u8; abi::COMM_LEN], Rc<str>)>; 2],
     cgroups: Paths,
 }
 
@@ -62,11 +63,16 @@ pub(super) struct Names {
 const NAMES: usize = 64 << 10;
 
 impl Names {
-    fn comm(&mut self, bytes: &[u8; abi::COMM_LEN]) -> Rc<str> {
+    fn comm(&mut self, which: usize, bytes: &[u8; abi::COMM_LEN]) -> Rc<str> {
+        if let Some((_, name)) = self.last[which].as_ref().filter(|(last, _)| last == bytes) {
+            return Rc::clone(name);
+        }
         if self.comms.len() >= NAMES {
             self.comms.clear();
         }
-        Rc::clone(self.comms.entry(*bytes).or_insert_with(|| abi::comm(bytes).into()))
+        let name = self.comms.entry(*bytes).or_insert_with(|| abi::comm(bytes).into());
+        self.last[which] = Some((*bytes, Rc::clone(name)));
+        Rc::clone(name)
     }
 }
 
@@ -74,20 +80,16 @@ impl Names {
 pub(super) fn fault(
     event: &FaultsEvent,
     seen: Option<[bool; PARTS]>,
-    files: Option<&mut Files>,
+    file: Option<Rc<File>>,
     names: &mut Names,
-) -> Result<Fault> {
+) -> Fault {
     let known = |value: u64| Some(value).filter(|&v| v != abi::NONE);
-    let file = match files {
-        None => None,
-        Some(files) => files.known(&event.file)?,
-    };
-    Ok(Fault {
+    Fault {
         time_ns: event.time_ns,
         thread: Thread { pid: event.pid, tid: event.tid, start_ns: event.start_ns },
-        comm: names.comm(&event.comm),
+        comm: names.comm(0, &event.comm),
         process_start_ns: Some(event.process_start_ns),
-        process_comm: Some(names.comm(&event.process_comm)),
+        process_comm: Some(names.comm(1, &event.process_comm)),
         cgroup: (event.cgroup != 0).then(|| names.cgroups.path(event.cgroup, event.pid)),
         outcome: match event.outcome {
             abi::MINOR => Outcome::Minor,
@@ -112,7 +114,7 @@ pub(super) fn fault(
         offset: known(event.offset),
         function: None,
         stack_id: (event.stack != 0).then_some(event.stack),
-    })
+    }
 }
 
 /// A process's step in the words of the model.
