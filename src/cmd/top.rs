@@ -1,6 +1,6 @@
 //! `trapline top`: everything live on one screen, or a recording.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
@@ -12,13 +12,13 @@ use jiff::tz::TimeZone;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use trapline_model::stage::Pace;
-use trapline_probe::bpf_cost;
 use trapline_probe::terminal::{Ends, with_mouse};
-use trapline_view::top::{Begin, Command, Cost, Input, Look, State};
+use trapline_probe::{name_errnos, toggle_bpf_statistics};
+use trapline_view::top::{Begin, Command, Input, Look, State};
 
 use self::attach::{Running, Shared, start};
 use self::faces::{FACES, FAULTS};
-use self::play::{Player, can_regroup};
+use self::play::{Player, has_single_events};
 use self::shown::{EndIfPanicked, Post, Shown};
 use crate::args;
 use crate::cmd::recording;
@@ -29,6 +29,7 @@ use crate::values;
 
 mod attach;
 mod faces;
+mod own;
 mod play;
 mod shown;
 
@@ -164,7 +165,7 @@ fn state(args: &Args) -> Result<State> {
         };
         let state = State::new(vec![(face, Begin::Now)], look, args.interval, zone);
         let state = state.with_pane(0, args.by.as_deref());
-        return Ok(state.playing(path.display().to_string(), !can_regroup(&header)));
+        return Ok(state.playing(path.display().to_string(), !has_single_events(&header)));
     }
     let only = args.tool();
     let has_target = !args.whose.pids().is_empty();
@@ -212,16 +213,17 @@ fn wait(ends: &Ends, screen: &Screen) -> Result<()> {
 fn obey(orders: &Receiver<Command>, shared: &Shared, post: &Post) {
     let _end = EndIfPanicked;
     let mut running: HashMap<usize, Running> = HashMap::new();
-    loop {
-        let command = match orders.recv_timeout(Duration::from_secs(1)) {
-            Ok(command) => command,
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
-                let cost = bpf_cost().map(|(time_ns, runs)| Cost { time_ns, runs });
-                post.send(Input::Cost(cost));
-                continue;
-            }
-            Err(_) => break,
+    let mut waiting: VecDeque<Command> = VecDeque::new();
+    while let Some(command) = waiting.pop_front().or_else(|| orders.recv().ok()) {
+        waiting.extend(orders.try_iter());
+        let replaces = |later: &Command| {
+            let tools = (&command, later);
+            matches!(tools, (Command::Open { tool, .. }, Command::Open { tool: of, .. }) if tool == of)
         };
+        // Keys come faster than probes are attached: only the last rows that are wanted matter.
+        if waiting.iter().any(replaces) {
+            continue;
+        }
         match command {
             Command::Open { tool, run, want } => {
                 running.remove(&tool).into_iter().for_each(Running::leave);
@@ -238,8 +240,13 @@ fn obey(orders: &Receiver<Command>, shared: &Shared, post: &Post) {
             }
             Command::Interval(interval) => shared.pace.set(interval),
             Command::Write(items) => post.write(&items),
+            Command::Measure => post.send(Input::Said(match toggle_bpf_statistics() {
+                Ok(true) => "the kernel measures BPF programs until B, or the end".into(),
+                Ok(false) => "the kernel measures BPF programs no longer for us".into(),
+                Err(error) => name_errnos(&format!("cannot have the kernel measure BPF programs: {error}")),
+            })),
             Command::Quit => break,
-            Command::Seek(_) | Command::Step | Command::Play(_) | Command::Speed(_) => {}
+            Command::Seek(_) | Command::StepTo(_) | Command::Step | Command::Play(_) | Command::Speed(_) => {}
         }
     }
     running.into_values().for_each(Running::leave);

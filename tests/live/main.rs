@@ -206,6 +206,7 @@ const CASES: &[Case] = &[
     case!(top::the_terminal_is_given_back_at_every_end, TMUX, AUTO),
     case!(top::a_recording_is_played_forward_and_back, TMUX, AUTO),
     case!(top::without_privilege_there_are_own_processes, TMUX, AUTO),
+    case!(top::the_cost_of_bpf_programs_is_the_kernels, TMUX, AUTO),
     case!(top::a_terminal_that_reads_nothing_does_not_hold_it_up, HERE, AUTO),
     case!(top::variables_of_the_terminal_are_obeyed, HERE, AUTO),
     case!(top::exits_of_a_guest_have_rates_shares_and_times, EXITS_ONCE, AUTO),

@@ -1,5 +1,6 @@
 //! `trapline top` on a terminal, as a terminal shows it.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -51,7 +52,7 @@ pub fn panes_show_rows_and_what_is_within_them(_variant: &'static str) {
         // A fault of the process's one thread may be under way when tracing begins.
         has("TOTAL_MS")(&screen)
             && (has("nothing lost")(&screen) || has("| 1 unpaired fault |")(&screen))
-            && has("own CPU")(&screen),
+            && has("CPU ")(&screen),
         "{screen:?}"
     );
     terminal.waits("histogram", has("latency"));
@@ -61,7 +62,8 @@ pub fn panes_show_rows_and_what_is_within_them(_variant: &'static str) {
     {
         terminal.types(&[key]);
         terminal.waits(of, |screen| {
-            has("rows by")(screen) && screen.iter().any(|line| line.contains(&format!("{of}  ")))
+            (has("row by")(screen) || has("rows by")(screen))
+                && screen.iter().any(|line| line.contains(&format!("{of}  ")))
         });
     }
     for of in ["by file,cause", "by file", "by thread", "by process"] {
@@ -166,19 +168,137 @@ pub fn a_recording_is_played_forward_and_back(_variant: &'static str) {
     terminal.waits("speed", has("2 times as fast, paused"));
     terminal.types(&["q"]);
     terminal.ends(0);
+    // One with each fault is grouped otherwise, and shows them.
+    terminal.runs(&format!("{trapline} faults -o {folder}/each.trapline -- {trapline} workload faults 500 > {folder}/made 2>&1; clear; echo r'eady'"));
+    terminal.shows("ready");
+    terminal.starts("", &format!("top {folder}/each.trapline -i 1m"));
+    terminal.waits("histogram", |screen| has("by process")(screen) && has("latency")(screen));
+    terminal.types(&["5"]);
+    terminal.waits("file", |screen| has("by file")(screen) && has("[anon]")(screen));
+    terminal.types(&["v"]);
+    terminal.waits("events", |screen| {
+        has("events of faults > ")(screen) && has("LATENCY_US")(screen) && has("minor")(screen)
+    });
+    terminal.types(&["Escape"]);
+    terminal.waits("file", |screen| has("by file")(screen) && has("latency")(screen));
+    terminal.types(&["S"]);
+    terminal.waits("reason", has("faults with --split"));
+    terminal.types(&["q"]);
+    terminal.ends(0);
 }
 
 pub fn without_privilege_there_are_own_processes(_variant: &'static str) {
     let terminal = Terminal::open(80, 24);
     let trapline = env!("CARGO_BIN_EXE_trapline");
     let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    let storm = || {
+        let mut command = Command::new("setpriv");
+        command.args(nobody.split(' ').skip(1)).args([trapline, "workload", "faults", "--storm", "10m"]);
+        Running::start(command.current_dir("/").stdout(Stdio::null()).stderr(Stdio::null()))
+    };
+    let first = storm();
     terminal.runs(&format!("sh -c \"cd /; LC_ALL=C exec {nobody} {trapline} top -i 200ms\"; echo status $?"));
     let screen = terminal.waits("reasons", |screen| has("EPERM")(screen) || has("rootless")(screen));
     // With or without a right to see own faults, it is said what there is.
     assert!(has("(rootless)")(&screen) || has("run as root")(&screen), "{screen:?}");
     assert!(screen.iter().all(|line| line.is_ascii()), "{screen:?}");
+    if has("(rootless)")(&screen) {
+        terminal.types(&["Enter"]);
+        let row = |process: &Running| {
+            let pid = format!("{} ", process.id());
+            move |screen: &[String]| screen.iter().any(|line| line.trim_start().starts_with(&pid))
+        };
+        let screen = terminal.waits("own process", row(&first));
+        assert!(has("yours only")(&screen) || has("your processes only")(&screen), "{screen:?}");
+        // One that has come later.
+        let second = storm();
+        terminal.waits("other process", row(&second));
+    }
     terminal.types(&["q"]);
     terminal.ends(0);
+}
+
+/// Nanoseconds per event, as the status line has them.
+fn cost(screen: &[String]) -> Option<f64> {
+    let (_, cost) = screen.iter().find_map(|line| line.split_once("BPF "))?;
+    cost.strip_suffix("/event").unwrap_or(cost).strip_suffix(" ns")?.parse().ok()
+}
+
+/// What the BPF programs of a process have taken, and how often they ran, by the kernel's account.
+fn programs(pid: u32) -> [u64; 2] {
+    let mut programs = HashMap::new();
+    for fd in fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten() {
+        let text = fs::read_to_string(fd.path()).unwrap_or_default();
+        let number =
+            |label: &str| text.lines().find_map(|line| line.strip_prefix(label)?.trim().parse::<u64>().ok());
+        if let (Some(id), Some(ns), Some(runs)) =
+            (number("prog_id:"), number("run_time_ns:"), number("run_cnt:"))
+        {
+            programs.insert(id, [ns, runs]);
+        }
+    }
+    [0, 1].map(|of| programs.values().map(|figures| figures[of]).sum())
+}
+
+/// Minor faults of a process so far (proc_pid_stat(5), minflt).
+fn minor_faults(pid: &str) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(')').unwrap().1.split_whitespace().nth(7).unwrap().parse().unwrap()
+}
+
+pub fn the_cost_of_bpf_programs_is_the_kernels(_variant: &'static str) {
+    let switch = || fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").unwrap();
+    let before = switch();
+    let terminal = Terminal::open(80, 24);
+    let pid = workload(&terminal);
+    terminal.starts("", &format!("top faults -i 200ms -p {pid}"));
+    terminal.waits("row", |screen| screen.iter().any(|line| line.trim_start().starts_with(&pid)));
+    let is_off = |screen: &[String]| has("BPF off")(screen) || has("BPF cost off")(screen);
+    if before.trim() == "0" {
+        terminal.waits("cost that is off", is_off);
+        terminal.types(&["B"]);
+    }
+    let mut shown = vec![cost(&terminal.waits("cost", |screen| cost(screen).is_some())).unwrap()];
+    let top = fs::read_to_string(terminal.folder.path().join("pid")).unwrap().trim().parse().unwrap();
+    let ([began_ns, _], began) = (programs(top), minor_faults(&pid));
+    for _ in 0..6 {
+        let last = shown.last().copied();
+        shown.push(
+            cost(&terminal.waits("other cost", |screen| cost(screen).is_some_and(|n| Some(n) != last)))
+                .unwrap(),
+        );
+    }
+    let ([ended_ns, _], ended) = (programs(top), minor_faults(&pid));
+    let each = (ended_ns - began_ns) as f64 / (ended - began) as f64;
+    shown.sort_by(f64::total_cmp);
+    let median = shown[shown.len() / 2];
+    // Intervals are not equally busy: other processes run the programs, too.
+    assert!(each > 0.0 && (each / 2.0..each * 2.0).contains(&median), "{each} ns per fault, and {shown:?}");
+    let is_complete = |screen: &[String]| {
+        ["200ms |", "nothing lost", "not sampled", "CPU", "ns"]
+            .iter()
+            .all(|part| screen.iter().any(|line| line.contains("BPF ") && line.contains(part)))
+    };
+    terminal.waits("whole status line", is_complete);
+    assert_eq!(switch(), before);
+    if before.trim() == "0" {
+        terminal.types(&["B"]);
+        terminal.waits("cost that is off", is_off);
+        terminal.types(&["B"]);
+        terminal.waits("cost", |screen| cost(screen).is_some());
+    }
+    // What is killed leaves nothing that is measured.
+    let mut command = trapline();
+    let other = Running::start(command.args(["faults", "-p", &pid, "-i", "100ms"]).stdout(Stdio::null()));
+    until("runs of the programs of another", || programs(other.id())[1] > 0);
+    terminal.sends(Signal::SIGKILL);
+    until("the end of trapline", || !fs::exists(format!("/proc/{top}")).unwrap());
+    assert_eq!(switch(), before);
+    if before.trim() == "0" {
+        let ([_, runs], faults) = (programs(other.id()), minor_faults(&pid));
+        until("more faults", || minor_faults(&pid) > faults + 1000);
+        assert_eq!(programs(other.id())[1], runs);
+    }
 }
 
 /// A pseudo terminal of this size, in which trapline starts: nobody reads what it writes but the test.

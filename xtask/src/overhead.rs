@@ -46,6 +46,7 @@ const fn inside(kernel: &'static str) -> Run {
 const BENCHES: &[Bench] = &[
     Bench { name: "faults", page: OVERHEAD, section: "Page faults", runs: &[HERE] },
     Bench { name: "record", page: OVERHEAD, section: "Recordings", runs: &[HERE] },
+    Bench { name: "top", page: OVERHEAD, section: "The screen of trapline top", runs: &[HERE] },
     Bench { name: "span", page: OVERHEAD, section: "Calls that are spans", runs: &[HERE] },
     Bench {
         name: "kvm",

@@ -37,7 +37,7 @@ pub use filter::{Filter, FilterError, Person};
 pub use launch::{Launch, LaunchError};
 pub use refusal::name_errnos;
 pub use run_as::RunAs;
-pub use system::bpf_cost;
+pub use system::{bpf_cost, toggle_bpf_statistics};
 pub use titles::Titles;
 pub use trapline_symbols::privilege::Keep;
 pub use trapline_symbols::symbolize_if_asked;

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::OnceLock;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use libbpf_rs::libbpf_sys::{bpf_obj_get_info_by_fd, bpf_prog_info};
+use libbpf_rs::libbpf_sys::{self, bpf_obj_get_info_by_fd, bpf_prog_info};
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
@@ -40,26 +40,47 @@ pub(crate) fn own_cpu_ns() -> u64 {
     own + trapline_symbols::worked_ns()
 }
 
-/// Nanoseconds that the kernel spent in the BPF programs that we hold, and how often it ran them; nothing where it does not
-/// measure that (`kernel.bpf_stats_enabled`).
+/// While it is open, the kernel measures what BPF programs cost.
+static STATISTICS: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// Has the kernel measure what BPF programs cost, or no longer: it stops by itself when this process ends, and leaves
+/// `kernel.bpf_stats_enabled` as it is. Whether it does now.
+///
+/// # Errors
+/// Without `CAP_SYS_ADMIN`, or before Linux 5.8.
+#[allow(unsafe_code)]
+pub fn toggle_bpf_statistics() -> io::Result<bool> {
+    let mut statistics = STATISTICS.lock().unwrap_or_else(PoisonError::into_inner);
+    if statistics.take().is_some() {
+        return Ok(false);
+    }
+    // SAFETY: the call takes a number alone.
+    let fd = unsafe { libbpf_sys::bpf_enable_stats(libbpf_sys::BPF_STATS_RUN_TIME) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and nobody else's.
+    *statistics = Some(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(true)
+}
+
+/// Nanoseconds that the kernel spent in the BPF programs that we hold; nothing where it does not measure that.
 #[must_use]
-pub fn bpf_cost() -> Option<(u64, u64)> {
-    let enabled = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled");
-    let is_measured = enabled.is_ok_and(|enabled| enabled.trim() != "0");
-    let mut programs: HashMap<u64, (u64, u64)> = HashMap::new();
+pub fn bpf_cost() -> Option<u64> {
+    let has_own = STATISTICS.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    let enabled = || fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled");
+    let is_measured = has_own || enabled().is_ok_and(|enabled| enabled.trim() != "0");
+    // A program may have several descriptors.
+    let mut programs: HashMap<u64, u64> = HashMap::new();
     for fd in fs::read_dir("/proc/self/fdinfo").ok().filter(|_| is_measured)?.flatten() {
         let text = fs::read_to_string(fd.path()).unwrap_or_default();
         let number =
             |label: &str| text.lines().find_map(|line| line.strip_prefix(label)?.trim().parse().ok());
-        if let (Some(id), Some(ns), Some(runs)) =
-            (number("prog_id:"), number("run_time_ns:"), number("run_cnt:"))
-        {
-            programs.insert(id, (ns, runs));
+        if let (Some(id), Some(ns)) = (number("prog_id:"), number("run_time_ns:")) {
+            programs.insert(id, ns);
         }
     }
-    let sum = |[ns, runs]: [u64; 2], (more_ns, more): &(u64, u64)| [ns + more_ns, runs + more];
-    let [ns, runs] = programs.values().fold([0; 2], sum);
-    Some((ns, runs))
+    Some(programs.values().sum())
 }
 
 /// The effective capabilities, as a bit mask.

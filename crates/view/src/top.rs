@@ -10,11 +10,13 @@ mod keys;
 mod overview;
 mod pane;
 mod press;
+mod row;
 mod state;
+mod status;
 #[cfg(test)]
 mod tests;
 mod tool;
 
-pub use face::{Begin, Command, Cost, Face, Group, Look, Want};
+pub use face::{Begin, Command, Face, Group, Look, Want};
 pub use press::{Keyboard, Press};
 pub use state::{Input, State};

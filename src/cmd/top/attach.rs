@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::unistd::geteuid;
 use trapline_model::access::summary::{self, Summarized, View};
 use trapline_model::faults::By;
 use trapline_model::kvm::{self as kvm_model, Layout};
@@ -17,10 +18,11 @@ use trapline_probe::faults::{self, Events};
 use trapline_probe::kvm::{self, Choice, Kvm};
 use trapline_probe::run::{Frame, Run, Tool};
 use trapline_probe::sgx::{self, Sgx};
-use trapline_probe::{Filter, name_errnos, refused};
+use trapline_probe::{Filter, bpf_cost, name_errnos, refused};
 use trapline_view::top::{Input, Want};
 
 use super::faces::FACES;
+use super::own::OwnProcesses;
 use super::shown::{EndIfPanicked, Post};
 use crate::cmd::run::{Borrowed, Items};
 
@@ -65,20 +67,36 @@ pub(super) fn start(tool: usize, run: u32, want: Want, shared: &Shared, post: Po
     let (stop, until) = UnixStream::pair().context("cannot make a pair of sockets")?;
     stop.set_nonblocking(true)?;
     let refresh = Refresh::default();
-    let frame = Frame {
-        interval: Some(shared.interval),
-        pace: shared.pace.clone(),
-        cumulative: shared.cumulative.clone(),
-        refresh: refresh.clone(),
-        until: Some(until.into()),
-        ..Frame::default()
-    };
     let shared = shared.clone();
     let name = FACES.get(tool).map_or("", |face| face.tool);
+    let own_refresh = refresh.clone();
     let work = move || {
         let _end = EndIfPanicked;
-        let give = |item| post.send(Input::Item { tool, run, item });
-        let done = open(name, &want, &shared).and_then(|tool| pour(tool, frame, &want, &shared, give));
+        let give = |item| {
+            if matches!(item, Item::Header(_) | Item::Facts(_)) {
+                post.send(Input::Cost { tool, run, ns: bpf_cost() });
+            }
+            post.send(Input::Item { tool, run, item });
+        };
+        let once = || {
+            let frame = Frame {
+                interval: Some(shared.interval),
+                pace: shared.pace.clone(),
+                cumulative: shared.cumulative.clone(),
+                refresh: own_refresh.clone(),
+                until: Some(until.try_clone()?.into()),
+                ..Frame::default()
+            };
+            let (tool, own) = open(name, &want, &shared)?;
+            pour(tool, own, frame, &want, &shared, give)
+        };
+        let done = loop {
+            match once() {
+                Ok(Ended::ForNew) => {}
+                Ok(Ended::Done) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
         if let Err(error) = done {
             let why = name_errnos(&format!("{:#}", refused(error)));
             post.send(Input::Failed { tool, run, why });
@@ -89,8 +107,22 @@ pub(super) fn start(tool: usize, run: u32, want: Want, shared: &Shared, post: Po
     Ok(Running { stop, thread, refresh })
 }
 
-/// All items of a tool.
-fn pour(tool: Box<dyn Tool>, frame: Frame, want: &Want, shared: &Shared, give: impl Fn(Item)) -> Result<()> {
+/// Why a tool has ended.
+enum Ended {
+    Done,
+    /// There are new processes to watch.
+    ForNew,
+}
+
+/// All items of a tool, while it watches all of one's own processes that there are.
+fn pour(
+    tool: Box<dyn Tool>,
+    mut own: Option<OwnProcesses>,
+    frame: Frame,
+    want: &Want,
+    shared: &Shared,
+    give: impl Fn(Item),
+) -> Result<Ended> {
     let is_access = tool.header().tool == "access";
     let mut run = Run::new(vec![tool], frame, None)?;
     let mut items: Items<'_> = match is_access {
@@ -99,12 +131,17 @@ fn pour(tool: Box<dyn Tool>, frame: Frame, want: &Want, shared: &Shared, give: i
         false => Box::new(rows(Borrowed(&mut run), shared.cumulative.clone())),
     };
     while let Some(item) = items.next()? {
+        let is_over = matches!(item, Item::Tick(_)) && own.as_mut().is_some_and(OwnProcesses::has_new);
         give(item);
+        if is_over {
+            return Ok(Ended::ForNew);
+        }
     }
-    Ok(())
+    Ok(Ended::Done)
 }
 
-fn summary(cumulative: bool) -> summary::Options {
+/// The tables of accesses.
+pub(super) fn summary(cumulative: bool) -> summary::Options {
     summary::Options {
         views: vec![View::Pages, View::Mappings, View::ReadsWrites, View::Sharing, View::WorkingSet],
         window_ns: WINDOW_NS,
@@ -115,10 +152,10 @@ fn summary(cumulative: bool) -> summary::Options {
     }
 }
 
-/// Attaches a tool.
-fn open(name: &str, want: &Want, shared: &Shared) -> Result<Box<dyn Tool>> {
+/// Attaches a tool; without privilege, to one's own processes, which it gives.
+fn open(name: &str, want: &Want, shared: &Shared) -> Result<(Box<dyn Tool>, Option<OwnProcesses>)> {
     let filter = narrowed(&shared.filter, want);
-    Ok(match name {
+    let tool: Box<dyn Tool> = match name {
         "kvm" => Box::new(Kvm::open(&exits(want, filter, shared), None)?),
         "sgx" => Box::new(Sgx::open(&enclaves(want, filter), None)?),
         "access" => {
@@ -126,19 +163,32 @@ fn open(name: &str, want: &Want, shared: &Shared) -> Result<Box<dyn Tool>> {
             let prepared = Prepared::new(&options)?;
             Box::new(Access::open(&options, prepared, None)?)
         }
-        _ => {
-            let mut options = page_faults(want, filter, shared)?;
-            let opened = faults::open(&options, None);
-            match opened {
-                Ok((tool, _)) => tool,
-                // Variants that time no faults have no histograms, and no parts of times.
-                Err(_) => {
-                    (options.hist, options.split) = (false, false);
-                    faults::open(&options, None)?.0
-                }
-            }
-        }
-    })
+        _ => return faults_of(page_faults(want, filter, shared)?),
+    };
+    Ok((tool, None))
+}
+
+fn faults_of(mut options: faults::Options) -> Result<(Box<dyn Tool>, Option<OwnProcesses>)> {
+    if let Ok((tool, _)) = faults::open(&options, None) {
+        return Ok((tool, None));
+    }
+    // Variants that time no faults have no histograms, and no parts of times.
+    (options.hist, options.split) = (false, false);
+    let error = match faults::open(&options, None) {
+        Ok((tool, _)) => return Ok((tool, None)),
+        Err(error) => error,
+    };
+    if options.filter.words().is_some() || geteuid().is_root() {
+        return Err(error.into());
+    }
+    let own = OwnProcesses::now();
+    options.filter.pids = own.pids();
+    // One of them may have ended meanwhile.
+    let tool = faults::open(&options, None).or_else(|_| {
+        options.filter.pids = OwnProcesses::now().pids();
+        faults::open(&options, None)
+    });
+    Ok((tool?.0, Some(own)))
 }
 
 /// The filter, and within it what the rows above are of.

@@ -4,12 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
-use trapline_model::faults::{By, EVENT, InColumns, Regroup, Regrouping, are_all_faults};
+use anyhow::{Result, anyhow, ensure};
+use trapline_model::access::EVENT as ACCESS;
+use trapline_model::access::summary::Summarized;
+use trapline_model::faults::{
+    By, EVENT, InColumns, Lines, Regroup, Regrouping, SPLIT_EVENT, STACK_EVENT, are_all_faults,
+};
 use trapline_model::stage::rows;
 use trapline_model::{Header, Item, Source, Value};
 use trapline_view::top::{Command, Input, Want};
 
+use super::attach::summary;
 use super::shown::{EndIfPanicked, Post};
 use crate::cmd::recording;
 use crate::cmd::run::Items;
@@ -182,32 +187,62 @@ impl Player {
                 (self.run, self.want, self.goal) = (run, Some(want), self.at);
                 return Next::Again;
             }
-            Command::Seek(to) => {
-                self.goal = to;
-                if to < self.at {
-                    return Next::Again;
-                }
+            Command::Seek(to) => return self.seek(to),
+            Command::StepTo(to) => {
+                self.plays = false;
+                return self.seek(to);
             }
-            Command::Step => self.steps += 1,
+            Command::Step => (self.plays, self.steps) = (false, self.steps + 1),
             Command::Play(plays) => self.plays = plays,
             Command::Speed(speed) => self.speed = speed,
             Command::Write(items) => self.post.write(&items),
-            Command::Refresh | Command::Cumulative(_) | Command::Interval(_) => {}
+            Command::Refresh | Command::Cumulative(_) | Command::Interval(_) | Command::Measure => {}
         }
         Next::Go
+    }
+
+    fn seek(&mut self, to: Duration) -> Next {
+        self.goal = to;
+        if to < self.at { Next::Again } else { Next::Go }
     }
 
     /// The recording, grouped as it is wanted.
     fn open(&self) -> Result<Items<'static>> {
         let input = recording::open(&self.path, None, None)?;
         let header = input.header().clone();
-        let Some(want) = self.want.as_ref().filter(|_| can_regroup(&header)) else {
+        let Some(want) = self.want.as_ref().filter(|_| has_single_events(&header)) else {
             return Ok(Box::new(input));
         };
+        if header.tool == "access" {
+            return Ok(if want.events {
+                Box::new(input)
+            } else {
+                Box::new(Summarized::new(input, summary(false)))
+            });
+        }
         let by: By = want.group.parse().map_err(anyhow::Error::msg)?;
         let interval_ns = Some(self.interval.as_nanos() as u64);
-        let of = Regrouping::of(by.schema(), header.events.unwrap_or(EVENT));
-        let how = Regrouping { interval_ns, all: want.keys.is_empty(), ..of };
+        let recorded = header.events.unwrap_or(EVENT);
+        // Of faults with stacks, the parts are known if they were asked for.
+        let has_parts = recorded.has("lock_ns")
+            && (recorded != STACK_EVENT || header.tables.iter().any(|table| table.has("lock_ns")));
+        ensure!(
+            has_parts || !want.split,
+            "the recording does not have what the time of each fault was spent on: record faults with --split"
+        );
+        let event = match (recorded == STACK_EVENT, has_parts) {
+            (false, _) => recorded,
+            (true, true) => SPLIT_EVENT,
+            (true, false) => EVENT,
+        };
+        let how = Regrouping {
+            interval_ns,
+            hist: true,
+            all: want.keys.is_empty(),
+            lines: if want.events { Lines::Faults(None) } else { Lines::None },
+            events: want.events.then_some(event),
+            ..Regrouping::of(if want.split { by.split_schema() } else { by.schema() }, recorded)
+        };
         let within = InColumns(Within { source: Box::new(input), keys: want.keys.clone() });
         let regrouped = Regroup::new(within, how).map_err(|key| {
             anyhow!("the recording has no {key} of each fault: group its rows by something else")
@@ -216,9 +251,9 @@ impl Player {
     }
 }
 
-/// Whether rows can be made of the single faults in a recording.
-pub(super) fn can_regroup(header: &Header) -> bool {
-    header.events.is_some_and(are_all_faults)
+/// Whether rows can be made of what is in a recording: single faults, or accesses.
+pub(super) fn has_single_events(header: &Header) -> bool {
+    header.events.is_some_and(|events| are_all_faults(events) || events == ACCESS)
 }
 
 /// The faults within some rows.

@@ -79,7 +79,8 @@ pub(super) struct Post {
 impl Post {
     /// Passes an input on; the screen is drawn anew for what can be seen.
     pub(super) fn send(&self, input: Input) {
-        let is_seen = !matches!(input, Input::Item { item: Item::Rows(_) | Item::Facts(_), .. });
+        let is_seen =
+            !matches!(input, Input::Cost { .. } | Input::Item { item: Item::Rows(_) | Item::Facts(_), .. });
         if let Some(shown) = self.shown.upgrade() {
             lock(&shown).take(input);
         }

@@ -15,7 +15,7 @@ const INTERVALS: [u64; 10] = [100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 3
 /// The speeds that they choose among where a recording is played, in per cent.
 const SPEEDS: [u32; 9] = [10, 25, 50, 100, 200, 500, 1000, 5000, 10_000];
 /// Why rows of a recording cannot be grouped otherwise.
-const FIXED_ROWS: &str = "the recording has these rows only: record faults with -o NAME.trapline";
+const FIXED_ROWS: &str = "the recording has these rows, and not the single events that others are made of";
 const NO_PANE: &str = "first show a tool's pane: Enter, or Tab";
 /// How far an arrow goes in a recording.
 const LEAP: Duration = Duration::from_secs(10);
@@ -53,14 +53,26 @@ impl State {
     }
 
     fn does(&mut self, does: Does) -> Option<Command> {
-        if self.help {
-            self.help = false;
-            return (does == Does::Quit).then_some(Command::Quit);
-        }
         let page = self.page() as isize;
+        if self.help {
+            let by = match does {
+                Does::Quit => return Some(Command::Quit),
+                Does::Up => -1,
+                Does::Down => 1,
+                Does::PageUp => -page,
+                Does::PageDown => page,
+                _ => {
+                    self.help = false;
+                    return None;
+                }
+            };
+            let most = keys::help(self.playing.is_some()).count().saturating_sub(self.page() + 2);
+            self.help_at = self.help_at.saturating_add_signed(by).min(most);
+            return None;
+        }
         match does {
             Does::Quit => return Some(Command::Quit),
-            Does::Help => self.help = true,
+            Does::Help => (self.help, self.help_at) = (true, 0),
             Does::Up => self.step(-1),
             Does::Down => self.step(1),
             Does::PageUp => self.step(-page),
@@ -122,6 +134,7 @@ impl State {
                     can
                 });
             }
+            Does::Measure => return Some(Command::Measure),
             Does::Events => return self.reopen(Tool::watch),
             Does::Write if self.shown.is_none() => self.said = NO_PANE.into(),
             Does::Write => return self.write(),
@@ -137,7 +150,7 @@ impl State {
                 }
                 let interval = self.tools.first()?.block().map_or(Duration::from_secs(1), length);
                 let to = self.played()?.saturating_sub(interval + interval / 2);
-                return Some(Command::Seek(to));
+                return Some(Command::StepTo(to));
             }
         }
         None
@@ -238,14 +251,14 @@ impl State {
 
     /// The tool that is shown gives other rows, if `change` has changed something.
     fn reopen(&mut self, change: impl FnOnce(&mut Tool) -> bool) -> Option<Command> {
-        if self.playing.is_some() {
-            self.said = "a recording has what was recorded".into();
-            return None;
-        }
         let Some(shown) = self.shown else {
             self.said = NO_PANE.into();
             return None;
         };
+        if self.tools.get(shown)?.is_fixed {
+            self.said = FIXED_ROWS.into();
+            return None;
+        }
         if !change(self.tools.get_mut(shown)?) {
             self.said = "this tool has none".into();
             return None;

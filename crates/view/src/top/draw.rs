@@ -7,8 +7,7 @@ use ratatui::text::{Line, Span};
 
 use super::keys;
 use super::state::{Hit, State};
-use super::tool::{Stage, Tool};
-use crate::end::in_short;
+use super::tool::Tool;
 use crate::escape::visible;
 use crate::fit::{HEADING, HIGHLIGHT, cut};
 
@@ -162,10 +161,15 @@ impl State {
         }
         let what = match (tool.shows_events, tool.level()) {
             (true, _) => format!("events of {}{text}", tool.face.tool),
-            (false, Some(level)) if tool.blocks.len() < 2 && !tool.is_fixed => {
+            (false, Some(level)) if tool.blocks.len() < 2 && !tool.is_fixed && !level.group.is_empty() => {
                 format!("{}{text} by {}", tool.face.tool, level.group)
             }
-            _ => format!("{}{text}: {}", tool.face.tool, tool.block().map_or("", |block| block.table.id())),
+            _ => {
+                // Without the name of the tool.
+                let id = tool.block().and_then(|block| block.table.id().rsplit('.').next());
+                let table = id.map_or_else(String::new, |id| format!(": {}", id.replace('_', " ")));
+                format!("{}{text}{table}", tool.face.tool)
+            }
         };
         let mut more = vec![];
         if let Some(typed) = &self.typed {
@@ -177,7 +181,8 @@ impl State {
         let title = title.map(|field| field.cell.map_or(field.name, |cell| cell.title));
         if let Some(title) = title.filter(|_| !tool.shows_events) {
             let up = if tool.reversed { ", inverted" } else { "" };
-            more.push(format!("{} rows by {title}{up}", tool.rows.len()));
+            let rows = if tool.rows.len() == 1 { "row" } else { "rows" };
+            more.push(format!("{} {rows} by {title}{up}", tool.rows.len()));
         }
         if self.cumulative {
             more.push("since the start".into());
@@ -190,57 +195,6 @@ impl State {
         // What it is of in the end matters more than where that is.
         let what = cut(&what, width.saturating_sub(more.len()).max(width / 2), true).into_owned();
         Line::from(vec![Span::styled(what, self.heading()), Span::raw(more)])
-    }
-
-    /// What the figures are worth, and what they cost.
-    fn status(&self, tool: Option<&Tool>) -> Line<'static> {
-        let running = || self.tools.iter().find(|tool| tool.stage == Stage::Running);
-        let Some(tool) = tool.or_else(running) else { return Line::default() };
-        let mut parts = vec![];
-        let mut is_loss = false;
-        if let Some(header) = &tool.header {
-            parts.push(visible(&header.variant));
-            if let Some(trapline_model::Value::Str(own)) = header.setting("processes") {
-                parts.push(visible(own));
-            } else if header.variant == "rootless" {
-                parts.push("your processes only".into());
-            }
-        }
-        if self.playing.is_none() {
-            parts.push(format!("every {:?}", self.interval));
-        }
-        if let Some(facts) = &tool.facts {
-            let lost = in_short(facts);
-            is_loss = lost != "nothing lost";
-            parts.push(lost);
-            parts.push(match facts.sampled {
-                0 | 1 => "not sampled".into(),
-                n => format!("1 in {n} timed"),
-            });
-            let before = tool.before.as_ref();
-            let own = facts.own_cpu_ns.zip(before.map_or(Some(0), |facts| facts.own_cpu_ns));
-            let passed = facts.duration_ns.saturating_sub(before.map_or(0, |facts| facts.duration_ns));
-            if let Some((now, before)) = own.filter(|_| passed > 0) {
-                let share = now.saturating_sub(before) as f64 * 100.0 / passed as f64;
-                parts.push(format!("own CPU {share:.1} %"));
-            }
-        }
-        if self.playing.is_none() {
-            parts.push(self.cost());
-        }
-        let style = if is_loss { self.warning() } else { Style::new() };
-        Line::styled(parts.join(" | "), style)
-    }
-
-    /// What our BPF programs took of late.
-    fn cost(&self) -> String {
-        let [Some(now), before] = self.cost else { return "BPF cost off".into() };
-        let before = before.unwrap_or_default();
-        let runs = now.runs.saturating_sub(before.runs);
-        match now.time_ns.saturating_sub(before.time_ns).checked_div(runs) {
-            Some(each) => format!("BPF {each} ns x {}", super::bars::short(runs)),
-            None => "BPF idle".into(),
-        }
     }
 
     fn bottom(&self) -> Line<'static> {
@@ -304,7 +258,8 @@ impl Pen<'_> {
 
     fn help(&mut self, area: Rect) {
         let lines = keys::help(self.state.playing.is_some());
-        let lines: Vec<_> = lines.map(|(key, does)| Line::raw(format!("{key:<10} {does}"))).collect();
+        let lines = lines.map(|(key, does)| Line::raw(format!("{key:<10} {does}")));
+        let lines: Vec<_> = lines.skip(self.state.help_at).collect();
         // In two columns where there are too many lines.
         let half = if lines.len() > usize::from(area.height) { lines.len().div_ceil(2) } else { lines.len() };
         let right = area.width / 2;

@@ -87,11 +87,15 @@ pub enum Command {
     Cumulative(bool),
     /// Rows at such intervals.
     Interval(Duration),
+    /// The kernel measures what BPF programs cost, or no longer.
+    Measure,
     /// A recording of these items.
     Write(Vec<Item>),
     /// The recording that is played goes on at this time since its start.
     Seek(Duration),
-    /// The next interval of it at once.
+    /// The same, and it stays there.
+    StepTo(Duration),
+    /// The next interval of it at once, and it stays there.
     Step,
     /// It goes on, or stays where it is.
     Play(bool),
@@ -106,13 +110,4 @@ pub struct Look {
     pub color: bool,
     /// It shows no other characters than those of ASCII.
     pub ascii: bool,
-}
-
-/// What our own BPF programs took, by the kernel's statistics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Nanoseconds.
-    pub time_ns: u64,
-    /// How often they ran.
-    pub runs: u64,
 }

@@ -30,6 +30,7 @@ pub(super) enum Does {
     Group,
     Split,
     Events,
+    Measure,
     Write,
     /// Forward in time, or back.
     Leap(bool),
@@ -106,8 +107,9 @@ const KEYS: &[(&[Press], Does, When, &str, &str)] = &[
     (&[Left], Does::Leap(true), When::Played, "", ""),
     (&[Char('.')], Does::Step(false), When::Played, ", .", "the interval before, or the next"),
     (&[Char(',')], Does::Step(true), When::Played, "", ""),
-    (&[Char('S')], Does::Split, When::Live, "S", "what the time was spent on, as --split"),
-    (&[Char('v')], Does::Events, When::Live, "v", "the events of the row as they happen"),
+    (&[Char('S')], Does::Split, When::Always, "S", "what the time was spent on, as --split"),
+    (&[Char('v')], Does::Events, When::Always, "v", "the events of the row as they happen"),
+    (&[Char('B')], Does::Measure, When::Live, "B", "measure what the BPF programs cost, or no longer"),
     (&[Char('w')], Does::Write, When::Always, "w", "write what is on the screen to a recording"),
 ];
 

@@ -6,8 +6,9 @@ use ratatui::text::{Line, Span};
 
 use super::bars::{Ink, short, time};
 use super::draw::{CHOSEN, Pen};
+use super::row::words;
 use super::state::State;
-use super::tool::{ALL, Stage, Tool, words};
+use super::tool::{ALL, Stage, Tool};
 use crate::escape::visible;
 use crate::fit::{cut, wrapped};
 

@@ -7,8 +7,9 @@ use trapline_model::{Block, Record, Relative, Schema, Unit, Value};
 
 use super::bars::{Ink, shares, short, time};
 use super::draw::{CHOSEN, Pen};
+use super::row::{identity, innermost, is_stack, words};
 use super::state::State;
-use super::tool::{Stage, Tool, identity, innermost, is_stack, words};
+use super::tool::{Stage, Tool};
 use crate::columns::{cells, constraints, frames, place, relative};
 use crate::escape::visible;
 use crate::fit::{Constraint, Plan, Text, cut, wrapped};
@@ -29,7 +30,7 @@ impl State {
         if area.height == 0 {
             return;
         }
-        if tool.shows_events && tool.stage == Stage::Running {
+        if tool.shows_events && matches!(tool.stage, Stage::Running | Stage::Ended) {
             return self.events(pen, tool, area);
         }
         let Some(block) = tool.block().filter(|_| !tool.rows.is_empty()) else {
@@ -72,6 +73,8 @@ impl State {
             lines.push(Line::default());
             lines.push(Line::raw(if tool.levels.len() > 1 {
                 "Esc goes back."
+            } else if self.playing.is_some() {
+                "Keys 1 to 9 and S choose other rows."
             } else {
                 "`trapline doctor` shows what attaches here, and what to do about the rest."
             }));

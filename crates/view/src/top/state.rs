@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use trapline_model::Item;
 
-use super::face::{Begin, Command, Cost, Face, Look};
+use super::face::{Begin, Command, Face, Look};
 use super::press::Press;
 use super::tool::{Stage, Tool};
 use crate::clock::Clock;
@@ -35,8 +35,16 @@ pub enum Input {
         /// Why, and what to do.
         why: String,
     },
-    /// What our BPF programs took; nothing if the kernel does not measure it.
-    Cost(Option<Cost>),
+    /// Nanoseconds that our BPF programs took until a tool began, or until the facts that come next; nothing if the kernel
+    /// does not measure that.
+    Cost {
+        /// The tool.
+        tool: usize,
+        /// The number that was given with [`Command::Open`].
+        run: u32,
+        /// All programs, also those of other tools.
+        ns: Option<u64>,
+    },
     /// Something to say once.
     Said(String),
     /// The recording that is played went back to its start.
@@ -64,13 +72,13 @@ pub struct State {
     pub(super) clock: Clock,
     pub(super) paused: bool,
     pub(super) help: bool,
+    /// Its first line that is shown, where not all have space.
+    pub(super) help_at: usize,
     pub(super) cumulative: bool,
     pub(super) interval: Duration,
     /// The pattern that is being typed.
     pub(super) typed: Option<String>,
     pub(super) said: String,
-    /// The last cost, and the one before.
-    pub(super) cost: [Option<Cost>; 2],
     pub(super) playing: Option<Playing>,
     /// What to say of whose events there can be.
     pub(super) scope: String,
@@ -90,11 +98,11 @@ impl State {
             clock: Clock::new(zone),
             paused: false,
             help: false,
+            help_at: 0,
             cumulative: false,
             interval,
             typed: None,
             said: String::new(),
-            cost: [None; 2],
             playing: None,
             scope: String::new(),
         }
@@ -179,7 +187,11 @@ impl State {
                     tool.stage = Stage::Failed(why);
                 }
             }
-            Input::Cost(cost) => self.cost = [cost, self.cost[0]],
+            Input::Cost { tool, run, ns } => {
+                if let Some(tool) = self.tools.get_mut(tool).filter(|tool| tool.run == run) {
+                    tool.cost = [ns, tool.cost[0]];
+                }
+            }
             Input::Said(text) => self.said = text,
             Input::Rewound => self.tools.iter_mut().for_each(Tool::rewind),
         }

@@ -79,12 +79,13 @@ fn feed(state: &mut State, by: By, interval: u64, rows: impl Iterator<Item = Rec
         Block { since_ns: Some(time_ns - SECOND), ..Block::new(by.split_schema(), time_ns, rows.collect()) };
     let facts = Facts {
         duration_ns: time_ns,
-        events: 9,
+        events: interval * 100,
         sampled: 1,
         own_cpu_ns: Some(interval * 12_000_000),
         more: vec![LOSSES.record(&Losses { truncated_stacks: Some(interval % 2), ..Losses::default() })],
         ..Facts::default()
     };
+    state.update(Input::Cost { tool: 0, run, ns: Some(interval * 4500) });
     for item in [Item::Rows(block), Item::Facts(facts), Item::Tick(time_ns)] {
         assert_eq!(state.update(Input::Item { tool: 0, run, item }), []);
     }
@@ -104,7 +105,6 @@ fn fed_with(look: Look, of: impl Fn(u64) -> u64) -> State {
     for interval in 1..=20 {
         let rows = (0..30).map(|n| row(By::Process, of(n), (n + 1) * 40 * (1 + interval * (n + 3) % 7)));
         feed(&mut state, By::Process, interval, rows);
-        state.update(Input::Cost(Some(Cost { time_ns: interval * 4500, runs: interval * 100 })));
     }
     state
 }
@@ -159,6 +159,24 @@ fn the_screen_of_a_tiny_terminal() {
         }
     }
     insta::assert_snapshot!("tiny", all);
+}
+
+#[test]
+fn the_help_has_all_keys_also_on_a_small_terminal() {
+    let mut state = fed(Look::default());
+    press(&mut state, "?");
+    let mut seen = drawn(&mut state, 40, 10);
+    assert!(!seen.contains("write what"));
+    for _ in 0..9 {
+        press(&mut state, "\x1b[6~");
+        seen += &drawn(&mut state, 40, 10);
+    }
+    assert!(keys::help(false).all(|(key, _)| seen.contains(&format!("\n{key:<10} "))), "{seen}");
+    assert!(seen.ends_with(&drawn(&mut state, 40, 10)));
+    press(&mut state, "\x1b[A");
+    assert!(!seen.ends_with(&drawn(&mut state, 40, 10)), "one line back");
+    press(&mut state, "x?");
+    assert!(!drawn(&mut state, 40, 10).contains("F1"));
 }
 
 #[test]
@@ -281,7 +299,7 @@ fn a_pause_keeps_the_picture_and_nothing_is_lost() {
     assert_eq!(rows(&drawn(&mut state, 80, 24)), rows(&before));
     press(&mut state, " ");
     let after = drawn(&mut state, 80, 24);
-    assert!(after.contains("1 rows by TOTAL_MS") && after.contains("1009"), "{after}");
+    assert!(after.contains("1 row by TOTAL_MS") && after.contains("1009"), "{after}");
 }
 
 #[test]
@@ -332,11 +350,31 @@ fn a_recording_goes_forward_and_back() {
     assert_eq!(press(&mut state, "\x1b[C"), [Command::Seek(Duration::from_secs(40))]);
     assert_eq!(press(&mut state, "\x1b[D"), [Command::Seek(Duration::from_secs(20))]);
     assert_eq!(press(&mut state, "+-"), [Command::Speed(200), Command::Speed(100)]);
-    assert_eq!(press(&mut state, ",."), [Command::Seek(Duration::from_millis(28_500)), Command::Step]);
+    assert_eq!(press(&mut state, ",."), [Command::StepTo(Duration::from_millis(28_500)), Command::Step]);
     assert_eq!(press(&mut state, " "), [Command::Play(true)]);
-    assert_eq!(press(&mut state, "2"), [], "its rows are as they were recorded");
+    for key in ["2", "v", "S", "\r"] {
+        assert_eq!(press(&mut state, key), [], "{key}: its rows are as they were recorded");
+        assert!(drawn(&mut state, 80, 24).contains("the recording has these rows"));
+    }
     state.update(Input::Rewound);
     assert!(state.tools[0].rows.is_empty());
+}
+
+#[test]
+fn a_recording_without_intervals_has_all_its_tables() {
+    let state =
+        State::new(vec![(&FAULTS, Begin::Now)], Look::default(), Duration::from_secs(1), TimeZone::UTC);
+    let mut state = state.with_pane(0, None).playing("run.trapline".into(), true);
+    state.begin();
+    let totals = |by: By| Item::Totals(Block::new(by.split_schema(), SECOND, vec![row(by, 1, 70)]));
+    let end = Item::End(Facts { duration_ns: SECOND, ..Facts::default() });
+    for item in [Item::Header(header()), totals(By::Process), totals(By::File), end] {
+        state.update(Input::Item { tool: 0, run: 1, item });
+    }
+    assert!(drawn(&mut state, 80, 24).contains("1001"));
+    press(&mut state, "2");
+    let text = drawn(&mut state, 80, 24);
+    assert!(text.contains("/srv/db/base/1") && text.contains("faults: split file"), "{text}");
 }
 
 /// Processes come and go: what is kept does not grow. `history.rs` has a day of that.

@@ -1,15 +1,14 @@
 //! A tool on the screen: its rows, which of them are shown, in which order, and which one is chosen.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use regex_lite::{Regex, RegexBuilder};
-use trapline_model::{Block, Event, Facts, Header, Item, Kind, Record, Schema, Type, Value};
+use trapline_model::{Block, Event, Facts, Header, Item, Kind, Record, Value};
 
 use super::face::{Begin, Face, Group, Want};
 use super::history::{Figures, Histories};
+use super::row::{identity, shown_keys, words};
 use crate::columns::cells;
-use crate::escape::visible;
 
 /// Single events that are kept.
 const EVENTS: usize = 1000;
@@ -97,6 +96,8 @@ pub(super) struct Tool {
     /// The last facts, and those before.
     pub(super) facts: Option<Facts>,
     pub(super) before: Option<Facts>,
+    /// Nanoseconds that BPF programs had taken at the last facts, and at those before.
+    pub(super) cost: [Option<u64>; 2],
     pub(super) events: VecDeque<Event>,
 }
 
@@ -136,6 +137,7 @@ impl Tool {
             whole: Histories::default(),
             facts: None,
             before: None,
+            cost: [None; 2],
             events: VecDeque::new(),
         }
     }
@@ -154,7 +156,7 @@ impl Tool {
     pub(super) fn reopen(&mut self) -> Want {
         self.run += 1;
         self.stage = Stage::Attaching;
-        (self.header, self.facts, self.before) = (None, None, None);
+        (self.header, self.facts, self.before, self.cost) = (None, None, None, [None; 2]);
         self.rewind();
         (self.sort, self.chosen, self.at, self.table) = (None, None, 0, 0);
         let (group, keys) = self.level().map_or(("", vec![]), |level| (level.group, level.keys.clone()));
@@ -173,9 +175,17 @@ impl Tool {
         match item {
             Item::Header(header) => {
                 self.stage = Stage::Running;
-                self.header = Some(header);
+                // It may begin anew, with other processes.
+                (self.header, self.facts, self.before) = (Some(header), None, None);
             }
-            Item::Rows(block) => self.coming.push(block),
+            // A tool may give a table in pieces, as windows of time end.
+            Item::Rows(block) => match self.coming.iter_mut().find(|coming| coming.table == block.table) {
+                Some(coming) => {
+                    coming.time_ns = block.time_ns;
+                    coming.rows.extend(block.rows);
+                }
+                None => self.coming.push(block),
+            },
             Item::Events(events) => {
                 if !(paused && self.shows_events) {
                     let keys = self.levels.last().map_or(&[][..], |level| &level.keys);
@@ -188,10 +198,12 @@ impl Tool {
             // A recording without intervals has nothing else.
             Item::Totals(block) if self.blocks.is_empty() && self.newest.is_none() => {
                 self.coming.push(block);
-                self.tick(paused);
             }
             Item::Totals(_) => {}
             Item::End(facts) => {
+                if !self.coming.is_empty() {
+                    self.tick(paused);
+                }
                 self.stage = Stage::Ended;
                 self.before = self.facts.replace(facts);
             }
@@ -208,7 +220,8 @@ impl Tool {
                 Some((_, last)) => *last = block.time_ns,
                 None => self.ended_ns.push((block.table.id(), block.time_ns)),
             }
-            if at == self.table.min(coming.len() - 1) {
+            // How long the first one was may be unknown.
+            if at == self.table.min(coming.len() - 1) && block.time_ns > last {
                 let (duration_ns, cumulative) = (block.time_ns.saturating_sub(last), began < last);
                 let figures = |row: &Record| (identity(row), self.face.figures(row));
                 self.histories.interval(block.rows.iter().map(figures), duration_ns, cumulative);
@@ -232,6 +245,19 @@ impl Tool {
             self.blocks = newest;
             self.arrange();
         }
+    }
+
+    /// How long the last interval was.
+    pub(super) fn seconds(&self) -> f64 {
+        let ns = |facts: &Option<Facts>| facts.as_ref().map_or(0, |facts| facts.duration_ns);
+        ns(&self.facts).saturating_sub(ns(&self.before)) as f64 / 1e9
+    }
+
+    /// Events in the last interval, if it counts.
+    pub(super) fn events_per_second(&self) -> Option<f64> {
+        let before = self.before.as_ref().map_or(0, |facts| facts.events);
+        let events = self.facts.as_ref()?.events.saturating_sub(before);
+        (self.stage == Stage::Running && self.seconds() > 0.0).then(|| events as f64 / self.seconds())
     }
 
     pub(super) fn block(&self) -> Option<&Block> {
@@ -352,47 +378,4 @@ impl Tool {
         level.group = group.name;
         Some(self.reopen())
     }
-}
-
-/// The keys of a row that people see: they mean the same in other tables.
-fn shown_keys(row: &Record) -> impl Iterator<Item = (&'static str, Value)> + '_ {
-    let keys = row
-        .iter()
-        .filter(|(field, value)| field.kind == Kind::Key && field.cell.is_some() && **value != Value::Null);
-    keys.map(|(field, value)| (field.name, value.clone()))
-}
-
-/// What tells a row from others: two that differ may have the same number, once in about 2⁶⁴ pairs.
-pub(super) fn identity(row: &Record) -> u64 {
-    let hash = |kind: Kind| {
-        let mut hasher = DefaultHasher::new();
-        let values = row.iter().filter(|(field, value)| field.kind == kind && **value != Value::Null);
-        let known = values.map(|(_, value)| value.hash(&mut hasher)).count();
-        (known > 0).then(|| hasher.finish())
-    };
-    hash(Kind::Key).or_else(|| hash(Kind::Label)).unwrap_or(1)
-}
-
-/// What a row is about, in words.
-pub(super) fn words(row: &Record) -> String {
-    let is_name = |kind: Kind| matches!(kind, Kind::Key | Kind::Label);
-    let names = row.iter().filter(|(field, _)| is_name(field.kind) && field.cell.is_some());
-    let words = names.filter_map(|(field, value)| match value {
-        Value::Str(text) if is_stack(row.schema()) => Some(visible(innermost(text))),
-        Value::Str(text) => Some(visible(text)),
-        Value::U64(n) if field.ty == Type::U64 && field.kind == Kind::Key => Some(n.to_string()),
-        _ => None,
-    });
-    words.collect::<Vec<_>>().join(" ")
-}
-
-/// Whether rows are of stacks.
-pub(super) fn is_stack(schema: &Schema) -> bool {
-    schema.has("stack")
-}
-
-/// The last function of a stack in user mode; one of the kernel's where there is none.
-pub(super) fn innermost(stack: &str) -> &str {
-    let mut frames = stack.rsplit(';');
-    frames.clone().find(|frame| !frame.ends_with("_[k]")).or_else(|| frames.next()).unwrap_or(stack)
 }
