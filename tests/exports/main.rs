@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod browser;
 mod hostile;
 mod page;
+mod picture;
 mod stacks;
 mod tools;
 

@@ -1,114 +1,13 @@
-//! The page of `trapline report` in Chromium, which Debian's driver of it runs.
+//! The page of `trapline report` in Chromium.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{hostile, recording_of};
-
-/// A browser and a session of it.
-struct Browser {
-    driver: Child,
-    port: u16,
-    session: String,
-}
-
-impl Browser {
-    /// Starts it; nothing, with a line that says so, if it is not installed.
-    fn start() -> Option<Self> {
-        let driver =
-            Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let Ok(mut driver) = driver else {
-            eprintln!("not opened: chromium-driver is not installed");
-            return None;
-        };
-        let lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let port = lines
-            .filter_map(|line| line.split("successfully on port ").nth(1)?.trim_end_matches('.').parse().ok())
-            .next();
-        let mut this = Self { driver, port: port.unwrap(), session: String::new() };
-        let options =
-            json!({"args": ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]});
-        let asked = json!({"goog:loggingPrefs": {"browser": "ALL"}, "goog:chromeOptions": options});
-        let made = this.ask("POST", "/session", &json!({"capabilities": {"alwaysMatch": asked}}));
-        this.session = format!("/session/{}", made["sessionId"].as_str().unwrap());
-        Some(this)
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
-        let body = if method == "POST" { body.to_string() } else { String::new() };
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        write!(
-            stream,
-            "{method} {}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            self.session,
-            body.len()
-        )
-        .unwrap();
-        let mut answer = BufReader::new(stream);
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            assert!(answer.read_line(&mut line).unwrap() > 0, "{path}: no answer");
-            match line.trim_end().to_ascii_lowercase().split_once(':') {
-                Some(("content-length", n)) => length = n.trim().parse().unwrap(),
-                Some(_) => {}
-                None if line.trim_end().is_empty() => break,
-                None => {}
-            }
-        }
-        let mut body = vec![0; length];
-        answer.read_exact(&mut body).unwrap();
-        let answer: Value = serde_json::from_slice(&body).unwrap();
-        assert!(answer["value"]["error"].is_null(), "{path}: {answer}");
-        answer["value"].clone()
-    }
-
-    fn open(&self, page: &Path) {
-        self.ask("POST", "/url", &json!({"url": format!("file://{}", page.display())}));
-    }
-
-    /// What a script gives when the page has drawn what is chosen.
-    fn run(&self, script: &str) -> Value {
-        let script = format!(
-            "const done = arguments[0]; const made = (() => {{ {script} }})(); \
-             requestAnimationFrame(() => requestAnimationFrame(() => done(typeof made === 'function' ? made() : made)));"
-        );
-        self.ask("POST", "/execute/async", &json!({"script": script, "args": []}))
-    }
-
-    fn look(&self, width: u64, theme: &str) {
-        let command = |name: &str, params: Value| {
-            self.ask("POST", "/goog/cdp/execute", &json!({"cmd": name, "params": params}));
-        };
-        command(
-            "Emulation.setDeviceMetricsOverride",
-            json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false}),
-        );
-        let feature = json!([{"name": "prefers-color-scheme", "value": theme}]);
-        command("Emulation.setEmulatedMedia", json!({"features": feature}));
-    }
-
-    /// Errors and warnings of the page.
-    fn complaints(&self) -> Value {
-        self.ask("POST", "/se/log", &json!({"type": "browser"}))
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.ask("DELETE", "", &Value::Null);
-        }
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
-    }
-}
+use crate::browser::Browser;
+use crate::{hostile, recording_of, total};
 
 fn report(folder: &TempDir, recording: &str, name: &str) -> std::path::PathBuf {
     let page = folder.path().join(name);
@@ -218,4 +117,150 @@ fn the_page_fits_from_a_phone_to_a_wall_in_both_themes_and_names_what_it_draws()
         !(node.getAttribute('aria-label') || node.textContent.trim() || node.closest('label'))).map((node) => node.outerHTML);";
     assert_eq!(browser.run(unnamed), json!([]));
     assert_eq!(browser.complaints(), json!([]));
+}
+
+/// Pages of all kinds, with names that a process may choose: faults, stacks, exits at intervals, accesses.
+fn pages(folder: &TempDir) -> Vec<std::path::PathBuf> {
+    let name = hostile();
+    let rows = (1..40).map(|n: u64| {
+        let exit = |level: &str| json!({format!("{level}_count"): 2 * n, format!("{level}_ns"): 3000 * n});
+        let mut row = json!({"type": "row", "time_ns": 1000 + n * 20_000_000, "table": "kvm.split_vm_reason", "isa": "vmx",
+            "name": if n.is_multiple_of(2) { "HLT" } else { "CPUID" }, "reason": n % 2, "count": 4 * n, "total_ns": 6000 * n, "kvm_ns": 4000 * n,
+            "vmm_ns": 0, "blocked_ns": 2000 * n, "preempted_ns": 0, "pid": 7, "vm": name});
+        for level in ["l1", "l2"] {
+            row.as_object_mut().unwrap().extend(exit(level).as_object().unwrap().clone());
+        }
+        row.to_string()
+    });
+    let access = |n: u64| {
+        json!({"type": "event", "time_ns": 1000 + n * 1_000_000, "event": "access", "pid": 7, "tid": 7, "comm": name, "cpu": 0,
+            "rw": if n.is_multiple_of(3) { "W" } else { "R" }, "ip": 1, "addr": (1 << 30) + n % 60 * 4096, "file": name, "offset": 0, "first": u64::from(n < 60)})
+        .to_string()
+    };
+    let stacks = [("main;work;read", 300_000, 3), ("main;work;copy", 500_000, 4), ("main;idle", 100_000, 5)];
+    let stacks = stacks.map(|(stack, ns, minor)| {
+        let stack = Value::from(format!("{name};{stack}"));
+        total(&format!("\"stack\":{stack},\"lines\":\";;;\",\"major\":1,\"minor\":{minor},\"total_ns\":{ns},\"major_ns\":1"))
+    });
+    let recordings = [
+        ("faults", "faults.fault", "\"faults.fault\"", faults(&name)),
+        ("faults", "faults.stack", "null", stacks.to_vec()),
+        ("kvm", "kvm.split_vm_reason", "null", rows.collect()),
+        ("access", "access.process", "\"access.event\"", (0..600).map(access).collect()),
+    ];
+    let page = |(tool, table, events, lines): &(&str, &str, &str, Vec<String>)| {
+        report(folder, &recording_of((tool, 600), folder, table, events, lines), &format!("{table}.html"))
+    };
+    recordings.iter().map(page).collect()
+}
+
+#[test]
+fn axe_finds_nothing_in_any_page_in_both_themes() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = TempDir::new().unwrap();
+    for page in pages(&folder) {
+        for (width, theme) in [(400, "light"), (1280, "dark")] {
+            browser.look(width, theme);
+            browser.open(&page);
+            browser
+                .run("document.querySelectorAll('details').forEach((details) => { details.open = true; });");
+            let Some(violations) = browser.violations() else { return };
+            assert_eq!(violations, json!([]), "{} {theme}", page.display());
+            assert_eq!(browser.run("return document.documentElement.scrollWidth <= innerWidth;"), true);
+        }
+    }
+    assert_eq!(browser.complaints(), json!([]));
+}
+
+#[test]
+fn charts_are_zoomed_and_searched_by_keys() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = TempDir::new().unwrap();
+    let pages = pages(&folder);
+    browser.look(1280, "light");
+    let section = |heading: &str| {
+        format!(
+            "[...document.querySelectorAll('section')].find((of) => of.querySelector('h2')?.textContent === '{heading}')"
+        )
+    };
+    let label = |heading: &str| {
+        let of = section(heading);
+        browser
+            .run(&format!("return {of}.querySelector('canvas').getAttribute('aria-label');"))
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    // The flame graph: down to what the process called, then into it.
+    browser.open(&pages[1]);
+    let status =
+        || browser.run(&format!("return {}.querySelector('p[role=status]').textContent;", section("Code")));
+    browser.run(&format!("{}.querySelector('canvas').focus();", section("Code")));
+    for key in ["ArrowDown", "ArrowDown", "ArrowDown", "ArrowRight", "Enter"] {
+        browser.press(key);
+    }
+    assert!(status().as_str().unwrap().starts_with("work: 9 faults, 800 µs, 88.9 %"), "{}", status());
+    assert!(label("Code").contains("3 functions shown; work."), "{}", label("Code"));
+    browser.press("Escape");
+    let search = "const of = document.querySelector('[aria-label=\"Search functions\"]'); of.value = 'COPY'; of.dispatchEvent(new Event('input')); of.focus();";
+    browser.run(search);
+    browser.press("Enter");
+    assert!(status().as_str().unwrap().starts_with("copy: 5 faults"), "{}", status());
+    browser.run(&format!(
+        "const of = {}.querySelector('select'); of.value = 0; of.dispatchEvent(new Event('change'));",
+        section("Code")
+    ));
+    assert!(label("Code").starts_with("Flame graph of faults, 7 functions shown"), "{}", label("Code"));
+    // Exits by reason, by what their time was spent on, by level.
+    browser.open(&pages[2]);
+    assert!(
+        label("Over time").starts_with("Time over time by exit; most at 760 ms"),
+        "{}",
+        label("Over time")
+    );
+    for (by, names) in [("-1", "KVM Blocked"), ("-2", "L1 time L2 time")] {
+        let choose = format!(
+            "const of = {}.querySelectorAll('select')[1]; of.value = {by}; of.dispatchEvent(new Event('change'));",
+            section("Over time")
+        );
+        let legend = format!(
+            "return () => [...{}.querySelectorAll('.legend span')].map((of) => of.textContent).join(' ');",
+            section("Over time")
+        );
+        assert_eq!(browser.run(&format!("{choose} {legend}")), names);
+    }
+    // Addresses: half of them, then all.
+    browser.open(&pages[3]);
+    let all = label("Addresses over time");
+    browser.run(&format!("{}.querySelector('canvas').focus();", section("Addresses over time")));
+    browser.press("+");
+    assert_ne!(label("Addresses over time"), all);
+    browser.press("Escape");
+    assert_eq!(label("Addresses over time"), all);
+    assert_eq!(browser.complaints(), json!([]));
+}
+
+#[test]
+fn paper_is_light_and_has_no_controls() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = TempDir::new().unwrap();
+    let recording =
+        recording_of(("faults", 600), &folder, "faults.fault", "\"faults.fault\"", &faults("app"));
+    browser.look(1280, "dark");
+    browser.open(&report(&folder, &recording, "c.html"));
+    let noted = "addEventListener('beforeprint', () => {
+          const canvas = document.querySelector('canvas');
+          const [, , , clear] = canvas.getContext('2d').getImageData(0, 0, 1, 1).data;
+          const shown = [...document.querySelectorAll('button, select, input, summary')].filter((node) => node.checkVisibility() && !node.closest('td, thead'));
+          window.printed = [getComputedStyle(document.body.parentNode).getPropertyValue('--ink'), clear, canvas.width, shown.map((node) => node.outerHTML)];
+        });";
+    browser.run(noted);
+    let feature = json!([{"name": "prefers-color-scheme", "value": "dark"}]);
+    browser.command("Emulation.setEmulatedMedia", json!({"media": "print", "features": feature}));
+    let pdf = browser.command("Page.printToPDF", json!({}));
+    assert!(pdf["data"].as_str().is_some_and(|data| data.len() > 10_000));
+    assert_eq!(browser.run("return window.printed;"), json!(["#000", 0, 720, []]));
+    // And back to what it was.
+    browser.command("Emulation.setEmulatedMedia", json!({"media": "", "features": feature}));
+    assert_eq!(browser.run("return document.documentElement.dataset.print === undefined;"), true);
 }

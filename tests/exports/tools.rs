@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// Where `make test-deps` puts what package registries have: Python, Node.js, packages of both.
-fn oracles() -> PathBuf {
+pub(crate) fn oracles() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracles")
 }
 

@@ -227,8 +227,11 @@ impl Cube {
         }
         let old = std::mem::take(&mut self.groups);
         let keys = std::mem::take(&mut self.keys);
-        let heads: HashSet<&[u32]> = old.iter().map(|key| &key[..self.kept.min(key.len())]).collect();
-        let kept = if heads.len() > MOST_FOLDED.min(most_groups / 2) { 0 } else { self.kept };
+        // As many of the first keys as are few: recordings are, where processes are not.
+        let heads =
+            |kept: usize| old.iter().map(|key| &key[..kept.min(key.len())]).collect::<HashSet<&[u32]>>();
+        let is_few = |kept: &usize| heads(*kept).len() <= MOST_FOLDED.min(most_groups / 2);
+        let kept = (0..=self.kept).rev().find(is_few).unwrap_or(0);
         let mut to = Vec::with_capacity(old.len());
         for (at, key) in (0..).zip(&old) {
             let is_folded = !stay.contains(&at);
@@ -268,6 +271,18 @@ mod tests {
         assert!((100..=240).contains(&bins.len()), "{}", bins.len());
         assert_eq!((sum(&cube, 0), sum(&cube, 1)), (1000, 500_000));
         assert!(cube.bin_ns() * 240 > 9_990_000_000);
+    }
+
+    #[test]
+    fn a_recording_stays_where_processes_are_too_many() {
+        let mut cube = Cube::new(vec!["recording", "process"], MEASURES.to_vec());
+        for n in 0..1000_u64 {
+            let group = cube.group(&["r", &format!("p{n}")]);
+            cube.add(group, n * 1000, Some(3), &[(0, 1), (1, n)]);
+        }
+        cube.fold(200, 100);
+        assert_eq!(cube.words(0).collect::<Vec<_>>(), ["r"]);
+        assert!(cube.groups.len() <= 100);
     }
 
     #[test]

@@ -320,11 +320,12 @@ function head() {
   const all = measures.map((m, at) => cells.figures[at].reduce((sum, n) => sum + n, 0));
   const tile = (text, value, help) => el("div", { class: "tile", title: help || null }, el("b", {}, value), el("span", {}, text));
   const longest = DATA.runs.reduce((most, r) => Math.max(most, r.duration_ns), 0);
+  const all_ns = DATA.runs.reduce((sum, r) => sum + r.duration_ns, 0);
   const lost = DATA.runs.reduce((sum, r) => sum + (r.facts.find(([name]) => name === "lost_events") || [0, 0])[1], 0);
   fill(tiles,
     tile("duration", time(longest)),
     SHOWN.slice(0, 5).filter((m) => measures[m].name !== "timed").map((m) => tile(m === TIME ? OF_TIME[DATA.tool] || "time" : inText(title(m)), figure(all[m], m, true), `${measures[m].help} ${figure(all[m], m)}`)),
-    TIME >= 0 && longest ? tile("of the duration", `${trim((all[TIME] / longest) * 100, 1)} %`, "The time of all threads together, as a share of the duration.") : null,
+    TIME >= 0 && all_ns ? tile("of the duration", `${trim((all[TIME] / all_ns) * 100, 1)} %`, "The time of all threads together, as a share of the duration.") : null,
     tile("events lost", trim(lost, 0)));
   return el("header", {}, el("h1", {}, `trapline ${DATA.tool}: ${names}`), el("p", { class: "soft" }, about), tiles);
 }
