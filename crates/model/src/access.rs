@@ -7,7 +7,7 @@ pub mod summary;
 
 pub use run::{REACHED, Reached, SETTINGS, Settings};
 
-use crate::field::Show::{Integer, Milliseconds, Text};
+use crate::field::Show::{Hex, Integer, Milliseconds, Path, Text};
 use crate::field::{Kind, Record, Unit, Value};
 use crate::item::Event;
 use crate::table::{Schema, Table, count, flag, id, label, number};
@@ -16,13 +16,13 @@ use crate::table::{Schema, Table, count, flag, id, label, number};
 static STEP: Table<Step> = Table::new("access.event", "access", &[&[
     label("event", "The event: start (a process is followed from here), engine (its page table is reset from here), access, end.", |s| Value::word(s.what.name())),
     id("pid", "The process id.", |s| s.pid.into()),
-    id("tid", "The thread id.", |s| s.tid.into()),
-    label("comm", "The name of the thread.", |s| s.comm.as_str().into()),
+    id("tid", "The thread id.", |s: &Step| s.tid.into()).shown("TID", 8, Integer),
+    label("comm", "The name of the thread.", |s: &Step| s.comm.as_str().into()).shown("COMM", 15, Text),
     number("cpu", (Unit::None, Kind::Label), "The processor that the thread ran on.", |s| s.cpu.into()),
-    label("rw", "How the memory was accessed: R read, W write, X execute.", |s| s.of(|p| p.way.map(|way| Value::word(way.name())).into())),
+    label("rw", "How the memory was accessed: R read, W write, X execute.", |s: &Step| s.of(|p| p.way.map(|way| Value::word(way.name())).into())).shown("RW", 2, Text),
     number("ip", (Unit::Address, Kind::Label), "The instruction, in user mode, that accessed or called the kernel.", |s| s.of(|p| p.ip.into())),
-    number("addr", (Unit::Address, Kind::Label), "The address that was accessed.", |s| s.of(|p| p.addr.into())),
-    label("file", "What is mapped at the address: a path, or in brackets the kind of memory.", |s| s.of(|p| p.file.as_deref().into())),
+    number("addr", (Unit::Address, Kind::Label), "The address that was accessed.", |s: &Step| s.of(|p| p.addr.into())).shown("ADDR", 14, Hex),
+    label("file", "What is mapped at the address: a path, or in brackets the kind of memory.", |s: &Step| s.of(|p| p.file.as_deref().into())).shown("FILE", 6, Path).least(16),
     number("offset", (Unit::Bytes, Kind::Label), "The offset of the address in the file.", |s| s.of(|p| p.offset.into())),
     label("symbol", "The function of the instruction, or its file and offset there (--symbols).", |s| s.of(|p| p.symbol.as_deref().into())),
     flag("first", "Whether the page was accessed for the first time, and would have faulted without us.", |s| s.of(|p| p.first.into())),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use trapline_model::access::EVENT as ACCESS;
-use trapline_model::access::summary::Summarized;
+use trapline_model::access::summary::{Options, Summarized};
 use trapline_model::faults::{
     By, EVENT, InColumns, Lines, Regroup, Regrouping, SPLIT_EVENT, STACK_EVENT, are_all_faults,
 };
@@ -214,11 +214,8 @@ impl Player {
             return Ok(Box::new(input));
         };
         if header.tool == "access" {
-            return Ok(if want.events {
-                Box::new(input)
-            } else {
-                Box::new(Summarized::new(input, summary(false)))
-            });
+            let whole = Options { intervals: false, ..summary(false) };
+            return Ok(if want.events { Box::new(input) } else { Box::new(Summarized::new(input, whole)) });
         }
         let by: By = want.group.parse().map_err(anyhow::Error::msg)?;
         let interval_ns = Some(self.interval.as_nanos() as u64);

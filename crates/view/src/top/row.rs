@@ -7,6 +7,18 @@ use trapline_model::{Kind, Record, Schema, Type, Unit, Value};
 use super::bars::time;
 use crate::escape::visible;
 
+/// Whether an event is of the row with these keys: a row may be of its page.
+pub(super) fn is_of(event: &Record, keys: &[(&'static str, Value)]) -> bool {
+    let is = |(name, key): &(&'static str, Value)| match (key, event.get(name)) {
+        (Value::U64(page), Some(Value::U64(addr))) if *name == "addr" => {
+            addr == page || addr & !0xfff == *page
+        }
+        (_, None) => true,
+        (key, Some(value)) => value == key,
+    };
+    keys.iter().all(is)
+}
+
 /// The keys of a row that people see: they mean the same in other tables.
 pub(super) fn shown_keys(row: &Record) -> impl Iterator<Item = (&'static str, Value)> + '_ {
     let keys = row

@@ -7,7 +7,7 @@ use trapline_model::{Block, Event, Facts, Header, Item, Kind, Record, Value};
 
 use super::face::{Begin, Face, Group, Want};
 use super::history::{Figures, Histories};
-use super::row::{identity, shown_keys, words};
+use super::row::{identity, is_of, shown_keys, words};
 use crate::columns::cells;
 
 /// Single events that are kept.
@@ -189,20 +189,24 @@ impl Tool {
             Item::Events(events) => {
                 if !(paused && self.shows_events) {
                     let keys = self.levels.last().map_or(&[][..], |level| &level.keys);
-                    self.events.extend(events.into_iter().filter(|event| event.record.is_within(keys)));
+                    self.events.extend(events.into_iter().filter(|event| is_of(&event.record, keys)));
                     self.events.drain(..self.events.len().saturating_sub(EVENTS));
                 }
             }
             Item::Tick(_) => self.tick(paused),
             Item::Facts(facts) => self.before = self.facts.replace(facts),
-            // A recording without intervals has nothing else.
-            Item::Totals(block) if self.blocks.is_empty() && self.newest.is_none() => {
-                self.coming.push(block);
+            // A recording has no other rows of tables that have no intervals.
+            Item::Totals(block) => {
+                if !self.blocks.iter().any(|shown| shown.table == block.table) && self.newest.is_none() {
+                    self.coming.push(block);
+                }
             }
-            Item::Totals(_) => {}
             Item::End(facts) => {
-                if !self.coming.is_empty() {
+                if self.blocks.is_empty() && !self.coming.is_empty() {
                     self.tick(paused);
+                } else {
+                    self.blocks.append(&mut self.coming);
+                    self.arrange();
                 }
                 self.stage = Stage::Ended;
                 self.before = self.facts.replace(facts);
