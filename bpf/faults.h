@@ -155,6 +155,8 @@ struct faults_thread {
 	char comm[TRAP_COMM_LEN];
 	__u64 process_start_ns; /* of its process: of the first thread */
 	char process_comm[TRAP_COMM_LEN];
+	__u32 forks;     /* processes that it forked, since this row begins */
+	__u32 forked_by; /* of a process that was forked during the trace: by which; 0 if that is not known */
 	struct faults_stats stats;
 };
 

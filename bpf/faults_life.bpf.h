@@ -49,6 +49,25 @@ static __always_inline void on_new_thread(struct task_struct *parent, struct tas
 		settle_steps(t, parent);
 }
 
+/* What is made is a process with a copy of the memory: no thread, no kernel thread, and not what vfork makes. */
+static __always_inline bool has_copy(struct task_struct *parent, struct task_struct *child)
+{
+	struct mm_struct *mm;
+
+	if (child->tgid == parent->tgid)
+		return false;
+	mm = BPF_CORE_READ(child, mm);
+	return mm && mm != BPF_CORE_READ(parent, mm);
+}
+
+static __always_inline void on_fork(struct task_struct *parent, struct tracked *by, struct tracked *of)
+{
+	if (by && !by->unwanted)
+		by->row.forks++;
+	if (of)
+		of->row.forked_by = pid_of(parent);
+}
+
 /*
  * In the thread that makes it, before it runs. Not sched_process_fork: that is not for threads which the kernel makes
  * in a process by itself (create_io_thread(), vhost_task_create(); 5.12 and later).
@@ -57,16 +76,18 @@ SEC("?tp_btf/task_newtask")
 int BPF_PROG(thread_born, struct task_struct *child)
 {
 	struct task_struct *parent = bpf_get_current_task_btf();
+	struct tracked *by = NULL, *of = NULL;
 
 	on_new_thread(parent, child);
 	if (filters(TRAP_BY_TREE)) {
-		struct tracked *t = tracked_or_descendant(parent, false);
-
-		if (t && t->follow)
-			track_descendant(child, false);
+		by = tracked_or_descendant(parent, false);
+		if (by && by->follow)
+			of = track_descendant(child, false);
 	} else {
-		tracked_or_new(child, false);
+		of = tracked_or_new(child, false);
 	}
+	if (has_copy(parent, child))
+		on_fork(parent, by ?: tracked_or_new(parent, false), of);
 	return 0;
 }
 
@@ -94,6 +115,7 @@ static __always_inline void retire(struct tracked *t, struct task_struct *task)
 	}
 	/* What it does after this (exit_mm may fault) is retired by a later hook, as a row of its own. */
 	clear_stats(&t->row.stats);
+	t->row.forks = 0;
 	t->stepped = 0;
 	t->grouped = 0;
 	if (!t->unwanted) {

@@ -86,6 +86,8 @@ pub struct Stats {
     pub major_hist: Hist,
     /// Faults that ended in a signal: the kernel's accounting leaves them out, so none of the above has them.
     pub failed: u64,
+    /// Processes that were forked with a copy of the memory, where that is seen.
+    pub forks: Option<u64>,
 }
 
 impl Stats {
@@ -106,6 +108,7 @@ impl Stats {
         self.hist.add(&other.hist);
         self.major_hist.add(&other.major_hist);
         self.failed += other.failed;
+        self.forks = [self.forks, other.forks].into_iter().flatten().reduce(|one, other| one + other);
     }
 
     fn faults(&self) -> u64 {
@@ -126,6 +129,8 @@ pub struct Report {
     pub process_comm: Rc<str>,
     /// Where it was last seen: the path below the root of the v2 hierarchy.
     pub cgroup: Rc<str>,
+    /// The process that forked it, where that was seen.
+    pub forked_by: Option<u32>,
     /// Since the trace began, or for a thread that ended: what it did in all.
     pub stats: Stats,
     /// Over the same time.

@@ -18,6 +18,8 @@ pub(super) struct Figures {
     pub(super) recent: Extremes,
     /// Of a group: where in it the faults were.
     pub(super) range: Option<(u64, u64)>,
+    /// Of a thread: the process that forked it.
+    pub(super) forked_by: Option<u32>,
     owner: Option<Process>,
 }
 
@@ -26,9 +28,9 @@ impl ledger::Figures for Figures {
 
     /// The kernel counts a fault before its time is known, so an interval may end between.
     fn known(&self) -> u64 {
-        let Stats { major, minor, failed, timed_major, timed_minor, waits, wait_ns, .. } = self.stats;
+        let Stats { major, minor, failed, timed_major, timed_minor, waits, wait_ns, forks, .. } = self.stats;
         // What is waited for after a fault is in the time alone.
-        major + minor + failed + timed_major + timed_minor + waits + wait_ns
+        major + minor + failed + timed_major + timed_minor + waits + wait_ns + forks.unwrap_or(0)
     }
 
     fn take(&mut self, later: Self, is_news: bool) {
@@ -51,6 +53,7 @@ impl ledger::Figures for Figures {
             (one, other) => one.or(other),
         };
         self.owner = self.owner.or(other.owner);
+        self.forked_by = self.forked_by.or(other.forked_by);
         if self.name.is_empty() {
             self.name = Rc::clone(&other.name);
         }
@@ -127,7 +130,11 @@ impl Ledger {
     /// Takes the report of a group, which the kernel half knows by `id`: it replaces the one before.
     pub fn group(&mut self, id: GroupId, report: Group) {
         let Group { key, stats, extremes, recent, range, owner, name } = report;
-        self.rows.take(Id::Group(id), key, Figures { name, stats, extremes, recent, range, owner });
+        self.rows.take(
+            Id::Group(id),
+            key,
+            Figures { name, stats, extremes, recent, range, owner, forked_by: None },
+        );
     }
 
     /// Nothing more will be reported of a group.
@@ -148,8 +155,8 @@ impl Ledger {
     /// Takes the report of a living thread: it replaces the one before.
     pub fn live(&mut self, report: Report) {
         let (key, name) = self.by.key(&report);
-        let Report { thread, process, stats, extremes, recent, .. } = report;
-        let figures = Figures { name, stats, extremes, recent, range: None, owner: Some(process) };
+        let Report { thread, process, stats, extremes, recent, forked_by, .. } = report;
+        let figures = Figures { name, stats, extremes, recent, range: None, owner: Some(process), forked_by };
         self.rows.take(Id::Thread(thread), key, figures);
     }
 
@@ -201,6 +208,7 @@ mod tests {
             process,
             process_comm: "db".into(),
             cgroup: "/".into(),
+            forked_by: None,
             stats,
             extremes,
             recent: extremes,

@@ -88,7 +88,11 @@ const START_NS: Column<Row> = number("start_ns", START, "The start time of the t
 #[rustfmt::skip]
 const NAME: Column<Row> = label("comm", "The name of the thread, or of the process.", |r: &Row| r.comm().into()).shown("COMM", 15, Text);
 
-const THREAD: &[Column<Row>] = &[PID, TID, START_NS, NAME];
+#[rustfmt::skip]
+const THREAD: &[Column<Row>] = &[PID, TID, START_NS, NAME,
+    count("forks", "The processes that the thread forked, with a copy of its memory (not by vfork); null where that is not seen.", |r: &Row| r.figures.stats.forks.into()),
+    number("forked_by", (Unit::None, Kind::Label), "The process that forked the thread's, if that was during the trace; null if it was not, or is not seen.", |r: &Row| r.figures.forked_by.into()),
+];
 const PROCESS: &[Column<Row>] = &[PID, START_NS, NAME];
 
 #[rustfmt::skip]

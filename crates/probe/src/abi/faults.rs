@@ -305,6 +305,8 @@ mirror! {
         comm: [u8; COMM_LEN],
         process_start_ns: u64,
         process_comm: [u8; COMM_LEN],
+        forks: u32,
+        forked_by: u32,
         stats: FaultsStats,
     }
 }

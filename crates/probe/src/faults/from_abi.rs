@@ -17,12 +17,14 @@ use crate::system;
 /// A thread's figures in the words of the model; `epoch` is the interval that is about to be shown.
 pub(super) fn report(row: &FaultsThread, epoch: u64, cgroups: &mut Paths) -> Report {
     let (stats, extremes, recent) = figures(&row.stats, epoch);
+    let stats = Stats { forks: Some(row.forks.into()), ..stats };
     Report {
         thread: Thread { pid: row.pid, tid: row.tid, start_ns: row.start_ns },
         comm: abi::comm(&row.comm).into(),
         process: Process { pid: row.pid, start_ns: row.process_start_ns },
         process_comm: abi::comm(&row.process_comm).into(),
         cgroup: cgroups.path(row.cgroup, row.pid),
+        forked_by: Some(row.forked_by).filter(|&pid| pid != 0),
         stats,
         extremes,
         recent,
@@ -46,6 +48,7 @@ pub(super) fn figures(of: &FaultsStats, epoch: u64) -> (Stats, Extremes, Extreme
         hist: Hist::new(&of.hist),
         major_hist: Hist::of_octaves(&of.major_hist, of.major_over),
         failed: 0,
+        forks: None,
     };
     (stats, abi::extremes(&of.all, 0), abi::extremes(&of.recent, epoch))
 }

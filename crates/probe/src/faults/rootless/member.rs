@@ -121,6 +121,7 @@ pub(super) fn report(family: &Family, thread: Thread, faults: Counts) -> Report 
         process: family.process,
         process_comm: Rc::clone(&family.comm),
         cgroup: "".into(),
+        forked_by: None,
         stats: faults.stats(),
         extremes: Extremes::default(),
         recent: Extremes::default(),
