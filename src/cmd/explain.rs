@@ -26,7 +26,7 @@ const RING: u32 = 16 << 20;
 #[command(after_help = "Examples:
   trapline explain -p 1234             what stalls a process, seen for 10 seconds
   trapline explain -- ./app            the same of a command, from its start to its end
-  trapline explain run.trapline        what a recording shows, of faults, kvm or sgx
+  trapline explain run.trapline        what a recording shows, of faults, kvm, sgx or access
   trapline explain --rules             what is looked for, and from what figures on it is reported")]
 pub(crate) struct Args {
     /// Explain this recording: a folder of -o NAME.trapline, a file of -o FILE.jsonl, or - for standard input [default:
@@ -106,8 +106,10 @@ fn rules() {
     for rule in RULES {
         println!("{}: {}", rule.name, rule.says);
         println!(
-            "    reported from {} % of the duration and {} events on",
-            rule.least_percent, rule.least_count
+            "    reported from {} % of {} and {} events on",
+            rule.least_percent,
+            rule.of.words(),
+            rule.least_count
         );
         println!("    {}", rule.advice);
     }

@@ -21,7 +21,7 @@ macro_rules! pages {
 }
 
 const PAGES: &[(&str, &str)] = pages! {
-    "README.md" "docs/access.md" "docs/command.md" "docs/containers.md" "docs/diff.md" "docs/explain.md" "docs/exports.md" "docs/faults.md" "docs/fleet.md" "docs/install.md" "docs/kernels.md" "docs/kvm.md"
+    "README.md" "docs/access.md" "docs/case-gcc.md" "docs/case-jvm.md" "docs/case-postgresql.md" "docs/case-redis.md" "docs/case-sqlite.md" "docs/command.md" "docs/containers.md" "docs/diff.md" "docs/explain.md" "docs/exports.md" "docs/faults.md" "docs/fleet.md" "docs/install.md" "docs/kernels.md" "docs/kvm.md"
     "docs/output.md" "docs/overhead.md" "docs/prefetch.md" "docs/recipes.md" "docs/recordings.md" "docs/report.md" "docs/security.md" "docs/sgx.md" "docs/spans.md" "docs/top.md"
     "docs/troubleshooting.md" "docs/variants.md" "docs/workload.md"
 };

@@ -2,8 +2,11 @@
 
 #![allow(unsafe_code)]
 
+pub mod elsewhere;
+pub mod limits;
+
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -13,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::faults::cause::uffd;
+use crate::faults::cause::{Setting, THP, lacks, uffd};
 use crate::faults::time::{be_urgent, beside_forks};
 use crate::fixture::{PAGE, cold_file, look, map, map_of, read_all, touch, touch_fresh};
 use crate::run::{Place, Said, fixture, place, scratch, trapline, u};
@@ -22,14 +25,21 @@ use crate::running::Running;
 /// What the programs are called by, and the rules that apply to them.
 const PROGRAMS: &[(&str, &[&str])] = &[
     ("idle", &[]),
+    ("healthy", &[]),
+    ("ordered", &["sequential-reads"]),
     ("scattered", &["random-reads"]),
     ("again", &["thrash"]),
     ("fresh", &["first-touch"]),
+    ("huge", &["huge-page-clearing"]),
+    ("shared", &["shared-memory"]),
     ("copies", &["copy-on-write"]),
     ("served", &["userfaultfd"]),
     ("notified", &["write-notify"]),
     ("beside-forks", &["lock-waits"]),
 ];
+
+/// What some of them need.
+const NEED: &[(&str, &str)] = &[("huge", "huge-page")];
 
 /// A program that gives a rule a reason.
 pub fn program(name: &str) {
@@ -40,6 +50,14 @@ pub fn program(name: &str) {
             touch_fresh(50);
             std::thread::sleep(Duration::from_millis(200));
         }
+        "healthy" => healthy(),
+        "ordered" => read_all(&map_of(PAGES * PAGE, libc::MAP_SHARED, file().as_raw_fd(), libc::PROT_READ)),
+        "huge" => (0..8).for_each(|_| huge()),
+        "shared" => (0..8).for_each(|_| {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            touch(&map_of(10_000 * PAGE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, access));
+        }),
+        "swapped" => swapped(),
         "scattered" => read(4000, 1),
         "again" => read(500, 6),
         "fresh" => (0..8).for_each(|_| touch_fresh(10_000)),
@@ -51,9 +69,55 @@ pub fn program(name: &str) {
             });
         }
         "notified" => notified(),
+        "hinted" => limits::hinted(),
+        "shares-pages" => elsewhere::shares_pages(),
+        "again-in-order" => again_in_order(),
+        "fresh-beside-a-file" => {
+            read_all(&map_of(PAGES * PAGE, libc::MAP_SHARED, file().as_raw_fd(), libc::PROT_READ));
+            (0..20).for_each(|_| touch_fresh(3000));
+        }
+        "much" => touch_fresh(4100),
         "beside-forks" => beside_forks(if place() == Place::Vm { 128 } else { 384 }),
         name => panic!("no program {name}"),
     }
+}
+
+/// Works on memory that it has, and forks now and then.
+fn healthy() {
+    let memory = map(2000 * PAGE, 0);
+    touch(&memory);
+    for _ in 0..3 {
+        // SAFETY: this process has one thread, and the child does nothing but end.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::_exit(0);
+            }
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+        (0..50).for_each(|_| read_all(&memory));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Touches fresh memory that comes as huge pages.
+fn huge() {
+    const HUGE: usize = 2 << 20;
+    let memory = map(32 * HUGE, 0);
+    // SAFETY: the mapping is ours.
+    unsafe { libc::madvise(memory.0.cast(), memory.len(), libc::MADV_HUGEPAGE) };
+    let first = memory.0.addr().next_multiple_of(HUGE) - memory.0.addr();
+    for at in (first..memory.len() - HUGE).step_by(HUGE) {
+        // SAFETY: within the mapping, which is writable.
+        unsafe { memory.0.add(at).write_volatile(1) };
+    }
+}
+
+/// Reads memory of which less than all has space, so that the rest is in swap, again and again.
+fn swapped() {
+    let memory = map(5000 * PAGE, 0);
+    touch(&memory);
+    (0..3).for_each(|_| read_all(&memory));
 }
 
 /// Writes to memory that a child shares, again and again.
@@ -66,7 +130,7 @@ fn copies() {
         let child = unsafe { libc::fork() };
         if child == 0 {
             drop(end);
-            let _ = std::io::Read::read(&mut ended, &mut [0]);
+            let _ = Read::read(&mut ended, &mut [0]);
             // SAFETY: ends this process.
             unsafe { libc::_exit(0) };
         }
@@ -79,8 +143,8 @@ fn copies() {
 
 /// Writes pages of a shared file mapping that were read before; the file system is told of each.
 fn notified() {
-    let mut file = File::options().read(true).write(true).open(scratch().join("explained")).unwrap();
-    std::io::copy(&mut file, &mut std::io::sink()).unwrap();
+    let file = File::options().read(true).write(true).open(scratch().join("explained")).unwrap();
+    std::io::copy(&mut (&file).take((4096 * PAGE) as u64), &mut std::io::sink()).unwrap();
     for _ in 0..16 {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let memory = map_of(4096 * PAGE, libc::MAP_SHARED, file.as_raw_fd(), access);
@@ -109,10 +173,27 @@ fn read(pages: usize, times: usize) {
     }
 }
 
+/// Reads a file from its beginning to its end, a page for each fault, and all of that again.
+fn again_in_order() {
+    let memory = map_of(PAGES * PAGE, libc::MAP_SHARED, file().as_raw_fd(), libc::PROT_READ);
+    // SAFETY: the mapping is ours.
+    unsafe { libc::madvise(memory.0.cast(), memory.len(), libc::MADV_RANDOM) };
+    for _ in 0..2 {
+        (0..PAGES).step_by(2).for_each(|n| {
+            look(&memory, n * PAGE);
+        });
+    }
+}
+
 /// Each program has the finding that it gives a reason for, and no other.
 pub fn each_rule_on_its_program(_: &'static str) {
     file();
+    let _madvise = lacks("huge-page").is_none().then(|| Setting::change(THP, "madvise"));
     for (name, rules) in PROGRAMS {
+        if let Some(why) = NEED.iter().find(|(of, _)| of == name).and_then(|(_, cause)| lacks(cause)) {
+            print!("{name} is not there: {why} ");
+            continue;
+        }
         let mut words = fixture("explain");
         words.push((*name).into());
         let said = Said::by(trapline().args(["explain", "--format", "jsonl", "--"]).args(&words));
@@ -124,6 +205,10 @@ pub fn each_rule_on_its_program(_: &'static str) {
             let text = total["finding"].as_str().unwrap();
             assert!(text.contains(&format!("({})", u(&total["pid"]))), "{total}");
             assert!(u(&total["cost_ns"]) >= 10_000_000 && u(&total["count"]) > 0, "{total}");
+            if *name == "copies" {
+                let evidence = total["evidence"].as_str().unwrap();
+                assert!(evidence.ends_with("; it forked 20 times"), "{total}");
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What stalled whom, and what to do about it: findings made of a run that has ended. It is a stage: faults, exits or enclaves
 //! go in, findings come out. Nothing is said that the figures of the run do not carry.
 
+mod access;
 mod faults;
 mod rules;
 mod tables;
@@ -12,10 +13,11 @@ mod words;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 
+use crate::field::Value;
 use crate::item::{Block, Facts, Header, Item, Source};
 use crate::stage::pump;
 
-pub use self::rules::{LEAST_NS, RULES, Rule};
+pub use self::rules::{LEAST_NS, RULES, Rule, Whole};
 pub(crate) use self::tables::TABLES;
 use self::tables::{FACTS, FINDINGS, Judged};
 pub use self::tables::{FINDING, LAYOUT};
@@ -38,11 +40,11 @@ impl Confidence {
     }
 }
 
-/// A process in a finding.
+/// A process in a finding, or several of one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// Its id.
-    pub pid: u64,
+    /// Its id, if it is one.
+    pub pid: Option<u64>,
     /// Its name.
     pub comm: String,
 }
@@ -52,13 +54,13 @@ pub struct Process {
 pub struct Finding {
     /// The rule that found it.
     pub rule: &'static Rule,
-    /// The process, if it is about one.
+    /// The process or processes, if it is about them.
     pub process: Option<Process>,
     /// The file, the exit or the enclave that it is about.
     pub subject: Option<String>,
-    /// The time that it took, nanoseconds; several threads can have more than the run's.
-    pub cost_ns: u64,
-    /// The same as a share of the duration of the run, millionths.
+    /// The time that it took, nanoseconds; several threads can have more than the run's. Nothing if it is not about time.
+    pub cost_ns: Option<u64>,
+    /// Its share, millionths: of the duration of the run, or of what the rule has it of.
     pub share_ppm: u64,
     /// The faults, exits or pages.
     pub count: u64,
@@ -71,20 +73,25 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(rule: &'static Rule, count: u64, cost_ns: u64, duration_ns: u64) -> Self {
-        let share = (u128::from(cost_ns) * 1_000_000).checked_div(duration_ns.into());
+    /// Of so many, which cost so much of a whole.
+    fn new(rule: &'static Rule, count: u64, cost: u64, whole: u64) -> Self {
         Self {
             rule,
             process: None,
             subject: None,
-            cost_ns,
-            share_ppm: share.and_then(|share| share.try_into().ok()).unwrap_or(0),
+            cost_ns: (rule.of == Whole::Duration).then_some(cost),
+            share_ppm: share_ppm(cost, whole).unwrap_or(0),
             count,
             confidence: Confidence::Certain,
             text: String::new(),
             evidence: String::new(),
         }
     }
+}
+
+/// A share of a whole, millionths.
+fn share_ppm(part: u64, whole: u64) -> Option<u64> {
+    (u128::from(part) * 1_000_000).checked_div(whole.into())?.try_into().ok()
 }
 
 /// Whether findings can be made of a run.
@@ -100,7 +107,8 @@ pub fn check(header: &Header) -> Result<(), &'static str> {
         "faults" if has("latency_ns") => Ok(()),
         "faults" => Err("it has no single faults: record with `trapline faults -v --split -o NAME.trapline`"),
         "kvm" | "sgx" => Ok(()),
-        _ => Err("findings are made of recordings of faults, kvm and sgx"),
+        "access" if header.events.is_some() => Ok(()),
+        _ => Err("findings are made of recordings of faults, kvm, sgx and access"),
     }
 }
 
@@ -110,6 +118,7 @@ pub struct Explain<S> {
     source: S,
     faults: faults::Evidence,
     totals: totals::Evidence,
+    accesses: access::Evidence,
     time_ns: u64,
     ready: VecDeque<Item>,
 }
@@ -122,6 +131,7 @@ impl<S: Source> Explain<S> {
             source,
             faults: faults::Evidence::default(),
             totals: totals::Evidence::default(),
+            accesses: access::Evidence::default(),
             time_ns: 0,
             ready: VecDeque::new(),
         }
@@ -131,13 +141,22 @@ impl<S: Source> Explain<S> {
         match item {
             Item::Header(mut header) => {
                 self.time_ns = header.start_ns;
+                if let Some(Value::U64(bytes)) = header.setting("memory_bytes") {
+                    self.accesses.memory_bytes = Some(*bytes);
+                }
                 header.tool = "explain".into();
                 header.tables = vec![FINDING];
                 header.events = None;
                 self.ready.push_back(Item::Header(header));
             }
-            Item::Events(events) => events.iter().for_each(|event| self.faults.fault(&event.record)),
-            Item::Totals(block) => self.totals.totals(&block),
+            Item::Events(events) => events.iter().for_each(|event| match event.record.schema().tool() {
+                "access" => self.accesses.event(event),
+                _ => self.faults.fault(&event.record),
+            }),
+            Item::Totals(block) => {
+                self.faults.totals(&block);
+                self.totals.totals(&block);
+            }
             Item::Facts(_) => self.ready.push_back(item),
             Item::Rows(_) | Item::Tick(_) => {}
             Item::End(end) => self.end(end),
@@ -147,23 +166,27 @@ impl<S: Source> Explain<S> {
     fn end(&mut self, mut end: Facts) {
         let mut found = self.faults.findings(end.duration_ns);
         found.extend(self.totals.findings(end.duration_ns));
-        let judged = self.judged(found.len());
+        found.extend(self.accesses.findings());
+        let judged = self.judged(found.len(), end.duration_ns);
         // They come out of maps, in no order.
-        found.sort_by_key(|finding| Reverse(finding.cost_ns));
+        found.sort_by_key(|finding| Reverse((finding.cost_ns, finding.share_ppm)));
         let rows = found.iter().map(|finding| FINDINGS.record(finding)).collect();
         let block = Block::new(FINDING, self.time_ns + end.duration_ns, rows);
         end.more.push(FACTS.record(&judged));
         self.ready.extend([Item::Totals(block), Item::End(end)]);
     }
 
-    fn judged(&self, findings: usize) -> Judged {
-        let missing = [self.faults.not_judged(), self.totals.not_judged()].concat();
+    fn judged(&self, findings: usize, duration_ns: u64) -> Judged {
+        let missing =
+            [self.faults.not_judged(), self.totals.not_judged(), self.accesses.not_judged()].concat();
         let names: Vec<&str> = missing.iter().map(|rule| rule.name).collect();
-        let (seen, all_ns) = self.totals.seen().unwrap_or((self.faults.seen, Some(self.faults.all_ns)));
+        let of_faults = (self.faults.seen, Some(self.faults.all_ns));
+        let (seen, all_ns) = self.totals.seen().or_else(|| self.accesses.seen()).unwrap_or(of_faults);
         Judged {
             findings: findings as u64,
             seen,
             all_ns,
+            share_ppm: all_ns.and_then(|ns| share_ppm(ns, duration_ns)),
             not_judged: Some(names.join(", ")).filter(|names| !names.is_empty()),
         }
     }

@@ -45,7 +45,7 @@ pub use self::targets::Targets;
 use crate::launch::Launch;
 use crate::run::{Counted, Tool};
 use crate::variant::OpenError;
-use crate::{signals, system};
+use crate::{capacity, signals, system};
 
 /// How long names are waited for at a time: accesses are read in between.
 const NAMES_WAIT: Duration = Duration::from_millis(5);
@@ -78,6 +78,8 @@ pub struct Access {
     max_overhead: Option<f64>,
     /// Whose accesses, in words.
     filter: String,
+    /// Memory that the target can have, bytes.
+    memory_bytes: Option<u64>,
     /// What is changed on the machine, in words.
     changed: Vec<String>,
     /// Why it cannot go on.
@@ -176,6 +178,7 @@ impl Access {
             functions,
             max_overhead: options.max_overhead,
             filter: options.whose.words(),
+            memory_bytes: capacity::memory(options.whose.pid().or(launch.map(Launch::pid))),
             changed,
             broken: None,
             _lock: lock,
@@ -315,6 +318,7 @@ impl Tool for Access {
             symbols: self.functions.is_some(),
             changed: Some(self.changed.join("; ")).filter(|words| !words.is_empty()),
             sight: self.sight.as_ref().map(Coverage::words),
+            memory_bytes: self.memory_bytes,
         };
         let tables = (vec![TOTAL], Some(EVENT));
         let settings = vec![SETTINGS.record(&settings), system::scope(Some(&self.filter))];

@@ -9,6 +9,7 @@ mod compiled;
 mod abi;
 pub mod access;
 mod btf;
+mod capacity;
 mod cgroup;
 pub mod doctor;
 mod elements;

@@ -140,13 +140,13 @@ fn count_of(provokers: &[Provoker]) -> (u64, u64) {
 }
 
 /// A setting of the machine, put back when this is dropped.
-struct Setting {
+pub struct Setting {
     path: PathBuf,
     before: String,
 }
 
 impl Setting {
-    fn change(path: impl Into<PathBuf>, to: &str) -> Self {
+    pub fn change(path: impl Into<PathBuf>, to: &str) -> Self {
         let path = path.into();
         let text = std::fs::read_to_string(&path).unwrap();
         // Some files show all that could be chosen.
@@ -164,10 +164,10 @@ impl Drop for Setting {
 }
 
 /// A little swap device, until this is dropped.
-struct Swap(PathBuf);
+pub struct Swap(PathBuf);
 
 impl Swap {
-    fn on() -> Self {
+    pub fn on() -> Self {
         let path = scratch().join("cause-swap");
         std::fs::write(&path, vec![0u8; 16 << 20]).unwrap();
         // What was left by a run that was killed is in the way.
@@ -191,7 +191,7 @@ impl Drop for Swap {
     }
 }
 
-const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+pub const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 const BALANCING: &str = "/proc/sys/kernel/numa_balancing";
 const KNOBS: &str = "/sys/kernel/debug/sched/numa_balancing";
@@ -238,13 +238,18 @@ pub fn each_by_its_program(variant: &'static str) {
     check(&there, variant);
 }
 
-pub fn numa_hint(variant: &'static str) {
+/// Pages are hidden often, until what this gives is dropped.
+pub fn many_hints() -> [Setting; 4] {
     let knob = |name: &str, to| Setting::change(Path::new(KNOBS).join(name), to);
-    let _fast = [
+    [
         knob("scan_delay_ms", "1"),
         knob("scan_period_min_ms", "10"),
         knob("scan_period_max_ms", "10"),
         Setting::change(BALANCING, "1"),
-    ];
+    ]
+}
+
+pub fn numa_hint(variant: &'static str) {
+    let _fast = many_hints();
     check(&["numa-hint"], variant);
 }

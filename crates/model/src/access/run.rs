@@ -18,6 +18,8 @@ pub struct Settings {
     pub changed: Option<String>,
     /// What is seen of the processes that were there at the start, in words.
     pub sight: Option<String>,
+    /// Memory that the target can have, bytes: the machine's, or less where a cgroup limits it.
+    pub memory_bytes: Option<u64>,
 }
 
 /// How the tool runs, as records.
@@ -29,6 +31,7 @@ pub static SETTINGS: Table<Settings> = Table::settings("access.settings", "acces
     flag("symbols", "Whether the functions of instructions are named; null if not.", |s| s.symbols.then_some(true).into()),
     label("changed", "The settings of the machine that are changed.", |s| s.changed.as_deref().into()),
     label("sight", "What is seen and not seen of the processes that were there at the start.", |s| s.sight.as_deref().into()),
+    number("memory_bytes", (Unit::Bytes, Kind::Gauge), "The memory of the machine, or of the cgroup of the target if that may have less (memory.max).", |s| s.memory_bytes.into()),
 ]]);
 
 /// What was lost, and what was reached.

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::rules::{self, Rule};
-use super::words::{percent, thousands, time};
+use super::words::{counted, percent, thousands, time};
 use super::{Confidence, Finding, Process};
 use crate::faults::Cause;
 use crate::field::{Record, Value};
+use crate::item::Block;
 use crate::table::Schema;
 
 /// A read this far behind the last one, or nearer, is in order: readahead reads up to so much at once.
@@ -31,11 +32,13 @@ struct Places {
     pid: usize,
     tid: usize,
     comm: usize,
+    process_comm: Option<usize>,
     kind: usize,
     latency_ns: usize,
     cause: usize,
     file: usize,
     offset: usize,
+    preempted_ns: Option<usize>,
     parts: [Option<usize>; PARTS.len()],
 }
 
@@ -47,11 +50,13 @@ impl Places {
             pid: at("pid")?,
             tid: at("tid")?,
             comm: at("comm")?,
+            process_comm: at("process_comm"),
             kind: at("kind")?,
             latency_ns: at("latency_ns")?,
             cause: at("cause")?,
             file: at("file")?,
             offset: at("offset")?,
+            preempted_ns: at("preempted_ns"),
             parts: PARTS.map(|(name, _)| at(name)),
         })
     }
@@ -68,6 +73,11 @@ impl Sum {
     fn add(&mut self, ns: u64) {
         self.count += 1;
         self.ns += ns;
+    }
+
+    fn more(&mut self, other: Self) {
+        self.count += other.count;
+        self.ns += other.ns;
     }
 }
 
@@ -90,14 +100,32 @@ struct Reads {
 /// What is known of a process.
 #[derive(Debug, Default)]
 struct Own {
+    /// Its name at its last fault: that of the program which it had become.
     comm: String,
-    is_named: bool,
+    /// How often it forked, and which process forked it, where that is known.
+    forks: Option<u64>,
+    forked_by: Option<u64>,
     all: Sum,
     /// By cause, with the file that has most of the time.
     causes: HashMap<Box<str>, HashMap<Option<Box<str>>, Sum>>,
     parts: [Sum; PARTS.len()],
     /// By file.
     reads: HashMap<Box<str>, Reads>,
+}
+
+impl Own {
+    /// Adds what faults of another process were for, and what their time was spent on.
+    fn add(&mut self, other: &Self) {
+        self.all.more(other.all);
+        for (sum, other) in self.parts.iter_mut().zip(other.parts) {
+            sum.more(other);
+        }
+        for (cause, files) in &other.causes {
+            let of = self.causes.entry(cause.clone()).or_default();
+            files.iter().for_each(|(file, sum)| of.entry(file.clone()).or_default().more(*sum));
+        }
+        self.forks = [self.forks, other.forks].into_iter().flatten().reduce(|one, more| one + more);
+    }
 }
 
 /// What the faults of a run say.
@@ -133,13 +161,15 @@ impl Evidence {
             return;
         }
         let own = self.processes.entry(pid).or_default();
-        if own.comm.is_empty() || tid == pid && !own.is_named {
-            own.comm = text(places.comm).unwrap_or_default().to_owned();
-            own.is_named = tid == pid;
+        // Older recordings do not have the name of a process: it is that of its first thread.
+        let comm = places.process_comm.and_then(text);
+        let comm = comm.or_else(|| text(places.comm).filter(|_| tid == pid || own.comm.is_empty()));
+        if let Some(comm) = comm.filter(|comm| *comm != own.comm) {
+            own.comm = comm.to_owned();
         }
-        own.all.add(ns);
-        // Time that a rule about a part has is not another rule's, too.
-        let mut own_ns = ns;
+        // Time in which something else ran is no fault's; and what a rule about a part has is not another rule's, too.
+        let mut own_ns = ns.saturating_sub(places.preempted_ns.and_then(number).unwrap_or(0));
+        own.all.add(own_ns);
         for ((sum, at), knows) in own.parts.iter_mut().zip(places.parts).zip(&mut self.knows) {
             let Some(ns) = at.and_then(number) else { continue };
             *knows = true;
@@ -186,6 +216,28 @@ impl Evidence {
         }
     }
 
+    /// Processes with the same name, if there are several: their number, and what they did together.
+    fn programs(&self) -> HashMap<&str, (usize, Own)> {
+        let mut programs: HashMap<&str, (usize, Own)> = HashMap::new();
+        for own in self.processes.values() {
+            let (processes, all) = programs.entry(&own.comm).or_default();
+            all.comm.clone_from(&own.comm);
+            *processes += 1;
+            all.add(own);
+        }
+        programs.retain(|_, (processes, _)| *processes > 1);
+        programs
+    }
+
+    /// Takes the totals of threads, which say who forked whom.
+    pub(super) fn totals(&mut self, block: &Block) {
+        for row in &block.rows {
+            let Some(own) = row.number("pid").and_then(|pid| self.processes.get_mut(&pid)) else { continue };
+            own.forks = [own.forks, row.number("forks")].into_iter().flatten().reduce(|one, more| one + more);
+            own.forked_by = own.forked_by.or(row.number("forked_by"));
+        }
+    }
+
     /// The rules that lack figures.
     pub(super) fn not_judged(&self) -> Vec<&'static Rule> {
         let parts = PARTS.iter().zip(self.knows).filter(|(_, knows)| !knows).map(|((_, rule), _)| *rule);
@@ -197,36 +249,42 @@ impl Evidence {
     pub(super) fn findings(&self, duration_ns: u64) -> Vec<Finding> {
         let mut found = Vec::new();
         for (pid, own) in &self.processes {
-            let of = Of { pid: *pid, own, duration_ns };
+            let of = Of { whose: Whose::Process(*pid), own, all: &self.processes, duration_ns };
             found.extend(own.reads.iter().filter_map(|(file, reads)| of.reads(file, reads)));
-            found.extend(CAUSES.iter().filter_map(|(rule, causes, words)| of.cause(rule, causes, words)));
-            let parts = PARTS.iter().zip(own.parts).zip(PART_WORDS);
-            found.extend(parts.filter_map(|(((_, rule), sum), words)| of.part(rule, sum, words)));
+            found.extend(of.causes_and_parts());
+        }
+        for (comm, (processes, own)) in self.programs() {
+            let of = Of { whose: Whose::Program(processes), own: &own, all: &self.processes, duration_ns };
+            // What one of them has alone is its own finding.
+            let is_said = |finding: &Finding| {
+                let mut said = found.iter().filter(|said| said.rule == finding.rule);
+                said.any(|said| said.process.as_ref().is_some_and(|process| process.comm == comm))
+            };
+            let more: Vec<Finding> = of.causes_and_parts().filter(|finding| !is_said(finding)).collect();
+            found.extend(more);
         }
         found
     }
 }
 
 /// Rules about causes, and what the process did, before and after its name.
-const CAUSES: &[(&Rule, &[Cause], &str)] = &[
-    (&rules::SWAP_IN, &[Cause::SwapIn], "waits for memory that was swapped out"),
-    (
-        &rules::FIRST_TOUCH,
-        &[Cause::ZeroFill, Cause::HugePage],
-        "spends its time on the first use of fresh memory",
-    ),
-    (&rules::COPY_ON_WRITE, &[Cause::CopyOnWrite], "copies memory that it shares since a fork, page by page"),
+const CAUSES: &[(&Rule, Cause, &str)] = &[
+    (&rules::SWAP_IN, Cause::SwapIn, "waits for memory that was swapped out"),
+    (&rules::FIRST_TOUCH, Cause::ZeroFill, "spends its time on the first use of fresh memory"),
+    (&rules::HUGE_PAGES, Cause::HugePage, "spends its time on clearing fresh huge pages"),
+    (&rules::SHARED_MEMORY, Cause::Shmem, "spends its time on the first use of shared memory"),
+    (&rules::COPY_ON_WRITE, Cause::CopyOnWrite, "copies memory that it shares since a fork, page by page"),
     (
         &rules::NUMA_HINTS,
-        &[Cause::NumaHint],
+        Cause::NumaHint,
         "faults on pages that the scheduler hides to see which node uses them",
     ),
     (
         &rules::USERFAULTFD,
-        &[Cause::Userfaultfd],
+        Cause::Userfaultfd,
         "waits for the program that serves its faults through userfaultfd",
     ),
-    (&rules::WRITE_NOTIFY, &[Cause::WriteNotify], "reports first writes to clean pages to the file system"),
+    (&rules::WRITE_NOTIFY, Cause::WriteNotify, "reports first writes to clean pages to the file system"),
 ];
 
 const PART_WORDS: [&str; PARTS.len()] = [
@@ -235,24 +293,60 @@ const PART_WORDS: [&str; PARTS.len()] = [
     "is slowed down because its cgroup is above memory.high",
 ];
 
-/// A process, and the run.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    Process(u64),
+    /// So many processes of one name.
+    Program(usize),
+}
+
+/// Whose faults, and the run.
 #[derive(Debug, Clone, Copy)]
 struct Of<'a> {
-    pid: u64,
+    whose: Whose,
     own: &'a Own,
+    all: &'a HashMap<u64, Own>,
     duration_ns: u64,
 }
 
 impl Of<'_> {
     fn name(&self) -> String {
-        format!("{} ({})", self.own.comm, self.pid)
+        match self.whose {
+            Whose::Process(pid) => format!("{} ({pid})", self.own.comm),
+            Whose::Program(processes) => format!("{} ({processes} processes)", self.own.comm),
+        }
+    }
+
+    fn causes_and_parts(&self) -> impl Iterator<Item = Finding> {
+        let causes = CAUSES.iter().filter_map(|(rule, cause, words)| self.cause(rule, *cause, words));
+        let parts = PARTS.iter().zip(self.own.parts).zip(PART_WORDS);
+        causes.chain(parts.filter_map(|(((_, rule), sum), words)| self.part(rule, sum, words)))
     }
 
     fn finding(&self, rule: &'static Rule, (count, cost_ns): (u64, u64)) -> Option<Finding> {
         rule.is_met(count, cost_ns, self.duration_ns).then(|| Finding {
-            process: Some(Process { pid: self.pid, comm: self.own.comm.clone() }),
+            process: Some(Process {
+                pid: if let Whose::Process(pid) = self.whose { Some(pid) } else { None },
+                comm: self.own.comm.clone(),
+            }),
             ..Finding::new(rule, count, cost_ns, self.duration_ns)
         })
+    }
+
+    /// Who forked, and how often, as the last part of evidence.
+    fn forks(&self) -> String {
+        let by = self.own.forked_by.map(|by| {
+            let name = self.all.get(&by).map_or(String::new(), |own| format!("{} ", own.comm));
+            format!("; it was forked by {name}({by})")
+        });
+        match (self.own.forks, by) {
+            (Some(forks @ 1..), by) => {
+                format!("; it forked {}{}", counted(forks, "time"), by.unwrap_or_default())
+            }
+            (_, Some(by)) => by,
+            (Some(0), None) => "; it did not fork in this time: what it shares is from before".into(),
+            (None, None) => String::new(),
+        }
     }
 
     /// How it reads a file.
@@ -285,8 +379,8 @@ impl Of<'_> {
             return self.finding(&rules::RANDOM_READS, (read.count, cost_ns)).map(|finding| {
                 let text = format!("{name} reads {file} at scattered offsets and waits for the disk: {took}");
                 let evidence = format!(
-                    "{} major faults, {far} % of them not within 1 MiB after the one before; {mean} each",
-                    thousands(read.count)
+                    "{}, {far} % of them not within 1 MiB after the one before; {mean} each",
+                    counted(read.count, "major fault")
                 );
                 let confidence = if far >= 80 { Confidence::Certain } else { Confidence::Likely };
                 about(finding, confidence, text, evidence)
@@ -295,8 +389,8 @@ impl Of<'_> {
         self.finding(&rules::SEQUENTIAL_READS, (read.count + waited.count, cost_ns)).map(|finding| {
             let text = format!("{name} reads {file} in order and waits for the disk: {took}");
             let evidence = format!(
-                "{} major faults, {} % of them within 1 MiB after the one before; {} more waited for a read that was under way",
-                thousands(read.count),
+                "{}, {} % of them within 1 MiB after the one before; {} more waited for a read that was under way",
+                counted(read.count, "major fault"),
                 100 - far,
                 thousands(waited.count)
             );
@@ -305,8 +399,8 @@ impl Of<'_> {
     }
 
     /// What its faults were for.
-    fn cause(&self, rule: &'static Rule, causes: &[Cause], words: &str) -> Option<Finding> {
-        let of = || causes.iter().filter_map(|cause| self.own.causes.get(cause.name())).flatten();
+    fn cause(&self, rule: &'static Rule, cause: Cause, words: &str) -> Option<Finding> {
+        let of = || self.own.causes.get(cause.name()).into_iter().flatten();
         let (count, ns) = of().fold((0, 0), |(count, ns), (_, sum)| (count + sum.count, ns + sum.ns));
         let finding = self.finding(rule, (count, ns))?;
         let (most, sum) = of().max_by_key(|(file, sum)| (sum.ns, *file))?;
@@ -318,10 +412,11 @@ impl Of<'_> {
             confidence: Confidence::Certain,
             text: format!("{} {words}: {}", self.name(), time(ns)),
             evidence: format!(
-                "{} faults, {} each, {} of the time of its faults{place}",
-                thousands(count),
+                "{}, {} each, {} of the time of its faults{place}{}",
+                counted(count, "fault"),
                 time(ns.checked_div(count)?),
-                percent(ns, self.own.all.ns)
+                percent(ns, self.own.all.ns),
+                if *rule == rules::COPY_ON_WRITE { self.forks() } else { String::new() }
             ),
             subject,
             ..finding
@@ -335,11 +430,16 @@ impl Of<'_> {
             confidence: Confidence::Certain,
             text: format!("{} {words}: {}", self.name(), time(sum.ns)),
             evidence: format!(
-                "{} of its {} faults, {} each, {} of the time of its faults",
+                "{} of its {}, {} each, {} of the time of its faults{}",
                 thousands(sum.count),
-                thousands(self.own.all.count),
+                counted(self.own.all.count, "fault"),
                 time(sum.ns.checked_div(sum.count)?),
-                percent(sum.ns, self.own.all.ns)
+                percent(sum.ns, self.own.all.ns),
+                if *rule == rules::LOCK_WAITS && self.own.forks > Some(0) {
+                    self.forks()
+                } else {
+                    String::new()
+                }
             ),
             ..finding
         })

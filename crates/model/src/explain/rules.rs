@@ -7,24 +7,53 @@ pub struct Rule {
     pub name: &'static str,
     /// What it says if it applies, for the list of rules.
     pub says: &'static str,
-    /// The least share of the duration of the run that it must have cost, in per cent.
+    /// The least share that it must have, in per cent.
     pub least_percent: u64,
-    /// The least number of faults, exits or pages.
+    /// What the share is of.
+    pub of: Whole,
+    /// The least number of faults, exits, accesses or pages.
     pub least_count: u64,
     /// What to do about it.
     pub advice: &'static str,
+}
+
+/// What the cost of a finding is a share of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whole {
+    /// The cost is a time.
+    Duration,
+    /// The cost is pages, of those that fit into the memory of the machine or the cgroup.
+    Memory,
+    /// The cost is writes, of all writes of the process.
+    Writes,
+}
+
+impl Whole {
+    /// As the list of rules has it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Duration => "the duration",
+            Self::Memory => "the memory",
+            Self::Writes => "the writes",
+        }
+    }
 }
 
 /// No finding is about less time than this, nanoseconds: it is not worth the reader's.
 pub const LEAST_NS: u64 = 10_000_000;
 
 impl Rule {
-    /// Whether it is worth a word that so much was met in a run of this duration.
+    /// Whether it is worth a word that so much was met, of a whole of so much: times are in nanoseconds.
     #[must_use]
-    pub fn is_met(&self, count: u64, cost_ns: u64, duration_ns: u64) -> bool {
+    pub fn is_met(&self, count: u64, cost: u64, whole: u64) -> bool {
         count >= self.least_count
-            && cost_ns >= LEAST_NS
-            && u128::from(cost_ns) * 100 >= u128::from(duration_ns) * u128::from(self.least_percent)
+            && (self.of != Whole::Duration || cost >= LEAST_NS)
+            && u128::from(cost) * 100 >= u128::from(whole) * u128::from(self.least_percent)
+    }
+
+    const fn of(self, of: Whole) -> Self {
+        Self { of, ..self }
     }
 }
 
@@ -34,7 +63,7 @@ const fn rule(
     says: &'static str,
     advice: &'static str,
 ) -> Rule {
-    Rule { name, says, least_percent, least_count, advice }
+    Rule { name, says, least_percent, of: Whole::Duration, least_count, advice }
 }
 
 pub(super) static RANDOM_READS: Rule = rule(
@@ -69,16 +98,32 @@ pub(super) static FIRST_TOUCH: Rule = rule(
     "first-touch",
     (10, 1000),
     "The first use of fresh memory, page by page, takes much of the time.",
-    "use huge pages (MADV_HUGEPAGE, transparent_hugepage=always), keep memory instead of returning it (M_TRIM_THRESHOLD and \
-     M_MMAP_THRESHOLD of glibc, dirty_decay_ms of jemalloc), or fault it in before it matters (MAP_POPULATE, \
-     MADV_POPULATE_WRITE, -XX:+AlwaysPreTouch)",
+    "use huge pages (MADV_HUGEPAGE, transparent_hugepage=always, glibc.malloc.hugetlb=1, -XX:+UseTransparentHugePages), keep memory \
+     instead of returning it (M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc, dirty_decay_ms of jemalloc), or fault it in before it \
+     matters (MAP_POPULATE, MADV_POPULATE_WRITE, -XX:+AlwaysPreTouch)",
+);
+pub(super) static HUGE_PAGES: Rule = rule(
+    "huge-page-clearing",
+    (10, 20),
+    "The first use of fresh memory, huge page by huge page, takes much of the time: each is cleared.",
+    "keep memory instead of returning it (M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc, dirty_decay_ms of jemalloc), fault it in \
+     before it matters (MAP_POPULATE, MADV_POPULATE_WRITE, -XX:+AlwaysPreTouch), or do without huge pages where few of their bytes are \
+     used (MADV_NOHUGEPAGE)",
+);
+pub(super) static SHARED_MEMORY: Rule = rule(
+    "shared-memory",
+    (10, 1000),
+    "The first use of shared memory, page by page and in each process anew, takes much of the time.",
+    "use huge pages (huge_pages=on of PostgreSQL, SHM_HUGETLB, MFD_HUGETLB, huge= of tmpfs, shmem_enabled), fault it in before it matters \
+     (MAP_POPULATE, MADV_POPULATE_WRITE), or let one process with threads or a pool of processes do the work, so that fewer map it",
 );
 pub(super) static COPY_ON_WRITE: Rule = rule(
     "copy-on-write",
     (5, 500),
     "Writes to memory that is shared since a fork copy it, page by page.",
     "fork less often or from a smaller process; use vfork or posix_spawn to start programs; mark memory that the child does not \
-     need with MADV_DONTFORK; for snapshots (BGSAVE), transparent huge pages make each copy 512 times as large: switch them off",
+     need with MADV_DONTFORK; write less while a snapshot is made; huge pages make the fork itself shorter, but are copied in small \
+     ones from Linux 5.8 on, and as a whole, 512 times as much, before",
 );
 pub(super) static LOCK_WAITS: Rule = rule(
     "lock-waits",
@@ -160,6 +205,23 @@ pub(super) static SGX_THRASH: Rule = rule(
      firmware",
 );
 
+pub(super) static WORKING_SET: Rule = rule(
+    "working-set",
+    (80, 1000),
+    "A program accesses most of the memory of the machine or its cgroup within a second.",
+    "give it more memory; access less of it at a time, or in an order that comes back to a page sooner; see how much less memory would \
+     do (`trapline access --read FILE --summary missratio`)",
+)
+.of(Whole::Memory);
+pub(super) static FALSE_SHARING: Rule = rule(
+    "false-sharing",
+    (10, 100),
+    "Threads write to the same pages, each to other cache lines of them.",
+    "give each thread pages of its own: align what it writes to the size of a page, allocate it in the thread that uses it, or use an \
+     allocator with arenas by thread; on a machine with several nodes, such a page is far from one of its threads",
+)
+.of(Whole::Writes);
+
 /// All rules, by what they need.
 pub static RULES: &[&Rule] = &[
     &RANDOM_READS,
@@ -167,6 +229,8 @@ pub static RULES: &[&Rule] = &[
     &THRASH,
     &SWAP_IN,
     &FIRST_TOUCH,
+    &HUGE_PAGES,
+    &SHARED_MEMORY,
     &COPY_ON_WRITE,
     &LOCK_WAITS,
     &RECLAIM,
@@ -180,4 +244,6 @@ pub static RULES: &[&Rule] = &[
     &MSR_STORM,
     &NESTED,
     &SGX_THRASH,
+    &WORKING_SET,
+    &FALSE_SHARING,
 ];

@@ -13,12 +13,12 @@ const OF: (Unit, Kind) = (Unit::None, Kind::Key);
 #[rustfmt::skip]
 pub(super) static FINDINGS: Table<Finding> = Table::new("explain.finding", "explain", &[&[
     key("rule", "The rule that found it.", |f: &Finding| f.rule.name.into()).shown("RULE", 18, Text),
-    number("pid", OF, "The process; null where it is about none.", |f: &Finding| f.process.as_ref().map(|p| p.pid).into()).shown("PID", 8, Integer).yields(3),
+    number("pid", OF, "The process; null where it is about none, or about several of one name.", |f: &Finding| f.process.as_ref().and_then(|p| p.pid).into()).shown("PID", 8, Integer).yields(3),
     key("comm", "The name of the process.", |f: &Finding| f.process.as_ref().map(|p| p.comm.as_str()).into()).shown("COMM", 15, Text),
     key("subject", "The file, kind of memory, exit or enclave that it is about.", |f: &Finding| f.subject.as_deref().into()).shown("SUBJECT", 30, Path).least(14),
-    number("cost_ns", COST, "The time that it took in all threads together.", |f: &Finding| f.cost_ns.into()).shown("COST_MS", 10, Milliseconds(1)),
-    number("share_ppm", SHARE, "That time as a share of the duration of the run, millionths; several threads together can have more than all of it.", |f: &Finding| f.share_ppm.into()).shown("SHARE_%", 8, Percent(1)),
-    count("count", "The faults, exits or pages that it is about.", |f: &Finding| f.count.into()).shown("COUNT", 9, Integer).yields(1),
+    number("cost_ns", COST, "The time that it took in all threads together; null if it is not about time.", |f: &Finding| f.cost_ns.into()).shown("COST_MS", 10, Milliseconds(1)),
+    number("share_ppm", SHARE, "That time as a share of the duration of the run, or what the rule is about as a share of the memory or the writes, millionths; several threads together can have more than all of the duration.", |f: &Finding| f.share_ppm.into()).shown("SHARE_%", 8, Percent(1)),
+    count("count", "The faults, exits, accesses or pages that it is about.", |f: &Finding| f.count.into()).shown("COUNT", 9, Integer).yields(1),
     label("confidence", "The confidence of the finding: certain where the figures show it, likely where they fit nothing else that is common.", |f: &Finding| f.confidence.name().into()).shown("CONFIDENCE", 10, Text).yields(2),
     label("finding", "The finding in a sentence.", |f: &Finding| f.text.as_str().into()),
     label("evidence", "The figures behind it.", |f: &Finding| f.evidence.as_str().into()),
@@ -34,14 +34,16 @@ pub(super) struct Judged {
     pub(super) findings: u64,
     pub(super) seen: u64,
     pub(super) all_ns: Option<u64>,
+    pub(super) share_ppm: Option<u64>,
     pub(super) not_judged: Option<String>,
 }
 
 #[rustfmt::skip]
 pub(super) static FACTS: Table<Judged> = Table::facts("explain.facts", "explain", &[&[
     count("findings", "The number of findings.", |j: &Judged| j.findings.into()),
-    count("judged_events", "The faults, exits and enclave faults that findings were looked for in.", |j: &Judged| j.seen.into()),
+    count("judged_events", "The faults, exits, enclave faults and accesses that findings were looked for in.", |j: &Judged| j.seen.into()),
     number("judged_ns", (Unit::Nanoseconds, Kind::Counter), "The time of these.", |j: &Judged| j.all_ns.into()),
+    number("judged_ppm", SHARE, "That time as a share of the duration of the run, millionths; several threads together can have more than all of it.", |j: &Judged| j.share_ppm.into()),
     label("not_judged", "The rules that need figures which the run does not have; null if there are none.", |j: &Judged| j.not_judged.as_deref().into()),
 ]]);
 
@@ -66,7 +68,7 @@ pub static LAYOUT: Layout = Layout {
         },
     }],
     closing: &[
-        "[{?findings=0}nothing stands out in {judged_events} events that took {judged_ns:.1ms} ms]",
+        "[{?findings=0}nothing stands out in {judged_events} events[ that took {judged_ns:.1ms} ms, {judged_ppm:.1%} % of the duration]]",
         "[not judged, for lack of figures: {not_judged}]",
         "{end}",
     ],

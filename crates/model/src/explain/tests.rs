@@ -11,14 +11,15 @@ const SECOND: u64 = 1_000_000_000;
 fn fault(cause: &str, kind: &str, file: &str, offset: u64, lock_ns: u64) -> Record {
     Record::named(SPLIT_EVENT, |name| match name {
         "pid" | "tid" => 7_u64.into(),
-        "comm" => "db".into(),
+        "comm" => "worker".into(),
+        "process_comm" => "db".into(),
         "kind" => kind.into(),
         "latency_ns" => 1_000_000_u64.into(),
         "cause" => cause.into(),
         "file" => file.into(),
         "offset" => offset.into(),
         "lock_ns" => lock_ns.into(),
-        "reclaim_ns" | "throttled_ns" => 0_u64.into(),
+        "reclaim_ns" | "throttled_ns" | "preempted_ns" => 0_u64.into(),
         _ => Value::Null,
     })
 }
@@ -81,7 +82,8 @@ fn each_cause_has_its_rule_and_no_other() {
     for (cause, rule) in [
         ("swap-in", "swap-in"),
         ("zero-fill", "first-touch"),
-        ("huge-page", "first-touch"),
+        ("huge-page", "huge-page-clearing"),
+        ("shmem", "shared-memory"),
         ("copy-on-write", "copy-on-write"),
         ("numa-hint", "numa-hints"),
         ("userfaultfd", "userfaultfd"),
@@ -143,6 +145,138 @@ fn exits_have_their_rules() {
     assert_eq!(explained([exits("CPUID", &all)]).0, [""; 0]);
 }
 
+/// Totals of threads of a process, with who forked whom.
+fn threads(rows: &[(u64, Option<u64>, Option<u64>)]) -> Item {
+    let schema = crate::table("faults.split_thread").unwrap();
+    let row = |(pid, forks, by): &(u64, Option<u64>, Option<u64>)| {
+        Record::named(schema, |name| match name {
+            "pid" => (*pid).into(),
+            "forks" => (*forks).into(),
+            "forked_by" => (*by).into(),
+            _ => Value::Null,
+        })
+    };
+    Item::Totals(Block::new(schema, 0, rows.iter().map(row).collect()))
+}
+
+/// The first row of findings.
+fn first(items: impl IntoIterator<Item = Item>) -> Record {
+    let end = Item::End(Facts { duration_ns: 10 * SECOND, ..Facts::default() });
+    let mut explain = Explain::new(items.into_iter().chain([end]).collect::<VecDeque<_>>());
+    while let Ok(Some(item)) = explain.next() {
+        if let Item::Totals(block) = item {
+            return block.rows[0].clone();
+        }
+    }
+    panic!("no findings")
+}
+
+#[test]
+fn who_forked_and_how_often_is_evidence() {
+    let copied = |totals: &[(u64, Option<u64>, Option<u64>)]| {
+        let faults = events((0..2000).map(|_| fault("copy-on-write", "minor", "anon", 0, 0)));
+        text(&first([faults, threads(totals)]), "evidence")
+    };
+    let all = "2,000 faults, 1.0 ms each, 100 % of the time of its faults; 100 % of that in anon";
+    assert_eq!(copied(&[(7, Some(2), None), (7, Some(1), None)]), format!("{all}; it forked 3 times"));
+    assert_eq!(copied(&[(7, Some(0), Some(6))]), format!("{all}; it was forked by (6)"));
+    assert!(copied(&[(7, Some(0), None)]).ends_with("what it shares is from before"));
+    assert_eq!(copied(&[(7, None, None)]), all);
+}
+
+/// Accesses, each a write of a thread to an address, as after a reset.
+fn writes(of: impl Iterator<Item = (u64, u64)>) -> Item {
+    let write = |(tid, addr): (u64, u64)| {
+        Record::named(crate::access::EVENT, |name| match name {
+            "event" => "access".into(),
+            "pid" => 7_u64.into(),
+            "tid" => tid.into(),
+            "comm" => "db".into(),
+            "rw" => "W".into(),
+            "addr" => addr.into(),
+            "first" => false.into(),
+            _ => Value::Null,
+        })
+    };
+    events(of.map(write))
+}
+
+fn has_memory(bytes: u64) -> Item {
+    let settings = crate::access::Settings { memory_bytes: Some(bytes), ..Default::default() };
+    let settings = vec![crate::access::SETTINGS.record(&settings)];
+    Item::Header(Header {
+        tool: "access".into(),
+        events: Some(crate::access::EVENT),
+        settings,
+        ..Header::default()
+    })
+}
+
+#[test]
+fn pages_that_threads_share_without_a_line_in_common_are_shared_falsely() {
+    let of = |lines: [u64; 2]| {
+        let each = (0..2000).map(move |n| (7 + n % 2, 0x10000 + lines[(n % 2) as usize] * 64));
+        explained([has_memory(64 << 20), writes(each)]).0
+    };
+    assert_eq!(of([0, 63]), ["false-sharing"]);
+    assert_eq!(of([5, 5]), [""; 0]);
+    // Each thread has pages of its own.
+    let apart = (0..2000).map(|n| (7 + n % 2, 0x10000 + n % 2 * 4096));
+    assert_eq!(explained([has_memory(64 << 20), writes(apart)]).0, [""; 0]);
+}
+
+#[test]
+fn a_working_set_is_measured_by_the_memory_that_there_is() {
+    let accesses = || writes((0..5000).map(|n| (7, n * 4096)));
+    assert_eq!(explained([has_memory(24 << 20), accesses()]).0, ["working-set"]);
+    assert_eq!(explained([has_memory(30 << 20), accesses()]).0, [""; 0]);
+    // Without the memory nothing is said, and that is said.
+    let (found, facts) = explained([accesses()]);
+    assert_eq!((found, facts.value("not_judged")), (vec![], Some(&Value::word("working-set"))));
+}
+
+#[test]
+fn processes_of_one_name_are_judged_together_if_none_is_alone() {
+    let faults = |each: u64, processes: u64| {
+        events((0..each * processes).map(move |n| {
+            let mut of = fault("zero-fill", "minor", "[anon]", 0, 0);
+            let at = SPLIT_EVENT.iter().position(|field| field.name == "pid").unwrap();
+            of.values[at] = (100 + n % processes).into();
+            of
+        }))
+    };
+    let finding = first([faults(300, 10)]);
+    assert_eq!(
+        text(&finding, "finding"),
+        "db (10 processes) spends its time on the first use of fresh memory: 3.0 s"
+    );
+    assert_eq!((finding.number("pid"), text(&finding, "comm").as_str()), (None, "db"));
+    assert_eq!(explained([faults(2000, 2)]).0, ["first-touch"; 2]);
+}
+
+#[test]
+fn time_in_which_something_else_ran_is_not_the_faults() {
+    let mut faults: Vec<Record> = (0..2000).map(|_| fault("zero-fill", "minor", "[anon]", 0, 0)).collect();
+    let at = SPLIT_EVENT.iter().position(|field| field.name == "preempted_ns").unwrap();
+    faults.iter_mut().for_each(|fault| fault.values[at] = 900_000_u64.into());
+    assert_eq!(explained([events(faults)]).0, [""; 0]);
+}
+
+#[test]
+fn a_process_has_the_name_of_its_last_program() {
+    let named = |name: &'static str| {
+        move |_| {
+            let mut of = fault("zero-fill", "minor", "[anon]", 0, 0);
+            let at = SPLIT_EVENT.iter().position(|field| field.name == "process_comm").unwrap();
+            of.values[at] = name.into();
+            of
+        }
+    };
+    let faults = (0..10).map(named("time")).chain((0..2000).map(named("sqlite3")));
+    let finding = text(&first([events(faults)]), "finding");
+    assert!(finding.starts_with("sqlite3 (7) "), "{finding}");
+}
+
 #[test]
 fn findings_are_sentences_with_figures() {
     let faults = (0..2000).map(|n| fault("file-read", "major", "/data", n * 7_919 % 100_003 * 4096, 0));
@@ -175,5 +309,5 @@ fn recordings_without_single_faults_are_refused() {
     };
     assert_eq!(check(&of("faults", "fentry")), Ok(()));
     assert!(check(&Header { events: None, ..of("faults", "fentry") }).is_err());
-    assert!(check(&of("faults", "rootless")).is_err() && check(&of("access", "auto")).is_err());
+    assert!(check(&of("faults", "rootless")).is_err() && check(&of("top", "auto")).is_err());
 }

@@ -25,6 +25,21 @@ pub(super) fn thousands(n: u64) -> String {
     text
 }
 
+/// So many of something: `1 major fault`, `1,234 major faults`.
+pub(super) fn counted(n: u64, what: &str) -> String {
+    format!("{} {what}{}", thousands(n), if n == 1 { "" } else { "s" })
+}
+
+/// A size in the unit that fits: `12 KiB`, `3.4 GiB`.
+pub(super) fn size(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0x4000_0000.. => (1 << 30, "GiB"),
+        0x10_0000.. => (1 << 20, "MiB"),
+        _ => (1 << 10, "KiB"),
+    };
+    format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit)
+}
+
 /// A share: `37 %`.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     let share = u128::from(part) * 100;
@@ -42,6 +57,8 @@ mod tests {
             ["0.9 us", "12 us", "1.2 ms", "340 ms", "1.2 s"]
         );
         assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 1, 1000].map(|n| counted(n, "fault")), ["0 faults", "1 fault", "1,000 faults"]);
+        assert_eq!([4096, 3 << 19, 7 << 29].map(size), ["4.0 KiB", "1.5 MiB", "3.5 GiB"]);
         assert_eq!(
             [(1, 3), (3, 3), (1, 0)].map(|(part, whole)| percent(part, whole)),
             ["33 %", "100 %", "0 %"]

@@ -31,6 +31,11 @@ impl Whose {
             Self::Command => "the command and its descendants".into(),
         }
     }
+
+    /// The first of the processes, if that is what is meant.
+    pub(super) fn pid(&self) -> Option<u32> {
+        if let Self::Processes { pids, .. } = self { pids.first().copied() } else { None }
+    }
 }
 
 /// What to trace, and how.

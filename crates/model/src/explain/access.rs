@@ -1,0 +1,185 @@
+//! What accesses say about a program.
+
+use std::collections::{HashMap, HashSet};
+
+use super::rules::{self, Rule};
+use super::words::{counted, percent, size, thousands};
+use super::{Confidence, Finding, Process};
+use crate::access::is_counted;
+use crate::access::summary::PAGE;
+use crate::field::{Record, Value};
+use crate::item::Event;
+
+/// Within this time, nanoseconds, the pages are counted that a program accesses.
+const WINDOW_NS: u64 = 1_000_000_000;
+/// Bytes of a cache line, of which a page has as many as a word has bits.
+const LINE: u64 = 64;
+/// Pages that are held at most, and writers of one.
+const MOST_PAGES: usize = 1 << 20;
+const MOST_WRITERS: usize = 16;
+
+/// Who writes to a page.
+#[derive(Debug, Default)]
+struct Page {
+    /// By thread: the lines of the page that it wrote to, and how often it did.
+    writers: Vec<(u64, u64, u64)>,
+    /// What is mapped there.
+    file: Option<Box<str>>,
+}
+
+impl Page {
+    fn write(&mut self, tid: u64, line: u64) {
+        let bit = 1 << line;
+        if let Some((_, lines, writes)) = self.writers.iter_mut().find(|(of, ..)| *of == tid) {
+            *lines |= bit;
+            *writes += 1;
+        } else if self.writers.len() < MOST_WRITERS {
+            self.writers.push((tid, bit, 1));
+        }
+    }
+
+    fn writes(&self) -> u64 {
+        self.writers.iter().map(|(.., writes)| writes).sum()
+    }
+
+    /// Whether several threads write to it, again and again, and never two to the same line.
+    fn is_shared_falsely(&self) -> bool {
+        let lines = || self.writers.iter().map(|(_, lines, _)| lines);
+        let apart: u32 = lines().map(|lines| lines.count_ones()).sum();
+        let again = self.writers.iter().filter(|(.., writes)| *writes > 1).count();
+        again > 1 && apart == lines().fold(0, |all, lines| all | lines).count_ones()
+    }
+}
+
+/// What is known of a process.
+#[derive(Debug, Default)]
+struct Own {
+    comm: String,
+    writes: u64,
+    pages: HashMap<u64, Page>,
+    /// The pages of the second that is under way, and when it began.
+    began_ns: u64,
+    window: HashSet<u64>,
+    /// The most pages in one of them.
+    most: u64,
+}
+
+/// What the accesses of a run say.
+#[derive(Debug, Default)]
+pub(super) struct Evidence {
+    /// The memory that the machine has, or the cgroup may use.
+    pub(super) memory_bytes: Option<u64>,
+    processes: HashMap<u64, Own>,
+    pages: usize,
+    seen: u64,
+    /// Whether any access was one that tracing alone showed: without, only first touches are known.
+    is_reset: bool,
+}
+
+impl Evidence {
+    /// Takes one event.
+    pub(super) fn event(&mut self, event: &Event) {
+        let record = &event.record;
+        let (Some(pid), Some(tid)) = (record.number("pid"), record.number("tid")) else { return };
+        let own = self.processes.entry(pid).or_default();
+        let is_name = |comm: &&str| *comm != own.comm && (tid == pid || own.comm.is_empty());
+        if let Some(comm) = text(record, "comm").filter(is_name) {
+            own.comm = comm.to_owned();
+        }
+        let Some(addr) = record.number("addr").filter(|_| is_counted(record)) else { return };
+        self.seen += 1;
+        self.is_reset |= record.get("first") == Some(&Value::Bool(false));
+        if event.time_ns.saturating_sub(own.began_ns) >= WINDOW_NS {
+            own.began_ns = event.time_ns;
+            own.window.clear();
+        }
+        own.window.insert(addr / PAGE);
+        own.most = own.most.max(own.window.len() as u64);
+        if text(record, "rw") != Some("W") {
+            return;
+        }
+        own.writes += 1;
+        let is_known = own.pages.contains_key(&(addr / PAGE));
+        if !is_known && self.pages >= MOST_PAGES {
+            return;
+        }
+        self.pages += usize::from(!is_known);
+        let page = own.pages.entry(addr / PAGE).or_default();
+        page.write(tid, addr % PAGE / LINE);
+        if page.file.is_none() {
+            page.file = text(record, "file").map(Box::from);
+        }
+    }
+
+    /// How many events there are; their time is not known.
+    pub(super) fn seen(&self) -> Option<(u64, Option<u64>)> {
+        (!self.processes.is_empty()).then_some((self.seen, None))
+    }
+
+    /// The rules that lack figures.
+    pub(super) fn not_judged(&self) -> Vec<&'static Rule> {
+        let is_missing = |is: bool, rule| (is && !self.processes.is_empty()).then_some(rule);
+        let working_set = is_missing(self.memory_bytes.is_none() || !self.is_reset, &rules::WORKING_SET);
+        let sharing = is_missing(!self.is_reset, &rules::FALSE_SHARING);
+        [working_set, sharing].into_iter().flatten().collect()
+    }
+
+    /// What stands out.
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        let all = self.processes.iter().filter(|_| self.is_reset);
+        all.flat_map(|(pid, own)| [self.working_set(*pid, own), sharing(*pid, own)]).flatten().collect()
+    }
+
+    fn working_set(&self, pid: u64, own: &Own) -> Option<Finding> {
+        let memory = self.memory_bytes?;
+        let rule = &rules::WORKING_SET;
+        rule.is_met(own.most, own.most, memory / PAGE).then(|| Finding {
+            process: Some(Process { pid: Some(pid), comm: own.comm.clone() }),
+            text: format!(
+                "{} ({pid}) accesses {} within a second: most of the memory that it can have",
+                own.comm,
+                size(own.most * PAGE)
+            ),
+            evidence: format!(
+                "{} in the second with most, of {} of memory: {}",
+                counted(own.most, "page"),
+                size(memory),
+                percent(own.most * PAGE, memory)
+            ),
+            ..Finding::new(rule, own.most, own.most, memory / PAGE)
+        })
+    }
+}
+
+/// Pages that several threads write to, each to other lines.
+fn sharing(pid: u64, own: &Own) -> Option<Finding> {
+    let rule = &rules::FALSE_SHARING;
+    let pages: Vec<&Page> = own.pages.values().filter(|page| page.is_shared_falsely()).collect();
+    let writes = pages.iter().map(|page| page.writes()).sum();
+    if !rule.is_met(writes, writes, own.writes) {
+        return None;
+    }
+    let most = pages.iter().max_by_key(|page| (page.writes(), &page.file))?;
+    let pages = pages.len() as u64;
+    Some(Finding {
+        process: Some(Process { pid: Some(pid), comm: own.comm.clone() }),
+        subject: most.file.as_deref().map(str::to_owned),
+        confidence: Confidence::Likely,
+        text: format!(
+            "threads of {} ({pid}) write to the same pages, each to other cache lines: {}",
+            own.comm,
+            counted(pages, "page")
+        ),
+        evidence: format!(
+            "{} of {} writes are to such pages; the most written one has {} threads; an access counts once for each round of resets",
+            thousands(writes),
+            thousands(own.writes),
+            most.writers.len()
+        ),
+        ..Finding::new(rule, writes, writes, own.writes)
+    })
+}
+
+fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
+    if let Some(Value::Str(text)) = record.get(name) { Some(text) } else { None }
+}
