@@ -84,14 +84,14 @@ const DEBIAN_6_1: &[&str] = &["linux-image-6.1.*-amd64"];
 
 const DEBIAN_6_12: &[&str] = &["linux-image-6.12.*-amd64"];
 
-const FAULTS: &[&str] = &["faults::"];
+const FAULTS: &[&str] = &["faults::", "explain::limits::above", "explain::limits::hints"];
 
 /// What a locked-down kernel is booted for.
 const LOCKDOWN: &[&str] = &["by_lockdown"];
 
-const SGX: &[&str] = &["sgx::"];
+const SGX: &[&str] = &["sgx::", "explain::elsewhere::of_enclaves"];
 
-const KVM: &[&str] = &["kvm::"];
+const KVM: &[&str] = &["kvm::", "explain::elsewhere::of_guests"];
 
 /// NUMA balancing, and writes by soft-dirty.
 const ACCESS_6_1: &[&str] = &["access::", "--skip=::none"];
