@@ -71,9 +71,15 @@ struct unwind_mapping {
 	u32 pad;
 };
 
+#define UNWIND_MAPPINGS 4 /* a power of two: a chain mostly goes to and fro between a program and some libraries */
+
 /* Too large for a program's own stack. A program is not run while it runs on the same processor. */
 struct unwinding {
-	struct unwind_mapping mappings[2]; /* a chain mostly goes to and fro between two */
+	struct unwind_mapping mappings[UNWIND_MAPPINGS];
+	/* They are what this address space has, until somebody changes it. */
+	u64 mm;
+	u64 sequence;
+	u64 image_ns;
 	u64 ip;
 	u64 sp;
 	u64 bp;
@@ -102,28 +108,39 @@ struct unwind_walk {
 
 #define VM_EXEC 0x4
 
+const struct unwind_table no_table_yet = {};
+
 /* Has user space make the table of a file: whoever is first. */
 static __always_inline void want_table(struct unwinding *u, struct unwind_file *file, u64 addr)
 {
-	struct unwind_table not_yet = {};
-	struct unwind_miss miss = {.file = *file, .addr = addr, .pid = u->pid};
+	struct unwind_miss *miss;
 
-	if (!bpf_map_update_elem(&unwind_tables, file, &not_yet, BPF_NOEXIST))
-		bpf_ringbuf_output(&unwind_misses, &miss, sizeof(miss), 0);
+	if (bpf_map_update_elem(&unwind_tables, file, &no_table_yet, BPF_NOEXIST))
+		return;
+	miss = bpf_ringbuf_reserve(&unwind_misses, sizeof(*miss), 0);
+	if (!miss)
+		return;
+	miss->file = *file;
+	miss->addr = addr;
+	miss->pid = u->pid;
+	miss->pad = 0;
+	bpf_ringbuf_submit(miss, 0);
 }
 
 static __always_inline void find_table(struct unwinding *u, struct unwind_mapping *m, struct vm_area_struct *vma,
 				       u64 addr)
 {
-	struct inode *inode = BPF_CORE_READ(vma, vm_file, f_inode);
+	struct file *mapped = FIELD(vma, vm_file);
 	struct unwind_file file = {};
 	struct unwind_table *table;
+	struct inode *inode;
 
-	m->bias = m->start - (BPF_CORE_READ(vma, vm_pgoff) << PAGE_SHIFT);
-	if (inode) {
-		file.inode = BPF_CORE_READ(inode, i_ino);
-		file.device = BPF_CORE_READ(inode, i_sb, s_dev);
-	} else if (m->start == (u64)BPF_CORE_READ(vma, vm_mm, context.vdso)) {
+	m->bias = m->start - (FIELD(vma, vm_pgoff) << PAGE_SHIFT);
+	if (mapped) {
+		inode = FIELD(mapped, f_inode);
+		file.inode = FIELD(inode, i_ino);
+		file.device = FIELD(FIELD(inode, i_sb), s_dev);
+	} else if (m->start == (u64)FIELD(FIELD(vma, vm_mm), context.vdso)) {
 		m->bias = m->start;
 	} else {
 		m->by = BY_FRAME;
@@ -148,25 +165,44 @@ static __always_inline void find_table(struct unwinding *u, struct unwind_mappin
 
 static __always_inline struct unwind_mapping *mapping_of(struct unwinding *u, struct task_struct *task, u64 addr)
 {
-	struct unwind_mapping *m = &u->mappings[0];
 	struct vm_area_struct *vma;
+	struct unwind_mapping *m;
 
-	if (addr - m->start < m->bytes)
-		return m;
-	m = &u->mappings[1];
-	if (addr - m->start < m->bytes)
-		return m;
-	u->newest ^= 1;
-	m = &u->mappings[u->newest & 1];
+	for (u32 i = 0; i < UNWIND_MAPPINGS; i++) {
+		m = &u->mappings[i];
+		if (addr - m->start < m->bytes)
+			return m;
+	}
+	u->newest = (u->newest + 1) & (UNWIND_MAPPINGS - 1);
+	m = &u->mappings[u->newest & (UNWIND_MAPPINGS - 1)];
 	m->bytes = 0;
 	m->by = BY_NOTHING;
 	vma = find_vma(FIELD(task, mm), addr);
-	if (!vma || !(BPF_CORE_READ(vma, vm_flags) & VM_EXEC))
+	if (!vma || !(FIELD(vma, vm_flags) & VM_EXEC))
 		return m;
-	m->start = BPF_CORE_READ(vma, vm_start);
-	m->bytes = BPF_CORE_READ(vma, vm_end) - m->start;
+	m->start = FIELD(vma, vm_start);
+	m->bytes = FIELD(vma, vm_end) - m->start;
 	find_table(u, m, vma, addr);
 	return m;
+}
+
+/* Forgets mappings that may not be there any more, or may have a table by now. */
+static __always_inline void begin_mappings(struct unwinding *u, struct task_struct *task, struct tracked *leader)
+{
+	struct mm_struct *mm = FIELD(task, mm);
+	/* First: what is found later is true of this number, or of one that follows. */
+	u64 sequence = sequence_of(mm);
+	bool same = sequence && u->mm == (u64)mm && u->sequence == sequence && u->image_ns == leader->image_ns &&
+		    u->pid == leader->row.pid;
+
+	for (u32 i = 0; i < UNWIND_MAPPINGS; i++) {
+		if (!same || u->mappings[i].by == BY_LATE_TABLE || u->mappings[i].by == BY_REFUSED_TABLE)
+			u->mappings[i].bytes = 0;
+	}
+	u->mm = (u64)mm;
+	u->sequence = sequence;
+	u->image_ns = leader->image_ns;
+	u->pid = leader->row.pid;
 }
 
 /* The rule of the last row at or before an offset. */
@@ -232,19 +268,19 @@ static __always_inline long by_frame(struct unwind_walk *w, struct unwinding *u,
 
 /* struct rt_sigframe, from the stack pointer in the function that handlers return to. */
 #define SIGNAL_RBP 120
+#define SIGNAL_RSP 160
+#define SIGNAL_RIP 168
 
 static __always_inline long by_signal(struct unwind_walk *w, struct unwinding *u, u64 *back)
 {
-	struct {
-		u64 bp, bx, dx, ax, cx, sp, ip;
-	} saved;
+	u64 at = u->sp;
 
-	if (bpf_probe_read_user(&saved, sizeof(saved), (void *)u->sp + SIGNAL_RBP))
+	/* One by one: the stack of a program is short. */
+	if (bpf_probe_read_user(&u->bp, sizeof(u->bp), (void *)at + SIGNAL_RBP) ||
+	    bpf_probe_read_user(&u->sp, sizeof(u->sp), (void *)at + SIGNAL_RSP) ||
+	    bpf_probe_read_user(back, sizeof(*back), (void *)at + SIGNAL_RIP))
 		return unwind_ends(w, UNWIND_END_CORRUPT);
-	u->bp = saved.bp;
-	u->sp = saved.sp;
 	u->exact = 1;
-	*back = saved.ip;
 	return 0;
 }
 
@@ -345,7 +381,8 @@ static __always_inline u64 copy_stack(struct task_struct *task, struct pt_regs *
 	u32 zero = 0;
 
 	to = bpf_map_lookup_elem(&copied, &zero);
-	if (!to || !vma || may_make_group(leader) != QUOTA_LEFT)
+	if (!to || !vma || made.groups - control.taken_groups > config.groups / 2 ||
+	    may_make_group(leader) != QUOTA_LEFT)
 		return 0;
 	bytes = BPF_CORE_READ(vma, vm_end) - regs->sp;
 	/* Behind where the program began are its arguments. */
@@ -389,8 +426,7 @@ static __always_inline u64 unwind(struct task_struct *task, struct pt_regs *regs
 	walk.u = bpf_map_lookup_elem(&unwinding, &zero);
 	if (!walk.u)
 		return 0;
-	walk.u->mappings[0].bytes = 0;
-	walk.u->mappings[1].bytes = 0;
+	begin_mappings(walk.u, task, leader);
 	walk.u->ip = regs->ip;
 	walk.u->sp = regs->sp;
 	walk.u->bp = regs->bp;
@@ -399,7 +435,6 @@ static __always_inline u64 unwind(struct task_struct *task, struct pt_regs *regs
 	walk.u->late = 0;
 	walk.u->waits = 0;
 	walk.u->copies = config.stack_copied != 0;
-	walk.u->pid = leader->row.pid;
 	walk.u->n = 1;
 	chain->ip[0] = regs->ip;
 	bpf_loop(FAULTS_CHAIN_LEN + 1, unwind_step, &walk, 0);

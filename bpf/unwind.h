@@ -24,7 +24,7 @@ enum unwind_size {
 	UNWIND_AT_FRAME = 0x800, /* instead of where rbp is saved: where it points to */
 	UNWIND_COPY = 32 * 1024 -
 		      64, /* bytes of a stack that are copied, at most: a place in a map of each processor has 32 KiB */
-	UNWIND_COPIES = 16 * 1024, /* stacks that are copied because of one file, at most */
+	UNWIND_COPIES = 8 * 1024, /* stacks that are copied because of one file, at most */
 };
 
 /* From an offset in a file on: 4 bits for the kind, 12 for where rbp is saved (from the CFA, in words; 0: it is not),

@@ -55,7 +55,7 @@ static __always_inline struct vm_area_struct *find_vma(struct mm_struct *mm, uns
 		return NULL;
 	bpf_loop(MAPLE_DEEPEST, maple_step, &walk, 0);
 	vma = (struct vm_area_struct *)walk.next;
-	if (!walk.found || !vma || BPF_CORE_READ(vma, vm_start) > addr || BPF_CORE_READ(vma, vm_end) <= addr)
+	if (!walk.found || !vma || FIELD(vma, vm_start) > addr || FIELD(vma, vm_end) <= addr)
 		return NULL;
 	return vma;
 }

@@ -84,6 +84,7 @@ fn compile(into: &Path) {
         crate::command::PROGRAM,
         crate::faults::stack::underfoot::PROGRAM,
         crate::faults::neighbours::PROGRAM,
+        crate::faults::unwind::CHAINS,
     ] {
         source.compile(into);
     }

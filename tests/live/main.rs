@@ -175,7 +175,7 @@ const CASES: &[Case] = &[
     case!(faults::stack::return_addresses_replaced, ROOT, AUTO),
     case!(faults::stack::refusals, ROOT, AUTO),
     case!(faults::unwind::chains_are_those_of_the_debugger, GDB, TIMING),
-    case!(faults::unwind::frame_pointers_find_less, GDB, AUTO),
+    case!(faults::unwind::frame_pointers_find_less, ROOT, TIMING),
     case!(faults::unwind::programs_that_just_began_are_unwound, UNWOUND, AUTO),
     case!(faults::unwind::python_is_unwound, UNWOUND, AUTO),
     case!(faults::file::every_fault_has_its_file, ROOT, TIMING),

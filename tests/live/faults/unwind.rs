@@ -107,10 +107,19 @@ pub fn chains_are_those_of_the_debugger(variant: &'static str) {
     assert_eq!(whole, stripped);
 }
 
-/// By frame pointers the same chain has lost its callers: the tables are what finds them.
+/// Each kernel takes the walk. By frame pointers the same chain has lost its callers: the tables are what finds them.
 pub fn frame_pointers_find_less(variant: &'static str) {
-    let options = ["--by", "stack", "--unwind", "fp", "--"];
-    let said = Said::by(faults(variant, &options).arg(CHAINS.program()).arg("recursion"));
+    let said = |how| {
+        Said::by(
+            faults(variant, &["--by", "stack", "--unwind", how, "--"]).arg(CHAINS.program()).arg("recursion"),
+        )
+    };
+    let by_tables_said = said("tables");
+    assert_eq!(by_tables_said.header["unwind"], "tables");
+    let frames = by_tables(&by_tables_said);
+    let is_whole = frames[0] == "_start" && frames.iter().filter(|name| *name == "recursion").count() == 101;
+    assert!(is_whole, "{frames:#?}");
+    let said = said("fp");
     assert_eq!(said.header["unwind"], "fp");
     assert_eq!(said.end["partial_stacks"], Value::Null);
     let frames = by_tables(&said);

@@ -21,7 +21,7 @@ constants! {
         UNWIND_SEARCH = 23,
         UNWIND_AT_FRAME = 0x800,
         UNWIND_COPY = 32_704,
-        UNWIND_COPIES = 16_384,
+        UNWIND_COPIES = 8_192,
     }
 }
 
