@@ -76,7 +76,7 @@ pub fn program(name: &str) {
             read_all(&map_of(PAGES * PAGE, libc::MAP_SHARED, file().as_raw_fd(), libc::PROT_READ));
             (0..20).for_each(|_| touch_fresh(3000));
         }
-        "much" => touch_fresh(4100),
+        "much" => touch_fresh(4200),
         "beside-forks" => beside_forks(if place() == Place::Vm { 128 } else { 384 }),
         name => panic!("no program {name}"),
     }

@@ -194,7 +194,7 @@ pub(super) static MSR_STORM: Rule = rule(
 pub(super) static NESTED: Rule = rule(
     "nested",
     (10, 100),
-    "Exits of a guest inside the guest cost most of the time: each is passed on through both hypervisors.",
+    "A guest inside the guest costs most of the time of exits: its own, and those of L1 to run it.",
     "avoid nesting for what matters; give L1 what makes L2 exit less: shadow VMCS or virtual VMLOAD/VMSAVE, APICv or AVIC, virtio",
 );
 pub(super) static SGX_THRASH: Rule = rule(

@@ -138,11 +138,15 @@ fn exits_have_their_rules() {
         ("EPT_VIOLATION", &[("fault_ns", SECOND), ("host_minor", 50_000)], "host-faults"),
         ("MSR_WRITE", &[], "msr-storm"),
         ("VMCALL", &[("l2_count", 100_000), ("l2_ns", 3 * SECOND)], "nested"),
+        ("vmrun", &[("l2_count", 1)], "nested"),
     ] {
         let figures = [&all[..], figures].concat();
         assert_eq!(explained([exits(reason, &figures)]).0, [rule], "{reason}");
     }
-    assert_eq!(explained([exits("CPUID", &all)]).0, [""; 0]);
+    // The last: nothing ran in a guest inside the guest.
+    for reason in ["CPUID", "VMCALL", "vmrun"] {
+        assert_eq!(explained([exits(reason, &all)]).0, [""; 0]);
+    }
 }
 
 /// Totals of threads of a process, with who forked whom.

@@ -188,9 +188,9 @@ fn a_stack_that_is_higher_than_the_terminal_is_cut() {
 /// Each key goes to the stage that makes rows so, and the rows that are there are sorted at once.
 #[test]
 fn keys_change_the_order_and_the_time_of_rows() {
-    let controls = controls(Some(5));
-    let Controls { sort: key, cumulative, refresh } = controls.clone();
     let thread = table("faults.thread").unwrap();
+    let controls = controls(thread.position("minor"));
+    let Controls { sort: key, cumulative, refresh } = controls.clone();
     let mut live = Live::new(layout("declared").unwrap(), false, true, Some(controls), TimeZone::UTC);
     live.take(&Item::Rows(block(thread, 9, 1)));
     live.take(&Item::Tick(1));
