@@ -305,13 +305,11 @@ static __always_inline void show_late(struct tracked *t, struct task_struct *tas
 		send_late(t, task, t->late_ns);
 }
 
-/*
- * A fault is complete. One that its thread may wait for yet, on its way to user mode, is kept back where only slow ones
- * are shown: it may become one of them by that.
- */
+/* A fault is complete. One that its thread may wait for yet, on its way to user mode, is kept back: that is its time,
+ * too. */
 static __always_inline void show_fault(struct tracked *t, struct task_struct *task, u32 outcome, u64 ns, u32 facts)
 {
-	if (config.slower && t->owes) {
+	if (t->owes) {
 		t->late_outcome = outcome;
 		t->late_facts = facts;
 		t->late_ns = ns;

@@ -69,7 +69,6 @@ pub fn program(name: &str) {
             });
         }
         "notified" => notified(),
-        "hinted" => limits::hinted(),
         "shares-pages" => elsewhere::shares_pages(),
         "again-in-order" => again_in_order(),
         "fresh-beside-a-file" => {

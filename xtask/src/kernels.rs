@@ -84,7 +84,7 @@ const DEBIAN_6_1: &[&str] = &["linux-image-6.1.*-amd64"];
 
 const DEBIAN_6_12: &[&str] = &["linux-image-6.12.*-amd64"];
 
-const FAULTS: &[&str] = &["faults::", "explain::limits::above", "explain::limits::hints"];
+const FAULTS: &[&str] = &["faults::", "explain::limits::above"];
 
 /// What a locked-down kernel is booted for.
 const LOCKDOWN: &[&str] = &["by_lockdown"];

@@ -1,12 +1,10 @@
-//! Findings about memory that is short, or is watched by the scheduler.
+//! Findings about memory that is short.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use super::file;
-use crate::faults::cause::{Swap, many_hints};
+use crate::faults::cause::Swap;
 use crate::faults::frame::cgroup_root;
-use crate::fixture::{PAGE, map, read_all, touch};
 use crate::run::{Said, fixture, trapline};
 
 /// A cgroup with little memory, until this is dropped.
@@ -82,31 +80,9 @@ pub fn memory_in_swap(_: &'static str) {
 }
 
 pub fn above_memory_high(_: &'static str) {
-    assert_found(&Limited::of(("memory.high", "16M")).found("much"), "throttled", &["reclaim", "first-touch"]);
-}
-
-/// A program with two threads, as one with a single thread gets no hints.
-pub fn hinted() {
-    std::thread::spawn(|| {
-        loop {
-            std::thread::park();
-        }
-    });
-    let memory = map(2048 * PAGE, 0);
-    touch(&memory);
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(3) {
-        read_all(&memory);
-    }
-}
-
-pub fn hints(_: &'static str) {
-    let _fast = many_hints();
-    let mut words = fixture("explain");
-    words.push("hinted".into());
-    let mut command = trapline();
-    command.args(["explain", "--format", "jsonl", "--"]).args(words);
-    let said = Said::by(&mut command);
-    let found: Vec<_> = said.totals.iter().map(|total| total["rule"].clone()).collect();
-    assert_eq!(found, ["numa-hints"], "{:#?} {}", said.totals, said.end);
+    assert_found(
+        &Limited::of(("memory.high", "16M")).found("much"),
+        "throttled",
+        &["reclaim", "first-touch"],
+    );
 }

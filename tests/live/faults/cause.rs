@@ -239,7 +239,7 @@ pub fn each_by_its_program(variant: &'static str) {
 }
 
 /// Pages are hidden often, until what this gives is dropped.
-pub fn many_hints() -> [Setting; 4] {
+fn many_hints() -> [Setting; 4] {
     let knob = |name: &str, to| Setting::change(Path::new(KNOBS).join(name), to);
     [
         knob("scan_delay_ms", "1"),

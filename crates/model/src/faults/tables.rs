@@ -305,7 +305,7 @@ const FAULT_PARTS: &[Column<Fault>] = &[
     number("lock_ns", LASTS, "The time asleep until the lock of the address space was free.", |f: &Fault| f.part(0).into()).shown("LOCK_US", 10, Microseconds(1)).yields(6),
     number("io_ns", LASTS, "The time asleep for I/O.", |f: &Fault| f.part(1).into()).shown("IO_US", 10, Microseconds(1)).yields(6),
     number("reclaim_ns", LASTS, "The time in direct reclaim and compaction, at work and asleep.", |f: &Fault| f.part(2).into()).shown("RECLAIM_US", 10, Microseconds(1)).yields(6),
-    number("throttled_ns", LASTS, "The time asleep because the cgroup was above its memory.high; of --slower, on the way back to user mode, too.", |f: &Fault| f.part(3).into()).shown("THROTTLED_US", 12, Microseconds(1)).yields(6),
+    number("throttled_ns", LASTS, "The time asleep because the cgroup was above its memory.high, also on the way back to user mode.", |f: &Fault| f.part(3).into()).shown("THROTTLED_US", 12, Microseconds(1)).yields(6),
     number("preempted_ns", LASTS, "The time in which something else ran on the processor.", |f: &Fault| f.part(4).into()).shown("PREEMPTED_US", 12, Microseconds(1)).yields(6),
     number("sleep_ns", LASTS, "The time asleep for something else: a userfaultfd, a page that is moved.", |f: &Fault| f.part(5).into()).shown("SLEEP_US", 10, Microseconds(1)).yields(6),
     number("kernel_ns", LASTS, "The time in the kernel's own work: what the other parts leave of latency_ns.", |f: &Fault| f.kernel_ns().into()).shown("KERNEL_US", 10, Microseconds(1)).yields(6),

@@ -1,5 +1,8 @@
 //! Messages at steps.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use bytemuck::Zeroable;
 use fastrand::Rng;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -43,6 +46,34 @@ fn each_multiple_of_a_step_is_in_one_message_of_its_process() {
             assert_eq!(passed[process], did[process] / step, "step {step}, {} done", did[process]);
         }
     }
+}
+
+#[test]
+#[ignore = "needs root: `make test` runs it"]
+fn what_comes_while_the_ring_is_read_does_not_keep_its_reader() {
+    let (half, _) = half(1);
+    let (half, sent) = (Rc::new(half), Rc::new(Cell::new(0)));
+    let bytes = 1 << 16;
+    let send = {
+        let (half, sent) = (Rc::clone(&half), Rc::clone(&sent));
+        move || {
+            sent.set(sent.get() + 1);
+            if sent.get() < bytes {
+                half.run("test_process_did", &[0, 1]);
+            }
+        }
+    };
+    send();
+    // For each message that is read there comes another.
+    let ring = Ring::new(&half.handle(maps::EVENTS).unwrap(), move |e: &FaultsStep| {
+        send();
+        [e.first]
+    });
+    let (ring, mut messages) = (ring.unwrap(), vec![]);
+    ring.drain(&mut messages).unwrap();
+    let most = bytes / (8 + size_of::<FaultsStep>());
+    assert!((1..=most).contains(&messages.len()), "{} of {most}", messages.len());
+    assert!(messages.is_sorted(), "{messages:?}");
 }
 
 #[test]
