@@ -48,7 +48,7 @@ pub(crate) struct Args {
     stacks: Option<Stacks>,
 
     /// With --by stack, walk stacks by frame pointers (fp), by the unwind tables of executables and libraries (tables),
-    /// or by tables where the kernel can (auto) [default: auto]
+    /// or by tables where the kernel can (auto) [default: auto with -p, -t or a COMMAND, else fp]
     #[arg(long, value_name = "HOW", value_parser = unwind)]
     unwind: Option<Unwind>,
 
@@ -201,12 +201,13 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let order = args.live.order(rows, "total_ns")?;
     let frame = args.live.frame(interval, args.whose.pids())?;
     let schema = shown.schema().unwrap_or(if args.titles { TITLED } else { rows });
+    let filter = args.whose.filter(&args.live)?;
     let options = Options {
-        filter: args.whose.filter(&args.live)?,
+        unwind: args.unwind.unwrap_or_else(|| Unwind::usual(&filter)),
+        filter,
         by,
         spans: args.span.clone(),
         stacks: args.stacks.unwrap_or(Stacks::All),
-        unwind: args.unwind.unwrap_or(Unwind::Auto),
         hist: args.view.hist,
         needs_times: args.weight == Some(Weight::Time),
         variant: args.live.variant.clone(),

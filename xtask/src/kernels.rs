@@ -46,11 +46,11 @@ pub enum Processors {
 pub const KERNELS: &[Kernel] = &[
     Kernel { name: "7.3", packages: SPLIT_7_3, tests: &[FAULTS], ..USUAL },
     Kernel { name: "6.1", packages: DEBIAN_6_1, tests: &[FAULTS], ..USUAL },
-    Kernel { name: "6.12", packages: DEBIAN_6_12, tests: &[FAULTS], ..USUAL },
+    Kernel { name: "6.12", packages: DEBIAN_6_12, tests: &[FAULTS, &["above_memory_high"]], ..USUAL },
     Kernel {
         name: "6.12-others",
         packages: DEBIAN_6_12,
-        tests: &[SGX, KVM, ACCESS_6_12, &["the_function_tracer"]],
+        tests: &[SGX, KVM, ACCESS_6_12, &["explain::elsewhere::of_"], &["the_function_tracer"]],
         ..USUAL
     },
     Kernel { name: "6.1-others", packages: DEBIAN_6_1, tests: &[SGX, ACCESS_6_1, KVM], ..USUAL },
@@ -84,14 +84,14 @@ const DEBIAN_6_1: &[&str] = &["linux-image-6.1.*-amd64"];
 
 const DEBIAN_6_12: &[&str] = &["linux-image-6.12.*-amd64"];
 
-const FAULTS: &[&str] = &["faults::", "explain::limits::above"];
+const FAULTS: &[&str] = &["faults::"];
 
 /// What a locked-down kernel is booted for.
 const LOCKDOWN: &[&str] = &["by_lockdown"];
 
-const SGX: &[&str] = &["sgx::", "explain::elsewhere::of_enclaves"];
+const SGX: &[&str] = &["sgx::"];
 
-const KVM: &[&str] = &["kvm::", "explain::elsewhere::of_guests"];
+const KVM: &[&str] = &["kvm::"];
 
 /// NUMA balancing, and writes by soft-dirty.
 const ACCESS_6_1: &[&str] = &["access::", "--skip=::none"];

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::access::{AFTER_RESETS, TOUCH, access, judge};
-use crate::run::{Place, Said, lines, missed, place, scratch, trapline, u};
+use crate::run::{Place, Said, in_full, lines, missed, place, scratch, trapline, u};
 use crate::running::{Recording, Running, Worker};
 
 const PAGE: u64 = 4096;
@@ -310,8 +310,9 @@ pub fn windows_hold_what_was_touched_in_them(engine: &'static str) {
 
 /// On a running process, with intervals: they add up, windows come while it runs, and it ends with the process.
 pub fn a_running_process_in_intervals(engine: &'static str) {
-    // With nothing to wait for, it begins when the tracer is there.
-    let own = if engine == "none" { &[&TOUCH[..], &["--delay=1s"]].concat() } else { &AFTER_RESETS[..] };
+    // With nothing to wait for, it begins when the tracer is there, which takes seconds where the processor is emulated.
+    let delay = if in_full() { "--delay=1s" } else { "--delay=5s" };
+    let own = if engine == "none" { &[&TOUCH[..], &[delay]].concat() } else { &AFTER_RESETS[..] };
     let mut target = Command::new(own[0]);
     target.args(&own[1..]).args(["--pages", "32", "--rounds", "20", "--warm", "--pause", "80ms"]);
     let mut target = Worker::by(&mut target);

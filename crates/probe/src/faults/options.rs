@@ -60,6 +60,16 @@ pub enum Unwind {
     Tables,
 }
 
+impl Unwind {
+    /// Auto for processes that were named. Of all processes, each would take time and memory for tables and copies from the others,
+    /// and so callers.
+    #[must_use]
+    pub fn usual(of: &Filter) -> Self {
+        let is_named = !of.pids.is_empty() || of.tid.is_some() || of.descendants;
+        if is_named { Self::Auto } else { Self::FramePointers }
+    }
+}
+
 impl fmt::Display for Unwind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -172,11 +182,11 @@ impl Options {
     #[must_use]
     pub fn new(filter: Filter) -> Self {
         Self {
+            unwind: Unwind::usual(&filter),
             filter,
             by: By::Thread,
             spans: vec![],
             stacks: Stacks::All,
-            unwind: Unwind::Auto,
             hist: false,
             needs_times: false,
             times: true,
