@@ -240,36 +240,46 @@ pub fn waits_are_its_own_switches(variant: &'static str) {
     for (name, causes) in
         [("for-somebody", &["userfaultfd"][..]), ("for-readahead", &["file-wait", "file-read"])]
     {
-        let said = Said::by(faults(variant, &["-v"]).arg("--").args(fixture(name)));
-        let truth = &said.truth[0];
-        let within = |event: &&Value| {
-            (u(&truth["from"])..u(&truth["to"])).contains(&event["addr"].as_u64().unwrap_or(0))
-        };
-        let slept = |event: &&Value| event["wait_ns"].as_u64().is_some_and(|ns| ns > 0);
-        let waits: Vec<_> = said.events.iter().filter(within).filter(slept).collect();
-        if u(&truth["waits"]) == 0 && name == "for-readahead" && !in_full() {
-            // An emulated processor reads pages more slowly than the host's cache gives them.
-            continue;
+        let mut met = Vec::new();
+        while let Some((count, ours, own)) = waits_of(variant, name, causes) {
+            // Beside it, other threads may have taken the processor: on an emulated machine for as long as it waits for a page.
+            let least = own / 10 * if in_full() { 8 } else { 5 };
+            // The thread's own clock stops before our programs see the switch and goes on before they see the one back: what
+            // they take in between is some microseconds a wait where the processor is emulated.
+            let seen_late = if in_full() { 0 } else { 20_000 * count };
+            if (least..=own / 20 * 21 + seen_late).contains(&ours) {
+                break;
+            }
+            met.push((ours, own));
+            assert!(met.len() < TRIES, "{name}: the time asleep, by us and by itself: {met:?}");
         }
-        assert!(u(&truth["waits"]) > 0, "{name}: nothing was waited for");
-        assert_eq!(waits.len() as u64, u(&truth["waits"]), "{name}: {truth}");
-        let ns: u64 = waits.iter().map(|event| u(&event["wait_ns"])).sum();
-        // Beside it, other threads may have taken the processor: on an emulated machine for as long as it waits for a page.
-        let own = u(&truth["off_ns"]);
-        let least = own / 10 * if in_full() { 8 } else { 5 };
-        // The thread's own clock stops before our programs see the switch and goes on before they see the one back: what
-        // they take in between is some microseconds a wait where the processor is emulated.
-        let seen_late = if in_full() { 0 } else { 20_000 * waits.len() as u64 };
-        assert!(ns <= own / 20 * 21 + seen_late && ns >= least, "{name}: {ns} of {own} ns");
-        for event in waits {
-            assert!(u(&event["wait_ns"]) <= u(&event["latency_ns"]), "{event}");
-            assert!(causes.contains(&event["cause"].as_str().unwrap()), "{event}");
-        }
-        let row = said.totals.iter().find(|total| total["tid"] == truth["tid"]).unwrap();
-        let own = || said.events.iter().filter(|event| event["tid"] == truth["tid"]).filter(slept);
-        assert_eq!(u(&row["waits"]), own().count() as u64, "{row}");
-        assert_eq!(u(&row["wait_ns"]), own().map(|event| u(&event["wait_ns"])).sum::<u64>(), "{row}");
     }
+}
+
+/// In how many faults a fixture slept, which have these causes, and how long: by us, and by itself.
+fn waits_of(variant: &str, name: &str, causes: &[&str]) -> Option<(u64, u64, u64)> {
+    let said = Said::by(faults(variant, &["-v"]).arg("--").args(fixture(name)));
+    let truth = &said.truth[0];
+    let within =
+        |event: &&Value| (u(&truth["from"])..u(&truth["to"])).contains(&event["addr"].as_u64().unwrap_or(0));
+    let slept = |event: &&Value| event["wait_ns"].as_u64().is_some_and(|ns| ns > 0);
+    let waits: Vec<_> = said.events.iter().filter(within).filter(slept).collect();
+    if u(&truth["waits"]) == 0 && name == "for-readahead" && !in_full() {
+        // An emulated processor reads pages more slowly than the host's cache gives them.
+        return None;
+    }
+    assert!(u(&truth["waits"]) > 0, "{name}: nothing was waited for");
+    assert_eq!(waits.len() as u64, u(&truth["waits"]), "{name}: {truth}");
+    for event in &waits {
+        assert!(u(&event["wait_ns"]) <= u(&event["latency_ns"]), "{event}");
+        assert!(causes.contains(&event["cause"].as_str().unwrap()), "{event}");
+    }
+    let row = said.totals.iter().find(|total| total["tid"] == truth["tid"]).unwrap();
+    let own = || said.events.iter().filter(|event| event["tid"] == truth["tid"]).filter(slept);
+    assert_eq!(u(&row["waits"]), own().count() as u64, "{row}");
+    assert_eq!(u(&row["wait_ns"]), own().map(|event| u(&event["wait_ns"])).sum::<u64>(), "{row}");
+    let ns = waits.iter().map(|event| u(&event["wait_ns"])).sum();
+    Some((waits.len() as u64, ns, u(&truth["off_ns"])))
 }
 
 /// What was waited for is timed, whatever is sampled, and stands for no other fault.
