@@ -149,6 +149,42 @@ fn exits_have_their_rules() {
     }
 }
 
+#[test]
+fn findings_about_guests_and_enclaves_name_them() {
+    let rows = |table: &str, rows: &[&[(&'static str, Value)]]| {
+        let schema = crate::table(table).unwrap();
+        let row = |figures: &&[(&str, Value)]| {
+            Record::named(schema, |name| {
+                figures.iter().find(|(of, _)| *of == name).map_or(Value::Null, |(_, value)| value.clone())
+            })
+        };
+        Item::Totals(Block::new(schema, 0, rows.iter().map(row).collect()))
+    };
+    let slow = |pid: u64| {
+        [
+            ("pid", pid.into()),
+            ("vm", "db".into()),
+            ("to_vmm", 10_000_u64.into()),
+            ("vmm_ns", (3 * SECOND).into()),
+        ]
+    };
+    let found = text(&first([rows("kvm.split_vm", &[&slow(8)])]), "finding");
+    assert_eq!(found, "exits of db (8) wait for the program that runs the guest: 3.0 s");
+    let thrash = [
+        ("pid", 8_u64.into()),
+        ("comm", "sealed".into()),
+        ("enclave", 2_u64.into()),
+        ("loads", 5000_u64.into()),
+        ("refaults", 5000_u64.into()),
+        ("load_ns", (3 * SECOND).into()),
+    ];
+    let found = text(&first([rows("sgx.enclave", &[&thrash])]), "finding");
+    assert_eq!(
+        found,
+        "pages of enclave 2 of sealed (8) are loaded back that were evicted just before: 3.0 s"
+    );
+}
+
 /// Totals of threads of a process, with who forked whom.
 fn threads(rows: &[(u64, Option<u64>, Option<u64>)]) -> Item {
     let schema = crate::table("faults.split_thread").unwrap();

@@ -66,6 +66,10 @@ impl Evidence {
             let is_halt = exit.as_deref().is_some_and(|exit| exit.to_ascii_uppercase().contains("HLT"));
             let is_msr = exit.as_deref().is_some_and(|exit| exit.to_ascii_uppercase().contains("MSR"));
             let name = exit.clone().unwrap_or_default();
+            let exits = match text(row, EXIT) {
+                None if exit.is_some() => format!("exits of {name}"),
+                _ => format!("{name} exits"),
+            };
             let mut add = |rule: &'static Rule, count, ns, confidence, text, evidence| {
                 let subject = exit.clone();
                 if rule.is_met(count, ns, duration_ns) {
@@ -79,7 +83,7 @@ impl Evidence {
                 to_vmm,
                 vmm_ns,
                 Confidence::Certain,
-                format!("{name} exits wait for the program that runs the guest: {}", time(vmm_ns)),
+                format!("{exits} wait for the program that runs the guest: {}", time(vmm_ns)),
                 format!(
                     "{} of {} exits went to it, {} each; {} of their handling time",
                     thousands(to_vmm),
@@ -173,10 +177,15 @@ impl Evidence {
             let number = |name| row.number(name).unwrap_or(0);
             let (loads, again, ns) = (number("loads"), number("refaults"), number("load_ns"));
             if again * 5 >= loads && rules::SGX_THRASH.is_met(again, ns, duration_ns) {
+                let subject = subject(row);
+                let of = subject.as_deref().unwrap_or("enclaves");
                 found.push(Finding {
-                    subject: subject(row),
                     confidence: Confidence::Certain,
-                    text: format!("enclaves load pages back that were evicted just before: {}", time(ns)),
+                    text: format!(
+                        "pages of {of} are loaded back that were evicted just before: {}",
+                        time(ns)
+                    ),
+                    subject: subject.clone(),
                     evidence: format!(
                         "{} of {} loads are of pages that were evicted in the same interval; {} evictions",
                         thousands(again),
@@ -196,13 +205,30 @@ fn per_second(count: u64, duration_ns: u64) -> u64 {
     u64::try_from(all.checked_div(duration_ns.into()).unwrap_or(0)).unwrap_or(u64::MAX)
 }
 
-/// What a row is about: its first name, else its first number.
+/// What a row is about: an exit by its name, else an enclave, a process or a guest by all that it has.
 fn subject(row: &Record) -> Option<String> {
-    let texts = ["name", "vm", "cgroup", "comm"].iter().find_map(|name| match row.get(name) {
+    let who = ["comm", "vm", "cgroup"].into_iter().find_map(|name| text(row, name));
+    let process = match (who, row.number("pid")) {
+        (Some(who), Some(pid)) => Some(format!("{who} ({pid})")),
+        (None, Some(pid)) => Some(format!("process {pid}")),
+        (who, None) => who,
+    };
+    let whose = match (row.number("enclave"), &process) {
+        (Some(number), Some(process)) => Some(format!("enclave {number} of {process}")),
+        (Some(number), None) => Some(format!("enclave {number}")),
+        (None, _) => process,
+    };
+    text(row, EXIT).or(whose)
+}
+
+/// The column that has an exit's name.
+const EXIT: &str = "name";
+
+fn text(row: &Record, name: &str) -> Option<String> {
+    match row.get(name) {
         Some(Value::Str(text)) => Some(text.to_string()),
         _ => None,
-    });
-    texts.or_else(|| row.number("enclave").map(|number| format!("enclave {number}")))
+    }
 }
 
 /// Whether a hypervisor's instructions cause that exit: VMX's and SVM's, but for the call of a hypervisor.
