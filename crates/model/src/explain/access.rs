@@ -7,7 +7,7 @@ use super::words::{counted, percent, size, thousands};
 use super::{Confidence, Finding, Process};
 use crate::access::is_counted;
 use crate::access::summary::PAGE;
-use crate::field::{Record, Value};
+use crate::field::Value;
 use crate::item::Event;
 
 /// Within this time, nanoseconds, the pages are counted that a program accesses.
@@ -83,7 +83,7 @@ impl Evidence {
         let (Some(pid), Some(tid)) = (record.number("pid"), record.number("tid")) else { return };
         let own = self.processes.entry(pid).or_default();
         let is_name = |comm: &&str| *comm != own.comm && (tid == pid || own.comm.is_empty());
-        if let Some(comm) = text(record, "comm").filter(is_name) {
+        if let Some(comm) = record.text("comm").filter(is_name) {
             own.comm = comm.to_owned();
         }
         let Some(addr) = record.number("addr").filter(|_| is_counted(record)) else { return };
@@ -95,7 +95,7 @@ impl Evidence {
         }
         own.window.insert(addr / PAGE);
         own.most = own.most.max(own.window.len() as u64);
-        if text(record, "rw") != Some("W") {
+        if record.text("rw") != Some("W") {
             return;
         }
         own.writes += 1;
@@ -107,7 +107,7 @@ impl Evidence {
         let page = own.pages.entry(addr / PAGE).or_default();
         page.write(tid, addr % PAGE / LINE);
         if page.file.is_none() {
-            page.file = text(record, "file").map(Box::from);
+            page.file = record.text("file").map(Box::from);
         }
     }
 
@@ -178,8 +178,4 @@ fn sharing(pid: u64, own: &Own) -> Option<Finding> {
         ),
         ..Finding::new(rule, writes, writes, own.writes)
     })
-}
-
-fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
-    if let Some(Value::Str(text)) = record.get(name) { Some(text) } else { None }
 }

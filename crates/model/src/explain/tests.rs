@@ -41,7 +41,7 @@ fn explained(items: impl IntoIterator<Item = Item>) -> (Vec<String>, Facts) {
 }
 
 fn text(row: &Record, name: &str) -> String {
-    if let Some(Value::Str(text)) = row.get(name) { text.to_string() } else { String::new() }
+    row.text(name).unwrap_or_default().to_owned()
 }
 
 fn events(records: impl IntoIterator<Item = Record>) -> Item {
@@ -60,7 +60,7 @@ fn reads_in_order_scattered_reads_and_pages_that_come_back_are_told_apart() {
     // Few reads of 40 ms each, as of a disk that reads megabytes ahead, are as much.
     let slow = (0..17).map(|n| {
         let mut read = fault("file-read", "major", "/data", (n * 40_503 % 97) << 20, 0);
-        let at = SPLIT_EVENT.iter().position(|field| field.name == "latency_ns").unwrap();
+        let at = SPLIT_EVENT.position("latency_ns").unwrap();
         read.values[at] = 40_000_000_u64.into();
         read
     });
@@ -170,6 +170,16 @@ fn findings_about_guests_and_enclaves_name_them() {
     };
     let found = text(&first([rows("kvm.split_vm", &[&slow(8)])]), "finding");
     assert_eq!(found, "exits of db (8) wait for the program that runs the guest: 3.0 s");
+    // The name of a guest is no exit's.
+    let named = [
+        ("pid", 8_u64.into()),
+        ("vm", "vm-msr-hlt".into()),
+        ("count", 200_000_u64.into()),
+        ("total_ns", (4 * SECOND).into()),
+        ("kvm_ns", (4 * SECOND).into()),
+        ("l2_count", 1_u64.into()),
+    ];
+    assert_eq!(explained([rows("kvm.split_vm", &[&named])]).0, [""; 0]);
     let thrash = [
         ("pid", 8_u64.into()),
         ("comm", "sealed".into()),
@@ -280,7 +290,7 @@ fn processes_of_one_name_are_judged_together_if_none_is_alone() {
     let faults = |each: u64, processes: u64| {
         events((0..each * processes).map(move |n| {
             let mut of = fault("zero-fill", "minor", "[anon]", 0, 0);
-            let at = SPLIT_EVENT.iter().position(|field| field.name == "pid").unwrap();
+            let at = SPLIT_EVENT.position("pid").unwrap();
             of.values[at] = (100 + n % processes).into();
             of
         }))
@@ -297,7 +307,7 @@ fn processes_of_one_name_are_judged_together_if_none_is_alone() {
 #[test]
 fn time_in_which_something_else_ran_is_not_the_faults() {
     let mut faults: Vec<Record> = (0..2000).map(|_| fault("zero-fill", "minor", "[anon]", 0, 0)).collect();
-    let at = SPLIT_EVENT.iter().position(|field| field.name == "preempted_ns").unwrap();
+    let at = SPLIT_EVENT.position("preempted_ns").unwrap();
     faults.iter_mut().for_each(|fault| fault.values[at] = 900_000_u64.into());
     assert_eq!(explained([events(faults)]).0, [""; 0]);
 }
@@ -307,7 +317,7 @@ fn a_process_has_the_name_of_its_last_program() {
     let named = |name: &'static str| {
         move |_| {
             let mut of = fault("zero-fill", "minor", "[anon]", 0, 0);
-            let at = SPLIT_EVENT.iter().position(|field| field.name == "process_comm").unwrap();
+            let at = SPLIT_EVENT.position("process_comm").unwrap();
             of.values[at] = name.into();
             of
         }

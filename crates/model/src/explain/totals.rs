@@ -3,7 +3,7 @@
 use super::rules::{self, Rule};
 use super::words::{percent, thousands, time};
 use super::{Confidence, Finding};
-use crate::field::{Record, Value};
+use crate::field::Record;
 use crate::item::Block;
 
 /// Rules about exits and enclaves need columns that not every run has: these.
@@ -60,18 +60,17 @@ impl Evidence {
     fn exits(&self, duration_ns: u64) -> Vec<Finding> {
         let mut found = Vec::new();
         for row in &self.rows {
-            let exit = subject(row);
+            let (exit, subject) = (row.text(EXIT), subject(row));
             let number = |name| row.number(name).unwrap_or(0);
             let (count, all_ns) = (number("count"), number("total_ns"));
-            let is_halt = exit.as_deref().is_some_and(|exit| exit.to_ascii_uppercase().contains("HLT"));
-            let is_msr = exit.as_deref().is_some_and(|exit| exit.to_ascii_uppercase().contains("MSR"));
-            let name = exit.clone().unwrap_or_default();
-            let exits = match text(row, EXIT) {
-                None if exit.is_some() => format!("exits of {name}"),
-                _ => format!("{name} exits"),
+            let is = |what| exit.is_some_and(|exit| exit.to_ascii_uppercase().contains(what));
+            let exits = match (exit, &subject) {
+                (Some(exit), _) => format!("{exit} exits"),
+                (None, Some(whose)) => format!("exits of {whose}"),
+                (None, None) => "exits".into(),
             };
             let mut add = |rule: &'static Rule, count, ns, confidence, text, evidence| {
-                let subject = exit.clone();
+                let subject = subject.clone();
                 if rule.is_met(count, ns, duration_ns) {
                     let finding = Finding::new(rule, count, ns, duration_ns);
                     found.push(Finding { subject, confidence, text, evidence, ..finding });
@@ -92,7 +91,7 @@ impl Evidence {
                     percent(vmm_ns, all_ns)
                 ),
             );
-            if is_halt {
+            if is("HLT") {
                 let kvm_ns = number("kvm_ns");
                 add(
                     &rules::HALT_POLLING,
@@ -101,14 +100,14 @@ impl Evidence {
                     Confidence::Likely,
                     format!("KVM is at work for {} while vCPUs are halted: it polls", time(kvm_ns)),
                     format!(
-                        "{} {name} exits: {} at work, {} asleep",
+                        "{} {exits}: {} at work, {} asleep",
                         thousands(count),
                         time(kvm_ns),
                         time(number("blocked_ns"))
                     ),
                 );
             }
-            if is_msr {
+            if is("MSR") {
                 add(
                     &rules::MSR_STORM,
                     count,
@@ -116,7 +115,7 @@ impl Evidence {
                     Confidence::Certain,
                     format!("the guest exits for accesses to model-specific registers: {}", time(all_ns)),
                     format!(
-                        "{} {name} exits, {} a second",
+                        "{} {exits}, {} a second",
                         thousands(count),
                         thousands(per_second(count, duration_ns))
                     ),
@@ -147,7 +146,7 @@ impl Evidence {
     /// What a guest inside the guest costs: its own exits, and those of L1 to run it.
     fn nesting(&self, sum: &Record, duration_ns: u64) -> Option<Finding> {
         let number = |row: &Record, name| row.number(name).unwrap_or(0);
-        let runs = self.rows.iter().filter(|row| subject(row).is_some_and(|exit| runs_a_guest(&exit)));
+        let runs = self.rows.iter().filter(|row| row.text(EXIT).is_some_and(runs_a_guest));
         let (l2_count, l2_ns, all_ns) =
             (number(sum, "l2_count"), number(sum, "l2_ns"), number(sum, "total_ns"));
         let of_l1 = |row: &Record, all, l2| number(row, all).saturating_sub(number(row, l2));
@@ -207,29 +206,22 @@ fn per_second(count: u64, duration_ns: u64) -> u64 {
 
 /// What a row is about: an exit by its name, else an enclave, a process or a guest by all that it has.
 fn subject(row: &Record) -> Option<String> {
-    let who = ["comm", "vm", "cgroup"].into_iter().find_map(|name| text(row, name));
+    let who = ["comm", "vm", "cgroup"].into_iter().find_map(|name| row.text(name));
     let process = match (who, row.number("pid")) {
         (Some(who), Some(pid)) => Some(format!("{who} ({pid})")),
         (None, Some(pid)) => Some(format!("process {pid}")),
-        (who, None) => who,
+        (who, None) => who.map(str::to_owned),
     };
     let whose = match (row.number("enclave"), &process) {
         (Some(number), Some(process)) => Some(format!("enclave {number} of {process}")),
         (Some(number), None) => Some(format!("enclave {number}")),
         (None, _) => process,
     };
-    text(row, EXIT).or(whose)
+    row.text(EXIT).map(str::to_owned).or(whose)
 }
 
 /// The column that has an exit's name.
 const EXIT: &str = "name";
-
-fn text(row: &Record, name: &str) -> Option<String> {
-    match row.get(name) {
-        Some(Value::Str(text)) => Some(text.to_string()),
-        _ => None,
-    }
-}
 
 /// Whether a hypervisor's instructions cause that exit: VMX's and SVM's, but for the call of a hypervisor.
 fn runs_a_guest(exit: &str) -> bool {

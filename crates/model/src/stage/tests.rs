@@ -40,7 +40,7 @@ fn rows_and_totals_are_sorted_and_cut_and_nothing_else_is_changed() {
     };
     let block = Block::new(schema, 5, vec![row(1, 7), row(2, 9), row(3, 7), row(4, 8)]);
     let items = [Item::Tick(4), Item::Rows(block.clone()), Item::Totals(block)];
-    let by = schema.iter().position(|field| field.name == "minor");
+    let by = schema.position("minor");
     let mut source = Top::new(Sort::new(VecDeque::from(items), by), Some(3));
     assert_eq!(source.next(), Ok(Some(Item::Tick(4))));
     for _ in 0..2 {
@@ -82,7 +82,7 @@ fn equal_rows_are_sorted_by_their_keys() {
         })
     };
     let sorted = [row(Some("/a"), 9), row(Some("/a"), 10), row(Some("/b"), 1), row(None, 1)];
-    let by = schema.iter().position(|field| field.name == "minor").unwrap();
+    let by = schema.position("minor").unwrap();
     for turn in 0..sorted.len() {
         let mut rows = sorted.to_vec();
         rows.rotate_left(turn);
