@@ -23,7 +23,9 @@ use crate::hist::{Extremes, Hist};
 pub use by::{By, Parts, Whose};
 pub use cause::{Also, Cause, Facts, Memory, Page};
 pub use fault::{Access, Fault, FaultRows, NamedStack, Outcome, StackRows};
-pub use fault_columns::{Chunk, Chunks, FaultColumns, InColumns, Values, are_all_faults, are_faults};
+pub use fault_columns::{
+    Chunk, Chunks, FaultColumns, InColumns, Values, are_all_faults, are_faults, have_parts, shown_as,
+};
 pub use group::{File, Group, Key, Stack};
 pub use layout::{HIST, HIST_EACH};
 pub use ledger::{GroupId, Ledger};
@@ -90,6 +92,11 @@ pub struct Stats {
     pub forks: Option<u64>,
 }
 
+/// The sum of what is known of two numbers.
+pub(crate) fn sum_known(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    [one, other].into_iter().flatten().reduce(|one, other| one + other)
+}
+
 impl Stats {
     fn add(&mut self, other: &Self) {
         self.major += other.major;
@@ -108,7 +115,7 @@ impl Stats {
         self.hist.add(&other.hist);
         self.major_hist.add(&other.major_hist);
         self.failed += other.failed;
-        self.forks = [self.forks, other.forks].into_iter().flatten().reduce(|one, other| one + other);
+        self.forks = sum_known(self.forks, other.forks);
     }
 
     fn faults(&self) -> u64 {

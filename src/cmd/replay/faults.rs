@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use trapline_model::faults::{
-    ALL, By, EVENT, Filter, HIST, HIST_EACH, Lines, Regrouping, SPLIT_EVENT, STACK_EVENT, are_faults,
+    ALL, By, EVENT, Filter, HIST, HIST_EACH, Lines, Regrouping, are_faults, have_parts, shown_as,
 };
 use trapline_model::layout::DECLARED;
 use trapline_model::{Header, Schema};
@@ -50,9 +50,7 @@ pub(super) fn made(args: &Args, inputs: &[(&str, &Header)], filter: Filter) -> R
     let header = inputs[0].1;
     let recorded = header.events.unwrap_or(EVENT);
     let is_alike = inputs.iter().all(|(_, header)| header.events == Some(recorded));
-    // Of faults with stacks, the parts are known if they were asked for.
-    let is_split = recorded != STACK_EVENT || header.tables.iter().any(|table| table.has("lock_ns"));
-    let has_parts = is_alike && recorded.has("lock_ns") && is_split;
+    let has_parts = is_alike && have_parts(header);
     let by = view.by.and_then(|by| by.by);
     let table = match (by, header.tables.first().copied()) {
         (Some(by), _) if view.splits() => by.split_schema(),
@@ -84,11 +82,7 @@ pub(super) fn made(args: &Args, inputs: &[(&str, &Header)], filter: Filter) -> R
         && !view.hist
         && view.events() == Events::None;
     let faults = if is_alike { recorded } else { EVENT };
-    let event = match (faults == STACK_EVENT, has_parts) {
-        (false, _) => faults,
-        (true, true) => SPLIT_EVENT,
-        (true, false) => EVENT,
-    };
+    let event = shown_as(faults, has_parts);
     let (lines, events) = match view.events() {
         Events::None => (Lines::None, None),
         Events::Faults => (Lines::Faults(None), Some(hosted(event))),

@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, ensure};
 use trapline_model::access::EVENT as ACCESS;
 use trapline_model::access::summary::{Options, Summarized};
 use trapline_model::faults::{
-    By, EVENT, InColumns, Lines, Regroup, Regrouping, SPLIT_EVENT, STACK_EVENT, are_all_faults,
+    By, EVENT, InColumns, Lines, Regroup, Regrouping, are_all_faults, have_parts, shown_as,
 };
 use trapline_model::stage::rows;
 use trapline_model::{Header, Item, Source, Value};
@@ -220,24 +220,17 @@ impl Player {
         let by: By = want.group.parse().map_err(anyhow::Error::msg)?;
         let interval_ns = Some(self.interval.as_nanos() as u64);
         let recorded = header.events.unwrap_or(EVENT);
-        // Of faults with stacks, the parts are known if they were asked for.
-        let has_parts = recorded.has("lock_ns")
-            && (recorded != STACK_EVENT || header.tables.iter().any(|table| table.has("lock_ns")));
+        let has_parts = have_parts(&header);
         ensure!(
             has_parts || !want.split,
             "the recording does not have what the time of each fault was spent on: record faults with --split"
         );
-        let event = match (recorded == STACK_EVENT, has_parts) {
-            (false, _) => recorded,
-            (true, true) => SPLIT_EVENT,
-            (true, false) => EVENT,
-        };
         let how = Regrouping {
             interval_ns,
             hist: true,
             all: want.keys.is_empty(),
             lines: if want.events { Lines::Faults(None) } else { Lines::None },
-            events: want.events.then_some(event),
+            events: want.events.then_some(shown_as(recorded, has_parts)),
             ..Regrouping::of(if want.split { by.split_schema() } else { by.schema() }, recorded)
         };
         let within = InColumns(Within { source: Box::new(input), keys: want.keys.clone() });

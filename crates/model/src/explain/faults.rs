@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::rules::{self, Rule};
 use super::words::{counted, percent, thousands, time};
 use super::{Confidence, Finding, Process};
-use crate::faults::Cause;
+use crate::faults::{Cause, sum_known};
 use crate::field::{Record, Value};
 use crate::item::Block;
 use crate::table::Schema;
@@ -124,7 +124,7 @@ impl Own {
             let of = self.causes.entry(cause.clone()).or_default();
             files.iter().for_each(|(file, sum)| of.entry(file.clone()).or_default().more(*sum));
         }
-        self.forks = [self.forks, other.forks].into_iter().flatten().reduce(|one, more| one + more);
+        self.forks = sum_known(self.forks, other.forks);
     }
 }
 
@@ -233,7 +233,7 @@ impl Evidence {
     pub(super) fn totals(&mut self, block: &Block) {
         for row in &block.rows {
             let Some(own) = row.number("pid").and_then(|pid| self.processes.get_mut(&pid)) else { continue };
-            own.forks = [own.forks, row.number("forks")].into_iter().flatten().reduce(|one, more| one + more);
+            own.forks = sum_known(own.forks, row.number("forks"));
             own.forked_by = own.forked_by.or(row.number("forked_by"));
         }
     }

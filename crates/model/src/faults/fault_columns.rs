@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::field::{Record, Value};
 use crate::hosts::{has_host, with_host};
-use crate::item::{Event, Item, Source};
+use crate::item::{Event, Header, Item, Source};
 use crate::table::Schema;
 
 /// The values of a column.
@@ -87,6 +87,24 @@ pub fn are_faults(table: &Schema) -> bool {
 #[must_use]
 pub fn are_all_faults(table: &Schema) -> bool {
     [super::EVENT, super::SPLIT_EVENT, super::STACK_EVENT].contains(&table)
+}
+
+/// Whether a recording has what the time of each fault was spent on. Faults with stacks have columns for it in any case.
+#[must_use]
+pub fn have_parts(header: &Header) -> bool {
+    let knows = |table: &&'static Schema| table.has("lock_ns");
+    let events = header.events.filter(knows);
+    events.is_some_and(|events| events != super::STACK_EVENT || header.tables.iter().any(knows))
+}
+
+/// As what faults of this table are shown one by one: without their stacks.
+#[must_use]
+pub fn shown_as(table: &'static Schema, have_parts: bool) -> &'static Schema {
+    match (table == super::STACK_EVENT, have_parts) {
+        (false, _) => table,
+        (true, true) => super::SPLIT_EVENT,
+        (true, false) => super::EVENT,
+    }
 }
 
 impl FaultColumns {
