@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::cgroup::Hierarchy;
+use crate::cgroup::{self, Hierarchy};
 
 /// The memory of the machine, bytes, or of a process's cgroup if one of those that it is in may have less. Swap is not in it.
 pub(crate) fn memory(pid: Option<u32>) -> Option<u64> {
@@ -18,14 +18,13 @@ fn of_machine(meminfo: &str) -> Option<u64> {
 
 /// The least `memory.max` of the process's cgroup and those above it.
 fn of_cgroups(pid: u32) -> Option<u64> {
-    let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let path = cgroup::path_of(pid)?;
     let hierarchy = Hierarchy::find()?;
     let limit = |of: &Path| {
         let file = hierarchy.directory(of)?.join("memory.max");
         fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()
     };
-    Path::new(path).ancestors().filter_map(limit).min()
+    Path::new(&path).ancestors().filter_map(limit).min()
 }
 
 #[cfg(test)]

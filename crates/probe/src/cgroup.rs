@@ -179,9 +179,13 @@ impl Paths {
 
 /// The path of a process's cgroup, if no mount shows it: where there is one, because it is outside of our namespace.
 fn unseen(pid: u32, mounted: bool) -> Option<String> {
+    path_of(pid).filter(|path| !mounted || path.starts_with("/.."))
+}
+
+/// The path of a process's cgroup in the v2 hierarchy, as our namespace has it.
+pub(crate) fn path_of(pid: u32) -> Option<String> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    (!mounted || path.starts_with("/..")).then(|| path.to_owned())
+    Some(groups.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned())
 }
 
 #[cfg(test)]
