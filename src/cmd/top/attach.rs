@@ -181,14 +181,13 @@ fn faults_of(mut options: faults::Options) -> Result<(Box<dyn Tool>, Option<OwnP
     if options.filter.words().is_some() || geteuid().is_root() {
         return Err(error.into());
     }
-    let own = OwnProcesses::now();
-    options.filter.pids = own.pids();
+    let mut open = || {
+        let own = OwnProcesses::now();
+        options.filter.pids = own.pids();
+        faults::open(&options, None).map(|(tool, _)| (tool, Some(own)))
+    };
     // One of them may have ended meanwhile.
-    let tool = faults::open(&options, None).or_else(|_| {
-        options.filter.pids = OwnProcesses::now().pids();
-        faults::open(&options, None)
-    });
-    Ok((tool?.0, Some(own)))
+    Ok(open().or_else(|_| open())?)
 }
 
 /// The filter, and within it what the rows above are of.
