@@ -305,8 +305,7 @@ static __always_inline void show_late(struct tracked *t, struct task_struct *tas
 		send_late(t, task, t->late_ns);
 }
 
-/* A fault is complete. One that its thread may wait for yet, on its way to user mode, is kept back: that is its time,
- * too. */
+/* A fault is complete. One that its thread may wait for yet, on its way to user mode, is kept back for that time. */
 static __always_inline void show_fault(struct tracked *t, struct task_struct *task, u32 outcome, u64 ns, u32 facts)
 {
 	if (t->owes) {

@@ -33,6 +33,11 @@ fn faults(comm: &str) -> Vec<String> {
     (0..600).map(fault).collect()
 }
 
+/// A recording of them.
+fn recording(folder: &TempDir, name: &str) -> String {
+    recording_of(("faults", 600), folder, "faults.fault", "\"faults.fault\"", &faults(name))
+}
+
 const FIRST_ROW: &str = "return document.querySelector('#who tbody tr').innerText;";
 const ROWS: &str = "return document.querySelectorAll('#who tbody tr').length;";
 
@@ -40,8 +45,7 @@ const ROWS: &str = "return document.querySelectorAll('#who tbody tr').length;";
 fn the_page_sorts_filters_and_drills_down_and_everything_follows_a_chosen_time() {
     let Some(browser) = Browser::start() else { return };
     let folder = TempDir::new().unwrap();
-    let recording =
-        recording_of(("faults", 600), &folder, "faults.fault", "\"faults.fault\"", &faults("app"));
+    let recording = recording(&folder, "app");
     browser.open(&report(&folder, &recording, "a.html"));
     let row = |script: &str| browser.run(script).as_str().unwrap_or_default().replace('\t', " ");
     assert!(row(FIRST_ROW).contains("app (7)"), "{}", row(FIRST_ROW));
@@ -91,8 +95,7 @@ fn the_page_fits_from_a_phone_to_a_wall_in_both_themes_and_names_what_it_draws()
     let Some(browser) = Browser::start() else { return };
     let folder = TempDir::new().unwrap();
     let name = hostile();
-    let recording =
-        recording_of(("faults", 600), &folder, "faults.fault", "\"faults.fault\"", &faults(&name));
+    let recording = recording(&folder, &name);
     let page = report(&folder, &recording, "b.html");
     let mut papers = vec![];
     for (width, theme) in [(400, "light"), (400, "dark"), (3840, "light")] {
@@ -244,8 +247,7 @@ fn charts_are_zoomed_and_searched_by_keys() {
 fn paper_is_light_and_has_no_controls() {
     let Some(browser) = Browser::start() else { return };
     let folder = TempDir::new().unwrap();
-    let recording =
-        recording_of(("faults", 600), &folder, "faults.fault", "\"faults.fault\"", &faults("app"));
+    let recording = recording(&folder, "app");
     browser.look(1280, "dark");
     browser.open(&report(&folder, &recording, "c.html"));
     let noted = "addEventListener('beforeprint', () => {

@@ -32,6 +32,22 @@ fn recorded(output: &Output) -> u64 {
     events + end.map_or(0, |end| u(&end["lost_events"]))
 }
 
+/// Records a process, and has begun.
+fn recording(variant: &str, of: &Worker, path: &Path, options: &[&str]) -> Running {
+    let tracing = Running::start(
+        trapline()
+            .args(["faults", "--variant", variant, "-p", &of.id().to_string()])
+            .args(options)
+            .arg("-o")
+            .arg(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    );
+    until("the recording has begun", || path.join("header.json").exists());
+    tracing
+}
+
 /// All faults up to the last part are there after a kill; and a copy of a recording that grows is one that is cut off.
 pub fn a_kill_costs_the_last_part(variant: &str) {
     let folder = tempfile::tempdir_in(scratch()).unwrap();
@@ -40,16 +56,8 @@ pub fn a_kill_costs_the_last_part(variant: &str) {
     // All that it does to answer has been touched then.
     worker.touch(10);
     let (_, before) = worker.touch(10);
-    let tracing = Running::start(
-        trapline()
-            .args(["faults", "--variant", variant, "-p", &worker.id().to_string(), "-o"])
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null()),
-    );
+    let tracing = recording(variant, &worker, &path, &[]);
     let has = |name: &str| path.join(name).exists();
-    until("the recording has begun", || has("header.json"));
     worker.touch(1000);
     until("a part is written", || has("parts-000001.json"));
     let (_, after) = worker.touch(2000);
@@ -102,17 +110,9 @@ pub fn what_was_recorded_around_a_message_stays(variant: &str) {
     let mut worker = Worker::start(&fixture("on-demand"));
     worker.touch(10);
     let (_, before) = worker.touch(10);
-    let tracing = Running::start(
-        trapline()
-            .args(["faults", "--variant", variant, "--log-step", "2000", "--keep", "1s", "--keep-on-message"])
-            .args(["-p", &worker.id().to_string(), "-o"])
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped()),
-    );
+    let keep = ["--log-step", "2000", "--keep", "1s", "--keep-on-message"];
+    let tracing = recording(variant, &worker, &path, &keep);
     let has = |name: &str| path.join(name).exists();
-    until("the recording has begun", || has("header.json"));
     // The message is in the third part. The first is older than what is kept, and so would be the second.
     let mut after = vec![before];
     for (part, count) in (1..).zip([1000, 500, 1000, 100]) {

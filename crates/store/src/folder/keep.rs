@@ -26,11 +26,11 @@ pub enum Kept {
 
 impl Kept {
     /// Whether writes are more than that.
-    fn is_exceeded<'a>(self, mut writes: impl Iterator<Item = &'a Written>) -> bool {
+    fn is_exceeded<'a>(self, writes: impl Iterator<Item = &'a Written>) -> bool {
         match self {
             Self::All => false,
             Self::Time(most) => writes.map(|write| write.took).sum::<Duration>() > most,
-            Self::Bytes(most) => writes.by_ref().map(|write| write.bytes).sum::<u64>() > most,
+            Self::Bytes(most) => writes.map(|write| write.bytes).sum::<u64>() > most,
         }
     }
 }

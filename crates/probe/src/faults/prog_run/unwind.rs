@@ -144,14 +144,21 @@ impl Half {
     }
 }
 
+/// Where the calls of whoever calls this return to, by the compiler's own unwinder.
+#[inline(always)]
+fn callers() -> Vec<u64> {
+    let mut ips: Vec<u64> = vec![];
+    // SAFETY: the function is what is called so, and the data outlives the call.
+    unsafe { _Unwind_Backtrace(each, (&raw mut ips).cast()) };
+    // The first is the function itself, which is at another place by now; the last may be the caller that the outermost has not.
+    ips.remove(0);
+    ips.retain(|ip| *ip != 0);
+    ips
+}
+
 #[inline(never)]
 fn look() {
-    let mut expected: Vec<u64> = vec![];
-    // SAFETY: the function is what is called so, and the data outlives the call.
-    unsafe { _Unwind_Backtrace(each, (&raw mut expected).cast()) };
-    // The first is this function, which is at another place by now; the last may be the caller that the outermost has not.
-    expected.remove(0);
-    expected.retain(|ip| *ip != 0);
+    let expected = callers();
     let mut half = HALF.lock().unwrap();
     let (walked, end) = half.get_or_insert_with(|| Half::new(0)).walk();
     SEEN.lock().unwrap().push((walked, expected, end));
@@ -207,11 +214,7 @@ fn a_chain_by_tables_is_that_of_the_compilers_own_unwinder() {
 
 #[inline(never)]
 fn look_later() {
-    let mut expected: Vec<u64> = vec![];
-    // SAFETY: the function is what is called so, and the data outlives the call.
-    unsafe { _Unwind_Backtrace(each, (&raw mut expected).cast()) };
-    expected.remove(0);
-    expected.retain(|ip| *ip != 0);
+    let expected = callers();
     let walked = Half::new(abi::UNWIND_COPY).walk_later();
     let Chain::Taken { ips, end } = &walked else { panic!("{walked:?}") };
     assert_eq!(*end, End::Outermost, "{ips:x?} is not {expected:x?}");
