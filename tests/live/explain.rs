@@ -51,7 +51,10 @@ pub fn program(name: &str) {
             std::thread::sleep(Duration::from_millis(200));
         }
         "healthy" => healthy(),
-        "ordered" => read_all(&map_of(PAGES * PAGE, libc::MAP_SHARED, file().as_raw_fd(), libc::PROT_READ)),
+        "ordered" => {
+            let (file, pages) = (long_file(), long_pages());
+            read_all(&map_of(pages * PAGE, libc::MAP_SHARED, file.as_raw_fd(), libc::PROT_READ));
+        }
         "huge" => (0..8).for_each(|_| huge()),
         "shared" => (0..8).for_each(|_| {
             let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -159,6 +162,15 @@ fn file() -> File {
 
 const PAGES: usize = 16 << 10;
 
+/// Where readahead is megabytes, a file of 64 MB gives a handful of waits.
+fn long_file() -> File {
+    cold_file("explained-in-order", long_pages())
+}
+
+fn long_pages() -> usize {
+    if place() == Place::Vm { PAGES } else { 3 * PAGES }
+}
+
 /// Reads pages of the cold file, far from each other, and all of that a number of times; it is cold again each time.
 fn read(pages: usize, times: usize) {
     for _ in 0..times {
@@ -187,6 +199,7 @@ fn again_in_order() {
 /// Each program has the finding that it gives a reason for, and no other.
 pub fn each_rule_on_its_program(_: &'static str) {
     file();
+    long_file();
     let _madvise = lacks("huge-page").is_none().then(|| Setting::change(THP, "madvise"));
     for (name, rules) in PROGRAMS {
         if let Some(why) = NEED.iter().find(|(of, _)| of == name).and_then(|(_, cause)| lacks(cause)) {
@@ -268,7 +281,7 @@ pub fn the_demo(_: &'static str) {
     assert_eq!(left(), 0);
     // Ctrl-C, or a signal to the demo alone, during the second step: all processes end, no file is left, and the page is the one before.
     for (signal, to_all) in [(Signal::SIGINT, true), (Signal::SIGINT, false), (Signal::SIGTERM, false)] {
-        let mut command = demo(&["--size", "128", "--threads", "16"]);
+        let mut command = demo(&["--size", "512", "--threads", "16"]);
         let mut running = Running::start(command.process_group(0).stdout(Stdio::piped()));
         let (demo, stdout) = (running.id() as i32, running.stdout.take().unwrap());
         let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
