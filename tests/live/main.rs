@@ -47,6 +47,7 @@ const ALL: &[&str] = &["fentry", "kprobe", "tracepoint", "counters"];
 /// Those of root, and the one without privilege.
 const EVERY: &[&str] = &["fentry", "kprobe", "tracepoint", "counters", "rootless"];
 const TIMING: &[&str] = &["fentry", "kprobe", "tracepoint"];
+const TIMING_AND_ROOTLESS: &[&str] = &["fentry", "kprobe", "tracepoint", "rootless"];
 /// Without privilege.
 const ROOTLESS: &[&str] = &["rootless"];
 /// About what goes on beside the trace, too: with a kernel half and without.
@@ -173,8 +174,8 @@ const CASES: &[Case] = &[
     case!(faults::stack::a_program_that_is_truncated, HERE, AUTO),
     case!(faults::stack::return_addresses_replaced, ROOT, AUTO),
     case!(faults::stack::refusals, ROOT, AUTO),
-    case!(faults::unwind::chains_are_those_of_the_debugger, GDB, TIMING),
-    case!(faults::unwind::frame_pointers_find_less, ROOT, TIMING),
+    case!(faults::unwind::chains_are_those_of_the_debugger, GDB, TIMING_AND_ROOTLESS),
+    case!(faults::unwind::frame_pointers_find_less, ROOT, TIMING_AND_ROOTLESS),
     case!(faults::unwind::programs_that_just_began_are_unwound, UNWOUND, AUTO),
     case!(faults::unwind::python_is_unwound, UNWOUND, AUTO),
     case!(faults::file::every_fault_has_its_file, ROOT, TIMING),
@@ -243,6 +244,7 @@ const CASES: &[Case] = &[
     case!(faults::rootless::stack::many_short_ones, ROOT, ROOTLESS),
     case!(faults::rootless::stack::a_part_of_them, ROOT, ROOTLESS),
     case!(faults::rootless::stack::flame_graphs, ROOT, ROOTLESS),
+    case!(faults::rootless::stack::copied_stacks, ROOT, ROOTLESS),
     case!(faults::rootless::the_doctor_has_tried_it, ROOT, ROOTLESS),
     case!(faults::refuse::without_privileges, ROOT, AUTO),
     case!(faults::refuse::a_full_disk, ROOT, AUTO),

@@ -16,7 +16,9 @@ pub use self::buffer::Buffer;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::record::parse;
 pub use self::record::{Calls, Record, What};
-use self::record::{SAMPLE_CALLCHAIN, SAMPLE_OF_FAULT, SAMPLE_TYPE};
+use self::record::{
+    REGISTERS, SAMPLE_CALLCHAIN, SAMPLE_OF_FAULT, SAMPLE_REGS_USER, SAMPLE_STACK_USER, SAMPLE_TYPE,
+};
 pub use self::sampler::{Recording, Sampler, is_refusal};
 
 const PERF_TYPE_SOFTWARE: u32 = 1;

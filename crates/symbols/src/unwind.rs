@@ -1,6 +1,7 @@
 //! Unwind tables: how the frame of a function's caller is found from each of its instructions, without frame pointers. Made of
 //! `.eh_frame` by the symbolizer (`child/unwind.rs`), checked here, and walked by the kernel half (`bpf/unwind.bpf.h`).
 
+mod held;
 mod walk;
 
 use std::collections::{HashSet, VecDeque};
@@ -15,6 +16,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
 
+pub use self::held::Held;
 pub use self::walk::{Copy, Ends, Found, walk};
 use crate::Why;
 use crate::child::wire::{Reply, Request};

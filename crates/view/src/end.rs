@@ -95,7 +95,7 @@ mod tests {
             [
                 "trapline used 17 ms of CPU in 2.000 s; losses:",
                 "  3 lost events. Events that happened and are not shown: the ring buffer was full.",
-                "  7 truncated stacks. With --by stack, faults whose stack is deeper than the kernel walks.",
+                "  7 truncated stacks. With --by stack, faults whose stack is deeper than is walked, or, with the variant rootless, than is copied.",
             ]
         );
         assert_eq!(in_short(&some), "3 lost events, 7 truncated stacks");

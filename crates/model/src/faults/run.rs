@@ -66,7 +66,7 @@ const FOLDED: Column<Losses> = loss("folded_rows", "Rows of what has ended that 
 
 #[rustfmt::skip]
 const STACKS: &[Column<Losses>] = &[
-    loss("truncated_stacks", "With --by stack, faults whose stack is deeper than the kernel walks.", |l| l.truncated_stacks.into()),
+    loss("truncated_stacks", "With --by stack, faults whose stack is deeper than is walked, or, with the variant rootless, than is copied.", |l| l.truncated_stacks.into()),
     loss("unsymbolized_stacks", "With --by stack, faults whose stack has a frame without a symbol.", |l| l.unsymbolized_stacks.into()),
     loss("lost_stacks", "With --by stack, faults whose stack found no space in the BPF map.", |l| l.lost_stacks.into()),
     loss("partial_stacks", "With --by stack and unwind tables, faults whose stack ends before the start of the thread: a function without unwind information, or a corrupt stack.", |l| l.partial_stacks.into()),

@@ -38,6 +38,9 @@ use crate::run::{Counted, Tool};
 use crate::system;
 use crate::variant::{OpenError, Refused};
 
+/// The registers that a walk by tables begins with are known of this architecture.
+const CAN_UNWIND: bool = cfg!(target_arch = "x86_64");
+
 /// The variant's name.
 pub(crate) const NAME: &str = "rootless";
 
@@ -60,6 +63,8 @@ pub(super) struct Rootless {
     began_ns: u64,
     /// Of which faults the stack is taken, if rows are of stacks.
     stacks: Option<Stacks>,
+    /// They are copied, and walked by unwind tables.
+    unwinds: bool,
     by: By,
     filter: Option<String>,
     memory_bytes: u64,
@@ -85,8 +90,8 @@ fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
         (By::Several(_), _) => {
             Some("it groups by one thing at a time; use --by thread, process, comm, file, stack or function")
         }
-        (By::Stack | By::Function, _) if options.unwind == Unwind::Tables => {
-            Some("the kernel walks its stacks, by frame pointers; leave out --unwind")
+        (By::Stack | By::Function, _) if options.unwind == Unwind::Tables && !CAN_UNWIND => {
+            Some("unwind tables are made of x86-64 programs only; leave out --unwind")
         }
         (By::Stack | By::Function, _) if options.needs_times => {
             Some("it does not time faults; use --weight count")
@@ -117,17 +122,21 @@ impl Rootless {
         options.filter.check()?;
         let verbose = options.events == Events::Faults;
         let stacks = options.by.has_stacks().then_some(options.stacks);
-        let (mut minor, major) = stacks.map_or((Recording::EACH, Recording::EACH), stack_table::recorded);
+        system::raise_descriptors();
+        // Copies overrun the rings where faults come fast: not without being asked for.
+        let unwinds = stacks.is_some() && options.unwind == Unwind::Tables;
+        let recorded = |stacks| stack_table::recorded(stacks, unwinds);
+        let (mut minor, major) = stacks.map_or((Recording::EACH, Recording::EACH), recorded);
         if verbose && minor.period == 0 {
             minor = Recording::EACH;
         }
-        system::raise_descriptors();
-        let sampler = Sampler::new(options.ring_bytes as usize, minor, major);
+        let bytes = if unwinds { options.ring_bytes.max(stack_table::RINGS) } else { options.ring_bytes };
+        let sampler = Sampler::new(bytes as usize, minor, major);
         let groups = match options.by {
             By::File => Grouping::Files(HashMap::new()),
             By::Stack | By::Function => {
-                let whose = whose(&options.filter, launch);
-                Grouping::Stacks(Box::new(StackTable::new(whose, options.stacks)))
+                let (whose, command) = (whose(&options.filter, launch), launch.map(Launch::command));
+                Grouping::Stacks(Box::new(StackTable::new(whose, options.stacks, unwinds, command)))
             }
             _ => Grouping::None,
         };
@@ -143,6 +152,7 @@ impl Rootless {
             detached: false,
             began_ns: 0,
             stacks,
+            unwinds,
             by: options.by,
             filter: options.filter.words(),
             memory_bytes: options.memory_bytes,
@@ -192,7 +202,7 @@ impl Rootless {
         let ready = order::up_to_now(
             &mut self.waiting,
             |record: &Record| record.time_ns,
-            |records| self.sampler.drain(records),
+            |records| gather(&self.sampler, records),
         );
         self.census.age();
         for record in ready {
@@ -216,7 +226,7 @@ impl Rootless {
         self.take();
         self.census.settle(counters);
         // Names take time, in which a user's small rings would overflow.
-        self.census.report(&mut self.ledger, last, || self.sampler.drain(&mut self.waiting));
+        self.census.report(&mut self.ledger, last, || gather(&self.sampler, &mut self.waiting));
         Ok(())
     }
 }
@@ -248,13 +258,14 @@ impl Rootless {
 
 impl Tool for Rootless {
     fn header(&self) -> Header {
+        let unwind = if self.unwinds { Unwind::Tables } else { Unwind::FramePointers };
         let settings = Settings {
             minor_latency: None,
             kernel_mode: Some(if self.sampler.sees_kernel() { "seen" } else { "counted only" }),
             memory_mb: self.memory_bytes >> 20,
             stacks: self.stacks.map(|stacks| stacks.to_string()),
-            unwind: self.stacks.map(|_| Unwind::FramePointers.to_string()),
-            unwind_mb: None,
+            unwind: self.stacks.map(|_| unwind.to_string()),
+            unwind_mb: self.unwinds.then_some(stack_table::MEGABYTES),
         };
         let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
         let shown = self.recording.as_ref().map_or(EVENT, Recorded::table);
@@ -269,12 +280,19 @@ impl Tool for Rootless {
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
         self.take();
         self.show(events)?;
+        if let Grouping::Stacks(stacks) = &mut self.census.groups {
+            stacks.load_tables();
+        }
         if let Grouping::Stacks(stacks) = &mut self.census.groups
             && stacks.want_naming()
         {
             self.read(false)?;
         }
         Ok(())
+    }
+
+    fn has_work(&self) -> bool {
+        matches!(&self.census.groups, Grouping::Stacks(stacks) if stacks.have_work())
     }
 
     fn record(&mut self, events: Option<Box<dyn BatchSink>>) {
@@ -328,6 +346,18 @@ impl Tool for Rootless {
 
     fn totals(&mut self) -> Block {
         self.ledger.block(system::monotonic_ns(), true)
+    }
+}
+
+/// Takes what is in the rings. Where too many records wait already, those that come keep of their stacks no more than where the
+/// fault was.
+fn gather(sampler: &Sampler, waiting: &mut Vec<Record>) {
+    let from = waiting.len().max(stack_table::COPIES);
+    sampler.drain(waiting);
+    for record in waiting.iter_mut().skip(from) {
+        if let What::Faulted { stack: Some(copy), .. } = &mut record.what {
+            copy.stack = vec![];
+        }
     }
 }
 

@@ -60,6 +60,8 @@ pub(super) enum End {
     Outermost,
     /// There were more than are walked.
     Deepest,
+    /// The stack goes on where perf has not copied it.
+    Cut,
     /// The function has no unwind information.
     Undescribed,
     /// A table was not there yet, and frame pointers led nowhere.
@@ -76,6 +78,7 @@ impl End {
         match self {
             Self::Outermost | Self::LateFrames => None,
             Self::Deepest => Some(["[deeper]", "[the kernel walks no more frames]"]),
+            Self::Cut => Some(["[deeper]", "[the stack goes on beyond what was copied]"]),
             Self::Undescribed => {
                 Some(["[no unwind information]", "[the function has none, and no frame pointer]"])
             }
@@ -168,7 +171,7 @@ impl Incomplete {
     /// So many faults have this one.
     pub(super) fn add(&mut self, named: &Named, faults: u64) {
         for (sum, is) in [
-            (&mut self.deep, named.end == Some(End::Deepest)),
+            (&mut self.deep, matches!(named.end, Some(End::Deepest | End::Cut))),
             (&mut self.partial, matches!(named.end, Some(End::Undescribed | End::Corrupt))),
             (&mut self.late, matches!(named.end, Some(End::Late | End::LateFrames))),
             (&mut self.unnamed, named.unnamed),
@@ -215,9 +218,13 @@ impl Naming {
         Ok(Self::new(Lives::watch(whose)?, symbols))
     }
 
-    /// Is told what processes do.
-    pub(super) fn told(whose: Scope) -> Self {
-        Self::new(Lives::told(whose), Symbols::new())
+    /// Is told what processes do. Unwind tables are made of what they map if that is wanted.
+    pub(super) fn told(whose: Scope, unwinds: bool) -> Self {
+        let mut symbols = Symbols::new();
+        if unwinds {
+            symbols.want_tables();
+        }
+        Self::new(Lives::told(whose), symbols)
     }
 
     fn new(mut lives: Lives, mut symbols: Symbols) -> Self {

@@ -1,6 +1,7 @@
 //! Records of perf events: stable ABI (include/uapi/linux/perf_event.h).
 
 use crate::maps::{Kind, Mapping};
+use crate::unwind::Copy;
 
 /// Of a record's head, bytes.
 pub(super) const HEADER: usize = 8;
@@ -25,7 +26,15 @@ const SAMPLE_TID: u64 = 1 << 1;
 const SAMPLE_TIME: u64 = 1 << 2;
 const SAMPLE_ADDR: u64 = 1 << 3;
 pub(super) const SAMPLE_CALLCHAIN: u64 = 1 << 5;
+pub(super) const SAMPLE_REGS_USER: u64 = 1 << 12;
+pub(super) const SAMPLE_STACK_USER: u64 = 1 << 13;
 const SAMPLE_IDENTIFIER: u64 = 1 << 16;
+
+/// The registers that are recorded with a stack, in the order in which they come: `PERF_REG_X86_BP`, `_SP`, `_IP`
+/// (arch/x86/include/uapi/asm/perf_regs.h).
+pub(super) const REGISTERS: u64 = 1 << 6 | 1 << 7 | 1 << 8;
+/// `PERF_SAMPLE_REGS_ABI_64`: the thread's code was of 64 bits. 0 has no registers.
+const ABI_64: u64 = 2;
 
 /// Between the addresses of a chain of calls: the next ones are the kernel's, or the process's. All marks are from the
 /// least on; those that came later than these two lead what we have not asked for.
@@ -81,6 +90,8 @@ pub enum What {
         ip: Option<u64>,
         /// How it was called, if that was asked for.
         calls: Option<Calls>,
+        /// Its registers and its stack, if they were asked for and its code is of 64 bits.
+        stack: Option<Copy>,
     },
     /// So many records had no room.
     Lost(u64),
@@ -142,6 +153,19 @@ impl<'a> Words<'a> {
     }
 }
 
+/// From what stands behind a chain of calls: registers, and from the stack pointer on as much as was copied.
+fn stack(words: &mut Words<'_>) -> Option<Copy> {
+    let abi = words.u64()?;
+    let (bp, sp, ip) = if abi == 0 { (0, 0, 0) } else { (words.u64()?, words.u64()?, words.u64()?) };
+    let size = usize::try_from(words.u64()?).ok()?;
+    if size == 0 || abi != ABI_64 {
+        return None;
+    }
+    let bytes = words.take(size)?;
+    let copied = usize::try_from(words.u64()?).ok()?;
+    Some(Copy { ip, sp, bp, stack: bytes.get(..copied)?.to_vec() })
+}
+
 /// Understands one record; nothing if it says nothing to us.
 pub(crate) fn parse(bytes: &[u8]) -> Option<Record> {
     let mut words = Words(bytes);
@@ -152,7 +176,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Record> {
         let (pid, tid, time_ns, addr) = (words.u32()?, words.u32()?, words.u64()?, words.u64()?);
         let ip = Some(ip).filter(|_| misc & MISC_MODE == MISC_USER);
         let calls = Calls::parse(&mut words);
-        return Some(Record { time_ns, pid, tid, what: What::Faulted { event, addr, ip, calls } });
+        let stack = calls.as_ref().and_then(|_| stack(&mut words));
+        return Some(Record { time_ns, pid, tid, what: What::Faulted { event, addr, ip, calls, stack } });
     }
     let (body, id) = words.0.split_at_checked(words.0.len().checked_sub(24)?)?;
     let mut id = Words(id);
@@ -249,7 +274,7 @@ mod tests {
         let lost = record(LOST, 0, &[5, 12, THREAD, 96, 5]);
         assert_eq!(parse(&lost).map(|r| r.what), Some(What::Lost(12)));
         let fault = |misc| parse(&record(SAMPLE, misc, &[5, 0x400, THREAD, 95, 0x1234])).unwrap();
-        let what = |ip| What::Faulted { event: 5, addr: 0x1234, ip, calls: None };
+        let what = |ip| What::Faulted { event: 5, addr: 0x1234, ip, calls: None, stack: None };
         assert_eq!(fault(MISC_USER), Record { time_ns: 95, pid: 7, tid: 8, what: what(Some(0x400)) });
         assert_eq!(fault(1).what, what(None), "that one was in the kernel");
         assert_eq!(parse(&record(77, 0, &[0, 0, 0, 0])), None);
@@ -276,5 +301,29 @@ mod tests {
         // A record that is cut short has no chain.
         let short = record(SAMPLE, MISC_USER, &[5, 0x400, THREAD, 95, 0x1234, 3, CONTEXT_USER, 0x400]);
         assert!(matches!(parse(&short).unwrap().what, What::Faulted { calls: None, .. }));
+    }
+
+    #[test]
+    fn stacks_with_their_registers() {
+        let taken = |behind: &[u64]| {
+            let head = [5, 0x400, THREAD, 95, 0x1234, 2, CONTEXT_USER, 0x400];
+            match parse(&record(SAMPLE, MISC_USER, &[&head, behind].concat()))?.what {
+                What::Faulted { calls, stack, .. } => Some((calls?.user, stack)),
+                _ => None,
+            }
+        };
+        let bytes = |words: &[u64]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+        let copy = |words: &[u64]| Some(Copy { ip: 0x400, sp: 0x7000, bp: 6, stack: bytes(words) });
+        let registers = [ABI_64, 6, 0x7000, 0x400];
+        let whole = [&registers[..], &[24, 1, 2, 3, 16]].concat();
+        assert_eq!(taken(&whole), Some((vec![0x400], copy(&[1, 2]))), "the third word was not copied");
+        // Code of 32 bits; a thread of the kernel's; nothing copied; more than there is; cut short.
+        let narrow = [&[1], &whole[1..]].concat();
+        assert_eq!(taken(&narrow), Some((vec![0x400], None)));
+        assert_eq!(taken(&[0, 0]), Some((vec![0x400], None)));
+        assert_eq!(taken(&[&registers[..], &[0]].concat()), Some((vec![0x400], None)));
+        assert_eq!(taken(&[&registers[..], &[8, 1, 0]].concat()), Some((vec![0x400], copy(&[]))));
+        assert_eq!(taken(&[&registers[..], &[8, 1, 16]].concat()), Some((vec![0x400], None)));
+        assert_eq!(taken(&whole[..6]), Some((vec![0x400], None)));
     }
 }

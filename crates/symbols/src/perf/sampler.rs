@@ -12,7 +12,8 @@ use nix::errno::Errno;
 
 use super::{
     Attr, Buffer, EXCLUDE_CALLCHAIN_KERNEL, EXCLUDE_KERNEL, INHERIT, INHERIT_THREAD, LIVES, MMAP_DATA,
-    Record, SAMPLE_CALLCHAIN, SAMPLE_OF_FAULT, Software, WATERMARK, online, open,
+    REGISTERS, Record, SAMPLE_CALLCHAIN, SAMPLE_OF_FAULT, SAMPLE_REGS_USER, SAMPLE_STACK_USER, Software,
+    WATERMARK, online, open,
 };
 
 /// include/uapi/linux/perf_event.h
@@ -30,13 +31,15 @@ pub struct Recording {
     pub period: u64,
     /// With the chain of calls.
     pub calls: bool,
+    /// And so much of the stack, bytes, with the registers that a walk begins with: a multiple of 8 below 64 KiB, or 0.
+    pub stack: u32,
 }
 
 impl Recording {
     /// All of them.
-    pub const EACH: Self = Self { period: 1, calls: false };
+    pub const EACH: Self = Self { period: 1, calls: false, stack: 0 };
     /// None.
-    pub const NONE: Self = Self { period: 0, calls: false };
+    pub const NONE: Self = Self { period: 0, calls: false, stack: 0 };
 }
 
 /// A ring for each processor, and the events that write to it.
@@ -112,6 +115,10 @@ impl Sampler {
         let recording = if let Software::MajorFaults = event { self.major } else { self.minor };
         let mut attr = Attr { sample_period: recording.period, ..Attr::recording(event) };
         attr.sample_type = SAMPLE_OF_FAULT | if recording.calls { SAMPLE_CALLCHAIN } else { 0 };
+        if recording.stack > 0 {
+            attr.sample_type |= SAMPLE_REGS_USER | SAMPLE_STACK_USER;
+            (attr.sample_regs_user, attr.sample_stack_user) = (REGISTERS, recording.stack);
+        }
         attr.flags |= INHERIT;
         attr.flags |= if tree { 0 } else { INHERIT_THREAD };
         attr.flags |= if self.kernel { 0 } else { EXCLUDE_KERNEL | EXCLUDE_CALLCHAIN_KERNEL };

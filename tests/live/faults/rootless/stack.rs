@@ -119,6 +119,31 @@ pub fn a_part_of_them(variant: &'static str) {
     }
 }
 
+/// Stacks that were copied and are walked by tables: no fault is in another chain, and what the rings had no space for is counted.
+pub fn copied_stacks(variant: &'static str) {
+    let _level = Level::of("2");
+    let said = nobody(&["--by", "stack"], &fixture("chains"));
+    assert_eq!((&said.header["unwind"], &said.end["partial_stacks"]), (&"fp".into(), &Value::Null));
+    let options = ["--by", "stack", "--unwind", "tables"];
+    for said in [
+        nobody(&options, &fixture("chains")),
+        Said::by(faults(variant, &options).arg("--").args(fixture("chains"))),
+    ] {
+        assert_eq!(said.header["unwind"], "tables");
+        let dropped = u(&said.end["dropped_records"]);
+        for (chain, faults, _) in chains(&said.truth) {
+            // Kernel mode is the privileged one's alone.
+            let (_, minor) = of_chain(&said.totals, &chain);
+            let is_seen = !chain.ends_with("chain_reads") || said.header["kernel_mode"] == "seen";
+            let there = if is_seen { faults.1 } else { 0 };
+            let is_right = minor == there || minor < there && there - minor <= dropped;
+            assert!(is_right, "{chain}: {minor} of {there} in {:#?} {}", said.totals, said.end);
+        }
+        let all = sum(&said.totals, |_| true);
+        assert_eq!(u(&said.end["events"]), all.0 + all.1);
+    }
+}
+
 /// Written for the tools that make flame graphs, or as one.
 pub fn flame_graphs(variant: &'static str) {
     let _level = Level::of("2");

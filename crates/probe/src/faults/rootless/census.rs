@@ -164,7 +164,7 @@ impl Census {
                     member.ended = true;
                 }
             }
-            What::Faulted { event, addr, ip, calls } => {
+            What::Faulted { event, addr, ip, calls, stack } => {
                 let start_ns = if tid == pid { family.process.start_ns } else { record.time_ns };
                 let comm = Rc::clone(&family.comm);
                 // One whose birth had no room in the ring is met here first.
@@ -176,7 +176,7 @@ impl Census {
                 member.seen += Counts::of(major);
                 let stack_id = match (&mut self.groups, calls) {
                     (Grouping::Stacks(stacks), Some(calls)) => {
-                        stacks.put(family.process, record.time_ns, calls, Counts::of(major))
+                        stacks.put(family.process, record.time_ns, calls, stack, Counts::of(major))
                     }
                     _ => None,
                 };
@@ -352,7 +352,7 @@ impl Census {
             }
             // Rows wait for their names no longer than that.
             let until = if last { signals::end_by() } else { Instant::now() + ROWS_WAIT };
-            rest = rest.beyond(self.groups.report(rest, ledger, until, meanwhile));
+            rest = rest.beyond(self.groups.report(rest, ledger, until, last, meanwhile));
         }
         ledger.group(id(0), group(Key::Rest, rest, None));
     }
@@ -435,7 +435,7 @@ mod tests {
         };
         census.families.get_mut(&own).unwrap().faults = counts(1);
         let early = told(&mut census, false);
-        let what = What::Faulted { event: 0, addr: 8, ip: None, calls: None };
+        let what = What::Faulted { event: 0, addr: 8, ip: None, calls: None, stack: None };
         census.take(Record { time_ns: 1, pid: own, tid: own, what }, |_| false);
         assert_eq!(early + told(&mut census, false) + told(&mut census, true), 1);
         // What has no record is told at the end.

@@ -59,6 +59,7 @@ impl Grouping {
         all: Counts,
         ledger: &mut Ledger,
         until: Instant,
+        last: bool,
         meanwhile: impl FnMut(),
     ) -> Counts {
         match self {
@@ -67,7 +68,7 @@ impl Grouping {
                 ledger.group(id(file.number), group(file.key.clone(), file.faults, file.range));
                 sum + file.faults
             }),
-            Self::Stacks(stacks) => stacks.report(all, ledger, until, meanwhile),
+            Self::Stacks(stacks) => stacks.report(all, ledger, until, last, meanwhile),
         }
     }
 }

@@ -1,12 +1,14 @@
-//! Faults by the chain of calls that perf has recorded with them.
+//! Faults by the chain of calls that perf has recorded with them, or that is found in the stack that it has copied.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use trapline_model::faults::{Key, Ledger, Losses, NamedStack, Process};
 use trapline_symbols::perf::{Calls, Record, Recording};
 use trapline_symbols::task::Counts;
+use trapline_symbols::unwind::{Copy, Ends, Held};
 use trapline_symbols::{Image, Scope};
 
 use super::untimed::{group, id};
@@ -19,10 +21,49 @@ const ROOM: usize = 16_384;
 /// The group of the faults whose stack was not taken.
 const UNTAKEN: u64 = 1;
 
+/// So much of a stack is copied with each fault, bytes: of gcc's chains nearly all are in it.
+pub(super) const COPIED: u32 = 16 << 10;
+
+/// Memory for copies that wait for a table, bytes. Of those that come when it is full the callers are found by frame pointers
+/// where a table is missing.
+const MOST: usize = 24 << 20;
+
+/// The rings that hold copies until they are read, bytes: with less, a burst of faults overruns them.
+pub(super) const RINGS: u32 = 64 << 20;
+
+/// So many records with copies may wait to be put in order: what is in the rings, and some more.
+pub(super) const COPIES: usize = (RINGS as usize + MOST) / COPIED as usize;
+
+/// The memory for tables, copies and rings, MiB.
+pub(super) const MEGABYTES: u64 = Held::MEGABYTES + ((2 * (MOST as u64 + RINGS as u64)) >> 20);
+
+/// How long tables of processes that were asked for are waited for before they are traced.
+const TABLES_WAIT: Duration = Duration::from_secs(2);
+
+/// How long one table is waited for while faults are recorded: the rings are small.
+const TABLE_WAIT: Duration = Duration::from_millis(1);
+
+/// How rows of an interval wait for tables.
+const ROWS_WAIT: Duration = Duration::from_millis(500);
+
+/// A chain of calls, and why it has no more.
+type Walked = (Calls, End);
+
+/// What faults have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Way {
+    Walked(Rc<Walked>),
+    /// A stack that waited for a table, by the number of its group.
+    Copied(u64),
+}
+
 /// The faults of a chain of calls.
 #[derive(Debug)]
 struct InStack {
     number: u64,
+    calls: Rc<Walked>,
+    /// It is walked when the tables are there: until then the innermost call is known.
+    copied: Option<Copy>,
     process: Process,
     /// When the first of them was.
     at_ns: u64,
@@ -36,7 +77,11 @@ struct InStack {
 #[derive(Debug)]
 pub(super) struct StackTable {
     naming: Naming,
-    groups: HashMap<(Image, Calls), InStack>,
+    /// If stacks are copied, and walked by them.
+    tables: Option<Held>,
+    groups: HashMap<(Image, Way), InStack>,
+    /// How many bytes of stacks wait for tables.
+    held: usize,
     /// The number of the newest group.
     newest: u64,
     /// All there were, if not all of them have a record.
@@ -51,8 +96,9 @@ pub(super) struct StackTable {
 }
 
 /// What is to be recorded of minor faults and of major ones.
-pub(super) fn recorded(stacks: Stacks) -> (Recording, Recording) {
-    let with = |period| Recording { period, calls: true };
+pub(super) fn recorded(stacks: Stacks, unwinds: bool) -> (Recording, Recording) {
+    let stack = if unwinds { COPIED } else { 0 };
+    let with = |period| Recording { period, calls: true, stack };
     match stacks {
         Stacks::All => (with(1), with(1)),
         Stacks::Sampled(n) => (with(n.into()), with(n.into())),
@@ -61,10 +107,25 @@ pub(super) fn recorded(stacks: Stacks) -> (Recording, Recording) {
 }
 
 impl StackTable {
-    pub(super) fn new(whose: Scope, stacks: Stacks) -> Self {
+    /// With `unwinds`, stacks are walked by unwind tables: those of processes that were asked for, and of a command that is to be
+    /// executed, are made first.
+    pub(super) fn new(whose: Scope, stacks: Stacks, unwinds: bool, command: Option<&Path>) -> Self {
+        let mut naming = Naming::told(whose, unwinds);
+        let mut tables = unwinds.then(Held::default);
+        if let Some(tables) = &mut tables {
+            let until = Instant::now() + TABLES_WAIT;
+            naming.wait_until(until);
+            if let Some(command) = command {
+                naming.symbols.own_file().into_iter().for_each(|own| tables.refuse(own));
+                naming.symbols.want_tables_of(command);
+            }
+            tables.load(&mut naming.symbols, until);
+        }
         Self {
-            naming: Naming::told(whose),
+            naming,
+            tables,
             groups: HashMap::new(),
+            held: 0,
             newest: UNTAKEN,
             counted: (stacks != Stacks::All).then(Counts::default),
             past: Counts::default(),
@@ -111,11 +172,71 @@ impl StackTable {
         self.found.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// Makes tables of what was mapped since, for a moment.
+    pub(super) fn load_tables(&mut self) {
+        let Some(tables) = &mut self.tables else { return };
+        tables.try_again();
+        if tables.load(&mut self.naming.symbols, Instant::now() + TABLE_WAIT) && self.held > 0 {
+            self.walk_copied(false);
+        }
+    }
+
+    /// Whether there are tables to be made.
+    pub(super) fn have_work(&self) -> bool {
+        self.tables.as_ref().is_some_and(|tables| tables.may_go_on(&self.naming.symbols))
+    }
+
+    /// Walks the stacks that waited for tables. If it is the last time, for those of a process that is over and for all of them, by
+    /// frame pointers where one is missing.
+    fn walk_copied(&mut self, is_last: bool) {
+        let Self { naming, groups, tables: Some(tables), held, .. } = self else { return };
+        for ((image, _), known) in groups {
+            let Some(stack) = &known.copied else { continue };
+            let is_last = is_last || naming.is_over(known.process.pid, known.at_ns);
+            let walked = tables.walk(stack, *image, naming.deepest, is_last, &mut naming.symbols);
+            if let Some((user, ends)) = walked {
+                *held -= stack.stack.len();
+                let kernel = known.calls.0.kernel.clone();
+                known.calls = Rc::new((Calls { kernel, user }, end(ends)));
+                (known.copied, known.named) = (None, None);
+            }
+        }
+    }
+
+    /// Walks a stack. Gives it back if a table has to be made before.
+    fn walk(&mut self, image: Image, calls: Calls, stack: Option<Copy>) -> (Walked, Option<Copy>) {
+        let Self { naming, tables, held, .. } = self;
+        let (Some(tables), Some(stack)) = (tables, stack) else {
+            // Who follows frame pointers does not know whether a chain is whole.
+            let end = if calls.depth() >= naming.deepest { End::Deepest } else { End::Outermost };
+            return ((calls, end), None);
+        };
+        let is_full = *held + stack.stack.len() > MOST || self.groups.len() >= ROOM;
+        let kernel = calls.kernel;
+        match tables.walk(&stack, image, naming.deepest, is_full, &mut naming.symbols) {
+            // Where a mapping is not known, no call of it is.
+            Some((user, ends)) if user.is_empty() => {
+                ((Calls { kernel, user: vec![stack.ip] }, end(ends)), None)
+            }
+            Some((user, ends)) => ((Calls { kernel, user }, end(ends)), None),
+            None => ((Calls { kernel, user: vec![stack.ip] }, End::Late), Some(stack)),
+        }
+    }
+
     /// Puts one under its chain of calls, and gives the number of that, if there is space for it.
-    pub(super) fn put(&mut self, process: Process, at_ns: u64, calls: Calls, faults: Counts) -> Option<u64> {
+    pub(super) fn put(
+        &mut self,
+        process: Process,
+        at_ns: u64,
+        calls: Calls,
+        stack: Option<Copy>,
+        faults: Counts,
+    ) -> Option<u64> {
         let image = self.naming.image(process.pid, at_ns).unwrap_or(Image::from(process));
-        let full = self.groups.len() >= ROOM;
-        let key = (image, calls);
+        let (calls, copied) = self.walk(image, calls, stack);
+        let (calls, full) = (Rc::new(calls), self.groups.len() >= ROOM);
+        let way = copied.as_ref().map_or(Way::Walked(Rc::clone(&calls)), |_| Way::Copied(self.newest + 1));
+        let key = (image, way);
         if let Some(known) = self.groups.get_mut(&key) {
             known.faults += faults;
             Some(known.number)
@@ -124,9 +245,19 @@ impl StackTable {
             None
         } else {
             self.newest += 1;
+            self.held += copied.as_ref().map_or(0, |copied| copied.stack.len());
             self.groups.insert(
                 key,
-                InStack { number: self.newest, process, at_ns, named: None, faults, said: None },
+                InStack {
+                    number: self.newest,
+                    calls,
+                    copied,
+                    process,
+                    at_ns,
+                    named: None,
+                    faults,
+                    said: None,
+                },
             );
             Some(self.newest)
         }
@@ -138,22 +269,27 @@ impl StackTable {
         all: Counts,
         ledger: &mut Ledger,
         until: Instant,
+        last: bool,
         mut meanwhile: impl FnMut(),
     ) -> Counts {
+        self.find_callers(until, last, &mut meanwhile);
         let mut sum = self.past;
         let naming = &mut self.naming;
         // Processes that have ended are forgotten with what has no name then.
         naming.wait_for(until.saturating_duration_since(Instant::now()));
-        for ((_, calls), known) in &mut self.groups {
+        for known in self.groups.values_mut() {
             // What there was no time for is looked for again.
             if known.named.take_if(|named| named.late).is_some() {
                 known.said = None;
             }
             let named = known.named.get_or_insert_with(|| {
                 meanwhile();
-                let [user, kernel] = chains(calls, naming.deepest);
                 let (image, comm) = naming.who(known.process, known.at_ns);
-                naming.name(image, &comm, &user, &kernel)
+                let [user, kernel] = chains(&known.calls);
+                let mut named = naming.name(image, &comm, &user, &kernel);
+                // Its callers may be known later.
+                named.late |= known.copied.is_some();
+                named
             });
             let stack = Rc::clone(&named.stack);
             let all = known.faults.all();
@@ -175,13 +311,35 @@ impl StackTable {
         sum
     }
 
+    /// Walks what waited for tables: these may take half of the time that there is.
+    fn find_callers(&mut self, until: Instant, last: bool, mut meanwhile: impl FnMut()) {
+        let now = Instant::now();
+        let until = now + until.saturating_duration_since(now) / 2;
+        let until = if last { until } else { until.min(now + ROWS_WAIT) };
+        while self.held > 0 && Instant::now() < until {
+            meanwhile();
+            let Some(tables) = &mut self.tables else { return };
+            tables.try_again();
+            tables.load(&mut self.naming.symbols, (Instant::now() + 20 * TABLE_WAIT).min(until));
+            let may_go_on = tables.may_go_on(&self.naming.symbols);
+            self.walk_copied(false);
+            if !may_go_on {
+                break;
+            }
+        }
+        if self.held > 0 {
+            self.walk_copied(last);
+        }
+    }
+
     /// Forgets the processes that were over before their last records were taken.
     fn forget(&mut self, ledger: &mut Ledger) {
-        let (naming, past, losses) = (&self.naming, &mut self.past, &mut self.losses);
+        let (naming, past, losses, held) = (&self.naming, &mut self.past, &mut self.losses, &mut self.held);
         self.groups.retain(|_, known| {
             let over = naming.is_over(known.process.pid, known.at_ns);
             if over {
                 *past += known.faults;
+                *held -= known.copied.as_ref().map_or(0, |copied| copied.stack.len());
                 known.named.iter().for_each(|named| losses.add(named, known.faults.all()));
                 ledger.close_group(&id(known.number));
             }
@@ -201,25 +359,36 @@ impl StackTable {
             known.named.iter().for_each(|named| all.add(named, known.faults.all()));
         }
         losses.unattributed_faults = Some(self.crowded.all());
-        all.named(false, losses);
+        all.named(self.tables.is_some(), losses);
     }
 }
 
 /// The two halves of a chain. The kernel walks its own first, and then as much of the other as is left.
-fn chains(calls: &Calls, deepest: usize) -> [Chain; 2] {
+fn chains((calls, end): &Walked) -> [Chain; 2] {
     if calls.depth() == 0 {
         return [Chain::Lost, Chain::None];
     }
     let kernel =
         if calls.kernel.is_empty() { Chain::None } else { Chain::taken(&calls.kernel, End::Outermost) };
-    let end = if calls.depth() >= deepest { End::Deepest } else { End::Outermost };
-    [Chain::taken(&calls.user, end), kernel]
+    [Chain::taken(&calls.user, *end), kernel]
+}
+
+/// Why a walk through a copy has ended.
+fn end(ends: Ends) -> End {
+    match ends {
+        Ends::Start => End::Outermost,
+        Ends::Deepest => End::Deepest,
+        Ends::Undescribed => End::Undescribed,
+        Ends::Late => End::Late,
+        Ends::LateFrames => End::LateFrames,
+        Ends::Cut => End::Cut,
+        Ends::Corrupt => End::Corrupt,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
-    use std::time::Duration;
 
     use trapline_model::faults::{By, Timing};
     use trapline_model::{Item, Source, Value, stage};
@@ -233,7 +402,7 @@ mod tests {
     /// Rows by their stacks: how many of each kind.
     fn rows(stacks: &mut StackTable, all: Counts) -> (Vec<(String, u64, u64)>, Counts) {
         let mut ledger = Ledger::new(By::Stack, Timing::None);
-        let placed = stacks.report(all, &mut ledger, Instant::now() + Duration::from_secs(1), || {});
+        let placed = stacks.report(all, &mut ledger, Instant::now() + Duration::from_secs(1), false, || {});
         let number = |row: &trapline_model::Record, name| match row.get(name) {
             Some(&Value::U64(n)) => n,
             _ => panic!("no {name}"),
@@ -264,10 +433,10 @@ mod tests {
 
     #[test]
     fn what_has_no_record_was_not_taken() {
-        let mut stacks = StackTable::new(Scope::These([].into()), Stacks::Major);
-        stacks.put(NOBODY, 10, calls(&[1]), counts(1, 0));
-        stacks.put(NOBODY, 11, calls(&[1]), counts(1, 0));
-        stacks.put(NOBODY, 12, calls(&[]), counts(1, 0));
+        let mut stacks = StackTable::new(Scope::These([].into()), Stacks::Major, false, None);
+        stacks.put(NOBODY, 10, calls(&[1]), None, counts(1, 0));
+        stacks.put(NOBODY, 11, calls(&[1]), None, counts(1, 0));
+        stacks.put(NOBODY, 12, calls(&[]), None, counts(1, 0));
         stacks.count(counts(3, 100));
         let stack = |frame: &str| format!("[{}];{frame}", NOBODY.pid);
         let (told, placed) = rows(&mut stacks, counts(3, 120));
@@ -292,11 +461,11 @@ mod tests {
 
     #[test]
     fn room_for_so_many() {
-        let mut stacks = StackTable::new(Scope::These([].into()), Stacks::All);
+        let mut stacks = StackTable::new(Scope::These([].into()), Stacks::All, false, None);
         for n in 0..ROOM as u64 + 3 {
-            stacks.put(NOBODY, 10, calls(&[n]), counts(0, 1));
+            stacks.put(NOBODY, 10, calls(&[n]), None, counts(0, 1));
         }
-        stacks.put(NOBODY, 10, calls(&[0]), counts(0, 1));
+        stacks.put(NOBODY, 10, calls(&[0]), None, counts(0, 1));
         assert_eq!(rows(&mut stacks, counts(0, 20_000)).1, counts(0, ROOM as u64 + 1));
         let mut losses = Losses::default();
         stacks.losses(&mut losses);
@@ -306,10 +475,15 @@ mod tests {
     #[test]
     fn the_kernels_calls_take_a_part_of_the_room() {
         let both = Calls { kernel: vec![9, 8], user: vec![3, 2] };
-        let [user, kernel] = chains(&both, 4);
+        let mut stacks = StackTable::new(Scope::These([].into()), Stacks::All, false, None);
+        let mut of = |calls: &Calls, deepest| {
+            stacks.naming.deepest = deepest;
+            chains(&stacks.walk(Image::from(NOBODY), calls.clone(), None).0)
+        };
+        let [user, kernel] = of(&both, 4);
         assert!(matches!(user, Chain::Taken { ips, end: End::Deepest } if ips == [3, 1]));
         assert!(matches!(kernel, Chain::Taken { ips, end: End::Outermost } if ips == [9, 7]));
-        assert!(matches!(chains(&both, 5)[0], Chain::Taken { end: End::Outermost, .. }));
-        assert!(matches!(chains(&calls(&[3]), 4), [Chain::Taken { .. }, Chain::None]));
+        assert!(matches!(of(&both, 5)[0], Chain::Taken { end: End::Outermost, .. }));
+        assert!(matches!(of(&calls(&[3]), 4), [Chain::Taken { .. }, Chain::None]));
     }
 }
