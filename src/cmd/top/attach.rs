@@ -12,7 +12,7 @@ use trapline_model::access::summary::{self, Summarized, View};
 use trapline_model::faults::By;
 use trapline_model::kvm::{self as kvm_model, Layout};
 use trapline_model::stage::{Cumulative, Pace, Refresh, rows};
-use trapline_model::{Item, Source, Value};
+use trapline_model::{Facts, Item, Source, Value};
 use trapline_probe::access::{self, Access, Prepared};
 use trapline_probe::faults::{self, Events};
 use trapline_probe::kvm::{self, Choice, Kvm};
@@ -22,7 +22,7 @@ use trapline_probe::{Filter, bpf_cost, name_errnos, refused};
 use trapline_view::top::{Input, Want};
 
 use super::faces::FACES;
-use super::own::OwnProcesses;
+use super::own::{OwnProcesses, have_ended};
 use super::shown::{EndIfPanicked, Post};
 use crate::cmd::run::{Borrowed, Items};
 
@@ -114,7 +114,7 @@ enum Ended {
     ForNew,
 }
 
-/// All items of a tool, while it watches all of one's own processes that there are.
+/// All items of a tool, while there is one of the processes that it is to watch, and it watches all of one's own.
 fn pour(
     tool: Box<dyn Tool>,
     mut own: Option<OwnProcesses>,
@@ -130,11 +130,21 @@ fn pour(
         true => Box::new(Summarized::new(Borrowed(&mut run), summary(shared.cumulative.is_on()))),
         false => Box::new(rows(Borrowed(&mut run), shared.cumulative.clone())),
     };
+    let watched = narrowed(&shared.filter, want);
+    let mut facts = Facts::default();
     while let Some(item) = items.next()? {
-        let is_over = matches!(item, Item::Tick(_)) && own.as_mut().is_some_and(OwnProcesses::has_new);
+        let is_tick = matches!(item, Item::Tick(_));
+        if let Item::Facts(now) = &item {
+            facts = now.clone();
+        }
         give(item);
-        if is_over {
+        if is_tick && own.as_mut().is_some_and(OwnProcesses::has_new) {
             return Ok(Ended::ForNew);
+        }
+        // The last rows stay on the screen.
+        if is_tick && !watched.descendants && have_ended(&watched.pids) {
+            give(Item::End(facts));
+            return Ok(Ended::Done);
         }
     }
     Ok(Ended::Done)

@@ -11,11 +11,20 @@ const fn last(name: &'static str) -> Group {
     Group { name, into: None }
 }
 
-const NONE: Face =
-    Face { tool: "", groups: &[], events: &[], time: None, parts: &[], relative: &[], has_events: false };
+const NONE: Face = Face {
+    tool: "",
+    counts: "",
+    groups: &[],
+    events: &[],
+    time: None,
+    parts: &[],
+    relative: &[],
+    has_events: false,
+};
 
 pub(super) static FAULTS: Face = Face {
     tool: "faults",
+    counts: "faults",
     groups: &[
         group("process", "thread"),
         group("thread", "file"),
@@ -44,6 +53,7 @@ pub(super) static FAULTS: Face = Face {
 
 pub(super) static KVM: Face = Face {
     tool: "kvm",
+    counts: "exits",
     groups: &[
         group("reason", "msr"),
         group("vm", "vcpu"),
@@ -74,13 +84,15 @@ pub(super) static KVM: Face = Face {
 
 pub(super) static SGX: Face = Face {
     tool: "sgx",
+    counts: "faults",
     groups: &[last("enclave"), group("process", "enclave"), group("cgroup", "enclave")],
     events: &["faults"],
     time: Some("load_ns"),
     ..NONE
 };
 
-pub(super) static ACCESS: Face = Face { tool: "access", events: &["accesses"], has_events: true, ..NONE };
+pub(super) static ACCESS: Face =
+    Face { tool: "access", counts: "accesses", events: &["accesses"], has_events: true, ..NONE };
 
 /// All of them, in the order of the screen.
 pub(super) static FACES: [&Face; 4] = [&FAULTS, &KVM, &SGX, &ACCESS];

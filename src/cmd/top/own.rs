@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use nix::unistd::{geteuid, getpid};
 
@@ -29,6 +30,11 @@ impl OwnProcesses {
         self.newest = new;
         has_stayed
     }
+}
+
+/// Whether none of these processes is there any more.
+pub(super) fn have_ended(pids: &[u32]) -> bool {
+    !pids.is_empty() && pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
 }
 
 /// The processes of this user that may be looked into, without trapline itself.

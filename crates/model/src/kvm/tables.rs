@@ -77,7 +77,7 @@ const TIMES: [Column<Row>; 13] = [
 const SPLIT: [Column<Row>; 9] = [
     number("kvm_ns", TIME, "Time that KVM itself spent on a processor.", |r: &Row| r.all.phase_ns[0].into()).shown("KVM_MS", 10, Milliseconds(2)),
     number("vmm_ns", TIME, "Time that the program that runs the guest spent in user space.", |r: &Row| r.all.phase_ns[1].into()).shown("VMM_MS", 10, Milliseconds(2)),
-    number("blocked_ns", TIME, "Time that the vCPU slept in KVM, halted or waiting.", |r: &Row| r.all.phase_ns[2].into()).shown("BLOCKED_MS", 10, Milliseconds(2)),
+    number("blocked_ns", TIME, "Time that the vCPU slept in KVM, halted or waiting.", |r: &Row| r.all.phase_ns[2].into()).shown("BLOCKED_MS", 10, Milliseconds(2)).yields(1),
     number("preempted_ns", TIME, "Time in which the vCPU could run and something else did.", |r: &Row| r.all.phase_ns[3].into()).shown("PREEMPT_MS", 10, Milliseconds(2)).yields(1),
     number("fault_ns", TIME, "Time spent in page faults of the host on the guest's behalf.", Row::fault_ns).shown("FAULT_MS", 10, Milliseconds(2)).yields(2),
     count("host_major", "The page faults of the host on the guest's behalf that read from disk, by the kernel's own accounting.", |r: &Row| r.all.faults[0].into()).shown("HOST_MAJ", 9, Integer).yields(4).highlight(Highlight::From(1)),

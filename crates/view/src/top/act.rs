@@ -8,7 +8,7 @@ use super::face::Command;
 use super::keys::{self, Does};
 use super::press::Press;
 use super::state::{Hit, State};
-use super::tool::{Pattern, Tool};
+use super::tool::{Pattern, Stage, Tool};
 
 /// The intervals that + and - choose among, milliseconds.
 const INTERVALS: [u64; 10] = [100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 30_000, 60_000];
@@ -66,7 +66,7 @@ impl State {
                     return None;
                 }
             };
-            let most = keys::help(self.playing.is_some()).count().saturating_sub(self.page() + 2);
+            let most = self.help_lines().len().saturating_sub(self.page() + 2);
             self.help_at = self.help_at.saturating_add_signed(by).min(most);
             return None;
         }
@@ -112,7 +112,10 @@ impl State {
             Does::Refresh => {
                 self.paused = false;
                 self.go_on();
-                return Some(Command::Refresh);
+                let at = self.shown.unwrap_or(self.at);
+                let has_failed =
+                    self.tools.get(at).is_some_and(|tool| matches!(tool.stage, Stage::Failed(_)));
+                return if has_failed { self.open(at) } else { Some(Command::Refresh) };
             }
             Does::Faster(less) => return Some(self.pace(less)),
             Does::Group => {
@@ -244,7 +247,6 @@ impl State {
             self.said = FIXED_ROWS.into();
             return None;
         }
-        tool.shows_events = false;
         let want = tool.regroup(group)?;
         Some(Command::Open { tool: shown, run: tool.run, want })
     }

@@ -5,11 +5,11 @@ use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
-use super::keys;
+use super::keys::{self, Does};
 use super::state::{Hit, State};
-use super::tool::Tool;
+use super::tool::{Stage, Tool};
 use crate::escape::visible;
-use crate::fit::{HEADING, HIGHLIGHT, cut};
+use crate::fit::{HEADING, HIGHLIGHT, cut, wrapped};
 
 /// What is chosen, also where there are no colors.
 pub(super) const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
@@ -190,6 +190,9 @@ impl State {
         if self.paused {
             more.push("paused".into());
         }
+        if tool.stage == Stage::Ended && self.playing.is_none() {
+            more.push("ended".into());
+        }
         let more = format!("  {}", more.join(", "));
         let width = usize::from(self.size.0);
         // What it is of in the end matters more than where that is.
@@ -197,15 +200,53 @@ impl State {
         Line::from(vec![Span::styled(what, self.heading()), Span::raw(more)])
     }
 
+    /// What the keys 1 to 9 choose, and names of it.
+    fn choices(&self) -> Option<(&'static str, Vec<&'static str>)> {
+        let Some(tool) = self.shown.and_then(|at| self.tools.get(at)) else {
+            return Some(("show a tool", self.tools.iter().map(|tool| tool.face.tool).collect()));
+        };
+        if tool.blocks.len() > 1 {
+            let tables = tool.blocks.iter().map(|block| block.table.id());
+            return Some(("another table", tables.filter_map(|id| id.rsplit('.').next()).collect()));
+        }
+        let groups = tool.face.groups.iter().map(|group| group.name);
+        (!tool.is_fixed).then(|| ("group by", groups.collect()))
+    }
+
+    /// The lines of the help: keys, and what they do here.
+    pub(super) fn help_lines(&self) -> Vec<String> {
+        const KEY: usize = 11;
+        let width = if self.size.0 < TWO_COLUMNS { self.size.0 } else { self.size.0 / 2 };
+        let lines = keys::help(self.playing.is_some()).flat_map(|(key, does, words)| {
+            let choices = self.choices().filter(|(_, names)| does == Does::Group && !names.is_empty());
+            let words = choices.map_or_else(
+                || vec![words.to_owned()],
+                |(what, names)| {
+                    // A number stays with its name.
+                    let names: Vec<String> =
+                        (1..=9).zip(names).map(|(n, name)| format!("{n}\u{a0}{name}")).collect();
+                    let text = format!("{what}: {}", names.join(", "));
+                    let lines = wrapped(&text, "", Some(usize::from(width).saturating_sub(KEY).max(20)));
+                    lines.into_iter().map(|line| line.replace('\u{a0}', " ")).collect()
+                },
+            );
+            let keys = [key].into_iter().chain(std::iter::repeat(""));
+            keys.zip(words).map(|(key, words)| format!("{key:<10} {words}")).collect::<Vec<_>>()
+        });
+        lines.collect()
+    }
+
     fn bottom(&self) -> Line<'static> {
         if !self.said.is_empty() {
             return Line::styled(visible(&self.said), self.warning());
         }
-        let keys = match (self.playing.is_some(), self.shown.is_some()) {
+        let keys = match self.shown.and_then(|at| self.tools.get(at)) {
             _ if self.typed.is_some() => "type a text or a regular expression; Enter: keep it, Esc: all rows",
-            (true, _) => "?: help  q: quit  space: pause  Left Right: 10 s  , .: interval  + -: speed",
-            (_, false) => "?: help  q: quit  Enter: pane  Tab: next  space: pause  + -: interval",
-            (_, true) => "?: help q: quit Enter: into Esc: back 1-9 b: group < >: sort /: filter v: events",
+            _ if self.playing.is_some() => {
+                "?: help  q: quit  space: pause  Left Right: 10 s  , .: interval  + -: speed"
+            }
+            None => "?: help  q: quit  Enter: pane  Tab: next  space: pause  + -: interval",
+            Some(tool) => return Line::raw(pane_keys(tool)),
         };
         Line::raw(keys)
     }
@@ -227,6 +268,26 @@ impl State {
         }
     }
 }
+
+/// The keys that do something in a pane.
+fn pane_keys(tool: &Tool) -> String {
+    let goes_in = tool.group().is_some_and(|group| group.into.is_some());
+    let tables = tool.blocks.len();
+    let keys = [
+        Some("?: help q: quit"),
+        (goes_in && !tool.shows_events).then_some("Enter: into"),
+        Some("Esc: back"),
+        (tables < 2 && !tool.face.groups.is_empty()).then_some("1-9 b: group"),
+        (tables > 1 && !tool.shows_events).then_some("1-9 b: table"),
+        (!tool.shows_events).then_some("< >: sort /: filter"),
+        (tool.face.has_events && !tool.shows_events).then_some("v: events"),
+        tool.shows_events.then_some("space: pause"),
+    ];
+    keys.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// From this width on, a help that is too long has two columns.
+const TWO_COLUMNS: u16 = 160;
 
 /// What draws.
 pub(super) struct Pen<'a> {
@@ -257,13 +318,12 @@ impl Pen<'_> {
     }
 
     fn help(&mut self, area: Rect) {
-        let lines = keys::help(self.state.playing.is_some());
-        let lines = lines.map(|(key, does)| Line::raw(format!("{key:<10} {does}")));
+        let lines = self.state.help_lines().into_iter().map(Line::raw);
         let lines: Vec<_> = lines.skip(self.state.help_at).collect();
         // In two columns where there are too many lines.
         let half = if lines.len() > usize::from(area.height) { lines.len().div_ceil(2) } else { lines.len() };
         let right = area.width / 2;
-        let left = if half < lines.len() && area.width >= 160 { right } else { area.width };
+        let left = if half < lines.len() && area.width >= TWO_COLUMNS { right } else { area.width };
         self.lines(
             Rect { width: left, ..area },
             &lines[..if left < area.width { half } else { lines.len() }],

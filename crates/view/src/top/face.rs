@@ -11,6 +11,8 @@ use super::history::Figures;
 pub struct Face {
     /// Its name.
     pub tool: &'static str,
+    /// What it counts: a noun, of several.
+    pub counts: &'static str,
     /// What rows can be grouped by: the first if nobody asks for another.
     pub groups: &'static [Group],
     /// The columns that add up to the number of its events.

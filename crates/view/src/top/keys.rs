@@ -44,7 +44,7 @@ use Press::{
 
 /// When a key does something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
+pub(super) enum When {
     Always,
     /// Where a recording is played.
     Played,
@@ -53,7 +53,7 @@ enum When {
 }
 
 /// Each key, what it does and when; what the help says of it, with those that have nothing to say.
-const KEYS: &[(&[Press], Does, When, &str, &str)] = &[
+pub(super) const KEYS: &[(&[Press], Does, When, &str, &str)] = &[
     (&[Char('?'), Char('h'), Function(1)], Does::Help, When::Always, "? h F1", "this help"),
     (&[Char('q'), Char('Q'), Function(10)], Does::Quit, When::Always, "q F10", "quit"),
     (&[Tab], Does::Pane(false), When::Live, "Tab", "the next pane; Shift-Tab the one before"),
@@ -113,7 +113,7 @@ const KEYS: &[(&[Press], Does, When, &str, &str)] = &[
     (&[Char('w')], Does::Write, When::Always, "w", "write what is on the screen to a recording"),
 ];
 
-fn is_now(when: When, played: bool) -> bool {
+pub(super) fn is_now(when: When, played: bool) -> bool {
     match when {
         When::Always => true,
         When::Played => played,
@@ -129,10 +129,10 @@ pub(super) fn does(press: Press, played: bool) -> Option<Does> {
     KEYS.iter().find(is).map(|(_, does, ..)| *does)
 }
 
-/// The lines of the help: keys, and what they do.
-pub(super) fn help(played: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+/// What the help has: keys, what they do, and that in words.
+pub(super) fn help(played: bool) -> impl Iterator<Item = (&'static str, Does, &'static str)> {
     let said = KEYS.iter().filter(move |(.., when, name, _)| !name.is_empty() && is_now(*when, played));
-    said.map(|(.., name, does)| (*name, *does))
+    said.map(|(_, does, _, name, words)| (*name, *does, *words))
 }
 
 #[cfg(test)]

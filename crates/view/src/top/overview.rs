@@ -68,14 +68,14 @@ impl State {
             Stage::Running | Stage::Ended => {}
         }
         let ink = Ink::new(self.look.ascii);
-        let space = width.saturating_sub(26);
+        let space = width.saturating_sub(31);
         let rate = |figure: usize| tool.whole.of(ALL, figure, 1).last().copied().unwrap_or(0);
         let variant = tool.header.as_ref().map_or_else(String::new, |header| visible(&header.variant));
         let mut lines = vec![Line::from(vec![
             Span::styled(name.clone(), self.heading()),
-            Span::raw(format!("{}/s", short(rate(0)))),
+            Span::raw(format!("{} {}/s", short(rate(0)), tool.face.counts)),
             Span::raw(if rate(1) > 0 {
-                format!(", {} of time a second", time(rate(1)))
+                format!(", which took {} a second", time(rate(1)))
             } else {
                 String::new()
             }),
@@ -86,14 +86,18 @@ impl State {
             if figure == 0 || points.iter().any(|n| *n > 0) {
                 let most = points.iter().copied().max().unwrap_or(0);
                 let most = if figure == 0 { short(most) } else { time(most) };
-                lines.push(Line::raw(format!("{:8}{title:<7}{} {most}", "", ink.spark(&points, space))));
+                lines.push(Line::raw(format!(
+                    "{:8}{title:<7}{} max {most}/s",
+                    "",
+                    ink.spark(&points, space)
+                )));
             }
         }
         let worst = tool.worst().map(|row| {
             let [events, took] = tool.face.figures(row);
-            let most = words(row);
+            let most = words(row, |_| true);
             let took = if took > 0 { format!(", {}", time(took)) } else { String::new() };
-            format!("{:8}most: {most}: {}{took}", "", short(events))
+            format!("{:8}most: {most}: {} {}{took}", "", short(events), tool.face.counts)
         });
         let worst = worst.unwrap_or_else(|| format!("{:8}none in this interval", ""));
         lines.push(Line::raw(cut(&worst, width, false).into_owned()));

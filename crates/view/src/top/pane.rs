@@ -33,7 +33,9 @@ impl State {
         if tool.shows_events && matches!(tool.stage, Stage::Running | Stage::Ended) {
             return self.events(pen, tool, area);
         }
-        let Some(block) = tool.block().filter(|_| !tool.rows.is_empty()) else {
+        // What has failed shows why, and not its last rows as if there were more to come.
+        let has_failed = matches!(tool.stage, Stage::Failed(_));
+        let Some(block) = tool.block().filter(|_| !tool.rows.is_empty() && !has_failed) else {
             return pen.lines(area, &self.nothing(tool, area.width));
         };
         let first = self.first(tool, area);
@@ -66,18 +68,21 @@ impl State {
             Stage::Failed(why) => why.clone(),
             Stage::Running if tool.blocks.is_empty() => "The first interval has not ended yet.".into(),
             _ if tool.pattern.is_some() => "No row matches the filter; Esc shows all.".into(),
-            _ => format!("No {} in this interval.", tool.face.tool),
+            _ if tool.blocks.len() > 1 => "No row in this table.".into(),
+            _ if self.cumulative => format!("No {} since the start.", tool.face.counts),
+            _ => format!("No {} in this interval.", tool.face.counts),
         };
         lines.extend(wrapped(&visible(&text), "", Some(width.into())).into_iter().map(Line::raw));
         if matches!(tool.stage, Stage::Failed(_)) {
             lines.push(Line::default());
-            lines.push(Line::raw(if tool.levels.len() > 1 {
+            let text = if tool.levels.len() > 1 {
                 "Esc goes back."
             } else if self.playing.is_some() {
                 "Keys 1 to 9 and S choose other rows."
             } else {
-                "`trapline doctor` shows what attaches here, and what to do about the rest."
-            }));
+                "r tries again. `trapline doctor` shows what attaches here, and what to do about the rest."
+            };
+            lines.extend(wrapped(text, "", Some(width.into())).into_iter().map(Line::raw));
         }
         lines
     }
@@ -114,7 +119,8 @@ impl State {
         let Some(row) = tool.selected() else { return };
         let beside = area.x > 0;
         let left = if beside { area.width } else { (area.width / 2).saturating_sub(1) };
-        let mut lines = vec![Line::styled(cut(&words(row), left.into(), false).into_owned(), self.heading())];
+        let mut lines =
+            vec![Line::styled(cut(&words(row, |_| true), left.into(), false).into_owned(), self.heading())];
         lines.extend(self.past(tool, identity(row), left.into(), beside));
         lines.extend(self.parts(tool, row, left.into()));
         if beside {

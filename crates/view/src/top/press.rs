@@ -82,6 +82,9 @@ fn key(bytes: &[u8]) -> Option<(Option<Press>, usize)> {
         [0x1b] => Some((Some(Press::Escape), 1)),
         [0x1b, b'['] | [0x1b, b'O'] => None,
         [0x1b, b'O', last, ..] => Some((named(*last, &[]), 3)),
+        // The console of Linux.
+        [0x1b, b'[', b'['] => None,
+        [0x1b, b'[', b'[', last @ b'A'..=b'E', ..] => Some((Some(Press::Function(last - b'A' + 1)), 4)),
         [0x1b, b'[', rest @ ..] => {
             let length = rest.iter().position(|byte| (0x40..=0x7e).contains(byte))?;
             let parameters = std::str::from_utf8(&rest[..length]).unwrap_or_default();
@@ -155,6 +158,7 @@ mod tests {
         assert_eq!(keys(b"\x1b"), [Press::Escape]);
         assert_eq!(keys(b"\x1b[A\x1bOB\x1b[5~"), [Press::Up, Press::Down, Press::PageUp]);
         assert_eq!(keys(b"\x1bOP\x1b[21~\x1b[Z"), [Press::Function(1), Press::Function(10), Press::BackTab]);
+        assert_eq!(keys(b"\x1b[[Aq"), [Press::Function(1), Press::Char('q')]);
         assert_eq!(keys("é漢".as_bytes()), [Press::Char('é'), Press::Char('漢')]);
         assert_eq!(keys(b"\x1b[<0;3;4M\x1b[<0;3;4m"), [Press::Click { column: 2, line: 3 }]);
         assert_eq!(keys(b"\x1b[<65;1;1M"), [Press::Wheel(false)]);

@@ -38,15 +38,16 @@ pub(super) fn identity(row: &Record) -> u64 {
     hash(Kind::Key).or_else(|| hash(Kind::Label)).unwrap_or(1)
 }
 
-/// What a row is about, in words.
-pub(super) fn words(row: &Record) -> String {
+/// What a row is about, in words; of those of its names that matter.
+pub(super) fn words(row: &Record, matters: impl Fn(&str) -> bool) -> String {
     let is_name = |kind: Kind| matches!(kind, Kind::Key | Kind::Label);
     let names = row.iter().filter(|(field, _)| is_name(field.kind) && field.cell.is_some());
+    let names = names.filter(|(field, _)| matters(field.name));
     let words = names.filter_map(|(field, value)| match value {
         Value::Str(text) if is_stack(row.schema()) => Some(visible(innermost(text))),
         Value::Str(text) => Some(visible(text)),
         Value::U64(n) if field.ty == Type::U64 && field.kind == Kind::Key => Some(match field.unit {
-            Unit::Nanoseconds => time(*n),
+            Unit::Nanoseconds => format!("at {}", time(*n)),
             Unit::Address => format!("{n:#x}"),
             _ => n.to_string(),
         }),

@@ -8,11 +8,14 @@ use ratatui::layout::Rect;
 use trapline_model::faults::{By, EVENT, LOSSES, Losses};
 use trapline_model::{Block, Event, Facts, Header, Item, Record, Value};
 
+mod each_key;
+
 use super::history::POINTS;
 use super::*;
 
 static FAULTS: Face = Face {
     tool: "faults",
+    counts: "faults",
     groups: &[
         Group { name: "process", into: Some("thread") },
         Group { name: "thread", into: Some("file") },
@@ -171,7 +174,7 @@ fn the_help_has_all_keys_also_on_a_small_terminal() {
         press(&mut state, "\x1b[6~");
         seen += &drawn(&mut state, 40, 10);
     }
-    assert!(keys::help(false).all(|(key, _)| seen.contains(&format!("\n{key:<10} "))), "{seen}");
+    assert!(keys::help(false).all(|(key, ..)| seen.contains(&format!("\n{key:<10} "))), "{seen}");
     assert!(seen.ends_with(&drawn(&mut state, 40, 10)));
     press(&mut state, "\x1b[A");
     assert!(!seen.ends_with(&drawn(&mut state, 40, 10)), "one line back");

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use regex_lite::{Regex, RegexBuilder};
-use trapline_model::{Block, Event, Facts, Header, Item, Kind, Record, Value};
+use trapline_model::{Block, Event, Facts, Field, Header, Item, Kind, Record, Unit, Value};
 
 use super::face::{Begin, Face, Group, Want};
 use super::history::{Figures, Histories};
@@ -158,7 +158,7 @@ impl Tool {
         self.stage = Stage::Attaching;
         (self.header, self.facts, self.before, self.cost) = (None, None, None, [None; 2]);
         self.rewind();
-        (self.sort, self.chosen, self.at, self.table) = (None, None, 0, 0);
+        (self.sort, self.chosen, self.at) = (None, None, 0);
         let (group, keys) = self.level().map_or(("", vec![]), |level| (level.group, level.keys.clone()));
         Want { group, keys, split: self.split, events: self.shows_events }
     }
@@ -215,7 +215,20 @@ impl Tool {
     }
 
     fn tick(&mut self, paused: bool) {
-        let coming = std::mem::take(&mut self.coming);
+        let mut coming = std::mem::take(&mut self.coming);
+        // They come as they end, and have the places that the header gives them.
+        let tables = self.header.as_ref().map_or(&[][..], |header| &header.tables);
+        let place = |block: &Block| tables.iter().position(|table| table.id() == block.table.id());
+        coming.sort_by_key(|block| place(block).unwrap_or(usize::MAX));
+        // One of several that has nothing new keeps its place.
+        if self.blocks.len() > 1 && !coming.is_empty() {
+            let time_ns = coming.iter().map(|block| block.time_ns).max().unwrap_or(0);
+            for (at, before) in self.blocks.iter().enumerate() {
+                if !coming.iter().any(|block| block.table.id() == before.table.id()) {
+                    coming.insert(at.min(coming.len()), Block::new(before.table, time_ns, vec![]));
+                }
+            }
+        }
         for (at, block) in coming.iter().enumerate() {
             let before = self.ended_ns.iter_mut().find(|(table, _)| *table == block.table.id());
             let began = block.since_ns.unwrap_or(block.time_ns);
@@ -268,15 +281,24 @@ impl Tool {
         self.blocks.get(self.table).or(self.blocks.last())
     }
 
-    /// The column that rows are sorted by: if nobody chose one, the time, or the most frequent events.
+    /// The column that rows are sorted by: if nobody chose one, when they were, the time they took, or the most frequent
+    /// events.
     pub(super) fn sorted_by(&self) -> Option<usize> {
         let block = self.block()?;
         let place = |name: &str| block.table.position(name);
         if let Some(at) = self.sort.and_then(place) {
             return Some(at);
         }
+        let is_when = |field: &Field| {
+            field.kind == Kind::Key && field.unit == Unit::Nanoseconds && field.cell.is_some()
+        };
+        if let Some(at) = block.table.iter().position(is_when) {
+            return Some(at);
+        }
         let all = |name: &str| block.rows.iter().filter_map(|row| row.number(name)).sum::<u64>();
-        let time = self.face.time.filter(|time| all(time) > 0);
+        let is_shown =
+            |name: &&str| block.table.iter().any(|field| field.name == *name && field.cell.is_some());
+        let time = self.face.time.filter(is_shown).filter(|time| all(time) > 0);
         let by = time.or_else(|| self.face.events.iter().copied().max_by_key(|name| all(name)));
         by.and_then(place).or_else(|| block.table.iter().position(|field| field.kind == Kind::Counter))
     }
@@ -356,10 +378,10 @@ impl Tool {
     /// What is within the selected row.
     fn within(&self) -> Option<Level> {
         let (row, level) = (self.selected()?, self.level()?);
+        let is_known = |name: &str| level.keys.iter().any(|(known, _)| *known == name);
         let mut keys = level.keys.clone();
-        let is_new = |(name, _): &(&str, Value)| !level.keys.iter().any(|(known, _)| known == name);
-        keys.extend(shown_keys(row).filter(is_new));
-        Some(Level { group: level.group, keys, of: words(row) })
+        keys.extend(shown_keys(row).filter(|(name, _)| !is_known(name)));
+        Some(Level { group: level.group, keys, of: words(row, |name| !is_known(name)) })
     }
 
     /// Shows single events, of the selected row if there is one. Whether it can.
@@ -375,8 +397,9 @@ impl Tool {
 
     /// Groups rows otherwise, within the same.
     pub(super) fn regroup(&mut self, group: &'static Group) -> Option<Want> {
+        let shown_events = std::mem::take(&mut self.shows_events);
         let level = self.levels.last_mut()?;
-        if level.group == group.name {
+        if level.group == group.name && !shown_events {
             return None;
         }
         level.group = group.name;
