@@ -122,7 +122,7 @@ fn the_page_fits_from_a_phone_to_a_wall_in_both_themes_and_names_what_it_draws()
     assert_eq!(browser.complaints(), json!([]));
 }
 
-/// Pages of all kinds, with names that a process may choose: faults, stacks, exits at intervals, accesses.
+/// Pages of all kinds, with names that a process may choose: faults, stacks, exits at intervals, accesses, paging at intervals.
 fn pages(folder: &TempDir) -> Vec<std::path::PathBuf> {
     let name = hostile();
     let rows = (1..40).map(|n: u64| {
@@ -145,11 +145,18 @@ fn pages(folder: &TempDir) -> Vec<std::path::PathBuf> {
         let stack = Value::from(format!("{name};{stack}"));
         total(&format!("\"stack\":{stack},\"lines\":\";;;\",\"major\":1,\"minor\":{minor},\"total_ns\":{ns},\"major_ns\":1"))
     });
+    let paging = (1..40).map(|n: u64| {
+        json!({"type": "row", "time_ns": 1000 + n * 20_000_000, "table": "sgx.enclave", "pid": 7 + n % 2, "comm": name, "enclave": n % 2,
+            "base": 1_u64 << 40, "size": 1 << 30, "pages": n, "bytes": n * 4096, "unaccounted": 0, "faults": 2 * n, "loads": n, "evictions": n % 2 * n,
+            "brought_bytes": n * 4096, "load_ns": n * 9000, "timed": n})
+        .to_string()
+    });
     let recordings = [
         ("faults", "faults.fault", "\"faults.fault\"", faults(&name)),
         ("faults", "faults.stack", "null", stacks.to_vec()),
         ("kvm", "kvm.split_vm_reason", "null", rows.collect()),
         ("access", "access.process", "\"access.event\"", (0..600).map(access).collect()),
+        ("sgx", "sgx.enclave", "null", paging.collect()),
     ];
     let page = |(tool, table, events, lines): &(&str, &str, &str, Vec<String>)| {
         report(folder, &recording_of((tool, 600), folder, table, events, lines), &format!("{table}.html"))
@@ -232,6 +239,24 @@ fn charts_are_zoomed_and_searched_by_keys() {
         );
         assert_eq!(browser.run(&format!("{choose} {legend}")), names);
     }
+    // Paging of enclaves; a figure that a process does not have.
+    browser.open(&pages[4]);
+    let figure = |name: &str| {
+        let figure = format!(
+            "const of = {0}.querySelector('select'); of.value = [...of.options].find((one) => one.text === '{name}').value; of.dispatchEvent(new Event('change'));
+            return () => {0}.querySelector('canvas').getAttribute('aria-label') + {0}.querySelector('.legend').textContent;",
+            section("Over time")
+        );
+        browser.run(&figure).as_str().unwrap().to_owned()
+    };
+    let loaded = figure("Loaded or added");
+    assert!(
+        loaded.starts_with("Loaded or added over time by process; most at 760 ms: 156 KiB in 20 ms"),
+        "{loaded}"
+    );
+    assert!(!figure("Evictions").contains("at all times"));
+    browser.run("[...document.querySelectorAll('#who td.key button')].find((of) => of.textContent.endsWith('(7)')).click();");
+    assert!(figure("Evictions").ends_with("Evictions: 0 at all times."), "{}", figure("Evictions"));
     // Addresses: half of them, then all.
     browser.open(&pages[3]);
     let all = label("Addresses over time");
@@ -240,6 +265,59 @@ fn charts_are_zoomed_and_searched_by_keys() {
     assert_ne!(label("Addresses over time"), all);
     browser.press("Escape");
     assert_eq!(label("Addresses over time"), all);
+    assert_eq!(browser.complaints(), json!([]));
+}
+
+#[test]
+fn what_has_no_time_is_not_drawn_over_time() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = TempDir::new().unwrap();
+    let row = json!({"type": "total", "time_ns": 9, "table": "kvm.hist_reason", "isa": "svm", "name": "hlt", "reason": 120, "count": 30,
+        "total_ns": 60_000, "timed": 30, "buckets": [[1024, 2047, 20], [2048, 4095, 10]]});
+    let recording = recording_of(("kvm", 30), &folder, "kvm.hist_reason", "null", &[row.to_string()]);
+    browser.open(&report(&folder, &recording, "d.html"));
+    let headings =
+        "return [...document.querySelectorAll('h2')].map((heading) => heading.textContent).join(', ');";
+    assert_eq!(browser.run(headings), "Findings, Latency histogram, Who, Conditions and losses");
+    let label = "return document.querySelector('canvas').getAttribute('aria-label');";
+    assert_eq!(browser.run(label), "Histogram of latency: from 1 µs: 20, from 2 µs: 10");
+    assert_eq!(browser.complaints(), json!([]));
+}
+
+/// One recording was made with `--split`, the other without.
+#[test]
+fn what_time_was_spent_on_is_not_drawn_where_it_was_not_recorded() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = TempDir::new().unwrap();
+    let fault = |name: &str, parts: &str| {
+        format!(
+            "{{\"type\":\"event\",\"time_ns\":2000,\"pid\":7,\"tid\":7,\"comm\":\"{name}\",\"kind\":\"major\",\"latency_ns\":900{parts}}}"
+        )
+    };
+    let plain = fault("plain", "");
+    let split = fault("split", ",\"lock_ns\":0,\"io_ns\":700,\"kernel_ns\":200");
+    let [plain, split] = [("plain", "faults.fault", plain), ("split", "faults.split_fault", split)].map(
+        |(name, events, line)| {
+            let within = folder.path().join(name);
+            fs::create_dir(&within).unwrap();
+            let table = if name == "plain" { "faults.thread" } else { "faults.split_thread" };
+            let made = recording_of(("faults", 1), &folder, table, &format!("\"{events}\""), &[line]);
+            let to = within.join("x.jsonl");
+            fs::rename(made, &to).unwrap();
+            to
+        },
+    );
+    let page = folder.path().join("e.html");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
+    let output = command.arg("report").args([plain, split]).arg("-o").arg(&page).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    browser.open(&page);
+    browser.run("document.querySelector('#who [data-dim=process]').click();");
+    let cells = "return [...document.querySelectorAll('#who tbody tr')].map((row) => `${row.cells[0].innerText}: ${row.cells[1].innerText || row.cells[1].firstChild.ariaLabel}`).sort();";
+    assert_eq!(
+        browser.run(&format!("return () => {{ {cells} }};")),
+        json!(["plain (7): not recorded", "split (7): I/O 700 ns, Kernel 200 ns"])
+    );
     assert_eq!(browser.complaints(), json!([]));
 }
 

@@ -16,6 +16,8 @@ use super::{Report, Run, UNKNOWN, octave};
 /// Cells and groups of a page.
 const MOST_CELLS: usize = 50_000;
 const MOST_GROUPS: usize = 4_000;
+/// Intervals of rows that tell how long intervals are.
+const EARLY: usize = 9;
 
 /// Figures of faults, in this order; parts of the time come behind.
 const OF_FAULTS: [Measure; 6] = [
@@ -58,6 +60,8 @@ pub struct Gather {
     /// Of processes whose accesses are traced.
     names: HashMap<u64, Rc<str>>,
     has_rows: bool,
+    /// The first rows of a run, until it is known how long its intervals are.
+    early: Vec<Block>,
     totals: Vec<Block>,
 }
 
@@ -181,12 +185,14 @@ impl Gather {
             last: None,
             names: HashMap::new(),
             has_rows: false,
+            early: vec![],
             totals: vec![],
         }
     }
 
     /// Begins with another run.
     pub fn begin(&mut self, name: &str, header: &Header) {
+        self.early_rows();
         let later_ns = header.start_unix_ns.saturating_sub(self.first_start_ns);
         self.ahead_ns = later_ns.saturating_sub_unsigned(header.start_ns);
         self.groups.clear();
@@ -214,7 +220,7 @@ impl Gather {
                 let is_cumulative = self.run().is_some_and(|run| run.header.is("cumulative"));
                 if !is_cumulative && !block.rows.is_empty() {
                     self.has_rows = true;
-                    self.rows(block, true);
+                    self.interval(block);
                 }
             }
             Chunk::Item(Item::Totals(block)) => self.totals.push(block.clone()),
@@ -407,6 +413,33 @@ impl Gather {
         }
     }
 
+    /// Rows of an interval. The first one may be shorter or longer than those that follow, so the page's intervals are as long as
+    /// the median of several.
+    fn interval(&mut self, block: &Block) {
+        let since_ns = block.since_ns.unwrap_or(self.last_ns).min(block.time_ns);
+        self.last_ns = block.time_ns;
+        let block = Block { since_ns: Some(since_ns), ..block.clone() };
+        if !self.report.cube.cells.is_empty() {
+            return self.rows(&block, true);
+        }
+        self.early.push(block);
+        if self.early.len() == EARLY {
+            self.early_rows();
+        }
+    }
+
+    /// Takes the rows that waited for others.
+    fn early_rows(&mut self) {
+        let early = std::mem::take(&mut self.early);
+        let length = |block: &Block| block.time_ns - block.since_ns.unwrap_or(block.time_ns);
+        let mut lengths: Vec<u64> = early.iter().map(length).collect();
+        lengths.sort_unstable();
+        if let Some(median) = lengths.get(lengths.len() / 2) {
+            self.report.cube.lengthen(*median);
+        }
+        early.iter().for_each(|block| self.rows(block, true));
+    }
+
     /// Rows of an interval, or totals.
     fn rows(&mut self, block: &Block, has_time: bool) {
         let By::Rows(table) = self.by else { return };
@@ -416,10 +449,8 @@ impl Gather {
         self.report.has_time |= has_time;
         let mut at_ns = 0;
         if has_time {
-            let since_ns = block.since_ns.unwrap_or(self.last_ns).min(block.time_ns);
-            self.last_ns = block.time_ns;
+            let since_ns = block.since_ns.unwrap_or(block.time_ns);
             self.begins_at(since_ns);
-            self.report.cube.lengthen(block.time_ns - since_ns);
             // Its middle, so that rows a little early or late are in intervals of their own.
             at_ns = self.at(since_ns + (block.time_ns - since_ns) / 2);
         }
@@ -482,6 +513,7 @@ impl Gather {
     /// All of it.
     #[must_use]
     pub fn finish(mut self) -> Report {
+        self.early_rows();
         self.report.cube.fold(MOST_CELLS, MOST_GROUPS);
         if let Some(heat) = &mut self.report.heat {
             heat.finish();

@@ -97,6 +97,33 @@ fn rows_are_in_intervals_as_long_as_theirs() {
     assert!(of_each.iter().all(|faults| *faults == 4), "{of_each:?}");
 }
 
+/// The first row comes 3 ms after the start, as where the command ended the interval before; all others are of 20 ms.
+#[test]
+fn a_first_row_that_is_early_does_not_make_the_intervals_short() {
+    let table = Grouping::File.schema();
+    let header = Header { tool: "faults".into(), tables: vec![table], ..Header::default() };
+    for count in [3_u64, 100] {
+        let mut gather = Gather::new(&[&header]);
+        gather.begin("x", &header);
+        for n in 0..count {
+            let row = Record::named(table, |name| match name {
+                "major" | "minor" => 1_u64.into(),
+                _ => Value::Null,
+            });
+            let time = 3_000_000 + n * 20_000_000;
+            gather.take(&Chunk::Item(Item::Rows(Block {
+                since_ns: Some(time.saturating_sub(20_000_000)),
+                ..Block::new(table, time, vec![row])
+            })));
+        }
+        let report = gather.finish();
+        assert_eq!(report.cube.bin_ns(), 20_000_000);
+        let bins: Vec<u16> = report.cube.cells.keys().map(|(_, bin, _)| *bin).collect();
+        // The short one is with the second, then one in each.
+        assert_eq!(bins, (0..count as u16 - 1).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn the_least_time_of_a_cell_is_a_power_of_two() {
     for ns in [0, 1, 3, 4, 1000, 1024, 5_000_000] {

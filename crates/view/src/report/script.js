@@ -19,6 +19,8 @@ cells.figures = cells.figures.map((of) => Float64Array.from(of));
 const BINS = 1 + cells.bin.reduce((most, bin) => Math.max(most, bin), 0);
 const LEVELS = ["l1", "l2"].map((level) => ["count", "ns"].map((of) => measures.findIndex((m) => m.name === `${level}_${of}`)));
 const HAS_TIMES = cells.octave.some((octave) => octave >= 0);
+// Totals are of no time; in one interval nothing changes.
+const OVER_TIME = DATA.has_time && BINS > 1;
 
 // What is chosen: names by dimension, an interval of time, what rows and colours are, the order.
 const MAIN = Math.max(0, dims.findIndex((d) => d.name === "name"));
@@ -81,11 +83,13 @@ function figure(value, measure, short) {
 const TITLES = {
   total_ns: "Time", io_ns: "I/O", kvm_ns: "KVM", vmm_ns: "VMM", load_ns: "Time of loads", wait_ns: "Time asleep", fault_ns: "Time in host faults", guest_ns: "Time in the guest", first: "First accesses",
   count: "Exits", l1_count: "L1 exits", l2_count: "L2 exits", l1_ns: "L1 time", l2_ns: "L2 time", to_vmm: "To the VMM", l2_reflected: "Passed on to L1", host_major: "Major host faults",
-  host_minor: "Minor host faults", brought_bytes: "Loaded or added", faulted_bytes: "Size of faults", name: "Exit", vm: "VM", vcpu: "vCPU", msr: "MSR", mmio: "MMIO address", rip: "Instruction",
+  host_minor: "Minor host faults", brought_bytes: "Loaded or added", faulted_bytes: "Size of faults", name: "Exit", vm: "VM", vcpu: "vCPU", msr: "MSR", mmio: "MMIO address", rip: "Instruction", userspace: "Return to user space",
+  busy: "EPC was full", secs_loads: "SECS loads", secs_evictions: "SECS evictions",
 };
 
 function named(name, end) {
-  const text = TITLES[name] || name.replace(/_ns$/, end).replaceAll("_", " ");
+  if (name in TITLES) return TITLES[name];
+  const text = name.replace(/_ns$/, end).replaceAll("_", " ");
   return text[0].toUpperCase() + text.slice(1);
 }
 
@@ -100,10 +104,6 @@ function inText(text) {
 
 function dimTitle(dim) {
   return named(dims[dim].name, "");
-}
-
-function word(dim, group) {
-  return dims[dim].words[groups[group][dim]];
 }
 
 const MOMENT = (bin) => bin * DATA.bin_ns;
@@ -310,21 +310,28 @@ function setFilter(dim, code) {
 
 // ---- The head ----
 
-const OF_TIME = { faults: "time in faults", kvm: "time to handle exits" };
+function date(run) {
+  return `${run.start.slice(0, 19).replace("T", " ")} UTC`;
+}
+
+const OF_TIME = { faults: "time in faults", kvm: "time to handle exits", sgx: "time of loads" };
 
 function head() {
   const [run] = DATA.runs;
   const names = DATA.runs.map((r) => r.name).join(", ");
-  const about = run ? `${run.host || "unknown host"}, Linux ${run.kernel || "of unknown release"}, ${run.start.slice(0, 19).replace("T", " ")} UTC` : "";
+  const about = run ? `${run.host || "unknown host"}, Linux ${run.kernel || "of unknown release"}, ${date(run)}` : "";
   const tiles = el("div", { class: "tiles" });
-  const all = measures.map((m, at) => cells.figures[at].reduce((sum, n) => sum + n, 0));
+  const all = measures.map((m, at) => sumOf(at));
   const tile = (text, value, help) => el("div", { class: "tile", title: help || null }, el("b", {}, value), el("span", {}, text));
   const longest = DATA.runs.reduce((most, r) => Math.max(most, r.duration_ns), 0);
   const all_ns = DATA.runs.reduce((sum, r) => sum + r.duration_ns, 0);
   const lost = DATA.runs.reduce((sum, r) => sum + (r.facts.find(([name]) => name === "lost_events") || [0, 0])[1], 0);
+  const first = SHOWN.slice(0, 5);
+  // The time is what the share of the duration is of.
+  if (TIME >= 0 && !first.includes(TIME)) first[first.length - 1] = TIME;
   fill(tiles,
     tile("duration", time(longest)),
-    SHOWN.slice(0, 5).filter((m) => measures[m].name !== "timed").map((m) => tile(m === TIME ? OF_TIME[DATA.tool] || "time" : inText(title(m)), figure(all[m], m, true), `${measures[m].help} ${figure(all[m], m)}`)),
+    first.filter((m) => measures[m].name !== "timed").map((m) => tile(m === TIME ? OF_TIME[DATA.tool] || "time" : inText(title(m)), figure(all[m], m, true), `${measures[m].help} ${figure(all[m], m)}`)),
     TIME >= 0 && all_ns ? tile("of the duration", `${trim((all[TIME] / all_ns) * 100, 1)} %`, "The time of all threads together, as a share of the duration.") : null,
     tile("events lost", trim(lost, 0)));
   return el("header", {}, el("h1", {}, `trapline ${DATA.tool}: ${names}`), el("p", { class: "soft" }, about), tiles);
@@ -333,6 +340,11 @@ function head() {
 // What is between backquotes is to be typed.
 function prose(text) {
   return text.split("`").map((part, at) => (at % 2 ? el("code", {}, part) : part));
+}
+
+// A process, or an exit.
+function isName(word) {
+  return dims.some((d) => d.words.some((w) => w === word || w.startsWith(`${word} (`)));
 }
 
 function findings() {
@@ -350,7 +362,7 @@ function findings() {
       document.getElementById("who").scrollIntoView({ block: "start" });
     };
     return el("article", { class: "finding" },
-      el("h3", {}, f.finding[0].toUpperCase() === f.finding[0] || code >= 0 ? f.finding : f.finding[0].toUpperCase() + f.finding.slice(1)),
+      el("h3", {}, code >= 0 || isName(f.finding.split(" ")[0]) ? f.finding : f.finding[0].toUpperCase() + f.finding.slice(1)),
       code >= 0 && !f.finding.includes(`(${f.pid})`) ? el("p", { class: "soft" }, dims[process].words[code]) : null,
       el("div", { class: "meter", role: "img", "aria-label": `${trim(share, 1)} % of the duration` }, el("i", { style: `width:${Math.min(100, share)}%` })),
       el("p", { class: "soft" }, `${trim(share, 1)} % of the duration; ${f.confidence}. ${f.evidence}.`),
@@ -380,20 +392,25 @@ function bar() {
 
 // ---- Time ----
 
+// The interval below a pointer.
+function binAt(own, x) {
+  return Math.max(0, Math.min(BINS - 1, Math.floor(((x - LEFT * own.rem) / (own.width - LEFT * own.rem)) * BINS)));
+}
+
 // Choosing an interval with the pointer or the keys.
-function brush(own, binAt) {
+function brush(own) {
   let start = null;
   own.canvas.tabIndex = 0;
   own.canvas.setAttribute("aria-keyshortcuts", "ArrowLeft ArrowRight Shift+ArrowRight Escape");
   own.canvas.addEventListener("pointerdown", (event) => {
-    start = binAt(event.offsetX);
+    start = binAt(own, event.offsetX);
     own.canvas.setPointerCapture(event.pointerId);
   });
   own.canvas.addEventListener("pointermove", (event) => {
-    if (start !== null && binAt(event.offsetX) !== start) setTime(start, binAt(event.offsetX));
+    if (start !== null && binAt(own, event.offsetX) !== start) setTime(start, binAt(own, event.offsetX));
   });
   own.canvas.addEventListener("pointerup", (event) => {
-    if (start !== null && binAt(event.offsetX) === start) setTime(null);
+    if (start !== null && binAt(own, event.offsetX) === start) setTime(null);
     start = null;
   });
   own.canvas.addEventListener("keydown", (event) => {
@@ -438,9 +455,8 @@ function timeline() {
     }, true);
     const tops = Array.from({ length: BINS }, (_, bin) => stacks.reduce((sum, s) => sum + s[bin], 0));
     const names = [...lead.map((code) => (parts ? title(code) : dims[state.by].words[code])), "others"];
-    made = { lead, rest, stacks, tops, names, most: Math.max(...tops, 1), measure: parts ? parts[0] : state.measure };
+    made = { lead, rest, stacks, tops, names, none: !tops.some((n) => n > 0), most: Math.max(...tops, 1), measure: parts ? parts[0] : state.measure };
   };
-  const binAt = (x) => Math.max(0, Math.min(BINS - 1, Math.floor(((x - LEFT * own.rem) / (own.width - LEFT * own.rem)) * BINS)));
   const own = plot(210, "Timeline", (pen) => {
     collect();
     const bottom = own.tall - FOOT * own.rem;
@@ -459,14 +475,15 @@ function timeline() {
     const highest = made.tops.indexOf(made.most);
     own.label(`${title(state.measure)} over time by ${inText(options.find(([by]) => by === state.by)[1])}; most at ${time(MOMENT(Math.max(highest, 0)))}: ${figure(made.most, state.measure)} in ${time(DATA.bin_ns)}. Arrow keys choose an interval, Escape the whole run.`);
     fill(legend, made.lead.map((code, at) => el("li", {}, el("i", { style: `background:var(--s${at})` }), el("span", {}, made.names[at]))),
-      made.rest ? el("li", {}, el("i", { style: `background:var(--s${COLORS})` }), el("span", {}, "others")) : null);
+      made.rest ? el("li", {}, el("i", { style: `background:var(--s${COLORS})` }), el("span", {}, "others")) : null,
+      made.none ? el("li", { class: "soft" }, `${title(state.measure)}: 0 at all times.`) : null);
   }, shade).hover((x) => {
     if (!made || x < LEFT * own.rem) return "";
-    const bin = binAt(x);
+    const bin = binAt(own, x);
     const parts = made.stacks.map((s, at) => [s[bin], made.names[at]]).filter(([n]) => n > 0).sort((a, b) => b[0] - a[0]);
     return [`${time(MOMENT(bin))}: ${figure(made.tops[bin], state.measure)}`, ...parts.slice(0, 6).map(([n, name]) => `${figure(n, state.measure)}  ${name}`)].join("\n");
   });
-  brush(own, binAt);
+  brush(own);
   const legend = el("ul", { class: "legend" });
   const controls = el("div", { class: "controls" },
     choice("Figure", SHOWN.concat(PARTS).map((m) => [m, title(m)]), state.measure, (m) => { state.measure = m; refresh(); }),
@@ -478,20 +495,14 @@ function timeline() {
 
 // ---- Latency ----
 
-function latency() {
-  const count = 0;
-  const used = cells.octave.filter((octave) => octave >= 0);
-  const [low, high] = used.reduce(([low, high], octave) => [Math.min(low, octave), Math.max(high, octave)], [99, 0]);
-  const levels = high - low + 1;
-  const label = (octave) => time(DATA.octaves[octave]);
-  const binAt = (x) => Math.max(0, Math.min(BINS - 1, Math.floor(((x - LEFT * heat.rem) / (heat.width - LEFT * heat.rem)) * BINS)));
+// How many took how long, and when.
+function latencyOverTime({ count, low, levels, label, tall }) {
   let made = null;
   const collect = () => {
     made = { grid: new Float64Array(BINS * levels) };
     eachCell(chosen(null), (at) => { if (cells.octave[at] >= 0) made.grid[cells.bin[at] * levels + cells.octave[at] - low] += cells.figures[count][at]; }, true);
     made.most = made.grid.reduce((most, n) => Math.max(most, n), 1);
   };
-  const tall = Math.max(120, Math.min(300, levels * 15 + FOOT));
   const heat = plot(tall, "Latency by time", (pen) => {
     collect();
     const colors = Array.from({ length: 64 }, (_, at) => heatColor(at / 63));
@@ -514,10 +525,20 @@ function latency() {
   }, shade).hover((x, y) => {
     if (!made || x < LEFT * heat.rem) return "";
     const level = Math.floor(((heat.tall - FOOT * heat.rem - y) / (heat.tall - FOOT * heat.rem)) * levels);
-    const n = level >= 0 && level < levels ? made.grid[binAt(x) * levels + level] : 0;
-    return n ? `${time(MOMENT(binAt(x)))}, from ${label(level + low)} on:\n${trim(n, 0)} ${title(count).toLowerCase()}` : "";
+    const n = level >= 0 && level < levels ? made.grid[binAt(heat, x) * levels + level] : 0;
+    return n ? `${time(MOMENT(binAt(heat, x)))}, from ${label(level + low)} on:\n${trim(n, 0)} ${title(count).toLowerCase()}` : "";
   });
-  brush(heat, binAt);
+  brush(heat);
+  return section("Latency over time", heat.box);
+}
+
+function latency() {
+  const count = 0;
+  const used = cells.octave.filter((octave) => octave >= 0);
+  const [low, high] = used.reduce(([low, high], octave) => [Math.min(low, octave), Math.max(high, octave)], [99, 0]);
+  const levels = high - low + 1;
+  const label = (octave) => time(DATA.octaves[octave]);
+  const tall = Math.max(120, Math.min(300, levels * 15 + FOOT));
   let sum = new Float64Array(levels);
   const hist = plot(tall, "Histogram", (pen) => {
     sum = new Float64Array(levels);
@@ -539,8 +560,8 @@ function latency() {
     }
     hist.label(`Histogram of latency: ${[...sum].map((n, level) => (n ? `from ${label(level + low)}: ${trim(n, 0)}` : "")).filter(Boolean).join(", ")}`);
   });
-  return el("div", { class: "pair" }, section("Latency over time", heat.box),
-    section("Latency histogram", hist.box, asTable(() => rows("Latency histogram", ["From", title(count)], [...sum].map((n, level) => [label(level + low), trim(n, 0)]).filter((row) => row[1] !== "0")))));
+  const sums = section("Latency histogram", hist.box, asTable(() => rows("Latency histogram", ["From", title(count)], [...sum].map((n, level) => [label(level + low), trim(n, 0)]).filter((row) => row[1] !== "0"))));
+  return OVER_TIME ? el("div", { class: "pair" }, latencyOverTime({ count, low, levels, label, tall }), sums) : sums;
 }
 
 // ---- Who ----
@@ -552,6 +573,7 @@ function share(part, all) {
 
 function split(figures) {
   const all = PARTS.reduce((sum, m) => sum + figures[m], 0);
+  if (!all && figures[TIME]) return el("span", { class: "soft" }, "not recorded");
   const text = PARTS.filter((m) => figures[m] > 0).map((m) => `${title(m)} ${time(figures[m])}`).join(", ");
   return el("div", { class: "split", role: "img", title: text, "aria-label": text || "no time" },
     PARTS.map((m, at) => (figures[m] ? el("i", { style: `width:${(figures[m] / all) * 100}%;background:var(--s${at % COLORS})` }) : null)));
@@ -851,7 +873,7 @@ function foot() {
       lost.length ? null : el("p", {}, "Nothing was lost."),
       uncounted ? el("p", { class: "warn" }, `The kernel counted ${trim(run.counted, 0)} faults; ${trim(run.events, 0)} of them are in the recording and in this page.`) : null,
       run.sampled > 1 ? el("p", {}, `One in ${run.sampled} minor faults was timed.`) : null,
-      el("div", { class: "facts" }, [["host", run.host], ["kernel", run.kernel], ["variant", run.variant], ["trapline", run.version], ["start", `${run.start.slice(0, 19).replace("T", " ")} UTC`], ["duration", time(run.duration_ns)]].map(([n, t]) => fact(n, t || "unknown")),
+      el("div", { class: "facts" }, [["host", run.host], ["kernel", run.kernel], ["variant", run.variant], ["trapline", run.version], ["start", date(run)], ["duration", time(run.duration_ns)]].map(([n, t]) => fact(n, t || "unknown")),
         run.settings.filter((f) => !["unshown_events", "layout", "cumulative"].includes(f[0])).map(pair), run.facts.filter((f) => !["duration_ns", "sampled"].includes(f[0])).map(pair)));
   }), el("p", { class: "soft" }, `Made by trapline ${DATA.version}. This page loads nothing: all figures are in it.`));
 }
@@ -861,7 +883,7 @@ function start() {
   const hasCells = cells.group.length > 0;
   const sections = [head(), findings()];
   if (hasCells) sections.push(bar());
-  if (hasCells && DATA.has_time && BINS > 1) sections.push(timeline());
+  if (hasCells && OVER_TIME) sections.push(timeline());
   if (hasCells && HAS_TIMES) sections.push(latency());
   if (hasCells) sections.push(who());
   else sections.push(el("section", {}, el("p", {}, "The recording has no events and no rows.")));
