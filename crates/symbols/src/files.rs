@@ -110,6 +110,10 @@ impl Program {
         self.build_id.borrow().clone()
     }
 
+    pub(super) fn size(&self) -> u64 {
+        self.identity.2
+    }
+
     /// Whether it was closed to make space, before it was read.
     pub(super) fn is_let_go(&self) -> bool {
         self.pin.borrow().is_none() && self.bad.borrow().is_none()

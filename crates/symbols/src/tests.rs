@@ -261,3 +261,50 @@ fn the_executable_of_a_followed_process_is_read_ahead() {
         assert_eq!(symbols.asked() == asked + 1, is_followed);
     }
 }
+
+/// As in the layers of containers: copies are other files, with one table.
+#[test]
+fn copies_of_a_program_share_an_unwind_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("program.c");
+    fs::write(&source, "int main(void) { return 0; }").unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let made = |name: &str, id: &str| {
+        let id = format!("-Wl,--build-id={id}");
+        let gcc = Command::new("gcc")
+            .args(["-nostdlib", "-static", "-Wl,-emain", &id, "-o"])
+            .arg(path(name))
+            .arg(&source)
+            .status();
+        assert!(gcc.unwrap().success());
+    };
+    made("first", "sha1");
+    fs::copy(path("first"), path("copy")).unwrap();
+    // The same build id, and not the same in it; another build id; one that is too short; none.
+    let mut longer = fs::read(path("first")).unwrap();
+    longer.push(0);
+    fs::write(path("longer"), longer).unwrap();
+    made("other", "0x00112233445566778899aabbccddeeff");
+    made("short", "0x0011");
+    fs::copy(path("short"), path("short-copy")).unwrap();
+    made("none", "none");
+    fs::copy(path("none"), path("none-copy")).unwrap();
+    let mut symbols = Symbols::new();
+    symbols.want_tables();
+    let names = ["first", "copy", "longer", "other", "short", "short-copy", "none", "none-copy"];
+    names.iter().for_each(|name| symbols.want_tables_of(&path(name)));
+    let mut tables = vec![];
+    while symbols.has_tables_to_make() {
+        symbols.wait_until(None);
+        tables.extend(symbols.next_table());
+    }
+    // Before all others that of the vDSO is made.
+    let [_, tables @ ..] = tables.as_slice() else { panic!("no table") };
+    assert_eq!(tables.len(), names.len());
+    for (name, table) in names.iter().zip(tables) {
+        assert_eq!(table.rows.is_none(), *name == "copy", "{name}: {table:?}");
+    }
+    assert_eq!(tables[1].program, tables[0].program);
+    assert!(tables[0].rows.as_ref().is_some_and(|rows| !rows.is_empty()));
+    assert_ne!(tables[0].file, tables[1].file);
+}

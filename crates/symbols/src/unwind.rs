@@ -4,7 +4,7 @@
 mod held;
 mod walk;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -130,8 +130,17 @@ pub(crate) fn are_sound(rows: &[Row]) -> bool {
 struct Wanted {
     file: FileKey,
     program: Rc<Program>,
+    /// Its build id is known, if it has one.
+    is_known: bool,
     rows: Vec<Row>,
 }
+
+/// What copies of a file have in common, in the layers of containers and elsewhere: owner, size and build id. A file can claim any
+/// build id: what others own is not taken for it.
+type Twins = (u32, u64, Rc<str>);
+
+/// Hexadecimal digits of a build id that tells files apart, at least.
+const BUILD_ID: usize = 32;
 
 /// Files whose tables are to be made, each once.
 #[derive(Debug, Default)]
@@ -139,6 +148,8 @@ pub(crate) struct Unmade {
     queue: VecDeque<Wanted>,
     met: HashSet<FileKey>,
     made: HashSet<u32>,
+    /// Of those, one of each build id.
+    of_ids: HashMap<Twins, u32>,
     own: Option<FileKey>,
 }
 
@@ -172,7 +183,7 @@ impl Unmade {
             self.met.clear();
         }
         if self.met.insert(file) {
-            self.queue.push_back(Wanted { file, program: Rc::clone(program), rows: vec![] });
+            self.queue.push_back(Wanted { file, program: Rc::clone(program), is_known: false, rows: vec![] });
         }
     }
 
@@ -241,6 +252,13 @@ fn device(major: u32, minor: u32) -> u32 {
     major << 20 | minor
 }
 
+impl Program {
+    fn twins(&self) -> Option<Twins> {
+        let id = self.build_id().filter(|id| id.len() >= BUILD_ID)?;
+        Some((self.owner, self.size(), id))
+    }
+}
+
 impl Files {
     /// The next table that is made; nothing if there is none to make, or no time for it.
     pub(crate) fn next_table(&mut self) -> Option<Table> {
@@ -254,6 +272,20 @@ impl Files {
             // Who meets it again may want it again.
             unmade.met.remove(&file);
             return self.next_table();
+        }
+        if !wanted.is_known {
+            // Any question opens it, and this one is answered soon.
+            let opened = self.question(&wanted.program, &Request::Needs { id: number });
+            let unmade = self.unmade.as_mut()?;
+            if matches!(opened, Err(Why::Late)) {
+                unmade.queue.push_front(wanted);
+                return None;
+            }
+            wanted.is_known = true;
+            let twin = wanted.program.twins().and_then(|twins| unmade.of_ids.get(&twins));
+            if let Some(&program) = twin {
+                return Some(Table { file, owner, program, rows: None });
+            }
         }
         let rows = loop {
             let request = Request::Unwind { id: number, from: wanted.rows.len() as u32 };
@@ -274,6 +306,10 @@ impl Files {
         };
         let unmade = self.unmade.as_mut()?;
         unmade.made.insert(number);
+        if unmade.of_ids.len() >= MET {
+            unmade.of_ids.clear();
+        }
+        unmade.of_ids.extend(wanted.program.twins().map(|twins| (twins, number)));
         let rows = Some(rows).filter(|rows| are_sound(rows)).unwrap_or_default();
         Some(Table { file, owner, program: number, rows: Some(rows) })
     }
