@@ -140,6 +140,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
                 interval: args.interval,
                 pace: Pace::default(),
                 cumulative: false.into(),
+                attached: Arc::default(),
             };
             thread.spawn(move || obey(&ordered, &shared, &post))
         }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     pub(super) interval: Duration,
     pub(super) pace: Pace,
     pub(super) cumulative: Cumulative,
+    /// The variant that attached to faults.
+    pub(super) attached: Arc<OnceLock<String>>,
 }
 
 /// A tool that runs.
@@ -173,13 +176,25 @@ fn open(name: &str, want: &Want, shared: &Shared) -> Result<(Box<dyn Tool>, Opti
             let prepared = Prepared::new(&options)?;
             Box::new(Access::open(&options, prepared, None)?)
         }
-        _ => return faults_of(page_faults(want, filter, shared)?),
+        _ => return faults_of(page_faults(want, filter, shared)?, &shared.attached),
     };
     Ok((tool, None))
 }
 
-fn faults_of(mut options: faults::Options) -> Result<(Box<dyn Tool>, Option<OwnProcesses>)> {
+fn faults_of(
+    mut options: faults::Options,
+    attached: &OnceLock<String>,
+) -> Result<(Box<dyn Tool>, Option<OwnProcesses>)> {
+    // To try those that were refused takes most of the time until there are other rows.
+    options.variant = attached.get().cloned();
+    if options.variant.is_some()
+        && let Ok((tool, _)) = faults::open(&options, None)
+    {
+        return Ok((tool, None));
+    }
+    options.variant = None;
     if let Ok((tool, _)) = faults::open(&options, None) {
+        let _ = attached.set(tool.header().variant.into_owned());
         return Ok((tool, None));
     }
     // Variants that time no faults have no histograms, and no parts of times.
