@@ -1,5 +1,7 @@
 //! `trapline top` on a terminal, as a terminal shows it.
 
+pub mod elsewhere;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -12,7 +14,6 @@ use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 
 use crate::faults::screen::Terminal;
-use crate::kvm::guest;
 use crate::run::{lines, trapline, u};
 use crate::running::{Running, until};
 
@@ -182,6 +183,83 @@ pub fn a_recording_is_played_forward_and_back(_variant: &'static str) {
     terminal.waits("file", |screen| has("by file")(screen) && has("latency")(screen));
     terminal.types(&["S"]);
     terminal.waits("reason", has("faults with --split"));
+    terminal.types(&["q"]);
+    terminal.ends(0);
+}
+
+/// Keys and the mouse, as a terminal sends them, do what the help says; what each of them does is tested without one.
+pub fn keys_of_a_terminal_are_understood(_variant: &'static str) {
+    let terminal = Terminal::open(80, 24);
+    let pid = workload(&terminal);
+    terminal.starts("", "top faults --by thread -i 200ms");
+    let by = |of: &'static str| move |screen: &[String]| has(of)(screen) && has("rows by")(screen);
+    terminal.waits("rows", by("faults by thread  "));
+    // What the help has under each number is what the number does.
+    terminal.types(&["F1"]);
+    terminal
+        .waits("help", |screen| has("this help")(screen) && has("group by: 1 process, 2 thread,")(screen));
+    terminal.types(&["F1"]);
+    terminal.waits("rows", by("faults by thread  "));
+    terminal.types(&["F5"]);
+    terminal.waits("next group", by("faults by comm  "));
+    terminal.types(&["F6"]);
+    terminal.waits("next column", has("rows by MAJOR_MS"));
+    terminal.types(&["F4", "s", "t", "o", "r", "m", "Enter"]);
+    terminal.waits("filter", |screen| has("filter: storm, 0 rows")(screen) && has("No row matches")(screen));
+    terminal.types(&["F3", "BSpace", "BSpace", "BSpace", "BSpace", "BSpace", "Enter"]);
+    terminal.waits("all rows", |screen| !has("filter:")(screen) && has("rows by MAJOR_MS")(screen));
+    terminal.types(&["1"]);
+    terminal.waits("rows", by("faults by process  "));
+    // The keyboard, the wheel and a click choose rows; what is chosen is named below them.
+    let begins = |screen: &[String], line: &str| screen[15..22].iter().any(|below| below.starts_with(line));
+    terminal.types(&["F4", "^workload-0$|^trapline$", "Enter"]);
+    terminal.waits("row of the workload", |screen| screen[3].trim_start().starts_with(&pid));
+    terminal.types(&["Down", "End", "PPage", "Home"]);
+    terminal.waits("name of the row", |screen| begins(screen, &format!("{pid} ")));
+    terminal.tmux(&["send-keys", "-l", "\u{1b}[<65;5;5M\u{1b}[<64;5;5M\u{1b}[<0;5;4M"]);
+    terminal.waits("threads of the row", |screen| has(" by thread  ")(screen) && has("faults > ")(screen));
+    terminal.types(&["BSpace", "BTab"]);
+    terminal.waits("overview", overview);
+    terminal.types(&["F2", "F10"]);
+    terminal.ends(0);
+}
+
+/// Pages that a program is known to touch, and no others of that file.
+pub fn accesses_are_those_of_the_program(_variant: &'static str) {
+    let terminal = Terminal::alone(80, 24);
+    let words =
+        ["workload", "touch", "--on", "file", "--pages", "48", "--rounds", "100000", "--pause", "20ms"];
+    let touches = Running::start(trapline().args(words).stdout(Stdio::null()));
+    let pid = touches.id().to_string();
+    terminal.starts("LC_ALL=C.UTF-8", &format!("top -i 500ms -p {pid}"));
+    // It slows down what it traces: it waits to be shown.
+    terminal
+        .waits("overview", |screen| screen.iter().any(|line| line.starts_with("access  Enter attaches it")));
+    terminal.types(&["4"]);
+    terminal.waits("pages", has("access: pages  "));
+    terminal.types(&["/", "t", "o", "u", "c", "h", "-", "Enter"]);
+    terminal.waits("the pages of the file", |screen| {
+        has("filter: touch-, 48 rows by ACCESSES")(screen) && loses_nothing(screen)
+    });
+    terminal.types(&["2"]);
+    terminal.waits("the mapping of the file", |screen| {
+        has("access: mappings  filter: touch-, 1 row by ACCESSES")(screen) && {
+            let words: Vec<&str> = screen[3].split_whitespace().collect();
+            words[0] == pid && words[3] == "48"
+        }
+    });
+    terminal.types(&["Escape", "3"]);
+    terminal.waits("reads and writes", |screen| has("access: rw  1 row")(screen) && has("READONLY")(screen));
+    terminal.types(&["5"]);
+    terminal.waits("working set", |screen| has("access: workingset")(screen) && has("rows by AT_MS")(screen));
+    terminal.types(&["v"]);
+    terminal.waits("events", |screen| {
+        has("events of access")(screen) && screen.iter().filter(|line| line.contains(" W  0x")).count() > 10
+    });
+    terminal.types(&["Escape"]);
+    terminal.waits("working set", has("rows by AT_MS"));
+    drop(touches);
+    terminal.waits("the end of what it traces", |screen| screen[1].ends_with("ended"));
     terminal.types(&["q"]);
     terminal.ends(0);
 }
@@ -394,26 +472,4 @@ pub fn variables_of_the_terminal_are_obeyed(_variant: &'static str) {
     let text = pty.shows("use `trapline faults`");
     assert!(text.contains("not TERM=dumb") && !text.contains('\x1b'), "{text:?}");
     assert_eq!(pty.ends().code(), Some(2));
-}
-
-/// A guest's exits, by reason and by VM, as `kvm_stat` and `perf kvm stat` show them.
-pub fn exits_of_a_guest_have_rates_shares_and_times(_variant: &'static str) {
-    let kinds = ["--io", "20000", "--cpuid", "20000", "--hlt", "20", "--pause", "100ms"];
-    let words = guest(&kinds);
-    let _guest = Running::start(Command::new(&words[0]).args(&words[1..]).stdout(Stdio::null()));
-    let mut pty = Pty::open(&["top", "kvm", "-i", "500ms"], &[]);
-    let text = pty.shows("cpuid");
-    for heading in ["EXITS/s", "EXITS_%", "TIME_%", "MAX_US", "AVG_US", "P99_US", "GUEST_MS"] {
-        assert!(text.contains(heading), "no {heading} in {text:?}");
-    }
-    for (key, of, what) in
-        [("4", "by vm,reason", "cpuid"), ("5", "by userspace", "IO"), ("2", "by vm", "trapline")]
-    {
-        pty.screen.write_all(key.as_bytes()).unwrap();
-        pty.shows(of);
-        pty.shows(what);
-    }
-    pty.screen.write_all(b"q").unwrap();
-    pty.shows("\x1b[?1049l");
-    assert!(pty.ends().success());
 }

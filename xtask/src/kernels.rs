@@ -50,7 +50,14 @@ pub const KERNELS: &[Kernel] = &[
     Kernel {
         name: "6.12-others",
         packages: DEBIAN_6_12,
-        tests: &[SGX, KVM, ACCESS_6_12, &["explain::elsewhere::of_"], &["the_function_tracer"]],
+        tests: &[
+            SGX,
+            KVM,
+            ACCESS_6_12,
+            &["explain::elsewhere::of_"],
+            &["top::elsewhere::"],
+            &["the_function_tracer"],
+        ],
         ..USUAL
     },
     Kernel { name: "6.1-others", packages: DEBIAN_6_1, tests: &[SGX, ACCESS_6_1, KVM], ..USUAL },

@@ -17,12 +17,19 @@ pub struct Terminal {
 impl Terminal {
     /// Of this size, before a prompt.
     pub fn open(columns: usize, lines: usize) -> Self {
+        let terminal = Self::alone(columns, lines);
+        terminal.runs("(while /bin/true; do /bin/sleep 0.01; done) & clear");
+        terminal
+    }
+
+    /// The same, without processes that make rows.
+    pub fn alone(columns: usize, lines: usize) -> Self {
         let terminal = Self { folder: tempfile::tempdir().unwrap() };
         let (columns, lines) = (columns.to_string(), lines.to_string());
         let shell = "PS1='$ ' exec bash --norc --noprofile -i";
         terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &lines, shell]);
         terminal.shows("$");
-        terminal.runs("unset NO_COLOR; (while /bin/true; do /bin/sleep 0.01; done) & clear");
+        terminal.runs("unset NO_COLOR; clear");
         terminal
     }
 
