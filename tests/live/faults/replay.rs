@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::run::{scratch, trapline, u};
+use crate::run::{lines, scratch, trapline, u};
 
 /// Runs this, records it, and replays the recording into another one.
 pub fn is_whole(tool: &[&str], command: &[&str]) -> String {
@@ -30,6 +30,55 @@ pub fn is_whole(tool: &[&str], command: &[&str]) -> String {
         "{tool:?}: the recording:\n{text}\nand what its replay by way of a folder has:\n{last}"
     );
     text
+}
+
+/// The data of the page that `trapline report` makes of what a tool records while a command runs, and what the command printed.
+pub fn page(tool: &[&str], command: &[String]) -> (Page, Vec<Value>) {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let [recorded, page] = ["x.trapline", "x.html"].map(|name| folder.path().join(name));
+    let run = trapline().args(tool).arg("-o").arg(&recorded).arg("--").args(command).output().unwrap();
+    assert!(run.status.success(), "{tool:?}: {run:?}");
+    let report = trapline().arg("report").arg(&recorded).arg("-o").arg(&page).output().unwrap();
+    assert!(report.status.success(), "{tool:?}: {report:?}");
+    let page = std::fs::read_to_string(page).unwrap();
+    let data = page.split("id=\"data\">").nth(1).unwrap().split("</script>").next().unwrap();
+    (Page(serde_json::from_str(data).unwrap()), lines(&run.stdout))
+}
+
+/// The figures of a page.
+pub struct Page(pub Value);
+
+impl Page {
+    /// The sum of a figure, of all or of those with this name in a dimension.
+    pub fn sum(&self, measure: &str, of: Option<(&str, &str)>) -> u64 {
+        let place = |list: &str, name: &str| {
+            let found = self.0[list].as_array().unwrap().iter().position(|it| it["name"] == name);
+            found.unwrap_or_else(|| panic!("no {name} in {}", self.0[list]))
+        };
+        let cells = &self.0["cells"];
+        let figures = cells["figures"][place("measures", measure)].as_array().unwrap();
+        let is_meant = |group: &Value| {
+            of.is_none_or(|(dim, name)| {
+                let dim = place("dims", dim);
+                let word = u(&self.0["groups"][u(group) as usize][dim]) as usize;
+                self.0["dims"][dim]["words"][word] == name
+            })
+        };
+        let groups = cells["group"].as_array().unwrap();
+        groups.iter().zip(figures).filter(|(group, _)| is_meant(group)).map(|(_, figure)| u(figure)).sum()
+    }
+
+    /// The intervals of time in which there is something.
+    pub fn intervals(&self) -> usize {
+        let bins = self.0["cells"]["bin"].as_array().unwrap();
+        bins.iter().map(u).collect::<BTreeSet<u64>>().len()
+    }
+
+    /// The parts of the time, added up.
+    pub fn parts(&self) -> u64 {
+        let parts = self.0["measures"].as_array().unwrap().iter().filter(|measure| measure["part"] == true);
+        parts.map(|measure| self.sum(measure["name"].as_str().unwrap(), None)).sum()
+    }
 }
 
 pub fn count(text: &str, kind: &str) -> usize {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::faults::diff::compared;
-use crate::faults::replay::{count, is_whole};
+use crate::faults::replay::{count, is_whole, page};
 use crate::kvm::{ALL_KINDS, CPUID, HLT, IO, assert_truth, guest, load, of, run, sum, watched};
 use crate::run::{Beside, Said, lines, scratch, trapline, u};
 use crate::running::{Running, Worker, until};
@@ -94,6 +94,34 @@ pub fn a_recording_is_read_back_whole(_: &'static str) {
     }
     let text = is_whole(&["kvm", "slower", "0"], &words);
     assert!(count(&text, "event") > 100, "{text}");
+}
+
+/// Exits by reason, level and time, also of a guest's guests, and what the time was spent on.
+pub fn a_page_has_the_exits_of_the_guest(_: &'static str) {
+    let guest = guest(&["--io", "50", "--cpuid", "70", "--hlt", "60", "--pause", "20ms", "--nested", "60"]);
+    let (page, printed) = page(&["kvm", "hist", "--split", "-i", "100ms"], &guest);
+    let truth = &printed[0];
+    let sum = |measure: &str, names: [&str; 2]| {
+        let words = page.0["dims"][0]["words"].as_array().unwrap();
+        let is = |name: &&str| words.iter().any(|word| word == name);
+        page.sum(measure, Some(("name", names.into_iter().find(is).unwrap())))
+    };
+    for (names, measure, name) in [
+        (IO, "l1_count", "io"),
+        (CPUID, "l1_count", "cpuid"),
+        (HLT, "l1_count", "hlt"),
+        (CPUID, "l2_count", "l2_cpuid"),
+    ] {
+        assert_eq!(sum(measure, names), u(&truth[name]), "{name} of {truth}");
+    }
+    let all = |measure: &str| page.sum(measure, None);
+    assert_eq!(all("count"), all("l1_count") + all("l2_count"));
+    // The guest halted for 60 times 20 ms.
+    assert!(page.0["has_time"] == true && page.intervals() >= 6, "{} intervals", page.intervals());
+    assert!(sum("total_ns", HLT) >= 1_200_000_000 && all("guest_ns") > 0);
+    let parts = page.parts();
+    assert!(parts > 0 && parts <= all("total_ns"), "{parts} of {}", all("total_ns"));
+    assert!(page.0["cells"]["octave"].as_array().unwrap().iter().any(|octave| octave.as_i64() > Some(0)));
 }
 
 /// Two recordings of guests that differ in one kind of exit: so do the rows, also of histograms, and in an export.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::faults::diff::compared;
-use crate::faults::replay::{count, is_whole};
+use crate::faults::replay::{count, is_whole, page};
 use crate::run::{Beside, Said, scratch, trapline, u};
 use crate::sgx::driver::{Double, touching};
 use crate::sgx::{Asked, sgx};
@@ -131,6 +131,20 @@ pub fn a_recording_is_read_back_whole(_: &'static str) {
         let text = is_whole(&[&["sgx", "-i", "10ms", "--hist"], by].concat(), &words);
         assert!(count(&text, "row") > 0 && count(&text, "total") == 1, "{text}");
     }
+}
+
+/// Faults, loads and evictions of each enclave over time are the driver's own.
+pub fn a_page_has_the_paging_of_the_enclave(_: &'static str) {
+    let double = Double::load("auto", 200);
+    let words = touching("auto", &[("pages", 500), ("rounds", 100)]);
+    let (page, _) = page(&["sgx", "--by", "enclave", "-i", "50ms"], &words);
+    let counted = double.counts();
+    for measure in ["faults", "loads"] {
+        assert_eq!(page.sum(measure, None), counted[measure], "{measure} of {counted:?}");
+    }
+    assert!(page.0["has_time"] == true && page.intervals() >= 2, "{} intervals", page.intervals());
+    let dims: Vec<&Value> = page.0["dims"].as_array().unwrap().iter().map(|dim| &dim["name"]).collect();
+    assert!(dims.contains(&&"process".into()), "{dims:?}");
 }
 
 /// Two recordings: the difference of loads and faults is that of the driver's own counts.
