@@ -73,6 +73,24 @@ struct unwind_mapping {
 
 #define UNWIND_MAPPINGS 4 /* a power of two: a chain mostly goes to and fro between a program and some libraries */
 
+/* The outcome of a search. Most frames of a stack were in an earlier one, too. */
+struct unwind_found {
+	u64 at; /* the file's first row and the offset in it */
+	u64 rule;
+};
+
+#define UNWIND_FOUND_BITS 9
+#define UNWIND_PRIME      0x9e3779b97f4a7c15ULL /* 2^64 over the golden ratio: odd, and its bits look like chance */
+
+/* A piece of the stack: a read takes as long for many words as for two. */
+#define UNWIND_WINDOW 256
+
+struct unwind_window {
+	u64 start;
+	u64 bytes;
+	u8 of[UNWIND_WINDOW];
+};
+
 /* Too large for a program's own stack. A program is not run while it runs on the same processor. */
 struct unwinding {
 	struct unwind_mapping mappings[UNWIND_MAPPINGS];
@@ -91,6 +109,8 @@ struct unwinding {
 	u32 late;   /* some step was by frame pointer for want of a table */
 	u32 waits;  /* the walk stands still where a table is being made */
 	u32 copies; /* a walk may do that */
+	struct unwind_window window;
+	struct unwind_found found[1 << UNWIND_FOUND_BITS];
 };
 
 struct {
@@ -206,7 +226,7 @@ static __always_inline void begin_mappings(struct unwinding *u, struct task_stru
 }
 
 /* The rule of the last row at or before an offset. */
-static __always_inline u32 rule_at(struct unwind_mapping *m, u64 at)
+static __always_inline u32 search_rule(struct unwind_mapping *m, u64 at)
 {
 	u32 low = m->first, high = low + m->rows, rule = UNWIND_UNKNOWN;
 	struct unwind_row *row;
@@ -229,6 +249,21 @@ static __always_inline u32 rule_at(struct unwind_mapping *m, u64 at)
 	return rule;
 }
 
+static __always_inline u32 rule_at(struct unwinding *u, struct unwind_mapping *m, u64 at)
+{
+	u64 key = (u64)m->first << 32 | (u32)at;
+	struct unwind_found *found = &u->found[key * UNWIND_PRIME >> (64 - UNWIND_FOUND_BITS)];
+
+	/* Rows have 32 bits for it, and no file begins with a return address. */
+	if (at >> 32 || !(u32)at)
+		return search_rule(m, at);
+	if (found->at != key) {
+		found->rule = search_rule(m, at);
+		found->at = key;
+	}
+	return found->rule;
+}
+
 static __always_inline long unwind_ends(struct unwind_walk *w, u32 end)
 {
 	if (w->u->late && end == UNWIND_END_START)
@@ -239,6 +274,33 @@ static __always_inline long unwind_ends(struct unwind_walk *w, u32 end)
 	return 1;
 }
 
+struct unwind_pair {
+	u64 bp, back;
+};
+
+/* Two words of the stack. A piece is read up to the end of the page at most: the next may not be there. */
+static __always_inline long read_pair(struct unwinding *u, u64 at, struct unwind_pair *pair)
+{
+	struct unwind_window *window = &u->window;
+	u64 from = at - window->start, bytes;
+
+	if (from > UNWIND_WINDOW - sizeof(*pair) || from + sizeof(*pair) > window->bytes) {
+		bytes = (1UL << PAGE_SHIFT) - (at & ((1UL << PAGE_SHIFT) - 1));
+		if (bytes > UNWIND_WINDOW)
+			bytes = UNWIND_WINDOW;
+		if (bytes < sizeof(*pair))
+			return bpf_probe_read_user(pair, sizeof(*pair), (void *)at);
+		window->bytes = 0;
+		if (bpf_probe_read_user(window->of, bytes, (void *)at))
+			return 1;
+		window->start = at;
+		window->bytes = bytes;
+		from = 0;
+	}
+	*pair = *(struct unwind_pair *)&window->of[from];
+	return 0;
+}
+
 #define LEAST_FRAME 0x1000 /* nothing is mapped in page 0 */
 
 /*
@@ -247,9 +309,7 @@ static __always_inline long unwind_ends(struct unwind_walk *w, u32 end)
  */
 static __always_inline long by_frame(struct unwind_walk *w, struct unwinding *u, bool has_table, u64 *back)
 {
-	struct {
-		u64 next, back;
-	} frame;
+	struct unwind_pair frame;
 	u64 at = u->bp;
 
 	/* Below a program's outermost function there is 0, or 1. */
@@ -257,10 +317,10 @@ static __always_inline long by_frame(struct unwind_walk *w, struct unwinding *u,
 		return unwind_ends(w, has_table ? UNWIND_END_UNDESCRIBED : UNWIND_END_START);
 	if (has_table && (at < u->sp || at & 7))
 		return unwind_ends(w, UNWIND_END_UNDESCRIBED);
-	if (bpf_probe_read_user(&frame, sizeof(frame), (void *)at))
+	if (read_pair(u, at, &frame))
 		return unwind_ends(w, UNWIND_END_UNDESCRIBED);
 	u->sp = at + sizeof(frame);
-	u->bp = frame.next;
+	u->bp = frame.bp;
 	u->by_frame = 1;
 	*back = frame.back;
 	return 0;
@@ -289,9 +349,7 @@ static __always_inline long by_rule(struct unwind_walk *w, struct unwinding *u, 
 	s64 offset = (s64)(__s16)(rule >> 16) * 8, frame = (__s32)(rule << 16) >> 20;
 	u32 kind = rule & 15;
 	u64 cfa = u->sp + offset, at;
-	struct {
-		u64 bp, back;
-	} pair;
+	struct unwind_pair pair;
 
 	if (kind == UNWIND_PLT)
 		cfa = u->sp + 8 + ((s64)(u->ip & 15) * 8 >= offset ? 8 : 0);
@@ -306,7 +364,7 @@ static __always_inline long by_rule(struct unwind_walk *w, struct unwinding *u, 
 	/* Stacks grow down, and this way never goes back. */
 	if (cfa <= u->sp)
 		return unwind_ends(w, UNWIND_END_CORRUPT);
-	if (bpf_probe_read_user(&pair, sizeof(pair), (void *)(cfa - sizeof(pair))))
+	if (read_pair(u, cfa - sizeof(pair), &pair))
 		return unwind_ends(w, UNWIND_END_CORRUPT);
 	if (frame == -2) {
 		u->bp = pair.bp;
@@ -336,7 +394,7 @@ static long unwind_step(u64 turn, struct unwind_walk *w)
 		return unwind_ends(w, u->by_frame ? UNWIND_END_UNDESCRIBED : UNWIND_END_CORRUPT);
 	}
 	if (m->by == BY_TABLE)
-		rule = rule_at(m, addr - m->bias);
+		rule = rule_at(u, m, addr - m->bias);
 	kind = rule & 15;
 	if (m->by == BY_LATE_TABLE && u->copies) {
 		u->waits = 1;
@@ -436,6 +494,7 @@ static __always_inline u64 unwind(struct task_struct *task, struct pt_regs *regs
 	walk.u->waits = 0;
 	walk.u->copies = config.stack_copied != 0;
 	walk.u->n = 1;
+	walk.u->window.bytes = 0;
 	chain->ip[0] = regs->ip;
 	bpf_loop(FAULTS_CHAIN_LEN + 1, unwind_step, &walk, 0);
 	if (walk.u->waits) {
