@@ -231,6 +231,8 @@ enum faults_chain_key {
 	FAULTS_CHAIN_OTHER_FULL = 4,    /* the table is full */
 };
 
+#define FAULTS_CHAIN_COPIED (1ULL << 63) /* the stack was copied, under that key; hashes have 0 there */
+
 /* Where calls return to, innermost first; the first is where the fault was. */
 struct faults_chain {
 	__u32 count;

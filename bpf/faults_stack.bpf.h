@@ -72,20 +72,25 @@ static __always_inline bool is_other_chain(u64 key)
 	return key >= FAULTS_CHAIN_OTHER && key <= FAULTS_CHAIN_OTHER_FULL;
 }
 
+/* A key of a hash, which is not one of those that mean something else. */
+static __always_inline u64 as_key(u64 hash)
+{
+	hash &= ~FAULTS_CHAIN_COPIED;
+	return hash <= FAULTS_CHAIN_OTHER_FULL ? hash + FAULTS_CHAIN_OTHER_FULL + 1 : hash;
+}
+
 /* The key of what was walked; FAULTS_CHAIN_OTHER… or FAULTS_CHAIN_LOST if there is no place for it. */
 static __always_inline u64 keep(struct faults_chain *chain, struct hashes *of, struct tracked *leader)
 {
-	u64 key = of->key, turn = control.turn;
+	u64 key = as_key(of->key), turn = control.turn;
 	struct faults_chain *kept;
 	enum quota quota;
 
 	chain->check = of->check;
-	if (key <= FAULTS_CHAIN_OTHER_FULL)
-		key += FAULTS_CHAIN_OTHER_FULL + 1;
 	kept = bpf_map_lookup_elem(&chains, &key);
 	if (kept && !is_kept(kept, chain)) {
 		/* Another one's, or about to be taken out. */
-		key = ~key - FAULTS_CHAIN_OTHER_FULL;
+		key = as_key(~of->key);
 		kept = bpf_map_lookup_elem(&chains, &key);
 		if (kept && !is_kept(kept, chain))
 			return FAULTS_CHAIN_LOST;

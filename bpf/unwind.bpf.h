@@ -76,7 +76,8 @@ struct unwind_mapping {
 /* The outcome of a search. Most frames of a stack were in an earlier one, too. */
 struct unwind_found {
 	u64 at; /* the file's first row and the offset in it */
-	u64 rule;
+	u32 rule;
+	u32 turn; /* it is that of this turn: then other rows may be there */
 };
 
 #define UNWIND_FOUND_BITS 9
@@ -98,6 +99,7 @@ struct unwinding {
 	u64 mm;
 	u64 sequence;
 	u64 image_ns;
+	u64 turn;
 	u64 ip;
 	u64 sp;
 	u64 bp;
@@ -130,21 +132,26 @@ struct unwind_walk {
 
 const struct unwind_table no_table_yet = {};
 
-/* Has user space make the table of a file: whoever is first. */
-static __always_inline void want_table(struct unwinding *u, struct unwind_file *file, u64 addr)
+/* Has user space make the table of a file. */
+static __always_inline bool tell_miss(struct unwinding *u, struct unwind_file *file, u64 addr)
 {
-	struct unwind_miss *miss;
+	struct unwind_miss *miss = bpf_ringbuf_reserve(&unwind_misses, sizeof(*miss), 0);
 
-	if (bpf_map_update_elem(&unwind_tables, file, &no_table_yet, BPF_NOEXIST))
-		return;
-	miss = bpf_ringbuf_reserve(&unwind_misses, sizeof(*miss), 0);
 	if (!miss)
-		return;
+		return false;
 	miss->file = *file;
 	miss->addr = addr;
 	miss->pid = u->pid;
 	miss->pad = 0;
 	bpf_ringbuf_submit(miss, 0);
+	return true;
+}
+
+/* The same, for whoever is first. */
+static __always_inline void want_table(struct unwinding *u, struct unwind_file *file, u64 addr)
+{
+	if (!bpf_map_update_elem(&unwind_tables, file, &no_table_yet, BPF_NOEXIST) && !tell_miss(u, file, addr))
+		bpf_map_delete_elem(&unwind_tables, file);
 }
 
 static __always_inline void find_table(struct unwinding *u, struct unwind_mapping *m, struct vm_area_struct *vma,
@@ -154,12 +161,14 @@ static __always_inline void find_table(struct unwinding *u, struct unwind_mappin
 	struct unwind_file file = {};
 	struct unwind_table *table;
 	struct inode *inode;
+	u32 generation = 0;
 
 	m->bias = m->start - (FIELD(vma, vm_pgoff) << PAGE_SHIFT);
 	if (mapped) {
 		inode = FIELD(mapped, f_inode);
 		file.inode = FIELD(inode, i_ino);
 		file.device = FIELD(FIELD(inode, i_sb), s_dev);
+		generation = FIELD(inode, i_generation);
 	} else if (m->start == (u64)FIELD(FIELD(vma, vm_mm), context.vdso)) {
 		m->bias = m->start;
 	} else {
@@ -167,17 +176,25 @@ static __always_inline void find_table(struct unwinding *u, struct unwind_mappin
 		return;
 	}
 	table = bpf_map_lookup_elem(&unwind_tables, &file);
-	if (!table)
-		want_table(u, &file, addr);
 	m->by = BY_LATE_TABLE;
-	if (!table)
+	if (!table) {
+		want_table(u, &file, addr);
 		return;
+	}
 	if (table->state == UNWIND_REFUSED || table->copies >= UNWIND_COPIES)
 		m->by = BY_REFUSED_TABLE;
 	if (table->state == UNWIND_WANTED && u->copies)
 		table->copies++; /* of another processor's some may be lost */
 	if (table->state != UNWIND_READY)
 		return;
+	if (table->turn && table->generation != generation) {
+		if (tell_miss(u, &file, addr))
+			table->state = UNWIND_WANTED;
+		return;
+	}
+	table->generation = generation;
+	if (table->turn != (u32)u->turn)
+		table->turn = u->turn;
 	m->first = table->first;
 	m->rows = table->rows;
 	m->by = m->rows ? BY_TABLE : BY_FRAME;
@@ -210,10 +227,10 @@ static __always_inline struct unwind_mapping *mapping_of(struct unwinding *u, st
 static __always_inline void begin_mappings(struct unwinding *u, struct task_struct *task, struct tracked *leader)
 {
 	struct mm_struct *mm = FIELD(task, mm);
-	/* First: what is found later is true of this number, or of one that follows. */
-	u64 sequence = sequence_of(mm);
+	/* First: what is found later is true of these numbers, or of such as follow. */
+	u64 sequence = sequence_of(mm), turn = control.turn;
 	bool same = sequence && u->mm == (u64)mm && u->sequence == sequence && u->image_ns == leader->image_ns &&
-		    u->pid == leader->row.pid;
+		    u->pid == leader->row.pid && u->turn == turn;
 
 	for (u32 i = 0; i < UNWIND_MAPPINGS; i++) {
 		if (!same || u->mappings[i].by == BY_LATE_TABLE || u->mappings[i].by == BY_REFUSED_TABLE)
@@ -222,6 +239,7 @@ static __always_inline void begin_mappings(struct unwinding *u, struct task_stru
 	u->mm = (u64)mm;
 	u->sequence = sequence;
 	u->image_ns = leader->image_ns;
+	u->turn = turn;
 	u->pid = leader->row.pid;
 }
 
@@ -257,9 +275,10 @@ static __always_inline u32 rule_at(struct unwinding *u, struct unwind_mapping *m
 	/* Rows have 32 bits for it, and no file begins with a return address. */
 	if (at >> 32 || !(u32)at)
 		return search_rule(m, at);
-	if (found->at != key) {
+	if (found->at != key || found->turn != (u32)u->turn) {
 		found->rule = search_rule(m, at);
 		found->at = key;
+		found->turn = u->turn;
 	}
 	return found->rule;
 }
@@ -429,7 +448,7 @@ static long unwind_step(u64 turn, struct unwind_walk *w)
 
 /*
  * Sends the stack as it is now, with a key for its chain: 0 if it cannot be copied. Two numbers by chance tell it from
- * all others, and from hashes.
+ * all others, and a bit from hashes.
  */
 static __always_inline u64 copy_stack(struct task_struct *task, struct pt_regs *regs, struct tracked *leader)
 {
@@ -459,7 +478,7 @@ static __always_inline u64 copy_stack(struct task_struct *task, struct pt_regs *
 		if (bpf_probe_read_user(to->stack, bytes, (void *)regs->sp))
 			return 0;
 	}
-	to->of.key = 1ULL << 63 | (u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+	to->of.key = FAULTS_CHAIN_COPIED | (u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
 	to->of.ip = regs->ip;
 	to->of.sp = regs->sp;
 	to->of.bp = regs->bp;

@@ -48,7 +48,7 @@ pub(crate) struct Args {
     stacks: Option<Stacks>,
 
     /// With --by stack, walk stacks by frame pointers (fp), by the unwind tables of executables and libraries (tables),
-    /// or by tables where the kernel can (auto) [default: auto with -p, -t or a COMMAND, else fp]
+    /// or by tables where the kernel can (auto) [default: auto]
     #[arg(long, value_name = "HOW", value_parser = unwind)]
     unwind: Option<Unwind>,
 
@@ -203,7 +203,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let schema = shown.schema().unwrap_or(if args.titles { TITLED } else { rows });
     let filter = args.whose.filter(&args.live)?;
     let options = Options {
-        unwind: args.unwind.unwrap_or_else(|| Unwind::usual(&filter)),
+        unwind: args.unwind.unwrap_or(Unwind::Auto),
         filter,
         by,
         spans: args.span.clone(),

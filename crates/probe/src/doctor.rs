@@ -140,6 +140,7 @@ fn faults() -> FaultsRecipe {
         spans: Kinds::default(),
         stacks: Stacks::All,
         unwinds: false,
+        copies: false,
         minor_latency: MinorLatency::Exact,
         events: Events::Faults,
         counts_only: false,

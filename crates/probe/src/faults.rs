@@ -143,6 +143,7 @@ impl Faults {
             spans: span::kinds(&spans),
             stacks: options.stacks,
             unwinds: options.by.has_stacks() && options.unwind != Unwind::FramePointers,
+            copies: options.names_processes(),
             // Every fault has its line or its row, or may be the one that counts, so every fault is seen.
             minor_latency: if options.events == Events::None && !options.by.each_fault() {
                 options.minor_latency

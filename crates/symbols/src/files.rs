@@ -34,7 +34,7 @@ const TRIES: usize = 8;
 const STRIKES: u32 = 4;
 
 /// Of a file: device, inode, and what tells a version of it from the next.
-type Identity = (u64, u64, u64, i64, i64);
+pub(super) type Identity = (u64, u64, u64, i64, i64);
 /// Outermost first.
 pub(super) type Found = Result<Vec<Function>, Why>;
 
@@ -59,7 +59,7 @@ pub(super) struct Files {
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) id: Id,
-    identity: Identity,
+    pub(super) identity: Identity,
     pin: RefCell<Option<Pin>>,
     /// Who runs the process that it was first seen in, and who owns the file.
     user: u32,

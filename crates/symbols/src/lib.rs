@@ -230,6 +230,11 @@ impl Symbols {
         self.files.next_table()
     }
 
+    /// The table of a file is there no more: it is made again where it is wanted again.
+    pub fn forget_table(&mut self, file: FileKey, program: u32) {
+        self.files.unmade.iter_mut().for_each(|unmade| unmade.forget(file, program));
+    }
+
     /// Has the table made of the file that a process has mapped at an address. Tells whether the file can be opened.
     pub fn want_table(&mut self, file: FileKey, pid: u32, addr: u64) -> bool {
         self.files.want_mapped(file, pid, addr)

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{major, minor};
@@ -20,7 +21,7 @@ pub use self::held::Held;
 pub use self::walk::{Copy, Ends, Found, walk};
 use crate::Why;
 use crate::child::wire::{Reply, Request};
-use crate::files::{Files, Program};
+use crate::files::{Files, Identity, Program};
 use crate::maps::{self, Mapping, Maps};
 use crate::open::Pin;
 
@@ -94,8 +95,19 @@ pub struct Table {
     pub program: u32,
     /// Who owns the file.
     pub owner: u32,
-    /// In the order of their places; none if the file has none. Nothing if those of the same program were given before.
-    pub rows: Option<Vec<Row>>,
+    /// Its rows.
+    pub rows: Made,
+}
+
+/// What became of a table that was to be made.
+#[derive(Debug)]
+pub enum Made {
+    /// In the order of their places; none if the file has none.
+    Rows(Vec<Row>),
+    /// Those of the same program were given before.
+    Before,
+    /// The file was closed before it was read, as there were too many: it may be met again.
+    LetGo,
 }
 
 /// What tells files apart where they are mapped: device as the kernel numbers it, and inode. Both are 0 for the vDSO.
@@ -133,6 +145,14 @@ struct Wanted {
     /// Its build id is known, if it has one.
     is_known: bool,
     rows: Vec<Row>,
+    /// A fault's stack goes through it.
+    is_missed: bool,
+}
+
+impl Wanted {
+    fn new(file: FileKey, program: &Rc<Program>) -> Self {
+        Self { file, program: Rc::clone(program), is_known: false, rows: vec![], is_missed: false }
+    }
 }
 
 /// What copies of a file have in common, in the layers of containers and elsewhere: owner, size and build id. A file can claim any
@@ -146,15 +166,19 @@ const BUILD_ID: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Unmade {
     queue: VecDeque<Wanted>,
-    met: HashSet<FileKey>,
+    met: HashMap<FileKey, Identity>,
     made: HashSet<u32>,
     /// Of those, one of each build id.
     of_ids: HashMap<Twins, u32>,
+    /// How long those of each owner's files have taken.
+    spent: HashMap<u32, Duration>,
     own: Option<FileKey>,
 }
 
 /// Files that are remembered: beyond it, tables are made again.
 const MET: usize = 1 << 16;
+/// Owners of files of whom it is known how long their tables have taken.
+const OWNERS: usize = 1024;
 
 impl Unmade {
     /// But not that of trapline itself, which is in every command before it is executed.
@@ -177,20 +201,64 @@ impl Unmade {
         }
     }
 
-    /// Its table is to be made, if it was not.
+    /// Its table is to be made, if it was not: of a file that has the place of an earlier one, again.
     pub(crate) fn want(&mut self, file: FileKey, program: &Rc<Program>) {
+        if self.met.get(&file) != Some(&program.identity) {
+            self.want_anyway(file, program);
+        }
+    }
+
+    /// The kernel half has no table of it.
+    fn want_anyway(&mut self, file: FileKey, program: &Rc<Program>) {
         if self.met.len() >= MET {
             self.met.clear();
         }
-        if self.met.insert(file) {
-            self.queue.push_back(Wanted { file, program: Rc::clone(program), is_known: false, rows: vec![] });
+        let old = self.met.insert(file, program.identity);
+        if let Some(waits) = self.queue.iter_mut().find(|wanted| wanted.file == file) {
+            if old != Some(program.identity) {
+                *waits = Wanted { is_missed: waits.is_missed, ..Wanted::new(file, program) };
+            }
+            return;
         }
+        self.queue.push_back(Wanted::new(file, program));
+    }
+
+    /// A table is there no more: who meets the file again may want it again.
+    pub(crate) fn forget(&mut self, file: FileKey, program: u32) {
+        self.met.remove(&file);
+        self.made.remove(&program);
+        self.of_ids.retain(|_, of| *of != program);
+    }
+
+    /// Whose turn it is: the owner of files whose tables have taken least time, of those that are not left out. Within one owner's
+    /// those that are missed come first, and then the small ones.
+    fn next(&mut self, without: &[u32]) -> Option<Wanted> {
+        let spent = |wanted: &Wanted| {
+            let spent = self.spent.get(&wanted.program.owner).copied().unwrap_or_default();
+            let (.., bytes, _, _) = wanted.program.identity;
+            (spent, if wanted.is_missed { 0 } else { bytes.max(1) })
+        };
+        let all = self.queue.iter().enumerate();
+        let some = all.filter(|(_, wanted)| !without.contains(&wanted.program.owner));
+        let (at, _) = some.min_by_key(|(_, wanted)| spent(wanted))?;
+        self.queue.remove(at)
+    }
+
+    fn spend(&mut self, owner: u32, time: Duration) {
+        if self.spent.len() >= OWNERS {
+            self.spent.clear();
+        }
+        // Who comes now has no claim to what the others have had.
+        let waiting = |owner: &u32| self.queue.iter().any(|wanted| wanted.program.owner == *owner);
+        let least = self.spent.iter().filter(|(owner, _)| waiting(owner)).map(|(_, spent)| *spent).min();
+        *self.spent.entry(owner).or_insert(least.unwrap_or_default()) += time;
     }
 
     /// It is needed now. Tells whether it is to be made.
     pub(crate) fn first(&mut self, file: FileKey) -> bool {
         let at = self.queue.iter().position(|wanted| wanted.file == file);
-        if let Some(wanted) = at.filter(|at| *at > 0).and_then(|at| self.queue.remove(at)) {
+        if let Some(mut wanted) = at.and_then(|at| self.queue.remove(at)) {
+            wanted.is_missed = true;
             self.queue.push_front(wanted);
         }
         at.is_some()
@@ -262,29 +330,48 @@ impl Program {
 impl Files {
     /// The next table that is made; nothing if there is none to make, or no time for it.
     pub(crate) fn next_table(&mut self) -> Option<Table> {
+        let mut late = vec![];
+        loop {
+            let mut wanted = self.unmade.as_mut()?.next(&late)?;
+            let owner = wanted.program.owner;
+            let began = Instant::now();
+            let made = self.make(&mut wanted);
+            let unmade = self.unmade.as_mut()?;
+            unmade.spend(owner, began.elapsed());
+            if let Some((program, rows)) = made {
+                return Some(Table { file: wanted.file, owner, program, rows });
+            }
+            unmade.queue.push_front(wanted);
+            if self.client.is_busy() {
+                return None;
+            }
+            // This owner's files have had their time; others' may go on.
+            late.push(owner);
+        }
+    }
+
+    /// What has its rows, and those; nothing if there is no time for it.
+    fn make(&mut self, wanted: &mut Wanted) -> Option<(u32, Made)> {
+        let number = wanted.program.id;
         let unmade = self.unmade.as_mut()?;
-        let mut wanted = unmade.queue.pop_front()?;
-        let (file, owner, number) = (wanted.file, wanted.program.owner, wanted.program.id);
         if unmade.made.contains(&number) {
-            return Some(Table { file, owner, program: number, rows: None });
+            return Some((number, Made::Before));
         }
         if wanted.program.is_let_go() {
-            // Who meets it again may want it again.
-            unmade.met.remove(&file);
-            return self.next_table();
+            unmade.met.remove(&wanted.file);
+            return Some((number, Made::LetGo));
         }
         if !wanted.is_known {
             // Any question opens it, and this one is answered soon.
             let opened = self.question(&wanted.program, &Request::Needs { id: number });
-            let unmade = self.unmade.as_mut()?;
             if matches!(opened, Err(Why::Late)) {
-                unmade.queue.push_front(wanted);
                 return None;
             }
             wanted.is_known = true;
+            let unmade = self.unmade.as_mut()?;
             let twin = wanted.program.twins().and_then(|twins| unmade.of_ids.get(&twins));
             if let Some(&program) = twin {
-                return Some(Table { file, owner, program, rows: None });
+                return Some((program, Made::Before));
             }
         }
         let rows = loop {
@@ -294,13 +381,10 @@ impl Files {
                     let is_all = more.is_empty() || wanted.rows.len() + more.len() >= all as usize;
                     wanted.rows.extend(more);
                     if is_all || wanted.rows.len() > ROWS {
-                        break wanted.rows;
+                        break std::mem::take(&mut wanted.rows);
                     }
                 }
-                Err(Why::Late) => {
-                    self.unmade.as_mut()?.queue.push_front(wanted);
-                    return None;
-                }
+                Err(Why::Late) => return None,
                 _ => break vec![],
             }
         };
@@ -310,8 +394,7 @@ impl Files {
             unmade.of_ids.clear();
         }
         unmade.of_ids.extend(wanted.program.twins().map(|twins| (twins, number)));
-        let rows = Some(rows).filter(|rows| are_sound(rows)).unwrap_or_default();
-        Some(Table { file, owner, program: number, rows: Some(rows) })
+        Some((number, Made::Rows(Some(rows).filter(|rows| are_sound(rows)).unwrap_or_default())))
     }
 
     /// Wants the table of the code that the kernel maps into every process: ours is everybody's.
@@ -360,11 +443,14 @@ impl Files {
 
     /// A process has the file mapped there: its table is to be made. Tells whether the file can be opened.
     pub(crate) fn want_mapped(&mut self, file: FileKey, pid: u32, addr: u64) -> bool {
+        if self.unmade.as_mut().is_some_and(|unmade| unmade.first(file)) {
+            return true;
+        }
         let Ok(maps) = Maps::read(pid) else { return false };
         let Some(mapping) = maps.find(addr) else { return false };
         let Ok(program) = self.open(pid, mapping) else { return false };
         if let Some(unmade) = &mut self.unmade {
-            unmade.want(file, &program);
+            unmade.want_anyway(file, &program);
             unmade.first(file);
         }
         true

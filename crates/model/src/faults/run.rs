@@ -56,6 +56,7 @@ pub struct Losses {
     pub lost_stacks: Option<u64>,
     pub partial_stacks: Option<u64>,
     pub late_stacks: Option<u64>,
+    pub evicted_tables: Option<u64>,
     pub dropped_mapping_records: Option<u64>,
 }
 
@@ -68,9 +69,10 @@ const FOLDED: Column<Losses> = loss("folded_rows", "Rows of what has ended that 
 const STACKS: &[Column<Losses>] = &[
     loss("truncated_stacks", "With --by stack, faults whose stack is deeper than is walked, or, with the variant rootless, than is copied.", |l| l.truncated_stacks.into()),
     loss("unsymbolized_stacks", "With --by stack, faults whose stack has a frame without a symbol.", |l| l.unsymbolized_stacks.into()),
-    loss("lost_stacks", "With --by stack, faults whose stack found no space in the BPF map.", |l| l.lost_stacks.into()),
+    loss("lost_stacks", "With --by stack, faults whose stack found no space in the BPF map, or was taken out of it to make space before there was space to keep it until it is symbolized.", |l| l.lost_stacks.into()),
     loss("partial_stacks", "With --by stack and unwind tables, faults whose stack ends before the start of the thread: a function without unwind information, or a corrupt stack.", |l| l.partial_stacks.into()),
-    loss("late_stacks", "With --by stack and unwind tables, faults whose stack was followed by frame pointers, or to the end of what was copied, where a table was not there: callers may be missing.", |l| l.late_stacks.into()),
+    loss("late_stacks", "With --by stack and unwind tables, faults whose stack was followed by frame pointers, or to the end of what was copied, where a table was not there, and copies for which there was no memory: callers may be missing.", |l| l.late_stacks.into()),
+    loss("evicted_tables", "With --by stack and unwind tables, tables that were removed to make space for others, of programs that had not faulted for 10 s at least: they are made again when they are met.", |l| l.evicted_tables.into()),
     loss("dropped_mapping_records", "With --by stack, dropped records of mappings, executed files and started processes: frames may be unsymbolized.", |l| l.dropped_mapping_records.into()),
 ];
 

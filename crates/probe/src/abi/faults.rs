@@ -108,6 +108,9 @@ constants! {
     }
 }
 
+/// `FAULTS_CHAIN_COPIED`: the stack was copied, under that key.
+pub(crate) const CHAIN_COPIED: u64 = 1 << 63;
+
 constants! {
     accesses = "faults_rw", "FAULTS_": u32 {
         READ = 0,

@@ -76,6 +76,8 @@ mirror! {
         rows: u32,
         state: u32,
         copies: u32,
+        turn: u32,
+        generation: u32,
     }
 }
 

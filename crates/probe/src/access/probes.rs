@@ -75,6 +75,7 @@ impl Probes {
             spans: Kinds::default(),
             stacks: Stacks::All,
             unwinds: false,
+            copies: false,
             minor_latency: MinorLatency::Exact,
             events: Events::Faults,
             counts_only: false,

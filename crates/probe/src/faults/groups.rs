@@ -134,7 +134,10 @@ impl Groups {
         }
         let made: FaultsMade = attached.read(maps::MADE)?;
         let is_new = made.groups != self.made.groups;
-        if matches!(self.kind, Kind::Stack(_)) && is_new && self.looked.elapsed() >= NAMED_EVERY {
+        if let Kind::Stack(chains) = &self.kind
+            && (is_new || chains.want_space())
+            && self.looked.elapsed() >= NAMED_EVERY
+        {
             return Ok(true);
         }
         // Not again and again where everything is in use.
@@ -164,6 +167,9 @@ impl Groups {
         }
         control.turn += 1;
         attached.write(maps::CONTROL, control)?;
+        if let Kind::Stack(chains) = &mut self.kind {
+            chains.turn_tables(control.turn)?;
+        }
         let records = self.report(files.as_deref_mut(), epoch, ledger, |_| true)?;
         let turns = records.iter().map(|record| record.group.turn).collect();
         if let Kind::Stack(chains) = &mut self.kind {

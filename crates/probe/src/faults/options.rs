@@ -60,16 +60,6 @@ pub enum Unwind {
     Tables,
 }
 
-impl Unwind {
-    /// Auto for processes that were named. Of all processes, each would take time and memory for tables and copies from the others,
-    /// and so callers.
-    #[must_use]
-    pub fn usual(of: &Filter) -> Self {
-        let is_named = !of.pids.is_empty() || of.tid.is_some() || of.descendants;
-        if is_named { Self::Auto } else { Self::FramePointers }
-    }
-}
-
 impl fmt::Display for Unwind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -182,7 +172,7 @@ impl Options {
     #[must_use]
     pub fn new(filter: Filter) -> Self {
         Self {
-            unwind: Unwind::usual(&filter),
+            unwind: Unwind::Auto,
             filter,
             by: By::Thread,
             spans: vec![],
@@ -203,6 +193,11 @@ impl Options {
     /// their text in the output may, too. The rest is for what lives.
     pub(super) fn ended_bytes(&self) -> u64 {
         self.memory_bytes / 4
+    }
+
+    /// Whether processes were named. Of all processes, copies of stacks would take each other's places in the table.
+    pub(super) fn names_processes(&self) -> bool {
+        !self.filter.pids.is_empty() || self.filter.tid.is_some() || self.filter.descendants
     }
 
     /// Nothing is to be known of a fault but that it was.

@@ -102,7 +102,7 @@ pub(super) const ROWS: u32 = 4 << 20;
 pub(super) const UNWIND_RING: u32 = 8 << 20;
 
 /// Files that have such a table.
-const TABLES: u32 = 8192;
+pub(super) const TABLES: u32 = 8192;
 
 /// Of this many processes it is known how many of their groups were taken out again.
 const RELEASED: u32 = 65_536;
@@ -155,6 +155,8 @@ pub(crate) struct FaultsRecipe {
     pub(crate) stacks: Stacks,
     /// They are walked by unwind tables.
     pub(crate) unwinds: bool,
+    /// And stacks are copied where a table is missing.
+    pub(crate) copies: bool,
     pub(crate) minor_latency: MinorLatency,
     pub(crate) events: Events,
     /// Of a fault nothing is to be known but that it was.
@@ -330,7 +332,7 @@ impl Recipe for FaultsRecipe {
             minor_unseen: minor_unseen.into(),
             share,
             unwinds: self.unwinds.into(),
-            stack_copied: abi::UNWIND_COPY,
+            stack_copied: if self.copies { abi::UNWIND_COPY } else { 0 },
         };
         for mut map in object.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
@@ -415,6 +417,7 @@ pub(crate) mod tests {
                             spans: if by == By::Span { Kinds::all() } else { Kinds::default() },
                             stacks: Stacks::All,
                             unwinds: by.has_stacks(),
+                            copies: by.has_stacks(),
                             minor_latency: MinorLatency::Exact,
                             events,
                             counts_only,

@@ -149,6 +149,17 @@ impl StackMap {
         Ok(())
     }
 
+    /// A turn of the kernel half's has begun: tables may move.
+    pub(super) fn turn_tables(&mut self, turn: u64) -> Result<()> {
+        let Some(tables) = &mut self.tables else { return Ok(()) };
+        tables.turn(turn, &mut self.naming.symbols)
+    }
+
+    /// Whether tables need more space than there is.
+    pub(super) fn want_space(&self) -> bool {
+        self.tables.as_ref().is_some_and(Tables::want_space)
+    }
+
     /// Becomes readable when a table is missed.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.tables.as_ref().map(Tables::fd)
@@ -400,6 +411,7 @@ impl StackMap {
             }
         }
         all.named(self.tables.is_some(), losses);
+        losses.evicted_tables = self.tables.as_ref().map(Tables::evicted);
         losses.dropped_mapping_records = Some(self.naming.unmapped());
     }
 
@@ -426,6 +438,10 @@ impl StackMap {
             && let Some(copied) = tables.take_copy(key)
         {
             return Ok(Chain::Copied(Box::new(copied)));
+        }
+        if key & abi::CHAIN_COPIED != 0 {
+            // There was no memory for it.
+            return Ok(Chain::taken(&[], End::Late));
         }
         if let Some(others) = others(key) {
             return Ok(Chain::Other(others));

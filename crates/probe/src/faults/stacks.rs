@@ -84,7 +84,7 @@ impl End {
             }
             Self::Late => Some([
                 "[no unwind table yet]",
-                "[a file was new and the stack too deep to copy, or tables take too much memory]",
+                "[the table of a file was not there, or the stack could not be copied as a whole]",
             ]),
             Self::Corrupt => {
                 Some(["[corrupt]", "[the stack cannot be read, or has no return address where it should]"])

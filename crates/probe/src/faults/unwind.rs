@@ -1,20 +1,20 @@
 //! Unwind tables for the kernel half: see `bpf/unwind.bpf.h`. The symbolizer makes them, one after the other, and where the
 //! kernel half meets a file that has none yet, that one first.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bytemuck::bytes_of;
+use bytemuck::{bytes_of, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use nix::sys::mman::{MapFlags as Map, ProtFlags, mmap, munmap};
-use trapline_symbols::unwind::{self, Ends, FileKey, Found, Row, Table, UnwoundBy};
+use trapline_symbols::unwind::{self, Ends, FileKey, Found, Made, Row, Table, UnwoundBy};
 use trapline_symbols::{Image, Symbols};
 
 use super::copies::{self, Copied, Copies, Told};
-use super::recipe::{ROWS, UNWIND_RING};
+use super::recipe::{ROWS, TABLES, UNWIND_RING};
 use super::stacks::{Chain, End};
 use crate::abi::maps::unwind as maps;
 use crate::abi::{self, UnwindFile, UnwindMiss, UnwindRow, UnwindTable};
@@ -32,7 +32,37 @@ const SHARE: u32 = 4;
 /// A file that cannot be opened is tried again this often: each time another process may have it.
 const TRIES: u32 = 8;
 
-const REFUSED: UnwindTable = UnwindTable { first: 0, rows: 0, state: abi::UNWIND_REFUSED, copies: 0 };
+/// What was not used for this time may have to make space for others.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// So many files are left when there were too many.
+const FILES_LEFT: usize = TABLES as usize / 2;
+/// And so many are too many: the kernel half needs places for those that it meets.
+const FILES_MOST: usize = TABLES as usize / 4 * 3;
+
+const fn table(state: u32, first: u32, rows: u32) -> UnwindTable {
+    UnwindTable { first, rows, state, copies: 0, turn: 0, generation: 0 }
+}
+
+const REFUSED: UnwindTable = table(abi::UNWIND_REFUSED, 0, 0);
+
+/// The rows of a program.
+#[derive(Debug)]
+struct Place {
+    table: UnwindTable,
+    owner: u32,
+    /// The files that have it.
+    files: Vec<FileKey>,
+}
+
+/// What the kernel half knows of a file.
+#[derive(Debug)]
+struct Known {
+    table: UnwindTable,
+    program: Option<u32>,
+    /// The turn in which it was told so.
+    turn: u64,
+}
 
 /// The kernel half's tables.
 #[derive(Debug)]
@@ -43,14 +73,27 @@ pub(super) struct Tables {
     told: Vec<Told>,
     missed: Vec<UnwindMiss>,
     copies: Copies,
-    /// Where the rows of each program are, by its number, and those of each file.
-    places: HashMap<u32, UnwindTable>,
-    of_files: HashMap<FileKey, UnwindTable>,
-    used: u32,
+    /// Of each program, by its number.
+    places: HashMap<u32, Place>,
+    of_files: HashMap<FileKey, Known>,
+    /// Rows that are in use, by the first of each table.
+    used: BTreeMap<u32, u32>,
     /// How many of them are of files of each user but root.
     of_users: HashMap<u32, u32>,
-    /// How often a file that was missed could not be opened.
+    /// Files for which there was no space, and how many rows those need whose owner has no share left, or all others (0).
+    unplaced: Vec<FileKey>,
+    needed: HashMap<u32, u32>,
+    /// Tables that no file has any more, as soon as no program looks at them.
+    leaving: Vec<(UnwindTable, u32)>,
+    /// How many were taken out to make space.
+    evicted: u64,
+    /// The turn of the kernel half's, and those that there were some time ago.
+    turn: u64,
+    turns: [u64; 2],
+    turned: Instant,
+    /// How often a file that was missed could not be opened, and those of which no table is made for a time because of that.
     unopened: HashMap<FileKey, u32>,
+    refused: Vec<FileKey>,
     /// No table can be made before more time has passed.
     is_stuck: bool,
 }
@@ -67,9 +110,17 @@ impl Tables {
             copies: Copies::default(),
             places: HashMap::new(),
             of_files: HashMap::new(),
-            used: 0,
+            used: BTreeMap::new(),
             of_users: HashMap::new(),
+            unplaced: vec![],
+            needed: HashMap::new(),
+            leaving: vec![],
+            evicted: 0,
+            turn: 0,
+            turns: [0; 2],
+            turned: Instant::now(),
             unopened: HashMap::new(),
+            refused: vec![],
             is_stuck: false,
         })
     }
@@ -106,8 +157,15 @@ impl Tables {
         self.drain()?;
         for UnwindMiss { file, addr, pid, .. } in std::mem::take(&mut self.missed) {
             let key = (file.device, file.inode);
+            if self.is_ready(file) {
+                // It came meanwhile; and the process may have ended by now.
+                continue;
+            }
             if symbols.want_table(key, pid, addr) {
                 continue;
+            }
+            if self.unopened.len() >= TABLES as usize {
+                self.unopened.clear();
             }
             let tries = self.unopened.entry(key).or_default();
             *tries += 1;
@@ -115,6 +173,8 @@ impl Tables {
                 // Another process may have it mapped.
                 let _ = self.tables.delete(bytes_of(&file));
             } else {
+                self.unopened.remove(&key);
+                self.refused.push(key);
                 self.refuse(key);
             }
         }
@@ -138,7 +198,7 @@ impl Tables {
     pub(super) fn load_one(&mut self, symbols: &mut Symbols, until: Instant) -> bool {
         symbols.wait_until(Some(until));
         if let Some(table) = symbols.next_table() {
-            self.store(&table);
+            self.store(&table, symbols);
             return true;
         }
         // Its user's files may have had their time.
@@ -148,7 +208,7 @@ impl Tables {
 
     /// Whether a stack was copied under that key.
     pub(super) fn has_copy(&mut self, key: u64) -> bool {
-        key >> 63 != 0 && (self.copies.has(key) || self.drain().is_ok() && self.copies.has(key))
+        key & abi::CHAIN_COPIED != 0 && (self.copies.has(key) || self.drain().is_ok() && self.copies.has(key))
     }
 
     pub(super) fn take_copy(&mut self, key: u64) -> Option<Copied> {
@@ -168,7 +228,7 @@ impl Tables {
         let find = |addr| match symbols.unwound_by(image, addr) {
             UnwoundBy::Nothing => Found::Nothing,
             UnwoundBy::Frame => Found::Frame,
-            UnwoundBy::Table(file, at) => match self.of_files.get(&file) {
+            UnwoundBy::Table(file, at) => match self.of_files.get(&file).map(|known| &known.table) {
                 Some(table) if table.state == abi::UNWIND_READY && table.rows == 0 => Found::Frame,
                 Some(table) if table.state == abi::UNWIND_READY => Found::Rule(self.rows.rule_at(table, at)),
                 None if !is_last && symbols.want_first(file, image, addr) => Found::Late,
@@ -187,41 +247,203 @@ impl Tables {
         Some(Chain::taken(&ips, end))
     }
 
-    fn store(&mut self, Table { file, program, owner, rows }: &Table) {
-        let place = match rows {
-            None => self.places.get(program).copied(),
-            Some(rows) => self.place(rows, *owner),
-        };
-        // Where there is no space, stacks that end there are counted (`late_stacks`).
-        let place = place.unwrap_or(REFUSED);
-        self.places.insert(*program, place);
-        self.tell(*file, place);
+    pub(super) fn store(&mut self, Table { file, program, owner, rows }: &Table, symbols: &mut Symbols) {
+        match rows {
+            Made::Rows(rows) => self.place(*program, rows, *owner),
+            Made::Before => {}
+            Made::LetGo => return self.forget(*file),
+        }
+        if let Some(place) = self.places.get_mut(program) {
+            if !place.files.contains(file) {
+                place.files.push(*file);
+            }
+            let table = place.table;
+            return self.tell(*file, table, Some(*program));
+        }
+        // There is no space. Stacks that end there are counted (`late_stacks`) until there is.
+        symbols.forget_table(*file, *program);
+        self.unplaced.push(*file);
+        self.refuse(*file);
     }
 
     /// There will be none of that file.
     pub(super) fn refuse(&mut self, file: FileKey) {
-        self.tell(file, REFUSED);
+        self.tell(file, REFUSED, None);
     }
 
     /// The kernel half has it from here on. Where its map is full it has not: it stays missing, and is counted.
-    fn tell(&mut self, file: FileKey, place: UnwindTable) {
-        self.of_files.insert(file, place);
-        let (device, inode) = file;
-        let key = UnwindFile { inode, device, pad: 0 };
-        let _ = system::undisturbed(|| self.tables.update(bytes_of(&key), bytes_of(&place), MapFlags::ANY));
+    fn tell(&mut self, file: FileKey, table: UnwindTable, program: Option<u32>) {
+        let known = Known { table, program, turn: self.turn };
+        let old = self.of_files.insert(file, known).and_then(|known| known.program);
+        if let Some(old) = old.filter(|old| Some(*old) != program)
+            && let Some(place) = self.places.get_mut(&old)
+        {
+            // Another file has taken its name.
+            place.files.retain(|of| *of != file);
+        }
+        let _ =
+            system::undisturbed(|| self.tables.update(bytes_of(&key(file)), bytes_of(&table), MapFlags::ANY));
     }
 
-    /// Puts rows behind the others.
-    fn place(&mut self, rows: &[Row], owner: u32) -> Option<UnwindTable> {
-        let (first, count) = (self.used, u32::try_from(rows.len()).ok()?);
+    /// The kernel half knows nothing of it: it will be missed again.
+    fn forget(&mut self, file: FileKey) {
+        let _ = self.tables.delete(bytes_of(&key(file)));
+        self.of_files.remove(&file);
+    }
+
+    fn forget_refused(&mut self, which: impl Fn(&mut Self) -> &mut Vec<FileKey>) {
+        for file in std::mem::take(which(self)) {
+            if self.of_files.get(&file).is_some_and(|known| known.table.state == abi::UNWIND_REFUSED) {
+                self.forget(file);
+            }
+        }
+    }
+
+    /// Whether the kernel half has its table.
+    fn is_ready(&self, file: UnwindFile) -> bool {
+        let found = self.tables.lookup(bytes_of(&file), MapFlags::ANY).ok().flatten();
+        found.is_some_and(|found| pod_read_unaligned::<UnwindTable>(&found).state == abi::UNWIND_READY)
+    }
+
+    /// Puts rows where there is space.
+    fn place(&mut self, program: u32, rows: &[Row], owner: u32) {
+        let Ok(count) = u32::try_from(rows.len()) else { return };
         let of_user = self.of_users.entry(owner).or_default();
         let most = if owner == 0 { ROWS } else { ROWS / SHARE };
-        let its = of_user.checked_add(count).filter(|its| *its <= most)?;
-        let used = first.checked_add(count).filter(|used| *used <= ROWS)?;
-        (self.used, *of_user) = (used, its);
+        let its = of_user.saturating_add(count);
+        let first = gap(&self.used, count);
+        let Some(first) = first.filter(|_| its <= most) else {
+            let whose = if its > most { owner } else { 0 };
+            *self.needed.entry(whose).or_default() += count.min(most);
+            return;
+        };
+        *of_user = its;
+        if count > 0 {
+            self.used.insert(first, count);
+        }
         self.rows.write(first as usize, rows);
-        Some(UnwindTable { first, rows: count, state: abi::UNWIND_READY, copies: 0 })
+        let place = Place { table: table(abi::UNWIND_READY, first, count), owner, files: vec![] };
+        if let Some(old) = self.places.insert(program, place) {
+            self.leaving.push((old.table, old.owner));
+        }
     }
+
+    /// Whether there are too many, or some have no space.
+    pub(super) fn want_space(&self) -> bool {
+        !self.unplaced.is_empty() || !self.leaving.is_empty() || self.of_files.len() > FILES_MOST
+    }
+
+    /// How many tables were taken out to make space for others.
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// All that was not used since is idle.
+    #[cfg(test)]
+    pub(super) fn all_is_idle(&mut self) {
+        self.turns = [self.turn + 1; 2];
+    }
+
+    /// A turn has begun: the kernel half looks for tables again, and those that it had before are no longer looked at when no program runs
+    /// that has begun earlier.
+    pub(super) fn turn(&mut self, turn: u64, symbols: &mut Symbols) -> Result<()> {
+        self.turn = turn;
+        if self.turned.elapsed() >= IDLE {
+            (self.turns, self.turned) = ([self.turns[1], turn], Instant::now());
+            self.forget_refused(|tables| &mut tables.refused);
+        }
+        if !self.leaving.is_empty() {
+            system::wait_for_programs();
+            for (table, owner) in std::mem::take(&mut self.leaving) {
+                if table.rows > 0 {
+                    self.used.remove(&table.first);
+                }
+                let of_user = self.of_users.entry(owner).or_default();
+                *of_user = of_user.saturating_sub(table.rows);
+            }
+            // Who meets them will miss them again.
+            self.forget_refused(|tables| &mut tables.unplaced);
+            self.needed.clear();
+        }
+        if !self.unplaced.is_empty() || self.of_files.len() > FILES_MOST {
+            self.evict(symbols)?;
+        }
+        Ok(())
+    }
+
+    /// Lets those go that no file has any more.
+    fn let_go(&mut self) {
+        let leaving = &mut self.leaving;
+        self.places.retain(|_, place| {
+            if place.files.is_empty() {
+                leaving.push((place.table, place.owner));
+            }
+            !place.files.is_empty()
+        });
+    }
+
+    /// Takes out what was not used for longest, if it was not for a time: from the kernel half now, its rows at the next turn.
+    fn evict(&mut self, symbols: &mut Symbols) -> Result<()> {
+        self.let_go();
+        if !self.leaving.is_empty() && self.of_files.len() <= FILES_MOST {
+            // That may be enough.
+            return Ok(());
+        }
+        let mut idle = vec![];
+        for (file, known) in &self.of_files {
+            let bytes = self
+                .tables
+                .lookup(bytes_of(&key(*file)), MapFlags::ANY)
+                .context("cannot read unwind tables")?;
+            let used = bytes.map_or(0, |bytes| pod_read_unaligned::<UnwindTable>(&bytes).turn);
+            let last = known.turn.max(used.into());
+            if last < self.turns[0] {
+                idle.push((last, *file, known.program));
+            }
+        }
+        idle.sort_unstable();
+        let mut too_many =
+            if self.of_files.len() > FILES_MOST { self.of_files.len() - FILES_LEFT } else { 0 };
+        for (_, file, program) in idle {
+            let place = program.and_then(|program| self.places.get_mut(&program));
+            let (owner, rows) = place.as_ref().map_or((0, 0), |place| (place.owner, place.table.rows));
+            // Where there is none left, anybody's is taken; where a user has no share left, that user's.
+            let of = [0, owner].into_iter().find(|of| self.needed.get(of).is_some_and(|needed| *needed > 0));
+            if too_many == 0 && of.is_none() {
+                continue;
+            }
+            too_many = too_many.saturating_sub(1);
+            if let Some(place) = place {
+                place.files.retain(|of| *of != file);
+                if place.files.is_empty() {
+                    let needed = of.and_then(|of| self.needed.get_mut(&of));
+                    needed.into_iter().for_each(|needed| *needed = needed.saturating_sub(rows));
+                    self.evicted += 1;
+                }
+            }
+            symbols.forget_table(file, program.unwrap_or_default());
+            self.forget(file);
+        }
+        self.let_go();
+        Ok(())
+    }
+}
+
+/// As the kernel half knows it.
+fn key((device, inode): FileKey) -> UnwindFile {
+    UnwindFile { inode, device, pad: 0 }
+}
+
+/// The first of that many rows that are free.
+fn gap(used: &BTreeMap<u32, u32>, count: u32) -> Option<u32> {
+    let mut free = 0;
+    for (&first, &rows) in used {
+        if first - free >= count {
+            return Some(free);
+        }
+        free = first + rows;
+    }
+    (ROWS - free >= count).then_some(free)
 }
 
 /// The array of rows, mapped: to write each by a system call would take longer than to make it.

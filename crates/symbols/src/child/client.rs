@@ -154,6 +154,11 @@ impl Client {
         Some(self.flight.is_none())
     }
 
+    /// Whether a request is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.flight.is_some()
+    }
+
     /// Asks, and waits for the answer.
     ///
     /// # Errors

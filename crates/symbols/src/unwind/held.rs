@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::{Copy, Ends, FileKey, Found, ROWS, Row, Table, UnwoundBy, walk};
+use super::{Copy, Ends, FileKey, Found, Made, ROWS, Row, Table, UnwoundBy, walk};
 use crate::{Image, Symbols};
 
 /// Files of a user who is not root may take one row in so many of them.
@@ -63,8 +63,10 @@ impl Held {
 
     fn store(&mut self, Table { file, program, owner, rows }: Table) {
         let rows = match rows {
-            None => self.of_programs.get(&program).cloned().flatten(),
-            Some(rows) => self.place(rows, owner),
+            Made::Before => self.of_programs.get(&program).cloned().flatten(),
+            Made::Rows(rows) => self.place(rows, owner),
+            // It is wanted again when it is met again.
+            Made::LetGo => return,
         };
         self.of_programs.insert(program, rows.clone());
         self.of_files.insert(file, rows);
@@ -116,7 +118,8 @@ mod tests {
 
     fn table(inode: u64, program: u32, owner: u32, rows: Option<usize>) -> Table {
         let row = |at| Row { at: at as u32 * 2, rule: at as u32 };
-        Table { file: (1, inode), program, owner, rows: rows.map(|rows| (0..rows).map(row).collect()) }
+        let rows = rows.map_or(Made::Before, |rows| Made::Rows((0..rows).map(row).collect()));
+        Table { file: (1, inode), program, owner, rows }
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use bytemuck::{Zeroable, pod_read_unaligned};
+use bytemuck::{Zeroable, bytes_of, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags};
 use trapline_model::faults::Process;
+use trapline_symbols::unwind::{Made, Row, Table};
 use trapline_symbols::{Image, Symbols};
 
 use super::super::recipe::ROWS;
@@ -18,7 +19,7 @@ use super::super::stacks::{Chain, End};
 use super::super::unwind::Tables;
 use super::load;
 use crate::abi::maps::{MapName, faults as maps, unwind};
-use crate::abi::{self, FaultsChain, FaultsConfig};
+use crate::abi::{self, FaultsChain, FaultsConfig, UnwindFile, UnwindTable};
 use crate::prog_run::resize;
 use crate::variant::Attached;
 
@@ -81,6 +82,10 @@ impl Half {
         symbols.want_tables();
         let tables = Tables::open(&attached).unwrap();
         Self { attached, tables, symbols }
+    }
+
+    fn turn(&mut self, turn: u64) {
+        self.tables.turn(turn, &mut self.symbols).unwrap();
     }
 
     fn chain(&self) -> FaultsChain {
@@ -254,4 +259,56 @@ fn a_chain_goes_on_by_frame_pointers_where_a_table_is_missing() {
     let chain = half.walk_from(&raw const frames[2]);
     assert_eq!(chain.ip[1..chain.count as usize], [caller, outermost]);
     assert_eq!(chain.end, abi::END_LATE, "nothing is mapped there");
+}
+
+/// A table of one program, which one file has.
+fn table(number: u32, owner: u32, rows: u32) -> Table {
+    let rows = (0..rows).map(|at| Row { at, rule: 0 }).collect();
+    Table { file: (1, number.into()), program: number, owner, rows: Made::Rows(rows) }
+}
+
+/// How many are there.
+fn ready(half: &Half, numbers: std::ops::Range<u32>) -> Vec<u32> {
+    let tables = half.attached.handle(unwind::TABLES).unwrap();
+    let is_ready = |number: &u32| {
+        let key = UnwindFile { inode: u64::from(*number), device: 1, pad: 0 };
+        let found = tables.lookup(bytes_of(&key), MapFlags::ANY).unwrap();
+        found.is_some_and(|found| pod_read_unaligned::<UnwindTable>(&found).state == abi::UNWIND_READY)
+    };
+    numbers.filter(is_ready).collect()
+}
+
+/// What is used stays; a user's files take no more than that user's share, and get the space of that user's.
+#[test]
+#[ignore = "needs root: `make test` runs it"]
+fn tables_that_nobody_uses_make_space_for_others() {
+    let mut half = Half::new(0);
+    half.turn(1);
+    let part = ROWS / 8;
+    let put =
+        |half: &mut Half, number, owner| half.tables.store(&table(number, owner, part), &mut half.symbols);
+    (0..5).for_each(|number| put(&mut half, number, 0));
+    (5..8).for_each(|number| put(&mut half, number, 1000));
+    half.turn(2);
+    assert_eq!(ready(&half, 0..8), [0, 1, 2, 3, 4, 5, 6], "all were used of late");
+    half.tables.all_is_idle();
+    half.turn(3);
+    half.turn(4);
+    assert_eq!(half.tables.evicted(), 1);
+    put(&mut half, 7, 1000);
+    assert_eq!(ready(&half, 0..8), [0, 1, 2, 3, 4, 6, 7], "the user's own");
+    // Those that are used again stay; there is one place left.
+    half.tables.all_is_idle();
+    half.turn(5);
+    for number in [0, 1, 3, 4] {
+        half.tables.store(&Table { rows: Made::Before, ..table(number, 0, 0) }, &mut half.symbols);
+    }
+    put(&mut half, 8, 0);
+    put(&mut half, 9, 0);
+    half.turn(6);
+    half.turn(7);
+    assert!(!half.tables.want_space());
+    put(&mut half, 9, 0);
+    assert_eq!(ready(&half, 0..10), [0, 1, 3, 4, 6, 7, 8, 9]);
+    assert_eq!(half.tables.evicted(), 2);
 }
