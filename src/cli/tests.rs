@@ -266,6 +266,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("workload --touch", "1", "adds exits"),
     ("workload --nested", "1", "adds exits"),
     ("workload --smi", "", ""),
+    ("workload --halts-in-kvm", "", ""),
     ("workload --vcpus", "2", "adds exits"),
     ("workload --name", "x", "names the process"),
     ("workload --on", "anon", "changes the memory"),

@@ -167,6 +167,9 @@ struct Guest {
     /// Pause of the VMM at each HLT: milliseconds, or with a unit (500us, 2ms)
     #[arg(long, value_name = "MS", value_parser = values::duration_in_ms)]
     pause: Option<Duration>,
+    /// Have KVM handle HLT: the vCPU is halted in KVM, which may poll, until the VMM wakes it up after --pause
+    #[arg(long)]
+    halts_in_kvm: bool,
     /// Name the guest, where monitors look for names
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -247,6 +250,10 @@ impl Args {
                 (
                     args.pause.is_some() && args.hlt == 0,
                     "--pause needs HLT exits: add --hlt N, or leave it out",
+                ),
+                (
+                    args.halts_in_kvm && args.pause.is_none_or(|pause| pause.is_zero()),
+                    "--halts-in-kvm needs the time after which a vCPU is woken up: add --hlt N and --pause MS, or leave it out",
                 ),
                 (args.smi && args.nested == 0, "--smi needs nested runs: add --nested, or leave it out"),
             ]),
@@ -405,7 +412,12 @@ fn run_guest(args: &Guest, control: &Control) -> Result<()> {
         smi: args.smi,
     };
     let report = guest::run(
-        &guest::Options { each, vcpus: args.vcpus, pause: args.pause.unwrap_or_default() },
+        &guest::Options {
+            each,
+            vcpus: args.vcpus,
+            pause: args.pause.unwrap_or_default(),
+            halts_in_kvm: args.halts_in_kvm,
+        },
         control,
     )?;
     print(|out| match args.format {

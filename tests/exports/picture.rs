@@ -55,6 +55,7 @@ fn recording() -> String {
     let header = json!({
         "type": "header", "schema": 2, "tool": "faults", "variant": "fentry", "version": "1", "host": "db1", "kernel": "6.12.9",
         "start": "2026-01-01T08:00:00Z", "start_ns": 0, "tables": ["faults.split_process"], "events": "faults.split_fault",
+        "served_mounts": "",
     });
     let end = json!({"type": "end", "duration_ns": 3_900_000_000_u64, "events": faults.len(), "lost_events": 0, "sampled": 1, "own_cpu_ns": 9_000_000});
     let lines = [header].into_iter().chain(faults).chain([end]);

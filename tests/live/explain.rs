@@ -4,6 +4,7 @@
 
 pub mod elsewhere;
 pub mod limits;
+pub mod real;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -72,6 +73,9 @@ pub fn program(name: &str) {
             });
         }
         "notified" => notified(),
+        "reads-all" => real::reads_all(),
+        "needs-2600-pages" => elsewhere::needs_pages(2600),
+        "needs-1500-pages" => elsewhere::needs_pages(1500),
         "shares-pages" => elsewhere::shares_pages(),
         "again-in-order" => again_in_order(),
         "fresh-beside-a-file" => {

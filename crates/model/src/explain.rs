@@ -144,6 +144,9 @@ impl<S: Source> Explain<S> {
                 if let Some(Value::U64(bytes)) = header.setting("memory_bytes") {
                     self.accesses.memory_bytes = Some(*bytes);
                 }
+                if let Some(Value::Str(mounts)) = header.setting("served_mounts") {
+                    self.faults.mounts(mounts);
+                }
                 header.tool = "explain".into();
                 header.tables = vec![FINDING];
                 header.events = None;

@@ -16,8 +16,16 @@ fn of_machine(meminfo: &str) -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// The least `memory.max` of the process's cgroup and those above it.
+/// The least limit of the process's cgroup and those above it, in the v2 hierarchy or in that of the v1 controller.
 fn of_cgroups(pid: u32) -> Option<u64> {
+    let old = cgroup::old_directories(pid, "memory").unwrap_or_default();
+    let old = old.iter().filter_map(|dir| {
+        fs::read_to_string(dir.join("memory.limit_in_bytes")).ok()?.trim().parse::<u64>().ok()
+    });
+    old.chain(of_the_v2_hierarchy(pid)).min()
+}
+
+fn of_the_v2_hierarchy(pid: u32) -> Option<u64> {
     let path = cgroup::path_of(pid)?;
     let hierarchy = Hierarchy::find()?;
     let limit = |of: &Path| {

@@ -188,6 +188,18 @@ pub(crate) fn path_of(pid: u32) -> Option<String> {
     Some(groups.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned())
 }
 
+/// The directories of a process's cgroup in the v1 hierarchy of a controller, and of those above it.
+pub(crate) fn old_directories(pid: u32, controller: &str) -> Option<Vec<PathBuf>> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mut lines = groups.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    let (_, path) = lines.find(|(names, _)| names.split(',').any(|name| name == controller))?;
+    let is_of = |mount: &Mount| mount.options.split(',').any(|name| name == controller);
+    let mount = mounts_of(&mounts, "cgroup").find(is_of)?;
+    let below = Path::new(path).strip_prefix(&mount.top).ok()?;
+    Some(below.ancestors().map(|of| mount.dir.join(of)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

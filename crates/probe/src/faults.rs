@@ -54,6 +54,7 @@ use crate::cgroup::Paths;
 use crate::elements::Elements;
 use crate::filter::Filter;
 use crate::launch::Launch;
+use crate::mounts;
 use crate::ring::Ring;
 use crate::run::{Counted, Tool};
 use crate::variant::{self, Attached, OpenError};
@@ -357,7 +358,10 @@ impl Faults {
 impl Tool for Faults {
     fn header(&self) -> Header {
         let Settings { timing, minor_latency, stacks, unwinds, events, by, memory_bytes } = self.settings;
+        let recorded = self.recording.as_ref().map(Recorded::table);
+        let shown = recorded.or(events.schema());
         let settings = trapline_model::faults::Settings {
+            served_mounts: shown.and_then(|_| mounts::served()),
             minor_latency: (timing != Timing::None).then(|| minor_latency.to_string()),
             memory_mb: memory_bytes >> 20,
             stacks: stacks.map(|stacks| stacks.to_string()),
@@ -367,8 +371,7 @@ impl Tool for Faults {
         };
         let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
         let rows = if self.parts.is_some() { by.split_schema() } else { by.schema() };
-        let recorded = self.recording.as_ref().map(Recorded::table);
-        let tables = (vec![rows], recorded.or(events.schema()));
+        let tables = (vec![rows], shown);
         system::header("faults", self.attached.variant, tables, settings).begun(self.control.began_ns)
     }
 

@@ -18,6 +18,7 @@ mod filter;
 mod inherited;
 pub mod kvm;
 mod launch;
+mod mounts;
 mod namespaces;
 #[cfg(test)]
 mod prog_run;

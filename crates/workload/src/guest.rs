@@ -7,9 +7,13 @@
 //! writes to a port first, and its VMM answers with a system management interrupt: L2 is left for the guest's management
 //! mode, whose only instruction is RSM, and goes on after it.
 //!
+//! HLT returns to the VMM, unless KVM emulates the interrupt controller (`halts_in_kvm`): then the vCPU is halted in KVM, and
+//! the VMM wakes it up again.
+//!
 //! Beside those exits there are first touches of the code and the tables (page faults of the second level, as each touched
 //! page is) and whatever interrupts the host has meanwhile.
 
+mod alarm;
 mod code;
 mod machine;
 
@@ -20,10 +24,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, kvm_mp_state};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 
 use crate::report::Line;
 use crate::{Control, Unavailable, Unfit};
+use alarm::Alarm;
 use code::{END_PORT, MMIO, PORT, SMI_PORT};
 use machine::Machine;
 
@@ -57,6 +63,8 @@ pub struct Options {
     pub vcpus: usize,
     /// At each HLT the VMM sleeps for so long before it lets the guest go on.
     pub pause: Duration,
+    /// HLT does not return to the VMM: the vCPU is halted in KVM, until the VMM wakes it up, each `pause`.
+    pub halts_in_kvm: bool,
 }
 
 /// What the guest did, as its VMM saw it, and what follows from its code.
@@ -148,7 +156,11 @@ pub fn run(options: &Options, control: &Control) -> Result<GuestReport> {
             "cannot open /dev/kvm: {error}; load kvm_intel or kvm_amd, and check its permissions"
         ))
     })?;
-    let machine = Machine::new(&kvm, options.vcpus, &options.each)?;
+    ensure!(
+        !options.halts_in_kvm || !options.pause.is_zero(),
+        Unfit::new("a vCPU that is halted in KVM needs a pause after which it is woken up")
+    );
+    let machine = Machine::new(&kvm, options)?;
     let vcpus = (0..options.vcpus).map(|number| machine.vcpu(number)).collect::<Result<Vec<_>>>()?;
     let seen = Seen::default();
     let together = Barrier::new(options.vcpus + 1);
@@ -161,7 +173,7 @@ pub fn run(options: &Options, control: &Control) -> Result<GuestReport> {
             .map(|vcpu| {
                 scope.spawn(|| {
                     together.wait();
-                    drive(vcpu, options.pause, control, &seen)
+                    drive(vcpu, options, control, &seen)
                 })
             })
             .collect();
@@ -185,7 +197,9 @@ struct Seen {
 }
 
 /// Runs a vCPU until it says that it is done.
-fn drive(mut vcpu: VcpuFd, pause: Duration, control: &Control, seen: &Seen) -> Result<()> {
+fn drive(mut vcpu: VcpuFd, options: &Options, control: &Control, seen: &Seen) -> Result<()> {
+    let pause = options.pause;
+    let alarm = options.halts_in_kvm.then(|| Alarm::each(pause)).transpose()?;
     loop {
         ensure!(!control.stopped(), "the guest was stopped before its end");
         match vcpu.run() {
@@ -209,7 +223,14 @@ fn drive(mut vcpu: VcpuFd, pause: Duration, control: &Control, seen: &Seen) -> R
                 seen.mmio.fetch_add(1, Ordering::Relaxed);
             }
             Ok(other) => bail!("unexpected exit of the guest: {other:?}"),
-            Err(error) if error.errno() == libc::EINTR => {}
+            Err(error) if error.errno() == libc::EINTR => {
+                let is_halted = || vcpu.get_mp_state().map(|state| state.mp_state == KVM_MP_STATE_HALTED);
+                if alarm.is_some() && is_halted().context("cannot read from KVM whether a vCPU is halted")? {
+                    vcpu.set_mp_state(kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE })
+                        .context("KVM cannot wake a vCPU up")?;
+                    seen.hlt.fetch_add(1, Ordering::Relaxed);
+                }
+            }
             Err(error) => return Err(io::Error::from(error)).context("KVM cannot run the guest"),
         }
     }

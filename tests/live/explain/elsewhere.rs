@@ -2,16 +2,25 @@
 
 use std::time::Duration;
 
-use crate::fixture::{PAGE, map};
+use super::limits::Limited;
+use crate::faults::cause::Setting;
+use crate::fixture::{PAGE, map, touch};
 use crate::kvm::guest;
 use crate::run::{Said, fixture, scratch, trapline};
+use crate::running::Worker;
 use crate::sgx::driver::{Double, touching};
 
 /// The rules that apply to a recording that these words make of a command.
 fn found(words: &[&str], command: &[String]) -> Vec<String> {
+    let whose: Vec<&str> = ["--"].into_iter().chain(command.iter().map(String::as_str)).collect();
+    found_of(words, &whose)
+}
+
+/// The same of what the last words name.
+fn found_of(words: &[&str], whose: &[&str]) -> Vec<String> {
     let folder = tempfile::tempdir_in(scratch()).unwrap();
     let recording = folder.path().join("elsewhere.trapline");
-    let output = trapline().args(words).arg("-o").arg(&recording).arg("--").args(command).output().unwrap();
+    let output = trapline().args(words).arg("-o").arg(&recording).args(whose).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let output = trapline().args(["explain", "--format", "jsonl"]).arg(&recording).output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -55,7 +64,42 @@ pub fn of_accesses(engine: &'static str) {
     assert_eq!(touch(&[]), [""; 0]);
 }
 
+/// Writes to each of so many pages, again and again, for longer than it is looked at.
+pub fn needs_pages(pages: usize) {
+    let memory = map(pages * PAGE, 0);
+    touch(&memory);
+    println!("ready");
+    for _ in 0..2000 {
+        touch(&memory);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// It writes to most of the pages that its cgroup may have, or to half of them.
+pub fn of_a_working_set(engine: &'static str) {
+    for (pages, rules) in [(2600, &["working-set"][..]), (1500, &[])] {
+        // 3072 pages.
+        let limited = Limited::most("12M");
+        let mut worker = Worker::by(&mut limited.command(&format!("needs-{pages}-pages")));
+        assert_eq!(worker.line(), "ready");
+        let pid = worker.id().to_string();
+        assert_eq!(
+            found_of(&["access", "--reset", engine, "-d", "2s"], &["-p", &pid]),
+            rules,
+            "{pages} pages"
+        );
+    }
+}
+
+/// KVM polls for as long as it may, in nanoseconds.
+const HALT_POLL_NS: &str = "/sys/module/kvm/parameters/halt_poll_ns";
+
 pub fn of_guests(_: &'static str) {
+    let halted = || guest(&["--hlt", "120", "--halts-in-kvm", "--pause", "60ms"]);
+    for (poll_ns, rules) in [("100000000", &["halt-polling"][..]), ("0", &[])] {
+        let _polls = Setting::change(HALT_POLL_NS, poll_ns);
+        assert_eq!(found(&["kvm", "time", "--split"], &halted()), rules, "{poll_ns} ns");
+    }
     for (does, rules) in [
         (&["--cpuid", "100"][..], &[][..]),
         (&["--hlt", "150", "--pause", "5ms"], &["slow-vmm"]),

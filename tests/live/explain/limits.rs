@@ -1,6 +1,7 @@
 //! Findings about memory that is short.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::file;
 use crate::faults::cause::Swap;
@@ -8,11 +9,11 @@ use crate::faults::frame::cgroup_root;
 use crate::run::{Said, fixture, trapline};
 
 /// A cgroup with little memory, until this is dropped.
-struct Limited(PathBuf);
+pub(super) struct Limited(PathBuf);
 
 impl Limited {
     /// Of either version of the hierarchy: `memory.max`, or what the first one has for it.
-    fn most(bytes: &str) -> Self {
+    pub(super) fn most(bytes: &str) -> Self {
         let old = Path::new("/sys/fs/cgroup/memory");
         if old.join("memory.limit_in_bytes").exists() {
             return Self::below(old, ("memory.limit_in_bytes", bytes));
@@ -33,14 +34,23 @@ impl Limited {
         Self(dir)
     }
 
+    /// A program in it.
+    pub(super) fn command(&self, program: &str) -> Command {
+        let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
+        let mut command = Command::new("sh");
+        command.args(["-c", &join, "sh"]).args(fixture("explain")).arg(program);
+        command
+    }
+
     /// The rules that apply to a program in it.
     fn found(&self, program: &str) -> Vec<String> {
-        let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
-        let mut words = fixture("explain");
-        words.push(program.into());
-        let mut command = trapline();
-        command.args(["explain", "--format", "jsonl", "--", "sh", "-c", &join, "sh"]).args(words);
-        let said = Said::by(&mut command);
+        let command = self.command(program);
+        let mut explain = trapline();
+        explain
+            .args(["explain", "--format", "jsonl", "--"])
+            .arg(command.get_program())
+            .args(command.get_args());
+        let said = Said::by(&mut explain);
         println!("{:#?}", said.totals);
         said.totals.iter().map(|total| total["rule"].as_str().unwrap().to_owned()).collect()
     }

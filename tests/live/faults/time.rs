@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-mod slow_file;
+pub mod slow_file;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;

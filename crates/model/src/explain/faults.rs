@@ -124,8 +124,27 @@ impl Own {
             let of = self.causes.entry(cause.clone()).or_default();
             files.iter().for_each(|(file, sum)| of.entry(file.clone()).or_default().more(*sum));
         }
+        for (file, other) in &other.reads {
+            let reads = self.reads.entry(file.clone()).or_default();
+            reads.read.more(other.read);
+            reads.waited.more(other.waited);
+        }
         self.forks = sum_known(self.forks, other.forks);
     }
+
+    /// The faults on a file that found their page in memory.
+    fn found_in_memory(&self, file: &str) -> u64 {
+        let of = self.causes.get(Cause::FileMap.name());
+        of.and_then(|files| files.get(&Some(file.into()))).map_or(0, |sum| sum.count)
+    }
+}
+
+/// A file system that a program or another machine serves.
+#[derive(Debug)]
+struct Served {
+    kind: String,
+    /// Where it is mounted.
+    at: String,
 }
 
 /// What the faults of a run say.
@@ -140,9 +159,18 @@ pub(super) struct Evidence {
     /// Parts that some fault had.
     knows: [bool; PARTS.len()],
     knows_cause: bool,
+    /// Nothing if the run does not say.
+    served: Option<Vec<Served>>,
 }
 
 impl Evidence {
+    /// Takes the mounts that a program or another machine serves, as the header has them.
+    pub(super) fn mounts(&mut self, served: &str) {
+        let lines = served.lines().filter_map(|line| line.split_once(' '));
+        let mounts = lines.map(|(kind, at)| Served { kind: kind.to_owned(), at: at.to_owned() });
+        self.served = Some(mounts.collect());
+    }
+
     /// Takes one fault.
     pub(super) fn fault(&mut self, fault: &Record) {
         let schema = fault.schema();
@@ -242,25 +270,32 @@ impl Evidence {
     pub(super) fn not_judged(&self) -> Vec<&'static Rule> {
         let parts = PARTS.iter().zip(self.knows).filter(|(_, knows)| !knows).map(|((_, rule), _)| *rule);
         let causes = CAUSES.iter().map(|(rule, ..)| *rule).filter(|_| !self.knows_cause);
-        if self.seen == 0 { vec![] } else { parts.chain(causes).collect() }
+        let mounts = self.served.is_none().then_some(&rules::SLOW_FILE_SYSTEM);
+        if self.seen == 0 { vec![] } else { parts.chain(causes).chain(mounts).collect() }
     }
 
     /// What stands out in a run of this duration.
     pub(super) fn findings(&self, duration_ns: u64) -> Vec<Finding> {
         let mut found = Vec::new();
         for (pid, own) in &self.processes {
-            let of = Of { whose: Whose::Process(*pid), own, all: &self.processes, duration_ns };
-            found.extend(own.reads.iter().filter_map(|(file, reads)| of.reads(file, reads)));
+            let of = Of { whose: Whose::Process(*pid), own, all: self, duration_ns };
+            let reads: Vec<Finding> =
+                own.reads.iter().filter_map(|(file, reads)| of.reads(file, reads)).collect();
+            found.extend(of.cold_files(&reads));
+            found.extend(reads);
             found.extend(of.causes_and_parts());
         }
         for (comm, (processes, own)) in self.programs() {
-            let of = Of { whose: Whose::Program(processes), own: &own, all: &self.processes, duration_ns };
+            let of = Of { whose: Whose::Program(processes), own: &own, all: self, duration_ns };
             // What one of them has alone is its own finding.
-            let is_said = |finding: &Finding| {
-                let mut said = found.iter().filter(|said| said.rule == finding.rule);
-                said.any(|said| said.process.as_ref().is_some_and(|process| process.comm == comm))
-            };
-            let more: Vec<Finding> = of.causes_and_parts().filter(|finding| !is_said(finding)).collect();
+            let of_them = |said: &&Finding| said.process.as_ref().is_some_and(|of| of.comm == comm);
+            let said: Vec<Finding> = found.iter().filter(of_them).cloned().collect();
+            let is_said = |finding: &Finding| said.iter().any(|said| said.rule == finding.rule);
+            let more: Vec<Finding> = of
+                .causes_and_parts()
+                .chain(of.cold_files(&said))
+                .filter(|finding| !is_said(finding))
+                .collect();
             found.extend(more);
         }
         found
@@ -305,7 +340,7 @@ enum Whose {
 struct Of<'a> {
     whose: Whose,
     own: &'a Own,
-    all: &'a HashMap<u64, Own>,
+    all: &'a Evidence,
     duration_ns: u64,
 }
 
@@ -336,7 +371,7 @@ impl Of<'_> {
     /// Who forked, and how often, as the last part of evidence.
     fn forks(&self) -> String {
         let by = self.own.forked_by.map(|by| {
-            let name = self.all.get(&by).map_or(String::new(), |own| format!("{} ", own.comm));
+            let name = self.all.processes.get(&by).map_or(String::new(), |own| format!("{} ", own.comm));
             format!("; it was forked by {name}({by})")
         });
         match (self.own.forks, by) {
@@ -347,6 +382,42 @@ impl Of<'_> {
             (Some(0), None) => "; it did not fork in this time: what it shares is from before".into(),
             (None, None) => String::new(),
         }
+    }
+
+    /// How it reads several files, those without the ones that have a finding of their own.
+    fn cold_files(&self, said: &[Finding]) -> Option<Finding> {
+        let is_said = |file: &str| said.iter().any(|said| said.subject.as_deref() == Some(file));
+        let files = || self.own.reads.iter().filter(|(file, _)| !is_said(file));
+        let mut all = Sum::default();
+        files().for_each(|(_, reads)| [reads.read, reads.waited].into_iter().for_each(|sum| all.more(sum)));
+        let (most, reads) = files().max_by_key(|(file, reads)| (reads.read.ns + reads.waited.ns, *file))?;
+        let finding =
+            self.finding(&rules::COLD_FILES, (all.count, all.ns)).filter(|_| files().count() > 1)?;
+        Some(Finding {
+            subject: Some(most.to_string()),
+            text: format!(
+                "{} waits for the disk at pages of {} files: {}",
+                self.name(),
+                thousands(files().count() as u64),
+                time(all.ns)
+            ),
+            evidence: format!(
+                "{} read pages or waited for them, {} each; {} of the time in {most}",
+                counted(all.count, "fault"),
+                time(all.ns.checked_div(all.count)?),
+                percent(reads.read.ns + reads.waited.ns, all.ns)
+            ),
+            ..finding
+        })
+    }
+
+    /// The served file system that a file is on, if it is on one.
+    fn served(&self, file: &str) -> Option<&Served> {
+        let is_below = |served: &&Served| {
+            let below = file.strip_prefix(served.at.trim_end_matches('/'));
+            below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+        };
+        self.all.served.iter().flatten().filter(is_below).max_by_key(|served| served.at.len())
     }
 
     /// How it reads a file.
@@ -374,13 +445,30 @@ impl Of<'_> {
                 about(finding, Confidence::Certain, text, evidence)
             });
         }
+        if let Some(Served { kind, at }) = self.served(file) {
+            return self.finding(&rules::SLOW_FILE_SYSTEM, (read.count + waited.count, cost_ns)).map(|finding| {
+                let text = format!("{name} waits for {file}, which is on a file system that is served: {took}");
+                let evidence = format!(
+                    "{}, {mean} each; {} more waited for a read that was under way; {kind} is mounted at {at}",
+                    counted(read.count, "major fault"),
+                    thousands(waited.count)
+                );
+                about(finding, Confidence::Certain, text, evidence)
+            });
+        }
         let far = (reads.far * 100).checked_div(reads.compared).unwrap_or(0);
         if far >= SCATTERED_PERCENT {
             return self.finding(&rules::RANDOM_READS, (read.count, cost_ns)).map(|finding| {
                 let text = format!("{name} reads {file} at scattered offsets and waits for the disk: {took}");
+                let waited = match waited.count {
+                    0 => String::new(),
+                    more => format!("; {} more waited for a read that was under way", thousands(more)),
+                };
+                // Uses within the pages that are mapped around a fault, 64 KiB, are no faults.
                 let evidence = format!(
-                    "{}, {far} % of them not within 1 MiB after the one before; {mean} each",
-                    counted(read.count, "major fault")
+                    "{}, {far} % of them not within 1 MiB after the one before; {mean} each{waited}; readahead saved at most {} others",
+                    counted(read.count, "major fault"),
+                    thousands(self.own.found_in_memory(file))
                 );
                 let confidence = if far >= 80 { Confidence::Certain } else { Confidence::Likely };
                 about(finding, confidence, text, evidence)

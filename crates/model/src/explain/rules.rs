@@ -81,6 +81,20 @@ pub(super) static SEQUENTIAL_READS: Rule = rule(
     "set MADV_SEQUENTIAL or a larger readahead (`blockdev --setra`), read the file ahead (`trapline prefetch`, MADV_WILLNEED), \
      or read it with large read() calls; if the disk is at its limit, nothing but less data helps",
 );
+pub(super) static COLD_FILES: Rule = rule(
+    "cold-files",
+    (10, 10),
+    "A process waits for the disk at pages of several mapped files, as a program does that starts cold.",
+    "read ahead what it needs before it starts (`trapline replay --prefetch` makes a list of a recording, `trapline prefetch` reads \
+     it), start it less often, or keep its files in the page cache: more memory, or vmtouch",
+);
+pub(super) static SLOW_FILE_SYSTEM: Rule = rule(
+    "slow-file-system",
+    (5, 10),
+    "A process waits for a mapped file that a program or another machine serves (FUSE, NFS, SMB, 9p, Ceph).",
+    "copy the file to a local disk or into memory; let the file system read more at once (rsize of NFS, max_read and max_readahead of \
+     FUSE) and keep what it has read (fscache, kernel_cache of FUSE); read what is needed ahead (`trapline prefetch`, MADV_WILLNEED)",
+);
 pub(super) static THRASH: Rule = rule(
     "thrash",
     (5, 100),
@@ -226,6 +240,8 @@ pub(super) static FALSE_SHARING: Rule = rule(
 pub static RULES: &[&Rule] = &[
     &RANDOM_READS,
     &SEQUENTIAL_READS,
+    &COLD_FILES,
+    &SLOW_FILE_SYSTEM,
     &THRASH,
     &SWAP_IN,
     &FIRST_TOUCH,

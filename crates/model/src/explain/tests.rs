@@ -96,6 +96,59 @@ fn each_cause_has_its_rule_and_no_other() {
     assert_eq!(explained([events(faults)]).0, [""; 0]);
 }
 
+/// The header of a run on a machine with these mounts.
+fn on_mounts(served: &str) -> Item {
+    let settings = crate::faults::Settings { served_mounts: Some(served.into()), ..Default::default() };
+    Item::Header(Header {
+        tool: "faults".into(),
+        events: Some(SPLIT_EVENT),
+        settings: vec![crate::faults::SETTINGS.record(&settings)],
+        ..Header::default()
+    })
+}
+
+#[test]
+fn reads_of_a_served_file_are_about_its_file_system_alone() {
+    let on = |file: &'static str| {
+        let faults = (0..2000).map(|n| fault("file-read", "major", file, n * 7_919 % 100_003 * 4096, 0));
+        let items = [on_mounts("nfs4 /srv\nfuse.sshfs /srv/a b"), events(faults)];
+        assert_eq!(explained(items.clone()).1.value("not_judged"), Some(&Value::Null));
+        (explained(items.clone()).0, text(&first(items), "evidence"))
+    };
+    let (found, evidence) = on("/srv/a b/data");
+    assert_eq!(found, ["slow-file-system"]);
+    assert!(evidence.ends_with("; fuse.sshfs is mounted at /srv/a b"), "{evidence}");
+    assert!(on("/srv/data").1.ends_with("; nfs4 is mounted at /srv"));
+    assert_eq!(on("/srv2/data").0, ["random-reads"]);
+}
+
+#[test]
+fn reads_of_many_files_are_one_finding() {
+    const FILES: [&str; 4] = ["/a", "/b", "/c", "/d"];
+    let reads = |pid: fn(u64) -> u64, files: usize, each: u64| {
+        let faults = (0..each * files as u64).map(move |n| {
+            let mut read = fault("file-read", "major", FILES[n as usize % files], n << 20, 0);
+            read.values[SPLIT_EVENT.position("pid").unwrap()] = pid(n).into();
+            read
+        });
+        [on_mounts(""), events(faults)]
+    };
+    // None of them is 5 % of the duration.
+    assert_eq!(explained(reads(|_| 7, 4, 400)).0, ["cold-files"]);
+    let finding = first(reads(|_| 7, 4, 400));
+    assert_eq!(text(&finding, "finding"), "db (7) waits for the disk at pages of 4 files: 1.6 s");
+    assert_eq!(
+        text(&finding, "evidence"),
+        "1,600 faults read pages or waited for them, 1.0 ms each; 25 % of the time in /d"
+    );
+    // One file is not several, and what has a finding is not in another.
+    assert_eq!(explained(reads(|_| 7, 1, 400)).0, [""; 0]);
+    assert_eq!(explained(reads(|_| 7, 2, 2000)).0, ["random-reads"; 2]);
+    // Of several processes of one name.
+    let finding = first(reads(|n| 100 + n % 8, 4, 400));
+    assert_eq!(text(&finding, "finding"), "db (8 processes) waits for the disk at pages of 4 files: 1.6 s");
+}
+
 #[test]
 fn waits_for_the_lock_are_one_and_what_was_not_measured_is_named() {
     let (found, facts) =
@@ -104,7 +157,7 @@ fn waits_for_the_lock_are_one_and_what_was_not_measured_is_named() {
     // A first touch that waits for the lock is no slow first touch: that would claim the same time twice.
     let (found, _) = explained([events((0..2000).map(|_| fault("zero-fill", "minor", "anon", 0, 900_000)))]);
     assert_eq!(found, ["lock-waits"]);
-    assert_eq!(facts.value("not_judged"), Some(&Value::Null));
+    assert_eq!(facts.value("not_judged"), Some(&Value::word("slow-file-system")));
     let whole = (0..500).map(|_| {
         Record::named(crate::faults::EVENT, |name| match name {
             "pid" | "tid" | "latency_ns" => 7_u64.into(),
@@ -170,6 +223,52 @@ fn findings_about_guests_and_enclaves_name_them() {
     };
     let found = text(&first([rows("kvm.split_vm", &[&slow(8)])]), "finding");
     assert_eq!(found, "exits of db (8) wait for the program that runs the guest: 3.0 s");
+    // Rows by guest and reason, of a table that has no row for others: all that is about all exits of a guest is its own.
+    let of = |pid: u64, vm: &str, name: &str, more: &[(&'static str, u64)]| {
+        let mut row = vec![
+            ("pid", pid.into()),
+            ("vm", vm.into()),
+            ("name", name.into()),
+            ("count", 200_000_u64.into()),
+        ];
+        row.push(("total_ns", (4 * SECOND).into()));
+        row.extend(more.iter().map(|(name, n)| (*name, (*n).into())));
+        row
+    };
+    let several = [
+        of(8, "db", "io", &[("to_vmm", 10_000), ("vmm_ns", 3 * SECOND)]),
+        of(8, "db", "npf", &[("fault_ns", SECOND), ("host_minor", 50_000)]),
+        of(9, "web", "msr", &[]),
+        of(9, "web", "hlt", &[("kvm_ns", 2 * SECOND)]),
+        of(9, "web", "cpuid", &[("l2_count", 10_000), ("l2_ns", 9 * SECOND)]),
+    ];
+    let several: Vec<&[(&'static str, Value)]> = several.iter().map(Vec::as_slice).collect();
+    let end = Item::End(Facts { duration_ns: 10 * SECOND, ..Facts::default() });
+    let mut explain = Explain::new(VecDeque::from([rows("kvm.split_vm_reason", &several), end]));
+    let Ok(Some(Item::Totals(block))) = explain.next() else { panic!("no findings") };
+    let said: Vec<_> = block
+        .rows
+        .iter()
+        .map(|row| (row.number("pid"), text(row, "subject"), text(row, "finding")))
+        .collect();
+    let is = |pid: u64, subject: &str, finding: &str| (Some(pid), subject.to_owned(), finding.to_owned());
+    assert_eq!(
+        said,
+        [
+            is(9, "web (9)", "a guest inside web (9) costs most of the time of exits: 9.0 s"),
+            is(9, "msr of web (9)", "web (9) exits for accesses to model-specific registers: 4.0 s"),
+            is(8, "io of db (8)", "io exits of db (8) wait for the program that runs the guest: 3.0 s"),
+            is(9, "hlt of web (9)", "KVM is at work for 2.0 s while vCPUs of web (9) are halted: it polls"),
+            is(8, "db (8)", "the host handles page faults on behalf of db (8): 1.0 s"),
+        ]
+    );
+    let vcpu = [("vcpu", 3_u64.into())].into_iter().chain(slow(8)).collect::<Vec<_>>();
+    let found = text(&first([rows("kvm.split_vcpu", &[&vcpu])]), "finding");
+    assert_eq!(found, "exits of vCPU 3 of db (8) wait for the program that runs the guest: 3.0 s");
+    let port =
+        [("port", 0x3f8_u64.into()), ("name", "io".into())].into_iter().chain(slow(8)).collect::<Vec<_>>();
+    let found = text(&first([rows("kvm.split_port", &[&port])]), "finding");
+    assert_eq!(found, "io exits (port 0x3f8) wait for the program that runs the guest: 3.0 s");
     // The name of a guest is no exit's.
     let named = [
         ("pid", 8_u64.into()),
@@ -337,7 +436,7 @@ fn findings_are_sentences_with_figures() {
     assert_eq!(text(row, "finding"), "db (7) reads /data at scattered offsets and waits for the disk: 2.0 s");
     assert_eq!(
         text(row, "evidence"),
-        "2,000 major faults, 100 % of them not within 1 MiB after the one before; 1.0 ms each"
+        "2,000 major faults, 100 % of them not within 1 MiB after the one before; 1.0 ms each; readahead saved at most 0 others"
     );
     assert_eq!((row.number("share_ppm"), text(row, "confidence").as_str()), (Some(200_000), "certain"));
 }

@@ -2,7 +2,7 @@
 
 use super::rules::{self, Rule};
 use super::words::{percent, thousands, time};
-use super::{Confidence, Finding};
+use super::{Confidence, Finding, Process};
 use crate::field::Record;
 use crate::item::Block;
 
@@ -58,116 +58,22 @@ impl Evidence {
     }
 
     fn exits(&self, duration_ns: u64) -> Vec<Finding> {
-        let mut found = Vec::new();
+        let mut found: Vec<Finding> =
+            self.rows.iter().flat_map(|row| Exits::of(row, duration_ns).findings()).collect();
+        // What is about all exits of a guest is in several rows, if they are by reason, too.
+        let mut guests: Vec<(Subject, Vec<&Record>)> = Vec::new();
         for row in &self.rows {
-            let (exit, subject) = (row.text(EXIT), subject(row));
-            let number = |name| row.number(name).unwrap_or(0);
-            let (count, all_ns) = (number("count"), number("total_ns"));
-            let is = |what| exit.is_some_and(|exit| exit.to_ascii_uppercase().contains(what));
-            let exits = match (exit, &subject) {
-                (Some(exit), _) => format!("{exit} exits"),
-                (None, Some(whose)) => format!("exits of {whose}"),
-                (None, None) => "exits".into(),
-            };
-            let mut add = |rule: &'static Rule, count, ns, confidence, text, evidence| {
-                let subject = subject.clone();
-                if rule.is_met(count, ns, duration_ns) {
-                    let finding = Finding::new(rule, count, ns, duration_ns);
-                    found.push(Finding { subject, confidence, text, evidence, ..finding });
-                }
-            };
-            let (vmm_ns, to_vmm) = (number("vmm_ns"), number("to_vmm"));
-            add(
-                &rules::SLOW_VMM,
-                to_vmm,
-                vmm_ns,
-                Confidence::Certain,
-                format!("{exits} wait for the program that runs the guest: {}", time(vmm_ns)),
-                format!(
-                    "{} of {} exits went to it, {} each; {} of their handling time",
-                    thousands(to_vmm),
-                    thousands(count),
-                    time(vmm_ns.checked_div(to_vmm).unwrap_or(0)),
-                    percent(vmm_ns, all_ns)
-                ),
-            );
-            if is("HLT") {
-                let kvm_ns = number("kvm_ns");
-                add(
-                    &rules::HALT_POLLING,
-                    count,
-                    kvm_ns,
-                    Confidence::Likely,
-                    format!("KVM is at work for {} while vCPUs are halted: it polls", time(kvm_ns)),
-                    format!(
-                        "{} {exits}: {} at work, {} asleep",
-                        thousands(count),
-                        time(kvm_ns),
-                        time(number("blocked_ns"))
-                    ),
-                );
-            }
-            if is("MSR") {
-                add(
-                    &rules::MSR_STORM,
-                    count,
-                    all_ns,
-                    Confidence::Certain,
-                    format!("the guest exits for accesses to model-specific registers: {}", time(all_ns)),
-                    format!(
-                        "{} {exits}, {} a second",
-                        thousands(count),
-                        thousands(per_second(count, duration_ns))
-                    ),
-                );
+            let guest = Subject::guest(row);
+            match guests.iter_mut().find(|(of, _)| *of == guest) {
+                Some((_, rows)) => rows.push(row),
+                None => guests.push((guest, vec![row])),
             }
         }
-        let Some(sum) = &self.sum else { return found };
-        let number = |name| sum.number(name).unwrap_or(0);
-        let faults = number("host_major") + number("host_minor");
-        if rules::HOST_FAULTS.is_met(faults, number("fault_ns"), duration_ns) {
-            let ns = number("fault_ns");
-            found.push(Finding {
-                confidence: Confidence::Certain,
-                text: format!("the host handles page faults on the guest's behalf: {}", time(ns)),
-                evidence: format!(
-                    "{} faults, {} of them major; {} of the handling time of all exits",
-                    thousands(faults),
-                    thousands(number("host_major")),
-                    percent(ns, number("total_ns"))
-                ),
-                ..Finding::new(&rules::HOST_FAULTS, faults, ns, duration_ns)
-            });
+        for (guest, rows) in guests {
+            found.extend(host_faults(&guest, &rows, duration_ns));
+            found.extend(nesting(&guest, &rows, duration_ns));
         }
-        found.extend(self.nesting(sum, duration_ns));
         found
-    }
-
-    /// What a guest inside the guest costs: its own exits, and those of L1 to run it.
-    fn nesting(&self, sum: &Record, duration_ns: u64) -> Option<Finding> {
-        let number = |row: &Record, name| row.number(name).unwrap_or(0);
-        let runs = self.rows.iter().filter(|row| row.text(EXIT).is_some_and(runs_a_guest));
-        let (l2_count, l2_ns, all_ns) =
-            (number(sum, "l2_count"), number(sum, "l2_ns"), number(sum, "total_ns"));
-        let of_l1 = |row: &Record, all, l2| number(row, all).saturating_sub(number(row, l2));
-        let (count, ns) = runs.fold((0, 0), |(count, ns), row| {
-            (count + of_l1(row, "count", "l2_count"), ns + of_l1(row, "total_ns", "l2_ns"))
-        });
-        let all = l2_ns + ns;
-        let applies =
-            l2_count > 0 && rules::NESTED.is_met(l2_count + count, all, duration_ns) && all * 2 >= all_ns;
-        applies.then(|| Finding {
-            confidence: Confidence::Certain,
-            text: format!("a guest inside the guest costs most of the time of exits: {}", time(all)),
-            evidence: format!(
-                "{} exits of L2 and {} of L1 to run it, {} of the handling time; {} of L2's were passed on to L1",
-                thousands(l2_count),
-                thousands(count),
-                percent(all, all_ns),
-                sum.number("l2_reflected").map_or("an unknown number".into(), thousands)
-            ),
-            ..Finding::new(&rules::NESTED, l2_count + count, all, duration_ns)
-        })
     }
 
     fn enclaves(&self, duration_ns: u64) -> Vec<Finding> {
@@ -176,7 +82,7 @@ impl Evidence {
             let number = |name| row.number(name).unwrap_or(0);
             let (loads, again, ns) = (number("loads"), number("refaults"), number("load_ns"));
             if again * 5 >= loads && rules::SGX_THRASH.is_met(again, ns, duration_ns) {
-                let subject = subject(row);
+                let subject = enclave(row);
                 let of = subject.as_deref().unwrap_or("enclaves");
                 found.push(Finding {
                     confidence: Confidence::Certain,
@@ -204,20 +110,205 @@ fn per_second(count: u64, duration_ns: u64) -> u64 {
     u64::try_from(all.checked_div(duration_ns.into()).unwrap_or(0)).unwrap_or(u64::MAX)
 }
 
-/// What a row is about: an exit by its name, else an enclave, a process or a guest by all that it has.
-fn subject(row: &Record) -> Option<String> {
-    let who = ["comm", "vm", "cgroup"].into_iter().find_map(|name| row.text(name));
-    let process = match (who, row.number("pid")) {
-        (Some(who), Some(pid)) => Some(format!("{who} ({pid})")),
-        (None, Some(pid)) => Some(format!("process {pid}")),
-        (who, None) => who.map(str::to_owned),
-    };
-    let whose = match (row.number("enclave"), &process) {
+/// What a row of enclaves is about: an enclave, a process or a guest.
+fn enclave(row: &Record) -> Option<String> {
+    let process = named(row, &["comm", "vm", "cgroup"]);
+    match (row.number("enclave"), &process) {
         (Some(number), Some(process)) => Some(format!("enclave {number} of {process}")),
         (Some(number), None) => Some(format!("enclave {number}")),
         (None, _) => process,
-    };
-    row.text(EXIT).map(str::to_owned).or(whose)
+    }
+}
+
+/// A process or a guest, by the first of these names that it has, and its id.
+fn named(row: &Record, names: &[&str]) -> Option<String> {
+    match (names.iter().find_map(|name| row.text(name)), row.number("pid")) {
+        (Some(who), Some(pid)) => Some(format!("{who} ({pid})")),
+        (None, Some(pid)) => Some(format!("process {pid}")),
+        (who, None) => who.map(str::to_owned),
+    }
+}
+
+/// What a row of exits is about.
+#[derive(Debug, PartialEq)]
+struct Subject {
+    process: Option<Process>,
+    /// The guest, and the vCPU if the rows are by vCPU.
+    whose: Option<String>,
+}
+
+impl Subject {
+    fn guest(row: &Record) -> Self {
+        let guest = named(row, &["vm"]);
+        let whose = match (row.number("vcpu"), guest) {
+            (Some(vcpu), Some(guest)) => Some(format!("vCPU {vcpu} of {guest}")),
+            (_, guest) => guest,
+        };
+        let process = row
+            .number("pid")
+            .map(|pid| Process { pid: Some(pid), comm: row.text("vm").unwrap_or_default().to_owned() });
+        Self { process, whose }
+    }
+
+    /// `what` of this guest.
+    fn of(&self, what: &str) -> String {
+        self.whose.as_ref().map_or(what.to_owned(), |whose| format!("{what} of {whose}"))
+    }
+
+    /// Of a guest, if it is known which.
+    fn guest_or(&self, unknown: &str) -> String {
+        self.whose.clone().unwrap_or_else(|| unknown.to_owned())
+    }
+
+    fn finding(&self, rule: &'static Rule, count: u64, ns: u64, duration_ns: u64) -> Option<Finding> {
+        rule.is_met(count, ns, duration_ns).then(|| Finding {
+            process: self.process.clone(),
+            subject: self.whose.clone(),
+            ..Finding::new(rule, count, ns, duration_ns)
+        })
+    }
+}
+
+/// One row: the exits of a reason, a guest, a vCPU, or several of these.
+struct Exits<'a> {
+    row: &'a Record,
+    guest: Subject,
+    exit: Option<&'a str>,
+    /// In words.
+    what: String,
+    duration_ns: u64,
+}
+
+impl<'a> Exits<'a> {
+    fn of(row: &'a Record, duration_ns: u64) -> Self {
+        let guest = Subject::guest(row);
+        let exit = row.text(EXIT);
+        let at = ["msr", "port", "mmio", "rip"].iter().find_map(|name| Some((name, row.number(name)?)));
+        let what = match (exit, at) {
+            (Some(exit), Some((name, at))) => format!("{exit} exits ({name} {at:#x})"),
+            (Some(exit), None) => format!("{exit} exits"),
+            (None, _) => "exits".into(),
+        };
+        Self { row, exit, what: guest.of(&what), guest, duration_ns }
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        self.row.number(name).unwrap_or(0)
+    }
+
+    fn is(&self, what: &str) -> bool {
+        self.exit.is_some_and(|exit| exit.to_ascii_uppercase().contains(what))
+    }
+
+    fn finding(&self, rule: &'static Rule, count: u64, ns: u64) -> Option<Finding> {
+        let finding = self.guest.finding(rule, count, ns, self.duration_ns)?;
+        let subject = self.exit.map(|exit| self.guest.of(exit)).or(finding.subject.clone());
+        Some(Finding { subject, ..finding })
+    }
+
+    fn findings(&self) -> impl Iterator<Item = Finding> + use<> {
+        let halted = || self.is("HLT").then(|| self.halt_polling()).flatten();
+        let msr = || self.is("MSR").then(|| self.msr_storm()).flatten();
+        [self.slow_vmm(), halted(), msr()].into_iter().flatten()
+    }
+
+    fn slow_vmm(&self) -> Option<Finding> {
+        let (vmm_ns, to_vmm) = (self.number("vmm_ns"), self.number("to_vmm"));
+        Some(Finding {
+            text: format!("{} wait for the program that runs the guest: {}", self.what, time(vmm_ns)),
+            evidence: format!(
+                "{} of {} exits went to it, {} each; {} of their handling time",
+                thousands(to_vmm),
+                thousands(self.number("count")),
+                time(vmm_ns.checked_div(to_vmm).unwrap_or(0)),
+                percent(vmm_ns, self.number("total_ns"))
+            ),
+            ..self.finding(&rules::SLOW_VMM, to_vmm, vmm_ns)?
+        })
+    }
+
+    fn halt_polling(&self) -> Option<Finding> {
+        let (count, kvm_ns) = (self.number("count"), self.number("kvm_ns"));
+        let vcpus = self.guest.of("vCPUs");
+        Some(Finding {
+            confidence: Confidence::Likely,
+            text: format!("KVM is at work for {} while {vcpus} are halted: it polls", time(kvm_ns)),
+            evidence: format!(
+                "{} {}: {} at work, {} asleep",
+                thousands(count),
+                self.what,
+                time(kvm_ns),
+                time(self.number("blocked_ns"))
+            ),
+            ..self.finding(&rules::HALT_POLLING, count, kvm_ns)?
+        })
+    }
+
+    fn msr_storm(&self) -> Option<Finding> {
+        let (count, all_ns) = (self.number("count"), self.number("total_ns"));
+        Some(Finding {
+            text: format!(
+                "{} exits for accesses to model-specific registers: {}",
+                self.guest.guest_or("the guest"),
+                time(all_ns)
+            ),
+            evidence: format!(
+                "{} {}, {} a second",
+                thousands(count),
+                self.what,
+                thousands(per_second(count, self.duration_ns))
+            ),
+            ..self.finding(&rules::MSR_STORM, count, all_ns)?
+        })
+    }
+}
+
+fn sum(rows: &[&Record], name: &str) -> u64 {
+    rows.iter().filter_map(|row| row.number(name)).sum()
+}
+
+/// What the host's page faults cost a guest.
+fn host_faults(guest: &Subject, rows: &[&Record], duration_ns: u64) -> Option<Finding> {
+    let (major, ns) = (sum(rows, "host_major"), sum(rows, "fault_ns"));
+    let faults = major + sum(rows, "host_minor");
+    let behalf =
+        guest.whose.as_ref().map_or("on the guest's behalf".into(), |of| format!("on behalf of {of}"));
+    Some(Finding {
+        text: format!("the host handles page faults {behalf}: {}", time(ns)),
+        evidence: format!(
+            "{} faults, {} of them major; {} of the handling time of all exits",
+            thousands(faults),
+            thousands(major),
+            percent(ns, sum(rows, "total_ns"))
+        ),
+        ..guest.finding(&rules::HOST_FAULTS, faults, ns, duration_ns)?
+    })
+}
+
+/// What a guest inside the guest costs: its own exits, and those of L1 to run it.
+fn nesting(guest: &Subject, rows: &[&Record], duration_ns: u64) -> Option<Finding> {
+    let runs: Vec<&Record> =
+        rows.iter().copied().filter(|row| row.text(EXIT).is_some_and(runs_a_guest)).collect();
+    let (l2_count, l2_ns, all_ns) = (sum(rows, "l2_count"), sum(rows, "l2_ns"), sum(rows, "total_ns"));
+    let count = sum(&runs, "count").saturating_sub(sum(&runs, "l2_count"));
+    let all = l2_ns + sum(&runs, "total_ns").saturating_sub(sum(&runs, "l2_ns"));
+    let finding = guest.finding(&rules::NESTED, l2_count + count, all, duration_ns)?;
+    let reflected = rows.iter().any(|row| row.number("l2_reflected").is_some());
+    (l2_count > 0 && all * 2 >= all_ns).then(|| Finding {
+        text: format!(
+            "a guest inside {} costs most of the time of exits: {}",
+            guest.guest_or("the guest"),
+            time(all)
+        ),
+        evidence: format!(
+            "{} exits of L2 and {} of L1 to run it, {} of the handling time; {} of L2's were passed on to L1",
+            thousands(l2_count),
+            thousands(count),
+            percent(all, all_ns),
+            if reflected { thousands(sum(rows, "l2_reflected")) } else { "an unknown number".into() }
+        ),
+        ..finding
+    })
 }
 
 /// The column that has an exit's name.

@@ -7,11 +7,12 @@ use std::ptr;
 
 use anyhow::{Context, Result, ensure};
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry, kvm_segment, kvm_userspace_memory_region,
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_RUNNABLE, Msrs, kvm_mp_state, kvm_msr_entry, kvm_segment,
+    kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
-use super::Exits;
+use super::Options;
 use super::code::{self, INNER, INNER_WITH_SMI, MANAGEMENT, MMIO};
 
 const PAGE: usize = 4096;
@@ -93,12 +94,17 @@ pub(super) struct Machine {
     memory: Memory,
     cpuid: CpuId,
     nested: bool,
+    halts_in_kvm: bool,
 }
 
 impl Machine {
     /// With memory for so many vCPUs, each of which is to take those exits.
-    pub(super) fn new(kvm: &Kvm, vcpus: usize, each: &Exits) -> Result<Self> {
+    pub(super) fn new(kvm: &Kvm, options: &Options) -> Result<Self> {
+        let Options { each, vcpus, halts_in_kvm, .. } = *options;
         let vm = kvm.create_vm().context("KVM cannot create a virtual machine")?;
+        if halts_in_kvm {
+            vm.create_irq_chip().context("KVM cannot emulate the interrupt controller")?;
+        }
         let cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .context("cannot read the processor's features from KVM")?;
@@ -143,7 +149,7 @@ impl Machine {
             }
             inner_state(&mut memory, control);
         }
-        Ok(Self { vm, memory, cpuid, nested })
+        Ok(Self { vm, memory, cpuid, nested, halts_in_kvm })
     }
 
     /// A vCPU before its first instruction.
@@ -152,6 +158,10 @@ impl Machine {
         let vcpu =
             self.vm.create_vcpu(number as u64).with_context(|| format!("KVM cannot create vCPU {number}"))?;
         vcpu.set_cpuid2(&self.cpuid).context("KVM refuses the processor's features")?;
+        if self.halts_in_kvm {
+            // All but the first would wait for a startup interrupt.
+            vcpu.set_mp_state(kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE })?;
+        }
         let mut state = vcpu.get_sregs()?;
         let data = segment(0x10, 3);
         state.cs = segment(8, 11);

@@ -7,7 +7,10 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
+
+use tempfile::NamedTempFile;
 
 use crate::fixture::{Memory, PAGE, map_of};
 
@@ -64,25 +67,54 @@ fn serve(mut device: &File, pages: usize, after: Duration) {
     }
 }
 
-/// Pages of such a file. Each is read when it is touched, and no other with it.
-pub fn map_slow_file(pages: usize, after: Duration) -> Memory {
-    let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
-    let place = tempfile::NamedTempFile::new().unwrap();
-    let target = CString::new(place.path().as_os_str().as_bytes()).unwrap();
-    let options = format!("fd={},rootmode=100444,user_id=0,group_id=0,max_read={PAGE}", device.as_raw_fd());
-    let options = CString::new(options).unwrap();
-    // SAFETY: strings that live that long.
-    let mounted = unsafe {
-        let flags = libc::MS_NOSUID | libc::MS_NODEV;
-        libc::mount(c"fuse".as_ptr(), target.as_ptr(), c"fuse".as_ptr(), flags, options.as_ptr().cast())
-    };
-    assert_eq!(mounted, 0, "{}", std::io::Error::last_os_error());
-    std::thread::spawn(move || serve(&device, pages, after));
-    let file = File::open(place.path()).unwrap();
+/// Such a file, until this is dropped; what is mapped then stays.
+pub struct SlowFile(NamedTempFile);
+
+impl SlowFile {
+    /// Of so many pages, each of which takes this time. It is read when it is touched, and no other with it.
+    pub fn mount(pages: usize, after: Duration) -> Self {
+        let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        let place = NamedTempFile::new().unwrap();
+        let options =
+            format!("fd={},rootmode=100444,user_id=0,group_id=0,max_read={PAGE}", device.as_raw_fd());
+        let (target, options) = (name_of(&place), CString::new(options).unwrap());
+        // SAFETY: strings that live that long.
+        let mounted = unsafe {
+            let flags = libc::MS_NOSUID | libc::MS_NODEV;
+            libc::mount(c"fuse".as_ptr(), target.as_ptr(), c"fuse".as_ptr(), flags, options.as_ptr().cast())
+        };
+        assert_eq!(mounted, 0, "{}", std::io::Error::last_os_error());
+        std::thread::spawn(move || serve(&device, pages, after));
+        Self(place)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SlowFile {
+    fn drop(&mut self) {
+        // SAFETY: a string that lives that long.
+        unsafe { libc::umount2(name_of(&self.0).as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+fn name_of(place: &NamedTempFile) -> CString {
+    CString::new(place.path().as_os_str().as_bytes()).unwrap()
+}
+
+/// All of a file.
+pub fn map_whole(path: &Path) -> Memory {
+    let file = File::open(path).unwrap();
     // The kernel asks for the size then.
-    assert_eq!(file.metadata().unwrap().len(), (pages * PAGE) as u64);
-    let memory = map_of(pages * PAGE, libc::MAP_SHARED, file.as_raw_fd(), libc::PROT_READ);
-    // SAFETY: a string that lives that long.
-    unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+    let len = file.metadata().unwrap().len() as usize;
+    map_of(len, libc::MAP_SHARED, file.as_raw_fd(), libc::PROT_READ)
+}
+
+/// Pages of such a file.
+pub fn map_slow_file(pages: usize, after: Duration) -> Memory {
+    let memory = map_whole(SlowFile::mount(pages, after).path());
+    assert_eq!(memory.len(), pages * PAGE);
     memory
 }
