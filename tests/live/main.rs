@@ -223,6 +223,7 @@ const CASES: &[Case] = &[
     case!(top::a_terminal_that_reads_nothing_does_not_hold_it_up, HERE, AUTO),
     case!(top::variables_of_the_terminal_are_obeyed, HERE, AUTO),
     case!(top::elsewhere::exits_are_those_of_the_guest, EXITS_ONCE, AUTO),
+    case!(top::elsewhere::pages_are_those_of_the_driver, SGX_ONCE, AUTO),
     case!(faults::screen::a_table_is_redrawn_in_place, TMUX, AUTO),
     case!(faults::screen::the_terminal_is_given_back_at_every_end, TMUX, AUTO),
     case!(faults::screen::a_commands_terminal_and_a_dumb_one_get_blocks, TMUX, AUTO),

@@ -1,4 +1,4 @@
-//! Panes of what only some machines have: virtual machines.
+//! Panes of what only some machines have: virtual machines and enclaves.
 
 use std::process::Command;
 
@@ -8,6 +8,8 @@ use super::has;
 use crate::faults::screen::Terminal;
 use crate::kvm::guest;
 use crate::run::{lines, u};
+use crate::sgx::Asked;
+use crate::sgx::driver::Double;
 
 /// The rows of a pane, below its headings.
 fn rows(screen: &[String]) -> impl Iterator<Item = &String> {
@@ -85,6 +87,49 @@ pub fn exits_are_those_of_the_guest(_variant: &'static str) {
     let shares = exits.map(|row| row[..end].split_whitespace().last().unwrap().parse::<f64>().unwrap());
     let shares: f64 = shares.sum();
     assert!((99.0..101.0).contains(&shares), "{shares} % in {screen:#?}");
+    terminal.types(&["q"]);
+    terminal.ends(0);
+}
+
+/// Faults, loads and evictions in the pane are those that the driver counts.
+pub fn pages_are_those_of_the_driver(_variant: &'static str) {
+    let double = Double::load("auto", 200);
+    let terminal = Terminal::alone(80, 24);
+    let attached = |what: &'static str| {
+        terminal.waits("probes", |screen| !has("Attaching the probes.")(screen));
+        terminal.waits(what, |screen| screen[1].contains(what) && has("No faults since the start.")(screen));
+    };
+    let mut enclaves = [Asked::start("auto", 600), Asked::start("auto", 600)];
+    terminal.starts("LC_ALL=C.UTF-8", "top sgx -i 500ms");
+    terminal.waits("pane", has("sgx by enclave"));
+    terminal.types(&["c"]);
+    let mut first = 0;
+    for (key, of) in [("1", " by enclave  "), ("2", " by process  ")] {
+        terminal.types(&[key]);
+        attached(of);
+        let before = double.counts();
+        for pages in [100, 150] {
+            enclaves.iter_mut().for_each(|enclave| enclave.touch(first, pages));
+        }
+        first += 150;
+        let screen = terminal.waits("what the driver counts", |screen| {
+            let counted = double.counts();
+            let is_same = |title: &str, name: &str| sum(screen, title) == counted[name] - before[name];
+            has("2 rows by FAULTS")(screen)
+                && [("FAULTS", "faults"), ("LOADS", "loads"), ("EVICTIONS", "evictions")]
+                    .into_iter()
+                    .all(|(title, name)| is_same(title, name))
+        });
+        assert!(has("nothing lost")(&screen), "{screen:#?}");
+    }
+    // The enclave of the first process, and of no other.
+    let pid = terminal.screen()[3].split_whitespace().next().unwrap().to_owned();
+    terminal.types(&["Home", "Enter"]);
+    terminal.waits("the process", |screen| screen[1].starts_with(&format!("sgx > {pid} ")));
+    attached(" by enclave  ");
+    enclaves.iter_mut().for_each(|enclave| enclave.touch(first, 10));
+    terminal.waits("its enclave", |screen| has("1 row by")(screen) && sum(screen, "LOADS") == 10);
+    enclaves.into_iter().for_each(Asked::end);
     terminal.types(&["q"]);
     terminal.ends(0);
 }
