@@ -44,6 +44,10 @@ const NEED: &[(&str, &str)] = &[("huge", "huge-page")];
 
 /// A program that gives a rule a reason.
 pub fn program(name: &str) {
+    if name == "hinted" {
+        // The scheduler hides no pages of threads that are urgent.
+        return limits::hinted();
+    }
     // Findings are about shares of the run: what it waits for is not to be a processor.
     be_urgent();
     match name {

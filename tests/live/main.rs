@@ -117,6 +117,7 @@ const CASES: &[Case] = &[
     case!(explain::limits::memory_that_must_be_freed_first, ROOT, AUTO),
     case!(explain::limits::memory_in_swap, &[Need::Root, Need::Cause("swap-in")], AUTO),
     case!(explain::limits::above_memory_high, &[Need::Root, Need::OwnMachine], AUTO),
+    case!(explain::limits::memory_that_is_hidden, &[Need::Root, Need::OwnMachine, Need::Cause("numa-hint")], AUTO),
     case!(explain::elsewhere::of_accesses, HERE, &["writes"]),
     case!(explain::elsewhere::of_a_working_set, HERE, &["writes"]),
     case!(explain::elsewhere::of_guests, EXITS_ONCE, AUTO),

@@ -46,7 +46,12 @@ pub enum Processors {
 pub const KERNELS: &[Kernel] = &[
     Kernel { name: "7.3", packages: SPLIT_7_3, tests: &[FAULTS], ..USUAL },
     Kernel { name: "6.1", packages: DEBIAN_6_1, tests: &[FAULTS], ..USUAL },
-    Kernel { name: "6.12", packages: DEBIAN_6_12, tests: &[FAULTS, &["above_memory_high"]], ..USUAL },
+    Kernel {
+        name: "6.12",
+        packages: DEBIAN_6_12,
+        tests: &[FAULTS, &["above_memory_high"], &["memory_that_is_hidden"]],
+        ..USUAL
+    },
     Kernel {
         name: "6.12-others",
         packages: DEBIAN_6_12,

@@ -1,11 +1,13 @@
-//! Findings about memory that is short.
+//! Findings about memory that is short, or that the scheduler watches.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::file;
-use crate::faults::cause::Swap;
+use crate::faults::cause::{Swap, many_hints};
 use crate::faults::frame::cgroup_root;
+use crate::fixture::{PAGE, map, read_all, touch};
 use crate::run::{Said, fixture, trapline};
 
 /// A cgroup with little memory, until this is dropped.
@@ -95,4 +97,28 @@ pub fn above_memory_high(_: &'static str) {
         "throttled",
         &["reclaim", "first-touch"],
     );
+}
+
+/// Reads its memory for some seconds. One with a single thread gets no hints where it is on the node of its memory.
+pub fn hinted() {
+    std::thread::spawn(|| {
+        loop {
+            std::thread::park();
+        }
+    });
+    let memory = map(2048 * PAGE, 0);
+    touch(&memory);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        read_all(&memory);
+    }
+}
+
+pub fn memory_that_is_hidden(_: &'static str) {
+    let _fast = many_hints();
+    let mut words = fixture("explain");
+    words.push("hinted".into());
+    let said = Said::by(trapline().args(["explain", "--format", "jsonl", "--"]).args(words));
+    let found: Vec<_> = said.totals.iter().map(|total| total["rule"].clone()).collect();
+    assert_eq!(found, ["numa-hints"], "{:#?} {}", said.totals, said.end);
 }

@@ -239,12 +239,14 @@ pub fn each_by_its_program(variant: &'static str) {
 }
 
 /// Pages are hidden often, until what this gives is dropped.
-fn many_hints() -> [Setting; 4] {
+pub fn many_hints() -> [Setting; 5] {
     let knob = |name: &str, to| Setting::change(Path::new(KNOBS).join(name), to);
     [
         knob("scan_delay_ms", "1"),
         knob("scan_period_min_ms", "10"),
         knob("scan_period_max_ms", "10"),
+        // The less is hidden at once, the sooner it may be again.
+        knob("scan_size_mb", "16"),
         Setting::change(BALANCING, "1"),
     ]
 }

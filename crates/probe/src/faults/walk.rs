@@ -32,21 +32,24 @@ pub(super) fn find() -> Result<FaultsWalk> {
     let addr = (memory.as_ptr() as usize).next_multiple_of(PAGE) as u64;
     for _ in 0..ATTEMPTS {
         let frame = frame(addr)?;
-        if let Some(walk) = walk_to(FaultsWalkAsk { addr, frame, mask, places: memory_gib() })? {
+        // NUMA balancing may have hidden the page: whoever reads it has it back.
+        let read = || black_box(black_box(&memory)[addr as usize - memory.as_ptr() as usize]);
+        if let Some(walk) = walk_to(FaultsWalkAsk { addr, frame, mask, places: memory_gib() }, read)? {
             return Ok(walk);
         }
-        black_box(&memory);
     }
     bail!("a page of trapline's own was not found in the page tables")
 }
 
 /// Tries all places where the kernel may map physical memory.
-fn walk_to(ask: FaultsWalkAsk) -> Result<Option<FaultsWalk>> {
+fn walk_to(ask: FaultsWalkAsk, read: impl FnOnce() -> u8) -> Result<Option<FaultsWalk>> {
     let (object, _) = variant::load(&Search(ask), &[FIND], &[], &[])?;
     let program = object.progs_mut().find(|program| program.name() == FIND);
     let link: Link = program.context("the BPF object has no such program")?.attach()?;
     let mut bytes = Vec::new();
-    Iter::new(&link)?.read_to_end(&mut bytes).context("cannot walk page tables")?;
+    let mut walked = Iter::new(&link)?;
+    read();
+    walked.read_to_end(&mut bytes).context("cannot walk page tables")?;
     Ok(bytes.get(..size_of::<FaultsWalk>()).map(pod_read_unaligned))
 }
 
