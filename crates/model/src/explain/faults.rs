@@ -97,6 +97,20 @@ struct Reads {
     pages: HashSet<u64>,
 }
 
+impl Reads {
+    /// All faults that took their time for the disk.
+    fn all(&self) -> Sum {
+        let mut all = self.read;
+        all.more(self.waited);
+        all
+    }
+
+    /// How many did not read themselves, as a part of evidence.
+    fn waited(&self) -> String {
+        format!("; {} more waited for a read that was under way", thousands(self.waited.count))
+    }
+}
+
 /// What is known of a process.
 #[derive(Debug, Default)]
 struct Own {
@@ -389,8 +403,8 @@ impl Of<'_> {
         let is_said = |file: &str| said.iter().any(|said| said.subject.as_deref() == Some(file));
         let files = || self.own.reads.iter().filter(|(file, _)| !is_said(file));
         let mut all = Sum::default();
-        files().for_each(|(_, reads)| [reads.read, reads.waited].into_iter().for_each(|sum| all.more(sum)));
-        let (most, reads) = files().max_by_key(|(file, reads)| (reads.read.ns + reads.waited.ns, *file))?;
+        files().for_each(|(_, reads)| all.more(reads.all()));
+        let (most, reads) = files().max_by_key(|(file, reads)| (reads.all().ns, *file))?;
         let finding =
             self.finding(&rules::COLD_FILES, (all.count, all.ns)).filter(|_| files().count() > 1)?;
         Some(Finding {
@@ -405,7 +419,7 @@ impl Of<'_> {
                 "{} read pages or waited for them, {} each; {} of the time in {most}",
                 counted(all.count, "fault"),
                 time(all.ns.checked_div(all.count)?),
-                percent(reads.read.ns + reads.waited.ns, all.ns)
+                percent(reads.all().ns, all.ns)
             ),
             ..finding
         })
@@ -422,8 +436,8 @@ impl Of<'_> {
 
     /// How it reads a file.
     fn reads(&self, file: &str, reads: &Reads) -> Option<Finding> {
-        let Reads { read, waited, .. } = reads;
-        let cost_ns = read.ns + waited.ns;
+        let (read, all) = (reads.read, reads.all());
+        let cost_ns = all.ns;
         let (name, took) = (self.name(), time(cost_ns));
         let mean = time(read.ns.checked_div(read.count)?);
         let about = |finding: Finding, confidence, text: String, evidence: String| Finding {
@@ -446,12 +460,13 @@ impl Of<'_> {
             });
         }
         if let Some(Served { kind, at }) = self.served(file) {
-            return self.finding(&rules::SLOW_FILE_SYSTEM, (read.count + waited.count, cost_ns)).map(|finding| {
-                let text = format!("{name} waits for {file}, which is on a file system that is served: {took}");
+            return self.finding(&rules::SLOW_FILE_SYSTEM, (all.count, all.ns)).map(|finding| {
+                let text =
+                    format!("{name} waits for {file}, which is on a file system that is served: {took}");
                 let evidence = format!(
-                    "{}, {mean} each; {} more waited for a read that was under way; {kind} is mounted at {at}",
+                    "{}, {mean} each{}; {kind} is mounted at {at}",
                     counted(read.count, "major fault"),
-                    thousands(waited.count)
+                    reads.waited()
                 );
                 about(finding, Confidence::Certain, text, evidence)
             });
@@ -460,10 +475,7 @@ impl Of<'_> {
         if far >= SCATTERED_PERCENT {
             return self.finding(&rules::RANDOM_READS, (read.count, cost_ns)).map(|finding| {
                 let text = format!("{name} reads {file} at scattered offsets and waits for the disk: {took}");
-                let waited = match waited.count {
-                    0 => String::new(),
-                    more => format!("; {} more waited for a read that was under way", thousands(more)),
-                };
+                let waited = if reads.waited.count == 0 { String::new() } else { reads.waited() };
                 // Uses within the pages that are mapped around a fault, 64 KiB, are no faults.
                 let evidence = format!(
                     "{}, {far} % of them not within 1 MiB after the one before; {mean} each{waited}; readahead saved at most {} others",
@@ -474,13 +486,13 @@ impl Of<'_> {
                 about(finding, confidence, text, evidence)
             });
         }
-        self.finding(&rules::SEQUENTIAL_READS, (read.count + waited.count, cost_ns)).map(|finding| {
+        self.finding(&rules::SEQUENTIAL_READS, (all.count, all.ns)).map(|finding| {
             let text = format!("{name} reads {file} in order and waits for the disk: {took}");
             let evidence = format!(
-                "{}, {} % of them within 1 MiB after the one before; {} more waited for a read that was under way",
+                "{}, {} % of them within 1 MiB after the one before{}",
                 counted(read.count, "major fault"),
                 100 - far,
-                thousands(waited.count)
+                reads.waited()
             );
             about(finding, Confidence::Likely, text, evidence)
         })

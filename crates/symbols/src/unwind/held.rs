@@ -1,4 +1,4 @@
-//! Unwind tables in our own memory, for stacks that others have copied: no kernel half walks by them.
+//! Unwind tables in user space, for stacks that perf has copied: no kernel half walks by them.
 
 use std::collections::HashMap;
 use std::rc::Rc;
