@@ -110,6 +110,8 @@ pub struct Run {
     intervals: u32,
     /// The length of those, and when the first of them began.
     paced: (Option<Duration>, Instant),
+    /// Events were not fetched since the last interval.
+    is_overdue: bool,
     /// Nobody wants the totals.
     is_left: bool,
     /// What comes next.
@@ -189,6 +191,7 @@ impl Run {
             began_cpu_ns: system::own_cpu_ns(),
             intervals: 0,
             paced: (None, began),
+            is_overdue: false,
             is_left: false,
             ready: headers,
             state: State::Running,
@@ -224,6 +227,11 @@ impl Run {
             if let (Some(interval), Some(_)) = (interval, next.filter(|next| now >= *next)) {
                 // Where showing them takes longer than they are, some are put together: the end is not to be missed.
                 let passed = (now - self.paced.1).as_nanos() / interval.as_nanos().max(1);
+                if std::mem::take(&mut self.is_overdue) && self.drain()? {
+                    // Or nothing but intervals would ever be looked after.
+                    return Ok(Wake::Events);
+                }
+                self.is_overdue = true;
                 self.intervals = passed as u32;
                 return Ok(if self.poll(Duration::ZERO)? { Wake::End } else { Wake::Interval });
             }
@@ -236,11 +244,17 @@ impl Run {
                 return Ok(Wake::End);
             }
             // Also when nothing woke us: what the kernel half set aside wants fetching.
-            self.tools.iter_mut().try_for_each(Running::drain)?;
-            if self.tools.iter().any(|running| !running.events.is_empty()) {
+            self.is_overdue = false;
+            if self.drain()? {
                 return Ok(Wake::Events);
             }
         }
+    }
+
+    /// Fetches events. Tells whether there are any.
+    fn drain(&mut self) -> Result<bool> {
+        self.tools.iter_mut().try_for_each(Running::drain)?;
+        Ok(self.tools.iter().any(|running| !running.events.is_empty()))
     }
 
     /// Waits for something to happen, at most so long. Tells whether it was the end.

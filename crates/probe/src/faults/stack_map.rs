@@ -28,6 +28,9 @@ const TRIED: usize = 64;
 /// How long tables of processes that were asked for are waited for before they are traced.
 const TABLES_WAIT: Duration = Duration::from_secs(2);
 
+/// Names are looked for this long at least, although tables are missing: there may always be one that is.
+const NAMED_LEAST: Duration = Duration::from_millis(5);
+
 /// Chains of calls, by the keys of the kernel half.
 #[derive(Debug)]
 pub(super) struct StackMap {
@@ -41,6 +44,8 @@ pub(super) struct StackMap {
     asker: u32,
     /// Nothing can be named before more time has passed.
     is_stuck: bool,
+    /// How long names may be looked for although tables are missing.
+    owed: Duration,
     /// A stack cannot be walked before a table is made.
     want_table: bool,
     /// What is not there by now will not be.
@@ -110,6 +115,7 @@ impl StackMap {
             waiting: Waiting::default(),
             asker: 0,
             is_stuck: false,
+            owed: Duration::ZERO,
             want_table: false,
             no_more_tables: false,
             past: Incomplete::default(),
@@ -141,11 +147,13 @@ impl StackMap {
     /// Makes unwind tables of what they have mapped, up to a moment.
     pub(super) fn load_tables(&mut self, until: Instant) -> Result<()> {
         let Some(tables) = &mut self.tables else { return Ok(()) };
+        let began = Instant::now();
         tables.follow(&mut self.naming.symbols)?;
         if tables.load(&mut self.naming.symbols, until) {
             // What waited for one can go on.
             self.is_stuck = false;
         }
+        self.owed = began.elapsed().max(NAMED_LEAST);
         Ok(())
     }
 
@@ -295,26 +303,38 @@ impl StackMap {
         stack
     }
 
+    /// Whether tables are missing that are to be made before names are looked for: each fault that comes before its table has no
+    /// callers, and names can wait, but not for as long as somebody runs new programs.
+    fn are_tables_first(&mut self, began: Instant) -> bool {
+        began.elapsed() >= self.owed && self.tables.as_mut().is_some_and(Tables::are_missed)
+    }
+
     /// Names what waits, up to a moment.
     pub(super) fn work(&mut self, until: Instant, ledger: &mut Ledger) {
+        let began = Instant::now();
+        self.work_since(began, until, ledger);
+        self.owed = self.owed.saturating_sub(began.elapsed());
+    }
+
+    fn work_since(&mut self, began: Instant, until: Instant, ledger: &mut Ledger) {
         while Instant::now() < until && !self.waiting.is_empty() {
-            if self.tables.as_mut().is_some_and(Tables::are_missed) {
+            if self.are_tables_first(began) {
                 self.is_stuck = false;
                 return;
             }
             // First what can be had without waiting.
             self.naming.wait_until(Instant::now());
-            if self.name_some(until, ledger) {
+            if self.name_some(began, until, ledger) {
                 continue;
             }
             if self.want_table {
                 // It is made first; then names go on.
                 return;
             }
-            let began = Instant::now();
+            let asked = Instant::now();
             self.naming.wait_until(until);
             let answered = self.naming.wait();
-            self.waiting.spend(self.asker, began.elapsed());
+            self.waiting.spend(self.asker, asked.elapsed());
             self.is_stuck = answered.is_none();
             if answered != Some(true) {
                 return;
@@ -323,16 +343,15 @@ impl StackMap {
     }
 
     /// Tells whether any was named.
-    fn name_some(&mut self, until: Instant, ledger: &mut Ledger) -> bool {
+    fn name_some(&mut self, began: Instant, until: Instant, ledger: &mut Ledger) -> bool {
         let (mut late, mut any) = (Vec::new(), false);
         self.want_table = false;
         while Instant::now() < until && late.len() < TRIED {
-            // Each fault that comes before its table has no callers; names can wait.
-            if self.tables.as_mut().is_some_and(Tables::are_missed) {
+            if self.are_tables_first(began) {
                 break;
             }
             let Some((number, of)) = self.waiting.next() else { break };
-            let (began, asked, uid) = (Instant::now(), self.naming.asked(), of.uid);
+            let (looked, asked, uid) = (Instant::now(), self.naming.asked(), of.uid);
             let Ok(walked) = walked(self.tables.as_ref(), &mut self.naming, of, self.no_more_tables) else {
                 self.want_table = true;
                 late.push(number);
@@ -343,7 +362,7 @@ impl StackMap {
             if self.naming.asked() != asked {
                 self.asker = uid;
             }
-            self.waiting.spend(uid, began.elapsed());
+            self.waiting.spend(uid, looked.elapsed());
             if named.late {
                 late.push(number);
             } else {

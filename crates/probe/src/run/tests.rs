@@ -11,6 +11,8 @@ struct Fake {
     table: &'static Schema,
     has_rows: bool,
     waiting: usize,
+    /// How long an interval's rows take.
+    slow: Duration,
 }
 
 impl Fake {
@@ -38,6 +40,7 @@ impl Tool for Fake {
     }
 
     fn snapshot(&mut self, _all: bool) -> Result<Option<Block>> {
+        std::thread::sleep(self.slow);
         Ok(self.has_rows.then(|| self.block()))
     }
 
@@ -71,8 +74,9 @@ fn word(item: &Item) -> String {
 /// Several tools are one stream: at each interval all rows come before the tick, and each tool has its totals and its end.
 #[test]
 fn a_run_polls_several_tools() {
-    let tool =
-        |by: By, has_rows, waiting| Box::new(Fake { table: by.schema(), has_rows, waiting }) as Box<dyn Tool>;
+    let tool = |by: By, has_rows, waiting| {
+        Box::new(Fake { table: by.schema(), has_rows, waiting, slow: Duration::ZERO }) as Box<dyn Tool>
+    };
     let tools = vec![tool(By::Thread, true, 2), tool(By::File, false, 3)];
     let millisecond = Duration::from_millis(1);
     let frame = Frame { interval: Some(millisecond), duration: Some(10 * millisecond), ..Frame::default() };
@@ -99,11 +103,11 @@ fn a_run_polls_several_tools() {
 /// A request ends an interval before its time, and only one.
 #[test]
 fn rows_come_when_they_are_requested() {
-    let tool = Box::new(Fake { table: By::Thread.schema(), has_rows: true, waiting: 0 });
+    let tool = Fake { table: By::Thread.schema(), has_rows: true, waiting: 0, slow: Duration::ZERO };
     let (hour, refresh) = (Duration::from_secs(3600), Refresh::default());
     let duration = Some(Duration::from_millis(10));
     let frame = Frame { interval: Some(hour), duration, refresh: refresh.clone(), ..Frame::default() };
-    let mut run = Run::new(vec![tool], frame, None).unwrap();
+    let mut run = Run::new(vec![Box::new(tool)], frame, None).unwrap();
     refresh.request();
     let mut words = Vec::new();
     while let Some(item) = run.next().unwrap() {
@@ -111,4 +115,23 @@ fn rows_come_when_they_are_requested() {
     }
     assert_eq!(words[..4], ["header thread", "rows thread", "facts of 0", "tick"]);
     assert_eq!(words[4..], ["rows thread", "tick", "totals thread", "end of 0"]);
+}
+
+/// Where the rows of an interval take longer than it does, what else there is comes between intervals all the same.
+#[test]
+fn events_come_between_intervals_that_are_overdue() {
+    let slow = Duration::from_millis(5);
+    let tool = Fake { table: By::Thread.schema(), has_rows: true, waiting: 7, slow };
+    let (millisecond, duration) = (Duration::from_millis(1), Some(Duration::from_millis(30)));
+    let frame = Frame { interval: Some(millisecond), duration, ..Frame::default() };
+    let mut run = Run::new(vec![Box::new(tool)], frame, None).unwrap();
+    // The first one is due before anything was fetched.
+    std::thread::sleep(2 * millisecond);
+    let mut words = Vec::new();
+    while let Some(item) = run.next().unwrap() {
+        words.push(word(&item));
+    }
+    // The end has a tick of its own.
+    let events = words.iter().position(|word| word == "7 events thread").unwrap();
+    assert!(words[events..].iter().filter(|word| *word == "tick").count() > 1, "{words:?}");
 }
