@@ -9,7 +9,9 @@ use anyhow::{Context, Result, anyhow};
 use libbpf_cargo::SkeletonBuilder;
 
 fn main() -> Result<()> {
-    let bpf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bpf").canonicalize()?;
+    // Of this run: what was compiled elsewhere may be run here.
+    let here = env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is not set")?;
+    let bpf = Path::new(&here).join("../../bpf").canonicalize().context("there is no folder bpf")?;
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
     let arch = match env::var("CARGO_CFG_TARGET_ARCH")?.as_str() {
         "x86_64" => "x86",
