@@ -19,6 +19,8 @@ use crate::watch::{Ready, Watcher, median};
 
 const PAGES: usize = 2000;
 const BATCHES: usize = 300;
+/// In which perf reads the 16 MB of stacks of a batch.
+const PAUSE: Duration = Duration::from_millis(40);
 
 const TRAPLINE: &str = env!("CARGO_BIN_EXE_trapline");
 const SOON: Ready = Ready::After(Duration::from_millis(2500));
@@ -41,15 +43,17 @@ type Question = (&'static str, Work, &'static [Watcher]);
 #[derive(Clone, Copy, PartialEq)]
 enum Work {
     Fault,
+    /// With time between batches, in which watchers read what they were sent.
+    Paced,
     Wait,
     Switch,
 }
 
 impl Work {
-    const ALL: [Self; 3] = [Self::Fault, Self::Wait, Self::Switch];
+    const ALL: [Self; 4] = [Self::Fault, Self::Paced, Self::Wait, Self::Switch];
 
     const fn word(self) -> &'static str {
-        ["--fault", "--wait", "--switch"][self as usize]
+        ["--fault", "--paced", "--wait", "--switch"][self as usize]
     }
 
     /// Only what is more urgent takes the processor from it.
@@ -59,7 +63,8 @@ impl Work {
         unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const how) };
         touch::pin();
         match self {
-            Self::Fault => touch::touch(None, PAGES, BATCHES),
+            Self::Fault => touch::touch(None, PAGES, BATCHES, Duration::ZERO),
+            Self::Paced => touch::touch(None, PAGES, BATCHES / 5, PAUSE),
             Self::Wait => sleep::wait(PAGES / 10, BATCHES),
             Self::Switch => sleep::switch(PAGES / 10, BATCHES),
         }
@@ -118,6 +123,17 @@ const QUESTIONS: &[Question] = &[
             &[TRAPLINE, "faults", "--format", "jsonl", "--by", "stack", "--stacks", "1:64"]),
         trapline("trapline faults --by stack --stacks major",
             &[TRAPLINE, "faults", "--format", "jsonl", "--by", "stack", "--stacks", "major"]),
+        peer("bpftrace, count by ustack", &["bpftrace", "-e", USTACK]),
+    ]),
+    ("which code, where all has been read before the next batch", Work::Paced, &[
+        peer("perf record --call-graph dwarf -d -m 64M, to be unwound later",
+            &["perf", "record", "-a", "-q", "--call-graph", "dwarf", "-d", "-m", "64M", "-o", "/dev/null", "-e", "page-faults", "-c", "1"]),
+        trapline("trapline faults --by stack --unwind tables",
+            &[TRAPLINE, "faults", "--format", "jsonl", "--by", "stack", "--unwind", "tables"]),
+        trapline("trapline faults --by stack --unwind fp",
+            &[TRAPLINE, "faults", "--format", "jsonl", "--by", "stack", "--unwind", "fp"]),
+        peer("perf record -g -d -m 64M",
+            &["perf", "record", "-a", "-q", "-g", "-d", "-m", "64M", "-o", "/dev/null", "-e", "page-faults", "-c", "1"]),
         peer("bpftrace, count by ustack", &["bpftrace", "-e", USTACK]),
     ]),
     ("a line every 50 faults of a process", Work::Fault, &[
@@ -183,7 +199,7 @@ fn least(turns: &[Turn]) -> f64 {
     turns.iter().map(|turn| turn.best).fold(f64::INFINITY, f64::min)
 }
 
-fn introduction(rounds: usize, bare: &[Vec<Turn>; 3]) -> String {
+fn introduction(rounds: usize, bare: &[Vec<Turn>; 4]) -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let cpu = read("/proc/cpuinfo");
     let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown");
@@ -193,7 +209,7 @@ fn introduction(rounds: usize, bare: &[Vec<Turn>; 3]) -> String {
          sleeps until another thread has put the page in {:.0} ns, a context switch with the system calls that make it \
          {:.0} ns. The table has what each takes *more* under each watcher, in ns. Each watcher takes its turn in each of \
          {rounds} rounds; a turn is {BATCHES} batches of {PAGES} faults ({} where they sleep) or twice as many switches as \
-         those, at real-time priority on one processor, and the difference is to the turn without a watcher of the same \
+         those, or {} batches with {} ms between, at real-time priority on one processor, and the difference is to the turn without a watcher of the same \
          round. *min* is the least of the rounds' best batches, *best* their median, \
          *median* the median of the rounds' median batches. Watchers that answer the same question stand together, the \
          nearest peer of trapline first: *ratio* is the median, over the rounds, of a watcher's best to that peer's. \
@@ -202,9 +218,11 @@ fn introduction(rounds: usize, bare: &[Vec<Turn>; 3]) -> String {
         read("/proc/sys/kernel/osrelease"),
         least(&bare[0]),
         median(bare[0].iter().map(|turn| turn.median)),
-        least(&bare[1]),
-        least(&bare[2]),
+        least(&bare[Work::Wait as usize]),
+        least(&bare[Work::Switch as usize]),
         PAGES / 10,
+        BATCHES / 5,
+        PAUSE.as_millis(),
     )
 }
 

@@ -58,7 +58,7 @@ fn main() {
     let words: Vec<String> = std::env::args().collect();
     if let Some(at) = words.iter().position(|word| word == "--workload") {
         let file = File::options().read(true).write(true).open(&words[at + 1]).unwrap();
-        return touch::touch(Some(file.as_fd()), PAGES, BATCHES);
+        return touch::touch(Some(file.as_fd()), PAGES, BATCHES, Duration::ZERO);
     }
     let rounds = words.iter().find_map(|w| w.strip_prefix("--rounds=")).map_or(3, |n| n.parse().unwrap());
     let Some(module) = std::env::var_os("TRAPLINE_SGX_DOUBLE") else {

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
 
@@ -31,10 +31,14 @@ pub fn turn(arguments: &[&str]) -> Turn {
     Turn { best: numbers.next().unwrap(), median: numbers.next().unwrap() }
 }
 
-/// Touches so many fresh pages so many times: of private memory, or of the device.
-pub fn touch(device: Option<BorrowedFd<'_>>, pages: usize, batches: usize) {
+/// Touches so many fresh pages so many times, with a pause before each: of private memory, or of the device.
+pub fn touch(device: Option<BorrowedFd<'_>>, pages: usize, batches: usize, pause: Duration) {
     pin();
-    print((0..batches).map(|_| batch(device, pages)).collect());
+    let batch = |_| {
+        std::thread::sleep(pause);
+        batch(device, pages)
+    };
+    print((0..batches).map(batch).collect());
 }
 
 /// From here on, this thread and those that it starts run on one processor.
