@@ -95,9 +95,9 @@ impl AddressSpace {
         Self { regions: self.regions.clone(), makes: self.makes, origin, ..Self::empty(process) }
     }
 
-    /// Nothing, but what a process keeps that becomes another program.
+    /// Nothing, but what a process keeps that becomes another program. It may have another root by now: it is asked for again.
     pub(super) fn succeeding(&self, process: Process) -> Self {
-        Self { origin: self.origin.clone(), ..Self::empty(process) }
+        Self { origin: self.origin.as_ref().map(Origin::of_successor), ..Self::empty(process) }
     }
 
     /// Nothing more can be learnt from the process: it ended, or is another program.
@@ -144,7 +144,9 @@ impl AddressSpace {
 
     /// Adds one mapping that can be executed.
     pub(super) fn add(&mut self, mapping: &Mapping, files: &mut Files) {
-        self.learn_origin(files);
+        if self.origin.as_ref().is_none_or(|origin| !origin.is_seen()) {
+            self.learn_origin(files);
+        }
         let code = match mapping.kind {
             // Ours stands for that of any process: but for one of another word size.
             Kind::Vdso if mapping.start >> 32 != 0 => Code::Vdso,
@@ -349,10 +351,7 @@ impl AddressSpace {
 
     /// Remembers, while the process lives, where its perf map would be.
     fn learn_origin(&mut self, files: &mut Files) {
-        if self.blind.is_none()
-            && self.origin.as_ref().is_none_or(|origin| !origin.is_seen())
-            && is_still(self.process)
-        {
+        if self.blind.is_none() && is_still(self.process) {
             self.origin = Origin::of(self.process.pid, files).or(self.origin.take());
         }
     }
@@ -362,6 +361,7 @@ impl AddressSpace {
         if !self.makes || self.blind.is_some() {
             return false;
         }
+        self.learn_origin(files);
         match (&self.perf_map, &self.origin) {
             (Some(map), Some(origin)) if map.is_read() => map.is_written(self.process, origin),
             // Now, before it is written anew: it may be long until it is asked.
@@ -385,6 +385,7 @@ impl AddressSpace {
     }
 
     fn look_for_map(&mut self, files: &mut Files) {
+        // Each time: it may have entered another mount namespace, or become another user, without another program.
         self.learn_origin(files);
         if let Some(origin) = self.origin.clone().or_else(Origin::unseen) {
             self.perf_map = PerfMap::of(self.perf_map.take(), self.process, &origin, files);

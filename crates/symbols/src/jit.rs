@@ -32,6 +32,8 @@ pub(super) struct Origin {
     user: u32,
     /// Whether its namespace of processes is ours.
     is_ours: bool,
+    /// Whether it is what the process itself had, as the program that it is.
+    is_seen: bool,
 }
 
 impl Origin {
@@ -46,22 +48,28 @@ impl Origin {
             number: Some(number),
             user: user_of(pid)?,
             is_ours,
+            is_seen: true,
         })
     }
 
     /// Of a child of the process, as long as it was not seen itself.
     pub(super) fn of_child(&self) -> Self {
-        Self { number: None, ..self.clone() }
+        Self { number: None, is_seen: false, ..self.clone() }
+    }
+
+    /// Of the program that the process became, as long as it was not seen as that.
+    pub(super) fn of_successor(&self) -> Self {
+        Self { is_seen: false, ..self.clone() }
     }
 
     /// Of a process that was never seen alive: as if it were one of ours.
     pub(super) fn unseen() -> Option<Self> {
         let root = Rc::new(own_root().ok()?);
-        Some(Self { root, number: None, user: Uid::effective().as_raw(), is_ours: true })
+        Some(Self { root, number: None, user: Uid::effective().as_raw(), is_ours: true, is_seen: false })
     }
 
     pub(super) fn is_seen(&self) -> bool {
-        self.number.is_some()
+        self.is_seen
     }
 
     /// Holds on to the map, if there is one that is the process's own or root's.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-pub use self::underfoot::{a_program_that_is_truncated, perf_maps_that_are_written_anew};
+pub use self::underfoot::{
+    a_program_that_is_truncated, perf_maps_in_other_namespaces, perf_maps_that_are_written_anew,
+};
 use crate::run::{
     Beside, Place, Said, Source, faults, fixture, in_full, one_line, place, preempts, runs, scratch, sum,
     trapline, u, version,

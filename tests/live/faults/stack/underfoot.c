@@ -1,14 +1,17 @@
 /* Files that change while they are looked at.
  * jit append|trunc|rename|once: code made at run time that faults, and a perf map that is written anew: 50 faults in
  *     old_one, and then 70 in second, and 30 in new_one, which is where old_one was.
+ * enter MODE: the same, after it has entered another mount namespace, with a /tmp of its own.
  * cut FILE: copies itself into FILE, runs a function there, truncates FILE, and runs no more of it.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <link.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -74,6 +77,13 @@ static int jit(const char *mode)
 	return 0;
 }
 
+static int enter(const char *mode)
+{
+	if (unshare(CLONE_NEWNS) || mount(0, "/", 0, MS_REC | MS_PRIVATE, 0) || mount("tmpfs", "/tmp", "tmpfs", 0, 0))
+		return 1;
+	return jit(mode);
+}
+
 static int base_of(struct dl_phdr_info *info, size_t size, void *base)
 {
 	*(char **)base = (char *)info->dlpi_addr;
@@ -104,5 +114,7 @@ static int cut(const char *to)
 
 int main(int argc, char **argv)
 {
-	return argc < 3 ? 1 : *argv[1] == 'j' ? jit(argv[2]) : cut(argv[2]);
+	if (argc < 3)
+		return 1;
+	return *argv[1] == 'j' ? jit(argv[2]) : *argv[1] == 'e' ? enter(argv[2]) : cut(argv[2]);
 }

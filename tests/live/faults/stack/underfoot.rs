@@ -1,6 +1,7 @@
 //! Files that change while trapline looks at them: programs that are truncated, perf maps that are written anew.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -36,6 +37,31 @@ pub fn perf_maps_that_are_written_anew(variant: &'static str) {
         if text.contains(" filler_old_one_0") || text.contains(" filler_new_one_0") {
             let _ = fs::remove_file(map.path());
         }
+    }
+}
+
+/// The map is where the process sees it, by the number that it has there: in a mount namespace that it enters while it is traced,
+/// by another program or in the same one, and with a number of its own, as in a container.
+pub fn perf_maps_in_other_namespaces(variant: &'static str) {
+    let program = PROGRAM.program();
+    // It is there for long enough to be seen where it was before.
+    let unshare = |options: &str, then: &str| {
+        let script = format!(
+            "sleep 1; exec unshare {options} sh -c 'mount -t tmpfs tmpfs /tmp && {then} \"$@\"' sh \"$@\""
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh"]).arg(&program).args(["jit", "append"]);
+        command
+    };
+    let mut alone = Command::new(&program);
+    alone.args(["enter", "append"]);
+    for inner in
+        [unshare("--mount", "exec"), unshare("--mount --pid --fork --mount-proc", "test $$ = 1 &&"), alone]
+    {
+        let mut command = faults(variant, &["--by", "stack", "--"]);
+        let said = Said::by(command.arg(inner.get_program()).args(inner.get_args()));
+        let seen = ["old_one", "new_one", "second"].map(|name| below(&said, &format!(";run;{name}")));
+        assert_eq!(seen, [50, 30, 70], "{inner:?}: {:#?}", said.totals);
     }
 }
 
