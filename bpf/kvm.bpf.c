@@ -17,6 +17,7 @@
 #include "compat.bpf.h"
 #include "kvm_phase.bpf.h"
 #include "kvm_read.bpf.h"
+#include "kvm_stack.bpf.h"
 #include "descendants.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -69,6 +70,9 @@ static __always_inline int on_exit_to_host(u32 reason, u32 isa, u32 vcpu, u64 ri
 	count(slot, false);
 	if (config.split)
 		first_phase(slot, task);
+#if STACKS
+	no_stack_yet(slot);
+#endif
 	slot->open = 1;
 	return LET_OTHERS_SEE;
 }
@@ -186,15 +190,9 @@ int subject_return(void *ctx)
 	return on_subject(error < 0 ? KVM_RETURN_ERROR - error : tracepoint_field(ctx, config.at.sub, 4), false);
 }
 
-static __always_inline void send_slow(struct slot *slot, u64 now, u64 ns)
+static __always_inline void describe_slow(struct slot *slot, struct task_struct *task, u64 now, u64 ns,
+					  struct kvm_event *e)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct kvm_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-
-	if (!e) {
-		add(&losses.events, 1);
-		return;
-	}
 	e->time_ns = now;
 	e->latency_ns = ns;
 	e->rip = slot->rip;
@@ -204,6 +202,33 @@ static __always_inline void send_slow(struct slot *slot, u64 now, u64 ns)
 	e->isa = slot->isa;
 	e->reason = slot->key.reason;
 	e->level = slot->level;
+	e->stack = KVM_STACK_NONE;
+	e->pad = 0;
+}
+
+static __always_inline void send_slow(struct slot *slot, u64 now, u64 ns)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct kvm_event *e;
+
+#if STACKS
+	struct kvm_stack *stack = stack_of_exit(slot, task);
+
+	if (stack) {
+		describe_slow(slot, task, now, ns, &stack->head.event);
+		send_stack(slot, stack);
+		return;
+	}
+#endif
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		add(&losses.events, 1);
+		return;
+	}
+	describe_slow(slot, task, now, ns, e);
+#if STACKS
+	e->stack = slot->stack;
+#endif
 	bpf_ringbuf_submit(e, 0);
 }
 
@@ -262,6 +287,9 @@ int BPF_PROG(thread_ends, struct task_struct *task)
 		return 0;
 	slot->open = 0;
 	serial = slot->key.thread;
+#if STACKS
+	drop_stacks(serial);
+#endif
 	thread = bpf_map_lookup_elem(&vcpu_threads, &serial);
 	if (thread)
 		thread->ended = 1;

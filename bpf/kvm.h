@@ -14,6 +14,9 @@ enum kvm_size {
 	KVM_MAX_EXITS = 65536,
 	KVM_MAX_THREADS = 8192, /* at a time */
 	KVM_PHASES = 5,
+	KVM_STACK_PAGES = 5,
+	KVM_STACK = 5 * 4096, /* bytes of a stack that are copied, at most */
+	KVM_STACKS = 1024,    /* two of each thread */
 };
 
 /* The tracepoints' own numbers, arch/x86/kvm/trace.h. */
@@ -154,6 +157,26 @@ struct kvm_event {
 	__u32 isa;
 	__u32 reason;
 	__u32 level;
+	__u32 stack; /* enum kvm_stack_at */
+	__u32 pad;
+};
+
+/* Of which moment a stack is. */
+enum kvm_stack_at {
+	KVM_STACK_NONE = 0, /* KVM handled the exit itself */
+	KVM_STACK_LOST = 1, /* there was no space */
+	KVM_STACK_RUN = 2,  /* the call of KVM_RUN after the exit */
+	KVM_STACK_ASLEEP = 3,
+	KVM_STACK_PREEMPTED = 4,
+};
+
+/* The same with a stack, told from the other by its length: behind it is the stack from the stack pointer on. */
+struct kvm_stacked {
+	struct kvm_event event;
+	__u64 away_ns; /* the thread was off its processor there */
+	__u64 ip;
+	__u64 sp;
+	__u64 bp;
 };
 
 /* Losses, each of which reaches the end record. */
@@ -162,6 +185,7 @@ struct kvm_losses {
 	__u64 uncounted; /* exits for whose key there was no room */
 	__u64 untracked; /* exits of threads, and processes, for which there was no memory */
 	__u64 unseen;    /* returns of KVM to its VMM on threads that have shown no exit */
+	__u64 stacks;    /* slow exits for whose stack there was no space */
 };
 
 #endif

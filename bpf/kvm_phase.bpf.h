@@ -82,9 +82,11 @@ int on_vmm_return(void *ctx)
 		ran_unseen(ctx, task);
 		return LET_OTHERS_SEE;
 	}
-	if (config.split && slot->open && !slot->to_vmm) {
-		enter_phase(slot, KVM_PHASE_VMM);
-		settle_faults(slot, task);
+	if ((config.split || STACKS) && slot->open && !slot->to_vmm) {
+		if (config.split) {
+			enter_phase(slot, KVM_PHASE_VMM);
+			settle_faults(slot, task);
+		}
 		slot->to_vmm = 1;
 	}
 	return LET_OTHERS_SEE;

@@ -7,6 +7,11 @@
 #include "recent.bpf.h"
 #include "kvm.h"
 
+/* Whether an object takes the stacks of slow exits. */
+#ifndef STACKS
+#define STACKS 0
+#endif
+
 const volatile struct kvm_config config SEC(".rodata.config") = {};
 struct kvm_losses losses SEC(".bss.losses") = {};
 volatile struct trap_control control SEC(".data.control") = {};
@@ -50,6 +55,14 @@ struct slot {
 	u64 phase_ns[KVM_PHASES];
 	u64 major; /* task->maj_flt at the exit; from the return to the VMM on, faults since then */
 	u64 minor;
+#if STACKS
+	u64 left_ns; /* since then the thread is off its processor; 0: it is not */
+	u64 away_ns; /* the longest such time of the exit */
+	u32 half;    /* which of the thread's two stacks is of that time */
+	u32 stack;   /* what it is: enum kvm_stack_at */
+	u32 leaving; /* what the other will be */
+	u32 pad2;
+#endif
 };
 
 struct {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use trapline_model::kvm::{
-    By, COUNT, EVENT, Exit, HIST, HIST_EACH, Isa, Layout, Level, Names, NoSuchExit, SLOWER, TIME,
+    By, COUNT, EVENT, EVENT_WITH_STACK, Exit, HIST, HIST_EACH, Isa, Layout, Level, Names, NoSuchExit, SLOWER,
+    TIME,
 };
 use trapline_model::layout::{self, DECLARED};
 use trapline_model::{Facts, Item, Schema};
@@ -84,6 +85,9 @@ enum What {
         /// Memory for exits that wait to be shown, MiB (a power of two)
         #[arg(long, value_name = "MB", default_value = "8", value_parser = values::ring_mib)]
         ring_size: u32,
+        /// Also print the VMM's call chain: where its thread was off its processor longest while it handled the exit
+        #[arg(long)]
+        stacks: bool,
         #[command(flatten)]
         shared: Shared,
     },
@@ -184,6 +188,8 @@ struct Job<'a> {
     excludes: Vec<String>,
     slower: Option<Duration>,
     ring_bytes: u32,
+    /// With the VMM's stack.
+    stacks: bool,
 }
 
 impl<'a> Job<'a> {
@@ -191,7 +197,16 @@ impl<'a> Job<'a> {
         let buckets = [&HIST, &HIST_EACH, &SLOWER].contains(&form);
         let (by, split) = (shared.by.into(), shared.split);
         let layout = Layout { by, timed: timed || split, buckets, split };
-        Self { shared, choice: Choice::All, layout, form, slower: None, excludes: vec![], ring_bytes: 0 }
+        Self {
+            shared,
+            choice: Choice::All,
+            layout,
+            form,
+            slower: None,
+            excludes: vec![],
+            ring_bytes: 0,
+            stacks: false,
+        }
     }
 
     fn of(what: &'a What, names: &Names, here: Option<Isa>) -> Result<Self> {
@@ -203,13 +218,14 @@ impl<'a> Job<'a> {
                 let choice = if only.is_empty() { Choice::All } else { Choice::Only(only) };
                 Self { choice, ..Self::new(shared, true, if *each { &HIST_EACH } else { &HIST }) }
             }
-            What::Slower { than, excludes, ring_size, shared } => {
+            What::Slower { than, excludes, ring_size, stacks, shared } => {
                 let except = chosen(names, here, excludes)?;
                 Self {
                     excludes: spoken(names, here, &except),
                     choice: if except.is_empty() { Choice::All } else { Choice::Except(except) },
                     slower: Some(*than),
                     ring_bytes: ring_size << 20,
+                    stacks: *stacks,
                     ..Self::new(shared, true, &SLOWER)
                 }
             }
@@ -273,7 +289,11 @@ impl<'a> Job<'a> {
             // The first ones by number are not those that matter.
             is_whole: self.shared.live.rows.sort.is_none(),
             redrawn: self.shared.live.rows.interval.is_some() && !self.slower(),
-            ..Ask::new(if self.slower() { EVENT } else { schema })
+            ..Ask::new(match (self.slower(), self.stacks) {
+                (false, _) => schema,
+                (true, false) => EVENT,
+                (true, true) => EVENT_WITH_STACK,
+            })
         }
     }
 
@@ -312,6 +332,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         choice: job.choice,
         layout: job.layout,
         slower: job.slower,
+        stacks: job.stacks,
         variant: live.variant.clone(),
         ring_bytes: job.ring_bytes,
         memory_bytes: job.shared.memory.memory,
@@ -343,7 +364,7 @@ impl Start for Exits<'_> {
             && self.shared.means_all()
             && matches!(self.options.choice, Choice::All);
         self.before = exits_by_kvm().filter(|_| of_all);
-        Ok((Box::new(kvm), Keep::READING))
+        Ok((Box::new(kvm), Keep::READING.and_if(Keep::NAMES, self.options.stacks)))
     }
 
     fn shown(&self) -> trapline_model::Shown {

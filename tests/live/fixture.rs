@@ -85,6 +85,7 @@ fn compile(into: &Path) {
         crate::faults::stack::underfoot::PROGRAM,
         crate::faults::neighbours::PROGRAM,
         crate::faults::unwind::CHAINS,
+        crate::kvm::stacks::VMM,
     ] {
         source.compile(into);
     }

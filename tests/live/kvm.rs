@@ -2,6 +2,7 @@
 
 pub mod cases;
 pub mod privilege;
+pub mod stacks;
 
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;

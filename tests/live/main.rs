@@ -278,6 +278,8 @@ const CASES: &[Case] = &[
     case!(kvm::means_equal_perf_kvm_stat, EXITS_AND_PERF_ONCE, KVM),
     case!(kvm::times_and_histograms_agree, EXITS_ONCE, KVM),
     case!(kvm::slower_shows_what_the_histogram_holds, EXITS_ONCE, KVM),
+    case!(kvm::stacks::are_those_of_the_source, EXITS, KVM),
+    case!(kvm::stacks::are_recorded, EXITS_ONCE, AUTO),
     case!(kvm::phases_add_up, EXITS_ONCE, KVM),
     case!(kvm::counts_of_reflections_leave_out_an_smi, EXITS, KVM),
     case!(kvm::subjects, EXITS_ONCE, KVM),

@@ -53,8 +53,7 @@ pub fn listed(rows: &[&str]) -> May {
 }
 
 pub const TOOLS: &str = "`faults`, `kvm`, `sgx`";
-pub const BY_NAMES: &str =
-    "names of functions: `faults --by stack`, `--slower`, `--log-step -v`, `--stall -v`, `access --symbols`";
+pub const BY_NAMES: &str = "names of functions: `faults --by stack`, `--slower`, `--log-step -v`, `--stall -v`, `access --symbols`, `kvm slower --stacks`";
 pub const AT_THE_END: &str =
     "a file that is made at the end: `-o FILE.svg`, `-o FILE.folded`, `--format damo -o FILE`";
 pub const ACCESS: &str = "`access`";

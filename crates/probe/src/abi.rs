@@ -131,9 +131,9 @@ mod tests {
             &[trap_layouts(), vec![TrapExtremes::layout()], faults_layouts(), unwind_layouts()].concat(),
             &[trap_constants(), faults_constants(), unwind_constants()],
         );
-        let own = (crate::kvm::OBJECT, kvm_layouts(), kvm_constants());
+        let own = (crate::kvm::OBJECTS, kvm_layouts(), kvm_constants());
         compare(
-            &[own.0],
+            own.0,
             &[trap_layouts(), vec![TrapControl::layout(), TrapExtremes::layout()], own.1].concat(),
             &[trap_constants(), own.2],
         );

@@ -91,7 +91,8 @@ mod tests {
             assert_has(object, named.get(object.name), lists);
         }
         for (object, lists) in [
-            (crate::kvm::OBJECT, &[maps::shared::ALL, maps::kvm::ALL][..]),
+            (crate::kvm::OBJECTS[0], &[maps::shared::ALL, maps::kvm::ALL][..]),
+            (crate::kvm::OBJECTS[1], &[maps::shared::ALL, maps::kvm::ALL, maps::kvm_stacks::ALL]),
             (crate::sgx::OBJECT, &[maps::shared::ALL, maps::sgx::ALL]),
             (crate::access::OBJECT, &[maps::shared::ALL, maps::access::ALL]),
             (crate::namespaces::OBJECT, &[maps::namespaces::ALL]),

@@ -14,7 +14,7 @@ mod recording;
 pub(crate) mod rootless;
 mod span;
 mod stack_map;
-mod stacks;
+pub(crate) mod stacks;
 mod steps;
 mod table;
 mod tool;

@@ -6,16 +6,19 @@ mod machine;
 #[cfg(test)]
 mod prog_run;
 mod recipe;
+mod stacks;
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags};
+use trapline_model::faults::Process;
 use trapline_model::kvm::{
-    EVENT, Exit, Isa, LOSSES, Layout, Ledger, Level, Losses, Names, Report, SETTINGS, Settings, Slow, Vcpu,
+    EVENT, EVENT_WITH_STACK, Exit, Isa, LOSSES, Layout, Ledger, Level, Losses, Names, Report, SETTINGS,
+    Settings, Slow, Vcpu,
 };
 use trapline_model::{Block, Event, Header};
 
@@ -26,18 +29,23 @@ use crate::filter::Filter;
 use crate::launch::Launch;
 use crate::ring::Ring;
 use crate::run::{Counted, Tool};
+use crate::signals;
 use crate::system;
 use crate::variant::{self, Attached, OpenError};
 
 use self::from_abi::{counts, stats};
+use self::stacks::{Sent, Stacks};
 pub(crate) use machine::{check, fires_none};
 pub use machine::{exits_by_kvm, isa, vms, warnings};
 pub(crate) use recipe::KvmRecipe;
 #[cfg(test)]
-pub(crate) use recipe::{OBJECT, all as recipes};
+pub(crate) use recipe::{OBJECTS, all as recipes};
 
 /// The level of an exit is told right after it: how long that is waited for when the exits are detached.
 const LEVEL_SETTLES: Duration = Duration::from_millis(2);
+
+/// How long stacks may be looked for before events are read again.
+const STACKS_TAKE: Duration = Duration::from_millis(20);
 
 /// The loss that says that guests ran whose exits no tracepoint showed.
 pub const UNSEEN_RETURNS: &str = "unseen_returns";
@@ -73,6 +81,8 @@ pub struct Options {
     pub layout: Layout,
     /// An event for each exit that takes at least so long.
     pub slower: Option<Duration>,
+    /// With the VMM's stack.
+    pub stacks: bool,
     /// Only this variant, not the first that works.
     pub variant: Option<String>,
     /// Size of the ring that holds events until they are read, bytes: a power of two of pages.
@@ -87,7 +97,8 @@ pub struct Kvm {
     attached: Attached,
     exits: Elements,
     threads: Elements,
-    ring: Option<Ring<KvmEvent>>,
+    ring: Option<Ring<Sent>>,
+    stacks: Option<Stacks>,
     ledger: Ledger,
     names: Names,
     vm_names: machine::VmNames,
@@ -144,8 +155,13 @@ impl Kvm {
                     .context("cannot set the filter of exits")?;
             }
         }
-        let ring =
-            options.slower.map(|_| Ring::new(&attached.handle(maps::EVENTS)?, |event: &KvmEvent| [*event]));
+        let ring = options.slower.map(|_| {
+            let map = attached.handle(maps::EVENTS)?;
+            if options.stacks {
+                return Ring::of_many(&map, Sent::parse);
+            }
+            Ring::new(&map, |event: &KvmEvent| [Sent::from(*event)])
+        });
         let names = names();
         let mut ledger = Ledger::new(options.layout, options.level, names.clone());
         // At the end, the totals that are made of them take as much again, and their text in the output may, too.
@@ -157,6 +173,7 @@ impl Kvm {
             threads: Elements::open(&attached, maps::VCPU_THREADS)?,
             attached,
             ring: ring.transpose()?,
+            stacks: options.stacks.then(Stacks::new),
             ledger,
             names,
             vm_names: machine::VmNames::default(),
@@ -182,6 +199,9 @@ impl Kvm {
         let mut ended = Vec::new();
         for (serial, thread) in entries::<u32, KvmThread>(&self.threads)? {
             self.vm_names.of(thread.pid, thread.process_start_ns);
+            if let Some(stacks) = &mut self.stacks {
+                stacks.meet(Process { pid: thread.pid, start_ns: thread.process_start_ns });
+            }
             self.vcpu_threads.insert(serial, thread);
             if thread.ended != 0 {
                 ended.push(serial);
@@ -247,30 +267,52 @@ impl Kvm {
         })
     }
 
-    fn slow(&mut self, event: &KvmEvent) -> Option<Event> {
+    fn slow(&mut self, event: &KvmEvent) -> Option<Slow> {
         let level = if event.level == 0 { Level::L1 } else { Level::L2 };
         let process_start_ns = self.vm_names.latest(event.pid);
         let vm = self.vm_names.of(event.pid, process_start_ns);
         if self.vm.is_some() && self.vm != vm || self.level.is_some_and(|wanted| wanted != level) {
             return None;
         }
-        let slow = Slow {
+        Some(Slow {
             time_ns: event.time_ns,
             vcpu: Vcpu { pid: event.pid, process_start_ns, vm, tid: event.tid, number: event.vcpu },
             exit: Exit { isa: Isa::of_x86(event.isa), code: event.reason },
             level,
             latency_ns: event.latency_ns,
             rip: event.rip,
-        };
-        Some(slow.event(&self.names))
+            stack: None,
+        })
+    }
+
+    /// Gives slow exits: with stacks, those whose stacks are known at a moment, or all of them if there is no later one.
+    fn show(&mut self, sent: Vec<Sent>, until: Instant, is_last: bool, events: &mut Vec<Event>) {
+        for sent in sent {
+            let Some(slow) = self.slow(&sent.event) else { continue };
+            match &mut self.stacks {
+                Some(stacks) => stacks.put(slow, sent),
+                None => events.push(slow.event(&self.names, false)),
+            }
+        }
+        let Some(stacks) = &mut self.stacks else { return };
+        let ready = stacks.take(until, is_last).into_iter();
+        events.extend(ready.map(|slow| slow.event(&self.names, true)));
+        let threads = &self.vcpu_threads;
+        stacks.keep(|process| {
+            let is_its =
+                |thread: &KvmThread| (thread.pid, thread.process_start_ns) == (process.pid, process.start_ns);
+            threads.values().any(is_its)
+        });
     }
 }
 
 impl Tool for Kvm {
     fn header(&self) -> Header {
-        let settings = Settings { memory_mb: self.memory_bytes >> 20, slower_ns: self.slower_ns };
+        let stacks_mb = self.stacks.is_some().then_some(stacks::MEGABYTES);
+        let settings = Settings { memory_mb: self.memory_bytes >> 20, slower_ns: self.slower_ns, stacks_mb };
         let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
-        let tables = (vec![self.layout.schema()], self.slower_ns.map(|_| EVENT));
+        let event = if self.stacks.is_some() { EVENT_WITH_STACK } else { EVENT };
+        let tables = (vec![self.layout.schema()], self.slower_ns.map(|_| event));
         system::header("kvm", self.attached.variant, tables, settings)
     }
 
@@ -281,11 +323,15 @@ impl Tool for Kvm {
     fn drain(&mut self, events: &mut Vec<Event>) -> Result<()> {
         let ended = self.meet_threads()?;
         if let Some(ring) = &self.ring {
-            let mut slow = Vec::new();
-            ring.drain(&mut slow)?;
-            events.extend(slow.iter().filter_map(|event| self.slow(event)));
+            let mut sent = Vec::new();
+            ring.drain(&mut sent)?;
+            self.show(sent, Instant::now() + STACKS_TAKE, false, events);
         }
         if ended.is_empty() { Ok(()) } else { self.read_with(&ended, false) }
+    }
+
+    fn has_work(&self) -> bool {
+        self.stacks.as_ref().is_some_and(Stacks::have_work)
     }
 
     fn snapshot(&mut self, all: bool) -> Result<Option<Block>> {
@@ -299,18 +345,23 @@ impl Tool for Kvm {
         let missed = self.missed.map_or_else(|| self.attached.missed(|_| true), Ok)?;
         let losses: KvmLosses = self.attached.read(maps::LOSSES)?;
         let (counted, timed) = self.ledger.counted();
+        let mut more = Losses {
+            uncounted_exits: losses.uncounted + losses.untracked,
+            missed_programs: missed,
+            folded_rows: self.ledger.folded(),
+            untimed_exits: self.timed.then(|| counted - timed.min(counted)),
+            other_vm_exits: self.vm.as_ref().map(|_| self.of_others.iter().sum()),
+            unseen_returns: losses.unseen - self.unseen_before,
+            ..Losses::default()
+        };
+        if let Some(stacks) = &self.stacks {
+            stacks.losses(losses.stacks, &mut more);
+        }
         Ok(Counted {
             events: self.ring.is_none().then_some(counted),
             lost_events: losses.events,
             sampled: 1,
-            more: LOSSES.record(&Losses {
-                uncounted_exits: losses.uncounted + losses.untracked,
-                missed_programs: missed,
-                folded_rows: self.ledger.folded(),
-                untimed_exits: self.timed.then(|| counted - timed.min(counted)),
-                other_vm_exits: self.vm.as_ref().map(|_| self.of_others.iter().sum()),
-                unseen_returns: losses.unseen - self.unseen_before,
-            }),
+            more: LOSSES.record(&more),
         })
     }
 
@@ -322,6 +373,12 @@ impl Tool for Kvm {
         self.attached.rest.clear();
         self.detached = true;
         self.drain(events)?;
+        let mut until = signals::end_by();
+        while self.stacks.as_ref().is_some_and(Stacks::are_waiting) {
+            let is_last = Instant::now() >= until;
+            self.show(vec![], Instant::now() + STACKS_TAKE, is_last, events);
+            until = until.min(signals::end_by());
+        }
         self.read(false)
     }
 

@@ -275,6 +275,7 @@ fn exits(want: &Want, filter: Filter, shared: &Shared) -> kvm::Options {
         choice: Choice::All,
         layout: Layout { by, timed: true, buckets: true, split: want.split },
         slower: want.events.then_some(Duration::ZERO),
+        stacks: false,
         variant: None,
         ring_bytes: RING_BYTES,
         memory_bytes: shared.memory_bytes,

@@ -84,7 +84,7 @@ pub static SLOWER: Layout = Layout {
     opening: &["[Excludes: {excludes}]", TRACING],
     events: Events::Line(
         "[{?isa=vmx}{reason:>3}|{reason:>#3x}] {name:<18} {latency_ns:>8} ({level})  pid {pid} vcpu {vcpu} \
-         rip {rip:#x}[ vm {vm}]",
+         rip {rip:#x}[ vm {vm}][ {stack_at} {stack}]",
     ),
     sections: &[Section { table: "", rows: Part::NONE, totals: Part::NONE }],
     closing: END,

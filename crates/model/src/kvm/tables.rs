@@ -3,7 +3,7 @@
 use super::ledger::{Level, Row, avg_ns, max_ns, min_ns, quantile};
 use super::names::returned;
 use super::{By, Layout, SlowRow};
-use crate::field::Show::{Hex, HexOr, Integer, Microseconds, Milliseconds, Text, TextOr};
+use crate::field::Show::{Hex, HexOr, Integer, Microseconds, Milliseconds, Stack, Text, TextOr};
 use crate::field::{Highlight, Kind, Merge, Unit, Value};
 use crate::hist::Hist;
 use crate::table::{Column, Schema, Table, count, derived, hist, id, key, label, number, octaves};
@@ -167,7 +167,7 @@ impl Layout {
 }
 
 #[rustfmt::skip]
-pub(super) static SLOW: Table<SlowRow> = Table::new("kvm.slow", "kvm", &[&[
+const SLOW_EXIT: [Column<SlowRow>; 10] = [
     id("pid", "The process that runs the guest.", |r: &SlowRow| r.slow.vcpu.pid.into()).shown("PID", 8, Integer),
     id("tid", "The thread that runs the vCPU.", |r: &SlowRow| r.slow.vcpu.tid.into()).shown("TID", 8, Integer).yields(7),
     id("vcpu", "The number of the vCPU in its VM.", |r: &SlowRow| r.slow.vcpu.number.into()).shown("VCPU", 5, Integer),
@@ -178,15 +178,29 @@ pub(super) static SLOW: Table<SlowRow> = Table::new("kvm.slow", "kvm", &[&[
     label("level", "The level of the guest that exited: L1 or L2.", |r: &SlowRow| Value::word(if r.slow.level == Level::L1 { "L1" } else { "L2" })).shown("LV", 2, Text),
     number("latency_ns", LASTS, "The time from the exit to the next entry.", |r: &SlowRow| r.slow.latency_ns.into()).shown("LATENCY_US", 10, Microseconds(1)),
     number("rip", ADDRESS, "The instruction of the guest.", |r: &SlowRow| r.slow.rip.into()).shown("RIP", 18, Hex).yields(8),
-]]);
+];
+
+#[rustfmt::skip]
+const VMM_STACK: [Column<SlowRow>; 4] = [
+    label("stack_at", "The moment of the stack: where the thread slept (asleep) or lost its processor (preempted) for the longest time after KVM returned to the VMM, or, if it did neither, where it called KVM_RUN after the exit (KVM_RUN); null without a stack.", |r| r.stack().and_then(|s| s.at).map(|at| at.to_string()).into()),
+    number("stack_ns", LASTS, "The time that the thread was off its processor at that moment, null for KVM_RUN.", |r| r.stack().and_then(|s| s.away_ns).into()),
+    label("stack", "The name of the VMM and its functions, outermost first, with `;` between; null of an exit that KVM handled itself.", |r: &SlowRow| r.stack().map(|s| s.calls.frames.as_str()).into()).shown("STACK", 5, Stack),
+    label("lines", "The place in source text of each frame of the stack, or in brackets why it has no name, with `;` between.", |r| r.stack().map(|s| s.calls.lines.as_str()).into()),
+];
+
+pub(super) static SLOW: Table<SlowRow> = Table::new("kvm.slow", "kvm", &[&SLOW_EXIT]);
+pub(super) static SLOW_WITH_STACK: Table<SlowRow> =
+    Table::new("kvm.slow_stack", "kvm", &[&SLOW_EXIT, &VMM_STACK]);
 
 /// Slow exits.
 pub const EVENT: &Schema = &SLOW;
+/// Slow exits with the stacks of VMMs.
+pub const EVENT_WITH_STACK: &Schema = &SLOW_WITH_STACK;
 
 /// All of them.
 pub(crate) fn tables() -> Vec<&'static Schema> {
     let subjects = [&BY_MSR, &BY_PORT, &BY_MMIO, &BY_RIP, &BY_USERSPACE];
     let rows = [&BY_REASON, &BY_VM, &BY_VCPU, &BY_VM_REASON].into_iter().chain(subjects);
     let rows = rows.flatten().map(|table| table as &Schema);
-    rows.chain([EVENT]).chain(super::run::TABLES).collect()
+    rows.chain([EVENT, EVENT_WITH_STACK]).chain(super::run::TABLES).collect()
 }

@@ -19,6 +19,9 @@ constants! {
         KVM_MAX_EXITS = 65536,
         KVM_MAX_THREADS = 8192,
         KVM_PHASES = PHASES,
+        KVM_STACK_PAGES = 5,
+        KVM_STACK = 5 * 4096,
+        KVM_STACKS = 1024,
     }
 }
 
@@ -180,6 +183,31 @@ mirror! {
         isa: u32,
         reason: u32,
         level: u32,
+        stack: u32,
+        pad: u32,
+    }
+}
+
+constants! {
+    stack_moments = "kvm_stack_at", "": u32 {
+        /// KVM handled the exit itself.
+        KVM_STACK_NONE = 0,
+        KVM_STACK_LOST = 1,
+        /// The call of KVM_RUN after the exit.
+        KVM_STACK_RUN = 2,
+        KVM_STACK_ASLEEP = 3,
+        KVM_STACK_PREEMPTED = 4,
+    }
+}
+
+mirror! {
+    /// One slow exit, with the stack that is behind it.
+    KvmStacked = "kvm_stacked" {
+        event: KvmEvent,
+        away_ns: u64,
+        ip: u64,
+        sp: u64,
+        bp: u64,
     }
 }
 
@@ -190,6 +218,7 @@ mirror! {
         uncounted: u64,
         untracked: u64,
         unseen: u64,
+        stacks: u64,
     }
 }
 
@@ -203,11 +232,23 @@ pub(super) fn kvm_layouts() -> Vec<super::Layout> {
         KvmExits::layout(),
         KvmThread::layout(),
         KvmEvent::layout(),
+        KvmStacked::layout(),
         KvmLosses::layout(),
     ]
 }
 
 #[cfg(test)]
 pub(super) fn kvm_constants() -> Vec<super::Values> {
-    vec![nothing(), sizes(), isas(), subs(), returns(), writes(), undecided(), choices(), phases()]
+    vec![
+        nothing(),
+        sizes(),
+        isas(),
+        subs(),
+        returns(),
+        writes(),
+        undecided(),
+        choices(),
+        phases(),
+        stack_moments(),
+    ]
 }

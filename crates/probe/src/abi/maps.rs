@@ -93,6 +93,10 @@ maps! {
         VCPU_THREADS = "vcpu_threads",
     }
 
+    kvm_stacks {
+        STACKS = "stacks",
+    }
+
     sgx {
         CONFIG = ".rodata.config",
         LAYOUT = ".rodata.layout",

@@ -40,7 +40,7 @@ impl Told {
 
 /// One of them, and what all of them take.
 #[derive(Debug)]
-pub(super) struct Copied {
+pub(crate) struct Copied {
     copy: Copy,
     held: Rc<Cell<usize>>,
 }

@@ -5,11 +5,13 @@ use std::fs;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::copies::Copied;
 use anyhow::Result;
 use trapline_model::faults::{Losses, Process, Stack};
 use trapline_symbols::perf::Record;
+use trapline_symbols::unwind::Ends;
 use trapline_symbols::{Image, KERNEL, Lives, Name, Place, Scope, Symbols, Why};
+
+use super::copies::Copied;
 
 /// The kernel's own way from a fault to where it is handled: what lies within says nothing about who caused it.
 const ENTRIES: &[&str] = &["asm_exc_page_fault", "handle_mm_fault"];
@@ -30,14 +32,14 @@ const KNOWN: usize = 32_768;
 const NO_NAME: &str = "[no name]";
 
 /// A recording that keeps its last parts alone gets the names of the stacks that are in use again and again.
-pub(super) const SAID_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// The frames that the kernel walks, unless kernel.perf_event_max_stack was changed.
 const DEEPEST: usize = 127;
 
 /// Where calls were, in one of the two modes.
 #[derive(Debug)]
-pub(super) enum Chain {
+pub(crate) enum Chain {
     /// In this mode there was none.
     None,
     /// There was no room for it.
@@ -55,7 +57,7 @@ pub(super) enum Chain {
 
 /// Why a chain has no more calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum End {
+pub(crate) enum End {
     /// The thread began there, or frame pointers led no further.
     Outermost,
     /// There were more than are walked.
@@ -70,6 +72,20 @@ pub(super) enum End {
     LateFrames,
     /// The stack cannot be read, or is none.
     Corrupt,
+}
+
+impl From<Ends> for End {
+    fn from(ends: Ends) -> Self {
+        match ends {
+            Ends::Start => Self::Outermost,
+            Ends::Deepest => Self::Deepest,
+            Ends::Undescribed => Self::Undescribed,
+            Ends::Late => Self::Late,
+            Ends::LateFrames => Self::LateFrames,
+            Ends::Cut => Self::Cut,
+            Ends::Corrupt => Self::Corrupt,
+        }
+    }
 }
 
 impl End {
@@ -95,7 +111,7 @@ impl End {
 
 /// Why stacks are in the row of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Others {
+pub(crate) enum Others {
     /// Their process has used up its share of the table.
     Share,
     /// Their user's processes have.
@@ -119,12 +135,12 @@ impl Others {
 
 impl Chain {
     /// Whether there are addresses in it.
-    pub(super) fn is_taken(&self) -> bool {
+    pub(crate) fn is_taken(&self) -> bool {
         matches!(self, Self::Taken { .. } | Self::Copied(_))
     }
 
     /// Of where the processor was, and where the calls return to: what comes after a call may be another function's.
-    pub(super) fn taken(ips: &[u64], end: End) -> Self {
+    pub(crate) fn taken(ips: &[u64], end: End) -> Self {
         let calls = ips.iter().enumerate();
         Self::Taken { ips: calls.map(|(i, &ip)| ip.saturating_sub(u64::from(i > 0))).collect(), end }
     }
@@ -132,8 +148,8 @@ impl Chain {
 
 /// A chain that has its names.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Named {
-    pub(super) stack: Rc<Stack>,
+pub(crate) struct Named {
+    pub(crate) stack: Rc<Stack>,
     /// Why its outermost frames are missing.
     end: Option<End>,
     /// A frame has no name.
@@ -141,7 +157,7 @@ pub(super) struct Named {
     /// There was no room for a chain.
     lost: bool,
     /// There was no time to look for a name: it may be known later.
-    pub(super) late: bool,
+    pub(crate) late: bool,
     /// It is that of every chain through the same places.
     is_the_same_elsewhere: bool,
 }
@@ -159,17 +175,17 @@ struct Key {
 
 /// How many faults have a stack that is not whole.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Incomplete {
-    deep: u64,
-    unnamed: u64,
+pub(crate) struct Incomplete {
+    pub(crate) deep: u64,
+    pub(crate) unnamed: u64,
     lost: u64,
-    partial: u64,
-    late: u64,
+    pub(crate) partial: u64,
+    pub(crate) late: u64,
 }
 
 impl Incomplete {
     /// So many faults have this one.
-    pub(super) fn add(&mut self, named: &Named, faults: u64) {
+    pub(crate) fn add(&mut self, named: &Named, faults: u64) {
         for (sum, is) in [
             (&mut self.deep, matches!(named.end, Some(End::Deepest | End::Cut))),
             (&mut self.partial, matches!(named.end, Some(End::Undescribed | End::Corrupt))),
@@ -182,7 +198,7 @@ impl Incomplete {
     }
 
     /// By the names under which they are told.
-    pub(super) fn named(self, unwound: bool, losses: &mut Losses) {
+    pub(crate) fn named(self, unwound: bool, losses: &mut Losses) {
         (losses.truncated_stacks, losses.unsymbolized_stacks) = (Some(self.deep), Some(self.unnamed));
         losses.lost_stacks = Some(self.lost);
         // Who follows frame pointers does not know.
@@ -193,16 +209,16 @@ impl Incomplete {
 
 /// Names what is in chains, also of processes that have ended.
 #[derive(Debug)]
-pub(super) struct Naming {
+pub(crate) struct Naming {
     lives: Lives,
-    pub(super) symbols: Symbols,
+    pub(crate) symbols: Symbols,
     /// Perf maps were written since they were read, and when that was looked at.
     rewritten: bool,
     looked: Instant,
     /// Stacks of programs that come and go: those whose functions are the same, wherever they are mapped, are the same.
     known: HashMap<Key, Named>,
     /// More frames than so many the kernel does not walk.
-    pub(super) deepest: usize,
+    pub(crate) deepest: usize,
 }
 
 impl Naming {
@@ -210,7 +226,7 @@ impl Naming {
     ///
     /// # Errors
     /// When that is not allowed.
-    pub(super) fn watch(whose: Scope, unwinds: bool) -> Result<Self> {
+    pub(crate) fn watch(whose: Scope, unwinds: bool) -> Result<Self> {
         let mut symbols = Symbols::new();
         if unwinds {
             symbols.want_tables();
@@ -219,7 +235,7 @@ impl Naming {
     }
 
     /// Is told what processes do. Unwind tables are made of what they map if that is wanted.
-    pub(super) fn told(whose: Scope, unwinds: bool) -> Self {
+    pub(crate) fn told(whose: Scope, unwinds: bool) -> Self {
         let mut symbols = Symbols::new();
         if unwinds {
             symbols.want_tables();
@@ -240,44 +256,44 @@ impl Naming {
     }
 
     /// Learns what processes have done.
-    pub(super) fn follow(&mut self) {
+    pub(crate) fn follow(&mut self) {
         self.lives.drain(&mut self.symbols);
         self.look();
     }
 
     /// Names are waited for until then.
-    pub(super) fn wait_until(&mut self, until: Instant) {
+    pub(crate) fn wait_until(&mut self, until: Instant) {
         self.symbols.wait_until(Some(until));
     }
 
     /// Names are waited for this long, longer in files of root and of the user who runs us.
-    pub(super) fn wait_for(&mut self, time: Duration) {
+    pub(crate) fn wait_for(&mut self, time: Duration) {
         self.symbols.wait_for(time);
     }
 
     /// How many times the symbolizer was asked something.
-    pub(super) fn asked(&self) -> u64 {
+    pub(crate) fn asked(&self) -> u64 {
         self.symbols.asked()
     }
 
     /// Waits for the answer to what was asked last. Tells whether it has come; nothing if all was answered.
-    pub(super) fn wait(&mut self) -> Option<bool> {
+    pub(crate) fn wait(&mut self) -> Option<bool> {
         self.symbols.wait()
     }
 
     /// Whether executables are to be read before anything in them is asked for.
-    pub(super) fn reads_ahead(&self) -> bool {
+    pub(crate) fn reads_ahead(&self) -> bool {
         self.symbols.reads_ahead()
     }
 
     /// Does so, up to a moment.
-    pub(super) fn read_ahead(&mut self, until: Instant) {
+    pub(crate) fn read_ahead(&mut self, until: Instant) {
         self.wait_until(until);
         self.symbols.read_ahead();
     }
 
     /// Notices code that is made anew where other code was.
-    pub(super) fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         if self.looked.elapsed() >= WATCHED_EVERY {
             self.look_at_maps();
         }
@@ -290,36 +306,36 @@ impl Naming {
     }
 
     /// Learns one thing that a process has done: not older than the one before.
-    pub(super) fn take(&mut self, record: &Record) {
+    pub(crate) fn take(&mut self, record: &Record) {
         self.lives.take(record, &mut self.symbols);
         self.look();
     }
 
     /// The address space that a process had at a moment, if its birth was seen.
-    pub(super) fn image(&self, pid: u32, time_ns: u64) -> Option<Image> {
+    pub(crate) fn image(&self, pid: u32, time_ns: u64) -> Option<Image> {
         self.lives.at(pid, time_ns).map(|(image, _)| image)
     }
 
     /// Whether what was taken should be named now: so many processes have ended that the space they take is needed, or
     /// code is made anew where other code was.
-    pub(super) fn wants_naming(&self) -> bool {
+    pub(crate) fn wants_naming(&self) -> bool {
         self.rewritten || self.lives.is_full_of_ended()
     }
 
     /// Before what was counted is read: the faults of whoever is over are all in it by then.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         // Naming may take long, and a perf map be written anew meanwhile.
         self.look_at_maps();
         self.lives.settle();
     }
 
     /// Whether what a process was at a moment was over when that was settled.
-    pub(super) fn is_over(&self, pid: u32, time_ns: u64) -> bool {
+    pub(crate) fn is_over(&self, pid: u32, time_ns: u64) -> bool {
         self.lives.is_over(pid, time_ns)
     }
 
     /// Forgets who is over: everything was named but what is in some address spaces.
-    pub(super) fn forget(&mut self, is_asked: impl Fn(Image) -> bool) {
+    pub(crate) fn forget(&mut self, is_asked: impl Fn(Image) -> bool) {
         if self.rewritten {
             self.rewritten = self.symbols.renew_maps(&is_asked);
         }
@@ -327,12 +343,12 @@ impl Naming {
     }
 
     /// How many records of what processes did had no room.
-    pub(super) fn unmapped(&self) -> u64 {
+    pub(crate) fn unmapped(&self) -> u64 {
         self.lives.lost()
     }
 
     /// What a process was at a moment: its memory, and its name.
-    pub(super) fn who(&self, process: Process, at_ns: u64) -> (Image, Rc<str>) {
+    pub(crate) fn who(&self, process: Process, at_ns: u64) -> (Image, Rc<str>) {
         match self.lives.at(process.pid, at_ns) {
             // One that has none would leave its place to a function.
             Some((image, "")) => (image, NO_NAME.into()),
@@ -343,7 +359,7 @@ impl Naming {
     }
 
     /// The chains of a process of that name, in that memory.
-    pub(super) fn name(&mut self, image: Image, comm: &Rc<str>, user: &Chain, kernel: &Chain) -> Named {
+    pub(crate) fn name(&mut self, image: Image, comm: &Rc<str>, user: &Chain, kernel: &Chain) -> Named {
         let key = self.key(image, comm, user, kernel);
         if let Some(named) = key.as_ref().and_then(|key| self.known.get(key)) {
             return named.clone();
@@ -425,7 +441,7 @@ impl Naming {
 }
 
 /// How many frames the kernel walks.
-pub(super) fn deepest() -> usize {
+pub(crate) fn deepest() -> usize {
     let limit = fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").unwrap_or_default();
     limit.trim().parse().unwrap_or(DEEPEST)
 }
@@ -441,7 +457,7 @@ fn trim(names: &mut Vec<Rc<Name>>) {
 }
 
 /// Of a chain whose names are not looked for.
-pub(super) fn without_names(comm: &str, instead: &str, why: &str) -> Stack {
+pub(crate) fn without_names(comm: &str, instead: &str, why: &str) -> Stack {
     let mut stack = Stack::default();
     stack.push(comm, "");
     stack.push(instead, why);
@@ -450,12 +466,12 @@ pub(super) fn without_names(comm: &str, instead: &str, why: &str) -> Stack {
 
 impl Named {
     /// One that is among others.
-    pub(super) fn other(comm: &str, others: Others) -> Self {
+    pub(crate) fn other(comm: &str, others: Others) -> Self {
         Self { stack: Rc::new(without_names(comm, "(other stacks)", others.why())), ..Self::default() }
     }
 
     /// One for which there was no time at all.
-    pub(super) fn in_no_time(comm: &str) -> Self {
+    pub(crate) fn in_no_time(comm: &str) -> Self {
         let stack = without_names(comm, "[not symbolized]", "[there was no time left at the end]");
         Self { stack: Rc::new(stack), unnamed: true, ..Self::default() }
     }

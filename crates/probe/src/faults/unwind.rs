@@ -236,14 +236,8 @@ impl Tables {
             },
         };
         let (ips, ends) = unwind::walk(copied.copy(), deepest, find)?;
-        let end = match ends {
-            Ends::Start => End::Outermost,
-            Ends::Deepest => End::Deepest,
-            Ends::Undescribed => End::Undescribed,
-            Ends::Late | Ends::Cut => End::Late,
-            Ends::LateFrames => End::LateFrames,
-            Ends::Corrupt => End::Corrupt,
-        };
+        // Where the copy ends, the kernel half would have gone on.
+        let end = if ends == Ends::Cut { End::Late } else { ends.into() };
         Some(Chain::taken(&ips, end))
     }
 

@@ -6,12 +6,17 @@ use libbpf_rs::{Link, OpenObject, ProgramMut};
 use trapline_model::kvm::By;
 
 use super::{Choice, Options, format};
-use crate::abi::maps::{MapName, kvm as maps, shared};
+use crate::abi::maps::{MapName, kvm as maps, kvm_stacks, shared};
 use crate::abi::{self, KVM_NO_FIELD, KvmConfig, KvmOffsets, TrapFilter};
 use crate::compiled::Compiled;
 use crate::variant::{Recipe, Variant};
 
-pub(crate) const OBJECT: Compiled = compiled!("kvm");
+const OBJECT: Compiled = compiled!("kvm");
+/// With the VMM's stack at slow exits.
+const WITH_STACKS: Compiled = compiled!("kvm_stack");
+
+#[cfg(test)]
+pub(crate) const OBJECTS: &[Compiled] = &[OBJECT, WITH_STACKS];
 
 /// Best first.
 const VARIANTS: &[Variant] = &[
@@ -45,13 +50,15 @@ pub(crate) struct KvmRecipe {
     pub(crate) config: KvmConfig,
     pub(crate) tree: bool,
     pub(crate) ring_bytes: u32,
+    /// The VMM's stack is taken at slow exits.
+    pub(crate) stacks: bool,
 }
 
 impl KvmRecipe {
     /// Counts the exits of whoever the filter means.
     pub(crate) fn new(filter: TrapFilter) -> Self {
         let config = KvmConfig { vcpu: abi::KVM_ANY_VCPU, at: offsets(By::Reason), ..KvmConfig::zeroed() };
-        Self { filter, config, tree: false, ring_bytes: 64 << 10 }
+        Self { filter, config, tree: false, ring_bytes: 64 << 10, stacks: false }
     }
 
     /// What the options ask for.
@@ -71,7 +78,8 @@ impl KvmRecipe {
             pad: 0,
             at: offsets(options.layout.by),
         };
-        Self { filter, config, tree: options.filter.descendants, ring_bytes: options.ring_bytes }
+        let (ring_bytes, stacks) = (options.ring_bytes, options.stacks);
+        Self { filter, config, tree: options.filter.descendants, ring_bytes, stacks }
     }
 }
 
@@ -143,7 +151,7 @@ fn ensure_fields(program: &str, at: &KvmOffsets) -> Result<()> {
 
 impl Recipe for KvmRecipe {
     fn object(&self) -> Compiled {
-        OBJECT
+        if self.stacks { WITH_STACKS } else { OBJECT }
     }
 
     fn variants(&self) -> &'static [Variant] {
@@ -158,6 +166,9 @@ impl Recipe for KvmRecipe {
         }
         if self.config.split != 0 {
             names.extend(["on_sched_switch", "on_reflected"]);
+        }
+        if self.stacks {
+            names.push("vmm_switch");
         }
         match self.config.sub {
             abi::KVM_SUB_MSR => names.push("subject_msr"),
@@ -182,6 +193,7 @@ impl Recipe for KvmRecipe {
             match MapName(&name) {
                 shared::FILTER => map.set_initial_value(bytes_of(&self.filter))?,
                 maps::CONFIG => map.set_initial_value(bytes_of(&self.config))?,
+                kvm_stacks::STACKS => map.set_max_entries(abi::KVM_STACKS as u32)?,
                 maps::EVENTS if self.config.slow_ns != 0 => map.set_max_entries(self.ring_bytes)?,
                 _ => {}
             }
@@ -209,7 +221,8 @@ pub(crate) fn all() -> Vec<KvmRecipe> {
         for split in [0, 1] {
             let recipe = KvmRecipe::new(TrapFilter::zeroed());
             let config = KvmConfig { timed: 1, split, sub, ..recipe.config };
-            all.push(KvmRecipe { config, tree: true, ..recipe });
+            let of = |stacks| KvmRecipe { config, tree: true, stacks, ..KvmRecipe::new(recipe.filter) };
+            all.extend([false, true].map(of));
         }
     }
     all

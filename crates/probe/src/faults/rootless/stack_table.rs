@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use trapline_model::faults::{Key, Ledger, Losses, NamedStack, Process};
 use trapline_symbols::perf::{Calls, Record, Recording};
 use trapline_symbols::task::Counts;
-use trapline_symbols::unwind::{Copy, Ends, Held};
+use trapline_symbols::unwind::{Copy, Held};
 use trapline_symbols::{Image, Scope};
 
 use super::untimed::{group, id};
@@ -197,7 +197,7 @@ impl StackTable {
             if let Some((user, ends)) = walked {
                 *held -= stack.stack.len();
                 let kernel = known.calls.0.kernel.clone();
-                known.calls = Rc::new((Calls { kernel, user }, end(ends)));
+                known.calls = Rc::new((Calls { kernel, user }, ends.into()));
                 (known.copied, known.named) = (None, None);
             }
         }
@@ -216,9 +216,9 @@ impl StackTable {
         match tables.walk(&stack, image, naming.deepest, is_full, &mut naming.symbols) {
             // Where a mapping is not known, no call of it is.
             Some((user, ends)) if user.is_empty() => {
-                ((Calls { kernel, user: vec![stack.ip] }, end(ends)), None)
+                ((Calls { kernel, user: vec![stack.ip] }, ends.into()), None)
             }
-            Some((user, ends)) => ((Calls { kernel, user }, end(ends)), None),
+            Some((user, ends)) => ((Calls { kernel, user }, ends.into()), None),
             None => ((Calls { kernel, user: vec![stack.ip] }, End::Late), Some(stack)),
         }
     }
@@ -371,19 +371,6 @@ fn chains((calls, end): &Walked) -> [Chain; 2] {
     let kernel =
         if calls.kernel.is_empty() { Chain::None } else { Chain::taken(&calls.kernel, End::Outermost) };
     [Chain::taken(&calls.user, *end), kernel]
-}
-
-/// Why a walk through a copy has ended.
-fn end(ends: Ends) -> End {
-    match ends {
-        Ends::Start => End::Outermost,
-        Ends::Deepest => End::Deepest,
-        Ends::Undescribed => End::Undescribed,
-        Ends::Late => End::Late,
-        Ends::LateFrames => End::LateFrames,
-        Ends::Cut => End::Cut,
-        Ends::Corrupt => End::Corrupt,
-    }
 }
 
 #[cfg(test)]

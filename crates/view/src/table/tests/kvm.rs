@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
+use trapline_model::faults::Stack;
 use trapline_model::kvm::{
-    By, COUNT, Exit, HIST, HIST_EACH, Isa, LOSSES, Layout, Ledger, Level, Losses, Names, Report, SLOWER,
-    Slow, Stats, TIME, Vcpu,
+    By, COUNT, Exit, HIST, HIST_EACH, Isa, LOSSES, Layout, Ledger, Level, Losses, Moment, Names, Report,
+    SLOWER, Slow, Stats, TIME, Vcpu, VmmStack,
 };
 use trapline_model::layout;
 use trapline_model::stage::rows;
@@ -89,9 +90,16 @@ fn a_slow_exit_is_a_line() {
         level,
         latency_ns: 2_631_024,
         rip: 0xffff_8000_0000_1234,
+        stack: None,
     };
-    let events = [slow(44, Level::L1), slow(1, Level::L2)].map(|slow| slow.event(&Names::default()));
+    let events = [slow(44, Level::L1), slow(1, Level::L2)].map(|slow| slow.event(&Names::default(), false));
     table.take(&Item::Events(events.to_vec())).unwrap();
+    let mut calls = Stack::default();
+    ["qemu", "_start", "main", "pread"].into_iter().for_each(|name| calls.push(name, ""));
+    let stack = VmmStack { calls: calls.into(), at: Some(Moment::Asleep), away_ns: Some(2_000_000) };
+    let with_stack =
+        [None, Some(stack)].map(|stack| Slow { stack, ..slow(30, Level::L1) }.event(&Names::default(), true));
+    table.take(&Item::Events(with_stack.to_vec())).unwrap();
     let end = Facts {
         duration_ns: 2_000_000_000,
         events: 2,
