@@ -42,9 +42,19 @@ impl Elements {
     /// When the map cannot be read.
     pub(crate) fn read(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
+        self.read_into(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same, into memory that was used before.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub(crate) fn read_into(&self, bytes: &mut Vec<u8>) -> Result<()> {
+        bytes.clear();
         if let Some(program) = &self.program {
-            Iter::new(program)?.read_to_end(&mut bytes)?;
-            return Ok(bytes);
+            Iter::new(program)?.read_to_end(bytes)?;
+            return Ok(());
         }
         system::undisturbed(|| {
             // Not in batches: libbpf-rs takes one that the kernel cut short for the last.
@@ -54,7 +64,7 @@ impl Elements {
                     bytes.extend(key.iter().chain(&value));
                 }
             }
-            Ok(bytes)
+            Ok(())
         })
     }
 

@@ -1,5 +1,6 @@
 //! Page faults: attaches a variant of an object of `bpf/faults.bpf.h` and reads it.
 
+mod chains;
 mod code;
 mod copies;
 mod files;
@@ -18,6 +19,7 @@ pub(crate) mod stacks;
 mod steps;
 mod table;
 mod tool;
+mod unplaced;
 mod unwind;
 mod waiting;
 mod walk;

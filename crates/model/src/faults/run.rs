@@ -72,7 +72,7 @@ const FOLDED: Column<Losses> = loss("folded_rows", "Rows of what has ended that 
 const STACKS: &[Column<Losses>] = &[
     loss("truncated_stacks", "With --by stack, faults whose stack is deeper than is walked, or, with the variant rootless, than is copied.", |l| l.truncated_stacks.into()),
     loss("unsymbolized_stacks", "With --by stack, faults whose stack has a frame without a symbol.", |l| l.unsymbolized_stacks.into()),
-    loss("lost_stacks", "With --by stack, faults whose stack found no space in the BPF map, or was taken out of it to make space before there was space to keep it until it is symbolized.", |l| l.lost_stacks.into()),
+    loss("lost_stacks", "With --by stack, faults whose stack found no space in the BPF map: both places that it may have were taken.", |l| l.lost_stacks.into()),
     loss("partial_stacks", "With --by stack and unwind tables, faults whose stack ends before the start of the thread: a function without unwind information, or a corrupt stack.", |l| l.partial_stacks.into()),
     loss("late_stacks", "With --by stack and unwind tables, faults whose stack was followed by frame pointers, or to the end of what was copied, where a table was not there, and copies for which there was no memory: callers may be missing.", |l| l.late_stacks.into()),
     loss("evicted_tables", "With --by stack and unwind tables, tables that were removed to make space for others, of programs that had not faulted for 10 s at least: they are made again when they are met.", |l| l.evicted_tables.into()),
@@ -87,7 +87,7 @@ pub static LOSSES: Table<Losses> = Table::facts("faults.losses", "faults", &[&[
     loss("uncounted_faults", "With --log-step or --stall, faults of processes for which the BPF map was full.", |l| l.uncounted_faults.into()),
     loss("unpaired_faults", "Faults that were under way when tracing began, one per thread at most: they are counted and not timed.", |l| l.unpaired_faults.into()),
     CROWDED,
-    loss("over_quota_faults", "With --by file or stack, or several groupings, faults beyond the share of the BPF map that a process or user has: they are in a common row of the rest.", |l| l.over_quota_faults.into()),
+    loss("over_quota_faults", "With --by file or stack, or several groupings, faults beyond the share of the BPF map that a process or user has, and with --by stack those beyond the space for stacks that wait for symbols: they are in a common row of the rest.", |l| l.over_quota_faults.into()),
     loss("unexplained_faults", "With --log-step -v, faults that the file and function in a message do not account for: the ring buffer was full.", |l| l.unexplained_faults.into()),
     loss("missed_programs", "Times that the kernel did not run one of our BPF programs, which was running already in a task that it had preempted: a fault that is not timed, or a start or end of a thread that is noticed late.", |l| l.missed_programs.into()),
     FOLDED,

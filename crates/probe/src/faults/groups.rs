@@ -52,8 +52,11 @@ pub(super) struct Groups {
     owners: Option<Owners>,
     /// What had been made when the tables were last read.
     made: FaultsMade,
-    /// When that was.
+    /// When that was, and how long it took.
     looked: Instant,
+    took: Duration,
+    /// What was read then: a new piece of memory of that size each time would be thousands of faults.
+    bytes: Vec<u8>,
     /// How many faults had been put among others for want of a share.
     over_quota: u64,
 }
@@ -95,6 +98,8 @@ impl Groups {
             owners: by.parts().whose.map(Owners::new),
             made: FaultsMade::zeroed(),
             looked: Instant::now(),
+            took: Duration::ZERO,
+            bytes: vec![],
             over_quota: 0,
         }))
     }
@@ -127,6 +132,10 @@ impl Groups {
 
     /// Whether they should be read although no interval has ended: to make space, or before their names change.
     pub(super) fn want_reading(&self, attached: &Attached, control: &FaultsControl) -> Result<bool> {
+        if self.looked.elapsed() < self.took {
+            // Names have as much of the time.
+            return Ok(false);
+        }
         if let Kind::Stack(chains) = &self.kind
             && chains.want_naming()
         {
@@ -162,6 +171,7 @@ impl Groups {
         epoch: u64,
         ledger: &mut Ledger,
     ) -> Result<()> {
+        let began = Instant::now();
         if let Kind::Stack(chains) = &mut self.kind {
             chains.settle();
         }
@@ -171,11 +181,11 @@ impl Groups {
             chains.turn_tables(control.turn)?;
         }
         let records = self.report(files.as_deref_mut(), epoch, ledger, |_| true)?;
-        let turns = records.iter().map(|record| record.group.turn).collect();
+        let turns = records.iter().map(|record| record.turn).collect();
         if let Kind::Stack(chains) = &mut self.kind {
             let over = chains.over();
             let owners: HashMap<_, _> =
-                records.iter().map(|record| (record.key.of.word, Owner::of(&record.group))).collect();
+                records.iter().map(|record| (record.key.of.word, record.owner)).collect();
             for word in over {
                 // One that has none was not reported yet.
                 let Some(&owner) = owners.get(&word) else { continue };
@@ -185,7 +195,6 @@ impl Groups {
             }
         }
         self.made = attached.read(maps::MADE)?;
-        self.looked = Instant::now();
         let refused = self.refused(attached)?;
         let is_short = std::mem::replace(&mut self.over_quota, refused) < refused;
         if is_short || self.table.is_filling(&self.made, control) {
@@ -193,6 +202,7 @@ impl Groups {
         }
         let rest: FaultsStats = attached.read(maps::UNATTRIBUTED)?;
         ledger.group(REST, report(self.rest(), &rest, epoch, None));
+        (self.looked, self.took) = (Instant::now(), began.elapsed());
         Ok(())
     }
 
@@ -216,23 +226,27 @@ impl Groups {
         system::wait_for_programs();
         let stale = control.stale;
         let closed = self.report(files.as_deref_mut(), epoch, ledger, |turn| turn != 0 && turn < stale)?;
-        for Element { key, group } in closed {
-            self.table.take_out(&key, Owner::of(&group), control)?;
+        for Read { key, owner, .. } in closed {
+            self.table.take_out(&key, owner, control)?;
             match &mut self.kind {
                 Kind::Stack(chains) => chains.close(&key.of.word, ledger),
                 Kind::File | Kind::Cause | Kind::Parts(_) => ledger.close_group(&key.id()),
             }
         }
         if let Kind::Stack(chains) = &self.kind {
-            control.taken_chains += chains.take_out(control.stale_chains)?;
+            control.taken_chains += chains.take_out(control.turn, control.stale_chains)?;
         }
         if files.is_some() || self.owners.is_some() {
-            let left = self.records()?;
+            let mut left = vec![];
+            self.each(|_, key, _| {
+                left.push(key);
+                Ok(())
+            })?;
             if let Some(files) = files {
-                files.forget(stale, &left.iter().map(|record| plain(record.key.of.word)).collect())?;
+                files.forget(stale, &left.iter().map(|key| plain(key.of.word)).collect())?;
             }
             if let Some(owners) = &mut self.owners {
-                owners.forget(control.turn - 1, &left.iter().map(|record| record.key.whose).collect());
+                owners.forget(control.turn - 1, &left.iter().map(|key| key.whose).collect());
             }
         }
         self.table.forget_ended()?;
@@ -246,34 +260,44 @@ impl Groups {
         epoch: u64,
         ledger: &mut Ledger,
         wanted: impl Fn(u64) -> bool,
-    ) -> Result<Vec<Element>> {
-        let mut records = self.records()?;
-        // Whatever a process had mapped before a fault that was read is known from here on.
-        self.follow();
-        records.retain(|record| wanted(record.group.turn));
-        for Element { key, group } in &records {
+    ) -> Result<Vec<Read>> {
+        let mut read = vec![];
+        self.each(|groups, key, group| {
+            if !wanted(group.turn) {
+                return Ok(());
+            }
             let range = (group.not_low != 0).then_some((!group.not_low, group.high));
-            let (key_of_row, name) = self.key(key, group, files.as_deref_mut())?;
+            let (key_of_row, name) = groups.key(&key, group, files.as_deref_mut())?;
             let mut report = report(key_of_row, &group.stats, epoch, range);
             report.name = name;
             report.stats.failed = group.failed;
             let owner = Process { pid: group.owner.pid, start_ns: group.owner.start_ns };
             report.owner = Some(owner).filter(|owner| owner.pid != 0);
             ledger.group(key.id(), report);
-        }
-        Ok(records)
+            read.push(Read { key, owner: Owner::of(group), turn: group.turn });
+            Ok(())
+        })?;
+        Ok(read)
     }
 
-    fn records(&self) -> Result<Vec<Element>> {
-        let bytes = self.groups.read().context("cannot read the BPF map of rows")?;
+    /// Reads the table, and does something with each group in it.
+    fn each(
+        &mut self,
+        mut act: impl FnMut(&mut Self, FaultsRowKey, &FaultsGroup) -> Result<()>,
+    ) -> Result<()> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        self.groups.read_into(&mut bytes).context("cannot read the BPF map of rows")?;
+        // Whatever a process had mapped before a fault that was read is known from here on.
+        self.follow();
         let key_size = self.groups.key_size();
-        let record = |record: &[u8]| {
+        for record in bytes.chunks_exact(key_size + size_of::<FaultsGroup>()) {
             let (in_use, group) = record.split_at(key_size);
             let mut key = FaultsRowKey::zeroed();
             bytes_of_mut(&mut key)[FaultsRowKey::in_use(key_size)].copy_from_slice(in_use);
-            Element { key, group: pod_read_unaligned(group) }
-        };
-        Ok(bytes.chunks_exact(key_size + size_of::<FaultsGroup>()).map(record).collect())
+            act(self, key, &pod_read_unaligned(group))?;
+        }
+        self.bytes = bytes;
+        Ok(())
     }
 
     /// The row that a group belongs to, and the name to show.
@@ -373,10 +397,12 @@ impl Groups {
     }
 }
 
-/// A group as it is read.
-struct Element {
+/// A group that was read.
+struct Read {
     key: FaultsRowKey,
-    group: FaultsGroup,
+    owner: Owner,
+    /// In which it was last used.
+    turn: u64,
 }
 
 /// The key that a second one stands for.

@@ -4,6 +4,7 @@ mod areas;
 mod chains;
 mod groups;
 mod spans;
+mod stacks;
 mod steps;
 mod tables;
 mod times;

@@ -9,13 +9,14 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use bytemuck::{Zeroable, pod_read_unaligned};
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use anyhow::Result;
+use bytemuck::Zeroable;
 use trapline_model::faults::{GroupId, Key, Ledger, Losses, NamedStack, Process, Stack};
 use trapline_symbols::Scope;
 
+use super::chains::{Chains, is_chain, others};
 use super::stacks::{Chain, End, Incomplete, Named, Naming, Others, SAID_EVERY, without_names};
+use super::unplaced::Unplaced;
 use super::unwind::Tables;
 use super::waiting::{Unnamed, Waiting};
 use crate::abi::maps::faults as maps;
@@ -34,12 +35,13 @@ const NAMED_LEAST: Duration = Duration::from_millis(5);
 /// Chains of calls, by the keys of the kernel half.
 #[derive(Debug)]
 pub(super) struct StackMap {
-    map: MapHandle,
+    chains: Chains,
     naming: Naming,
     /// If they are walked by them.
     tables: Option<Tables>,
     known: HashMap<[u64; 4], Known>,
     waiting: Waiting,
+    unplaced: Unplaced,
     /// The user for whom the symbolizer was asked last.
     asker: u32,
     /// Nothing can be named before more time has passed.
@@ -108,11 +110,12 @@ impl StackMap {
             tables.load(&mut naming.symbols, until);
         }
         Ok(Self {
-            map: attached.handle(maps::CHAINS)?,
+            chains: Chains(attached.handle(maps::CHAINS)?),
             naming,
             tables,
             known: HashMap::new(),
             waiting: Waiting::default(),
+            unplaced: Unplaced::default(),
             asker: 0,
             is_stuck: false,
             owed: Duration::ZERO,
@@ -207,7 +210,8 @@ impl StackMap {
             pid != abi::STACK_UNTAKEN && self.naming.is_over(pid as u32, start_ns)
         };
         let over = self.known.keys().copied().filter(|&key| is_over(key)).collect();
-        self.naming.forget(|image| self.waiting.asks_about(image));
+        let unplaced = self.unplaced.images();
+        self.naming.forget(|image| self.waiting.asks_about(image) || unplaced.contains(&image));
         over
     }
 
@@ -224,24 +228,14 @@ impl StackMap {
                 return;
             }
             Some(Known { is: Is::Named(named), faults, .. }) => self.past.add(&named, faults),
-            None => {}
+            None => self.unplaced.close(key),
         }
         ledger.close_group(&id(*key));
     }
 
-    /// Takes out the chains that were last used before a turn. Gives how many there were.
-    pub(super) fn take_out(&self, stale: u64) -> Result<u64> {
-        let mut taken = 0;
-        // All of them first: after a key that was deleted comes the first one again.
-        let keys: Vec<_> = self.map.keys().collect();
-        for key in keys {
-            let chain = self.map.lookup(&key, MapFlags::ANY).context("cannot read the stacks")?;
-            if chain.is_some_and(|chain| pod_read_unaligned::<FaultsChain>(&chain).turn < stale) {
-                self.map.delete(&key).context("cannot delete a stack")?;
-                taken += 1;
-            }
-        }
-        Ok(taken)
+    /// Takes out the chains that were last used before the turn `stale`, and that nothing here asks for. Gives how many there were.
+    pub(super) fn take_out(&self, turn: u64, stale: u64) -> Result<u64> {
+        self.chains.take_out(turn, stale, &self.unplaced.chains())
     }
 
     /// What is to be shown of a key, of which there are so many faults, in a process of that user's; nothing if their stack
@@ -270,22 +264,26 @@ impl StackMap {
             self.finds(stack_id, &stack);
             return Ok(Some(stack));
         }
-        let (image, comm) = self.naming.who(Process { pid: pid as u32, start_ns }, start_ns);
-        if !self.waiting.has_space_for(uid) && self.tables.as_mut().is_some_and(|it| it.has_copy(user)) {
-            return Ok(Some(self.unnamed(&comm, stack_id)));
+        let who = || self.naming.who(Process { pid: pid as u32, start_ns }, start_ns);
+        let (image, comm) = self.unplaced.who(&key.word).unwrap_or_else(who);
+        if [user, kernel].into_iter().any(is_chain) && !self.waiting.has_space_for(uid) {
+            // As long as the kernel half has it, it may still find a place.
+            self.unplaced.add(key.word, image, &comm, faults);
+            let stack = Named::other(&comm, Others::Unnamed).stack;
+            self.finds(stack_id, &stack);
+            return Ok(Some(stack));
         }
+        self.unplaced.take(&key.word);
         let (user, kernel) = (self.chain(user)?, self.chain(kernel)?);
         let is = if !user.is_taken() && !kernel.is_taken() {
             Is::Named(self.naming.name(image, &comm, &user, &kernel))
-        } else if self.waiting.has_space_for(uid) {
+        } else {
             let meanwhile = without_names(&comm, "[not symbolized yet]", "[symbols are being resolved]");
             let (id, is_open) = (id(key.word), true);
             let unnamed = Unnamed { id, stack_id, is_open, image, comm, user, kernel, uid, faults };
             let number = self.waiting.add(unnamed);
             self.is_stuck = false;
             Is::Waiting(number, Rc::new(meanwhile))
-        } else {
-            return Ok(Some(self.unnamed(&comm, stack_id)));
         };
         let known = Known::new(is, faults);
         let stack = known.stack();
@@ -294,13 +292,6 @@ impl StackMap {
         }
         self.known.insert(key.word, known);
         Ok(Some(stack))
-    }
-
-    /// There is no space for it. As long as the kernel half has it, it may still find a place.
-    fn unnamed(&mut self, comm: &str, stack_id: u64) -> Rc<Stack> {
-        let stack = Named::other(comm, Others::Unnamed).stack;
-        self.finds(stack_id, &stack);
-        stack
     }
 
     /// Whether tables are missing that are to be made before names are looked for: each fault that comes before its table has no
@@ -430,6 +421,7 @@ impl StackMap {
             }
         }
         all.named(self.tables.is_some(), losses);
+        losses.over_quota_faults = losses.over_quota_faults.map(|faults| faults + self.unplaced.faults());
         losses.evicted_tables = self.tables.as_ref().map(Tables::evicted);
         losses.dropped_mapping_records = Some(self.naming.unmapped());
     }
@@ -465,10 +457,8 @@ impl StackMap {
         if let Some(others) = others(key) {
             return Ok(Chain::Other(others));
         }
-        let bytes = self.map.lookup(&key.to_ne_bytes(), MapFlags::ANY).context("cannot read the stacks")?;
         // The key that means a lost one is no chain's.
-        let Some(bytes) = bytes else { return Ok(Chain::Lost) };
-        let chain: FaultsChain = pod_read_unaligned(&bytes);
+        let Some(chain) = self.chains.get(key)? else { return Ok(Chain::Lost) };
         let ips = chain.ip.get(..chain.count as usize).unwrap_or(&chain.ip);
         Ok(Chain::taken(ips, self.end(&chain)))
     }
@@ -504,13 +494,4 @@ fn stack_id(key: &FaultsGroupKey) -> u64 {
         .iter()
         .fold(first & !abi::SECOND, |id, word| id.wrapping_mul(abi::STACK_FACTOR).wrapping_add(*word));
     id.max(1)
-}
-
-fn others(key: u64) -> Option<Others> {
-    match key {
-        abi::CHAIN_OTHER => Some(Others::Share),
-        abi::CHAIN_OTHER_OF_USER => Some(Others::User),
-        abi::CHAIN_OTHER_FULL => Some(Others::Full),
-        _ => None,
-    }
 }
