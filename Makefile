@@ -8,7 +8,7 @@ SOAK  ?= 10m
 FUZZ  ?= 1000000
 
 BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config gcc libc6-dev
-TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf runc tmux gdb sqlite3 python3 python3-venv golang-go chromium chromium-driver
+TEST_PACKAGES  := $(BUILD_PACKAGES) clang-format-19 qemu-system-x86 kmod e2fsprogs xz-utils zstd make util-linux debian-archive-keyring linux-perf runc tmux gdb sqlite3 postgresql python3 python3-venv golang-go chromium chromium-driver
 BENCH_PACKAGES := $(TEST_PACKAGES) bpftrace
 FLEET_PACKAGES := duckdb polars
 FUZZ_PACKAGES  := $(BUILD_PACKAGES) g++

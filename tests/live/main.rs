@@ -74,6 +74,10 @@ const ROOT: &[Need] = &[Need::Root];
 const HERE: &[Need] = &[Need::Root, Need::ThisKernel];
 const PERF_HERE: &[Need] = &[Need::Root, Need::ThisKernel, Need::Program("perf")];
 const GDB: &[Need] = &[Need::Root, Need::ThisKernel, Need::Program("gdb")];
+const GDB_SQLITE: &[Need] = &[Need::Root, Need::ThisKernel, Need::Program("gdb"), Need::Program("sqlite3")];
+const GDB_PYTHON: &[Need] =
+    &[Need::Root, Need::ThisKernel, Need::Program("gdb"), Need::Program("/usr/bin/python3")];
+const GDB_POSTGRESQL: &[Need] = &[Need::Root, Need::ThisKernel, Need::Program("gdb"), Need::PostgreSql];
 const UNWOUND: &[Need] =
     &[Need::Root, Need::ThisKernel, Need::Program("/usr/bin/python3"), Need::Program("sqlite3")];
 const TMUX: &[Need] = &[Need::Root, Need::ThisKernel, Need::Tmux];
@@ -180,6 +184,10 @@ const CASES: &[Case] = &[
     case!(faults::stack::return_addresses_replaced, ROOT, AUTO),
     case!(faults::stack::refusals, ROOT, AUTO),
     case!(faults::unwind::chains_are_those_of_the_debugger, GDB, TIMING_AND_ROOTLESS),
+    case!(faults::unwind::programs::sqlite_has_the_chains_of_the_debugger, GDB_SQLITE, &["tracepoint"]),
+    case!(faults::unwind::programs::python_has_the_chains_of_the_debugger, GDB_PYTHON, &["tracepoint"]),
+    case!(faults::unwind::programs::gcc_has_the_chains_of_the_debugger, GDB, &["tracepoint"]),
+    case!(faults::unwind::programs::postgresql_has_the_chains_of_the_debugger, GDB_POSTGRESQL, &["tracepoint"]),
     case!(faults::unwind::frame_pointers_find_less, ROOT, TIMING_AND_ROOTLESS),
     case!(faults::unwind::programs_that_just_began_are_unwound, UNWOUND, AUTO),
     case!(faults::unwind::python_is_unwound, UNWOUND, AUTO),

@@ -30,6 +30,8 @@ pub enum Need {
     Disposable,
     /// A program.
     Program(&'static str),
+    /// The server of the distribution's package.
+    PostgreSql,
     /// A terminal that can be looked at.
     Tmux,
     /// A kernel that makes faults of this cause.
@@ -64,6 +66,9 @@ impl Need {
                 (place() != Place::Vm).then(|| "it takes a part of the machine away for a while".into())
             }
             Self::Program(program) => lacks(program, "--version"),
+            Self::PostgreSql => crate::faults::unwind::programs::postgresql()
+                .is_none()
+                .then(|| "PostgreSQL is not installed".into()),
             Self::Tmux => lacks("tmux", "-V"),
             Self::Cause(cause) => crate::faults::cause::lacks(cause),
             Self::OwnMachine => (place() != Place::Vm)

@@ -1,5 +1,7 @@
 //! `--unwind tables`: the callers of code without frame pointers, as the debugger has them at the same instruction.
 
+pub mod programs;
+
 use std::path::Path;
 use std::process::Command;
 
