@@ -31,7 +31,8 @@ pub fn are_those_of_the_source(variant: &'static str) {
     let [sleeps, spins, quick] = at_ports[..] else { panic!("{:#?}", said.events) };
     let asleep = ["run_vcpu", "dispatch", "sleeps", "handle_write", "wait_for_disk", "syscall"];
     assert_eq!((&sleeps["stack_at"], calls(sleeps)), (&"asleep".into(), asleep.to_vec()));
-    assert!((60_000_000..u(&sleeps["latency_ns"])).contains(&u(&sleeps["stack_ns"])), "{sleeps}");
+    // The timer of its 60 ms runs before the thread has left its processor; its other sleep is one of 5 ms.
+    assert!((30_000_000..u(&sleeps["latency_ns"])).contains(&u(&sleeps["stack_ns"])), "{sleeps}");
     // The other two do not sleep: they are seen where something else took the processor, or at the next KVM_RUN.
     let enters = ["run_vcpu", "enter_guest", "syscall"];
     for (event, inside) in [(spins, "spins"), (quick, "dispatch")] {

@@ -60,7 +60,7 @@ APART static void sleeps(int n)
 
 APART static void spins(void)
 {
-	long end = now_ms() + 60;
+	long end = now_ms() + 61; /* whole milliseconds: it may be 60 */
 
 	while (now_ms() < end)
 		for (int i = 0; i < 10000; i++)
