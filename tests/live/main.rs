@@ -180,6 +180,7 @@ const CASES: &[Case] = &[
     case!(faults::stack::narrow_code, ROOT, AUTO),
     case!(faults::stack::perf_maps_that_are_written_anew, HERE, &["auto", "rootless"]),
     case!(faults::stack::perf_maps_in_other_namespaces, HERE, &["auto", "rootless"]),
+    case!(faults::stack::functions_of_interpreters, &[Need::Root, Need::ThisKernel, Need::Interpreter], AUTO),
     case!(faults::stack::a_program_that_is_truncated, HERE, AUTO),
     case!(faults::stack::return_addresses_replaced, ROOT, AUTO),
     case!(faults::stack::refusals, ROOT, AUTO),

@@ -32,6 +32,8 @@ pub enum Need {
     Program(&'static str),
     /// The server of the distribution's package.
     PostgreSql,
+    /// A program that names the code that it makes.
+    Interpreter,
     /// A terminal that can be looked at.
     Tmux,
     /// A kernel that makes faults of this cause.
@@ -69,6 +71,7 @@ impl Need {
             Self::PostgreSql => crate::faults::unwind::programs::postgresql()
                 .is_none()
                 .then(|| "PostgreSQL is not installed".into()),
+            Self::Interpreter => crate::faults::stack::lacks_interpreters(),
             Self::Tmux => lacks("tmux", "-V"),
             Self::Cause(cause) => crate::faults::cause::lacks(cause),
             Self::OwnMachine => (place() != Place::Vm)

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use self::underfoot::{
-    a_program_that_is_truncated, perf_maps_in_other_namespaces, perf_maps_that_are_written_anew,
+    a_program_that_is_truncated, functions_of_interpreters, lacks_interpreters,
+    perf_maps_in_other_namespaces, perf_maps_that_are_written_anew,
 };
 use crate::run::{
     Beside, Place, Said, Source, faults, fixture, in_full, one_line, place, preempts, runs, scratch, sum,

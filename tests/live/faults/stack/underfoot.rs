@@ -1,6 +1,7 @@
 //! Files that change while trapline looks at them: programs that are truncated, perf maps that are written anew.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -62,6 +63,54 @@ pub fn perf_maps_in_other_namespaces(variant: &'static str) {
         let said = Said::by(command.arg(inner.get_program()).args(inner.get_args()));
         let seen = ["old_one", "new_one", "second"].map(|name| below(&said, &format!(";run;{name}")));
         assert_eq!(seen, [50, 30, 70], "{inner:?}: {:#?}", said.totals);
+    }
+}
+
+/// The interpreter with a command that makes it name its code.
+fn interpreters() -> Vec<(&'static str, Vec<String>)> {
+    let oracle = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracles/bin/node");
+    let runs = |program: &str| {
+        let output = Command::new(program).arg("--version").output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let node = ["node", oracle.to_str().unwrap()].into_iter().find(|it| runs(it));
+    let python = ["python3.14", "python3.13", "python3.12"].into_iter().find(|it| runs(it));
+    let words = |of: &[&str]| of.iter().map(|&word| word.to_owned()).collect();
+    let node = node.map(|it| ("js", words(&[it, "--perf-basic-prof"])));
+    node.into_iter().chain(python.map(|it| ("py", words(&[it, "-X", "perf"])))).collect()
+}
+
+/// Why code of no real interpreter can be named here.
+pub fn lacks_interpreters() -> Option<String> {
+    interpreters().is_empty().then(|| "neither Node.js nor Python 3.12 or later is installed".into())
+}
+
+/// Functions of Node.js and Python, by the maps that they write; those of Node.js have frame pointers, so what called them is there.
+pub fn functions_of_interpreters(variant: &'static str) {
+    let directory = tempfile::tempdir().unwrap();
+    let javascript = "function leaf(a, n) { for (let i = 0; i < n; i++) a[i * 4096] = 1; }\n\
+        function outer(n) { const a = new Uint8Array(n * 4096); leaf(a, n); return a; }\n\
+        const kept = []; for (let i = 0; i < 200; i++) { kept.push(outer(300)); if (kept.length > 3) kept.shift(); }\n";
+    let python = "import mmap\ndef leaf(a, n):\n    for i in range(n):\n        a[i * 4096] = 1\n\
+        a = mmap.mmap(-1, 4 << 20)\na.madvise(mmap.MADV_NOHUGEPAGE)\nleaf(a, 500)\n";
+    for (language, command) in interpreters() {
+        let script = directory.path().join(format!("script.{language}"));
+        fs::write(&script, if language == "js" { javascript } else { python }).unwrap();
+        let said = Said::by(faults(variant, &["--by", "stack", "--"]).args(&command).arg(&script));
+        let file = script.to_str().unwrap();
+        let is_leaf = |frame: &str| frame.contains("leaf") && frame.contains(file);
+        let below = |row: &Value| row["stack"].as_str().is_some_and(|stack| stack.split(';').any(is_leaf));
+        let found = sum(&said.totals, below).1;
+        let least = if language == "js" { 5000 } else { 500 };
+        assert!(found >= least, "{command:?}: {found}: {}", said.end);
+        if language == "js" {
+            let is_whole = |row: &Value| {
+                below(row) && row["stack"].as_str().unwrap().split(';').nth(1) == Some("_start")
+            };
+            let whole = sum(&said.totals, is_whole).1;
+            println!("{whole} of {found} faults below a function of Node.js have a whole chain");
+            assert!(whole * 100 >= found * 98, "{whole} of {found}: {:#?}", said.totals);
+        }
     }
 }
 
