@@ -107,10 +107,12 @@ struct faults_control {
 	__u64 taken_chains;
 };
 
-/* Entries that programs have made. */
+/* Entries that programs have made; those that user space empties are counted when they are whole. */
 struct faults_made {
 	__u64 groups;
 	__u64 chains;
+	__u64 names;
+	__u64 retired;
 };
 
 /* What the time of a fault is spent on, beside the kernel's work, which is the rest. */

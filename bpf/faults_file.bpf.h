@@ -128,6 +128,7 @@ static __always_inline bool file_is_named(struct tracked *t, struct faults_group
 		path_append(name, BPF_CORE_READ(dentry, d_inode, i_sb, s_type, name));
 	}
 	name->flags |= FAULTS_NAME_READY;
+	add(&made.names, 1);
 	return true;
 }
 
@@ -164,6 +165,7 @@ static __always_inline void other_files(struct faults_group_key *key, struct tra
 	name->length = TRAP_COMM_LEN;
 	BPF_CORE_READ_INTO(&name->text, task, group_leader, comm);
 	name->flags |= FAULTS_NAME_READY;
+	add(&made.names, 1);
 }
 
 /* What user space knows of names is not older than this. */

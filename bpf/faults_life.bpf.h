@@ -113,6 +113,7 @@ static __always_inline void retire(struct tracked *t, struct task_struct *task)
 		add(&losses.unattributed_major, t->row.stats.major);
 		add(&losses.unattributed_minor, t->row.stats.minor);
 	}
+	add(&made.retired, 1);
 	/* What it does after this (exit_mm may fault) is retired by a later hook, as a row of its own. */
 	clear_stats(&t->row.stats);
 	t->row.forks = 0;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use trapline_model::explain::{Explain, FINDING, LAYOUT, RULES, check};
+use trapline_model::explain::{Columns, Explain, FINDING, LAYOUT, RULES, check};
 use trapline_model::stage::{Sort, Top};
-use trapline_model::{Header, SHOWN, Shown as HowShown};
+use trapline_model::{Header, SHOWN, Shown as HowShown, Source};
 use trapline_probe::faults::{self, Events, Options};
 use trapline_probe::{Keep, Launch};
 
@@ -81,20 +81,20 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         let is_endless = args.live.command.is_empty() && frame.duration.is_none();
         frame.duration = frame.duration.or(is_endless.then_some(DURATION));
         let whole = Order { by: None, top: None };
-        return run::run(&args.live, frame, whole, ask, Live { args, order });
+        return run::run(&args.live, frame, whole, ask, Live { args, order, faults: Columns::default() });
     };
     let output = args.live.output.as_deref();
     let input = recording::open(file, output, None)?;
     explainable(input.header())?;
     let mut sink = sink::open(args.live.format()?, output, sink::From::Recording, ask)?;
-    let mut source = explained(Box::new(input), order);
+    let mut source = explained(Explain::new(input), order);
     let shown = SHOWN.record(&HowShown { layout: Some(LAYOUT.id), ..HowShown::default() });
     pour(&mut *source, vec![shown], &mut sink, |_| {})?;
     Ok(0)
 }
 
-fn explained(source: Items<'_>, order: Order) -> Items<'_> {
-    Box::new(Top::new(Sort::new(Explain::new(source), order.by), order.top))
+fn explained<'a>(source: Explain<impl Source<Error = anyhow::Error> + 'a>, order: Order) -> Items<'a> {
+    Box::new(Top::new(Sort::new(source, order.by), order.top))
 }
 
 fn explainable(header: &Header) -> Result<()> {
@@ -118,6 +118,8 @@ fn rules() {
 struct Live<'a> {
     args: &'a Args,
     order: Order,
+    /// Where the faults go.
+    faults: Columns,
 }
 
 impl Start for Live<'_> {
@@ -130,8 +132,9 @@ impl Start for Live<'_> {
             ring_bytes: RING,
             ..Options::new(self.args.whose.filter(&self.args.live)?)
         };
-        let (faults, warning) = faults::open(&options, launch)?;
+        let (mut faults, warning) = faults::open(&options, launch)?;
         warning.iter().for_each(|warning| warn(warning));
+        faults.record(Some(Box::new(self.faults.clone())));
         explainable(&faults.header())?;
         Ok((faults, Keep::READING))
     }
@@ -141,6 +144,6 @@ impl Start for Live<'_> {
     }
 
     fn stages<'a>(&self, source: Items<'a>) -> Items<'a> {
-        explained(source, self.order)
+        explained(Explain::new(source).with(&self.faults), self.order)
     }
 }

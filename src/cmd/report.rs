@@ -78,7 +78,7 @@ pub(crate) fn write(files: &[PathBuf], output: &Path) -> Result<()> {
     let mut report = gather.finish();
     for (run, (path, header)) in report.runs.iter_mut().zip(&ways) {
         match check(header) {
-            Ok(()) => (run.findings, run.unjudged) = findings(path)?,
+            Ok(()) => (run.findings, run.verdict, run.unjudged) = findings(path)?,
             Err(why) => run.unjudged = Some(format!("Findings are left out: {why}")),
         }
     }
@@ -97,22 +97,25 @@ pub(crate) fn write(files: &[PathBuf], output: &Path) -> Result<()> {
     file.finish().with_context(failed)
 }
 
-/// What stands out in a recording, and the rules that lack figures.
-fn findings(path: &Path) -> Result<(Vec<Record>, Option<String>)> {
+/// What stands out in a recording, that nothing does, and the rules that lack figures.
+fn findings(path: &Path) -> Result<(Vec<Record>, Option<String>, Option<String>)> {
     let mut source = Explain::new(recording::open(path, None, None)?);
-    let (mut findings, mut unjudged) = (vec![], None);
+    let (mut findings, mut verdict, mut unjudged) = (vec![], None, None);
     while let Some(item) = source.next()? {
         match item {
             Item::Totals(block) => findings.extend(block.rows),
             Item::End(end) => {
-                if let Some(Value::Str(rules)) = end.value("not_judged") {
-                    unjudged = Some(format!("Not judged, for lack of figures: {rules}"));
-                }
+                let text = |name: &str| match end.value(name) {
+                    Some(Value::Str(text)) => Some(text.to_string()),
+                    _ => None,
+                };
+                verdict = text("verdict");
+                unjudged = text("not_judged_because").map(|rules| format!("Not judged: {rules}"));
             }
             _ => {}
         }
     }
-    Ok((findings, unjudged))
+    Ok((findings, verdict, unjudged))
 }
 
 /// The working set and the miss-ratio curve of recorded accesses.

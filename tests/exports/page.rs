@@ -330,6 +330,101 @@ fn what_time_was_spent_on_is_not_drawn_where_it_was_not_recorded() {
     assert_eq!(browser.complaints(), json!([]));
 }
 
+/// Recordings of several machines: one lost events and has a finding, one has no causes, and one has all and no finding.
+fn hosts(folder: &TempDir) -> Vec<std::path::PathBuf> {
+    let host = |n: u64| {
+        let (name, comm) = (format!("db{n}.example.net"), if n == 1 { "postgres" } else { "mysqld" });
+        let header = json!({"type": "header", "schema": 2, "tool": "faults", "variant": "fentry", "version": "1", "host": name, "kernel": format!("6.{n}"),
+            "start": "2026-01-01T08:00:00Z", "start_ns": 0, "tables": ["faults.split_thread"], "events": "faults.split_fault", "served_mounts": ""});
+        let faults = (0..600_u64).map(|at| {
+            json!({"type": "event", "time_ns": 1000 + at * 9_000_000, "pid": 7, "tid": 7, "start_ns": 5, "comm": comm, "process_comm": comm,
+                "kind": if n == 1 { "major" } else { "minor" }, "addr": 4096, "rw": "R", "latency_ns": if n == 1 { 900_000 } else { 900 },
+                "cause": (n != 2).then_some(if n == 1 { "file-read" } else { "file-map" }), "file": "/srv/data", "offset": at * 40_503 % 99_991 * 4096,
+                "lock_ns": 0, "io_ns": 0, "reclaim_ns": 0, "throttled_ns": 0, "preempted_ns": 0, "sleep_ns": 0, "kernel_ns": 900})
+        });
+        let lost = if n == 1 { 41_234 } else { 0 };
+        let end = json!({"type": "end", "duration_ns": 6_000_000_000_u64, "events": 600, "lost_events": lost, "sampled": 1, "own_cpu_ns": 5,
+            "untracked_threads": u64::from(n == 1) * 3});
+        let lines = [header].into_iter().chain(faults).chain([end]);
+        let path = folder.path().join(format!("{n}.jsonl"));
+        fs::write(&path, lines.map(|line| line.to_string() + "\n").collect::<String>()).unwrap();
+        path
+    };
+    (1..4).map(host).collect()
+}
+
+#[test]
+fn findings_and_losses_of_several_machines_are_those_of_each() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = TempDir::new().unwrap();
+    let page = folder.path().join("hosts.html");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
+    let output = command.arg("report").args(hosts(&folder)).arg("-o").arg(&page).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    for (width, theme) in [(400, "dark"), (1280, "light")] {
+        browser.look(width, theme);
+        browser.open(&page);
+        assert_eq!(
+            browser.run("return document.documentElement.scrollWidth <= innerWidth;"),
+            true,
+            "{width}"
+        );
+        if let Some(violations) = browser.violations() {
+            assert_eq!(violations, json!([]), "{theme}");
+        }
+    }
+    let text = |of: &str| {
+        let text = browser.run(&format!("return document.querySelector('{of}').innerText;"));
+        text.as_str().unwrap().to_owned()
+    };
+    assert!(
+        text("header").contains(
+            "db1.example.net, db2.example.net, db3.example.net; Linux 6.1, 6.2, 6.3; 2026-01-01 08:00:00 UTC"
+        ),
+        "{}",
+        text("header")
+    );
+    let losses = "return [...document.querySelectorAll('.tile b.warn')].map((of) => of.textContent);";
+    assert_eq!(browser.run(losses), json!(["41,234"]));
+    let findings = text("section");
+    let parts = ["db1.example.net\n", "db2.example.net\n", "db3.example.net\n"];
+    let [_, first, second, third] = {
+        let mut rest = findings.as_str();
+        let mut of = vec![];
+        for part in parts {
+            let (before, after) = rest.split_once(part).unwrap_or_else(|| panic!("{findings}"));
+            of.push(before);
+            rest = after;
+        }
+        of.push(rest);
+        <[&str; 4]>::try_from(of).unwrap()
+    };
+    assert!(first.contains("postgres (7) reads /srv/data at scattered offsets"), "{first}");
+    assert!(
+        first.contains("Not judged: sequential-reads, ") && first.contains("(lost: 41,234 faults)"),
+        "{first}"
+    );
+    let missing = "Nothing stands out by the rules that could be judged.\n\nNot judged: swap-in, ";
+    assert!(second.contains(missing), "{second}");
+    assert!(second.contains("(the cause of no fault is known)"), "{second}");
+    assert_eq!(third.trim(), "Nothing stands out.");
+    // The process of that machine, and not the one with the same number on another.
+    browser.run("document.querySelector('.finding button').click();");
+    let chosen = text(".bar");
+    assert!(
+        chosen.contains("Recording: db1.example.net: ")
+            && chosen.contains("postgres (7)")
+            && chosen.contains("Faults 600"),
+        "{chosen}"
+    );
+    let foot = browser.run("return [...document.querySelectorAll('section')].at(-1).innerText;");
+    let foot = foot.as_str().unwrap().replace('\n', " ");
+    for part in ["41,234 lost events.", "3 untracked threads.", "Nothing was lost.", "served mounts none"] {
+        assert!(foot.contains(part), "{foot}");
+    }
+    assert_eq!(browser.complaints(), json!([]));
+}
+
 #[test]
 fn paper_is_light_and_has_no_controls() {
     let Some(browser) = Browser::start() else { return };

@@ -259,6 +259,50 @@ pub fn a_recording_is_explained(_: &'static str) {
     assert!(text.starts_with("1. "), "{text}");
 }
 
+/// Without CAP_SYS_ADMIN the kernel hides page frames, so the walk through page tables is not found: no cause of a fault is known.
+pub fn what_lacks_causes_is_not_judged(_: &'static str) {
+    let by_causes = "swap-in, first-touch, huge-page-clearing, shared-memory, copy-on-write, numa-hints, userfaultfd, write-notify";
+    let recording = scratch().join("no-causes.trapline");
+    let _ = std::fs::remove_dir_all(&recording);
+    let without = || {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--bounding-set",
+            "-sys_admin",
+            "--inh-caps",
+            "-sys_admin",
+            env!("CARGO_BIN_EXE_trapline"),
+        ]);
+        command
+    };
+    let said = Said::by(without().args(["explain", "--format", "jsonl", "--", "true"]));
+    let mut record = without();
+    record.args(["faults", "--split", "-o"]).arg(&recording).args(["--", "true"]);
+    assert!(record.output().unwrap().status.success());
+    let explain = |format: &str| {
+        let output = trapline().args(["explain", "--format", format]).arg(&recording).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let recorded = Said::parse(explain("jsonl").as_bytes(), "");
+    for said in [&said, &recorded] {
+        assert_eq!(said.totals.len(), 0, "{:#?}", said.totals);
+        assert!(u(&said.end["judged_events"]) > 0, "{}", said.end);
+        assert_eq!(said.end["verdict"], "nothing stands out by the rules that could be judged");
+        assert_eq!(said.end["not_judged"], by_causes);
+        let why = "(the causes of faults could not be found: /proc/self/pagemap hides page frames: that needs CAP_SYS_ADMIN)";
+        assert_eq!(said.end["not_judged_because"], format!("{by_causes} {why}"));
+    }
+    let text = explain("table");
+    assert!(text.starts_with("nothing stands out by the rules that could be judged in "), "{text}");
+    assert!(text.contains("\nnot judged: swap-in, first-touch"), "{text}");
+    let page = scratch().join("no-causes.html");
+    let mut report = trapline();
+    assert!(report.arg("report").arg(&recording).arg("-o").arg(&page).output().unwrap().status.success());
+    let page = std::fs::read_to_string(&page).unwrap();
+    assert!(page.contains("Not judged: swap-in, first-touch") && page.contains("hides page frames"));
+}
+
 /// The demo shows each step and what stalled its threads, ends with the status of a step that fails, and leaves no file but the report.
 pub fn the_demo(_: &'static str) {
     let (folder, pages) =

@@ -117,6 +117,7 @@ const CASES: &[Case] = &[
     case!(faults::exact::sampled_minor_latency, ROOT, TIMING),
     case!(faults::exact::verbose_shows_every_fault, ROOT, ALL),
     case!(explain::each_rule_on_its_program, ROOT, AUTO),
+    case!(explain::what_lacks_causes_is_not_judged, HERE, AUTO),
     case!(explain::limits::a_file_larger_than_the_memory, ROOT, AUTO),
     case!(explain::limits::memory_that_must_be_freed_first, ROOT, AUTO),
     case!(explain::limits::memory_in_swap, &[Need::Root, Need::Cause("swap-in")], AUTO),

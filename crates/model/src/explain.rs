@@ -2,25 +2,30 @@
 //! go in, findings come out. Nothing is said that the figures of the run do not carry.
 
 mod access;
+mod columns;
 mod faults;
 mod rules;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod unjudged;
 mod words;
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
-use crate::field::Value;
 use crate::item::{Block, Facts, Header, Item, Source};
 use crate::stage::pump;
 
+pub use self::columns::Columns;
 pub use self::rules::{LEAST_NS, RULES, Rule, Whole};
 pub(crate) use self::tables::TABLES;
 use self::tables::{FACTS, FINDINGS, Judged};
 pub use self::tables::{FINDING, LAYOUT};
+use self::unjudged::Unjudged;
 
 /// How sure a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +121,7 @@ pub fn check(header: &Header) -> Result<(), &'static str> {
 #[derive(Debug)]
 pub struct Explain<S> {
     source: S,
-    faults: faults::Evidence,
+    faults: Rc<RefCell<faults::Evidence>>,
     totals: totals::Evidence,
     accesses: access::Evidence,
     time_ns: u64,
@@ -129,7 +134,7 @@ impl<S: Source> Explain<S> {
     pub fn new(source: S) -> Self {
         Self {
             source,
-            faults: faults::Evidence::default(),
+            faults: Rc::default(),
             totals: totals::Evidence::default(),
             accesses: access::Evidence::default(),
             time_ns: 0,
@@ -137,16 +142,19 @@ impl<S: Source> Explain<S> {
         }
     }
 
+    /// The same with faults that are put there, and not among the items of the source.
+    #[must_use]
+    pub fn with(self, columns: &Columns) -> Self {
+        Self { faults: Rc::clone(&columns.evidence), ..self }
+    }
+
     fn take(&mut self, item: Item) {
         match item {
             Item::Header(mut header) => {
                 self.time_ns = header.start_ns;
-                if let Some(Value::U64(bytes)) = header.setting("memory_bytes") {
-                    self.accesses.memory_bytes = Some(*bytes);
-                }
-                if let Some(Value::Str(mounts)) = header.setting("served_mounts") {
-                    self.faults.mounts(mounts);
-                }
+                self.faults.borrow_mut().header(&header);
+                self.totals.header(&header);
+                self.accesses.header(&header);
                 header.tool = "explain".into();
                 header.tables = vec![FINDING];
                 header.events = None;
@@ -154,10 +162,10 @@ impl<S: Source> Explain<S> {
             }
             Item::Events(events) => events.iter().for_each(|event| match event.record.schema().tool() {
                 "access" => self.accesses.event(event),
-                _ => self.faults.fault(&event.record),
+                _ => self.faults.borrow_mut().fault(&event.record),
             }),
             Item::Totals(block) => {
-                self.faults.totals(&block);
+                self.faults.borrow_mut().totals(&block);
                 self.totals.totals(&block);
             }
             Item::Facts(_) => self.ready.push_back(item),
@@ -167,10 +175,10 @@ impl<S: Source> Explain<S> {
     }
 
     fn end(&mut self, mut end: Facts) {
-        let mut found = self.faults.findings(end.duration_ns);
+        let mut found = self.faults.borrow().findings(end.duration_ns);
         found.extend(self.totals.findings(end.duration_ns));
         found.extend(self.accesses.findings());
-        let judged = self.judged(found.len(), end.duration_ns);
+        let judged = self.judged(&found, &end);
         // They come out of maps, in no order.
         found.sort_by_key(|finding| Reverse((finding.cost_ns, finding.share_ppm)));
         let rows = found.iter().map(|finding| FINDINGS.record(finding)).collect();
@@ -179,18 +187,30 @@ impl<S: Source> Explain<S> {
         self.ready.extend([Item::Totals(block), Item::End(end)]);
     }
 
-    fn judged(&self, findings: usize, duration_ns: u64) -> Judged {
-        let missing =
-            [self.faults.not_judged(), self.totals.not_judged(), self.accesses.not_judged()].concat();
-        let names: Vec<&str> = missing.iter().map(|rule| rule.name).collect();
-        let of_faults = (self.faults.seen, Some(self.faults.all_ns));
+    fn judged(&self, found: &[Finding], end: &Facts) -> Judged {
+        let mut unjudged = Unjudged::beside(found.iter().map(|finding| finding.rule));
+        let faults = self.faults.borrow();
+        faults.not_judged(end, &mut unjudged);
+        self.totals.not_judged(end, &mut unjudged);
+        self.accesses.not_judged(end, &mut unjudged);
+        let rules = self.totals.rules().or(self.accesses.rules()).or(faults.rules()).unwrap_or(0);
+        let of_faults = (faults.seen, Some(faults.all_ns));
         let (seen, all_ns) = self.totals.seen().or_else(|| self.accesses.seen()).unwrap_or(of_faults);
         Judged {
-            findings: findings as u64,
+            findings: found.len() as u64,
             seen,
             all_ns,
-            share_ppm: all_ns.and_then(|ns| share_ppm(ns, duration_ns)),
-            not_judged: Some(names.join(", ")).filter(|names| !names.is_empty()),
+            share_ppm: all_ns.and_then(|ns| share_ppm(ns, end.duration_ns)),
+            verdict: match (found.len(), unjudged.len()) {
+                (1.., _) => None,
+                (0, 0) => Some("nothing stands out"),
+                (0, missing) if missing < rules => {
+                    Some("nothing stands out by the rules that could be judged")
+                }
+                (0, _) => Some("nothing could be judged"),
+            },
+            not_judged: unjudged.names(),
+            because: unjudged.because(),
         }
     }
 }

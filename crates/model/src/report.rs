@@ -31,6 +31,8 @@ pub struct Run {
     pub counted: Option<u64>,
     /// Findings.
     pub findings: Vec<Record>,
+    /// That there are none, where findings were looked for.
+    pub verdict: Option<String>,
     /// Why there can be none, or what of them could not be judged.
     pub unjudged: Option<String>,
 }

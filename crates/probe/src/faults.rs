@@ -51,7 +51,7 @@ use self::span::Spans;
 use self::steps::Steps;
 pub(crate) use self::walk::Search;
 use crate::abi::maps::faults as maps;
-use crate::abi::{FaultsControl, FaultsEvent, FaultsThread, FaultsWalk};
+use crate::abi::{FaultsControl, FaultsEvent, FaultsMade, FaultsThread, FaultsWalk};
 use crate::cgroup::Paths;
 use crate::elements::Elements;
 use crate::filter::Filter;
@@ -66,9 +66,13 @@ pub struct Faults {
     attached: Attached,
     read: Link,
     retired: Elements,
+    /// The names and rows of ended threads that there were when they were last fetched.
+    fetched: FaultsMade,
     groups: Option<Groups>,
     spans: Option<Spans>,
     warning: Option<String>,
+    /// Why events have no causes.
+    causes_unknown: Option<String>,
     files: Option<Files>,
     incoming: Incoming,
     /// Which parts of a fault's time are seen, if they are shown.
@@ -87,7 +91,7 @@ pub struct Faults {
     /// Events are read until then, at the end; and how many were not.
     read_until: Option<Instant>,
     unread: u64,
-    /// Where faults are recorded, if nobody else sees them.
+    /// Where faults go that nobody sees one by one.
     recording: Option<Recorded>,
     /// What came when the ring was last read, and how much that was.
     batch: Vec<FaultsEvent>,
@@ -152,13 +156,17 @@ impl Faults {
             ring_bytes: options.ring_bytes,
             causes: None,
         };
+        let mut causes_unknown = None;
         if options.by.parts().cause {
             recipe.causes = Some(walk::find().map_err(|error| {
                 OpenError::Unavailable(error.context("cannot find the causes of faults"))
             })?);
         } else if options.events.are_faults() {
             // Without a way through page tables there is little to tell; each event says so.
-            recipe.causes = Some(walk::find().unwrap_or_else(|_| FaultsWalk::zeroed()));
+            recipe.causes = Some(walk::find().unwrap_or_else(|error| {
+                causes_unknown = Some(format!("{error:#}"));
+                FaultsWalk::zeroed()
+            }));
         }
         let mut warning = None;
         let attached = match variant::open(&recipe, options.variant.as_deref()) {
@@ -181,6 +189,7 @@ impl Faults {
         }
         let mut faults = Self::start(attached, &recipe, options, launch)?;
         faults.warning = warning;
+        faults.causes_unknown = causes_unknown;
         if !spans.is_empty() {
             let timing = faults.settings.timing;
             faults.warning = span::warning(&spans);
@@ -251,9 +260,11 @@ impl Faults {
             attached,
             read,
             retired,
+            fetched: FaultsMade::zeroed(),
             groups,
             spans: None,
             warning: None,
+            causes_unknown: None,
             files,
             incoming,
             parts,
@@ -331,6 +342,8 @@ impl Faults {
     }
 
     fn fetch_ended(&mut self, epoch: u64) -> Result<()> {
+        // What comes meanwhile is fetched now or the next time.
+        self.fetched.retired = self.made()?.retired;
         let rows = self.retired.take(|_| true).context("cannot read the BPF map of ended threads")?;
         // Each behind its key.
         for record in rows.chunks_exact(size_of::<u64>() + size_of::<FaultsThread>()) {
@@ -338,6 +351,10 @@ impl Faults {
             self.ledger.ended(report);
         }
         Ok(())
+    }
+
+    fn made(&self) -> Result<FaultsMade> {
+        self.attached.read(maps::MADE)
     }
 
     fn report(&mut self, row: &FaultsThread, epoch: u64) -> Report {

@@ -57,12 +57,7 @@ fn data(report: &Report) -> Json {
     let text = |get: fn(&Run) -> String| first.map(get).unwrap_or_default();
     page.insert("tool".into(), text(|run| name(&run.header.tool)).into());
     page.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-    let (runs, findings): (Vec<Json>, Vec<Vec<Json>>) =
-        report.runs.iter().map(|run| (self::run(run), run.findings.iter().map(record).collect())).unzip();
-    page.insert("runs".into(), runs.into());
-    page.insert("findings".into(), findings.concat().into());
-    let unjudged = report.runs.iter().find_map(|run| run.unjudged.clone());
-    page.insert("unjudged".into(), unjudged.into());
+    page.insert("runs".into(), report.runs.iter().map(run).collect());
     page.insert("has_time".into(), report.has_time.into());
     cube(&mut page, &report.cube);
     if let Some(heat) = &report.heat {
@@ -120,6 +115,9 @@ fn run(run: &Run) -> Json {
         "sampled": end.sampled,
         "events": run.events,
         "counted": run.counted,
+        "findings": run.findings.iter().map(record).collect::<Vec<_>>(),
+        "verdict": run.verdict,
+        "unjudged": run.unjudged.as_deref().map(name),
         "settings": settings.map(|(field, value)| fact(field, value)).collect::<Vec<_>>(),
         "facts": facts(end),
     })
@@ -138,7 +136,15 @@ fn fact(field: &Field, of: &Value) -> Json {
         Unit::Address => "address",
         Unit::None | Unit::Count => "",
     };
-    json!([field.name, value(of), unit, field.help, field.kind == Kind::Loss])
+    // A text that says that there is none is no name.
+    let of = if let Value::Str(text) = of
+        && text.is_empty()
+    {
+        "".into()
+    } else {
+        value(of)
+    };
+    json!([field.name, of, unit, field.help, field.kind == Kind::Loss])
 }
 
 fn cube(page: &mut Map<String, Json>, cube: &Cube) {

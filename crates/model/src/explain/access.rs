@@ -3,12 +3,16 @@
 use std::collections::{HashMap, HashSet};
 
 use super::rules::{self, Rule};
+use super::unjudged::Unjudged;
 use super::words::{counted, percent, size, thousands};
 use super::{Confidence, Finding, Process};
 use crate::access::is_counted;
 use crate::access::summary::PAGE;
 use crate::field::Value;
-use crate::item::Event;
+use crate::item::{Event, Facts, Header};
+
+/// The rules about accesses.
+const RULES: [&Rule; 2] = [&rules::WORKING_SET, &rules::FALSE_SHARING];
 
 /// Within this time, nanoseconds, the pages are counted that a program accesses.
 const WINDOW_NS: u64 = 1_000_000_000;
@@ -68,25 +72,49 @@ struct Own {
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     /// The memory that the machine has, or the cgroup may use.
-    pub(super) memory_bytes: Option<u64>,
+    memory_bytes: Option<u64>,
     processes: HashMap<u64, Own>,
     pages: usize,
     seen: u64,
+    /// The run is one of accesses.
+    is_known: bool,
+    /// Accesses without an address, those of which it is not known whether they wrote, and writes for which there were too many pages.
+    unlocated: u64,
+    unknown: u64,
+    crowded: u64,
     /// Whether any access was one that tracing alone showed: without, only first touches are known.
     is_reset: bool,
 }
 
 impl Evidence {
+    /// Takes what the header says of the run.
+    pub(super) fn header(&mut self, header: &Header) {
+        self.is_known = header.tool == "access";
+        if let Some(Value::U64(bytes)) = header.setting("memory_bytes") {
+            self.memory_bytes = Some(*bytes);
+        }
+    }
+
     /// Takes one event.
     pub(super) fn event(&mut self, event: &Event) {
         let record = &event.record;
-        let (Some(pid), Some(tid)) = (record.number("pid"), record.number("tid")) else { return };
+        self.is_known = true;
+        let (Some(pid), Some(tid)) = (record.number("pid"), record.number("tid")) else {
+            self.unlocated += u64::from(is_counted(record));
+            return;
+        };
         let own = self.processes.entry(pid).or_default();
         let is_name = |comm: &&str| *comm != own.comm && (tid == pid || own.comm.is_empty());
         if let Some(comm) = record.text("comm").filter(is_name) {
             own.comm = comm.to_owned();
         }
-        let Some(addr) = record.number("addr").filter(|_| is_counted(record)) else { return };
+        if !is_counted(record) {
+            return;
+        }
+        let Some(addr) = record.number("addr") else {
+            self.unlocated += 1;
+            return;
+        };
         self.seen += 1;
         self.is_reset |= record.get("first") == Some(&Value::Bool(false));
         if event.time_ns.saturating_sub(own.began_ns) >= WINDOW_NS {
@@ -95,12 +123,15 @@ impl Evidence {
         }
         own.window.insert(addr / PAGE);
         own.most = own.most.max(own.window.len() as u64);
-        if record.text("rw") != Some("W") {
+        let rw = record.text("rw");
+        self.unknown += u64::from(rw.is_none());
+        if rw != Some("W") {
             return;
         }
         own.writes += 1;
         let is_known = own.pages.contains_key(&(addr / PAGE));
         if !is_known && self.pages >= MOST_PAGES {
+            self.crowded += 1;
             return;
         }
         self.pages += usize::from(!is_known);
@@ -116,12 +147,48 @@ impl Evidence {
         (!self.processes.is_empty()).then_some((self.seen, None))
     }
 
+    /// How many rules there are for such a run, if it is one.
+    pub(super) fn rules(&self) -> Option<usize> {
+        self.is_known.then_some(RULES.len())
+    }
+
     /// The rules that lack figures.
-    pub(super) fn not_judged(&self) -> Vec<&'static Rule> {
-        let is_missing = |is: bool, rule| (is && !self.processes.is_empty()).then_some(rule);
-        let working_set = is_missing(self.memory_bytes.is_none() || !self.is_reset, &rules::WORKING_SET);
-        let sharing = is_missing(!self.is_reset, &rules::FALSE_SHARING);
-        [working_set, sharing].into_iter().flatten().collect()
+    pub(super) fn not_judged(&self, end: &Facts, unjudged: &mut Unjudged) {
+        if !self.is_known {
+            return;
+        }
+        if self.memory_bytes.is_none() {
+            unjudged.add([&rules::WORKING_SET], || "the size of the memory is not known".into());
+        }
+        if !self.is_reset && self.seen > 0 {
+            unjudged
+                .add(RULES, || "no access after the first to a page was seen: record with --reset".into());
+        }
+        let lost = [
+            (self.unlocated, "accesses without an address or a thread"),
+            (end.lost_events, "events lost"),
+            (end.get("missed_programs").unwrap_or(0), "accesses that were not seen"),
+            (end.get("unlocated_faults").unwrap_or(0), "accesses without an address or a thread"),
+        ];
+        for (count, what) in lost {
+            let could_be = |rule: &&Rule| count > 0 && (self.seen == 0 || count >= rule.least_count);
+            unjudged.add(RULES.into_iter().filter(could_be), || format!("{} {what}", thousands(count)));
+        }
+        if self.unknown >= rules::FALSE_SHARING.least_count {
+            unjudged.add([&rules::FALSE_SHARING], || {
+                format!("whether {} accesses wrote is not known", thousands(self.unknown))
+            });
+        }
+        for name in ["refused_processes", "unreset_processes"] {
+            if let Some(count @ 1..) = end.get(name) {
+                unjudged.add(RULES, || format!("processes that were not reset: {}", thousands(count)));
+            }
+        }
+        if self.crowded >= rules::FALSE_SHARING.least_count {
+            unjudged.add([&rules::FALSE_SHARING], || {
+                format!("{} to pages beyond {MOST_PAGES}", counted(self.crowded, "write"))
+            });
+        }
     }
 
     /// What stands out.

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use super::rules::{self, Rule};
+use super::unjudged::Unjudged;
 use super::words::{counted, percent, thousands, time};
 use super::{Confidence, Finding, Process};
-use crate::faults::{Cause, sum_known};
+use crate::faults::{Cause, SLOW_EVENT, have_parts, sum_known};
 use crate::field::{Record, Value};
-use crate::item::Block;
+use crate::item::{Block, Facts, Header};
 use crate::table::Schema;
 
 /// A read this far behind the last one, or nearer, is in order: readahead reads up to so much at once.
@@ -25,40 +26,81 @@ const PAGE: u64 = 4096;
 const PARTS: [(&str, &Rule); 3] =
     [("lock_ns", &rules::LOCK_WAITS), ("reclaim_ns", &rules::RECLAIM), ("throttled_ns", &rules::THROTTLED)];
 
+/// What the rules look at in a fault; nothing of what is not known.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen<'a> {
+    pub(super) pid: Option<u64>,
+    pub(super) tid: Option<u64>,
+    pub(super) comm: Option<&'a str>,
+    pub(super) process_comm: Option<&'a str>,
+    pub(super) kind: Option<&'a str>,
+    pub(super) latency_ns: Option<u64>,
+    pub(super) cause: Option<&'a str>,
+    pub(super) file: Option<&'a str>,
+    pub(super) offset: Option<u64>,
+    pub(super) preempted_ns: Option<u64>,
+    pub(super) parts: [Option<u64>; PARTS.len()],
+}
+
+impl<'a> Seen<'a> {
+    /// The columns of numbers, those of texts, and where their values go.
+    #[allow(clippy::type_complexity, reason = "two lists of names")]
+    pub(super) fn places<'s>(
+        &'s mut self,
+    ) -> ([(&'static str, &'s mut Option<u64>); 8], [(&'static str, &'s mut Option<&'a str>); 5]) {
+        let [lock, reclaim, throttled] = &mut self.parts;
+        let numbers = [
+            ("pid", &mut self.pid),
+            ("tid", &mut self.tid),
+            ("latency_ns", &mut self.latency_ns),
+            ("offset", &mut self.offset),
+            ("preempted_ns", &mut self.preempted_ns),
+            (PARTS[0].0, lock),
+            (PARTS[1].0, reclaim),
+            (PARTS[2].0, throttled),
+        ];
+        let texts = [
+            ("comm", &mut self.comm),
+            ("process_comm", &mut self.process_comm),
+            ("kind", &mut self.kind),
+            ("cause", &mut self.cause),
+            ("file", &mut self.file),
+        ];
+        (numbers, texts)
+    }
+
+    fn of(fault: &'a Record, at: &Places) -> Self {
+        let mut seen = Self::default();
+        let (numbers, texts) = seen.places();
+        for ((_, number), at) in numbers.into_iter().zip(at.numbers) {
+            *number = at.and_then(|at| if let Value::U64(n) = fault.values[at] { Some(n) } else { None });
+        }
+        for ((_, text), at) in texts.into_iter().zip(at.texts) {
+            *text = at.and_then(|at| {
+                if let Value::Str(text) = &fault.values[at] { Some(text.as_ref()) } else { None }
+            });
+        }
+        seen
+    }
+}
+
 /// Where values are in the record of a fault.
 #[derive(Debug, Clone, Copy)]
-struct Places {
+pub(super) struct Places {
     schema: &'static Schema,
-    pid: usize,
-    tid: usize,
-    comm: usize,
-    process_comm: Option<usize>,
-    kind: usize,
-    latency_ns: usize,
-    cause: usize,
-    file: usize,
-    offset: usize,
-    preempted_ns: Option<usize>,
-    parts: [Option<usize>; PARTS.len()],
+    pub(super) numbers: [Option<usize>; 8],
+    pub(super) texts: [Option<usize>; 5],
 }
 
 impl Places {
-    fn new(schema: &'static Schema) -> Option<Self> {
-        let at = |name: &str| schema.position(name);
-        Some(Self {
+    pub(super) fn new(schema: &'static Schema) -> Self {
+        let mut seen = Seen::default();
+        let (numbers, texts) = seen.places();
+        Self {
             schema,
-            pid: at("pid")?,
-            tid: at("tid")?,
-            comm: at("comm")?,
-            process_comm: at("process_comm"),
-            kind: at("kind")?,
-            latency_ns: at("latency_ns")?,
-            cause: at("cause")?,
-            file: at("file")?,
-            offset: at("offset")?,
-            preempted_ns: at("preempted_ns"),
-            parts: PARTS.map(|(name, _)| at(name)),
-        })
+            numbers: numbers.map(|(name, _)| schema.position(name)),
+            texts: texts.map(|(name, _)| schema.position(name)),
+        }
     }
 }
 
@@ -120,8 +162,8 @@ struct Own {
     forks: Option<u64>,
     forked_by: Option<u64>,
     all: Sum,
-    /// By cause, with the file that has most of the time.
-    causes: HashMap<Box<str>, HashMap<Option<Box<str>>, Sum>>,
+    /// By cause and file; that of those without one is empty.
+    causes: HashMap<Box<str>, HashMap<Box<str>, Sum>>,
     parts: [Sum; PARTS.len()],
     /// By file.
     reads: HashMap<Box<str>, Reads>,
@@ -146,10 +188,22 @@ impl Own {
         self.forks = sum_known(self.forks, other.forks);
     }
 
+    /// What the faults of a cause on a file took, and whether there were none yet; nothing if those can be no more.
+    fn of_cause(&mut self, cause: &str, file: &str, has_space: bool) -> Option<(&mut Sum, bool)> {
+        let is_known = self.causes.get(cause).is_some_and(|of| of.contains_key(file));
+        if !is_known {
+            if !has_space {
+                return None;
+            }
+            self.causes.entry(cause.into()).or_default().insert(file.into(), Sum::default());
+        }
+        Some((self.causes.get_mut(cause)?.get_mut(file)?, !is_known))
+    }
+
     /// The faults on a file that found their page in memory.
     fn found_in_memory(&self, file: &str) -> u64 {
         let of = self.causes.get(Cause::FileMap.name());
-        of.and_then(|files| files.get(&Some(file.into()))).map_or(0, |sum| sum.count)
+        of.and_then(|files| files.get(file)).map_or(0, |sum| sum.count)
     }
 }
 
@@ -175,11 +229,47 @@ pub(super) struct Evidence {
     knows_cause: bool,
     /// Nothing if the run does not say.
     served: Option<Vec<Served>>,
+    /// The run does not have the parts of the time.
+    is_whole: bool,
+    missing: Missing,
+}
+
+/// What rules needed and did not get.
+#[derive(Debug, Default)]
+struct Missing {
+    /// Why the run has no causes, if it says so.
+    causes: Option<String>,
+    /// Faults whose cause is not known.
+    cause: Sum,
+    /// Faults of which it is not known whether they are reads.
+    kind: Sum,
+    /// Reads of which it is not known of what, and those of which it is not known where in the file.
+    file: Sum,
+    offset: Sum,
+    /// Faults without a time or a thread, and the longest of the others.
+    untimed: u64,
+    longest_ns: u64,
+    /// Faults for which there were too many processes or files, and reads for which there were too many pages.
+    crowded: u64,
+    pages: u64,
 }
 
 impl Evidence {
+    /// Takes what the header says of the run.
+    pub(super) fn header(&mut self, header: &Header) {
+        let are_faults = header.tool == "faults";
+        self.places = header.events.filter(|_| are_faults).map(Places::new);
+        self.is_whole = !have_parts(header);
+        if let Some(Value::Str(mounts)) = header.setting("served_mounts") {
+            self.mounts(mounts);
+        }
+        if let Some(Value::Str(why)) = header.setting("causes_unknown") {
+            self.missing.causes = Some(why.to_string());
+        }
+    }
+
     /// Takes the mounts that a program or another machine serves, as the header has them.
-    pub(super) fn mounts(&mut self, served: &str) {
+    fn mounts(&mut self, served: &str) {
         let lines = served.lines().filter_map(|line| line.split_once(' '));
         let mounts = lines.map(|(kind, at)| Served { kind: kind.to_owned(), at: at.to_owned() });
         self.served = Some(mounts.collect());
@@ -188,59 +278,86 @@ impl Evidence {
     /// Takes one fault.
     pub(super) fn fault(&mut self, fault: &Record) {
         let schema = fault.schema();
-        if self.places.is_none_or(|places| *places.schema != *schema) {
-            self.places = Places::new(schema);
-        }
-        let Some(places) = self.places else { return };
-        let number = |at: usize| if let Value::U64(n) = fault.values[at] { Some(n) } else { None };
-        let text =
-            |at: usize| if let Value::Str(text) = &fault.values[at] { Some(text.as_ref()) } else { None };
-        let (Some(pid), Some(tid)) = (number(places.pid), number(places.tid)) else { return };
-        let Some(ns) = number(places.latency_ns) else { return };
+        let places = match self.places {
+            Some(places) if *places.schema == *schema => places,
+            _ => *self.places.insert(Places::new(schema)),
+        };
+        self.add(&Seen::of(fault, &places));
+    }
+
+    /// Takes what is known of one fault.
+    pub(super) fn add(&mut self, fault: &Seen<'_>) {
+        let (Some(pid), Some(tid), Some(ns)) = (fault.pid, fault.tid, fault.latency_ns) else {
+            self.missing.untimed += 1;
+            return;
+        };
         self.seen += 1;
         self.all_ns += ns;
-        if !self.processes.contains_key(&pid) && self.processes.len() >= MOST_GROUPS {
+        self.missing.longest_ns = self.missing.longest_ns.max(ns);
+        if self.processes.len() >= MOST_GROUPS && !self.processes.contains_key(&pid) {
+            self.missing.crowded += 1;
             return;
         }
         let own = self.processes.entry(pid).or_default();
         // Older recordings do not have the name of a process: it is that of its first thread.
-        let comm = places.process_comm.and_then(text);
-        let comm = comm.or_else(|| text(places.comm).filter(|_| tid == pid || own.comm.is_empty()));
+        let comm = fault.process_comm;
+        let comm = comm.or_else(|| fault.comm.filter(|_| tid == pid || own.comm.is_empty()));
         if let Some(comm) = comm.filter(|comm| *comm != own.comm) {
             own.comm = comm.to_owned();
         }
         // Time in which something else ran is no fault's; and what a rule about a part has is not another rule's, too.
-        let mut own_ns = ns.saturating_sub(places.preempted_ns.and_then(number).unwrap_or(0));
+        let mut own_ns = ns.saturating_sub(fault.preempted_ns.unwrap_or(0));
         own.all.add(own_ns);
-        for ((sum, at), knows) in own.parts.iter_mut().zip(places.parts).zip(&mut self.knows) {
-            let Some(ns) = at.and_then(number) else { continue };
+        for ((sum, part), knows) in own.parts.iter_mut().zip(fault.parts).zip(&mut self.knows) {
+            let Some(ns) = part else { continue };
             *knows = true;
             if ns > 0 {
                 sum.add(ns);
                 own_ns = own_ns.saturating_sub(ns);
             }
         }
-        let (cause, file) = (text(places.cause), text(places.file));
-        if let Some(cause) = cause {
-            self.knows_cause = true;
-            let of = own.causes.entry(cause.into()).or_default();
-            let file: Option<Box<str>> = file.map(Box::from);
-            if of.contains_key(&file) || self.groups < MOST_GROUPS {
-                self.groups += usize::from(!of.contains_key(&file));
-                of.entry(file).or_default().add(own_ns);
+        let (cause, file) = (fault.cause.filter(|cause| *cause != Cause::Unknown.name()), fault.file);
+        match cause {
+            None => self.missing.cause.add(own_ns),
+            Some(cause) => {
+                self.knows_cause = true;
+                match own.of_cause(cause, file.unwrap_or_default(), self.groups < MOST_GROUPS) {
+                    Some((sum, is_new)) => {
+                        self.groups += usize::from(is_new);
+                        sum.add(own_ns);
+                    }
+                    None => self.missing.crowded += 1,
+                }
             }
         }
-        let is_read = text(places.kind) == Some("major");
+        if fault.kind.is_none() {
+            self.missing.kind.add(own_ns);
+        }
+        let is_read = fault.kind == Some("major");
         let is_wait = cause == Some(Cause::FileWait.name());
-        let Some(file) = file.filter(|file| (is_read || is_wait) && file.starts_with('/')) else { return };
+        if !is_read && !is_wait {
+            return;
+        }
+        let Some(file) = file.filter(|file| is_file(file)) else {
+            // Memory that is no file's has a name, too.
+            if file.is_none_or(|file| file.starts_with('(')) {
+                self.missing.file.add(own_ns);
+            }
+            return;
+        };
         if !own.reads.contains_key(file) {
             if self.groups >= MOST_GROUPS {
+                self.missing.crowded += 1;
                 return;
             }
             self.groups += 1;
+            own.reads.insert(file.into(), Reads::default());
         }
-        let reads = own.reads.entry(file.into()).or_default();
-        let Some(offset) = number(places.offset).filter(|_| is_read) else {
+        let Some(reads) = own.reads.get_mut(file) else { return };
+        let Some(offset) = fault.offset.filter(|_| is_read) else {
+            if is_read {
+                self.missing.offset.add(own_ns);
+            }
             if is_wait { &mut reads.waited } else { &mut reads.read }.add(own_ns);
             return;
         };
@@ -255,6 +372,8 @@ impl Evidence {
         } else if self.pages < MOST_PAGES {
             self.pages += 1;
             reads.pages.insert(page);
+        } else {
+            self.missing.pages += 1;
         }
     }
 
@@ -280,12 +399,74 @@ impl Evidence {
         }
     }
 
+    /// How many rules there are for the faults of a run, if it is one of faults.
+    pub(super) fn rules(&self) -> Option<usize> {
+        self.places.map(|_| rules_of_faults().count())
+    }
+
     /// The rules that lack figures.
-    pub(super) fn not_judged(&self) -> Vec<&'static Rule> {
-        let parts = PARTS.iter().zip(self.knows).filter(|(_, knows)| !knows).map(|((_, rule), _)| *rule);
-        let causes = CAUSES.iter().map(|(rule, ..)| *rule).filter(|_| !self.knows_cause);
-        let mounts = self.served.is_none().then_some(&rules::SLOW_FILE_SYSTEM);
-        if self.seen == 0 { vec![] } else { parts.chain(causes).chain(mounts).collect() }
+    pub(super) fn not_judged(&self, end: &Facts, unjudged: &mut Unjudged) {
+        let Some(places) = self.places else { return };
+        let (missing, causes) = (&self.missing, || CAUSES.iter().map(|(rule, ..)| *rule));
+        if *places.schema == *SLOW_EVENT {
+            unjudged
+                .add(rules_of_faults(), || "only faults that took longer than a limit were recorded".into());
+        }
+        for ((name, rule), knows) in PARTS.iter().zip(self.knows) {
+            if places.schema.position(name).is_none() || self.is_whole {
+                unjudged.add([*rule], || "recorded without --split".into());
+            } else if self.seen > 0 && !knows {
+                unjudged.add([*rule], || "the variant does not see that part of the time".into());
+            }
+        }
+        if let Some(why) = &missing.causes {
+            unjudged.add(causes(), || format!("the causes of faults could not be found: {why}"));
+        }
+        if self.seen > 0 && !self.knows_cause {
+            unjudged.add(causes(), || "the cause of no fault is known".into());
+        }
+        if self.served.is_none() {
+            unjudged.add([&rules::SLOW_FILE_SYSTEM], || "which file systems are served is not known".into());
+        }
+        let could = |sum: Sum| {
+            let is_met = move |rule: &&Rule| rule.is_met(sum.count, sum.ns, end.duration_ns);
+            (is_met, format!("{} of {}, {}", thousands(sum.count), counted(self.seen, "fault"), time(sum.ns)))
+        };
+        let (is_met, of) = could(missing.cause);
+        unjudged.add(causes().filter(is_met), || format!("the cause of {of} is not known"));
+        let (is_met, of) = could(missing.kind);
+        unjudged.add(READS.iter().copied().filter(is_met), || {
+            format!("whether {of} read from disk is not known")
+        });
+        let (is_met, of) = could(missing.file);
+        unjudged.add(READS.iter().copied().filter(is_met), || format!("the file of {of} is not known"));
+        let (is_met, of) = could(missing.offset);
+        unjudged.add(ORDERS.iter().copied().filter(is_met), || {
+            format!("the place in the file of {of} is not known")
+        });
+        if missing.pages >= rules::THRASH.least_count {
+            unjudged.add([&rules::THRASH], || {
+                format!("{} of pages beyond {MOST_PAGES} are not compared", counted(missing.pages, "read"))
+            });
+        }
+        // Some of each program are only counted, and not timed: those that the kernel has while it loads it.
+        let is_usual = missing.untimed.saturating_mul(10) < self.seen;
+        let lost = [
+            (missing.crowded, "of too many processes and files to keep apart: "),
+            (if is_usual { 0 } else { missing.untimed }, "without a time or a thread: "),
+            (end.lost_events, "lost: "),
+            (end.get("missed_programs").unwrap_or(0), "not seen: "),
+        ];
+        for (count, why) in lost {
+            // As if each had been as long as the longest that was seen.
+            let ns = count.saturating_mul(missing.longest_ns);
+            let could_be =
+                |rule: &&Rule| count > 0 && (self.seen == 0 || rule.is_met(count, ns, end.duration_ns));
+            unjudged.add(rules_of_faults().filter(could_be), || format!("{why}{}", counted(count, "fault")));
+        }
+        if let Some(threads @ 1..) = end.get("untracked_threads") {
+            unjudged.add(rules_of_faults(), || format!("{} not traced", counted(threads, "thread")));
+        }
     }
 
     /// What stands out in a run of this duration.
@@ -314,6 +495,26 @@ impl Evidence {
         }
         found
     }
+}
+
+/// Whether that is a file's name: its path, the end of one that is too long, or its number where there was no space for its name.
+fn is_file(name: &str) -> bool {
+    name.starts_with('/') || name.starts_with('…') || name.starts_with("[inode ")
+}
+
+/// Rules about reads of files, and those of them that need the order of reads.
+const READS: &[&Rule] = &[
+    &rules::RANDOM_READS,
+    &rules::SEQUENTIAL_READS,
+    &rules::THRASH,
+    &rules::COLD_FILES,
+    &rules::SLOW_FILE_SYSTEM,
+];
+const ORDERS: &[&Rule] = &[&rules::RANDOM_READS, &rules::SEQUENTIAL_READS, &rules::THRASH];
+
+fn rules_of_faults() -> impl Iterator<Item = &'static Rule> {
+    let causes = CAUSES.iter().map(|(rule, ..)| *rule);
+    READS.iter().copied().chain(causes).chain(PARTS.iter().map(|(_, rule)| *rule))
 }
 
 /// Rules about causes, and what the process did, before and after its name.
@@ -504,7 +705,7 @@ impl Of<'_> {
         let (count, ns) = of().fold((0, 0), |(count, ns), (_, sum)| (count + sum.count, ns + sum.ns));
         let finding = self.finding(rule, (count, ns))?;
         let (most, sum) = of().max_by_key(|(file, sum)| (sum.ns, *file))?;
-        let subject = most.as_deref().map(str::to_owned);
+        let subject = Some(most.to_string()).filter(|file| !file.is_empty());
         let place = subject
             .as_ref()
             .map_or(String::new(), |file| format!("; {} of that in {file}", percent(sum.ns, ns)));

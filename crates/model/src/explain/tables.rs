@@ -35,7 +35,9 @@ pub(super) struct Judged {
     pub(super) seen: u64,
     pub(super) all_ns: Option<u64>,
     pub(super) share_ppm: Option<u64>,
+    pub(super) verdict: Option<&'static str>,
     pub(super) not_judged: Option<String>,
+    pub(super) because: Option<String>,
 }
 
 #[rustfmt::skip]
@@ -44,7 +46,9 @@ pub(super) static FACTS: Table<Judged> = Table::facts("explain.facts", "explain"
     count("judged_events", "The faults, exits, enclave faults and accesses that findings were looked for in.", |j: &Judged| j.seen.into()),
     number("judged_ns", (Unit::Nanoseconds, Kind::Counter), "The time of these.", |j: &Judged| j.all_ns.into()),
     number("judged_ppm", SHARE, "That time as a share of the duration of the run, millionths; several threads together can have more than all of it.", |j: &Judged| j.share_ppm.into()),
-    label("not_judged", "The rules that need figures which the run does not have; null if there are none.", |j: &Judged| j.not_judged.as_deref().into()),
+    label("verdict", "That nothing was found, and whether all rules could be judged; null if something was found.", |j: &Judged| j.verdict.into()),
+    label("not_judged", "The rules that found nothing and need figures which the run does not have; null if there are none.", |j: &Judged| j.not_judged.as_deref().into()),
+    label("not_judged_because", "The same with the reason for each.", |j: &Judged| j.because.as_deref().into()),
 ]]);
 
 /// All of them.
@@ -68,8 +72,8 @@ pub static LAYOUT: Layout = Layout {
         },
     }],
     closing: &[
-        "[{?findings=0}nothing stands out in {judged_events} events[ that took {judged_ns:.1ms} ms, {judged_ppm:.1%} % of the duration]]",
-        "[not judged, for lack of figures: {not_judged}]",
+        "[{verdict} in {judged_events} events[ that took {judged_ns:.1ms} ms, {judged_ppm:.1%} % of the duration]]",
+        "[not judged: {not_judged_because}]",
         "{end}",
     ],
     mark: "",

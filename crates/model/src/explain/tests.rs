@@ -1,7 +1,8 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::faults::SPLIT_EVENT;
+use crate::batch::BatchSink;
+use crate::faults::{Cause, SPLIT_EVENT};
 use crate::field::{Record, Value};
 use crate::item::Event;
 
@@ -170,6 +171,324 @@ fn waits_for_the_lock_are_one_and_what_was_not_measured_is_named() {
         matches!(missing, Some(Value::Str(names)) if names.starts_with("lock-waits, reclaim, throttled, swap-in")),
         "{missing:?}"
     );
+}
+
+/// What is said of the rules that a run could not be judged by, where it has no finding.
+fn unjudged(items: impl IntoIterator<Item = Item>, end: Facts) -> (String, String) {
+    let end = Item::End(Facts { duration_ns: 10 * SECOND, ..end });
+    let mut explain = Explain::new(items.into_iter().chain([end]).collect::<VecDeque<_>>());
+    while let Ok(Some(item)) = explain.next() {
+        match item {
+            Item::Totals(block) => assert_eq!(block.rows, []),
+            Item::End(end) => {
+                let text = |name| match end.value(name) {
+                    Some(Value::Str(text)) => text.to_string(),
+                    _ => String::new(),
+                };
+                let (names, because) = (text("not_judged"), text("not_judged_because"));
+                // The same rules in both.
+                let listed = |list: &str| -> Vec<&str> {
+                    let words: Vec<_> = list.split([',', ' ']).collect();
+                    RULES.iter().map(|rule| rule.name).filter(|name| words.contains(name)).collect()
+                };
+                assert_eq!(names.split(", ").filter(|name| !name.is_empty()).count(), listed(&names).len());
+                assert!(listed(&names).iter().all(|name| because.contains(name)), "{names}: {because}");
+                return (text("verdict"), because);
+            }
+            _ => {}
+        }
+    }
+    panic!("no end")
+}
+
+const BY_SOME: &str = "nothing stands out by the rules that could be judged";
+const READS: &str = "random-reads, sequential-reads, thrash, cold-files, slow-file-system";
+const CAUSES: &str = "swap-in, first-touch, huge-page-clearing, shared-memory, copy-on-write, numa-hints, userfaultfd, write-notify";
+const PARTS: &str = "lock-waits, reclaim, throttled";
+
+/// Faults of a healthy run, each changed a little.
+fn healthy(change: impl Fn(u64, &mut Record)) -> [Item; 2] {
+    let faults = (0..2000).map(|n| {
+        let mut fault = fault("zero-fill", "minor", "[anon]", 0, 0);
+        fault.values[SPLIT_EVENT.position("latency_ns").unwrap()] = 1000_u64.into();
+        change(n, &mut fault);
+        fault
+    });
+    [on_mounts(""), events(faults)]
+}
+
+fn set(fault: &mut Record, name: &str, value: impl Into<Value>) {
+    let at = fault.schema().position(name).unwrap();
+    fault.values[at] = value.into();
+}
+
+#[test]
+fn faults_in_columns_say_what_their_records_say() {
+    let faults = |n: u64| {
+        let tid = 7 + (n % 2) as u32;
+        let thread = crate::faults::Thread { pid: tid, tid, start_ns: 1 };
+        let mut fault = crate::faults::Fault::new(n, thread, "db".into(), crate::faults::Outcome::Major);
+        fault.latency_ns = Some(1_000_000 + n);
+        fault.part_ns[0] = Some(n % 3 * 100_000);
+        fault.cause = Some(if n.is_multiple_of(2) { Cause::FileRead } else { Cause::ZeroFill });
+        fault.file = n.is_multiple_of(2).then(|| {
+            let path = format!("/data/{}", n % 4).into();
+            Rc::new(crate::faults::File { path, device: None, inode: None, generation: 0 })
+        });
+        fault.offset = fault.file.is_some().then_some(n * 7_919 % 100_003 * 4096);
+        fault
+    };
+    let faults: Vec<_> = (0..8000).map(faults).collect();
+    let said = |explain: &mut Explain<VecDeque<Item>>| {
+        let mut items = vec![];
+        while let Ok(Some(item)) = explain.next() {
+            items.push(item);
+        }
+        items
+    };
+    let end = Item::End(Facts { duration_ns: 10 * SECOND, ..Facts::default() });
+    let records = Item::Events(faults.iter().map(crate::faults::Fault::split_event).collect());
+    let of_records = said(&mut Explain::new([on_mounts(""), records, end.clone()].into()));
+    let mut columns = Columns::default();
+    // In several batches.
+    for some in faults.chunks(999) {
+        columns.take(&crate::faults::FaultRows::new(some, true, false)).unwrap();
+    }
+    let of_columns = said(&mut Explain::new([on_mounts(""), end].into()).with(&columns));
+    assert!(matches!(&of_records[1], Item::Totals(block) if block.rows.len() > 3), "{of_records:?}");
+    assert_eq!(of_columns, of_records);
+}
+
+#[test]
+fn a_run_that_has_all_is_judged_by_all_rules() {
+    let all = ("nothing stands out".to_owned(), String::new());
+    assert_eq!(unjudged(healthy(|_, _| {}), Facts::default()), all);
+    // Nor does a run without faults leave anything open.
+    assert_eq!(unjudged([on_mounts("")], Facts::default()), all);
+}
+
+#[test]
+fn faults_without_causes_are_not_judged_by_causes() {
+    // Not one of them.
+    let (verdict, why) = unjudged(healthy(|_, fault| set(fault, "cause", "unknown")), Facts::default());
+    assert_eq!(verdict, BY_SOME);
+    assert_eq!(why, format!("{CAUSES} (the cause of no fault is known)"));
+    assert_eq!(unjudged(healthy(|_, fault| set(fault, "cause", Value::Null)), Facts::default()).1, why);
+    // The run says why, and some need no look at page tables.
+    let mut items = healthy(|n, fault| set(fault, "cause", if n < 5 { "bad-address" } else { "unknown" }));
+    let settings = crate::faults::Settings {
+        served_mounts: Some(String::new()),
+        causes_unknown: Some("/proc/self/pagemap hides page frames".into()),
+        ..Default::default()
+    };
+    let Item::Header(header) = &mut items[0] else { panic!() };
+    header.settings = vec![crate::faults::SETTINGS.record(&settings)];
+    let (_, why) = unjudged(items, Facts::default());
+    let of_pagemap = "the causes of faults could not be found: /proc/self/pagemap hides page frames";
+    assert_eq!(why, format!("{CAUSES} ({of_pagemap})"));
+    // Some of them, which are long: 3 % of the duration.
+    let some = |n: u64, fault: &mut Record| {
+        if n < 300 {
+            set(fault, "cause", "unknown");
+            set(fault, "latency_ns", 1_000_000_u64);
+        }
+    };
+    let why = unjudged(healthy(some), Facts::default()).1;
+    assert_eq!(why, "swap-in, numa-hints (the cause of 300 of 2,000 faults, 300 ms is not known)");
+    // Short ones leave nothing open.
+    let short = healthy(|n, fault| {
+        if n < 300 {
+            set(fault, "cause", "unknown")
+        }
+    });
+    assert_eq!(unjudged(short, Facts::default()).1, "");
+}
+
+#[test]
+fn reads_of_files_that_are_not_known_are_not_judged() {
+    let read = |file: Value, offset: Value| {
+        healthy(move |n, fault| {
+            if n < 1500 {
+                set(fault, "kind", "major");
+                set(fault, "cause", "file-read");
+                set(fault, "latency_ns", 1_000_000_u64);
+                set(fault, "file", file.clone());
+                set(fault, "offset", offset.clone());
+            }
+        })
+    };
+    let of = |file, offset| unjudged(read(file, offset), Facts::default()).1;
+    let why = format!("{READS} (the file of 1,500 of 2,000 faults, 1.5 s is not known)");
+    assert_eq!(of(Value::Null, Value::Null), why);
+    assert_eq!(of("(other files of db [7])".into(), 0_u64.into()), why);
+    // Files whose names were too long, or found no space, are files.
+    for file in ["…/b/c", "[inode 8:3 42]"] {
+        assert_eq!(explained(read(file.into(), 0_u64.into())).0, ["thrash"], "{file}");
+    }
+    let unknown = healthy(|_, fault| {
+        set(fault, "kind", Value::Null);
+        set(fault, "latency_ns", 1_000_000_u64);
+        set(fault, "cause", "file-map");
+    });
+    let why = unjudged(unknown, Facts::default()).1;
+    assert_eq!(why, format!("{READS} (whether 2,000 of 2,000 faults, 2.0 s read from disk is not known)"));
+    // Memory is not.
+    assert_eq!(of("[anon]".into(), Value::Null), "");
+    // Of a file, but not where.
+    let found = explained(read("/data".into(), Value::Null));
+    assert_eq!(found.0, ["sequential-reads"]);
+    assert!(
+        matches!(found.1.value("not_judged"), Some(Value::Str(names)) if &**names == "random-reads, thrash")
+    );
+}
+
+#[test]
+fn parts_that_were_not_measured_are_not_judged() {
+    let whole = events((0..2000).map(|_| {
+        Record::named(crate::faults::EVENT, |name| match name {
+            "pid" | "tid" => 7_u64.into(),
+            "latency_ns" => 1000_u64.into(),
+            "kind" => "minor".into(),
+            "cause" => "zero-fill".into(),
+            _ => Value::Null,
+        })
+    }));
+    let mut whole = [on_mounts(""), whole];
+    if let Item::Header(header) = &mut whole[0] {
+        header.events = Some(crate::faults::EVENT);
+    }
+    let why = unjudged(whole, Facts::default()).1;
+    assert_eq!(why, format!("{PARTS} (recorded without --split)"));
+    let unseen = healthy(|_, fault| set(fault, "reclaim_ns", Value::Null));
+    let why = unjudged(unseen, Facts::default()).1;
+    assert_eq!(why, "reclaim (the variant does not see that part of the time)");
+}
+
+#[test]
+fn faults_that_were_lost_could_have_been_what_a_rule_looks_for() {
+    let longest = |n: u64, fault: &mut Record| {
+        if n == 0 {
+            set(fault, "latency_ns", 2_000_000_u64);
+        }
+    };
+    // 50 of 2 ms would be 1 % of the duration, 150 are 3 %: as much as these need.
+    let lost = |lost_events| unjudged(healthy(longest), Facts { lost_events, ..Facts::default() });
+    assert_eq!(lost(50).1, "");
+    let (verdict, why) = lost(150);
+    assert_eq!(verdict, BY_SOME);
+    assert_eq!(why, "swap-in, numa-hints, lock-waits, reclaim, throttled (lost: 150 faults)");
+    assert!(lost(1_000_000).1.starts_with(&format!("{READS}, {CAUSES}, {PARTS} (")));
+    assert_eq!(lost(1_000_000).0, "nothing could be judged");
+    // If all were lost, nothing is known of any.
+    let all = unjudged([on_mounts("")], Facts { lost_events: 1, ..Facts::default() });
+    let why = format!("{READS}, {CAUSES}, {PARTS} (lost: 1 fault)");
+    assert_eq!(all, ("nothing could be judged".to_owned(), why));
+    for column in ["latency_ns", "pid", "tid"] {
+        let (verdict, why) = unjudged(healthy(|_, fault| set(fault, column, Value::Null)), Facts::default());
+        assert_eq!(verdict, "nothing could be judged");
+        assert!(why.ends_with("(without a time or a thread: 2,000 faults)"), "{why}");
+    }
+    // A few that the variant could only count are in every run; 400 of 2 ms would be 8 % of the duration.
+    let counted = |each: u64| {
+        let untimed = healthy(|n, fault| {
+            longest(n, fault);
+            if n % each == 1 {
+                set(fault, "latency_ns", Value::Null);
+            }
+        });
+        unjudged(untimed, Facts::default()).1
+    };
+    assert_eq!(counted(40), "");
+    assert!(counted(5).ends_with("(without a time or a thread: 400 faults)"), "{}", counted(5));
+    for (losses, why) in [
+        (
+            crate::faults::Losses { untracked_threads: Some(3), ..Default::default() },
+            "(3 threads not traced)",
+        ),
+        (
+            crate::faults::Losses { missed_programs: Some(1_000_000), ..Default::default() },
+            "(not seen: 1,000,000 faults)",
+        ),
+    ] {
+        let end = Facts { more: vec![crate::faults::LOSSES.record(&losses)], ..Facts::default() };
+        let said = unjudged(healthy(longest), end);
+        assert!(said.0 == "nothing could be judged" && said.1.ends_with(why), "{said:?}");
+    }
+    // A rule that has found something was judged.
+    let faults = events((0..2000).map(|_| fault("zero-fill", "minor", "[anon]", 0, 0)));
+    let mut explain = Explain::new(VecDeque::from([
+        on_mounts(""),
+        faults,
+        Item::End(Facts { duration_ns: 10 * SECOND, lost_events: 1_000_000, ..Facts::default() }),
+    ]));
+    let mut ends = vec![];
+    while let Ok(Some(item)) = explain.next() {
+        if let Item::End(end) = item {
+            ends.push(end);
+        }
+    }
+    assert_eq!(ends[0].value("verdict"), Some(&Value::Null));
+    let Some(Value::Str(names)) = ends[0].value("not_judged") else { panic!() };
+    assert!(names.contains("swap-in") && !names.contains("first-touch"), "{names}");
+}
+
+#[test]
+fn a_recording_of_slow_faults_alone_is_not_judged() {
+    let header =
+        Header { tool: "faults".into(), events: Some(crate::faults::SLOW_EVENT), ..Header::default() };
+    let (verdict, why) = unjudged([Item::Header(header)], Facts::default());
+    assert_eq!(verdict, "nothing could be judged");
+    assert!(why.contains("only faults that took longer than a limit were recorded"), "{why}");
+}
+
+#[test]
+fn exits_and_enclaves_without_figures_are_not_judged() {
+    let header = |table: &str| {
+        let tables = vec![crate::table(table).unwrap()];
+        Item::Header(Header { tool: tables[0].tool().into(), tables, ..Header::default() })
+    };
+    let of = |table: &str, rows: usize, end| {
+        let schema = crate::table(table).unwrap();
+        let row = Record::named(schema, |name| match name {
+            "name" => "CPUID".into(),
+            "count" | "faults" | "loads" => 9_u64.into(),
+            _ => Value::Null,
+        });
+        unjudged([header(table), Item::Totals(Block::new(schema, 0, vec![row; rows]))], end)
+    };
+    let (verdict, why) = of("kvm.count_reason", 1, Facts::default());
+    assert_eq!(verdict, "nothing could be judged");
+    for rule in ["slow-vmm", "halt-polling", "host-faults", "msr-storm", "nested"] {
+        assert!(why.contains(rule), "{why}");
+    }
+    // By guest alone there is no name of an exit.
+    let why = of("kvm.split_vm", 0, Facts::default()).1;
+    assert_eq!(why, "halt-polling, msr-storm, nested (the recording has no column name)");
+    assert_eq!(of("kvm.split_reason", 0, Facts::default()), ("nothing stands out".into(), String::new()));
+    let why = of("kvm.split_reason", 0, Facts { lost_events: 1, ..Facts::default() }).1;
+    assert_eq!(why, "slow-vmm, halt-polling, host-faults, msr-storm, nested (1 events lost)");
+    let (verdict, why) = of("sgx.enclave", 1, Facts::default());
+    assert_eq!((&*verdict, &*why), ("nothing could be judged", "epc-thrash (refaults is not known)"));
+}
+
+#[test]
+fn accesses_that_no_rule_can_be_judged_by_are_named() {
+    let of = |items: Vec<Item>, end| unjudged(items, end);
+    let few = || writes((0..10).map(|n| (7, n * 4096)));
+    assert_eq!(of(vec![has_memory(64 << 20), few()], Facts::default()).1, "");
+    let (verdict, why) = of(vec![few()], Facts::default());
+    assert_eq!((&*verdict, &*why), (BY_SOME, "working-set (the size of the memory is not known)"));
+    let lost = Facts { lost_events: 500, ..Facts::default() };
+    assert_eq!(of(vec![has_memory(64 << 20), few()], lost).1, "false-sharing (500 events lost)");
+    let Item::Events(mut firsts) = few() else { panic!() };
+    firsts.iter_mut().for_each(|event| set(&mut event.record, "first", true));
+    let (verdict, why) = of(vec![has_memory(64 << 20), Item::Events(firsts)], Facts::default());
+    assert_eq!(verdict, "nothing could be judged");
+    assert!(why.starts_with("working-set, false-sharing (no access after the first"), "{why}");
+    let Item::Events(mut nowhere) = few() else { panic!() };
+    nowhere.iter_mut().for_each(|event| set(&mut event.record, "addr", Value::Null));
+    let why = of(vec![has_memory(64 << 20), Item::Events(nowhere)], Facts::default()).1;
+    assert_eq!(why, "working-set, false-sharing (10 accesses without an address or a thread)");
 }
 
 /// Totals of exits of one reason, of a vCPU that has these figures.

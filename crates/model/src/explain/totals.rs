@@ -1,24 +1,39 @@
 //! What the totals of kvm and sgx say.
 
 use super::rules::{self, Rule};
+use super::unjudged::{Unjudged, no_column};
 use super::words::{percent, thousands, time};
 use super::{Confidence, Finding, Process};
-use crate::field::Record;
-use crate::item::Block;
+use crate::field::{Record, Value};
+use crate::item::{Block, Facts, Header};
+use crate::table::Schema;
+
+/// A rule, and the columns that it needs.
+type Needs = (&'static Rule, &'static [&'static str]);
 
 /// Rules about exits and enclaves need columns that not every run has: these.
-const NEEDS: &[(&str, &[(&Rule, &str)])] = &[
+const NEEDS: &[(&str, &[Needs])] = &[
     (
         "kvm",
         &[
-            (&rules::SLOW_VMM, "vmm_ns"),
-            (&rules::HALT_POLLING, "kvm_ns"),
-            (&rules::HOST_FAULTS, "fault_ns"),
-            (&rules::MSR_STORM, "total_ns"),
-            (&rules::NESTED, "l2_ns"),
+            (&rules::SLOW_VMM, &["vmm_ns", "to_vmm"]),
+            (&rules::HALT_POLLING, &["kvm_ns", EXIT]),
+            (&rules::HOST_FAULTS, &["fault_ns"]),
+            (&rules::MSR_STORM, &["total_ns", EXIT]),
+            (&rules::NESTED, &["l2_ns", "total_ns", EXIT]),
         ],
     ),
-    ("sgx", &[(&rules::SGX_THRASH, "refaults")]),
+    ("sgx", &[(&rules::SGX_THRASH, &["refaults", "load_ns"])]),
+];
+
+/// What such a run may have lost: what is lost, and whether any of it matters or as much as a rule needs.
+const LOSSES: &[(&str, &str, &str, bool)] = &[
+    ("kvm", "uncounted_exits", "exits that are not counted", false),
+    ("kvm", "untimed_exits", "exits that are not timed", false),
+    ("kvm", "missed_programs", "exits that are not counted or not timed", false),
+    ("sgx", "unread_enclaves", "enclaves that ended before they were read", true),
+    ("sgx", "unmarked_evictions", "evictions for which a refault may be missing", false),
+    ("sgx", "missed_programs", "loads and evictions that were not seen", false),
 ];
 
 /// What the totals of a run say.
@@ -27,15 +42,29 @@ pub(super) struct Evidence {
     rows: Vec<Record>,
     sum: Option<Record>,
     tool: &'static str,
+    /// What the totals of the run are of.
+    table: Option<&'static Schema>,
 }
 
 impl Evidence {
+    /// Takes what the header says of the run.
+    pub(super) fn header(&mut self, header: &Header) {
+        let table = header.tables.first().copied();
+        self.know(table.filter(|table| *table.tool() == *header.tool));
+    }
+
+    fn know(&mut self, table: Option<&'static Schema>) {
+        let tool = NEEDS.iter().find(|(of, _)| table.is_some_and(|table| table.tool() == *of));
+        if let Some((tool, _)) = tool {
+            (self.tool, self.table) = (tool, table);
+        }
+    }
+
     pub(super) fn totals(&mut self, block: &Block) {
-        let tool = block.table.tool();
-        if NEEDS.iter().any(|(of, _)| *of == tool) {
-            self.tool = tool;
+        if NEEDS.iter().any(|(of, _)| *of == block.table.tool()) {
+            self.know(Some(block.table));
             self.rows.extend(block.rows.iter().cloned());
-            self.sum = block.sum.clone().or_else(|| block.rows.first().cloned());
+            self.sum = block.sum.clone().or_else(|| block.rows.first().cloned()).or(self.sum.take());
         }
     }
 
@@ -46,11 +75,38 @@ impl Evidence {
         Some((sum.number(count)?, sum.number(ns)))
     }
 
+    /// The rules for such a run.
+    fn needs(&self) -> &'static [Needs] {
+        NEEDS.iter().find(|(tool, _)| *tool == self.tool).map_or(&[], |(_, rules)| rules)
+    }
+
+    /// How many rules there are for such a run, if it is one.
+    pub(super) fn rules(&self) -> Option<usize> {
+        self.table.map(|_| self.needs().len())
+    }
+
     /// The rules that lack figures.
-    pub(super) fn not_judged(&self) -> Vec<&'static Rule> {
-        let Some(sum) = &self.sum else { return vec![] };
-        let of = NEEDS.iter().filter(|(tool, _)| *tool == self.tool).flat_map(|(_, rules)| *rules);
-        of.filter(|(_, column)| sum.number(column).is_none()).map(|(rule, _)| *rule).collect()
+    pub(super) fn not_judged(&self, end: &Facts, unjudged: &mut Unjudged) {
+        let Some(table) = self.table else { return };
+        for (rule, columns) in self.needs() {
+            for column in *columns {
+                if table.position(column).is_none() {
+                    unjudged.add([*rule], || no_column(column));
+                } else if !self.rows.is_empty()
+                    && self.rows.iter().all(|row| row.get(column).is_none_or(|value| *value == Value::Null))
+                {
+                    unjudged.add([*rule], || format!("{column} is not known"));
+                }
+            }
+        }
+        let rules = || self.needs().iter().map(|(rule, _)| *rule);
+        let own = LOSSES.iter().filter(|(tool, ..)| *tool == self.tool);
+        let own = own.map(|(_, name, what, any)| (end.get(name).unwrap_or(0), *what, *any));
+        for (count, what, any) in own.chain([(end.lost_events, "events lost", false)]) {
+            let matters =
+                |rule: &&Rule| count > 0 && (any || self.rows.is_empty() || count >= rule.least_count);
+            unjudged.add(rules().filter(matters), || format!("{} {what}", thousands(count)));
+        }
     }
 
     pub(super) fn findings(&self, duration_ns: u64) -> Vec<Finding> {

@@ -21,6 +21,8 @@ pub struct Settings {
     pub unwind_mb: Option<u64>,
     /// The mounts that a program or another machine serves.
     pub served_mounts: Option<String>,
+    /// Why the causes of faults could not be found.
+    pub causes_unknown: Option<String>,
 }
 
 /// How the tool runs, as records.
@@ -32,6 +34,7 @@ pub static SETTINGS: Table<Settings> = Table::settings("faults.settings", "fault
     label("stacks", "The faults whose stack is taken.", |s: &Settings| s.stacks.as_deref().into()).shown("stacks", 0, Text),
     label("unwind", "How stacks in user mode are walked: by unwind tables (tables) or by frame pointers alone (fp).", |s: &Settings| s.unwind.as_deref().into()).shown("unwind", 0, Text),
     label("served_mounts", "The mounts that a program or another machine serves, with their types, one a line; empty without any, null where single faults are not reported.", |s: &Settings| s.served_mounts.as_deref().into()),
+    label("causes_unknown", "Why the causes of faults could not be found; null where they could, or where single faults are not reported.", |s: &Settings| s.causes_unknown.as_deref().into()).shown("causes unknown", 0, Text),
     number("unwind_mb", (Unit::None, Kind::Gauge), "The memory for unwind tables and copied stacks, MiB.", |s: &Settings| s.unwind_mb.into()),
 ]]);
 

@@ -205,6 +205,7 @@ impl Gather {
             events: 0,
             counted: None,
             findings: vec![],
+            verdict: None,
             unjudged: None,
         });
     }

@@ -264,6 +264,8 @@ mirror! {
     FaultsMade = "faults_made" {
         groups: u64,
         chains: u64,
+        names: u64,
+        retired: u64,
     }
 }
 

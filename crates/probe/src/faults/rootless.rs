@@ -267,6 +267,7 @@ impl Tool for Rootless {
             unwind: self.stacks.map(|_| unwind.to_string()),
             unwind_mb: self.unwinds.then_some(stack_table::MEGABYTES),
             served_mounts: None,
+            causes_unknown: None,
         };
         let settings = vec![SETTINGS.record(&settings), system::scope(self.filter.as_deref())];
         let shown = self.recording.as_ref().map_or(EVENT, Recorded::table);

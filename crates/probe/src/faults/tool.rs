@@ -20,7 +20,11 @@ use crate::{mounts, signals, system};
 /// How long the kernel may take to free a thread that has ended, on a busy machine.
 const FREED_WITHIN: Duration = Duration::from_millis(200);
 
-/// Faults that are only recorded wait for those that follow: the ring holds more than two processors can send in this time.
+/// Rows of threads that ended wait until there are as many, a fourth of what the BPF map holds, if nothing needs them before: to look
+/// through it costs as much as hundreds of faults.
+const ENDED_WAIT: u64 = 4096;
+
+/// Faults that are not shown one by one wait for those that follow: the ring holds more than two processors can send in this time.
 const GATHER: Duration = Duration::from_millis(5);
 
 impl Tool for Faults {
@@ -30,6 +34,7 @@ impl Tool for Faults {
         let shown = recorded.or(events.schema());
         let settings = trapline_model::faults::Settings {
             served_mounts: shown.and_then(|_| mounts::served()),
+            causes_unknown: self.causes_unknown.clone(),
             minor_latency: (timing != Timing::None).then(|| minor_latency.to_string()),
             memory_mb: memory_bytes >> 20,
             stacks: stacks.map(|stacks| stacks.to_string()),
@@ -101,8 +106,12 @@ impl Tool for Faults {
             }
             Incoming::Steps(steps) => steps.drain(self.files.as_mut(), events)?,
         }
+        let made = self.made()?;
         if let Some(files) = &mut self.files {
-            system::undisturbed(|| files.fetch_names())?;
+            if made.names != self.fetched.names {
+                self.fetched.names = made.names;
+                system::undisturbed(|| files.fetch_names())?;
+            }
             if self.groups.is_none() && files.are_full() {
                 // No name is in use for longer than an event takes.
                 self.control.turn += 1;
@@ -113,7 +122,10 @@ impl Tool for Faults {
             }
         }
         // First: they have the names that go with groups.
-        system::undisturbed(|| self.fetch_ended(self.epoch))?;
+        let ended = if self.groups.is_some() { 1 } else { ENDED_WAIT };
+        if made.retired - self.fetched.retired >= ended {
+            system::undisturbed(|| self.fetch_ended(self.epoch))?;
+        }
         if let Some(groups) = &mut self.groups {
             groups.follow();
             groups.load_tables()?;

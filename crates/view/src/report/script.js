@@ -319,10 +319,12 @@ const OF_TIME = { faults: "time in faults", kvm: "time to handle exits", sgx: "t
 function head() {
   const [run] = DATA.runs;
   const names = DATA.runs.map((r) => r.name).join(", ");
-  const about = run ? `${run.host || "unknown host"}, Linux ${run.kernel || "of unknown release"}, ${date(run)}` : "";
+  // Of several runs: all machines, kernels and starts that differ.
+  const all_of = (get) => [...new Set(DATA.runs.map(get))].join(", ");
+  const about = run ? `${all_of((r) => r.host || "unknown host")}; Linux ${all_of((r) => r.kernel || "of unknown release")}; ${all_of(date)}` : "";
   const tiles = el("div", { class: "tiles" });
   const all = measures.map((m, at) => sumOf(at));
-  const tile = (text, value, help) => el("div", { class: "tile", title: help || null }, el("b", {}, value), el("span", {}, text));
+  const tile = (text, value, help, warn) => el("div", { class: "tile", title: help || null }, el("b", { class: warn ? "warn" : null }, value), el("span", {}, text));
   const longest = DATA.runs.reduce((most, r) => Math.max(most, r.duration_ns), 0);
   const all_ns = DATA.runs.reduce((sum, r) => sum + r.duration_ns, 0);
   const lost = DATA.runs.reduce((sum, r) => sum + (r.facts.find(([name]) => name === "lost_events") || [0, 0])[1], 0);
@@ -333,7 +335,7 @@ function head() {
     tile("duration", time(longest)),
     first.filter((m) => measures[m].name !== "timed").map((m) => tile(m === TIME ? OF_TIME[DATA.tool] || "time" : inText(title(m)), figure(all[m], m, true), `${measures[m].help} ${figure(all[m], m)}`)),
     TIME >= 0 && all_ns ? tile("of the duration", `${trim((all[TIME] / all_ns) * 100, 1)} %`, "The time of all threads together, as a share of the duration.") : null,
-    tile("events lost", trim(lost, 0)));
+    tile("events lost", trim(lost, 0), null, lost > 0));
   return el("header", {}, el("h1", {}, `trapline ${DATA.tool}: ${names}`), el("p", { class: "soft" }, about), tiles);
 }
 
@@ -347,15 +349,38 @@ function isName(word) {
   return dims.some((d) => d.words.some((w) => w === word || w.startsWith(`${word} (`)));
 }
 
+function sentence(text) {
+  return `${text[0].toUpperCase()}${text.slice(1)}.`;
+}
+
+// Of several runs, which one: by its host if that tells it from the others.
+function runName(run) {
+  const hosts = new Set(DATA.runs.map((r) => r.host));
+  return hosts.size === DATA.runs.length && run.host ? run.host : run.name;
+}
+
 function findings() {
-  const list = DATA.findings.map((f) => {
+  return section("Findings", DATA.runs.map((run) => [
+    DATA.runs.length > 1 ? el("h3", {}, runName(run)) : null,
+    run.findings.length ? findingsOf(run) : run.verdict ? el("p", {}, sentence(run.verdict)) : null,
+    run.unjudged ? el("p", { class: "soft" }, `${run.unjudged}.`) : null,
+  ]));
+}
+
+function findingsOf(run) {
+  const list = run.findings.map((f) => {
     const share = f.share_ppm / 1e4;
     const process = dims.findIndex((d) => d.name === "process");
-    const code = process < 0 || f.pid === null ? -1 : dims[process].words.findIndex((w) => w.endsWith(`(${f.pid})`));
+    // Another machine can have a process of the same number.
+    const is = [(w) => w === `${f.comm} (${f.pid})`, (w) => DATA.runs.length === 1 && w.endsWith(`(${f.pid})`)];
+    const code = process < 0 || f.pid === null ? -1 : is.map((of) => dims[process].words.findIndex(of)).find((at) => at >= 0) ?? -1;
+    const recording = dims.findIndex((d) => d.name === "recording");
+    const of = recording < 0 ? -1 : dims[recording].words.findIndex((w) => w === run.name || w === `${run.host}: ${run.name}`);
     const file = dims.findIndex((d) => d.name === "file");
     const subject = file < 0 || !f.subject ? -1 : dims[file].words.indexOf(f.subject);
     const show = () => {
       state.filters.clear();
+      if (of >= 0) state.filters.set(recording, of);
       if (code >= 0) state.filters.set(process, code);
       if (subject >= 0) state.filters.set(file, subject);
       refresh();
@@ -369,8 +394,7 @@ function findings() {
       el("p", {}, el("b", {}, "What to do: "), prose(`${f.advice}.`)),
       code >= 0 ? el("p", {}, el("button", { type: "button", onclick: show, "aria-label": `Show only this: ${f.finding}` }, "Show only this")) : null);
   });
-  const none = DATA.unjudged && DATA.unjudged.startsWith("Findings are left out") ? null : el("p", {}, "Nothing stands out.");
-  return section("Findings", list.length ? el("div", { class: "findings" }, list) : none, DATA.unjudged ? el("p", { class: "soft" }, `${DATA.unjudged}.`) : null);
+  return el("div", { class: "findings" }, list);
 }
 
 // What latency and tables are of: the chosen time and names, each with a button that takes it away.
@@ -860,7 +884,7 @@ function memory() {
 
 function foot() {
   const pair = ([name, value, unit, help, loss]) => {
-    const text = value === null ? "unknown" : unit === "ns" ? time(value) : unit === "bytes" ? bytes(value) : name.endsWith("_mb") ? `${value} MiB` : value === true ? "yes" : value === false ? "no" : typeof value === "number" ? trim(value, 0) : String(value);
+    const text = value === null ? "unknown" : value === "" ? "none" : unit === "ns" ? time(value) : unit === "bytes" ? bytes(value) : name.endsWith("_mb") ? `${value} MiB` : value === true ? "yes" : value === false ? "no" : typeof value === "number" ? trim(value, 0) : String(value);
     return el("div", { title: help }, el("span", { class: "soft" }, name.replace(/_(ns|mb)$/, "").replaceAll("_", " ")), el("b", { class: loss && value > 0 ? "warn" : null }, text));
   };
   const fact = (name, text) => el("div", {}, el("span", { class: "soft" }, name), el("b", {}, text));
