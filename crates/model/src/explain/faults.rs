@@ -21,6 +21,8 @@ const AGAIN_PERCENT: u64 = 20;
 const MOST_GROUPS: usize = 1 << 16;
 const MOST_PAGES: usize = 1 << 20;
 const PAGE: u64 = 4096;
+/// Faults of a process that may be without a time: the kernel has a few tens of them while it loads a program.
+const UNTIMED_EACH: u64 = 64;
 
 /// The parts of a fault's time that rules are about, and the rules.
 const PARTS: [(&str, &Rule); 3] =
@@ -450,7 +452,7 @@ impl Evidence {
             });
         }
         // Some of each program are only counted, and not timed: those that the kernel has while it loads it.
-        let is_usual = missing.untimed.saturating_mul(10) < self.seen;
+        let is_usual = missing.untimed <= UNTIMED_EACH * self.processes.len() as u64;
         let lost = [
             (missing.crowded, "of too many processes and files to keep apart: "),
             (if is_usual { 0 } else { missing.untimed }, "without a time or a thread: "),
