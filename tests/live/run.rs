@@ -95,8 +95,10 @@ impl Source {
     pub fn compile(self, directory: &Path) -> PathBuf {
         let program = self.place(directory);
         let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/live").join(self.file);
-        let made =
-            Command::new(self.compiler).args(self.options).arg("-o").arg(&program).arg(source).status();
+        // The one that compiled this.
+        let rustc = Path::new(env!("CARGO")).with_file_name("rustc");
+        let compiler = if self.compiler == "rustc" { &rustc } else { Path::new(self.compiler) };
+        let made = Command::new(compiler).args(self.options).arg("-o").arg(&program).arg(source).status();
         assert!(made.unwrap_or_else(|error| panic!("{}: {error}", self.compiler)).success());
         program
     }

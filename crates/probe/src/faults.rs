@@ -2,7 +2,7 @@
 
 mod chains;
 mod code;
-mod copies;
+pub(crate) mod copies;
 mod files;
 mod from_abi;
 mod groups;
@@ -15,7 +15,6 @@ mod recording;
 pub(crate) mod rootless;
 mod span;
 mod stack_map;
-pub(crate) mod stacks;
 mod steps;
 mod table;
 mod tool;

@@ -29,6 +29,7 @@ pub mod run;
 mod run_as;
 pub mod sgx;
 mod signals;
+mod stacks;
 mod system;
 pub mod terminal;
 mod titles;

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use bytemuck::{bytes_of, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use super::stacks::Others;
 use crate::abi::{self, FaultsChain};
+use crate::stacks::Others;
 
 /// The table.
 #[derive(Debug)]

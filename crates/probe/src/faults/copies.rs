@@ -50,7 +50,7 @@ impl Copied {
         HEAD + copy.stack.len()
     }
 
-    pub(super) fn copy(&self) -> &Copy {
+    pub(crate) fn copy(&self) -> &Copy {
         &self.copy
     }
 }

@@ -7,15 +7,15 @@ use trapline_model::faults::{By, Parts, StepOf, Whose};
 use trapline_symbols::perf::{self, Software};
 
 use super::span::{self, Kinds};
-use super::{Events, MinorLatency, Stacks, stacks};
+use super::{Events, MinorLatency, Stacks};
 use crate::abi::maps::{MapName, faults as maps, shared, spans, unwind};
 use crate::abi::{
     self, BY_CGROUP, BY_COMM, BY_PID, BY_TID, BY_TREE, BY_USER, FaultsAlive, FaultsConfig, FaultsWalk,
     TrapFilter,
 };
 use crate::compiled::Compiled;
-use crate::system;
 use crate::variant::{self, Attached, Recipe, Variant};
+use crate::{stacks, system};
 
 const COUNT: Compiled = compiled!("faults_count");
 const NAMED: Compiled = compiled!("faults_named");

@@ -15,12 +15,12 @@ use trapline_model::faults::{GroupId, Key, Ledger, Losses, NamedStack, Process, 
 use trapline_symbols::Scope;
 
 use super::chains::{Chains, is_chain, others};
-use super::stacks::{Chain, End, Incomplete, Named, Naming, Others, SAID_EVERY, without_names};
 use super::unplaced::Unplaced;
 use super::unwind::Tables;
 use super::waiting::{Unnamed, Waiting};
 use crate::abi::maps::faults as maps;
 use crate::abi::{self, FaultsChain, FaultsGroupKey, FaultsRowKey};
+use crate::stacks::{Chain, End, Incomplete, Named, Naming, Others, SAID_EVERY, without_names};
 use crate::variant::Attached;
 
 /// So many that have to wait for the symbolizer are tried before it is waited for.

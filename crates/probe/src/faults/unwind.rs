@@ -15,10 +15,10 @@ use trapline_symbols::{Image, Symbols};
 
 use super::copies::{self, Copied, Copies, Told};
 use super::recipe::{ROWS, TABLES, UNWIND_RING};
-use super::stacks::{Chain, End};
 use crate::abi::maps::unwind as maps;
 use crate::abi::{self, UnwindFile, UnwindMiss, UnwindRow, UnwindTable};
 use crate::ring::Ring;
+use crate::stacks::{Chain, End};
 use crate::system;
 use crate::variant::Attached;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use trapline_model::faults::GroupId;
 use trapline_symbols::Image;
 
-use super::stacks::Chain;
+use crate::stacks::Chain;
 
 /// Chains that wait, at most: twice as many as the kernel half holds.
 const MOST: usize = 32_768;

@@ -12,7 +12,7 @@ use trapline_symbols::unwind::{Copy, Held};
 use trapline_symbols::{Image, Scope};
 
 use crate::abi::{self, KvmEvent, KvmStacked};
-use crate::faults::stacks::{Chain, Incomplete, Naming, without_names};
+use crate::stacks::{Chain, Incomplete, Naming, without_names};
 
 /// Memory for stacks that wait to be walked, bytes: of those that come when it is full only the innermost call is kept.
 const MOST: usize = 24 << 20;

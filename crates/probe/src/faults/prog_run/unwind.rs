@@ -15,12 +15,12 @@ use trapline_symbols::unwind::{Made, Row, Table};
 use trapline_symbols::{Image, Symbols};
 
 use super::super::recipe::ROWS;
-use super::super::stacks::{Chain, End};
 use super::super::unwind::Tables;
 use super::load;
 use crate::abi::maps::{MapName, faults as maps, unwind};
 use crate::abi::{self, FaultsChain, FaultsConfig, UnwindFile, UnwindTable};
 use crate::prog_run::resize;
+use crate::stacks::{Chain, End};
 use crate::variant::Attached;
 
 const OUT: MapName<'static> = MapName(".bss.test_out");

@@ -13,7 +13,7 @@ use trapline_symbols::{Image, Scope};
 
 use super::untimed::{group, id};
 use crate::faults::Stacks;
-use crate::faults::stacks::{Chain, End, Incomplete, Named, Naming, SAID_EVERY};
+use crate::stacks::{Chain, End, Incomplete, Named, Naming, SAID_EVERY};
 
 /// So many are kept of processes that are not forgotten: as many as the kernel half of other variants has room for.
 const ROOM: usize = 16_384;

@@ -1,4 +1,5 @@
-//! Call chains symbolized, whether they were taken by the kernel half (`stack_map.rs`) or perf (`rootless/stack_table.rs`).
+//! Call chains symbolized: of faults, whether the kernel half took them (`faults/stack_map.rs`) or perf (`faults/rootless/stack_table.rs`), and of
+//! slow exits (`kvm/stacks.rs`).
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,7 +12,7 @@ use trapline_symbols::perf::Record;
 use trapline_symbols::unwind::Ends;
 use trapline_symbols::{Image, KERNEL, Lives, Name, Place, Scope, Symbols, Why};
 
-use super::copies::Copied;
+use crate::faults::copies::Copied;
 
 /// The kernel's own way from a fault to where it is handled: what lies within says nothing about who caused it.
 const ENTRIES: &[&str] = &["asm_exc_page_fault", "handle_mm_fault"];
