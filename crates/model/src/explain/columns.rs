@@ -12,7 +12,7 @@ use crate::batch::{Batch, BatchSink, Plain};
 #[derive(Debug, Clone, Default)]
 pub struct Columns {
     pub(super) evidence: Rc<RefCell<Evidence>>,
-    numbers: [Vec<Option<u64>>; 8],
+    numbers: [Vec<Option<u64>>; 9],
     texts: [Vec<Option<u32>>; 5],
     words: Words,
 }

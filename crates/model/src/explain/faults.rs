@@ -21,8 +21,6 @@ const AGAIN_PERCENT: u64 = 20;
 const MOST_GROUPS: usize = 1 << 16;
 const MOST_PAGES: usize = 1 << 20;
 const PAGE: u64 = 4096;
-/// Faults of a process that may be without a time: the kernel has a few tens of them while it loads a program.
-const UNTIMED_EACH: u64 = 64;
 
 /// The parts of a fault's time that rules are about, and the rules.
 const PARTS: [(&str, &Rule); 3] =
@@ -40,6 +38,7 @@ pub(super) struct Seen<'a> {
     pub(super) cause: Option<&'a str>,
     pub(super) file: Option<&'a str>,
     pub(super) offset: Option<u64>,
+    pub(super) addr: Option<u64>,
     pub(super) preempted_ns: Option<u64>,
     pub(super) parts: [Option<u64>; PARTS.len()],
 }
@@ -49,13 +48,14 @@ impl<'a> Seen<'a> {
     #[allow(clippy::type_complexity, reason = "two lists of names")]
     pub(super) fn places<'s>(
         &'s mut self,
-    ) -> ([(&'static str, &'s mut Option<u64>); 8], [(&'static str, &'s mut Option<&'a str>); 5]) {
+    ) -> ([(&'static str, &'s mut Option<u64>); 9], [(&'static str, &'s mut Option<&'a str>); 5]) {
         let [lock, reclaim, throttled] = &mut self.parts;
         let numbers = [
             ("pid", &mut self.pid),
             ("tid", &mut self.tid),
             ("latency_ns", &mut self.latency_ns),
             ("offset", &mut self.offset),
+            ("addr", &mut self.addr),
             ("preempted_ns", &mut self.preempted_ns),
             (PARTS[0].0, lock),
             (PARTS[1].0, reclaim),
@@ -90,7 +90,7 @@ impl<'a> Seen<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Places {
     schema: &'static Schema,
-    pub(super) numbers: [Option<usize>; 8],
+    pub(super) numbers: [Option<usize>; 9],
     pub(super) texts: [Option<usize>; 5],
 }
 
@@ -250,6 +250,8 @@ struct Missing {
     offset: Sum,
     /// Faults without a time or a thread, and the longest of the others.
     untimed: u64,
+    /// Faults without an address, which were only counted.
+    counted: u64,
     longest_ns: u64,
     /// Faults for which there were too many processes or files, and reads for which there were too many pages.
     crowded: u64,
@@ -290,7 +292,8 @@ impl Evidence {
     /// Takes what is known of one fault.
     pub(super) fn add(&mut self, fault: &Seen<'_>) {
         let (Some(pid), Some(tid), Some(ns)) = (fault.pid, fault.tid, fault.latency_ns) else {
-            self.missing.untimed += 1;
+            let missing = &mut self.missing;
+            *(if fault.addr.is_none() { &mut missing.counted } else { &mut missing.untimed }) += 1;
             return;
         };
         self.seen += 1;
@@ -451,11 +454,11 @@ impl Evidence {
                 format!("{} of pages beyond {MOST_PAGES} are not compared", counted(missing.pages, "read"))
             });
         }
-        // Some of each program are only counted, and not timed: those that the kernel has while it loads it.
-        let is_usual = missing.untimed <= UNTIMED_EACH * self.processes.len() as u64;
+        // Those that the kernel has in place of the program, while it loads it or maps pages ahead, are only counted: nobody waits in them.
+        let untimed = if self.seen == 0 { missing.counted } else { 0 } + missing.untimed;
         let lost = [
             (missing.crowded, "of too many processes and files to keep apart: "),
-            (if is_usual { 0 } else { missing.untimed }, "without a time or a thread: "),
+            (untimed, "without a time or a thread: "),
             (end.lost_events, "lost: "),
             (end.get("missed_programs").unwrap_or(0), "not seen: "),
         ];
