@@ -132,14 +132,14 @@ impl Groups {
 
     /// Whether they should be read although no interval has ended: to make space, or before their names change.
     pub(super) fn want_reading(&self, attached: &Attached, control: &FaultsControl) -> Result<bool> {
-        if self.looked.elapsed() < self.took {
-            // Names have as much of the time.
-            return Ok(false);
-        }
-        if let Kind::Stack(chains) = &self.kind
-            && chains.want_naming()
-        {
-            return Ok(true);
+        if let Kind::Stack(chains) = &self.kind {
+            if self.looked.elapsed() < self.took {
+                // Names have as much of the time.
+                return Ok(false);
+            }
+            if chains.want_naming() {
+                return Ok(true);
+            }
         }
         let made: FaultsMade = attached.read(maps::MADE)?;
         let is_new = made.groups != self.made.groups;

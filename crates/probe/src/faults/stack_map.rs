@@ -26,6 +26,9 @@ use crate::variant::Attached;
 /// So many that have to wait for the symbolizer are tried before it is waited for.
 const TRIED: usize = 64;
 
+/// How long an answer of the symbolizer's is waited for before others are tried.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(2);
+
 /// How long tables of processes that were asked for are waited for before they are traced.
 const TABLES_WAIT: Duration = Duration::from_secs(2);
 
@@ -342,17 +345,28 @@ impl StackMap {
                 break;
             }
             let Some((number, of)) = self.waiting.next() else { break };
-            let (looked, asked, uid) = (Instant::now(), self.naming.asked(), of.uid);
+            let (looked, uid) = (Instant::now(), of.uid);
             let Ok(walked) = walked(self.tables.as_ref(), &mut self.naming, of, self.no_more_tables) else {
                 self.want_table = true;
                 late.push(number);
                 continue;
             };
             let user = walked.as_ref().unwrap_or(&of.user);
-            let named = self.naming.name(of.image, &of.comm, user, &of.kernel);
-            if self.naming.asked() != asked {
+            let named = loop {
+                let asked = self.naming.asked();
+                let named = self.naming.name(of.image, &of.comm, user, &of.kernel);
+                if self.naming.asked() == asked {
+                    break named;
+                }
                 self.asker = uid;
-            }
+                // Most answers come at once. To look through other stacks until they do would take longer than all answers.
+                self.naming.wait_until(until.min(Instant::now() + ANSWERED_WITHIN));
+                let has_come = self.naming.wait() == Some(true);
+                self.naming.wait_until(Instant::now());
+                if !named.late || !has_come {
+                    break named;
+                }
+            };
             self.waiting.spend(uid, looked.elapsed());
             if named.late {
                 late.push(number);
