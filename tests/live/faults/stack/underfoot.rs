@@ -1,5 +1,6 @@
 //! Files that change while trapline looks at them: programs that are truncated, perf maps that are written anew.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -93,10 +94,17 @@ pub fn functions_of_interpreters(variant: &'static str) {
         const kept = []; for (let i = 0; i < 200; i++) { kept.push(outer(300)); if (kept.length > 3) kept.shift(); }\n";
     let python = "import mmap\ndef leaf(a, n):\n    for i in range(n):\n        a[i * 4096] = 1\n\
         a = mmap.mmap(-1, 4 << 20)\na.madvise(mmap.MADV_NOHUGEPAGE)\nleaf(a, 500)\n";
+    let maps = || {
+        let names = fs::read_dir("/tmp").unwrap().flatten().map(|entry| entry.path());
+        names.filter(|path| path.extension().is_some_and(|it| it == "map")).collect::<HashSet<_>>()
+    };
+    let before = maps();
     for (language, command) in interpreters() {
         let script = directory.path().join(format!("script.{language}"));
         fs::write(&script, if language == "js" { javascript } else { python }).unwrap();
-        let said = Said::by(faults(variant, &["--by", "stack", "--"]).args(&command).arg(&script));
+        // Node.js writes a log to where it runs.
+        let mut traced = faults(variant, &["--by", "stack", "--"]);
+        let said = Said::by(traced.args(&command).arg(&script).current_dir(directory.path()));
         let file = script.to_str().unwrap();
         let is_leaf = |frame: &str| frame.contains("leaf") && frame.contains(file);
         let below = |row: &Value| row["stack"].as_str().is_some_and(|stack| stack.split(';').any(is_leaf));
@@ -110,6 +118,13 @@ pub fn functions_of_interpreters(variant: &'static str) {
             let whole = sum(&said.totals, is_whole).1;
             println!("{whole} of {found} faults below a function of Node.js have a whole chain");
             assert!(whole * 100 >= found * 98, "{whole} of {found}: {:#?}", said.totals);
+        }
+    }
+    for map in maps().difference(&before) {
+        // Those of others that have begun meanwhile are theirs.
+        let pid = map.file_stem().and_then(|name| name.to_str()?.strip_prefix("perf-"));
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_file(map);
         }
     }
 }
