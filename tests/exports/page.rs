@@ -1,6 +1,7 @@
 //! The page of `trapline report` in Chromium.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -101,13 +102,7 @@ fn the_page_fits_from_a_phone_to_a_wall_in_both_themes_and_names_what_it_draws()
     let page = report(&folder, &recording, "b.html");
     let mut papers = vec![];
     for (width, theme) in [(400, "light"), (400, "dark"), (3840, "light")] {
-        browser.look(width, theme);
-        browser.open(&page);
-        assert_eq!(
-            browser.run("return document.documentElement.scrollWidth <= innerWidth;"),
-            true,
-            "{width}"
-        );
+        assert_fits(&browser, &page, width, theme);
         papers.push(browser.run("return getComputedStyle(document.documentElement).backgroundColor;"));
     }
     assert!(papers[0] != papers[1] && papers[0] == papers[2], "{papers:?}");
@@ -353,6 +348,14 @@ fn hosts(folder: &TempDir) -> Vec<std::path::PathBuf> {
     (1..4).map(host).collect()
 }
 
+/// All of a page is to be seen at a width, pixels, without moving it aside.
+fn assert_fits(browser: &Browser, page: &Path, width: u64, theme: &str) {
+    browser.look(width, theme);
+    browser.open(page);
+    let fits = browser.run("return document.documentElement.scrollWidth <= innerWidth;");
+    assert_eq!(fits, true, "{width}");
+}
+
 #[test]
 fn findings_and_losses_of_several_machines_are_those_of_each() {
     let Some(browser) = Browser::start() else { return };
@@ -362,13 +365,7 @@ fn findings_and_losses_of_several_machines_are_those_of_each() {
     let output = command.arg("report").args(hosts(&folder)).arg("-o").arg(&page).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     for (width, theme) in [(400, "dark"), (1280, "light")] {
-        browser.look(width, theme);
-        browser.open(&page);
-        assert_eq!(
-            browser.run("return document.documentElement.scrollWidth <= innerWidth;"),
-            true,
-            "{width}"
-        );
+        assert_fits(&browser, &page, width, theme);
         if let Some(violations) = browser.violations() {
             assert_eq!(violations, json!([]), "{theme}");
         }
