@@ -122,7 +122,9 @@ impl Tool for Faults {
             }
         }
         // First: they have the names that go with groups.
-        let ended = if self.groups.is_some() { 1 } else { ENDED_WAIT };
+        // At the end no other pass comes that would fetch them.
+        let is_at_once = self.groups.is_some() || self.closed_ns.is_some();
+        let ended = if is_at_once { 1 } else { ENDED_WAIT };
         if made.retired - self.fetched.retired >= ended {
             system::undisturbed(|| self.fetch_ended(self.epoch))?;
         }
