@@ -5,6 +5,7 @@ mod access;
 mod columns;
 mod faults;
 mod rules;
+mod seen;
 mod tables;
 #[cfg(test)]
 mod tests;

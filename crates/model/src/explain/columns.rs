@@ -5,15 +5,16 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 
-use super::faults::{Evidence, Places, Seen};
+use super::faults::Evidence;
+use super::seen::{NUMBERS, Places, Seen, TEXTS};
 use crate::batch::{Batch, BatchSink, Plain};
 
 /// Takes faults for [`Explain`](super::Explain), which has them without being given their events.
 #[derive(Debug, Clone, Default)]
 pub struct Columns {
     pub(super) evidence: Rc<RefCell<Evidence>>,
-    numbers: [Vec<Option<u64>>; 9],
-    texts: [Vec<Option<u32>>; 5],
+    numbers: [Vec<Option<u64>>; NUMBERS],
+    texts: [Vec<Option<u32>>; TEXTS],
     words: Words,
 }
 
