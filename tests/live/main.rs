@@ -81,6 +81,11 @@ const GDB_POSTGRESQL: &[Need] = &[Need::Root, Need::ThisKernel, Need::Program("g
 const UNWOUND: &[Need] =
     &[Need::Root, Need::ThisKernel, Need::Program("/usr/bin/python3"), Need::Program("sqlite3")];
 const TMUX: &[Need] = &[Need::Root, Need::ThisKernel, Need::Tmux];
+/// What costs much time and hardly differs between kernels.
+const SPREAD: &[Need] = &[Need::Root, Need::Spread];
+const SPREAD_OWN: &[Need] = &[Need::Root, Need::Spread, Need::OwnMachine];
+/// The same on every kernel, by a kernel half that this machine's own kernel may not take.
+const ON_6_12: &[Need] = &[Need::Root, Need::Once("6.12")];
 const ON_6_1: &[Need] = &[Need::Root, Need::Once("6.1")];
 const ON_7_3: &[Need] = &[Need::Root, Need::Once("7.3")];
 const EXITS: &[Need] = &[Need::Root, Need::Exits];
@@ -105,15 +110,15 @@ const CASES: &[Case] = &[
     case!(faults::exact::threads_that_exec, ROOT, ALL),
     case!(faults::exact::cold_files_read_by_many, ROOT, ALL),
     case!(faults::exact::times_are_plausible, ROOT, TIMING),
-    case!(faults::time::waits_for_the_lock, ROOT, TIMING),
-    case!(faults::time::waits_are_its_own_switches, ROOT, TIMING),
+    case!(faults::time::waits_for_the_lock, SPREAD, TIMING),
+    case!(faults::time::waits_are_its_own_switches, SPREAD, TIMING),
     case!(faults::time::waits_are_not_sampled, ROOT, &["tracepoint"]),
     case!(faults::time::the_last_wait_is_seen, ROOT, &["tracepoint"]),
-    case!(faults::time::parts_are_all_of_it, ROOT, TIMING),
+    case!(faults::time::parts_are_all_of_it, SPREAD, TIMING),
     case!(faults::time::slower, ROOT, TIMING),
     case!(faults::time::a_slow_device, &[Need::Root, Need::Fuse], TIMING),
-    case!(faults::time::memory_high, &[Need::Root, Need::OwnMachine], TIMING),
-    case!(faults::time::memory_max, &[Need::Root, Need::OwnMachine], TIMING),
+    case!(faults::time::memory_high, SPREAD_OWN, TIMING),
+    case!(faults::time::memory_max, SPREAD_OWN, TIMING),
     case!(faults::exact::sampled_minor_latency, ROOT, TIMING),
     case!(faults::exact::verbose_shows_every_fault, ROOT, ALL),
     case!(explain::each_rule_on_its_program, ROOT, AUTO),
@@ -154,7 +159,7 @@ const CASES: &[Case] = &[
     case!(faults::namespaces::stacks, ROOT, AUTO),
     case!(faults::namespaces::what_cannot_be_is_said, ROOT, AUTO),
     case!(faults::container::a_command_equals_wait4, HERE, &["tracepoint", "rootless"]),
-    case!(faults::namespaces::the_doctor_names_them, ROOT, AUTO),
+    case!(faults::namespaces::the_doctor_names_them, ON_6_12, AUTO),
     case!(faults::many::a_storm_loses_nothing, ROOT, ALL),
     case!(faults::many::a_storm_overruns_the_ring, ROOT, AUTO),
     case!(faults::many::short_processes, ROOT, ALL),
@@ -164,21 +169,21 @@ const CASES: &[Case] = &[
     case!(faults::step::stalls, ROOT, TIMING),
     case!(faults::step::stalls_within_a_window, ROOT, TIMING),
     case!(faults::step::what_caused_most, ROOT, AUTO),
-    case!(faults::fair::files, ROOT, AUTO),
+    case!(faults::fair::files, ON_6_12, AUTO),
     case!(faults::fair::events, ROOT, TIMING),
-    case!(faults::fair::stacks, ROOT, AUTO),
-    case!(faults::fair::files_come_and_go, ROOT, AUTO),
+    case!(faults::fair::stacks, ON_6_12, AUTO),
+    case!(faults::fair::files_come_and_go, ON_6_12, AUTO),
     case!(faults::neighbours::of_another_users, HERE, AUTO),
     case!(faults::file::rows_add_up, ROOT, TIMING),
     case!(faults::groups::of_threads_and_processes, ROOT, TIMING),
     case!(faults::groups::sums_are_the_same, ROOT, BY_ENTRY_OR_EXCEPTION),
     case!(faults::groups::histograms, ROOT, TIMING),
     case!(faults::groups::of_a_process_and_a_file, ROOT, BY_ENTRY_OR_EXCEPTION),
-    case!(faults::stack::a_command, ROOT, TIMING),
+    case!(faults::stack::a_command, SPREAD, TIMING),
     case!(faults::stack::a_running_process, ROOT, AUTO),
     case!(faults::stack::a_part_of_them, ROOT, AUTO),
-    case!(faults::stack::flame_graphs, ROOT, AUTO),
-    case!(faults::stack::narrow_code, ROOT, AUTO),
+    case!(faults::stack::flame_graphs, ON_6_12, AUTO),
+    case!(faults::stack::narrow_code, ON_6_12, AUTO),
     case!(faults::stack::perf_maps_that_are_written_anew, HERE, &["auto", "rootless"]),
     case!(faults::stack::perf_maps_in_other_namespaces, HERE, &["auto", "rootless"]),
     case!(faults::stack::functions_of_interpreters, &[Need::Root, Need::ThisKernel, Need::Interpreter], AUTO),
@@ -190,7 +195,7 @@ const CASES: &[Case] = &[
     case!(faults::unwind::programs::python_has_the_chains_of_the_debugger, GDB_PYTHON, &["tracepoint"]),
     case!(faults::unwind::programs::gcc_has_the_chains_of_the_debugger, GDB, &["tracepoint"]),
     case!(faults::unwind::programs::postgresql_has_the_chains_of_the_debugger, GDB_POSTGRESQL, &["tracepoint"]),
-    case!(faults::unwind::frame_pointers_find_less, ROOT, TIMING_AND_ROOTLESS),
+    case!(faults::unwind::frame_pointers_find_less, SPREAD, TIMING_AND_ROOTLESS),
     case!(faults::unwind::programs_that_just_began_are_unwound, UNWOUND, AUTO),
     case!(faults::unwind::python_is_unwound, UNWOUND, AUTO),
     case!(faults::file::every_fault_has_its_file, ROOT, TIMING),
@@ -223,7 +228,7 @@ const CASES: &[Case] = &[
     case!(faults::command::is_as_without_us, ROOT, EVERY),
     case!(faults::command::what_is_sent_to_us_is_passed_on, ROOT, AUTO_AND_ROOTLESS),
     case!(faults::command::a_second_request_leaves_nobody, ROOT, AUTO_AND_ROOTLESS),
-    case!(faults::command::the_usual_company, ROOT, AUTO_AND_ROOTLESS),
+    case!(faults::command::the_usual_company, ON_6_12, AUTO_AND_ROOTLESS),
     case!(faults::command::in_a_terminal, ROOT, AUTO_AND_ROOTLESS),
     case!(top::panes_show_rows_and_what_is_within_them, TMUX, AUTO),
     case!(top::the_terminal_is_given_back_at_every_end, TMUX, AUTO),
@@ -245,7 +250,7 @@ const CASES: &[Case] = &[
     case!(faults::screen::a_table_that_stays_names_the_option_for_the_rest, TMUX, AUTO),
     case!(faults::command::another_user, ROOT, AUTO),
     case!(faults::frame::hostile_names, ROOT, AUTO),
-    case!(faults::frame::an_empty_name, ROOT, AUTO),
+    case!(faults::frame::an_empty_name, ON_6_12, AUTO),
     case!(faults::frame::it_is_small, HERE, AUTO),
     case!(faults::threads::workers_of_io_uring, ROOT, EVERY),
     case!(faults::threads::the_memory_of_others, ROOT, ALL),
@@ -273,7 +278,7 @@ const CASES: &[Case] = &[
     case!(faults::refuse::a_process_without_its_first_thread, &[Need::Root, Need::Program("python3")], AUTO_AND_ROOTLESS),
     case!(faults::refuse::through_what_others_have_put_there, ROOT, AUTO),
     case!(faults::refuse::the_doctor_tells_the_truth, ROOT, AUTO),
-    case!(faults::privilege::what_reading_does_not_need_is_dropped, ROOT, TIMING),
+    case!(faults::privilege::what_reading_does_not_need_is_dropped, SPREAD, TIMING),
     case!(faults::privilege::hidden_addresses_stay_hidden, ROOT, AUTO),
     case!(faults::privilege::no_output_shows_hidden_addresses, HERE, AUTO),
     case!(kvm::privilege::kvm_keeps_what_reading_takes, EXITS_ONCE, AUTO),
@@ -386,17 +391,15 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut trials = Vec::new();
     for case in CASES {
-        let mut unmet = None;
         for &variant in case.variants {
             let name = format!("{}::{variant}", case.name);
             if !is_wanted(&arguments, &name) {
                 trials.push(Trial::test(name, || Ok(())));
                 continue;
             }
-            let unmet = unmet.get_or_insert_with(|| {
-                case.needs.iter().find_map(|need| need.unmet().map(|why| (why, need.is_special())))
-            });
-            let missing = unmet.clone().or_else(|| Some((missing(case.name, variant)?, false)));
+            let unmet =
+                case.needs.iter().find_map(|need| need.unmet(variant).map(|why| (why, need.is_special())));
+            let missing = unmet.or_else(|| Some((missing(case.name, variant)?, false)));
             let (test, called) = (case.test, name.clone());
             let trial = match missing {
                 None => Trial::test(name, move || {

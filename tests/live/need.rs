@@ -48,11 +48,16 @@ pub enum Need {
     ThisKernel,
     /// Of the virtual machines one with this kernel, unless the test is asked for.
     Once(&'static str),
+    /// Of the virtual machines one for each variant, a different one where that is possible, unless the test is asked for.
+    Spread,
 }
 
+/// Where variants run whose tests are spread over the kernels; the others run on 6.12.
+const SPREAD: &[(&str, &str)] = &[("tracepoint", "6.1"), ("rootless", "6.1"), ("kprobe", "7.3")];
+
 impl Need {
-    /// Why it is not met, if it is not.
-    pub fn unmet(self) -> Option<String> {
+    /// Why it is not met for a variant, if it is not.
+    pub fn unmet(self, variant: &str) -> Option<String> {
         match self {
             Self::Root => (!nix::unistd::geteuid().is_root()).then(|| "it needs root".into()),
             // It is left in disorder by that: the machine must be there for nothing else.
@@ -89,13 +94,17 @@ impl Need {
             Self::Once(kernel) => machine()
                 .filter(|machine| machine.split('-').next() != Some(kernel))
                 .map(|_| format!("it runs on one kernel only, {kernel}")),
+            Self::Spread => {
+                let place = SPREAD.iter().find(|(of, _)| *of == variant);
+                Self::Once(place.map_or("6.12", |(_, kernel)| kernel)).unmet(variant)
+            }
         }
     }
 
     /// Whether it may be missing even where everything must run: it is about a machine of a special sort.
     pub fn is_special(self) -> bool {
         use Need::*;
-        matches!(self, Lockdown | FunctionTracer | UnseenExits | Cause(_) | ThisKernel | Once(_))
+        matches!(self, Lockdown | FunctionTracer | UnseenExits | Cause(_) | ThisKernel | Once(_) | Spread)
     }
 }
 

@@ -29,7 +29,7 @@ const MEMORY: u32 = 3072;
 const SECOND_TRIES: usize = 8;
 
 /// Seconds after which a kernel has failed, if nothing else is said.
-const TIMEOUT: u64 = 2400;
+const TIMEOUT: u64 = 3000;
 
 /// What `cargo xtask vm` is told.
 #[derive(clap::Args, Debug)]

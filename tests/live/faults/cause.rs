@@ -91,8 +91,9 @@ fn check(causes: &[&str], variant: &str) {
     let rows = Beside::start(faults(variant, &[&["--by", "cause"], &processes[..]].concat()));
     let each = Beside::start(faults(variant, &[&["-v"], &processes[..]].concat()));
     let answers: Vec<Value> = provokers.iter_mut().map(Provoker::provoke).collect();
-    let (rows, each) = (rows.interrupt(), each.interrupt());
+    // What they do until they wait for us again is to be watched, too.
     let after = count_of(&provokers);
+    let (rows, each) = (rows.interrupt(), each.interrupt());
     let counted = (after.0 - before.0, after.1 - before.1);
     assert_eq!(sum(&rows.totals, |_| true), counted, "{:#?}", rows.totals);
     assert_eq!(sum(&each.totals, |_| true), counted, "{:#?}", each.totals);

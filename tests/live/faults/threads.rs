@@ -268,7 +268,7 @@ pub fn births() {
                         memory.0.add(step * PAGE).write_volatile(1);
                     }
                     // So that trapline begins within its life.
-                    std::thread::sleep(Duration::from_micros(100));
+                    std::thread::sleep(Duration::from_millis(1));
                 }
                 // SAFETY: ends this process.
                 unsafe { libc::_exit(0) };
@@ -300,7 +300,7 @@ pub fn births_of_threads() {
             // SAFETY: within the mapping, which is writable.
             unsafe { memory.0.add(step * PAGE).write_volatile(1) };
             // So that trapline begins within its life.
-            std::thread::sleep(Duration::from_micros(100));
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
     let end = Arc::new(AtomicBool::new(false));
