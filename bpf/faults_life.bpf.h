@@ -91,10 +91,23 @@ int BPF_PROG(thread_born, struct task_struct *child)
 	return 0;
 }
 
+/*
+ * A bucket may be locked by what this program interrupts, or by a processor that stands still (from 6.15 on it is
+ * waited for 250 ms at most, kernel/bpf/rqspinlock.c): the next number is in another one.
+ */
+static __always_inline bool keep_retired(struct faults_thread *row)
+{
+	for (int tries = 0; tries < 3; tries++) {
+		u64 serial = __sync_fetch_and_add(&retired_serial, 1);
+
+		if (!bpf_map_update_elem(&retired, &serial, row, BPF_NOEXIST))
+			return true;
+	}
+	return false;
+}
+
 static __always_inline void retire(struct tracked *t, struct task_struct *task)
 {
-	u64 serial;
-
 	if (!t)
 		return;
 	end_unseen(t, task);
@@ -108,8 +121,7 @@ static __always_inline void retire(struct tracked *t, struct task_struct *task)
 	/* The row of a thread with groups has the name that goes with them. */
 	if (!t->row.stats.major && !t->row.stats.minor && !t->grouped)
 		return;
-	serial = __sync_fetch_and_add(&retired_serial, 1);
-	if (bpf_map_update_elem(&retired, &serial, &t->row, BPF_NOEXIST)) {
+	if (!keep_retired(&t->row)) {
 		add(&losses.unattributed_major, t->row.stats.major);
 		add(&losses.unattributed_minor, t->row.stats.minor);
 	}

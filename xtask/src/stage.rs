@@ -58,7 +58,7 @@ pub struct Args {
     /// What executes the guest
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     accel: Accel,
-    /// Machines at a time; one more than this one has processors if not given
+    /// Machines at a time; as many as this one has processors if not given
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Seconds after which a kernel has failed
@@ -145,8 +145,8 @@ struct Stage<'a> {
 impl Stage<'_> {
     /// Runs every machine, `jobs` at a time; the reports are in the order of the machines.
     fn all(&self, kernels: &[&'static Kernel], archive: &mut Archive) -> Vec<Report> {
-        // A machine waits at times, for its disk or for a test's pause.
-        let usual = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).saturating_add(1);
+        // Each keeps a processor busy: with more of them, what a user has seconds for comes too late in all.
+        let usual = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let room = Room::new(self.args.jobs.unwrap_or_else(usual).get());
         thread::scope(|scope| {
             // A machine dies with the thread that started it, and each of these threads waits for its machine.

@@ -95,8 +95,9 @@ fn check(causes: &[&str], variant: &str) {
     let after = count_of(&provokers);
     let (rows, each) = (rows.interrupt(), each.interrupt());
     let counted = (after.0 - before.0, after.1 - before.1);
-    assert_eq!(sum(&rows.totals, |_| true), counted, "{:#?}", rows.totals);
-    assert_eq!(sum(&each.totals, |_| true), counted, "{:#?}", each.totals);
+    for said in [&rows, &each] {
+        assert_eq!(sum(&said.totals, |_| true), counted, "{:#?} {}", said.totals, said.end);
+    }
     assert_eq!(u(&each.end["lost_events"]), 0);
     assert_eq!(rows.end["unlisted_faults"], 0);
     // Both watched the same faults, so each has the other's figures, but for what one of them missed.

@@ -29,8 +29,9 @@ pub fn assert_truth_of(said: &Said, what: &[&str]) {
         };
         assert_eq!(counted, told, "{truth} in {:#?}", said.totals);
     }
-    assert_eq!(said.end["unlisted_faults"], 0);
-    assert_eq!(said.end["untracked_threads"], 0);
+    for loss in ["unlisted_faults", "untracked_threads"] {
+        assert_eq!(said.end[loss], 0, "{loss}: {}", said.end);
+    }
 }
 
 pub fn every_kind_of_fault_per_thread(variant: &'static str) {

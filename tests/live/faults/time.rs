@@ -404,7 +404,9 @@ pub fn a_slow_device(variant: &'static str) {
     }
 }
 
-/// A cgroup for one command.
+/// A cgroup for one command, which runs on one processor: what the kernel says that a cgroup was stalled is a mean over the
+/// processors, weighted by what the cgroup did on each, so of a thread that moves there may be any part of it in there
+/// (Documentation/accounting/psi.rst, kernel/sched/psi.c).
 fn in_a_cgroup(
     variant: &str,
     options: &[&str],
@@ -417,9 +419,8 @@ fn in_a_cgroup(
     let dir = tempfile::Builder::new().prefix("trapline-time-").tempdir_in(root).unwrap().keep();
     std::fs::write(dir.join(limit.0), limit.1).unwrap();
     let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", dir.display());
-    let mut shell = vec!["sh".to_owned(), "-c".into(), join, "sh".into()];
-    shell.extend_from_slice(words);
-    let said = Said::by(faults(variant, options).arg("--").args(shell));
+    let shell = ["taskset", "-c", "0", "sh", "-c", &join, "sh"];
+    let said = Said::by(faults(variant, options).arg("--").args(shell).args(words));
     (said, move |file| std::fs::read_to_string(dir.join(file)).unwrap())
 }
 
@@ -430,11 +431,9 @@ fn figure(text: &str, name: &str) -> u64 {
     digits.parse().unwrap()
 }
 
-/// At most what a cgroup was stalled for memory, nanoseconds. The kernel's figure is a mean over the processors, weighted by
-/// what they did: of a thread that moves among them there may be only a part of it in there.
+/// At most what a cgroup was stalled for memory, nanoseconds: its clock is not ours.
 fn most_stalled(pressure: &str) -> u64 {
-    let processors = std::thread::available_parallelism().unwrap().get() as u64;
-    figure(pressure, "total=") * 1200 * processors
+    figure(pressure, "total=") * 1200
 }
 
 /// What memory.high makes a thread wait is in the time of its faults, as the cgroup's own account has it.
