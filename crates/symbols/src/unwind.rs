@@ -2,6 +2,7 @@
 //! `.eh_frame` by the symbolizer (`child/unwind.rs`), checked here, and walked by the kernel half (`bpf/unwind.bpf.h`).
 
 mod held;
+mod making;
 mod walk;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -18,7 +19,11 @@ use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
 
 pub use self::held::Held;
-pub use self::walk::{Copy, Ends, Found, walk};
+#[cfg(test)]
+pub(crate) use self::making::SHARE;
+pub use self::making::{Making, Shares, walk_by};
+use self::walk::walk;
+pub use self::walk::{Copy, Ends, Found};
 use crate::Why;
 use crate::child::wire::{Reply, Request};
 use crate::files::{Files, Identity, Program};
@@ -127,8 +132,9 @@ pub enum UnwoundBy {
     Nothing,
 }
 
-/// Rows of one file, at most: a program of 200 MB has three million.
-pub(crate) const ROWS: usize = 4 << 20;
+/// Rows, at most, of one file and of all together: a program of 200 MB has three million, a library or program of a megabyte about
+/// ten thousand.
+pub const ROWS: usize = 4 << 20;
 
 /// Whether rows that a symbolizer sent are what it should send.
 pub(crate) fn are_sound(rows: &[Row]) -> bool {

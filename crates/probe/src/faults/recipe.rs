@@ -95,8 +95,8 @@ const GROUPS: u32 = 32_768;
 /// that begins meets new ones faster than the kernel gives memory out in a fault.
 const STACKS: u32 = 16_384;
 
-/// Rows of unwind tables, 8 bytes each: a library or program of a megabyte has about ten thousand.
-pub(super) const ROWS: u32 = 4 << 20;
+/// Rows of unwind tables, 8 bytes each.
+pub(super) const ROWS: u32 = trapline_symbols::unwind::ROWS as u32;
 
 /// For stacks that are copied because a table is not there yet, bytes.
 pub(super) const UNWIND_RING: u32 = 8 << 20;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use bytemuck::{bytes_of, pod_read_unaligned};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use nix::sys::mman::{MapFlags as Map, ProtFlags, mmap, munmap};
-use trapline_symbols::unwind::{self, Ends, FileKey, Found, Made, Row, Table, UnwoundBy};
+use trapline_symbols::unwind::{Ends, FileKey, Found, Made, Making, Row, Shares, Table, walk_by};
 use trapline_symbols::{Image, Symbols};
 
 use super::copies::{self, Copied, Copies, Told};
@@ -25,9 +25,6 @@ use crate::variant::Attached;
 /// The memory for rows, and for copies of stacks that wait for them, MiB.
 pub(super) const MEGABYTES: u64 =
     (ROWS as u64 * size_of::<UnwindRow>() as u64 + UNWIND_RING as u64 + copies::MOST as u64) >> 20;
-
-/// Files of a user who is not root may take one in so many of them.
-const SHARE: u32 = 4;
 
 /// A file that cannot be opened is tried again this often: each time another process may have it.
 const TRIES: u32 = 8;
@@ -78,8 +75,7 @@ pub(super) struct Tables {
     of_files: HashMap<FileKey, Known>,
     /// Rows that are in use, by the first of each table.
     used: BTreeMap<u32, u32>,
-    /// How many of them are of files of each user but root.
-    of_users: HashMap<u32, u32>,
+    shares: Shares,
     /// Files for which there was no space, and how many rows those need whose owner has no share left, or all others (0).
     unplaced: Vec<FileKey>,
     needed: HashMap<u32, u32>,
@@ -94,8 +90,7 @@ pub(super) struct Tables {
     /// How often a file that was missed could not be opened, and those of which no table is made for a time because of that.
     unopened: HashMap<FileKey, u32>,
     refused: Vec<FileKey>,
-    /// No table can be made before more time has passed.
-    is_stuck: bool,
+    making: Making,
 }
 
 impl Tables {
@@ -111,7 +106,7 @@ impl Tables {
             places: HashMap::new(),
             of_files: HashMap::new(),
             used: BTreeMap::new(),
-            of_users: HashMap::new(),
+            shares: Shares::default(),
             unplaced: vec![],
             needed: HashMap::new(),
             leaving: vec![],
@@ -121,7 +116,7 @@ impl Tables {
             turned: Instant::now(),
             unopened: HashMap::new(),
             refused: vec![],
-            is_stuck: false,
+            making: Making::default(),
         })
     }
 
@@ -132,7 +127,7 @@ impl Tables {
 
     /// Whether some could be made now.
     pub(super) fn may_go_on(&self, symbols: &Symbols) -> bool {
-        symbols.has_tables_to_make() && !self.is_stuck
+        self.making.may_go_on(symbols)
     }
 
     fn drain(&mut self) -> Result<()> {
@@ -178,7 +173,7 @@ impl Tables {
                 self.refuse(key);
             }
         }
-        self.is_stuck = false;
+        self.making.try_again();
         Ok(())
     }
 
@@ -187,7 +182,7 @@ impl Tables {
         let mut any = false;
         while symbols.has_tables_to_make() {
             any |= self.load_one(symbols, until);
-            if self.is_stuck || Instant::now() >= until {
+            if self.making.is_over(symbols, until) {
                 break;
             }
         }
@@ -196,14 +191,9 @@ impl Tables {
 
     /// Makes the next one, if there is time for it.
     pub(super) fn load_one(&mut self, symbols: &mut Symbols, until: Instant) -> bool {
-        symbols.wait_until(Some(until));
-        if let Some(table) = symbols.next_table() {
-            self.store(&table, symbols);
-            return true;
-        }
-        // Its user's files may have had their time.
-        self.is_stuck = symbols.wait().is_none();
-        false
+        let table = self.making.one(symbols, until);
+        table.iter().for_each(|table| self.store(table, symbols));
+        table.is_some()
     }
 
     /// Whether a stack was copied under that key.
@@ -225,17 +215,15 @@ impl Tables {
         is_last: bool,
         symbols: &mut Symbols,
     ) -> Option<Chain> {
-        let find = |addr| match symbols.unwound_by(image, addr) {
-            UnwoundBy::Nothing => Found::Nothing,
-            UnwoundBy::Frame => Found::Frame,
-            UnwoundBy::Table(file, at) => match self.of_files.get(&file).map(|known| &known.table) {
-                Some(table) if table.state == abi::UNWIND_READY && table.rows == 0 => Found::Frame,
-                Some(table) if table.state == abi::UNWIND_READY => Found::Rule(self.rows.rule_at(table, at)),
-                None if !is_last && symbols.want_first(file, image, addr) => Found::Late,
+        let found = |file, at| {
+            let table = &self.of_files.get(&file)?.table;
+            Some(match table.state {
+                abi::UNWIND_READY if table.rows == 0 => Found::Frame,
+                abi::UNWIND_READY => Found::Rule(self.rows.rule_at(table, at)),
                 _ => Found::Refused,
-            },
+            })
         };
-        let (ips, ends) = unwind::walk(copied.copy(), deepest, find)?;
+        let (ips, ends) = walk_by(copied.copy(), image, deepest, is_last, symbols, found)?;
         // Where the copy ends, the kernel half would have gone on.
         let end = if ends == Ends::Cut { End::Late } else { ends.into() };
         Some(Chain::taken(&ips, end))
@@ -302,16 +290,12 @@ impl Tables {
     /// Puts rows where there is space.
     fn place(&mut self, program: u32, rows: &[Row], owner: u32) {
         let Ok(count) = u32::try_from(rows.len()) else { return };
-        let of_user = self.of_users.entry(owner).or_default();
-        let most = if owner == 0 { ROWS } else { ROWS / SHARE };
-        let its = of_user.saturating_add(count);
-        let first = gap(&self.used, count);
-        let Some(first) = first.filter(|_| its <= most) else {
-            let whose = if its > most { owner } else { 0 };
-            *self.needed.entry(whose).or_default() += count.min(most);
+        let first = gap(&self.used, count).filter(|_| self.shares.take(owner, rows.len()));
+        let Some(first) = first else {
+            let whose = if self.shares.fit_share(owner, rows.len()) { 0 } else { owner };
+            *self.needed.entry(whose).or_default() += count.min(Shares::most(owner) as u32);
             return;
         };
-        *of_user = its;
         if count > 0 {
             self.used.insert(first, count);
         }
@@ -352,8 +336,7 @@ impl Tables {
                 if table.rows > 0 {
                     self.used.remove(&table.first);
                 }
-                let of_user = self.of_users.entry(owner).or_default();
-                *of_user = of_user.saturating_sub(table.rows);
+                self.shares.give_back(owner, table.rows as usize);
             }
             // Who meets them will miss them again.
             self.forget_refused(|tables| &mut tables.unplaced);

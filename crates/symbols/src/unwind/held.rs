@@ -1,26 +1,70 @@
 //! Unwind tables in user space, for stacks that perf has copied: no kernel half walks by them.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Copy, Ends, FileKey, Found, Made, ROWS, Row, Table, UnwoundBy, walk};
+use super::{Copy, Ends, FileKey, Found, Made, Making, ROWS, Row, Shares, Table, walk_by};
 use crate::{Image, Symbols};
 
-/// Files of a user who is not root may take one row in so many of them.
-const SHARE: usize = 4;
+/// What was not used for this time may have to make space for others; what there was no space for is tried again after it.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Files that have tables, at most.
+const FILES: usize = 1 << 14;
+
+/// What there is of a file.
+#[derive(Debug)]
+struct Known {
+    program: u32,
+    state: State,
+    used: Cell<Instant>,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Rows(Rc<[Row]>),
+    /// There was no space.
+    Unplaced,
+    /// There will be none.
+    Refused,
+}
+
+/// The rows of a program.
+#[derive(Debug)]
+struct Place {
+    rows: Rc<[Row]>,
+    owner: u32,
+    /// How many files have it.
+    files: usize,
+}
 
 /// Tables of files, as far as there is memory for them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Held {
-    /// By the number of what is in a file, which several files may share. Nothing where there was no space.
-    of_programs: HashMap<u32, Option<Rc<[Row]>>>,
-    of_files: HashMap<FileKey, Option<Rc<[Row]>>>,
-    rows: usize,
-    /// How many of them are of files of each user.
-    of_users: HashMap<u32, usize>,
-    /// No table can be made before more time has passed.
-    is_stuck: bool,
+    of_files: HashMap<FileKey, Known>,
+    /// By the number of what is in a file, which several files may share.
+    places: HashMap<u32, Place>,
+    shares: Shares,
+    making: Making,
+    /// How many were taken out to make space.
+    evicted: u64,
+    /// When tables were last made or used.
+    now: Instant,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            of_files: HashMap::new(),
+            places: HashMap::new(),
+            shares: Shares::default(),
+            making: Making::default(),
+            evicted: 0,
+            now: Instant::now(),
+        }
+    }
 }
 
 impl Held {
@@ -29,58 +73,129 @@ impl Held {
 
     /// Whether some could be made now.
     pub fn may_go_on(&self, symbols: &Symbols) -> bool {
-        symbols.has_tables_to_make() && !self.is_stuck
+        self.making.may_go_on(symbols)
     }
 
     /// Time has passed, or more is mapped: what was stuck is tried again.
     pub fn try_again(&mut self) {
-        self.is_stuck = false;
+        self.making.try_again();
+        self.now = Instant::now();
+    }
+
+    /// How many tables were taken out to make space for others.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// There is no table of that file, and will be none.
     pub fn refuse(&mut self, file: FileKey) {
-        self.of_files.insert(file, None);
+        self.know(file, 0, State::Refused);
     }
 
     /// Makes tables, up to a moment. Tells whether there are more than before.
     pub fn load(&mut self, symbols: &mut Symbols, until: Instant) -> bool {
         let mut any = false;
         while symbols.has_tables_to_make() {
-            symbols.wait_until(Some(until));
-            if let Some(table) = symbols.next_table() {
-                self.store(table);
+            if let Some(table) = self.making.one(symbols, until) {
+                self.store(table, symbols);
                 any = true;
-            } else {
-                // Its user's files may have had their time.
-                self.is_stuck = symbols.wait().is_none();
             }
-            if self.is_stuck || Instant::now() >= until {
+            if self.making.is_over(symbols, until) {
                 break;
             }
         }
         any
     }
 
-    fn store(&mut self, Table { file, program, owner, rows }: Table) {
-        let rows = match rows {
-            Made::Before => self.of_programs.get(&program).cloned().flatten(),
-            Made::Rows(rows) => self.place(rows, owner),
+    fn store(&mut self, Table { file, program, owner, rows }: Table, symbols: &mut Symbols) {
+        match rows {
+            Made::Rows(rows) => self.place(program, rows, owner, symbols),
+            Made::Before => {}
             // It is wanted again when it is met again.
             Made::LetGo => return,
-        };
-        self.of_programs.insert(program, rows.clone());
-        self.of_files.insert(file, rows);
+        }
+        let has_room = |held: &Self| held.of_files.len() < FILES || held.of_files.contains_key(&file);
+        if !has_room(self) {
+            self.evict(symbols, None, has_room);
+        }
+        let place = self.places.get(&program);
+        let state = place.map_or(State::Unplaced, |place| State::Rows(Rc::clone(&place.rows)));
+        // Stacks that end there are counted until there is space.
+        let is_lacking = matches!(state, State::Unplaced) || !has_room(self);
+        if has_room(self) {
+            self.know(file, program, state);
+        }
+        if is_lacking {
+            symbols.forget_table(file, program);
+            self.let_go(program);
+        }
     }
 
-    fn place(&mut self, rows: Vec<Row>, owner: u32) -> Option<Rc<[Row]>> {
-        let of_user = self.of_users.entry(owner).or_default();
-        let most = if owner == 0 { ROWS } else { ROWS / SHARE };
-        if *of_user + rows.len() > most || self.rows + rows.len() > ROWS {
-            return None;
+    fn know(&mut self, file: FileKey, program: u32, state: State) {
+        let known = Known { program, state, used: Cell::new(self.now) };
+        if let State::Rows(_) = known.state
+            && let Some(place) = self.places.get_mut(&program)
+        {
+            place.files += 1;
         }
-        *of_user += rows.len();
-        self.rows += rows.len();
-        Some(rows.into())
+        if let Some(old) = self.of_files.insert(file, known) {
+            self.leave(&old);
+        }
+    }
+
+    /// A file has those rows no more.
+    fn leave(&mut self, old: &Known) {
+        if let State::Rows(_) = old.state
+            && let Some(place) = self.places.get_mut(&old.program)
+        {
+            place.files -= 1;
+        }
+        self.let_go(old.program);
+    }
+
+    /// Lets a program's rows go that no file has.
+    fn let_go(&mut self, program: u32) {
+        if let Some(place) = self.places.get(&program)
+            && place.files == 0
+        {
+            self.shares.give_back(place.owner, place.rows.len());
+            self.places.remove(&program);
+        }
+    }
+
+    fn place(&mut self, program: u32, rows: Vec<Row>, owner: u32, symbols: &mut Symbols) {
+        let count = rows.len();
+        if !self.shares.fit(owner, count) && count <= Shares::most(owner) {
+            // Where a user has no share left, that user's files make room.
+            let whose = (!self.shares.fit_share(owner, count)).then_some(owner);
+            self.evict(symbols, whose, |held| held.shares.fit(owner, count));
+        }
+        if self.shares.take(owner, count) {
+            self.places.insert(program, Place { rows: rows.into(), owner, files: 0 });
+        }
+    }
+
+    /// Takes out what was not used for longest, if it was not for a time, until that is enough: of one owner, or of all.
+    fn evict(&mut self, symbols: &mut Symbols, whose: Option<u32>, is_enough: impl Fn(&Self) -> bool) {
+        let is_his = |known: &Known| {
+            let owner = self.places.get(&known.program).map(|place| place.owner);
+            !matches!(known.state, State::Refused) && (whose.is_none() || whose == owner)
+        };
+        let idle = |known: &Known| self.now.saturating_duration_since(known.used.get()) >= IDLE;
+        let idle = self.of_files.iter().filter(|(_, known)| idle(known) && is_his(known));
+        let mut idle: Vec<_> = idle.map(|(file, known)| (known.used.get(), *file)).collect();
+        idle.sort_unstable();
+        for (_, file) in idle {
+            if is_enough(self) {
+                break;
+            }
+            if let Some(known) = self.of_files.remove(&file) {
+                symbols.forget_table(file, known.program);
+                let before = self.places.len();
+                self.leave(&known);
+                self.evicted += (before - self.places.len()) as u64;
+            }
+        }
     }
 
     /// Walks a stack of a process. Nothing if a table has to be made before; if it is the last time, by frame pointers where one
@@ -93,16 +208,20 @@ impl Held {
         is_last: bool,
         symbols: &mut Symbols,
     ) -> Option<(Vec<u64>, Ends)> {
-        walk(copy, deepest, |addr| match symbols.unwound_by(image, addr) {
-            UnwoundBy::Nothing => Found::Nothing,
-            UnwoundBy::Frame => Found::Frame,
-            UnwoundBy::Table(file, at) => match self.of_files.get(&file) {
-                Some(Some(rows)) if rows.is_empty() => Found::Frame,
-                Some(Some(rows)) => Found::Rule(rule_at(rows, at)),
-                None if !is_last && symbols.want_first(file, image, addr) => Found::Late,
-                _ => Found::Refused,
-            },
-        })
+        walk_by(copy, image, deepest, is_last, symbols, |file, at| self.found(file, at))
+    }
+
+    /// Nothing if there is no table yet.
+    fn found(&self, file: FileKey, at: u64) -> Option<Found> {
+        let known = self.of_files.get(&file)?;
+        match &known.state {
+            State::Rows(rows) => {
+                known.used.set(self.now);
+                Some(if rows.is_empty() { Found::Frame } else { Found::Rule(rule_at(rows, at)) })
+            }
+            State::Unplaced if self.now.saturating_duration_since(known.used.get()) >= IDLE => None,
+            State::Unplaced | State::Refused => Some(Found::Refused),
+        }
     }
 }
 
@@ -115,29 +234,81 @@ fn rule_at(rows: &[Row], at: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unwind::SHARE;
 
-    fn table(inode: u64, program: u32, owner: u32, rows: Option<usize>) -> Table {
+    fn store(held: &mut Held, inode: u64, program: u32, owner: u32, rows: Option<usize>) {
         let row = |at| Row { at: at as u32 * 2, rule: at as u32 };
         let rows = rows.map_or(Made::Before, |rows| Made::Rows((0..rows).map(row).collect()));
-        Table { file: (1, inode), program, owner, rows }
+        held.store(Table { file: (1, inode), program, owner, rows }, &mut Symbols::new());
+    }
+
+    fn rows_of(held: &Held, inode: u64) -> Option<Rc<[Row]>> {
+        match &held.of_files.get(&(1, inode))?.state {
+            State::Rows(rows) => Some(Rc::clone(rows)),
+            _ => None,
+        }
     }
 
     #[test]
     fn files_with_the_same_in_them_share_rows_and_each_user_has_a_share() {
         let mut held = Held::default();
-        held.store(table(1, 7, 1000, Some(ROWS / SHARE)));
-        held.store(table(2, 7, 1000, None));
-        assert_eq!(held.rows, ROWS / SHARE);
-        let [first, second] = [1, 2].map(|inode| held.of_files[&(1, inode)].clone().unwrap());
+        store(&mut held, 1, 7, 1000, Some(ROWS / SHARE));
+        store(&mut held, 2, 7, 1000, None);
+        assert_eq!(held.shares.all(), ROWS / SHARE);
+        let [first, second] = [1, 2].map(|inode| rows_of(&held, inode).unwrap());
         assert!(Rc::ptr_eq(&first, &second));
-        held.store(table(3, 8, 1000, Some(1)));
-        assert_eq!(held.of_files[&(1, 3)], None, "that user has no more");
-        held.store(table(4, 9, 1001, Some(1)));
-        held.store(table(5, 10, 0, Some(ROWS - ROWS / SHARE - 1)));
-        held.store(table(6, 11, 0, Some(1)));
-        let held_of = |inode| held.of_files[&(1, inode)].as_ref().map(|rows| rows.len());
+        store(&mut held, 3, 8, 1000, Some(1));
+        assert_eq!(rows_of(&held, 3), None, "that user has no more");
+        store(&mut held, 4, 9, 1001, Some(1));
+        store(&mut held, 5, 10, 0, Some(ROWS - ROWS / SHARE - 1));
+        store(&mut held, 6, 11, 0, Some(1));
+        let held_of = |inode| rows_of(&held, inode).map(|rows| rows.len());
         assert_eq!([4, 5, 6].map(held_of), [Some(1), Some(ROWS - ROWS / SHARE - 1), None]);
         assert_eq!([0, 1, 2, 3, u64::MAX].map(|at| rule_at(&first[..2], at)), [0, 0, 1, 1, 1]);
         assert_eq!(rule_at(&first[1..2], 1), 0, "before the first");
+    }
+
+    #[test]
+    fn what_is_idle_makes_room_and_what_had_none_is_wanted_again() {
+        let mut held = Held::default();
+        store(&mut held, 1, 7, 1000, Some(ROWS / SHARE - 10));
+        store(&mut held, 2, 8, 1000, Some(10));
+        store(&mut held, 3, 9, 0, Some(10));
+        store(&mut held, 4, 10, 1000, Some(20));
+        let is_there = |held: &Held, inode| matches!(held.found((1, inode), 0), Some(Found::Rule(_)));
+        assert!(matches!(held.found((1, 4), 0), Some(Found::Refused)));
+        held.now += IDLE;
+        assert!(is_there(&held, 2), "and it is used from here on");
+        assert!(held.found((1, 4), 0).is_none(), "to be made again");
+        store(&mut held, 4, 10, 1000, Some(20));
+        assert_eq!([1, 2, 3, 4].map(|inode| is_there(&held, inode)), [false, true, true, true]);
+        assert_eq!((held.shares.all(), held.evicted()), (40, 1));
+        held.now += IDLE;
+        store(&mut held, 5, 11, 1000, Some(ROWS / SHARE + 1));
+        assert!(is_there(&held, 4), "nothing makes room for what never fits");
+    }
+
+    #[test]
+    fn a_file_that_changes_leaves_nothing_behind() {
+        let mut held = Held::default();
+        store(&mut held, 1, 7, 0, Some(10));
+        store(&mut held, 1, 8, 0, Some(20));
+        assert_eq!((held.shares.all(), held.places.len()), (20, 1));
+        store(&mut held, 1, 8, 0, None);
+        assert_eq!((held.shares.all(), held.places.len()), (20, 1));
+    }
+
+    #[test]
+    fn there_is_an_end_to_files() {
+        let mut held = Held::default();
+        held.refuse((1, 0));
+        for inode in 1..FILES as u64 + 10 {
+            store(&mut held, inode, 7, 0, (inode == 1).then_some(1));
+        }
+        assert_eq!(held.of_files.len(), FILES);
+        held.now += IDLE;
+        store(&mut held, 1 << 20, 8, 0, Some(1));
+        assert!(rows_of(&held, 1 << 20).is_some() && held.of_files.len() == FILES);
+        assert!(matches!(held.found((1, 0), 0), Some(Found::Refused)), "what is never made stays so");
     }
 }

@@ -359,6 +359,7 @@ impl StackTable {
             known.named.iter().for_each(|named| all.add(named, known.faults.all()));
         }
         losses.unattributed_faults = Some(self.crowded.all());
+        losses.evicted_tables = self.tables.as_ref().map(Held::evicted);
         all.named(self.tables.is_some(), losses);
     }
 }
