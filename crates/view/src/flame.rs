@@ -135,7 +135,8 @@ impl<W: Write> Flame<W> {
         if end.sampled > 1 {
             said.push_str(&format!(", 1 in {} timed", end.sampled));
         }
-        options.notes = end_lines(end).join(" ");
+        // They become a comment of XML, which must not contain two hyphens in a row.
+        options.notes = end_lines(end).join(" ").replace("--", "\u{2011}\u{2011}");
         if self.without > 0 {
             said.push_str(&format!(
                 "; {} {unit} without a stack are not shown",
@@ -295,12 +296,18 @@ mod tests {
         for text in [
             "Page faults: trapline faults by x",
             "112 faults, 3 lost events, 7 truncated stacks",
-            "7 truncated stacks. With --by stack, faults",
+            "7 truncated stacks. With \u{2011}\u{2011}by stack, faults",
             "100 faults without a stack are not shown",
             "read_7 (4 faults",
             "main (12 faults, 92.31%)",
         ] {
             assert!(svg.contains(text), "{text} in {svg}");
+        }
+        // A strict parser of XML refuses two hyphens within a comment.
+        let comments = svg.split("<!--").skip(1).map(|comment| comment.split_once("-->").unwrap().0);
+        assert!(comments.clone().any(|comment| comment.contains("truncated stacks")), "{svg}");
+        for comment in comments {
+            assert!(!comment.contains("--") && !comment.ends_with('-'), "{comment}");
         }
         // The picture's own script is the only one.
         assert!(!svg.contains("<script>alert") && svg.contains("&lt;script&gt;alert"));
