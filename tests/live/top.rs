@@ -162,8 +162,12 @@ pub fn a_recording_is_played_forward_and_back(_variant: &'static str) {
     terminal.waits("start", at(ends[0]));
     terminal.types(&["."]);
     terminal.waits("next interval", at(ends[1]));
-    terminal.types(&[","]);
-    terminal.waits("interval before", at(ends[0]));
+    terminal.types(&["."]);
+    terminal.waits("next interval", at(ends[2]));
+    for end in [ends[1], ends[0]] {
+        terminal.types(&[","]);
+        terminal.waits("interval before", at(end));
+    }
     terminal.types(&["+"]);
     terminal.waits("speed", has("2 times as fast, paused"));
     terminal.types(&["q"]);

@@ -93,8 +93,8 @@ impl Post {
 impl Post {
     /// Writes a recording in the working directory, and reports its name.
     pub(super) fn write(&self, items: &[Item]) {
-        let said =
-            write(items).map_or_else(|error| format!("{error:#}"), |name| format!("written to {name}"));
+        let said = write(items, Path::new("."))
+            .map_or_else(|error| format!("{error:#}"), |name| format!("written to {name}"));
         self.send(Input::Said(said));
     }
 }
@@ -118,18 +118,55 @@ pub(super) fn has_panicked() -> bool {
     HAS_PANICKED.load(Ordering::Relaxed)
 }
 
-/// Writes items to a recording in the working directory, and gives its name.
+/// Writes items to a recording in this folder, and gives its name.
 ///
 /// # Errors
 /// When it cannot be written.
-fn write(items: &[Item]) -> Result<String> {
-    let name = Zoned::now().strftime("trapline-top-%Y%m%d-%H%M%S.trapline").to_string();
+fn write(items: &[Item], folder: &Path) -> Result<String> {
+    let name = free(&Zoned::now().strftime("trapline-top-%Y%m%d-%H%M%S").to_string(), folder);
     let schema = items.iter().find_map(|item| match item {
         Item::Rows(block) => Some(block.table),
         _ => None,
     });
     let ask = Ask::new(schema.unwrap_or(trapline_model::faults::EVENT));
-    let mut sink = sink::open(Format::Recording, Some(Path::new(&name)), From::Recording, ask)?;
+    let mut sink = sink::open(Format::Recording, Some(&folder.join(&name)), From::Recording, ask)?;
     items.iter().try_for_each(|item| sink.take(item))?;
     Ok(name)
+}
+
+/// The first name of a recording that nothing in this folder has: there may be several in a second.
+fn free(name: &str, folder: &Path) -> String {
+    let mut names = (1..).map(|n: u32| match n {
+        1 => format!("{name}.trapline"),
+        n => format!("{name}-{n}.trapline"),
+    });
+    let is_free = |name: &String| folder.join(name).symlink_metadata().is_err();
+    names.find(is_free).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use trapline_model::faults::By;
+    use trapline_model::{Block, Facts, Header};
+
+    use super::{Item, free, write};
+
+    #[test]
+    fn recordings_of_the_same_second_have_names_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = By::Process.schema();
+        let header = Header { tool: "faults".into(), tables: vec![table], ..Header::default() };
+        let totals = Item::Totals(Block::new(table, 1, vec![]));
+        let items = [Item::Header(header), totals, Item::End(Facts::default())];
+        let names: Vec<String> = (0..3).map(|_| write(&items, folder.path()).unwrap()).collect();
+        for name in &names {
+            assert!(folder.path().join(name).is_dir(), "{names:?}");
+        }
+        assert!(names[0] != names[1] && names[1] != names[2] && names[2] != names[0], "{names:?}");
+        std::fs::create_dir(folder.path().join("a.trapline")).unwrap();
+        assert_eq!(free("a", folder.path()), "a-2.trapline");
+        std::fs::write(folder.path().join("a-2.trapline"), "").unwrap();
+        assert_eq!(free("a", folder.path()), "a-3.trapline");
+        assert_eq!(free("b", folder.path()), "b.trapline");
+    }
 }

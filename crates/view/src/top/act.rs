@@ -140,7 +140,13 @@ impl State {
             Does::Measure => return Some(Command::Measure),
             Does::Events => return self.reopen(Tool::watch),
             Does::Write if self.shown.is_none() => self.said = NO_PANE.into(),
-            Does::Write => return self.write(),
+            Does::Write => {
+                let command = self.write();
+                if command.is_none() {
+                    self.said = "there is nothing to write yet".into();
+                }
+                return command;
+            }
             Does::Leap(back) => {
                 let now = self.played()?;
                 let to = if back { now.saturating_sub(LEAP) } else { now + LEAP };
@@ -151,9 +157,8 @@ impl State {
                 if !back {
                     return Some(Command::Step);
                 }
-                let interval = self.tools.first()?.block().map_or(Duration::from_secs(1), length);
-                let to = self.played()?.saturating_sub(interval + interval / 2);
-                return Some(Command::StepTo(to));
+                // All intervals that end before the one that is shown.
+                return Some(Command::StepTo(self.played()?.saturating_sub(Duration::from_nanos(1))));
             }
         }
         None
@@ -205,16 +210,16 @@ impl State {
     fn back(&mut self) -> Option<Command> {
         let shown = self.shown?;
         let tool = self.tools.get_mut(shown)?;
+        if tool.pattern.take().is_some() {
+            tool.arrange();
+            return None;
+        }
         if tool.levels.len() > 1 {
             tool.levels.pop();
             tool.shows_events = false;
             return self.open(shown);
         }
-        if tool.pattern.take().is_some() {
-            tool.arrange();
-        } else {
-            self.shown = None;
-        }
+        self.shown = None;
         None
     }
 
@@ -238,8 +243,10 @@ impl State {
         };
         let tool = self.tools.get_mut(shown)?;
         if tool.blocks.len() > 1 {
-            tool.table = at.min(tool.blocks.len() - 1);
-            tool.arrange();
+            if at < tool.blocks.len() {
+                tool.table = at;
+                tool.arrange();
+            }
             return None;
         }
         let group = tool.face.groups.get(at)?;
@@ -331,8 +338,4 @@ impl State {
             }
         }
     }
-}
-
-fn length(block: &Block) -> Duration {
-    Duration::from_nanos(block.time_ns.saturating_sub(block.since_ns.unwrap_or(block.time_ns)))
 }

@@ -18,7 +18,15 @@ use crate::fit::{Constraint, Plan, Text, cut, wrapped};
 const COLORS: [Color; 7] =
     [Color::Red, Color::Blue, Color::Yellow, Color::Magenta, Color::Cyan, Color::Green, Color::Gray];
 
+/// Why there is nothing where probes were attached after a pause began.
+const HELD: &str = "Paused: space goes on.";
+
 impl State {
+    /// Whether nothing that comes is shown.
+    pub(super) fn is_held(&self) -> bool {
+        self.paused && self.playing.is_none()
+    }
+
     /// The first row that is shown: the cursor is in the middle, as far as there are rows.
     pub(super) fn first(&self, tool: &Tool, area: Rect) -> usize {
         let lines = usize::from(area.height).saturating_sub(1);
@@ -66,6 +74,7 @@ impl State {
             Stage::Idle(why) => why.clone(),
             Stage::Attaching => "Attaching the probes.".into(),
             Stage::Failed(why) => why.clone(),
+            Stage::Running if tool.blocks.is_empty() && self.is_held() => HELD.into(),
             Stage::Running if tool.blocks.is_empty() => "The first interval has not ended yet.".into(),
             _ if tool.pattern.is_some() => "No row matches the filter; Esc shows all.".into(),
             _ if tool.blocks.len() > 1 => "No row in this table.".into(),
@@ -92,7 +101,8 @@ impl State {
         let lines = usize::from(area.height).saturating_sub(1);
         let events = tool.events.iter().skip(tool.events.len().saturating_sub(lines));
         let Some(last) = tool.events.back() else {
-            return pen.lines(area, &[Line::default(), Line::raw("No event yet.")]);
+            let text = if self.is_held() { HELD } else { "No event yet." };
+            return pen.lines(area, &[Line::default(), Line::raw(text)]);
         };
         let schema = last.record.schema();
         let rows: Vec<(u64, Vec<Text>)> = events

@@ -177,7 +177,7 @@ impl State {
                 if let Item::Header(header) = &item {
                     self.clock.set(header);
                 }
-                let paused = self.paused && self.playing.is_none();
+                let paused = self.is_held();
                 if let Some(tool) = self.tools.get_mut(tool).filter(|tool| tool.run == run) {
                     tool.take(item, paused);
                 }
@@ -202,7 +202,7 @@ impl State {
     pub(super) fn played(&self) -> Option<Duration> {
         let tool = self.tools.first()?;
         let start_ns = tool.header.as_ref()?.start_ns;
-        Some(Duration::from_nanos(tool.block().map_or(0, |block| block.time_ns.saturating_sub(start_ns))))
+        Some(Duration::from_nanos(tool.shown_ns.saturating_sub(start_ns)))
     }
 }
 

@@ -306,6 +306,37 @@ fn a_pause_keeps_the_picture_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_pane_that_is_attached_in_a_pause_says_so() {
+    let mut state = fed(Look::default());
+    press(&mut state, "1 v");
+    state.update(Input::Item { tool: 0, run: 2, item: Item::Header(header()) });
+    assert!(drawn(&mut state, 80, 24).contains("Paused: space goes on."), "{}", drawn(&mut state, 80, 24));
+    press(&mut state, "\x1b");
+    state.update(Input::Item { tool: 0, run: 3, item: Item::Header(header()) });
+    feed(&mut state, By::Process, 1, [row(By::Process, 9, 123)].into_iter());
+    assert!(drawn(&mut state, 80, 24).contains("Paused: space goes on."), "{}", drawn(&mut state, 80, 24));
+    assert_eq!(press(&mut state, "w"), []);
+    assert!(drawn(&mut state, 80, 24).contains("there is nothing to write yet"));
+    press(&mut state, " ");
+    assert!(drawn(&mut state, 80, 24).contains("1009"));
+}
+
+#[test]
+fn escape_removes_a_filter_before_it_leaves_a_row() {
+    let mut state = fed(Look::default());
+    press(&mut state, "1\r");
+    state.update(Input::Item { tool: 0, run: 2, item: Item::Header(header()) });
+    feed(&mut state, By::Thread, 1, [row(By::Thread, 26, 5)].into_iter());
+    press(&mut state, "/zzz\r");
+    let text = drawn(&mut state, 80, 24);
+    assert!(text.contains("by thread  filter: zzz") && text.contains("No row matches"), "{text}");
+    assert_eq!(press(&mut state, "\x1b"), []);
+    let text = drawn(&mut state, 80, 24);
+    assert!(text.contains("by thread  ") && !text.contains("zzz"), "{text}");
+    assert!(matches!(&press(&mut state, "\x1b")[..], [Command::Open { want, .. }] if want.keys.is_empty()));
+}
+
+#[test]
 fn what_is_on_the_screen_is_what_is_written() {
     let mut state = fed(Look::default());
     press(&mut state, "1/rustc\r");
@@ -353,7 +384,10 @@ fn a_recording_goes_forward_and_back() {
     assert_eq!(press(&mut state, "\x1b[C"), [Command::Seek(Duration::from_secs(40))]);
     assert_eq!(press(&mut state, "\x1b[D"), [Command::Seek(Duration::from_secs(20))]);
     assert_eq!(press(&mut state, "+-"), [Command::Speed(200), Command::Speed(100)]);
-    assert_eq!(press(&mut state, ",."), [Command::StepTo(Duration::from_millis(28_500)), Command::Step]);
+    assert_eq!(
+        press(&mut state, ",."),
+        [Command::StepTo(Duration::from_nanos(29_999_999_999)), Command::Step]
+    );
     assert_eq!(press(&mut state, " "), [Command::Play(true)]);
     for key in ["2", "v", "S", "\r"] {
         assert_eq!(press(&mut state, key), [], "{key}: its rows are as they were recorded");
@@ -378,6 +412,8 @@ fn a_recording_without_intervals_has_all_its_tables() {
     press(&mut state, "2");
     let text = drawn(&mut state, 80, 24);
     assert!(text.contains("/srv/db/base/1") && text.contains("faults: split file"), "{text}");
+    press(&mut state, "39");
+    assert_eq!(drawn(&mut state, 80, 24), text, "there are two tables");
 }
 
 /// Processes come and go: what is kept does not grow. `history.rs` has a day of that.

@@ -80,6 +80,8 @@ pub(super) struct Tool {
     newest: Option<Vec<Block>>,
     /// The table that is shown where there are several.
     pub(super) table: usize,
+    /// The end of the interval that is shown, also where it has no rows.
+    pub(super) shown_ns: u64,
     /// The end of the last interval of each table.
     ended_ns: Vec<(&'static str, u64)>,
     sort: Option<&'static str>,
@@ -126,6 +128,7 @@ impl Tool {
             coming: vec![],
             newest: None,
             table: 0,
+            shown_ns: 0,
             ended_ns: vec![],
             sort: None,
             reversed: false,
@@ -193,7 +196,12 @@ impl Tool {
                     self.events.drain(..self.events.len().saturating_sub(EVENTS));
                 }
             }
-            Item::Tick(_) => self.tick(paused),
+            Item::Tick(time_ns) => {
+                self.tick(paused);
+                if !paused {
+                    self.shown_ns = time_ns;
+                }
+            }
             Item::Facts(facts) => self.before = self.facts.replace(facts),
             // A recording has no other rows of tables that have no intervals.
             Item::Totals(block) => {
@@ -208,6 +216,8 @@ impl Tool {
                     self.blocks.append(&mut self.coming);
                     self.arrange();
                 }
+                let end_ns = self.block().map_or(0, |block| block.time_ns);
+                self.shown_ns = self.shown_ns.max(end_ns);
                 self.stage = Stage::Ended;
                 self.before = self.facts.replace(facts);
             }

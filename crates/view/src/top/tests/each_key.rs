@@ -141,7 +141,7 @@ fn check(does: Does, key: Press, played: bool) {
         Does::Leap(back) => {
             assert_eq!(commands, [Command::Seek(Duration::from_secs(if back { 20 } else { 40 }))]);
         }
-        Does::Step(true) => assert_eq!(commands, [Command::StepTo(Duration::from_millis(28_500))]),
+        Does::Step(true) => assert_eq!(commands, [Command::StepTo(Duration::from_nanos(29_999_999_999))]),
         Does::Step(false) => assert_eq!(commands, [Command::Step]),
     }
 }
