@@ -335,7 +335,7 @@ fn hosts(folder: &TempDir) -> Vec<std::path::PathBuf> {
             json!({"type": "event", "time_ns": 1000 + at * 9_000_000, "pid": 7, "tid": 7, "start_ns": 5, "comm": comm, "process_comm": comm,
                 "kind": if n == 1 { "major" } else { "minor" }, "addr": 4096, "rw": "R", "latency_ns": if n == 1 { 900_000 } else { 900 },
                 "cause": (n != 2).then_some(if n == 1 { "file-read" } else { "file-map" }), "file": "/srv/data", "offset": at * 40_503 % 99_991 * 4096,
-                "lock_ns": 0, "io_ns": 0, "reclaim_ns": 0, "throttled_ns": 0, "preempted_ns": 0, "sleep_ns": 0, "kernel_ns": 900})
+                "lock_ns": 0, "io_ns": if n == 1 { 899_100 } else { 0 }, "reclaim_ns": 0, "throttled_ns": 0, "preempted_ns": 0, "sleep_ns": 0, "kernel_ns": 900})
         });
         let lost = if n == 1 { 41_234 } else { 0 };
         let end = json!({"type": "end", "duration_ns": 6_000_000_000_u64, "events": 600, "lost_events": lost, "sampled": 1, "own_cpu_ns": 5,

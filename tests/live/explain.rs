@@ -29,6 +29,7 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("healthy", &[]),
     ("ordered", &["sequential-reads"]),
     ("scattered", &["random-reads"]),
+    ("sparse", &[]),
     ("again", &["thrash"]),
     ("fresh", &["first-touch"]),
     ("huge", &["huge-page-clearing"]),
@@ -67,6 +68,7 @@ pub fn program(name: &str) {
         }),
         "swapped" => swapped(),
         "scattered" => read(4000, 1),
+        "sparse" => sparse(),
         "again" => read(500, 6),
         "fresh" => (0..8).for_each(|_| touch_fresh(10_000)),
         "copies" => copies(),
@@ -189,6 +191,17 @@ fn read(pages: usize, times: usize) {
         for n in 0..pages {
             look(&memory, n * 40_503 % PAGES * PAGE);
         }
+    }
+}
+
+/// Reads pages of a file without blocks on the disk: each is a major fault, and none waits.
+fn sparse() {
+    const BYTES: usize = 1 << 30;
+    let file = tempfile::tempfile_in(scratch()).unwrap();
+    file.set_len(BYTES as u64).unwrap();
+    let memory = map_of(BYTES, libc::MAP_SHARED, file.as_raw_fd(), libc::PROT_READ);
+    for n in 0..4000 {
+        look(&memory, n * 40_503 % (BYTES / PAGE) * PAGE);
     }
 }
 

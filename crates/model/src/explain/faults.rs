@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use self::missing::Missing;
 use super::rules::{self, Rule};
 use super::seen::{Places, Seen};
-use super::words::thousands;
+use super::words::{thousands, time};
 use crate::faults::{Cause, have_parts, sum_known};
 use crate::field::{Record, Value};
 use crate::item::{Block, Header};
@@ -50,30 +50,55 @@ impl Sum {
 /// Reads of a file by a process.
 #[derive(Debug, Default)]
 struct Reads {
-    /// Faults that read from disk.
-    read: Sum,
-    /// Faults that waited for a read that was under way.
+    /// Faults that read.
+    read: u64,
+    /// Those of them that waited for it, and their waits; where those are not seen, their time.
+    slept: Sum,
+    /// Waits for a read that was under way.
     waited: Sum,
-    /// Of the reads, those that are not in order, of a page that was read before, and those that have one before them.
+    /// Faults whose waits are not seen.
+    unseen: u64,
+    /// Of the reads, those that are not in order, and those that have one before them.
     far: u64,
-    again: u64,
     compared: u64,
+    /// Reads of a page that was read before, and their time.
+    again: Sum,
     /// By thread, where it read last.
     last: HashMap<u64, u64>,
     pages: HashSet<u64>,
 }
 
 impl Reads {
-    /// All faults that took their time for the disk.
+    /// Takes a fault that took some time, and its wait.
+    fn add(&mut self, is_read: bool, ns: u64, waited_ns: Option<u64>) {
+        self.read += u64::from(is_read);
+        self.unseen += u64::from(waited_ns.is_none());
+        let waits = if is_read { &mut self.slept } else { &mut self.waited };
+        match waited_ns {
+            Some(0) => {}
+            waited_ns => waits.add(waited_ns.unwrap_or(ns)),
+        }
+    }
+
+    /// All waits.
     fn all(&self) -> Sum {
-        let mut all = self.read;
+        let mut all = self.slept;
         all.more(self.waited);
         all
     }
 
     /// How many did not read themselves, as a part of evidence.
-    fn waited(&self) -> String {
+    fn others(&self) -> String {
         format!("; {} more waited for a read that was under way", thousands(self.waited.count))
+    }
+
+    /// What those that read waited, as a part of evidence.
+    fn each(&self) -> Option<String> {
+        let mean = time(self.slept.ns.checked_div(self.slept.count)?);
+        if self.slept.count == self.read {
+            return Some(format!("{mean} each"));
+        }
+        Some(format!("{} of them waited, {mean} each", thousands(self.slept.count)))
     }
 }
 
@@ -106,8 +131,10 @@ impl Own {
         }
         for (file, other) in &other.reads {
             let reads = self.reads.entry(file.clone()).or_default();
-            reads.read.more(other.read);
+            reads.read += other.read;
+            reads.slept.more(other.slept);
             reads.waited.more(other.waited);
+            reads.unseen += other.unseen;
         }
         self.forks = sum_known(self.forks, other.forks);
     }
@@ -243,10 +270,11 @@ impl Evidence {
         if !is_read && !is_wait {
             return;
         }
+        let waited_ns = fault.waited_ns().map(|ns| ns.min(own_ns));
         let Some(file) = file.filter(|file| is_file(file)) else {
             // Memory that is no file's has a name, too.
             if file.is_none_or(|file| file.starts_with('(')) {
-                self.missing.file.add(own_ns);
+                self.missing.file.add(waited_ns.unwrap_or(own_ns));
             }
             return;
         };
@@ -259,21 +287,20 @@ impl Evidence {
             own.reads.insert(file.into(), Reads::default());
         }
         let Some(reads) = own.reads.get_mut(file) else { return };
+        reads.add(is_read, own_ns, waited_ns);
         let Some(offset) = fault.offset.filter(|_| is_read) else {
             if is_read {
-                self.missing.offset.add(own_ns);
+                self.missing.offset.add(waited_ns.unwrap_or(own_ns));
             }
-            if is_wait { &mut reads.waited } else { &mut reads.read }.add(own_ns);
             return;
         };
-        reads.read.add(own_ns);
         if let Some(last) = reads.last.insert(tid, offset) {
             reads.compared += 1;
             reads.far += u64::from(!(last..=last + NEAR).contains(&offset));
         }
         let page = offset / PAGE;
         if reads.pages.contains(&page) {
-            reads.again += 1;
+            reads.again.add(own_ns);
         } else if self.pages < MOST_PAGES {
             self.pages += 1;
             reads.pages.insert(page);

@@ -98,7 +98,7 @@ pub(super) static SLOW_FILE_SYSTEM: Rule = rule(
 pub(super) static THRASH: Rule = rule(
     "thrash",
     (5, 100),
-    "Pages of a file are read from disk again and again: they do not stay in memory.",
+    "Pages of a file are read again and again: they do not stay in memory.",
     "raise the memory limit of the cgroup or add memory; make the part of the file that is in use smaller; lock what must stay \
      (mlock)",
 );

@@ -5,7 +5,7 @@ use crate::field::{Record, Value};
 use crate::table::Schema;
 
 /// How many numbers and texts that is.
-pub(super) const NUMBERS: usize = 6 + PARTS.len();
+pub(super) const NUMBERS: usize = 9 + PARTS.len();
 pub(super) const TEXTS: usize = 5;
 
 /// What the rules look at in a fault; nothing of what is not known.
@@ -22,6 +22,9 @@ pub(super) struct Seen<'a> {
     pub(super) offset: Option<u64>,
     pub(super) addr: Option<u64>,
     pub(super) preempted_ns: Option<u64>,
+    pub(super) wait_ns: Option<u64>,
+    pub(super) io_ns: Option<u64>,
+    pub(super) sleep_ns: Option<u64>,
     pub(super) parts: [Option<u64>; PARTS.len()],
 }
 
@@ -40,6 +43,9 @@ impl<'a> Seen<'a> {
             ("offset", &mut self.offset),
             ("addr", &mut self.addr),
             ("preempted_ns", &mut self.preempted_ns),
+            ("wait_ns", &mut self.wait_ns),
+            ("io_ns", &mut self.io_ns),
+            ("sleep_ns", &mut self.sleep_ns),
             (PARTS[0].0, lock),
             (PARTS[1].0, reclaim),
             (PARTS[2].0, throttled),
@@ -52,6 +58,12 @@ impl<'a> Seen<'a> {
             ("file", &mut self.file),
         ];
         (numbers, texts)
+    }
+
+    /// What the thread slept, without what it slept for the lock, for reclaim and for memory.high where those are known; nothing
+    /// where sleeps are not seen.
+    pub(super) fn waited_ns(&self) -> Option<u64> {
+        self.io_ns.zip(self.sleep_ns).map(|(io_ns, sleep_ns)| io_ns + sleep_ns).or(self.wait_ns)
     }
 
     pub(super) fn of(fault: &'a Record, at: &Places) -> Self {

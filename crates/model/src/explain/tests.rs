@@ -20,7 +20,8 @@ fn fault(cause: &str, kind: &str, file: &str, offset: u64, lock_ns: u64) -> Reco
         "file" => file.into(),
         "offset" => offset.into(),
         "lock_ns" => lock_ns.into(),
-        "reclaim_ns" | "throttled_ns" | "preempted_ns" => 0_u64.into(),
+        "io_ns" if kind == "major" => (1_000_000 - lock_ns).into(),
+        "io_ns" | "sleep_ns" | "reclaim_ns" | "throttled_ns" | "preempted_ns" => 0_u64.into(),
         _ => Value::Null,
     })
 }
@@ -61,12 +62,85 @@ fn reads_in_order_scattered_reads_and_pages_that_come_back_are_told_apart() {
     // Few reads of 40 ms each, as of a disk that reads megabytes ahead, are as much.
     let slow = (0..17).map(|n| {
         let mut read = fault("file-read", "major", "/data", (n * 40_503 % 97) << 20, 0);
-        let at = SPLIT_EVENT.position("latency_ns").unwrap();
-        read.values[at] = 40_000_000_u64.into();
+        set(&mut read, "latency_ns", 40_000_000_u64);
+        set(&mut read, "io_ns", 40_000_000_u64);
         read
     });
     assert_eq!(explained([events(slow)]).0, ["random-reads"]);
     assert_eq!(reads(|n| n % 500 * 7_919 % 100_003 * 4096, 2000), ["thrash"]);
+}
+
+/// Reads at scattered offsets of some files, each of 1 ms.
+fn scattered(files: &'static [&str], change: impl Fn(u64, &mut Record)) -> Item {
+    events((0..2000).map(|n| {
+        let file = files[n as usize % files.len()];
+        let mut read = fault("file-read", "major", file, n * 7_919 % 100_003 * 4096, 0);
+        change(n, &mut read);
+        read
+    }))
+}
+
+#[test]
+fn reads_that_nothing_waited_for_are_no_wait_for_the_disk() {
+    let awake = |_: u64, read: &mut Record| set(read, "io_ns", 0_u64);
+    for files in [&["/sparse"][..], &["/a", "/b", "/c"]] {
+        assert_eq!(explained([on_mounts(""), scattered(files, awake)]).0, [""; 0]);
+        assert_eq!(explained([on_mounts("nfs4 /"), scattered(files, awake)]).0, [""; 0]);
+    }
+    // The cost is what was waited, by the parts of the time or by all sleeps.
+    let few = |n: u64, read: &mut Record| {
+        set(read, "io_ns", if n.is_multiple_of(2) { 600_000_u64 } else { 0 });
+        set(read, "sleep_ns", if n.is_multiple_of(2) { 100_000_u64 } else { 0 });
+    };
+    let without_parts = |n: u64, read: &mut Record| {
+        few(n, read);
+        ["io_ns", "sleep_ns"].into_iter().for_each(|part| set(read, part, Value::Null));
+        set(read, "wait_ns", if n.is_multiple_of(2) { 700_000_u64 } else { 0 });
+    };
+    for faults in [scattered(&["/data"], few), scattered(&["/data"], without_parts)] {
+        let finding = first([faults]);
+        assert_eq!((finding.number("cost_ns"), finding.number("count")), (Some(700_000_000), Some(1000)));
+        assert_eq!(text(&finding, "confidence"), "certain");
+        let evidence = text(&finding, "evidence");
+        assert!(evidence.contains("; 1,000 of them waited, 700 us each; "), "{evidence}");
+    }
+}
+
+#[test]
+fn waits_that_are_not_seen_are_not_certain() {
+    let unseen = |_: u64, read: &mut Record| {
+        ["io_ns", "sleep_ns", "wait_ns"].into_iter().for_each(|part| set(read, part, Value::Null));
+    };
+    for (files, mounts, rule) in [
+        (&["/data"][..], "", "random-reads"),
+        (&["/data"], "nfs4 /", "slow-file-system"),
+        (&["/1", "/2", "/3", "/4", "/5", "/6"], "", "cold-files"),
+    ] {
+        let finding = first([on_mounts(mounts), scattered(files, unseen)]);
+        assert_eq!([text(&finding, "rule"), text(&finding, "confidence")], [rule, "likely"]);
+        let evidence = text(&finding, "evidence");
+        assert!(evidence.contains("; how much of that was spent waiting is not known"), "{evidence}");
+    }
+}
+
+#[test]
+fn pages_that_come_back_cost_what_their_later_reads_cost_wherever_they_come_from() {
+    let faults = |io_ns: u64| {
+        events((0..2000).map(move |n| {
+            let mut read = fault("file-read", "major", "/data", n % 500 * 7_919 % 100_003 * 4096, 0);
+            set(&mut read, "io_ns", io_ns);
+            read
+        }))
+    };
+    for io_ns in [0, 900_000] {
+        let finding = first([faults(io_ns)]);
+        assert_eq!(text(&finding, "finding"), "db (7) reads pages of /data again and again: 1.5 s");
+        let evidence = text(&finding, "evidence");
+        assert!(
+            evidence.starts_with("1,500 of 2,000 reads ") && evidence.ends_with("1.0 ms each"),
+            "{evidence}"
+        );
+    }
 }
 
 #[test]
@@ -230,6 +304,7 @@ fn faults_in_columns_say_what_their_records_say() {
         let mut fault = crate::faults::Fault::new(n, thread, "db".into(), crate::faults::Outcome::Major);
         fault.latency_ns = Some(1_000_000 + n);
         fault.part_ns[0] = Some(n % 3 * 100_000);
+        (fault.part_ns[1], fault.part_ns[5]) = (Some(n % 5 * 200_000), Some(n % 7 * 10_000));
         fault.cause = Some(if n.is_multiple_of(2) { Cause::FileRead } else { Cause::ZeroFill });
         fault.file = n.is_multiple_of(2).then(|| {
             let path = format!("/data/{}", n % 4).into();
@@ -312,6 +387,7 @@ fn reads_of_files_that_are_not_known_are_not_judged() {
                 set(fault, "kind", "major");
                 set(fault, "cause", "file-read");
                 set(fault, "latency_ns", 1_000_000_u64);
+                set(fault, "io_ns", 1_000_000_u64);
                 set(fault, "file", file.clone());
                 set(fault, "offset", offset.clone());
             }

@@ -8,6 +8,9 @@ use crate::explain::words::{counted, percent, thousands, time};
 use crate::explain::{Confidence, Finding, Process};
 use crate::faults::Cause;
 
+/// The last part of evidence where waits are not seen.
+const UNSEEN: &str = "; how much of that was spent waiting is not known";
+
 const PART_WORDS: [&str; PARTS.len()] = [
     "waits for the lock of its address space",
     "frees memory in its faults before it gets a page",
@@ -115,13 +118,16 @@ impl Of<'_> {
     /// How it reads several files, those without the ones that have a finding of their own.
     fn cold_files(&self, said: &[Finding]) -> Option<Finding> {
         let is_said = |file: &str| said.iter().any(|said| said.subject.as_deref() == Some(file));
-        let files = || self.own.reads.iter().filter(|(file, _)| !is_said(file));
+        let waits = |reads: &Reads| reads.all().count > 0;
+        let files = || self.own.reads.iter().filter(|(file, reads)| !is_said(file) && waits(reads));
         let mut all = Sum::default();
         files().for_each(|(_, reads)| all.more(reads.all()));
         let (most, reads) = files().max_by_key(|(file, reads)| (reads.all().ns, *file))?;
         let finding =
             self.finding(&rules::COLD_FILES, (all.count, all.ns)).filter(|_| files().count() > 1)?;
+        let are_seen = files().all(|(_, reads)| reads.unseen == 0);
         Some(Finding {
+            confidence: if are_seen { finding.confidence } else { Confidence::Likely },
             subject: Some(most.to_string()),
             text: format!(
                 "{} waits for the disk at pages of {} files: {}",
@@ -130,10 +136,11 @@ impl Of<'_> {
                 time(all.ns)
             ),
             evidence: format!(
-                "{} read pages or waited for them, {} each; {} of the time in {most}",
+                "{} read pages or waited for them, {} each; {} of the time in {most}{}",
                 counted(all.count, "fault"),
                 time(all.ns.checked_div(all.count)?),
-                percent(reads.all().ns, all.ns)
+                percent(reads.all().ns, all.ns),
+                if are_seen { "" } else { UNSEEN },
             ),
             ..finding
         })
@@ -150,10 +157,10 @@ impl Of<'_> {
 
     /// How it reads a file.
     fn reads(&self, file: &str, reads: &Reads) -> Option<Finding> {
-        let (read, all) = (reads.read, reads.all());
-        let cost_ns = all.ns;
-        let (name, took) = (self.name(), time(cost_ns));
-        let mean = time(read.ns.checked_div(read.count)?);
+        let (read, all, again) = (reads.read, reads.all(), reads.again);
+        let (name, took) = (self.name(), time(all.ns));
+        let certain = if reads.unseen == 0 { Confidence::Certain } else { Confidence::Likely };
+        let unseen = if reads.unseen == 0 { "" } else { UNSEEN };
         let about = |finding: Finding, confidence, text: String, evidence: String| Finding {
             subject: Some(file.to_owned()),
             confidence,
@@ -161,52 +168,55 @@ impl Of<'_> {
             evidence,
             ..finding
         };
-        if reads.again * 100 >= read.count * AGAIN_PERCENT {
-            return self.finding(&rules::THRASH, (reads.again, cost_ns)).map(|finding| {
-                let text = format!("{name} reads pages of {file} from disk again and again: {took}");
+        // Only those that are again: the first ones would be reads with more memory, too.
+        if again.count > 0 && again.count * 100 >= read * AGAIN_PERCENT {
+            return self.finding(&rules::THRASH, (again.count, again.ns)).map(|finding| {
+                let text = format!("{name} reads pages of {file} again and again: {}", time(again.ns));
                 let evidence = format!(
-                    "{} of {} reads are of a page that this process had read before ({} different pages); {mean} each",
-                    thousands(reads.again),
-                    thousands(read.count),
+                    "{} of {} reads are of a page that this process had read before ({} different pages); {} each",
+                    thousands(again.count),
+                    thousands(read),
                     thousands(reads.pages.len() as u64),
+                    time(again.ns / again.count),
                 );
                 about(finding, Confidence::Certain, text, evidence)
             });
         }
+        let each = reads.each()?;
         if let Some(Served { kind, at }) = self.served(file) {
             return self.finding(&rules::SLOW_FILE_SYSTEM, (all.count, all.ns)).map(|finding| {
                 let text =
                     format!("{name} waits for {file}, which is on a file system that is served: {took}");
                 let evidence = format!(
-                    "{}, {mean} each{}; {kind} is mounted at {at}",
-                    counted(read.count, "major fault"),
-                    reads.waited()
+                    "{}, {each}{}{unseen}; {kind} is mounted at {at}",
+                    counted(read, "major fault"),
+                    reads.others()
                 );
-                about(finding, Confidence::Certain, text, evidence)
+                about(finding, certain, text, evidence)
             });
         }
         let far = (reads.far * 100).checked_div(reads.compared).unwrap_or(0);
         if far >= SCATTERED_PERCENT {
-            return self.finding(&rules::RANDOM_READS, (read.count, cost_ns)).map(|finding| {
+            return self.finding(&rules::RANDOM_READS, (reads.slept.count, all.ns)).map(|finding| {
                 let text = format!("{name} reads {file} at scattered offsets and waits for the disk: {took}");
-                let waited = if reads.waited.count == 0 { String::new() } else { reads.waited() };
+                let waited = if reads.waited.count == 0 { String::new() } else { reads.others() };
                 // Uses within the pages that are mapped around a fault, 64 KiB, are no faults.
                 let evidence = format!(
-                    "{}, {far} % of them not within 1 MiB after the one before; {mean} each{waited}; readahead saved at most {} others",
-                    counted(read.count, "major fault"),
+                    "{}, {far} % of them not within 1 MiB after the one before; {each}{waited}{unseen}; readahead saved at most {} others",
+                    counted(read, "major fault"),
                     thousands(self.own.found_in_memory(file))
                 );
-                let confidence = if far >= 80 { Confidence::Certain } else { Confidence::Likely };
+                let confidence = if far >= 80 { certain } else { Confidence::Likely };
                 about(finding, confidence, text, evidence)
             });
         }
         self.finding(&rules::SEQUENTIAL_READS, (all.count, all.ns)).map(|finding| {
             let text = format!("{name} reads {file} in order and waits for the disk: {took}");
             let evidence = format!(
-                "{}, {} % of them within 1 MiB after the one before{}",
-                counted(read.count, "major fault"),
+                "{}, {} % of them within 1 MiB after the one before{}{unseen}",
+                counted(read, "major fault"),
                 100 - far,
-                reads.waited()
+                reads.others()
             );
             about(finding, Confidence::Likely, text, evidence)
         })
