@@ -63,6 +63,7 @@ fn bad_input_is_refused() {
     refuses(&["faults", "--top", "0"], 2, "0 is not in 1..");
     refuses(&["faults", "-p", "1", "--", "ls"], 2, "cannot be used with");
     refuses(&["faults", "--run-as", "root"], 2, "<COMMAND>");
+    refuses(&["explain", "x.jsonl", "--run-as", "root"], 2, "cannot be used with");
     refuses(&["faults", "-p", "1", "--run-as", "root"], 2, "cannot be used with");
     refuses(&["access", "-p", "1", "--run-as", "root"], 2, "cannot be used with");
     refuses(&["faults", "--minor-latency", "1:0"], 2, "use exact, off, or 1:N");
@@ -116,6 +117,24 @@ fn bad_input_is_refused() {
         "possible values: reason, vm, vcpu, msr, port, mmio, rip",
     );
     refuses(&["kvm", "count", "--level", "l3"], 2, "possible values: l1, l2");
+}
+
+/// Findings have no figures that a report shows.
+#[test]
+fn a_recording_of_findings_is_not_reported_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, page) = (folder.path().join("findings.jsonl"), folder.path().join("page.html"));
+    let header = r#"{"type":"header","schema":2,"tool":"explain","variant":"fentry","version":"1","host":"h","kernel":"6","start":"2026-01-01T08:00:00Z","start_ns":0,"tables":["explain.finding"],"events":null}"#;
+    let end = r#"{"type":"end","duration_ns":1000,"events":0,"lost_events":0,"sampled":1,"own_cpu_ns":5}"#;
+    std::fs::write(&file, format!("{header}\n{end}\n")).unwrap();
+    let [path, page] = [&file, &page].map(|path| path.to_str().unwrap());
+    refuses(
+        &["report", path, "-o", page],
+        2,
+        "a report shows no recording of `explain`: use `trapline replay`",
+    );
+    assert!(!folder.path().join("page.html").exists());
+    assert!(trapline(&["replay", path]).status.success());
 }
 
 /// What would have no effect is refused, and not passed over.

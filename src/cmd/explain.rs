@@ -31,7 +31,7 @@ const RING: u32 = 16 << 20;
 pub(crate) struct Args {
     /// Explain this recording: a folder of -o NAME.trapline, a file of -o FILE.jsonl, or - for standard input [default:
     /// trace page faults]
-    #[arg(value_name = "FILE", conflicts_with_all = ["pid", "tid", "comm", "user", "cgroup", "unit", "command", "duration", "variant"])]
+    #[arg(value_name = "FILE", conflicts_with_all = ["pid", "tid", "comm", "user", "cgroup", "unit", "command", "run_as", "duration", "variant"])]
     file: Option<PathBuf>,
 
     /// Print what is looked for, and from what figures on it is reported

@@ -17,6 +17,8 @@ use crate::status::{Usage, refuse};
 
 /// The page, if no name is given.
 const PAGE: &str = "report.html";
+/// The tools whose recordings it shows.
+const TOOLS: [&str; 4] = ["faults", "kvm", "sgx", "access"];
 /// The windows of the working set in a page, at most.
 const WINDOWS: u64 = 240;
 
@@ -62,6 +64,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 pub(crate) fn write(files: &[PathBuf], output: &Path) -> Result<()> {
     let inputs = recording::open_all(files, Some(output), None)?;
     let headers: Vec<&Header> = inputs.iter().map(recording::Input::header).collect();
+    if let Some(other) = headers.iter().find(|header| !TOOLS.contains(&&*header.tool)) {
+        let why = format!("a report shows no recording of `{}`: use `trapline replay`", other.tool);
+        return Err(Usage::error(why));
+    }
     if headers.iter().any(|header| header.setting("summary").is_some()) {
         return Err(Usage::error("the recording contains a summary, not accesses: record without --summary"));
     }

@@ -206,6 +206,14 @@ pub fn what_cannot_be_is_said(_: &'static str) {
         trapline().args(["faults", "--by", "stack", "--weight", "time", "--format", "folded", "--", "true"]),
     );
     one_line(&weighed, 3, "--weight count");
+    // No option is named that was not given.
+    for (words, why) in [
+        ("explain -- true", "rootless: it does not time faults, and findings are about time;"),
+        ("faults --split -- true", "rootless: it does not time faults; leave out --split;"),
+        ("faults --slower 1ms -- true", "rootless: it does not time faults; leave out --slower;"),
+    ] {
+        one_line(&as_nobody(trapline().args(words.split(' '))), 3, why);
+    }
     drop(level);
     if place() == Place::Vm {
         // Debian's own level. A kernel that does not have it goes on as with 2.

@@ -99,7 +99,9 @@ fn unfit(options: &Options, launched: bool) -> Option<&'static str> {
         (By::Stack | By::Function, Events::Faults) if matches!(options.stacks, Stacks::Sampled(_)) => {
             Some("with -v it records every fault; leave out -v, or use --stacks all")
         }
-        _ if options.split => Some("it does not time faults; leave out --split and --slower"),
+        _ if options.needs_times => Some("it does not time faults, and findings are about time"),
+        (_, Events::Slower(_)) if options.split => Some("it does not time faults; leave out --slower"),
+        _ if options.split => Some("it does not time faults; leave out --split"),
         (_, Events::Steps { .. } | Events::Recorded { .. }) => {
             Some("it does not count in the kernel, so messages would come late")
         }

@@ -82,9 +82,10 @@ function figure(value, measure, short) {
 
 const TITLES = {
   total_ns: "Time", io_ns: "I/O", kvm_ns: "KVM", vmm_ns: "VMM", load_ns: "Time of loads", wait_ns: "Time asleep", fault_ns: "Time in host faults", guest_ns: "Time in the guest", first: "First accesses",
-  count: "Exits", l1_count: "L1 exits", l2_count: "L2 exits", l1_ns: "L1 time", l2_ns: "L2 time", to_vmm: "To the VMM", l2_reflected: "Passed on to L1", host_major: "Major host faults",
-  host_minor: "Minor host faults", brought_bytes: "Loaded or added", faulted_bytes: "Size of faults", name: "Exit", vm: "VM", vcpu: "vCPU", msr: "MSR", mmio: "MMIO address", rip: "Instruction", userspace: "Return to user space",
+  l1_count: "L1 exits", l2_count: "L2 exits", l1_ns: "L1 time", l2_ns: "L2 time", to_vmm: "To the VMM", l2_reflected: "Passed on to L1", host_major: "Major host faults",
+  host_minor: "Minor host faults", brought_bytes: "Loaded or added", faulted_bytes: "Size of faults", vm: "VM", vcpu: "vCPU", msr: "MSR", mmio: "MMIO address", rip: "Instruction", userspace: "Return to user space",
   busy: "EPC was full", secs_loads: "SECS loads", secs_evictions: "SECS evictions",
+  ...(DATA.tool === "kvm" ? { count: "Exits", name: "Exit" } : {}),
 };
 
 function named(name, end) {
