@@ -262,3 +262,28 @@ fn a_recording_is_not_overwritten_and_what_is_none_is_refused() {
     fs::remove_file(Path::new(&recording).join("end.json")).unwrap();
     refused(&[&recording], "cut off at 2026-01-01T00:00:00");
 }
+
+/// What a kill leaves has no end: totals are of all that is intact, and then comes the error.
+#[test]
+fn a_recording_without_an_end_has_totals_of_what_is_intact() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = faults(folder.path());
+    let recording = folder.path().join("x.trapline").to_str().unwrap().to_owned();
+    replay(&[&lines, "-o", &recording]);
+    let by_file = [&recording, "--by", "file", "--format", "jsonl"];
+    let whole = rows(&replay(&by_file));
+    fs::remove_file(Path::new(&recording).join("end.json")).unwrap();
+    let cut = |arguments: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_trapline")).arg("replay").args(arguments).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && error.contains("cut off at 2026-01-01"), "{error}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(rows(&cut(&by_file)), whole);
+    for options in [&["--by", "file", "-i", "10ms"][..], &["--hist"], &["--by", "file"]] {
+        let shown = cut(&[&[recording.as_str()], options].concat());
+        assert!(shown.lines().count() > 3, "{options:?}: {shown}");
+    }
+    assert!(cut(&[&recording, "--by", "file"]).contains("/srv/db/data"));
+}

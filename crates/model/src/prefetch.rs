@@ -80,19 +80,23 @@ impl Range {
 
 /// Makes a list of events that have a file and an offset.
 #[derive(Debug)]
-pub struct Ranges<S, F> {
+pub struct Ranges<S: Source, F> {
     source: S,
     identify: F,
     /// Of each file, the parts of this size with a fault, and at which fault of all.
     files: HashMap<String, BTreeMap<u64, u64>>,
     events: u64,
+    last_ns: u64,
     left: Left,
+    /// Why the recording cannot be read on, until what is intact was given.
+    error: Option<S::Error>,
 }
 
 impl<S: Source, F: Fn(&str) -> Option<Identity>> Ranges<S, F> {
     /// Over a source of single faults or accesses. `identify` says what a file is now, if it is a regular one.
     pub fn new(source: S, identify: F) -> Self {
-        Self { source, identify, files: HashMap::new(), events: 0, left: Left::default() }
+        let (files, left) = (HashMap::new(), Left::default());
+        Self { source, identify, files, events: 0, last_ns: 0, left, error: None }
     }
 
     fn event(&mut self, record: &Record) {
@@ -154,7 +158,17 @@ impl<S: Source, F: Fn(&str) -> Option<Identity>> Source for Ranges<S, F> {
 
     fn next(&mut self) -> Result<Option<Item>, S::Error> {
         loop {
-            match self.source.next()? {
+            if let Some(error) = self.error.take() {
+                return Err(error);
+            }
+            let item = match self.source.next() {
+                Err(error) if !self.files.is_empty() => {
+                    self.error = Some(error);
+                    return Ok(Some(Item::Totals(self.block(self.last_ns))));
+                }
+                item => item?,
+            };
+            match item {
                 None => return Ok(None),
                 Some(Item::Header(header)) => {
                     let header = Header {
@@ -166,7 +180,10 @@ impl<S: Source, F: Fn(&str) -> Option<Identity>> Source for Ranges<S, F> {
                     };
                     return Ok(Some(Item::Header(header)));
                 }
-                Some(Item::Events(events)) => events.iter().for_each(|event| self.event(&event.record)),
+                Some(Item::Events(events)) => {
+                    self.last_ns = events.last().map_or(self.last_ns, |event| event.time_ns);
+                    events.iter().for_each(|event| self.event(&event.record));
+                }
                 Some(Item::Totals(block)) => return Ok(Some(Item::Totals(self.block(block.time_ns)))),
                 Some(Item::Rows(_) | Item::Facts(_) | Item::Tick(_)) => {}
                 Some(Item::End(end)) => {

@@ -17,7 +17,7 @@ use super::messages::Messages;
 use super::{Extremes, Stats};
 use crate::field::{Record, Type, Value};
 use crate::hosts::{has_host, name};
-use crate::item::{Block, Event, Facts, Header, Item, SHOWN, Shown, Source};
+use crate::item::{Block, Event, Header, Item, SHOWN, Shown, Source};
 use crate::table::{Columns as _, Schema};
 
 pub use self::filter::Filter;
@@ -105,7 +105,7 @@ impl Regrouping {
 
 /// Makes rows and totals of the faults in a recording; what is no fault passes, but for its own rows and totals.
 #[derive(Debug)]
-pub struct Regroup<C> {
+pub struct Regroup<C: Chunks> {
     source: C,
     how: Regrouping,
     known: Known,
@@ -127,6 +127,8 @@ pub struct Regroup<C> {
     counted: Option<(u64, u64)>,
     /// The time that those are of.
     total_ns: Option<(u64, u64)>,
+    /// Why the recording cannot be read on, until all that is intact was given.
+    error: Option<C::Error>,
 }
 
 impl<C: Chunks> Regroup<C> {
@@ -157,6 +159,7 @@ impl<C: Chunks> Regroup<C> {
             has_intervals: how.interval_ns.is_some(),
             counted: None,
             total_ns: None,
+            error: None,
             how,
         })
     }
@@ -361,8 +364,9 @@ impl<C: Chunks> Regroup<C> {
         }
     }
 
-    fn end(&mut self, end: Facts) {
-        let run = (self.start_ns, self.start_ns.saturating_add(end.duration_ns));
+    /// The last rows, and the totals of a run that ended then.
+    fn totals(&mut self, end_ns: u64) {
+        let run = (self.start_ns, end_ns);
         let (since, until) = self.total_ns.unwrap_or(run);
         let (from, to) = self.how.filter.times_ns.clone().into_inner();
         let time_ns = self.last_ns.max(until.min(to));
@@ -381,7 +385,9 @@ impl<C: Chunks> Regroup<C> {
             self.interval(time_ns);
         }
         let totals = Block { since_ns: Some(since.max(from)), ..self.block(time_ns, true) };
-        self.ready.extend([Item::Totals(totals), Item::End(end)]);
+        self.ready.push_back(Item::Totals(totals));
+        self.rows.clear();
+        self.groups.clear();
     }
 
     fn take(&mut self, item: Item) {
@@ -409,7 +415,10 @@ impl<C: Chunks> Regroup<C> {
             }
             Item::Events(_) | Item::Rows(_) => {}
             Item::Facts(_) => self.ready.push_back(item),
-            Item::End(end) => self.end(end),
+            Item::End(end) => {
+                self.totals(self.start_ns.saturating_add(end.duration_ns));
+                self.ready.push_back(Item::End(end));
+            }
         }
     }
 }
@@ -419,10 +428,19 @@ impl<C: Chunks> Source for Regroup<C> {
 
     fn next(&mut self) -> Result<Option<Item>, C::Error> {
         while self.ready.is_empty() {
-            match self.source.next()? {
-                Some(Chunk::Faults(batch)) => self.batch(&batch),
-                Some(Chunk::Item(item)) => self.take(item),
-                None => return Ok(None),
+            if let Some(error) = self.error.take() {
+                return Err(error);
+            }
+            match self.source.next() {
+                Ok(Some(Chunk::Faults(batch))) => self.batch(&batch),
+                Ok(Some(Chunk::Item(item))) => self.take(item),
+                Ok(None) => return Ok(None),
+                // Without an end: the totals are of all that is intact.
+                Err(error) if !self.rows.is_empty() => {
+                    self.totals(self.last_ns);
+                    self.error = Some(error);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(self.ready.pop_front())

@@ -2,6 +2,7 @@ use super::super::{By, EVENT, FaultColumns, InColumns, STACK_EVENT, StallRule};
 use super::*;
 use crate::faults::ALL;
 use crate::hosts::with_host;
+use crate::item::Facts;
 use crate::merge::{AsItems, Merged};
 use crate::stage::rows;
 
