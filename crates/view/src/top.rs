@@ -10,6 +10,7 @@ mod keys;
 mod overview;
 mod pane;
 mod press;
+mod recorded;
 mod row;
 mod state;
 mod status;
@@ -19,4 +20,5 @@ mod tool;
 
 pub use face::{Begin, Command, Face, Group, Look, Want};
 pub use press::{Keyboard, Press};
+pub use recorded::EVENTS;
 pub use state::{Input, State};

@@ -11,8 +11,8 @@ use trapline_model::faults::{
     By, EVENT, InColumns, Lines, Regroup, Regrouping, are_all_faults, have_parts, shown_as,
 };
 use trapline_model::stage::rows;
-use trapline_model::{Header, Item, Source, Value};
-use trapline_view::top::{Command, Input, Want};
+use trapline_model::{Event, Header, Item, Source, Value};
+use trapline_view::top::{Command, EVENTS, Input, Want};
 
 use super::attach::summary;
 use super::shown::{EndIfPanicked, Post};
@@ -36,6 +36,41 @@ pub(super) struct Player {
     /// Up to there nothing is waited for.
     goal: Duration,
     steps: u32,
+    held: Held,
+}
+
+/// What waits for the end of its interval.
+#[derive(Debug, Default)]
+struct Held(Vec<Item>);
+
+impl Held {
+    fn take(&mut self, item: Item) {
+        let Item::Events(mut events) = item else { return self.0.push(item) };
+        if let Some(Item::Events(held)) = self.0.last_mut() {
+            held.append(&mut events);
+            events = std::mem::take(held);
+            self.0.pop();
+        }
+        // The screen shows no more than that, and knows by one more that there were others.
+        events.drain(..events.len().saturating_sub(EVENTS + 1));
+        self.0.push(Item::Events(events));
+    }
+
+    /// What came up to this moment; later events stay.
+    fn until(&mut self, time_ns: u64) -> Vec<Item> {
+        let mut now = vec![];
+        for item in std::mem::take(&mut self.0) {
+            let Item::Events(events) = item else {
+                now.push(item);
+                continue;
+            };
+            let (come, later): (Vec<Event>, Vec<Event>) =
+                events.into_iter().partition(|event| event.time_ns <= time_ns);
+            now.extend((!come.is_empty()).then_some(Item::Events(come)));
+            self.0.extend((!later.is_empty()).then_some(Item::Events(later)));
+        }
+        now
+    }
 }
 
 /// What is to be done next.
@@ -60,6 +95,7 @@ impl Player {
             at: Duration::ZERO,
             goal: Duration::ZERO,
             steps: 0,
+            held: Held::default(),
         }
     }
 
@@ -89,6 +125,7 @@ impl Player {
         let mut items = self.open()?;
         self.post.send(Input::Rewound);
         self.at = Duration::ZERO;
+        self.held = Held::default();
         let mut start_ns = 0;
         let mut before: Option<u64> = None;
         while let Some(item) = items.next()? {
@@ -106,10 +143,13 @@ impl Player {
             }
             match item {
                 Item::Tick(_) => {}
-                item => {
-                    if let Item::Header(header) = &item {
-                        start_ns = header.start_ns;
-                    }
+                Item::Header(header) => {
+                    start_ns = header.start_ns;
+                    self.give(Item::Header(header));
+                }
+                item @ (Item::Rows(_) | Item::Events(_) | Item::Facts(_)) => self.held.take(item),
+                item @ (Item::Totals(_) | Item::End(_)) => {
+                    self.release(u64::MAX);
                     self.give(item);
                 }
             }
@@ -121,6 +161,11 @@ impl Player {
 
     fn give(&self, item: Item) {
         self.post.send(Input::Item { tool: 0, run: self.run, item });
+    }
+
+    /// Gives what came up to this moment.
+    fn release(&mut self, time_ns: u64) {
+        self.held.until(time_ns).into_iter().for_each(|item| self.give(item));
     }
 
     /// An interval of the recording has ended: it is shown when it is time for it.
@@ -149,6 +194,7 @@ impl Player {
             }
         }
         self.at = at;
+        self.release(time_ns);
         self.give(Item::Tick(time_ns));
         match self.orders.try_recv() {
             Ok(command) => self.obey(command),
@@ -261,5 +307,46 @@ impl Source for Within {
             events.retain(|event| event.record.is_within(&self.keys));
         }
         Ok(item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trapline_model::faults::EVENT;
+    use trapline_model::{Block, Event, Item, Record, Value};
+
+    use super::{EVENTS, Held};
+
+    fn events(times: impl IntoIterator<Item = u64>) -> Item {
+        let record = Record::named(EVENT, |_| Value::Null);
+        Item::Events(times.into_iter().map(|time_ns| Event { time_ns, record: record.clone() }).collect())
+    }
+
+    fn rows(time_ns: u64) -> Item {
+        Item::Rows(Block::new(EVENT, time_ns, vec![]))
+    }
+
+    #[test]
+    fn events_wait_for_the_end_of_their_interval() {
+        let mut held = Held::default();
+        for item in [events([1, 2]), rows(10), events([9, 11]), events([12, 21])] {
+            held.take(item);
+        }
+        assert_eq!(held.until(10), [events([1, 2]), rows(10), events([9])]);
+        held.take(rows(20));
+        assert_eq!(held.until(20), [events([11, 12]), rows(20)]);
+        assert_eq!(held.until(u64::MAX), [events([21])]);
+        assert_eq!(held.until(u64::MAX), []);
+    }
+
+    #[test]
+    fn no_more_events_wait_than_the_screen_shows() {
+        let mut held = Held::default();
+        (0..100).for_each(|n| held.take(events(n * 100..(n + 1) * 100)));
+        held.take(rows(10_000));
+        (100..200).for_each(|n| held.take(events(n * 100..(n + 1) * 100)));
+        let last = |end: u64| events(end - EVENTS as u64 - 1..end);
+        assert_eq!(held.until(10_000), [last(10_000), rows(10_000)]);
+        assert_eq!(held.until(u64::MAX), [last(20_000)]);
     }
 }

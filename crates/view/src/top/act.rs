@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use trapline_model::{Block, Facts, Item};
-
 use super::face::Command;
 use super::keys::{self, Does};
 use super::press::Press;
@@ -298,21 +296,7 @@ impl State {
 
     /// What is on the screen stays on it, and is to be recorded.
     fn write(&mut self) -> Option<Command> {
-        let tool = self.tools.get(self.shown?)?;
-        let (header, block) = (tool.header.clone()?, tool.block()?);
-        let rows = tool.rows.iter().map(|&row| block.rows[row].clone()).collect();
-        let rows = Block { rows, ended: vec![], ..block.clone() };
-        let facts = Facts { more: vec![], ..tool.facts.clone().unwrap_or_default() };
-        let events = tool.events.iter().cloned().collect();
-        let time_ns = block.time_ns;
-        let items = vec![
-            Item::Header(header),
-            Item::Events(events),
-            Item::Rows(rows.clone()),
-            Item::Tick(time_ns),
-            Item::Totals(rows),
-            Item::End(facts),
-        ];
+        let items = self.tools.get(self.shown?)?.recorded()?;
         self.paused = true;
         Some(Command::Write(items))
     }

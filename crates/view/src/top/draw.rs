@@ -279,7 +279,7 @@ fn pane_keys(tool: &Tool) -> String {
         Some("Esc: back"),
         (tables < 2 && !tool.face.groups.is_empty()).then_some("1-9 b: group"),
         (tables > 1 && !tool.shows_events).then_some("1-9 b: table"),
-        (!tool.shows_events).then_some("< >: sort /: filter"),
+        Some(if tool.shows_events { "/: filter" } else { "< >: sort /: filter" }),
         (tool.face.has_events && !tool.shows_events).then_some("v: events"),
         tool.shows_events.then_some("space: pause"),
     ];

@@ -3,7 +3,7 @@
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
-use trapline_model::{Block, Record, Relative, Schema, Unit, Value};
+use trapline_model::{Block, Event, Record, Relative, Schema, Unit, Value};
 
 use super::bars::{Ink, shares, short, time};
 use super::draw::{CHOSEN, Pen};
@@ -99,13 +99,20 @@ impl State {
     /// The last events, the newest at the end.
     fn events(&self, pen: &mut Pen<'_>, tool: &Tool, area: Rect) {
         let lines = usize::from(area.height).saturating_sub(1);
-        let events = tool.events.iter().skip(tool.events.len().saturating_sub(lines));
-        let Some(last) = tool.events.back() else {
-            let text = if self.is_held() { HELD } else { "No event yet." };
+        let shown = tool.events.all().iter().rev().filter(|event| tool.is_match(&event.record));
+        let events: Vec<&Event> = shown.take(lines).collect();
+        let Some(last) = events.first() else {
+            let text = match tool.events.all().is_empty() {
+                false => "No event matches the filter; Esc shows all.",
+                true if self.is_held() => HELD,
+                true => "No event yet.",
+            };
             return pen.lines(area, &[Line::default(), Line::raw(text)]);
         };
         let schema = last.record.schema();
         let rows: Vec<(u64, Vec<Text>)> = events
+            .iter()
+            .rev()
             .filter(|event| *event.record.schema() == *schema)
             .map(|event| (event.time_ns, cells(&event.record, self.look.color)))
             .collect();

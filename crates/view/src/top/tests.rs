@@ -1,12 +1,14 @@
 //! The screen at several sizes, and what keys do to it.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use trapline_model::explain::Explain;
 use trapline_model::faults::{By, EVENT, LOSSES, Losses};
-use trapline_model::{Block, Event, Facts, Header, Item, Record, Value};
+use trapline_model::{Block, Event, Facts, Header, Item, Record, Source, Value};
 
 mod each_key;
 
@@ -285,7 +287,7 @@ fn stacks_and_events_have_their_panes() {
     });
     let events = (0..2000).map(|n| Event { time_ns: n * 1000, record: record.clone() }).collect();
     state.update(Input::Item { tool: 0, run: 3, item: Item::Events(events) });
-    assert_eq!(state.tools[0].events.len(), 1000);
+    assert_eq!(state.tools[0].events.all().len(), 1000);
     insta::assert_snapshot!("events", drawn(&mut state, 100, 12));
     let commands = press(&mut state, "\x1b");
     assert!(matches!(&commands[..], [Command::Open { want, .. }] if !want.events && want.group == "stack"));
@@ -346,6 +348,127 @@ fn what_is_on_the_screen_is_what_is_written() {
         items.iter().find_map(|item| if let Item::Rows(block) = item { Some(&block.rows) } else { None });
     assert_eq!(rows.map(Vec::len), Some(8));
     assert!(matches!((items.first(), items.last()), (Some(Item::Header(_)), Some(Item::End(_)))));
+}
+
+/// The pane of events after so many faults, one a millisecond, that each took half of that; 100 s after the start.
+fn with_events(faults: u64) -> State {
+    let mut state = fed(Look::default());
+    press(&mut state, "1v");
+    let header = Header { events: Some(EVENT), ..header() };
+    state.update(Input::Item { tool: 0, run: 2, item: Item::Header(header) });
+    more_events(&mut state, 0..faults);
+    state
+}
+
+fn more_events(state: &mut State, of: std::ops::Range<u64>) {
+    let events = of.map(|n| {
+        let record = Record::named(EVENT, |name| match name {
+            "pid" | "tid" => 1026_u32.into(),
+            "comm" | "process_comm" => if n % 2 == 0 { "rustc" } else { "postgres" }.into(),
+            "kind" => "minor".into(),
+            "addr" => 0x7f00_u64.into(),
+            "cause" => "zero-fill".into(),
+            "latency_ns" => 500_000_u64.into(),
+            _ => Value::Null,
+        });
+        Event { time_ns: 100 * SECOND + n * 1_000_000, record }
+    });
+    let run = state.tools[0].run;
+    state.update(Input::Item { tool: 0, run, item: Item::Events(events.collect()) });
+}
+
+/// What `w` writes.
+fn written(state: &mut State) -> Vec<Item> {
+    let mut commands = press(state, "w");
+    let Some(Command::Write(items)) = commands.pop() else { panic!("nothing is written") };
+    items
+}
+
+/// The start, the number of events, and the end of a recording.
+fn ends(items: &[Item]) -> (u64, u64, &Facts) {
+    let [Item::Header(header), .., Item::End(end)] = items else { panic!("{items:?}") };
+    let events = items.iter().map(|item| if let Item::Events(events) = item { events.len() } else { 0 });
+    (header.start_ns, events.sum::<usize>() as u64, end)
+}
+
+#[test]
+fn events_are_written_as_a_recording_of_their_time_and_those_before_as_lost() {
+    let mut state = with_events(3000);
+    let facts = Facts { duration_ns: 103 * SECOND, events: 3000, sampled: 1, ..Facts::default() };
+    state.update(Input::Item { tool: 0, run: 2, item: Item::Facts(facts) });
+    let items = written(&mut state);
+    let (start_ns, count, end) = ends(&items);
+    // From the last one that is not there.
+    assert_eq!(start_ns, 100 * SECOND + 1999 * 1_000_000);
+    assert_eq!((count, end.events, end.lost_events, end.duration_ns), (1000, 1000, 2000, SECOND));
+    // Half of that second, and not half a second of a hundred.
+    let mut explain = Explain::new(VecDeque::from(items));
+    let mut rules = vec![];
+    while let Ok(Some(item)) = explain.next() {
+        if let Item::Totals(block) = item {
+            rules.extend(
+                block
+                    .rows
+                    .iter()
+                    .map(|row| (row.get("rule").cloned(), row.number("share_ppm"), row.number("count"))),
+            );
+        }
+    }
+    assert_eq!(rules, [(Some("first-touch".into()), Some(500_000), Some(1000))]);
+}
+
+#[test]
+fn events_that_a_pause_or_the_filter_left_out_are_not_recorded() {
+    let mut state = with_events(10);
+    press(&mut state, " ");
+    more_events(&mut state, 10..35);
+    press(&mut state, " ");
+    more_events(&mut state, 35..40);
+    let items = written(&mut state);
+    let (start_ns, count, end) = ends(&items);
+    assert_eq!((start_ns, count, end.lost_events), (0, 15, 25));
+    // When the pause is before what is there, the recording begins with its end.
+    press(&mut state, " ");
+    more_events(&mut state, 40..1035);
+    let items = written(&mut state);
+    assert_eq!(ends(&items).2.lost_events, 35);
+    assert_eq!(ends(&items).0, 100 * SECOND + 34 * 1_000_000);
+    press(&mut state, "/rustc\r");
+    let items = written(&mut state);
+    let (_, count, end) = ends(&items);
+    assert_eq!((count, end.events, end.lost_events), (500, 500, 535));
+}
+
+#[test]
+fn rows_are_written_as_a_recording_of_their_interval() {
+    let mut state = fed(Look::default());
+    press(&mut state, "1");
+    let items = written(&mut state);
+    let (start_ns, _, end) = ends(&items);
+    let faults: u64 = (0..30).map(|n| (n + 1) * 40 * (1 + 20 * (n + 3) % 7)).map(|n| n + n / 100).sum();
+    assert_eq!((start_ns, end.duration_ns, end.events), (19 * SECOND, SECOND, faults));
+    assert_eq!(end.lost_events, 0);
+    press(&mut state, "/rustc\r");
+    let items = written(&mut state);
+    let end = ends(&items).2;
+    assert!(end.events > 0 && end.lost_events == faults - end.events, "{end:?}");
+    let hidden =
+        items.iter().find_map(|item| if let Item::Totals(rows) = item { Some(rows.hidden) } else { None });
+    assert_eq!(hidden, Some(22));
+}
+
+#[test]
+fn events_are_filtered() {
+    let mut state = with_events(100);
+    press(&mut state, "/postgres");
+    let text = drawn(&mut state, 100, 24);
+    assert!(text.contains("events of faults") && text.contains("postgres "), "{text}");
+    assert!(!text.contains(" rustc "), "{text}");
+    press(&mut state, "x\r");
+    assert!(drawn(&mut state, 100, 24).contains("No event matches the filter; Esc shows all."));
+    assert_eq!(press(&mut state, "\x1b"), []);
+    let text = drawn(&mut state, 100, 24);
+    assert!(text.contains("events of faults") && text.contains(" rustc "), "{text}");
 }
 
 #[test]

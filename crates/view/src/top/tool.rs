@@ -1,17 +1,13 @@
 //! A tool on the screen: its rows, which of them are shown, in which order, and which one is chosen.
 
-use std::collections::VecDeque;
-
 use regex_lite::{Regex, RegexBuilder};
-use trapline_model::{Block, Event, Facts, Field, Header, Item, Kind, Record, Unit, Value};
+use trapline_model::{Block, Facts, Field, Header, Item, Kind, Record, Unit, Value};
 
 use super::face::{Begin, Face, Group, Want};
 use super::history::{Figures, Histories};
+use super::recorded::LastEvents;
 use super::row::{identity, is_of, shown_keys, words};
 use crate::columns::cells;
-
-/// Single events that are kept.
-const EVENTS: usize = 1000;
 
 /// What a tool is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +54,10 @@ impl Pattern {
     }
 }
 
+fn is_match(pattern: Option<&Pattern>, row: &Record) -> bool {
+    pattern.is_none_or(|pattern| pattern.is_match(row))
+}
+
 /// A tool's pane.
 #[derive(Debug)]
 pub(super) struct Tool {
@@ -100,7 +100,7 @@ pub(super) struct Tool {
     pub(super) before: Option<Facts>,
     /// Nanoseconds that BPF programs had taken at the last facts, and at those before.
     pub(super) cost: [Option<u64>; 2],
-    pub(super) events: VecDeque<Event>,
+    pub(super) events: LastEvents,
 }
 
 /// The number of all rows together.
@@ -141,7 +141,7 @@ impl Tool {
             facts: None,
             before: None,
             cost: [None; 2],
-            events: VecDeque::new(),
+            events: LastEvents::default(),
         }
     }
 
@@ -170,7 +170,7 @@ impl Tool {
     pub(super) fn rewind(&mut self) {
         (self.blocks, self.coming, self.newest, self.rows) = (vec![], vec![], None, vec![]);
         (self.histories, self.whole) = (Histories::default(), Histories::default());
-        self.events.clear();
+        self.events = LastEvents::default();
         self.ended_ns.clear();
     }
 
@@ -190,11 +190,9 @@ impl Tool {
                 None => self.coming.push(block),
             },
             Item::Events(events) => {
-                if !(paused && self.shows_events) {
-                    let keys = self.levels.last().map_or(&[][..], |level| &level.keys);
-                    self.events.extend(events.into_iter().filter(|event| is_of(&event.record, keys)));
-                    self.events.drain(..self.events.len().saturating_sub(EVENTS));
-                }
+                let keys = self.levels.last().map_or(&[][..], |level| &level.keys);
+                let events = events.into_iter().filter(|event| is_of(&event.record, keys));
+                if paused && self.shows_events { self.events.skip(events) } else { self.events.take(events) }
             }
             Item::Tick(time_ns) => {
                 self.tick(paused);
@@ -340,7 +338,7 @@ impl Tool {
             block.rows.reverse();
         }
         let keys = self.levels.last().map_or(&[][..], |level| &level.keys);
-        let matches = |row: &Record| self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(row));
+        let matches = |row: &Record| is_match(self.pattern.as_ref(), row);
         let shown = block.rows.iter().enumerate().filter(|(_, row)| row.is_within(keys) && matches(row));
         self.rows = shown.map(|(at, _)| at).collect();
         if let Some(chosen) = &self.chosen {
@@ -352,6 +350,11 @@ impl Tool {
             }
         }
         self.at = self.at.min(self.rows.len().saturating_sub(1));
+    }
+
+    /// Whether the filter has a row or an event.
+    pub(super) fn is_match(&self, row: &Record) -> bool {
+        is_match(self.pattern.as_ref(), row)
     }
 
     pub(super) fn row(&self, at: usize) -> Option<&Record> {
