@@ -5,10 +5,7 @@ use trapline_model::{Facts, lost};
 /// What a run cost and lost, in a line for each loss.
 pub fn end_lines(end: &Facts) -> Vec<String> {
     let losses = end.losses();
-    let sampled = match end.sampled {
-        0 | 1 => String::new(),
-        n => format!("; 1 event in {n} was timed"),
-    };
+    let sampled = sampled(end).map_or(String::new(), |sampled| format!("; {sampled}"));
     let verdict = if losses.is_empty() { "nothing lost" } else { "losses:" };
     let seconds = end.duration_ns as f64 / 1e9;
     let mut lines: Vec<String> = command(end).into_iter().collect();
@@ -19,6 +16,16 @@ pub fn end_lines(end: &Facts) -> Vec<String> {
     lines.push(format!("{own}{sampled}; {verdict}"));
     lines.extend(losses.iter().map(|(n, field)| format!("  {}. {}", lost(*n, field.name), field.help)));
     lines
+}
+
+/// What is known of a part of the events alone, if it is.
+pub(crate) fn sampled(end: &Facts) -> Option<String> {
+    match (end.sampled, end.own_cpu_ns) {
+        (0 | 1, _) => None,
+        (n, Some(_)) => Some(format!("1 event in {n} was timed")),
+        // Other programs time nothing: they record a part, which stands for the rest.
+        (n, None) => Some(format!("1 event in {n} was recorded, so counts are estimates")),
+    }
 }
 
 /// What the command took, if one ended with the run.
@@ -71,7 +78,9 @@ mod tests {
         let expected = "trapline used 12.3 s of CPU in 2.000 s; 1 event in 8 was timed; nothing lost";
         assert_eq!(end_lines(&sampled), [expected]);
         let by_another = Facts { own_cpu_ns: None, ..sampled };
-        assert_eq!(end_lines(&by_another), ["recorded for 2.000 s; 1 event in 8 was timed; nothing lost"]);
+        let expected =
+            "recorded for 2.000 s; 1 event in 8 was recorded, so counts are estimates; nothing lost";
+        assert_eq!(end_lines(&by_another), [expected]);
     }
 
     #[test]

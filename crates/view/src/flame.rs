@@ -9,7 +9,7 @@ use trapline_model::diff::ROWS;
 use trapline_model::{Block, Facts, Item, Record, Sink, Value};
 
 use crate::blocks::note;
-use crate::end::{end_lines, in_short};
+use crate::end::{end_lines, in_short, sampled};
 use crate::escape::name;
 use crate::frames::NONE;
 
@@ -132,8 +132,8 @@ impl<W: Write> Flame<W> {
         options.factor = factor;
         // As long as it fits above the picture; all of it is in the file's notes.
         let mut said = format!("{} faults, {}", end.events, in_short(end));
-        if end.sampled > 1 {
-            said.push_str(&format!(", 1 in {} timed", end.sampled));
+        if let Some(sampled) = sampled(end) {
+            said.push_str(&format!(", {sampled}"));
         }
         // They become a comment of XML, which must not contain two hyphens in a row.
         options.notes = end_lines(end).join(" ").replace("--", "\u{2011}\u{2011}");
