@@ -62,6 +62,31 @@ static __always_inline bool has_uprobes(struct task_struct *task)
 	return bpf_core_field_exists(task->utask) && BPF_CORE_READ(task, utask);
 }
 
+/* The thread is on its way from one program to another: what its registers were in user mode is of the old one. */
+static __always_inline bool executes(struct task_struct *task)
+{
+	return bpf_core_field_exists(task->in_execve) && BPF_CORE_READ_BITFIELD(task, in_execve);
+}
+
+/* When a file was last written was i_mtime up to 6.6, and is two fields from 6.11 on (3aa63a569c64). */
+struct inode___pre67 {
+	struct timespec64 i_mtime;
+} __attribute__((preserve_access_index));
+
+/* A number that changes when the inode gets another file, or the file another content, as far as that can be told. */
+static __always_inline u32 content_of(struct inode *inode)
+{
+	struct inode___pre67 *old = (void *)inode;
+	u64 written = 0;
+
+	if (bpf_core_field_exists(inode->i_mtime_nsec))
+		written = (u64)FIELD(inode, i_mtime_sec) * 1000000000 + FIELD(inode, i_mtime_nsec);
+	else if (bpf_core_field_exists(old->i_mtime))
+		written = (u64)BPF_CORE_READ(old, i_mtime.tv_sec) * 1000000000 + BPF_CORE_READ(old, i_mtime.tv_nsec);
+	written = (written ^ (u64)FIELD(inode, i_size)) * 0x9e3779b97f4a7c15ULL;
+	return FIELD(inode, i_generation) ^ written >> 32;
+}
+
 #define FMODE_BACKING (1u << 24 | 1u << 25) /* include/linux/fs.h: bit 25 from 6.5, bit 24 from 6.12 */
 
 /*

@@ -161,7 +161,7 @@ static __always_inline u64 chain_of_user(void *ctx, struct task_struct *task, st
 	u32 n;
 
 	/* A thread of the kernel's own (io_uring, vhost) never was in user mode: the rest is of who made it. */
-	if (!regs->ip && !regs->sp)
+	if ((!regs->ip && !regs->sp) || executes(task))
 		return FAULTS_CHAIN_NONE;
 	if (regs->cs != USER_CS || has_uprobes(task))
 		return chain_asked(ctx, chain, leader, BPF_F_USER_STACK);

@@ -130,8 +130,6 @@ struct unwind_walk {
 
 #define VM_EXEC 0x4
 
-const struct unwind_table no_table_yet = {};
-
 /* Has user space make the table of a file. */
 static __always_inline bool tell_miss(struct unwinding *u, struct unwind_file *file, u64 addr)
 {
@@ -147,10 +145,12 @@ static __always_inline bool tell_miss(struct unwinding *u, struct unwind_file *f
 	return true;
 }
 
-/* The same, for whoever is first. */
-static __always_inline void want_table(struct unwinding *u, struct unwind_file *file, u64 addr)
+/* The same, for whoever is first. What the file has in it now is remembered: the table has to be of that. */
+static __always_inline void want_table(struct unwinding *u, struct unwind_file *file, u64 addr, u32 generation)
 {
-	if (!bpf_map_update_elem(&unwind_tables, file, &no_table_yet, BPF_NOEXIST) && !tell_miss(u, file, addr))
+	struct unwind_table wanted = {.generation = generation};
+
+	if (!bpf_map_update_elem(&unwind_tables, file, &wanted, BPF_NOEXIST) && !tell_miss(u, file, addr))
 		bpf_map_delete_elem(&unwind_tables, file);
 }
 
@@ -168,7 +168,7 @@ static __always_inline void find_table(struct unwinding *u, struct unwind_mappin
 		inode = FIELD(mapped, f_inode);
 		file.inode = FIELD(inode, i_ino);
 		file.device = FIELD(FIELD(inode, i_sb), s_dev);
-		generation = FIELD(inode, i_generation);
+		generation = content_of(inode);
 	} else if (m->start == (u64)FIELD(FIELD(vma, vm_mm), context.vdso)) {
 		m->bias = m->start;
 	} else {
@@ -178,7 +178,7 @@ static __always_inline void find_table(struct unwinding *u, struct unwind_mappin
 	table = bpf_map_lookup_elem(&unwind_tables, &file);
 	m->by = BY_LATE_TABLE;
 	if (!table) {
-		want_table(u, &file, addr);
+		want_table(u, &file, addr, generation);
 		return;
 	}
 	if (table->state == UNWIND_REFUSED || table->copies >= UNWIND_COPIES)
@@ -188,8 +188,12 @@ static __always_inline void find_table(struct unwinding *u, struct unwind_mappin
 	if (table->state != UNWIND_READY)
 		return;
 	if (table->turn && table->generation != generation) {
+		/* First: user space looks at it as soon as it is told. */
+		table->state = UNWIND_WANTED;
 		if (tell_miss(u, &file, addr))
-			table->state = UNWIND_WANTED;
+			table->generation = generation;
+		else
+			table->state = UNWIND_READY;
 		return;
 	}
 	table->generation = generation;
@@ -333,7 +337,7 @@ static __always_inline long by_frame(struct unwind_walk *w, struct unwinding *u,
 
 	/* Below a program's outermost function there is 0, or 1. */
 	if (at < LEAST_FRAME)
-		return unwind_ends(w, has_table ? UNWIND_END_UNDESCRIBED : UNWIND_END_START);
+		return unwind_ends(w, has_table || at > 1 ? UNWIND_END_UNDESCRIBED : UNWIND_END_START);
 	if (has_table && (at < u->sp || at & 7))
 		return unwind_ends(w, UNWIND_END_UNDESCRIBED);
 	if (read_pair(u, at, &frame))

@@ -54,7 +54,7 @@ struct unwind_table {
 	__u32 state;
 	__u32 copies;     /* stacks that were copied while it was wanted */
 	__u32 turn;       /* in which it was last used, see struct faults_control; 0: it was not yet */
-	__u32 generation; /* of the inode, when it was used first: inodes are used again for other files */
+	__u32 generation; /* content_of() the inode, when the table was missed or used first: inodes are used again */
 };
 
 /* In the ring: a file that has no table yet was met. There a process has it mapped. */

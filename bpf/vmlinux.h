@@ -65,6 +65,7 @@ struct upid {
 
 struct timespec64 {
 	s64 tv_sec; /* a number of 64 bits: for FIELD() */
+	long tv_nsec;
 };
 
 struct kernfs_node {
@@ -186,6 +187,9 @@ struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	u32 i_generation;
+	long long i_size;
+	long long i_mtime_sec; /* from 6.11 on */
+	u32 i_mtime_nsec;
 	void *i_private;
 };
 
@@ -280,6 +284,7 @@ struct task_struct {
 	struct nsproxy *nsproxy;
 	unsigned in_iowait : 1;
 	unsigned int memcg_nr_pages_over_high; /* if the kernel has memory cgroups */
+	unsigned in_execve : 1;                /* another program is being loaded */
 	unsigned in_memstall : 1;              /* waits for memory: if the kernel has PSI */
 	int pagefault_disabled;
 	struct thread_struct thread;

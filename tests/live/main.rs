@@ -195,6 +195,7 @@ const CASES: &[Case] = &[
     case!(faults::unwind::programs::python_has_the_chains_of_the_debugger, GDB_PYTHON, &["tracepoint"]),
     case!(faults::unwind::programs::gcc_has_the_chains_of_the_debugger, GDB, &["tracepoint"]),
     case!(faults::unwind::programs::postgresql_has_the_chains_of_the_debugger, GDB_POSTGRESQL, &["tracepoint"]),
+    case!(faults::unwind::a_program_that_is_written_anew, GDB, TIMING),
     case!(faults::unwind::frame_pointers_find_less, SPREAD, TIMING_AND_ROOTLESS),
     case!(faults::unwind::programs_that_just_began_are_unwound, UNWOUND, AUTO),
     case!(faults::unwind::python_is_unwound, UNWOUND, AUTO),

@@ -457,6 +457,14 @@ fn trim(names: &mut Vec<Rc<Name>>) {
     names.drain(..entry.map_or(probe, |at| at + 1));
 }
 
+/// What the names of functions of the kernel end in.
+const KERNEL_SUFFIX: &str = "_[k]";
+
+/// A program can call its functions what it likes: these would be taken for the kernel's, or for words of ours.
+fn is_as_ours(name: &str) -> bool {
+    name.starts_with('[') || name.ends_with(KERNEL_SUFFIX)
+}
+
 /// Of a chain whose names are not looked for.
 pub(crate) fn without_names(comm: &str, instead: &str, why: &str) -> Stack {
     let mut stack = Stack::default();
@@ -479,12 +487,18 @@ impl Named {
 
     /// Adds a place and the functions that were inlined there.
     fn push(&mut self, stack: &mut Stack, name: &Name, in_kernel: bool) {
-        let suffix = if in_kernel { "_[k]" } else { "" };
+        let suffix = if in_kernel { KERNEL_SUFFIX } else { "" };
         match &name.functions {
             Ok(functions) => {
                 for function in functions {
                     let line = function.line.as_ref().map(|line| format!("{}:{}", line.file, line.line));
-                    stack.push(&format!("{}{suffix}", function.name), &line.unwrap_or_default());
+                    let name = &function.name;
+                    let frame = if !in_kernel && is_as_ours(name) {
+                        format!("'{name}'")
+                    } else {
+                        format!("{name}{suffix}")
+                    };
+                    stack.push(&frame, &line.unwrap_or_default());
                 }
             }
             Err(why) => {
@@ -495,5 +509,16 @@ impl Named {
                 self.is_the_same_elsewhere = false;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_as_ours;
+
+    #[test]
+    fn names_that_a_program_could_pass_off_as_ours() {
+        assert!(["read_[k]", "[no unwind information]", "[deeper]"].into_iter().all(is_as_ours));
+        assert!(!["main", "operator[]", "<[u8]>::sort", "k_[k]_"].into_iter().any(is_as_ours));
     }
 }

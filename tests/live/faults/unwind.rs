@@ -129,6 +129,43 @@ pub fn chains_are_those_of_the_debugger(variant: &'static str) {
     assert_eq!(whole, stripped);
 }
 
+/// A file that another program is written into has that one's table; and while a program is loaded there is no stack in user mode.
+pub fn a_program_that_is_written_anew(variant: &'static str) {
+    let directory = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/faults/unwind/anew.c");
+    let [first, second, program] = ["first", "second", "anew"].map(|name| directory.path().join(name));
+    for (path, room) in [(&first, "-DROOM=16"), (&second, "-DROOM=8192")] {
+        let made = Command::new("gcc").args(WITHOUT).arg(room).arg("-o").arg(path).arg(&source).status();
+        assert!(made.unwrap().success());
+    }
+    std::fs::copy(&first, &program).unwrap();
+    let script = "./anew && ./anew && sleep 1 && cat second > anew && ./anew && sleep 1 && ./anew";
+    let mut command = faults(variant, &["--by", "stack", "--unwind", "tables", "--", "sh", "-c", script]);
+    let said = Said::by(command.current_dir(directory.path()));
+    let is_of = |what: &'static str| move |row: &Value| row["stack"].as_str().unwrap().contains(what);
+    let is_whole = |row: &Value| {
+        let stack = row["stack"].as_str().unwrap();
+        stack.starts_with("anew;_start;") && stack.ends_with(";main;middle;touch_all")
+    };
+    let of_touching: Vec<_> = said.totals.iter().filter(|row| is_of("touch_all")(row)).collect();
+    let [all, whole] = [sum(&said.totals, is_of("touch_all")).1, sum(&said.totals, is_whole).1];
+    // The first run of the new program may be over before it has a table: its callers are missing then, and none is wrong.
+    let late = u(&said.end["late_stacks"]);
+    let is_right = all == 4 * PAGES && whole >= 3 * PAGES && all - whole <= late;
+    assert!(is_right, "{all}, {whole}: {of_touching:#?} {}", said.end);
+    let known = ["anew", "[no unwind table yet]", "middle", "touch_all"];
+    for row in of_touching.iter().filter(|row| !is_whole(row)) {
+        assert!(row["stack"].as_str().unwrap().split(';').all(|frame| known.contains(&frame)), "{row}");
+    }
+    let of_exec =
+        |row: &Value| is_of("execve_[k]")(row) && row["stack"].as_str().unwrap().starts_with("anew;");
+    assert!(sum(&said.totals, of_exec).1 > 0, "{:#?}", said.totals);
+    for row in said.totals.iter().filter(|row| of_exec(row)) {
+        let frames = row["stack"].as_str().unwrap().split(';').skip(1);
+        assert!(frames.clone().all(|frame| frame.ends_with("_[k]")), "{row}");
+    }
+}
+
 /// Each kernel takes the walk. By frame pointers the same chain has lost its callers: the tables are what finds them.
 pub fn frame_pointers_find_less(variant: &'static str) {
     let said = |how| {

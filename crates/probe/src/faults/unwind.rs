@@ -90,6 +90,8 @@ pub(super) struct Tables {
     /// How often a file that was missed could not be opened, and those of which no table is made for a time because of that.
     unopened: HashMap<FileKey, u32>,
     refused: Vec<FileKey>,
+    /// Files that have another content than the tables that were made of them.
+    outdated: Vec<(FileKey, u32)>,
     making: Making,
 }
 
@@ -116,6 +118,7 @@ impl Tables {
             turned: Instant::now(),
             unopened: HashMap::new(),
             refused: vec![],
+            outdated: vec![],
             making: Making::default(),
         })
     }
@@ -132,9 +135,12 @@ impl Tables {
 
     fn drain(&mut self) -> Result<()> {
         self.ring.drain(&mut self.told)?;
-        for told in self.told.drain(..) {
+        for told in std::mem::take(&mut self.told) {
             match told {
-                Told::Miss(miss) => self.missed.push(miss),
+                Told::Miss(miss) => {
+                    self.forget_old(miss.file);
+                    self.missed.push(miss);
+                }
                 Told::Copied(key, copy) => self.copies.add(key, copy),
             }
         }
@@ -147,9 +153,26 @@ impl Tables {
         !self.missed.is_empty()
     }
 
+    /// The kernel half has found that a file is not the one that its table was made of: copies of stacks wait for the new one.
+    fn forget_old(&mut self, file: UnwindFile) {
+        let key = (file.device, file.inode);
+        let is_held = self.of_files.get(&key).is_some_and(|known| known.table.state == abi::UNWIND_READY);
+        if !is_held || self.is_ready(file) {
+            return;
+        }
+        let program = self.of_files.remove(&key).and_then(|known| known.program);
+        if let Some(place) = program.and_then(|program| self.places.get_mut(&program)) {
+            place.files.retain(|of| *of != key);
+        }
+        self.outdated.push((key, program.unwrap_or_default()));
+    }
+
     /// Has those made that were missed.
     pub(super) fn follow(&mut self, symbols: &mut Symbols) -> Result<()> {
         self.drain()?;
+        for (file, program) in self.outdated.drain(..) {
+            symbols.forget_table(file, program);
+        }
         for UnwindMiss { file, addr, pid, .. } in std::mem::take(&mut self.missed) {
             let key = (file.device, file.inode);
             if self.is_ready(file) {
@@ -254,7 +277,7 @@ impl Tables {
     }
 
     /// The kernel half has it from here on. Where its map is full it has not: it stays missing, and is counted.
-    fn tell(&mut self, file: FileKey, table: UnwindTable, program: Option<u32>) {
+    fn tell(&mut self, file: FileKey, mut table: UnwindTable, program: Option<u32>) {
         let known = Known { table, program, turn: self.turn };
         let old = self.of_files.insert(file, known).and_then(|known| known.program);
         if let Some(old) = old.filter(|old| Some(*old) != program)
@@ -262,6 +285,11 @@ impl Tables {
         {
             // Another file has taken its name.
             place.files.retain(|of| *of != file);
+        }
+        // What was in the file when the kernel half missed its table: it is to be that.
+        let met = self.told(key(file)).filter(|met| met.state == abi::UNWIND_WANTED && met.generation != 0);
+        if let Some(met) = met {
+            (table.generation, table.turn) = (met.generation, 1);
         }
         let _ =
             system::undisturbed(|| self.tables.update(bytes_of(&key(file)), bytes_of(&table), MapFlags::ANY));
@@ -281,10 +309,15 @@ impl Tables {
         }
     }
 
+    /// What the kernel half has of a file.
+    fn told(&self, file: UnwindFile) -> Option<UnwindTable> {
+        let found = self.tables.lookup(bytes_of(&file), MapFlags::ANY).ok().flatten();
+        found.map(|found| pod_read_unaligned(&found))
+    }
+
     /// Whether the kernel half has its table.
     fn is_ready(&self, file: UnwindFile) -> bool {
-        let found = self.tables.lookup(bytes_of(&file), MapFlags::ANY).ok().flatten();
-        found.is_some_and(|found| pod_read_unaligned::<UnwindTable>(&found).state == abi::UNWIND_READY)
+        self.told(file).is_some_and(|table| table.state == abi::UNWIND_READY)
     }
 
     /// Puts rows where there is space.

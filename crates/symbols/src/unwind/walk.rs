@@ -145,7 +145,7 @@ impl Walk<'_> {
     fn by_frame(&mut self, has_table: bool) -> Result<u64, Ends> {
         let at = self.bp;
         if at < LEAST_FRAME {
-            return Err(if has_table { Ends::Undescribed } else { Ends::Start });
+            return Err(if has_table || at > 1 { Ends::Undescribed } else { Ends::Start });
         }
         if at < self.sp || at & 7 != 0 {
             return Err(Ends::Undescribed);
@@ -234,6 +234,12 @@ mod tests {
         let by_frame = |code: u64, next| through(&[frame, 0, code, 9, next, 0x3007]);
         assert_eq!(by_frame(0x4005, 0), Some((vec![0x1000, 0x4005, 0x3007], Ends::Start)));
         assert_eq!(by_frame(0x6005, 0), Some((vec![0x1000, 0x6005, 0x3007], Ends::LateFrames)));
+        assert_eq!(through(&[1, 0, 0x4005]), Some((vec![0x1000, 0x4005], Ends::Start)));
+        assert_eq!(
+            through(&[2, 0, 0x4005]),
+            Some((vec![0x1000, 0x4005], Ends::Undescribed)),
+            "no frame pointer"
+        );
         assert_eq!(through(&[0, 0, 0x6005]), Some((vec![0x1000, 0x6005], Ends::LateFrames)));
         assert_eq!(through(&[SP - 8, 0, 0x6005]), Some((vec![0x1000, 0x6005], Ends::Late)));
         assert_eq!(through(&[0, 0, 0x7005]), Some((vec![0x1000, 0x7005], Ends::Undescribed)));
