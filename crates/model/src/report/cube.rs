@@ -185,6 +185,23 @@ impl Cube {
         }
     }
 
+    /// Gives keys other names. Groups whose keys are the same then are one.
+    pub(super) fn rename(&mut self, dim: &str, names: &HashMap<String, String>) {
+        let Some(at) = self.dims.iter().position(|name| *name == dim) else { return };
+        let old = std::mem::take(&mut self.words[at]);
+        let renamed = old.words.iter().map(|word| names.get(&**word).map_or(&**word, String::as_str));
+        let codes: Vec<u32> = renamed.map(|word| self.words[at].place(word)).collect();
+        self.keys.clear();
+        let mut to = Vec::new();
+        for key in std::mem::take(&mut self.groups) {
+            let mut key = key.to_vec();
+            key[at] = codes[key[at] as usize];
+            to.push(self.of_codes(key));
+        }
+        self.move_cells(|(group, bin, took)| (to[group as usize], bin, took));
+        self.generation += 1;
+    }
+
     fn move_cells(&mut self, to: impl Fn(Place) -> Place) {
         for (place, figures) in std::mem::take(&mut self.cells) {
             match self.cells.entry(to(place)) {

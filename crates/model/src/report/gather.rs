@@ -59,6 +59,9 @@ pub struct Gather {
     last: Option<([u64; 9], u32)>,
     /// Of processes whose accesses are traced.
     names: HashMap<u64, Rc<str>>,
+    /// Processes by run, number and start, and of each its number and its last name.
+    processes: HashMap<(usize, u64, u64), usize>,
+    called: Vec<(u64, String)>,
     has_rows: bool,
     /// The first rows of a run, until it is known how long its intervals are.
     early: Vec<Block>,
@@ -184,6 +187,8 @@ impl Gather {
             texts: Words::default(),
             last: None,
             names: HashMap::new(),
+            processes: HashMap::new(),
+            called: Vec::new(),
             has_rows: false,
             early: vec![],
             totals: vec![],
@@ -310,6 +315,20 @@ impl Gather {
         text.map_or(u64::MAX, |text| self.texts.place(text).into())
     }
 
+    /// Which process that is, of those that there are; `name` is its own if `is_own`, else that of one of its threads.
+    fn process(&mut self, pid: u64, start_ns: Option<u64>, name: Option<&str>, is_own: bool) -> usize {
+        let key = (self.report.runs.len(), pid, start_ns.unwrap_or(u64::MAX));
+        let at = *self.processes.entry(key).or_insert_with(|| {
+            self.called.push((pid, String::new()));
+            self.called.len() - 1
+        });
+        let called = &mut self.called[at].1;
+        if let Some(name) = name.filter(|name| (is_own || called.is_empty()) && called != name) {
+            name.clone_into(called);
+        }
+        at
+    }
+
     fn faults(&mut self, faults: &FaultColumns) {
         if let Some(first_ns) = faults.times_ns().iter().min() {
             self.begins_at(*first_ns);
@@ -318,8 +337,8 @@ impl Gather {
         let at = |name: &str| table.position(name).unwrap_or(usize::MAX);
         let [pid, tid, start, comm, kind, rw, latency, wait] =
             ["pid", "tid", "start_ns", "comm", "kind", "rw", "latency_ns", "wait_ns"].map(at);
-        let [cause, file, process_comm, cgroup, function] =
-            ["cause", "file", "process_comm", "cgroup", "function"].map(at);
+        let [cause, file, process_comm, process_start, cgroup, function] =
+            ["cause", "file", "process_comm", "process_start_ns", "cgroup", "function"].map(at);
         let parts = PART_NAMES.map(at);
         for (row, &time_ns) in faults.times_ns().iter().enumerate() {
             let number = |at: usize| faults.column(at).number(row);
@@ -329,12 +348,14 @@ impl Gather {
             let [comm, file_code, cause_code, function_code, cgroup_code] = texts.map(|text| self.text(text));
             let way = word(rw).and_then(|rw| rw.bytes().next()).map_or(0, u64::from);
             let place = cgroup_code.rotate_left(32) ^ function_code;
-            let key = [whose[0], whose[1], whose[2], comm, file_code, cause_code, place, way, 0];
+            let name = word(process_comm);
+            let is_own = name.is_some() || whose[0] == whose[1];
+            let process = self.process(whose[0], number(process_start), name.or(texts[0]), is_own);
+            let key = [whose[0], whose[1], whose[2], comm, file_code, cause_code, place, way, process as u64];
             let group = self.group(key, || {
                 let known = |text: Option<&str>| text.unwrap_or(UNKNOWN).to_owned();
-                let name = word(process_comm).or(texts[0]);
                 vec![
-                    whom(name, Some(whose[0])),
+                    if whose[0] == u64::MAX { whom(name.or(texts[0]), None) } else { stand_in(process) },
                     whom(texts[0], Some(whose[1])),
                     known(texts[1]),
                     known(texts[2]),
@@ -389,11 +410,12 @@ impl Gather {
         let name = self.names.get(&ids[0]).cloned();
         let name = name.as_deref();
         let codes = texts.map(|text| self.text(text));
-        let key = [ids[0], ids[1], codes[0], codes[1], codes[2], codes[3], 0, 0, 0];
+        let process = self.process(ids[0], None, name, true);
+        let key = [ids[0], ids[1], codes[0], codes[1], codes[2], codes[3], process as u64, 0, 0];
         let group = self.group(key, || {
             let known = |text: Option<&str>| text.unwrap_or(UNKNOWN).to_owned();
             vec![
-                whom(name, Some(ids[0])),
+                if ids[0] == u64::MAX { whom(name, None) } else { stand_in(process) },
                 whom(texts[0], Some(ids[1])),
                 known(texts[1]),
                 known(texts[3].map(way_name)),
@@ -461,7 +483,15 @@ impl Gather {
                 row.text("stack").map(|stack| stack.split(';').collect()).unwrap_or_default();
             if table.has("pid") || table.has("comm") {
                 let name = row.text("comm").or(row.text("vm")).or(row.number("pid").and(Some("process")));
-                texts.push(whom(name, row.number("pid")));
+                texts.push(match row.number("pid") {
+                    // A thread's row has its own start.
+                    Some(pid) => {
+                        let start_ns = row.number("start_ns").filter(|_| !table.has("tid"));
+                        let is_own = !table.has("tid") || row.number("tid") == Some(pid);
+                        stand_in(self.process(pid, start_ns, name, is_own))
+                    }
+                    None => whom(name, None),
+                });
             } else if table.has("stack") {
                 texts.push(stack.first().copied().unwrap_or(UNKNOWN).to_owned());
             }
@@ -515,12 +545,21 @@ impl Gather {
     #[must_use]
     pub fn finish(mut self) -> Report {
         self.early_rows();
+        let called = self.called.iter().enumerate();
+        let names: HashMap<String, String> =
+            called.map(|(at, (pid, name))| (stand_in(at), whom(Some(name), Some(*pid)))).collect();
+        self.report.cube.rename("process", &names);
         self.report.cube.fold(MOST_CELLS, MOST_GROUPS);
         if let Some(heat) = &mut self.report.heat {
             heat.finish();
         }
         self.report
     }
+}
+
+/// What a process is called until it is known how it was called last.
+fn stand_in(process: usize) -> String {
+    format!("\0{process}")
 }
 
 fn way_name(rw: &str) -> &'static str {

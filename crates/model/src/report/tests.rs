@@ -42,6 +42,59 @@ fn each_fault_is_in_a_cell_of_its_time_and_process() {
     assert!(report.cube.cells.keys().map(|(_, bin, _)| bin).max() > Some(&100));
 }
 
+/// The processes of a report of faults by thread, and the faults of each.
+fn processes(header: &Header, chunk: Chunk) -> Vec<(String, u64)> {
+    let mut gather = Gather::new(&[header]);
+    gather.begin("x", header);
+    gather.take(&chunk);
+    gather.take(&Chunk::Item(Item::End(Facts::default())));
+    let cube = gather.finish().cube;
+    let mut of: Vec<(String, u64)> = cube.words(0).map(|word| (word.to_owned(), 0)).collect();
+    for ((group, ..), figures) in &cube.cells {
+        of[cube.groups[*group as usize][0] as usize].1 += figures[0];
+    }
+    of
+}
+
+#[test]
+fn a_process_is_one_row_with_the_name_that_it_had_last() {
+    let table = Grouping::Thread.schema();
+    let header =
+        Header { tool: "faults".into(), events: Some(EVENT), tables: vec![table], ..Header::default() };
+    // It ran other programs; its number is that of a later process, too.
+    let fault = |n: u64| {
+        let (name, start_ns) = [("bash", 1), ("python3", 1), ("late", 1), ("next", 2)][n as usize % 8 / 2];
+        let start_ns: u64 = start_ns;
+        let record = Record::named(EVENT, |of| match of {
+            "pid" => 7_u64.into(),
+            "tid" => (7 + n % 2).into(),
+            "process_start_ns" => start_ns.into(),
+            "comm" => "worker".into(),
+            "process_comm" => name.into(),
+            "kind" => "minor".into(),
+            _ => Value::Null,
+        });
+        Event { time_ns: n, record }
+    };
+    let Some(columns) = FaultColumns::of(&(0..8).map(fault).collect::<Vec<_>>()) else { panic!() };
+    let expected = [("late (7)".to_owned(), 6), ("next (7)".to_owned(), 2)];
+    assert_eq!(processes(&header, Chunk::Faults(columns)), expected);
+    // Rows of threads: the name of the first one.
+    let header = Header { events: None, ..header };
+    let row = |(tid, name): (u64, &'static str)| {
+        Record::named(table, |of| match of {
+            "pid" => 7_u64.into(),
+            "tid" | "start_ns" => tid.into(),
+            "comm" => name.into(),
+            "minor" | "major" => 1_u64.into(),
+            _ => Value::Null,
+        })
+    };
+    let rows = [(8, "io"), (7, "early"), (9, "log"), (7, "late"), (8, "io")].map(row).to_vec();
+    let block = Chunk::Item(Item::Rows(Block::new(table, 1_000_000_000, rows)));
+    assert_eq!(processes(&header, block), [("late (7)".to_owned(), 10)]);
+}
+
 #[test]
 fn rows_without_events_are_by_their_keys_and_interval() {
     let table = Grouping::File.schema();
