@@ -164,6 +164,10 @@ impl Held {
     }
 
     fn place(&mut self, program: u32, rows: Vec<Row>, owner: u32, symbols: &mut Symbols) {
+        // They were made anew for a file that was taken out, and another one has them still.
+        if self.places.contains_key(&program) {
+            return;
+        }
         let count = rows.len();
         if !self.shares.fit(owner, count) && count <= Shares::most(owner) {
             // Where a user has no share left, that user's files make room.
@@ -296,6 +300,17 @@ mod tests {
         assert_eq!((held.shares.all(), held.places.len()), (20, 1));
         store(&mut held, 1, 8, 0, None);
         assert_eq!((held.shares.all(), held.places.len()), (20, 1));
+    }
+
+    #[test]
+    fn rows_that_are_made_again_are_counted_once() {
+        let mut held = Held::default();
+        store(&mut held, 1, 7, 0, Some(10));
+        store(&mut held, 2, 7, 0, None);
+        store(&mut held, 1, 7, 0, Some(10));
+        assert_eq!((held.shares.all(), held.places[&7].files), (10, 2));
+        [1, 2].into_iter().for_each(|inode| held.refuse((1, inode)));
+        assert_eq!((held.shares.all(), held.places.len()), (0, 0));
     }
 
     #[test]
