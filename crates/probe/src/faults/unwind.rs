@@ -135,7 +135,8 @@ impl Tables {
 
     fn drain(&mut self) -> Result<()> {
         self.ring.drain(&mut self.told)?;
-        for told in std::mem::take(&mut self.told) {
+        let mut all = std::mem::take(&mut self.told);
+        for told in all.drain(..) {
             match told {
                 Told::Miss(miss) => {
                     self.forget_old(miss.file);
@@ -144,6 +145,7 @@ impl Tables {
                 Told::Copied(key, copy) => self.copies.add(key, copy),
             }
         }
+        self.told = all;
         Ok(())
     }
 
@@ -161,10 +163,15 @@ impl Tables {
             return;
         }
         let program = self.of_files.remove(&key).and_then(|known| known.program);
-        if let Some(place) = program.and_then(|program| self.places.get_mut(&program)) {
-            place.files.retain(|of| *of != key);
-        }
+        self.leave(key, program);
         self.outdated.push((key, program.unwrap_or_default()));
+    }
+
+    /// A file does not have that program's rows any more.
+    fn leave(&mut self, file: FileKey, program: Option<u32>) {
+        if let Some(place) = program.and_then(|program| self.places.get_mut(&program)) {
+            place.files.retain(|of| *of != file);
+        }
     }
 
     /// Has those made that were missed.
@@ -280,12 +287,8 @@ impl Tables {
     fn tell(&mut self, file: FileKey, mut table: UnwindTable, program: Option<u32>) {
         let known = Known { table, program, turn: self.turn };
         let old = self.of_files.insert(file, known).and_then(|known| known.program);
-        if let Some(old) = old.filter(|old| Some(*old) != program)
-            && let Some(place) = self.places.get_mut(&old)
-        {
-            // Another file has taken its name.
-            place.files.retain(|of| *of != file);
-        }
+        // Another file may have taken its name.
+        self.leave(file, old.filter(|old| Some(*old) != program));
         // What was in the file when the kernel half missed its table: it is to be that.
         let met = self.told(key(file)).filter(|met| met.state == abi::UNWIND_WANTED && met.generation != 0);
         if let Some(met) = met {
