@@ -26,7 +26,7 @@ pub use fault::{Access, Fault, FaultRows, NamedStack, Outcome, StackRows};
 pub use fault_columns::{
     Chunk, Chunks, FaultColumns, InColumns, Values, are_all_faults, are_faults, have_parts, shown_as,
 };
-pub use group::{File, Group, Key, Stack};
+pub use group::{File, Group, IN_KERNEL, Key, Stack};
 pub use layout::{HIST, HIST_EACH};
 pub use ledger::{GroupId, Ledger};
 pub use messages::Messages;

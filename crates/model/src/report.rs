@@ -4,6 +4,7 @@
 mod cube;
 mod gather;
 mod heat;
+mod processes;
 
 use crate::field::Record;
 use crate::hist::{bounds, bucket};

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use trapline_model::faults::{Losses, Process, Stack};
+use trapline_model::faults::{IN_KERNEL, Losses, Process, Stack};
 use trapline_symbols::perf::Record;
 use trapline_symbols::unwind::Ends;
 use trapline_symbols::{Image, KERNEL, Lives, Name, Place, Scope, Symbols, Why};
@@ -457,12 +457,9 @@ fn trim(names: &mut Vec<Rc<Name>>) {
     names.drain(..entry.map_or(probe, |at| at + 1));
 }
 
-/// What the names of functions of the kernel end in.
-const KERNEL_SUFFIX: &str = "_[k]";
-
 /// A program can call its functions what it likes: these would be taken for the kernel's, or for words of ours.
 fn is_as_ours(name: &str) -> bool {
-    name.starts_with('[') || name.ends_with(KERNEL_SUFFIX)
+    name.starts_with('[') || name.ends_with(IN_KERNEL)
 }
 
 /// Of a chain whose names are not looked for.
@@ -487,7 +484,7 @@ impl Named {
 
     /// Adds a place and the functions that were inlined there.
     fn push(&mut self, stack: &mut Stack, name: &Name, in_kernel: bool) {
-        let suffix = if in_kernel { KERNEL_SUFFIX } else { "" };
+        let suffix = if in_kernel { IN_KERNEL } else { "" };
         match &name.functions {
             Ok(functions) => {
                 for function in functions {

@@ -1,5 +1,6 @@
 //! Rows as stacks, for formats that know nothing else: the frames of a call chain, or what the row is one of.
 
+use trapline_model::faults::IN_KERNEL;
 use trapline_model::{Block, Field, Kind, Record, Type, Unit, Value};
 
 use crate::escape::{name, visible};
@@ -9,9 +10,6 @@ pub(crate) const NONE: &str = "[no stack taken]";
 
 /// The module of its functions.
 pub(crate) const KERNEL: &str = "[kernel.kallsyms]";
-
-/// The end of the name of a function of the kernel.
-const IN_KERNEL: &str = "_[k]";
 
 /// One level of a stack.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

@@ -46,7 +46,7 @@ pub struct File {
 }
 
 /// What the names of the kernel's functions end in.
-const KERNEL: &str = "_[k]";
+pub const IN_KERNEL: &str = "_[k]";
 
 /// A chain of calls that ends in a fault.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,7 +70,7 @@ impl Stack {
         // A process's name is no function.
         let innermost = functions.clone().next().unwrap_or_default();
         let outside = self.frames.split(';').count().saturating_sub(1);
-        functions.by_ref().take(outside).find(|name| !name.ends_with(KERNEL)).unwrap_or(innermost)
+        functions.by_ref().take(outside).find(|name| !name.ends_with(IN_KERNEL)).unwrap_or(innermost)
     }
 
     /// Adds a frame within those that there are.

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::access;
-use crate::faults::{Chunk, FaultColumns, PART_NAMES, are_faults};
+use crate::faults::{Chunk, FaultColumns, IN_KERNEL, PART_NAMES, are_faults};
 use crate::field::{Field, Kind, Record, Type, Unit, Value};
 use crate::item::{Block, Event, Facts, Header, Item};
 use crate::table::Schema;
 
 use super::cube::{Cube, Measure, Words};
 use super::heat::Heat;
+use super::processes::{Processes, called, stand_in};
 use super::{Report, Run, UNKNOWN, octave};
 
 /// Cells and groups of a page.
@@ -59,9 +60,7 @@ pub struct Gather {
     last: Option<([u64; 9], u32)>,
     /// Of processes whose accesses are traced.
     names: HashMap<u64, Rc<str>>,
-    /// Processes by run, number and start, and of each its number and its last name.
-    processes: HashMap<(usize, u64, u64), usize>,
-    called: Vec<(u64, String)>,
+    processes: Processes,
     has_rows: bool,
     /// The first rows of a run, until it is known how long its intervals are.
     early: Vec<Block>,
@@ -187,8 +186,7 @@ impl Gather {
             texts: Words::default(),
             last: None,
             names: HashMap::new(),
-            processes: HashMap::new(),
-            called: Vec::new(),
+            processes: Processes::default(),
             has_rows: false,
             early: vec![],
             totals: vec![],
@@ -315,20 +313,6 @@ impl Gather {
         text.map_or(u64::MAX, |text| self.texts.place(text).into())
     }
 
-    /// Which process that is, of those that there are; `name` is its own if `is_own`, else that of one of its threads.
-    fn process(&mut self, pid: u64, start_ns: Option<u64>, name: Option<&str>, is_own: bool) -> usize {
-        let key = (self.report.runs.len(), pid, start_ns.unwrap_or(u64::MAX));
-        let at = *self.processes.entry(key).or_insert_with(|| {
-            self.called.push((pid, String::new()));
-            self.called.len() - 1
-        });
-        let called = &mut self.called[at].1;
-        if let Some(name) = name.filter(|name| (is_own || called.is_empty()) && called != name) {
-            name.clone_into(called);
-        }
-        at
-    }
-
     fn faults(&mut self, faults: &FaultColumns) {
         if let Some(first_ns) = faults.times_ns().iter().min() {
             self.begins_at(*first_ns);
@@ -350,12 +334,18 @@ impl Gather {
             let place = cgroup_code.rotate_left(32) ^ function_code;
             let name = word(process_comm);
             let is_own = name.is_some() || whose[0] == whose[1];
-            let process = self.process(whose[0], number(process_start), name.or(texts[0]), is_own);
+            let process = self.processes.place(
+                self.report.runs.len(),
+                whose[0],
+                number(process_start),
+                name.or(texts[0]),
+                is_own,
+            );
             let key = [whose[0], whose[1], whose[2], comm, file_code, cause_code, place, way, process as u64];
             let group = self.group(key, || {
                 let known = |text: Option<&str>| text.unwrap_or(UNKNOWN).to_owned();
                 vec![
-                    if whose[0] == u64::MAX { whom(name.or(texts[0]), None) } else { stand_in(process) },
+                    called(whose[0], name.or(texts[0]), process),
                     whom(texts[0], Some(whose[1])),
                     known(texts[1]),
                     known(texts[2]),
@@ -410,12 +400,12 @@ impl Gather {
         let name = self.names.get(&ids[0]).cloned();
         let name = name.as_deref();
         let codes = texts.map(|text| self.text(text));
-        let process = self.process(ids[0], None, name, true);
+        let process = self.processes.place(self.report.runs.len(), ids[0], None, name, true);
         let key = [ids[0], ids[1], codes[0], codes[1], codes[2], codes[3], process as u64, 0, 0];
         let group = self.group(key, || {
             let known = |text: Option<&str>| text.unwrap_or(UNKNOWN).to_owned();
             vec![
-                if ids[0] == u64::MAX { whom(name, None) } else { stand_in(process) },
+                called(ids[0], name, process),
                 whom(texts[0], Some(ids[1])),
                 known(texts[1]),
                 known(texts[3].map(way_name)),
@@ -488,7 +478,7 @@ impl Gather {
                     Some(pid) => {
                         let start_ns = row.number("start_ns").filter(|_| !table.has("tid"));
                         let is_own = !table.has("tid") || row.number("tid") == Some(pid);
-                        stand_in(self.process(pid, start_ns, name, is_own))
+                        stand_in(self.processes.place(self.report.runs.len(), pid, start_ns, name, is_own))
                     }
                     None => whom(name, None),
                 });
@@ -509,7 +499,7 @@ impl Gather {
                 _ => UNKNOWN.to_owned(),
             }));
             if table.has("stack") {
-                let function = stack.iter().rev().find(|frame| !frame.ends_with("_[k]")).or(stack.last());
+                let function = stack.iter().rev().find(|frame| !frame.ends_with(IN_KERNEL)).or(stack.last());
                 texts.push(function.copied().unwrap_or(UNKNOWN).to_owned());
             }
             if texts.is_empty() {
@@ -545,21 +535,13 @@ impl Gather {
     #[must_use]
     pub fn finish(mut self) -> Report {
         self.early_rows();
-        let called = self.called.iter().enumerate();
-        let names: HashMap<String, String> =
-            called.map(|(at, (pid, name))| (stand_in(at), whom(Some(name), Some(*pid)))).collect();
-        self.report.cube.rename("process", &names);
+        self.report.cube.rename("process", &self.processes.names());
         self.report.cube.fold(MOST_CELLS, MOST_GROUPS);
         if let Some(heat) = &mut self.report.heat {
             heat.finish();
         }
         self.report
     }
-}
-
-/// What a process is called until it is known how it was called last.
-fn stand_in(process: usize) -> String {
-    format!("\0{process}")
 }
 
 fn way_name(rw: &str) -> &'static str {
@@ -572,7 +554,7 @@ fn way_name(rw: &str) -> &'static str {
 }
 
 /// A process or thread by its name and number.
-fn whom(name: Option<&str>, id: Option<u64>) -> String {
+pub(super) fn whom(name: Option<&str>, id: Option<u64>) -> String {
     match (name.filter(|name| !name.is_empty()), id) {
         (Some(name), Some(id)) if id != u64::MAX => format!("{name} ({id})"),
         (Some(name), _) => name.to_owned(),

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use trapline_model::faults::IN_KERNEL;
 use trapline_model::{Kind, Record, Schema, Type, Unit, Value};
 
 use super::bars::time;
@@ -64,5 +65,5 @@ pub(super) fn is_stack(schema: &Schema) -> bool {
 /// The last function of a stack in user mode; one of the kernel's where there is none.
 pub(super) fn innermost(stack: &str) -> &str {
     let mut frames = stack.rsplit(';');
-    frames.clone().find(|frame| !frame.ends_with("_[k]")).or_else(|| frames.next()).unwrap_or(stack)
+    frames.clone().find(|frame| !frame.ends_with(IN_KERNEL)).or_else(|| frames.next()).unwrap_or(stack)
 }
