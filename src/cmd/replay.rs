@@ -200,6 +200,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     {
         inputs.iter_mut().for_each(|input| input.read_only(columns.clone()));
     }
+    let mut is_empty = times_ns != (0..=u64::MAX);
     let source = Stream::of(inputs, args.by_host());
     let header = source.header().clone();
     let mut by_time = false;
@@ -278,7 +279,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
         }
     };
-    pour(&mut *items, vec![], &mut sink, |_| {})?;
+    let mut duration_ns = 0;
+    pour(&mut *items, vec![], &mut sink, |item| match item {
+        Item::Events(events) => is_empty &= events.is_empty(),
+        Item::Rows(block) | Item::Totals(block) => is_empty &= block.rows.is_empty(),
+        Item::End(end) => duration_ns = end.duration_ns,
+        Item::Header(_) | Item::Facts(_) | Item::Tick(_) => {}
+    })?;
+    if is_empty {
+        let seconds = duration_ns as f64 / 1e9;
+        warn(&format!("nothing was recorded between --from and --to: the run took {seconds:.3} s"));
+    }
     if let Some(key) = unknown.get() {
         warn(&format!(
             "no fault in the recording has a known {key}: its variant or an older version did not record it"

@@ -92,10 +92,11 @@ pub(crate) fn run(
         tool.record(recording.batches());
     }
     let keep = keep.and_if(Keep::FILES, live.writes_at_the_end()?);
+    let interval_ns = frame.interval.map(|interval| interval.as_nanos() as u64);
     let mut source = Run::new(vec![tool], frame, launch)?;
     drop_all_but(keep).context("cannot drop capabilities")?;
     let rows = rows(Borrowed(&mut source), controls.cumulative);
-    let shown = Shown { layout, cumulative: live.rows.cumulative, ..start.shown() };
+    let shown = Shown { layout, cumulative: live.rows.cumulative, interval_ns, ..start.shown() };
     let (settings, unshown) = (vec![SHOWN.record(&shown)], shown.unshown_events);
     let mut rows: Items<'_> = Box::new(Top::new(Sort::new(rows, controls.sort), order.top));
     if let Some(recording) = recording {

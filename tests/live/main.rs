@@ -142,6 +142,7 @@ const CASES: &[Case] = &[
     case!(faults::replay::a_recording_has_what_the_time_of_each_fault_was_spent_on, HERE, &["tracepoint"]),
     case!(faults::recording::a_kill_costs_the_last_part, HERE, &["tracepoint"]),
     case!(faults::recording::what_was_recorded_around_a_message_stays, HERE, &["tracepoint"]),
+    case!(faults::recording::lost_faults_are_in_their_interval, HERE, &["tracepoint"]),
     case!(faults::recording::a_full_disk_ends_the_recording_and_not_the_command, HERE, &["tracepoint"]),
     case!(faults::diff::twice_the_faults_on_a_file, HERE, EVERY),
     case!(faults::diff::recorded_faults_are_grouped, HERE, &["tracepoint", "rootless"]),

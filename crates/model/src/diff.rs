@@ -74,14 +74,15 @@ pub enum Figures {
 }
 
 /// What is before, or what is after.
-struct Side<'a> {
+struct Side {
     operations: Option<u64>,
-    runs: Vec<Gathered<'a>>,
+    runs: Vec<Gathered>,
 }
 
 /// The totals of a run in one table, by what its rows are about.
-struct Gathered<'a> {
-    run: &'a Run,
+struct Gathered {
+    /// What they are of, nanoseconds: the whole run, or the part of it that was kept.
+    duration_ns: u64,
     rows: HashMap<Option<String>, Vec<Option<u64>>>,
     sum: Vec<Option<u64>>,
     /// Whether a figure grows and is known in the run at all: of rows that are not there it is 0.
@@ -228,10 +229,12 @@ fn name(fields: &[&Field], values: &[Value], stable: &[usize]) -> Option<String>
     (!words.is_empty()).then(|| words.join(" "))
 }
 
-impl<'a> Side<'a> {
-    fn gather(runs: &'a [Run], table: &Schema, figures: &[&Field], operations: Option<u64>) -> Self {
-        let of_table = |run: &'a Run| run.totals.iter().find(|block| block.table == table);
-        let gather = |run| Gathered::new(run, of_table(run)?, figures).into();
+impl Side {
+    fn gather(runs: &[Run], table: &Schema, figures: &[&Field], operations: Option<u64>) -> Self {
+        let gather = |run: &Run| {
+            let block = run.totals.iter().find(|block| block.table == table)?;
+            Some(Gathered::new(run, block, figures))
+        };
         Self { operations, runs: runs.iter().filter_map(gather).collect() }
     }
 
@@ -243,14 +246,14 @@ impl<'a> Side<'a> {
         at: usize,
         over: Option<usize>,
     ) -> Option<Figure> {
-        let of_run = |run: &Gathered<'_>| {
+        let of_run = |run: &Gathered| {
             let value = run.value(name, at)?;
             let (times, by) = match (field.kind, over) {
                 (Kind::Gauge, _) => (1000, 1),
                 (_, Some(over)) => (1000, run.value(name, over)?.into()),
                 _ => match self.operations {
                     Some(operations) => (1000, operations.into()),
-                    None => (1_000_000_000_000, run.run.end.duration_ns.into()),
+                    None => (1_000_000_000_000, run.duration_ns.into()),
                 },
             };
             let scaled = u128::from(value) * times + by / 2;
@@ -269,8 +272,8 @@ impl<'a> Side<'a> {
     }
 }
 
-impl<'a> Gathered<'a> {
-    fn new(run: &'a Run, block: &Block, figures: &[&Field]) -> Self {
+impl Gathered {
+    fn new(run: &Run, block: &Block, figures: &[&Field]) -> Self {
         let fields: Vec<&Field> = block.table.iter().collect();
         let stable = stable(block.table);
         let places: Vec<usize> =
@@ -302,7 +305,9 @@ impl<'a> Gathered<'a> {
         }
         known.iter_mut().zip(figures).for_each(|(known, figure)| *known &= figure.kind == Kind::Counter);
         let sum = block.sum.as_ref().map_or(sum, |sum| numbers(&sum.values));
-        Self { run, rows, sum, known }
+        let kept = run.header.kept().filter(|_| run.end.value("whole_run").is_some());
+        let duration_ns = kept.map_or(run.end.duration_ns, |kept| kept.time_ns);
+        Self { duration_ns, rows, sum, known }
     }
 
     /// A figure of a row, or of all; where a row is not there, nothing happened.
@@ -317,15 +322,14 @@ impl<'a> Gathered<'a> {
 
 /// The differences of one figure, if it is known on any side.
 fn block(
-    before: &Side<'_>,
-    after: &Side<'_>,
+    before: &Side,
+    after: &Side,
     field: &'static Field,
     at: usize,
     over: Option<usize>,
     time_ns: u64,
 ) -> Option<Block> {
-    let names =
-        |side: &Side<'_>| side.runs.iter().flat_map(|run| run.rows.keys().cloned()).collect::<Vec<_>>();
+    let names = |side: &Side| side.runs.iter().flat_map(|run| run.rows.keys().cloned()).collect::<Vec<_>>();
     let all: BTreeSet<Option<String>> = names(before).into_iter().chain(names(after)).collect();
     let is_per_operation = before.operations.is_some() || over.is_some();
     let row = |name: Option<&Option<String>>| {

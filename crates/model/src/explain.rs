@@ -18,7 +18,7 @@ use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::item::{Block, Facts, Header, Item, Source};
+use crate::item::{Block, Facts, Header, Item, Kept, Source};
 use crate::stage::pump;
 
 pub use self::columns::Columns;
@@ -126,6 +126,8 @@ pub struct Explain<S> {
     totals: totals::Evidence,
     accesses: access::Evidence,
     time_ns: u64,
+    /// What single faults are left of a run of which parts were discarded.
+    kept: Option<Kept>,
     ready: VecDeque<Item>,
 }
 
@@ -139,6 +141,7 @@ impl<S: Source> Explain<S> {
             totals: totals::Evidence::default(),
             accesses: access::Evidence::default(),
             time_ns: 0,
+            kept: None,
             ready: VecDeque::new(),
         }
     }
@@ -153,6 +156,7 @@ impl<S: Source> Explain<S> {
         match item {
             Item::Header(mut header) => {
                 self.time_ns = header.start_ns;
+                self.kept = header.kept().filter(|_| header.tool == "faults");
                 self.faults.borrow_mut().header(&header);
                 self.totals.header(&header);
                 self.accesses.header(&header);
@@ -176,6 +180,9 @@ impl<S: Source> Explain<S> {
     }
 
     fn end(&mut self, mut end: Facts) {
+        let time_ns = self.time_ns + end.duration_ns;
+        // Rates and shares are of the time that the faults are of.
+        end.duration_ns = self.kept.map_or(end.duration_ns, |kept| kept.time_ns);
         let mut found = self.faults.borrow().findings(end.duration_ns);
         found.extend(self.totals.findings(end.duration_ns));
         found.extend(self.accesses.findings());
@@ -183,7 +190,7 @@ impl<S: Source> Explain<S> {
         // They come out of maps, in no order.
         found.sort_by_key(|finding| Reverse((finding.cost_ns, finding.share_ppm)));
         let rows = found.iter().map(|finding| FINDINGS.record(finding)).collect();
-        let block = Block::new(FINDING, self.time_ns + end.duration_ns, rows);
+        let block = Block::new(FINDING, time_ns, rows);
         end.more.push(FACTS.record(&judged));
         self.ready.extend([Item::Totals(block), Item::End(end)]);
     }

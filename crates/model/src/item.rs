@@ -6,7 +6,7 @@ use std::convert::Infallible;
 
 use crate::batch::BatchSink;
 use crate::field::{Field, Kind, Record, Show, Unit, Value};
-use crate::table::{Schema, Table, count, flag, label, number};
+use crate::table::{Columns as _, Schema, Table, count, flag, label, number};
 
 /// A word of a stream: known when trapline was built, or read from a recording.
 pub type Name = Cow<'static, str>;
@@ -24,7 +24,7 @@ pub struct Header {
     pub host: String,
     /// The kernel's release.
     pub kernel: String,
-    /// Wall-clock time of the start, nanoseconds since the epoch (UTC).
+    /// Wall-clock time of the start, nanoseconds since the epoch (UTC): of the command, if the run has one.
     pub start_unix_ns: i64,
     /// CLOCK_MONOTONIC at the same moment, nanoseconds.
     pub start_ns: u64,
@@ -43,10 +43,29 @@ impl Header {
         self.settings.iter().find_map(|record| record.get(name)).filter(|value| **value != Value::Null)
     }
 
+    /// The same, if it is a number.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u64> {
+        if let Some(Value::U64(n)) = self.setting(name) { Some(*n) } else { None }
+    }
+
     /// Whether a setting of that name is known, and true.
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
         self.setting(name) == Some(&Value::Bool(true))
+    }
+
+    /// Sets what no tool says of a run, in the order of a run's settings: how it is shown comes last.
+    pub fn set(&mut self, setting: Record) {
+        self.settings.retain(|record| record.schema() != setting.schema());
+        let shown = self.settings.iter().position(|record| record.schema().id() == SHOWN.id());
+        self.settings.insert(shown.unwrap_or(self.settings.len()), setting);
+    }
+
+    /// What a recording still has, if older parts were discarded.
+    #[must_use]
+    pub fn kept(&self) -> Option<Kept> {
+        Some(Kept { since_ns: self.number("kept_since_ns")?, time_ns: self.number("kept_ns")? })
     }
 
     /// The same with another start: CLOCK_MONOTONIC, nanoseconds.
@@ -178,6 +197,8 @@ pub struct Shown {
     pub cumulative: bool,
     /// Events are for the recording alone.
     pub unshown_events: bool,
+    /// The length of the intervals that rows are of, nanoseconds, if there are any.
+    pub interval_ns: Option<u64>,
 }
 
 /// How a run is shown, as records.
@@ -187,11 +208,38 @@ pub static SHOWN: Table<Shown> = Table::settings("trapline.shown", "trapline", &
     label("excludes", "The kinds of events that were left out.", |s| s.excludes.as_deref().into()),
     flag("cumulative", "Whether rows are since the start, and not of an interval.", |s| s.cumulative.into()),
     flag("unshown_events", "Whether events were recorded and not shown, so that they can be grouped otherwise.", |s| s.unshown_events.into()),
+    number("interval_ns", (Unit::Nanoseconds, Kind::Gauge), "The length of the intervals that rows are of; null if there are only totals, and in recordings of older versions.", |s| s.interval_ns.into()),
+]]);
+
+/// Beside the facts at the end, where a part of a run is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WholeRun;
+
+/// The same, as records.
+#[rustfmt::skip]
+pub static WHOLE_RUN: Table<WholeRun> = Table::facts("trapline.whole_run", "trapline", &[&[
+    flag("whole_run", "Whether the duration, the losses and the CPU time are of the whole run, and rows and events of a part of it.", |_| true.into()),
+]]);
+
+/// What a recording still has of a run, where older parts were discarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// The beginning of what was kept, CLOCK_MONOTONIC nanoseconds.
+    pub since_ns: u64,
+    /// How much time the kept parts are of.
+    pub time_ns: u64,
+}
+
+/// What a recording still has of a run, as records.
+#[rustfmt::skip]
+pub static KEPT: Table<Kept> = Table::settings("trapline.kept", "trapline", &[&[
+    number("kept_since_ns", (Unit::Nanoseconds, Kind::Gauge), "The beginning of what a recording with `--keep` still has, CLOCK_MONOTONIC; null if nothing was discarded.", |k| k.since_ns.into()),
+    number("kept_ns", (Unit::Nanoseconds, Kind::Gauge), "The time that the kept parts of the recording are of.", |k| k.time_ns.into()),
 ]]);
 
 /// What every run has.
 pub(crate) const TABLES: &[&Schema] =
-    &[&RUN, &COMMAND, &SCOPE, &SHOWN, &crate::merge::RECORDINGS, &crate::recorded::ENTRY];
+    &[&RUN, &COMMAND, &SCOPE, &SHOWN, &KEPT, &WHOLE_RUN, &crate::merge::RECORDINGS, &crate::recorded::ENTRY];
 
 impl Facts {
     /// What is known of the others, in order: losses also when they are 0.

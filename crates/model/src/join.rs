@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
 
 use crate::field::Value;
-use crate::item::{Block, Header, Item, Source};
+use crate::item::{Block, Header, Item, Source, WHOLE_RUN, WholeRun};
 use crate::stage::pump;
 use crate::table::Schema;
 
@@ -124,7 +124,10 @@ impl<S: Source> Join<S> {
             }
             Item::Tick(_) if self.how.interval_ns.is_some() => {}
             Item::Facts(_) | Item::Tick(_) => self.ready.push_back(item),
-            Item::End(end) => {
+            Item::End(mut end) => {
+                if !self.is_all && end.value("whole_run").is_none() {
+                    end.more.push(WHOLE_RUN.record(&WholeRun));
+                }
                 let end_ns = self.start_ns.saturating_add(end.duration_ns).min(*self.how.times_ns.end());
                 self.end(end_ns);
                 self.ready.push_back(Item::End(end));

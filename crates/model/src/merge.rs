@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::faults::{Chunk, Chunks, FaultColumns};
 use crate::hosts::{hosted, name_all};
-use crate::item::{Block, Facts, Header, Item, SHOWN, Source};
+use crate::item::{Block, Facts, Header, Item, KEPT, Kept, Source};
 use crate::table::{Columns as _, Table, label};
 
 /// Which recordings a stream is made of.
@@ -58,18 +58,30 @@ impl<C: Chunks> Merged<C> {
         };
         (header.host, header.kernel) = (all(|header| &header.host), all(|header| &header.kernel));
         header.variant = all(|header| &header.variant).into();
+        let zero = header.start_unix_ns - header.start_ns.cast_signed();
+        let ahead = |own: &Header| own.start_unix_ns - own.start_ns.cast_signed() - zero;
         let names = inputs.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>().join(", ");
-        // In the order of other settings: how a run is shown comes last.
-        let shown = header.settings.iter().position(|record| record.schema().id() == SHOWN.id());
-        let at = shown.unwrap_or(header.settings.len());
-        header.settings.insert(at, RECORDINGS.record(&Recordings { names }));
+        // Of all, if none is whole.
+        let kept: Option<Vec<Kept>> = inputs
+            .iter()
+            .map(|(_, own, _)| {
+                let Kept { since_ns, time_ns } = own.kept()?;
+                Some(Kept { since_ns: since_ns.saturating_add_signed(ahead(own)), time_ns })
+            })
+            .collect();
+        header.settings.retain(|record| record.schema().id() != KEPT.id());
+        if let Some(kept) = kept.filter(|kept| !kept.is_empty()) {
+            let since_ns = kept.iter().map(|kept| kept.since_ns).min().unwrap_or_default();
+            let time_ns = kept.iter().map(|kept| kept.time_ns).max().unwrap_or_default();
+            header.set(KEPT.record(&Kept { since_ns, time_ns }));
+        }
+        header.set(RECORDINGS.record(&Recordings { names }));
         header.events = header.events.map(|table| hosted(table, by_host));
         header.tables = header.tables.into_iter().map(|table| hosted(table, by_host)).collect();
-        let zero = header.start_unix_ns - header.start_ns.cast_signed();
         let input = |(_, own, source): (String, Header, C)| Input {
             source,
             host: own.host.as_str().into(),
-            ahead_ns: own.start_unix_ns - own.start_ns.cast_signed() - zero,
+            ahead_ns: ahead(&own),
             start_ns: own.start_ns,
             head: None,
             ended: false,

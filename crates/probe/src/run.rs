@@ -104,7 +104,7 @@ pub struct Run {
     processes: Vec<OwnedFd>,
     ends_by_itself: bool,
     began: Instant,
-    /// The same, CLOCK_MONOTONIC: a command has begun to run.
+    /// The same, CLOCK_MONOTONIC: a command begins to run.
     began_ns: u64,
     began_cpu_ns: u64,
     intervals: u32,
@@ -164,7 +164,6 @@ impl Run {
     /// # Errors
     /// When signals cannot be caught, or there is no such command.
     pub fn new(tools: Vec<Box<dyn Tool>>, frame: Frame, mut launch: Option<Launch>) -> Result<Self> {
-        let headers = tools.iter().map(|tool| Item::Header(tool.header())).collect();
         let signals = match frame.until {
             Some(_) => Signals::uncaught(),
             None => Signals::catch(launch.as_ref().map(Launch::pid)),
@@ -173,7 +172,10 @@ impl Run {
         let mut processes: Vec<OwnedFd> =
             frame.pids.iter().filter_map(|&pid| system::pidfd(pid).ok()).collect();
         let ends_by_itself = launch.is_some() || !frame.pids.is_empty();
-        let began = Instant::now();
+        let (began, began_ns) = (Instant::now(), system::monotonic_ns());
+        // A run with a command begins with it, not when the tool was attached.
+        let begun = |header: Header| if launch.is_some() { header.begun(began_ns) } else { header };
+        let headers = tools.iter().map(|tool| Item::Header(begun(tool.header()))).collect();
         if let Some(launch) = &mut launch {
             processes.push(launch.end().context("cannot watch the command")?);
             launch.go()?;
@@ -187,7 +189,7 @@ impl Run {
             processes,
             ends_by_itself,
             began,
-            began_ns: system::monotonic_ns(),
+            began_ns,
             began_cpu_ns: system::own_cpu_ns(),
             intervals: 0,
             paced: (None, began),

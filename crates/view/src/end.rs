@@ -13,7 +13,9 @@ pub fn end_lines(end: &Facts) -> Vec<String> {
         Some(ns) => format!("trapline used {} of CPU in {seconds:.3} s", cpu(ns)),
         None => format!("recorded for {seconds:.3} s"),
     };
-    lines.push(format!("{own}{sampled}; {verdict}"));
+    // Of a part, nobody knows.
+    let run = if end.value("whole_run").is_some() { "in the whole run, " } else { "" };
+    lines.push(format!("{run}{own}{sampled}; {verdict}"));
     lines.extend(losses.iter().map(|(n, field)| format!("  {}. {}", lost(*n, field.name), field.help)));
     lines
 }
@@ -55,7 +57,7 @@ fn cpu(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use trapline_model::faults::{LOSSES, Losses};
-    use trapline_model::{COMMAND, Took};
+    use trapline_model::{COMMAND, Took, WHOLE_RUN, WholeRun};
 
     use super::*;
 
@@ -81,6 +83,16 @@ mod tests {
         let expected =
             "recorded for 2.000 s; 1 event in 8 was recorded, so counts are estimates; nothing lost";
         assert_eq!(end_lines(&by_another), [expected]);
+    }
+
+    #[test]
+    fn what_is_of_the_whole_run_says_so() {
+        let mut end = end(0, &Losses::default());
+        end.more.push(WHOLE_RUN.record(&WholeRun));
+        assert_eq!(
+            end_lines(&end),
+            ["in the whole run, trapline used 17 ms of CPU in 2.000 s; nothing lost"]
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::run::{fixture, lines, scratch, trapline, u};
 use crate::running::{Running, Worker, until};
@@ -133,4 +134,56 @@ pub fn what_was_recorded_around_a_message_stays(variant: &str) {
         .collect();
     assert_eq!(times.len() as u64, after[4] - after[1], "{replayed:?}");
     assert!(times.is_sorted());
+    // What was discarded is in no row, and rates are of what was kept.
+    let grouped = lines(&replay(&path, &["--by", "file"]).stdout);
+    let counted = |line: &Value| u(&line["major"]) + u(&line["minor"]);
+    let rows = || grouped.iter().filter(|line| line["type"] == "total");
+    assert_eq!(rows().map(counted).sum::<u64>(), after[4] - after[1], "{grouped:?}");
+    assert!(rows().all(|row| row["file"] != "(not attributed)"), "{grouped:?}");
+    let block = grouped.iter().find(|line| line["of"] == "total").unwrap();
+    let (header, end) = (&grouped[0], grouped.last().unwrap());
+    let kept_ns = u(&header["kept_ns"]);
+    assert!(kept_ns > 0 && kept_ns < u(&end["duration_ns"]), "{header} {end}");
+    assert_eq!(u(&block["time_ns"]) - u(&block["since_ns"]), kept_ns, "{block}");
+    assert_eq!((&header["kept_since_ns"], u(&end["whole_run"])), (&block["since_ns"], 1), "{header} {block}");
+}
+
+/// Faults that were lost while trapline could not run are in the interval in which they were lost.
+pub fn lost_faults_are_in_their_interval(variant: &str) {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let path = folder.path().join("x.trapline");
+    let mut worker = Worker::start(&fixture("on-demand"));
+    worker.touch(10);
+    let tracing = recording(variant, &worker, &path, &["-i", "500ms", "--ring-size", "1"]);
+    worker.touch(1000);
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    tracing.send(Signal::SIGSTOP);
+    worker.touch(50_000);
+    tracing.send(Signal::SIGCONT);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    worker.touch(1000);
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    tracing.send(Signal::SIGINT);
+    tracing.output();
+    let counts = |options: &[&str]| {
+        let output = lines(&replay(&path, options).stdout);
+        let lost = u(&output.last().unwrap()["lost_events"]);
+        assert!(lost > 30_000, "{lost}");
+        let blocks = output.iter().filter(|line| line["of"] == "row");
+        // An interval without faults has no sum.
+        let of = |value: &Value| value.as_u64().unwrap_or(0);
+        let block = |block: &Value| of(&block["sum"]["major"]) + of(&block["sum"]["minor"]);
+        let lost_in = output.iter().filter(|line| line["type"] == "row" && line["pid"].is_null());
+        let rest: Vec<u64> =
+            lost_in.map(|row| u(&row["major"]) + u(&row["minor"])).filter(|n| *n > 0).collect();
+        (blocks.map(block).filter(|faults| *faults > 0).collect::<Vec<_>>(), rest, lost)
+    };
+    let (live, _, lost) = counts(&[]);
+    assert!(live.len() >= 3 && live.iter().any(|faults| *faults >= 50_000), "{live:?}");
+    for interval in ["500ms", "250ms"] {
+        let (made, rest, _) = counts(&["--by", "process", "-i", interval]);
+        assert_eq!((made, rest), (live.clone(), vec![lost]), "{interval}");
+    }
+    let (made, rest, _) = counts(&["--by", "process"]);
+    assert_eq!((made, rest), (live, vec![lost]));
 }

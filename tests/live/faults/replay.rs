@@ -17,6 +17,10 @@ pub fn is_whole(tool: &[&str], command: &[&str]) -> String {
     let replay = trapline().arg("replay").arg(&recorded).arg("-o").arg(&again).output().unwrap();
     assert!(replay.status.success(), "{tool:?}: {replay:?}");
     let [text, again] = [&recorded, &again].map(|path| std::fs::read_to_string(path).unwrap());
+    // It begins with the command.
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>();
+    let totals = lines.iter().find(|line| line["of"] == "total").unwrap();
+    assert_eq!(lines[0]["start_ns"], totals["since_ns"], "{tool:?}");
     assert!(text == again, "{tool:?}: the recording:\n{text}\nand what its replay has:\n{again}");
     // And by way of a folder.
     let (parts, last) = (folder.path().join("x.trapline"), folder.path().join("last.jsonl"));

@@ -3,6 +3,7 @@
 mod columns;
 mod filter;
 mod group;
+mod lost;
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -11,13 +12,14 @@ use std::rc::Rc;
 use self::columns::{Columns, From, Place};
 use self::filter::Chosen;
 use self::group::{Group, Known, Places};
+use self::lost::{Counts, Lost};
+use super::Extremes;
 use super::StepOf;
 use super::fault_columns::{Chunk, Chunks, FaultColumns, NONE, Values, Words};
 use super::messages::Messages;
-use super::{Extremes, Stats};
 use crate::field::{Record, Type, Value};
 use crate::hosts::{has_host, name};
-use crate::item::{Block, Event, Header, Item, SHOWN, Shown, Source};
+use crate::item::{Block, Event, Facts, Header, Item, Kept, SHOWN, Shown, Source, WHOLE_RUN, WholeRun};
 use crate::table::{Columns as _, Schema};
 
 pub use self::filter::Filter;
@@ -122,9 +124,18 @@ pub struct Regroup<C: Chunks> {
     last_ns: u64,
     /// The end of the interval.
     until_ns: u64,
+    /// The length of recorded intervals, if those that are made end with them.
+    paced_ns: Option<u64>,
+    /// A recorded interval that ended then: what it lost may come after it.
+    ended_ns: Option<u64>,
     has_intervals: bool,
-    /// The kernel's counts, by the recorded totals.
-    counted: Option<(u64, u64)>,
+    /// What is left of a run of which parts were discarded.
+    kept: Option<Kept>,
+    lost: Lost,
+    /// The lost faults that are in rows, by the number of the machine.
+    in_rows: HashMap<u64, Counts>,
+    /// The kernel's counts, by the recorded totals and the number of the machine.
+    counted: HashMap<u64, Counts>,
     /// The time that those are of.
     total_ns: Option<(u64, u64)>,
     /// Why the recording cannot be read on, until all that is intact was given.
@@ -156,8 +167,13 @@ impl<C: Chunks> Regroup<C> {
             start_ns: 0,
             last_ns: 0,
             until_ns: u64::MAX,
+            paced_ns: None,
+            ended_ns: None,
             has_intervals: how.interval_ns.is_some(),
-            counted: None,
+            kept: None,
+            lost: Lost::default(),
+            in_rows: HashMap::new(),
+            counted: HashMap::new(),
             total_ns: None,
             error: None,
             how,
@@ -171,17 +187,30 @@ impl<C: Chunks> Regroup<C> {
             header.setting("stacks").filter(|_| self.how.table.iter().any(|field| is_of_stack(field.name)));
         self.known.is_part = of_stacks.is_some_and(|which| *which != Value::from("all"));
         (self.start_ns, self.last_ns) = (header.start_ns, header.start_ns);
-        let from = self.how.filter.times_ns.start().max(&header.start_ns);
-        self.until_ns = self.how.interval_ns.map_or(u64::MAX, |interval| from.saturating_add(interval));
+        self.kept = header.kept();
+        self.lost.is_kept = self.kept.is_some();
+        self.lost.is_cumulative = header.is("cumulative");
+        let interval_ns = self.how.interval_ns;
+        self.until_ns = interval_ns.map_or(u64::MAX, |interval| self.since_ns().saturating_add(interval));
+        let recorded = header.number("interval_ns");
+        self.paced_ns = recorded.filter(|recorded| interval_ns.is_some_and(|own| own >= *recorded));
         header.tables = vec![self.how.table];
         header.events = self.how.events;
         header.settings.retain(|record| record.schema().id() != SHOWN.id());
         let Regrouping { layout, cumulative, .. } = self.how;
-        header.settings.push(SHOWN.record(&Shown { layout, cumulative, ..Shown::default() }));
+        let interval_ns = interval_ns.or(recorded);
+        header.settings.push(SHOWN.record(&Shown { layout, cumulative, interval_ns, ..Shown::default() }));
         header
     }
 
+    /// When what is shown begins.
+    fn since_ns(&self) -> u64 {
+        let kept_ns = self.kept.map_or(0, |kept| kept.since_ns);
+        self.start_ns.max(kept_ns).max(*self.how.filter.times_ns.start())
+    }
+
     fn batch(&mut self, batch: &FaultColumns) {
+        self.close();
         if *batch.table() != *self.places.table {
             self.places = Places::of(batch.table(), &self.columns);
         }
@@ -196,7 +225,7 @@ impl<C: Chunks> Regroup<C> {
             if !chosen.has(batch, row) {
                 continue;
             }
-            if time_ns >= self.until_ns {
+            if time_ns >= self.until_ns && self.paced_ns.is_none() {
                 self.pass(time_ns);
                 last = None;
             }
@@ -335,7 +364,7 @@ impl<C: Chunks> Regroup<C> {
 
     fn interval(&mut self, time_ns: u64) {
         self.flush();
-        let block = self.block(time_ns, false);
+        let block = Block { since_ns: Some(self.since_ns()), ..self.block(time_ns, false) };
         self.ready.extend([Item::Rows(block), Item::Tick(time_ns)]);
     }
 
@@ -348,27 +377,43 @@ impl<C: Chunks> Regroup<C> {
         }
     }
 
-    /// Faults that the kernel counted and that are no events: they were lost.
-    fn rest(&mut self) {
-        let Some((major, minor)) = self.counted.filter(|_| self.how.all && self.how.filter.is_all()) else {
+    /// A recorded interval has ended, and all that there is of it was taken.
+    fn close(&mut self) {
+        let Some(time_ns) = self.ended_ns.take() else { return };
+        if self.how.all && self.how.filter.is_of_all_tasks() && !self.is_of_hosts() {
+            let lost = self.lost.end_interval(self.seen(NONE), &self.how.filter.times_ns);
+            self.lose(NONE, lost);
+        }
+        if !self.how.filter.times_ns.contains(&time_ns) {
             return;
-        };
-        let seen = |count: fn(&Stats) -> u64| self.rows.iter().map(|row| count(&row.stats)).sum::<u64>();
-        let major = major.saturating_sub(seen(|stats| stats.major));
-        let minor = minor.saturating_sub(seen(|stats| stats.minor));
-        if major + minor > 0 {
-            let at = self.group(&vec![NONE; self.columns.keys]);
-            let row = &mut self.rows[at];
-            row.is_news = true;
-            (row.stats.major, row.stats.minor) = (row.stats.major + major, row.stats.minor + minor);
+        }
+        match (self.how.interval_ns, self.paced_ns) {
+            (None, _) => {
+                self.has_intervals = true;
+                self.last_ns = self.last_ns.max(time_ns);
+                self.interval(time_ns);
+            }
+            (Some(interval), Some(recorded)) => {
+                self.last_ns = self.last_ns.max(time_ns);
+                // With the one that ends closest to the time when it should.
+                let about = time_ns.saturating_add(recorded / 2);
+                if about >= self.until_ns {
+                    self.interval(time_ns);
+                }
+                while about >= self.until_ns {
+                    self.until_ns = self.until_ns.saturating_add(interval.max(1));
+                }
+            }
+            (Some(_), None) => {}
         }
     }
 
     /// The last rows, and the totals of a run that ended then.
     fn totals(&mut self, end_ns: u64) {
+        self.close();
         let run = (self.start_ns, end_ns);
         let (since, until) = self.total_ns.unwrap_or(run);
-        let (from, to) = self.how.filter.times_ns.clone().into_inner();
+        let to = *self.how.filter.times_ns.end();
         let time_ns = self.last_ns.max(until.min(to));
         self.pass(time_ns);
         let is_known = |at: usize| self.rows.iter().any(|row| row.values[at] != NONE);
@@ -380,46 +425,60 @@ impl<C: Chunks> Regroup<C> {
         if !self.rows.is_empty() {
             self.how.unknown.set(self.columns.copied.iter().enumerate().find_map(unknown));
         }
-        self.rest();
+        // Where it is not known of intervals when faults were lost, they are in none.
+        if self.lost.knows_intervals() {
+            self.rest();
+        }
         if self.has_intervals && self.rows.iter().any(|row| row.is_news) {
             self.interval(time_ns);
         }
-        let totals = Block { since_ns: Some(since.max(from)), ..self.block(time_ns, true) };
+        self.rest();
+        // Where there are gaps in what was kept, rates are of the time that it is of.
+        let kept = self.kept.map(|kept| time_ns.saturating_sub(kept.time_ns));
+        let since_ns = since.max(self.since_ns()).max(kept.unwrap_or(0));
+        let totals = Block { since_ns: Some(since_ns), ..self.block(time_ns, true) };
         self.ready.push_back(Item::Totals(totals));
         self.rows.clear();
         self.groups.clear();
     }
 
     fn take(&mut self, item: Item) {
+        if !matches!(item, Item::Totals(_) | Item::End(_)) {
+            self.close();
+        }
         match item {
             Item::Header(header) => {
                 let header = self.header(header);
                 self.ready.push_back(Item::Header(header));
             }
-            Item::Tick(time_ns) => {
-                if self.how.interval_ns.is_none() && self.how.filter.times_ns.contains(&time_ns) {
-                    self.last_ns = self.last_ns.max(time_ns);
-                    self.has_intervals = true;
-                    self.interval(time_ns);
-                }
-            }
+            Item::Tick(time_ns) => self.ended_ns = Some(time_ns),
             Item::Totals(block) => {
                 let since_ns = block.since_ns.unwrap_or(self.start_ns);
                 let (since, until) = self.total_ns.unwrap_or((since_ns, block.time_ns));
                 self.total_ns = Some((since.min(since_ns), until.max(block.time_ns)));
-                let number = |name| block.sum.as_ref().and_then(|sum| sum.number(name));
-                if let Some((major, minor)) = number("major").zip(number("minor")) {
-                    let (before_major, before_minor) = self.counted.unwrap_or_default();
-                    self.counted = Some((before_major + major, before_minor + minor));
+                if let Some(counts) = Counts::of(&block) {
+                    let host = self.host(&block);
+                    let counted = self.counted.entry(host).or_default();
+                    *counted = counted.and(counts);
                 }
             }
-            Item::Events(_) | Item::Rows(_) => {}
-            Item::Facts(_) => self.ready.push_back(item),
-            Item::End(end) => {
-                self.totals(self.start_ns.saturating_add(end.duration_ns));
-                self.ready.push_back(Item::End(end));
+            Item::Rows(block) => self.lost.rows(&block),
+            Item::Events(_) => {}
+            Item::Facts(facts) => {
+                self.lost.facts(&facts);
+                self.ready.push_back(Item::Facts(facts));
             }
+            Item::End(end) => self.end(end),
         }
+    }
+
+    fn end(&mut self, mut end: Facts) {
+        self.lost.facts(&end);
+        self.totals(self.start_ns.saturating_add(end.duration_ns));
+        if (!self.how.filter.is_all() || self.kept.is_some()) && end.value("whole_run").is_none() {
+            end.more.push(WHOLE_RUN.record(&WholeRun));
+        }
+        self.ready.push_back(Item::End(end));
     }
 }
 

@@ -254,8 +254,12 @@ impl Gather {
                 run.counted = run.counted.or(counted);
             }
         }
+        let is_of_all = matches!(self.by, By::Rows(_)) && !self.has_rows;
         if let Some(run) = self.run() {
             run.end = end.clone();
+            if let Some(kept) = run.header.kept().filter(|_| !is_of_all) {
+                run.end.duration_ns = kept.time_ns;
+            }
         }
     }
 

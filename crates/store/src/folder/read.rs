@@ -10,7 +10,8 @@ use serde_json::Value as Json;
 use trapline_model::faults::{Chunk, Chunks, FaultColumns, STACK_EVENT, are_faults};
 use trapline_model::recorded::{self, ENTRY, EntryKind};
 use trapline_model::{
-    AsItems, Block, Columns as _, Event, Facts, Header, Item, RUN, Record, Schema, Source, Value, table,
+    AsItems, Block, Columns as _, Event, Facts, Header, Item, KEPT, Kept, RUN, Record, Schema, Source, Value,
+    table,
 };
 
 use super::manifest::{self, Manifest, Part};
@@ -99,7 +100,7 @@ impl FolderRecording {
             }
             Err(why) => return Err(of_header(why)),
         };
-        let header = header(&line, tool).map_err(of_header)?;
+        let mut header = header(&line, tool).map_err(of_header)?;
         writes.sort_unstable();
         let mut damage = None;
         if let Some(last) = writes.last().copied() {
@@ -109,6 +110,9 @@ impl FolderRecording {
             let missing =
                 moments.into_iter().chain(first..last).find(|number| writes.binary_search(number).is_err());
             damage = missing.map(|number| format!("{} is missing", manifest::name(number)));
+            if let Some(kept) = kept(path, &writes).filter(|_| first > 1) {
+                header.set(KEPT.record(&kept));
+            }
         }
         let (last_ns, ready) = (header.start_ns, VecDeque::from([Chunk::Item(Item::Header(header.clone()))]));
         Ok(Self {
@@ -507,6 +511,19 @@ fn json(path: &Path) -> Result<Option<Line>, String> {
         Ok(Json::Object(line)) => Ok(Some(line)),
         Ok(_) | Err(_) => Err("it is not a JSON object".into()),
     }
+}
+
+/// What these writes are of, where others were discarded. Each goes on where the one before it ended.
+fn kept(folder: &Path, writes: &[u64]) -> Option<Kept> {
+    let times = |number: &u64| manifest_of(folder, *number).ok().map(|manifest| manifest.times);
+    let together = writes.chunk_by(|number, next| number + 1 == *next);
+    let of = together.map(|run| {
+        let ((from, _), (_, to)) = run.first().and_then(times).zip(run.last().and_then(times))?;
+        Some((from, to.saturating_sub(from)))
+    });
+    let of: Vec<(u64, u64)> = of.collect::<Option<_>>()?;
+    let (since_ns, _) = of.first()?;
+    Some(Kept { since_ns: *since_ns, time_ns: of.iter().map(|(_, time_ns)| time_ns).sum() })
 }
 
 fn manifest_of(folder: &Path, number: u64) -> Result<Manifest, String> {

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use trapline_model::{
-    Block, Event, Facts, Header, Item, Kind, Part, Record, Schema, Sink, Source, TABLES, Type, Value,
-    recorded,
+    Block, Columns as _, Event, Facts, Header, Item, KEPT, Kind, Part, Record, Schema, Sink, Source, TABLES,
+    Type, Value, recorded,
 };
 
 use super::*;
@@ -141,8 +141,23 @@ fn every_item_of_every_tool_comes_back() {
 
 /// Whether each of these items is one of the run, in its order: nothing is made up.
 fn are_of(read: &[Item], items: &[Item]) -> bool {
-    let mut rest = items.iter();
-    read.iter().all(|item| matches!(item, Item::End(_)) || rest.any(|other| other == item))
+    // What was discarded of the run, the recording alone knows.
+    let without_kept = |item: &Item| match item {
+        Item::Header(header) => {
+            let mut header = header.clone();
+            header.settings.retain(|record| record.schema().id() != KEPT.id());
+            Item::Header(header)
+        }
+        item => item.clone(),
+    };
+    let mut rest = items.iter().map(without_kept);
+    read.iter().map(without_kept).all(|item| matches!(item, Item::End(_)) || rest.any(|other| other == item))
+}
+
+/// What the header says was kept.
+fn kept(items: &[Item]) -> Option<(u64, u64)> {
+    let Some(Item::Header(header)) = items.first() else { return None };
+    header.kept().map(|kept| (kept.since_ns, kept.time_ns))
 }
 
 #[test]
@@ -282,6 +297,10 @@ fn the_last_parts_are_kept() {
     assert_eq!(error, None);
     assert!(items.len() > 2 && items.len() < whole.len() / 2 && are_of(&items, &whole), "{}", items.len());
     assert_eq!(items.last(), whole.last());
+    let Some(Item::Totals(totals)) = items.iter().find(|item| matches!(item, Item::Totals(_))) else {
+        panic!()
+    };
+    assert_eq!(kept(&items), Some((totals.time_ns, 0)));
 }
 
 /// What was recorded around a message stays, and is read in its order; what lies between is no damage. What is missing of it is.
@@ -330,6 +349,8 @@ fn what_is_around_a_message_is_kept() {
     };
     assert!(are_of(&items, &whole) && items.last() == whole.last());
     assert_eq!(ticks(&items), [1, 2, 3]);
+    // Three writes that follow each other, and the last.
+    assert_eq!(kept(&items), Some((1_000_000_001, 2)));
     fs::remove_file(one.join(manifest::name(2))).unwrap();
     let (items, error) = read(&one);
     assert!(are_of(&items, &whole) && error.unwrap().contains("parts-000002.json is missing"));

@@ -29,11 +29,12 @@ impl Filter {
     /// Whether all faults are meant.
     #[must_use]
     pub fn is_all(&self) -> bool {
-        self.times_ns == (0..=u64::MAX)
-            && self.pids.is_empty()
-            && self.tid.is_none()
-            && self.comms.is_empty()
-            && self.cgroup.is_none()
+        self.times_ns == (0..=u64::MAX) && self.is_of_all_tasks()
+    }
+
+    /// Whether those of all tasks are meant.
+    pub(super) fn is_of_all_tasks(&self) -> bool {
+        self.pids.is_empty() && self.tid.is_none() && self.comms.is_empty() && self.cgroup.is_none()
     }
 }
 

@@ -2,7 +2,7 @@ use super::super::{By, EVENT, FaultColumns, InColumns, STACK_EVENT, StallRule};
 use super::*;
 use crate::faults::ALL;
 use crate::hosts::with_host;
-use crate::item::Facts;
+use crate::item::{Facts, KEPT};
 use crate::merge::{AsItems, Merged};
 use crate::stage::rows;
 
@@ -201,8 +201,19 @@ fn recordings_of_several_machines_are_one_stream() {
     assert_eq!((&*header.host, header.setting("recordings")), ("a, b", Some(&Value::from("a, b"))));
     let block = totals(&items);
     let faults = |row: &Record| row.number("major").unwrap() + row.number("minor").unwrap();
-    assert_eq!(faults(row(block, "host", "a")), 588);
-    assert_eq!(faults(row(block, "host", "b")), 294);
+    // With the two that each has lost.
+    assert_eq!(faults(row(block, "host", "a")), 588 + 2);
+    assert_eq!(faults(row(block, "host", "b")), 294 + 2);
+    let by_file = made(inputs(true), how(with_host(By::File.schema()).unwrap()));
+    let unseen = |host: &str, of: u64| {
+        let is = |row: &&Record| {
+            row.get("host") == Some(&Value::from(host))
+                && row.get("file") == Some(&Value::from("(not attributed)"))
+        };
+        let without_file = (0..of).filter(|n| n % 4 == 0 && n % 50 != 49).count() as u64;
+        totals(&by_file).rows.iter().find(is).map(faults) == Some(without_file + 2)
+    };
+    assert!(unseen("a", 600) && unseen("b", 300), "{by_file:?}");
     let sum = |items: &[Item]| totals(items).sum.as_ref().map(faults);
     assert_eq!((sum(&both), sum(&items)), (Some(588 + 294 + 4), Some(588 + 294 + 4)));
     // In the order of time, each once.
@@ -228,4 +239,131 @@ fn what_faults_do_not_have_is_named() {
     assert_eq!(refused(with_host(By::File.schema()).unwrap()), None);
     // Batches of a recording keep the order of the table's columns.
     assert_eq!(FaultColumns::of(&[fault(3)]).unwrap().event(0, EVENT), fault(3));
+}
+
+/// A run of intervals of a tenth of its time each, that counts one fault in three that is no event, and loses it; from this one on.
+fn losing(first: u64) -> VecDeque<Item> {
+    let table = By::Thread.schema();
+    let lost = |n: &u64| n % 3 == 2;
+    let counts = |of: std::ops::Range<u64>| {
+        let of = of.map(|n| fault(n).record);
+        let count = |kind: &'static str| {
+            of.clone().filter(|fault| fault.get("kind") == Some(&Value::from(kind))).count() as u64
+        };
+        (count("major"), count("minor"))
+    };
+    let block = |of: std::ops::Range<u64>, since_ns, time_ns| {
+        let (major, minor) = counts(of);
+        let sum = Record::named(table, |name| match name {
+            "major" => major.into(),
+            "minor" => minor.into(),
+            _ => Value::Null,
+        });
+        Block { sum: Some(sum), since_ns: Some(since_ns), ..Block::new(table, time_ns, vec![]) }
+    };
+    let shown = Shown { interval_ns: Some(600), ..Shown::default() };
+    let header = Header {
+        tool: "faults".into(),
+        start_ns: 1000,
+        tables: vec![table],
+        events: Some(EVENT),
+        settings: vec![SHOWN.record(&shown)],
+        ..Header::default()
+    };
+    let mut items = VecDeque::from([Item::Header(header)]);
+    let mut since_ns = 1000;
+    let lost_until = |n: u64| (0..n).filter(lost).count() as u64;
+    for at in 0..10 {
+        let of = at * 60..(at + 1) * 60;
+        // A little late, as timers are.
+        let time_ns = 1000 + of.end * 10 + 3;
+        if at >= first {
+            let seen: Vec<Event> = of.clone().filter(|n| !lost(n)).map(fault).collect();
+            items.extend([Item::Events(seen), Item::Rows(block(of.clone(), since_ns, time_ns))]);
+            if at < 9 {
+                items.push_back(Item::Facts(Facts { lost_events: lost_until(of.end), ..Facts::default() }));
+            }
+            items.push_back(Item::Tick(time_ns));
+        }
+        since_ns = time_ns;
+    }
+    items.push_back(Item::Totals(block(0..600, 1000, since_ns)));
+    let lost_events = lost_until(600);
+    items.push_back(Item::End(Facts { duration_ns: since_ns - 1000, lost_events, ..Facts::default() }));
+    items
+}
+
+/// The faults of each interval, and how many of them are in no group.
+fn of_intervals(items: &[Item]) -> Vec<(u64, u64)> {
+    let faults = |row: &Record| row.number("major").unwrap() + row.number("minor").unwrap();
+    let rest = |block: &Block| {
+        let none = |row: &&Record| row.get("pid") == Some(&Value::Null);
+        block.rows.iter().filter(none).map(faults).sum()
+    };
+    let blocks =
+        items.iter().filter_map(|item| if let Item::Rows(block) = item { Some(block) } else { None });
+    blocks.map(|block| (block.rows.iter().map(faults).sum(), rest(block))).collect()
+}
+
+/// As a live run with such intervals shows them.
+#[test]
+fn lost_faults_are_in_the_interval_that_lost_them() {
+    let of = |interval_ns| Regrouping { interval_ns, ..how(By::Process.schema()) };
+    let counted = |of: std::ops::Range<u64>| of.filter(|n| n % 50 != 49).count() as u64;
+    // A fault that failed is counted as lost, and by nobody else.
+    let lost = |of: std::ops::Range<u64>| of.filter(|n| n % 50 != 49 && n % 3 == 2).count() as u64;
+    for (interval_ns, length) in [(None, 60), (Some(600), 60), (Some(1200), 120), (Some(3000), 300)] {
+        let items = made(InColumns(losing(0)), of(interval_ns));
+        let expected: Vec<(u64, u64)> = (0..600 / length)
+            .map(|at| at * length..(at + 1) * length)
+            .map(|of| (counted(of.clone()), lost(of)))
+            .collect();
+        assert_eq!(of_intervals(&items), expected, "{interval_ns:?}");
+        let rest = totals(&items).rows.iter().find(|row| row.get("pid") == Some(&Value::Null)).unwrap();
+        assert_eq!(rest.number("major").unwrap() + rest.number("minor").unwrap(), lost(0..600));
+        let Some(Item::End(end)) = items.last() else { panic!() };
+        assert_eq!(end.value("whole_run"), None);
+    }
+}
+
+/// What was discarded is not lost, and rates are of what was kept.
+#[test]
+fn what_was_kept_of_a_run_is_shown() {
+    let mut items = losing(4);
+    let kept = Kept { since_ns: 3400, time_ns: 3603 };
+    let Some(Item::Header(header)) = items.front_mut() else { panic!() };
+    header.set(KEPT.record(&kept));
+    let items = made(InColumns(items), how(By::Process.schema()));
+    let lost = |of: std::ops::Range<u64>| of.filter(|n| n % 50 != 49 && n % 3 == 2).count() as u64;
+    let intervals = of_intervals(&items);
+    // Of the first interval a part may have been discarded.
+    assert_eq!(
+        intervals.iter().map(|(_, lost)| *lost).collect::<Vec<_>>(),
+        [0, lost(300..360), lost(360..420), lost(420..480), lost(480..540), lost(540..600)]
+    );
+    let block = totals(&items);
+    assert_eq!((block.since_ns, block.time_ns), (Some(3400), 7003));
+    let faults = |row: &Record| row.number("major").unwrap() + row.number("minor").unwrap();
+    let seen = (240..600_u64).filter(|n| n % 50 != 49 && n % 3 != 2).count() as u64;
+    assert_eq!(block.sum.as_ref().map(faults), Some(seen + lost(300..600)));
+    let Some(Item::Rows(first)) = items.iter().find(|item| matches!(item, Item::Rows(_))) else { panic!() };
+    assert_eq!(first.since_ns, Some(3400));
+    let Some(Item::End(end)) = items.last() else { panic!() };
+    assert_eq!(end.value("whole_run"), Some(&Value::Bool(true)));
+}
+
+/// In a part of a run, those of the intervals that are in it.
+#[test]
+fn lost_faults_of_a_part_are_those_of_its_intervals() {
+    let filter = Filter { times_ns: 2000..=4500, ..Filter::default() };
+    let items = made(InColumns(losing(0)), Regrouping { filter, ..how(By::Process.schema()) });
+    let lost = |of: std::ops::Range<u64>| of.filter(|n| n % 50 != 49 && n % 3 == 2).count() as u64;
+    let rest = totals(&items).rows.iter().find(|row| row.get("pid") == Some(&Value::Null)).unwrap();
+    assert_eq!(rest.number("major").unwrap() + rest.number("minor").unwrap(), lost(120..300));
+    let Some(Item::End(end)) = items.last() else { panic!() };
+    assert_eq!(end.value("whole_run"), Some(&Value::Bool(true)));
+    // Of some processes nobody knows which were lost.
+    let filter = Filter { pids: vec![7], ..Filter::default() };
+    let items = made(InColumns(losing(0)), Regrouping { filter, ..how(By::Process.schema()) });
+    assert!(totals(&items).rows.iter().all(|row| row.number("pid") == Some(7)), "{items:?}");
 }
