@@ -76,6 +76,8 @@ pub struct Faults {
     incoming: Incoming,
     /// Which parts of a fault's time are seen, if they are shown.
     parts: Option<[bool; PARTS]>,
+    /// It is seen that threads sleep in faults.
+    sees_waits: bool,
     ledger: Ledger,
     cgroups: Paths,
     names: Names,
@@ -178,7 +180,7 @@ impl Faults {
             }
             opened => opened?,
         };
-        if options.events.need_waits() && !recipe.sees_waits(&attached) {
+        if options.events.need_waits() && !FaultsRecipe::sees_waits(&attached) {
             let why = "cannot attach the tracepoint sched_switch, so nothing shows which faults waited";
             return Err(OpenError::Unavailable(anyhow!(why)));
         }
@@ -255,6 +257,7 @@ impl Faults {
         // Spans have a ledger of their own; beside it, threads are counted.
         let by = if recipe.by == By::Span { By::Thread } else { recipe.by };
         let parts = options.split.then(|| FaultsRecipe::parts(&attached));
+        let sees_waits = FaultsRecipe::sees_waits(&attached);
         Ok(Self {
             attached,
             read,
@@ -267,9 +270,11 @@ impl Faults {
             files,
             incoming,
             parts,
+            sees_waits,
             ledger: Ledger::new(by, timing)
                 .bounded(options.ended_bytes())
                 .split(parts)
+                .seeing_waits(sees_waits)
                 .with_histograms(options.hist),
             cgroups: Paths::default(),
             names: Names::default(),

@@ -232,7 +232,7 @@ impl Fault {
 
     /// What the parts leave of its time.
     pub(super) fn kernel_ns(&self) -> Option<u64> {
-        let is_split = self.part_ns.iter().any(Option::is_some);
+        let is_split = self.wait_ns.is_some() && self.part_ns.iter().any(Option::is_some);
         let parts = self.part_ns.iter().flatten().sum();
         self.latency_ns.filter(|_| is_split).map(|all| all.saturating_sub(parts))
     }

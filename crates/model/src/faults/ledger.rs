@@ -97,6 +97,8 @@ pub struct Ledger {
     timing: Timing,
     /// Which parts of the time the variant sees, where rows have them.
     parts: Option<[bool; PARTS]>,
+    /// It is seen that threads sleep in faults.
+    sees_waits: bool,
     hist: bool,
     rows: ledger::Ledger<Id, Key, Figures>,
 }
@@ -106,7 +108,14 @@ impl Ledger {
     #[must_use]
     pub fn new(by: By, timing: Timing) -> Self {
         let folded = Figures { name: by.folded().into(), ..Figures::default() };
-        Self { by, timing, parts: None, hist: false, rows: ledger::Ledger::new(Key::None, folded) }
+        Self {
+            by,
+            timing,
+            parts: None,
+            sees_waits: true,
+            hist: false,
+            rows: ledger::Ledger::new(Key::None, folded),
+        }
     }
 
     /// The same; rows have histograms, if that is wanted.
@@ -125,6 +134,12 @@ impl Ledger {
     #[must_use]
     pub fn split(self, parts: Option<[bool; PARTS]>) -> Self {
         Self { parts, ..self }
+    }
+
+    /// The same; whether it is seen that threads sleep in faults.
+    #[must_use]
+    pub fn seeing_waits(self, seen: bool) -> Self {
+        Self { sees_waits: seen, ..self }
     }
 
     /// Takes the report of a group, which the kernel half knows by `id`: it replaces the one before.
@@ -183,10 +198,12 @@ impl Ledger {
     pub fn block(&mut self, time_ns: u64, all: bool) -> Block {
         let rows = self.by.rows();
         let table = if self.parts.is_some() { &rows.split } else { &rows.whole };
-        let (timing, hist, parts) = (self.timing, self.hist, self.parts.unwrap_or_default());
+        let Self { timing, hist, sees_waits, .. } = *self;
+        let parts = self.parts.unwrap_or_default();
         self.rows.block(table, time_ns, all, |key, figures| {
             let extremes = if all { figures.extremes } else { figures.recent };
-            table.record(&Row { timing, hist, parts, key: key.clone(), figures: figures.clone(), extremes })
+            let (key, figures) = (key.clone(), figures.clone());
+            table.record(&Row { timing, hist, parts, sees_waits, key, figures, extremes })
         })
     }
 }
@@ -233,6 +250,20 @@ mod tests {
         ledger.ended(report(2));
         assert_eq!(shown(&mut ledger), Some((0, 1)));
         assert_eq!(shown(&mut ledger), None);
+    }
+
+    /// What is not seen is null: a 0 would mean that no thread has slept.
+    #[test]
+    fn waits_that_are_not_seen_are_not_0() {
+        let row = |seen| {
+            let parts = Some([seen; PARTS]);
+            let mut ledger = Ledger::new(By::Thread, Timing::All(1)).split(parts).seeing_waits(seen);
+            ledger.live(report(1));
+            let row = Stages::new().interval(ledger.block(1, false)).rows.remove(0);
+            ["waits", "wait_ns", "io_ns", "kernel_ns", "total_ns"].map(|name| row.number(name).is_some())
+        };
+        assert_eq!(row(true), [true; 5]);
+        assert_eq!(row(false), [false, false, false, false, true]);
     }
 
     /// Threads come and go for ever: rows and the folded one add up to all there was, in intervals and in all.

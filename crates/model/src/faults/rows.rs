@@ -14,6 +14,8 @@ pub(super) struct Row {
     pub(super) timing: Timing,
     /// Which parts of the time the variant sees.
     pub(super) parts: [bool; PARTS],
+    /// It is seen that threads sleep in faults.
+    pub(super) sees_waits: bool,
     /// Histograms are wanted.
     pub(super) hist: bool,
     pub(super) key: Key,
@@ -133,9 +135,9 @@ impl Row {
         }
     }
 
-    /// A figure that is known where faults are timed.
-    pub(super) fn seen(&self, figure: u64) -> Option<u64> {
-        (self.timing != Timing::None).then_some(figure)
+    /// A figure of faults in which the thread slept.
+    pub(super) fn of_waits(&self, figure: u64) -> Option<u64> {
+        (self.timing != Timing::None && self.sees_waits).then_some(figure)
     }
 
     /// What the time was spent on.
@@ -201,8 +203,10 @@ pub(super) fn total_ns(record: &Record) -> Value {
 
 /// What the other parts leave of the time.
 pub(super) fn kernel_ns(record: &Record) -> Value {
-    let others = PART_NAMES.iter().filter_map(|name| record.number(name)).sum::<u64>();
-    Times::of(record).all().map(|(total, _)| total.saturating_sub(others)).into()
+    // Where it is not seen that threads sleep, nobody knows what is left.
+    let others =
+        record.number("io_ns").map(|_| PART_NAMES.iter().filter_map(|name| record.number(name)).sum::<u64>());
+    Times::of(record).all().zip(others).map(|((total, _), others)| total.saturating_sub(others)).into()
 }
 
 pub(super) fn avg_ns(record: &Record) -> Value {

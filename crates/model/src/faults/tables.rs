@@ -29,10 +29,10 @@ const LONG: Highlight = Highlight::From(10_000_000);
 const FIGURES: &[Column<Row>] = &[
     count("major", "The faults that read from disk, as ru_majflt counts them.", |r: &Row| r.figures.stats.major.into()).shown("MAJOR", 9, Integer).highlight(ANY),
     count("minor", "The faults that did not read from disk, as ru_minflt counts them.", |r: &Row| r.figures.stats.minor.into()).shown("MINOR", 9, Integer),
-    count("waits", "The faults in which the thread slept, for I/O, a lock, memory or something else.", |r: &Row| r.seen(r.figures.stats.waits).into()).shown("WAITS", 9, Integer).yields(7).highlight(ANY),
+    count("waits", "The faults in which the thread slept, for I/O, a lock, memory or something else.", |r: &Row| r.of_waits(r.figures.stats.waits).into()).shown("WAITS", 9, Integer).yields(7).highlight(ANY),
     derived("total_ns", TIME, "Time spent in all faults that were timed.", rows::total_ns).shown("TOTAL_MS", 11, Milliseconds(2)),
     derived("major_ns", TIME, "Time spent in major faults, which read from disk.", rows::major_ns).shown("MAJOR_MS", 11, Milliseconds(2)).yields(5),
-    number("wait_ns", TIME, "Time that threads slept in faults.", |r: &Row| r.seen(r.figures.stats.wait_ns).into()).shown("WAIT_MS", 11, Milliseconds(2)).yields(6),
+    number("wait_ns", TIME, "Time that threads slept in faults.", |r: &Row| r.of_waits(r.figures.stats.wait_ns).into()).shown("WAIT_MS", 11, Milliseconds(2)).yields(6),
     derived("avg_ns", LASTS, "The mean time of a fault.", rows::avg_ns).shown("AVG_MS", 9, Milliseconds(3)).yields(4),
     derived("max_ns", LASTS, "The time of the longest fault.", rows::max_ns).shown("MAX_MS", 9, Milliseconds(3)).yields(2).highlight(LONG).merged(Merge::Max),
     derived("min_ns", LASTS, "The time of the shortest fault.", rows::min_ns).shown("MIN_US", 9, Microseconds(1)).yields(9).merged(Merge::Min),

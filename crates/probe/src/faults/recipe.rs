@@ -189,16 +189,17 @@ impl FaultsRecipe {
 
     /// Which parts of a fault's time are seen, by what was attached.
     pub(super) fn parts(attached: &Attached) -> [bool; abi::PARTS] {
-        let mut seen = [true; abi::PARTS];
-        seen[abi::PART_LOCK] = attached.variant != "tracepoint" || attached.has(LOCK[0]);
+        // All but reclaim are the time from one switch of the processor to the next.
+        let mut seen = [Self::sees_waits(attached); abi::PARTS];
+        seen[abi::PART_LOCK] &= attached.variant != "tracepoint" || attached.has(LOCK[0]);
         seen[abi::PART_RECLAIM] = attached.has(RECLAIM[0]);
         // It is known by what the kernel notes for that.
-        seen[abi::PART_THROTTLED] = std::path::Path::new("/proc/pressure/memory").exists();
+        seen[abi::PART_THROTTLED] &= std::path::Path::new("/proc/pressure/memory").exists();
         seen
     }
 
     /// Whether it is seen that a thread sleeps in a fault.
-    pub(super) fn sees_waits(&self, attached: &Attached) -> bool {
+    pub(super) fn sees_waits(attached: &Attached) -> bool {
         attached.has(SWITCHES)
     }
 

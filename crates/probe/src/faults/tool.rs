@@ -87,6 +87,7 @@ impl Tool for Faults {
                         None => None,
                     };
                     let mut fault = fault(event, self.parts, file, &mut self.names);
+                    fault.wait_ns = fault.wait_ns.filter(|_| self.sees_waits);
                     if let Some(code) = code
                         && let Some((image, ip)) = code.place(event)
                     {
