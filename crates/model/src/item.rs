@@ -103,6 +103,16 @@ impl Block {
         Self { table, time_ns, since_ns: None, rows, sum: None, hidden: 0, ended: vec![] }
     }
 
+    /// The moment that its interval is known by: the middle, which no jitter of the ends takes out of it; or, where it is not known
+    /// when it began, just before its end.
+    #[must_use]
+    pub fn moment_ns(&self) -> u64 {
+        match self.since_ns {
+            Some(since_ns) if since_ns <= self.time_ns => since_ns + (self.time_ns - since_ns) / 2,
+            _ => self.time_ns.saturating_sub(1),
+        }
+    }
+
     /// Sorts by the field at `index`; equal ones by their keys, so that they come in the same order each time.
     pub fn sort(&mut self, index: usize) {
         self.rows.sort_by(|a, b| a.compare(b, index).then_with(|| a.by_key(b)));

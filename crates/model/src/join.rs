@@ -13,7 +13,7 @@ use crate::table::Schema;
 pub struct Joining {
     /// Rows at intervals of this length; else as they are recorded, if they are of one recording.
     pub interval_ns: Option<u64>,
-    /// Rows of intervals that ended, and events, at these times.
+    /// Rows whose interval has its middle, and events, at these times.
     pub times_ns: RangeInclusive<u64>,
     /// The rows are of several recordings.
     pub several: bool,
@@ -57,15 +57,15 @@ impl<S: Source> Join<S> {
     }
 
     fn rows(&mut self, block: Block) {
-        if !self.how.times_ns.contains(&block.time_ns) {
+        let moment_ns = block.moment_ns();
+        if !self.how.times_ns.contains(&moment_ns) {
             return;
         }
         if !self.is_all {
             add(&mut self.totals, block.clone());
         }
         if self.how.interval_ns.is_some() {
-            // An interval that ends with the recorded one has it.
-            self.pass(block.time_ns.saturating_sub(1));
+            self.pass(moment_ns);
             add(&mut self.now, block);
         } else if self.how.cumulative {
             add(&mut self.now, block);

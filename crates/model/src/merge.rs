@@ -191,7 +191,7 @@ fn time_of(chunk: &Chunk) -> u64 {
     match chunk {
         Chunk::Faults(batch) => batch.times_ns().first().copied().unwrap_or(0),
         Chunk::Item(Item::Events(events)) => events.first().map_or(0, |event| event.time_ns),
-        Chunk::Item(Item::Rows(block)) => block.time_ns,
+        Chunk::Item(Item::Rows(block)) => block.moment_ns(),
         Chunk::Item(_) => 0,
     }
 }
