@@ -380,6 +380,7 @@ impl Live {
             cumulative: self.rows.cumulative.into(),
             duration: self.duration,
             pids,
+            facts: self.format()?.about().is_folder.then_some(FACTS_EVERY),
             ..Frame::default()
         })
     }
@@ -389,6 +390,9 @@ impl Live {
         self.command.is_empty().then_some(Duration::from_secs(1))
     }
 }
+
+/// How much of what a recording says of its losses a kill may cost.
+const FACTS_EVERY: Duration = Duration::from_secs(1);
 
 /// The index of the field that rows are to be sorted by.
 ///

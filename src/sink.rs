@@ -129,7 +129,8 @@ pub(crate) fn open(format: Format, output: Option<&Path>, from: From, ask: Ask) 
             if is_terminal { Some(Box::new(move || fit.block())) } else { None };
         format.sink(&to, Screen { space, color }, ask)?
     };
-    Ok(Named { sink, to, end_apart: about.end_apart })
+    let is_of_machine = from != From::Recording;
+    Ok(Named { sink, to, end_apart: about.end_apart, is_of_machine, has_content: false })
 }
 
 /// A table that is redrawn in place.
@@ -193,6 +194,10 @@ pub(crate) struct Named {
     to: To,
     /// Standard error gets what a run saw and lost.
     end_apart: bool,
+    /// What comes is of now.
+    is_of_machine: bool,
+    /// Something to keep has come, and no end.
+    has_content: bool,
 }
 
 impl Named {
@@ -202,7 +207,13 @@ impl Named {
     /// When it cannot be written; the message names the file.
     pub(crate) fn take(&mut self, item: &Item) -> Result<()> {
         let mut written = self.sink.take(item);
+        self.has_content |= match item {
+            Item::Events(events) => !events.is_empty(),
+            Item::Rows(block) | Item::Totals(block) => !block.rows.is_empty(),
+            Item::Header(_) | Item::Facts(_) | Item::Tick(_) | Item::End(_) => false,
+        };
         let Item::End(end) = item else { return self.written(written) };
+        self.has_content = false;
         if let To::File(file, _) = &self.to {
             written = written.and_then(|()| file.finish());
         }
@@ -212,6 +223,21 @@ impl Named {
             end_lines(end).iter().for_each(|line| warn(line.trim_start_matches("trapline ")));
         }
         Ok(())
+    }
+
+    /// A recording cannot be read on: what came of it is in the file, which is whole for its format.
+    ///
+    /// # Errors
+    /// When it cannot be written; the message names the file.
+    pub(crate) fn cut_off(&mut self) -> Result<()> {
+        if self.is_of_machine || !std::mem::take(&mut self.has_content) {
+            return Ok(());
+        }
+        let mut written = self.sink.cut_off();
+        if let To::File(file, _) = &self.to {
+            written = written.and_then(|()| file.finish());
+        }
+        self.written(written)
     }
 
     /// Where events can be put before they are records; messages name the file.

@@ -287,3 +287,137 @@ fn a_recording_without_an_end_has_totals_of_what_is_intact() {
     }
     assert!(cut(&[&recording, "--by", "file"]).contains("/srv/db/data"));
 }
+
+/// Replays what cannot be read to its end into a file of this format.
+fn salvaged(from: &str, to: &str, options: &[&str]) -> Vec<u8> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
+    let output = command.args(["replay", from, "-o", to]).args(options).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && error.contains("cannot read"), "{to}: {error}");
+    assert!(Path::new(to).exists(), "{to}: {error}");
+    fs::read(to).unwrap()
+}
+
+/// What a kill leaves has no end, and nobody knows what was lost: the file has what is intact, is whole for its format, and does
+/// not claim that nothing was lost.
+#[test]
+fn what_is_intact_of_a_recording_is_in_the_file_whatever_its_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = faults(folder.path());
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (recording, short) = (place("x.trapline"), place("short.jsonl"));
+    replay(&[&lines, "-o", &recording]);
+    fs::remove_file(Path::new(&recording).join("end.json")).unwrap();
+    let text = fs::read_to_string(&lines).unwrap();
+    // In the middle of a line, after 3,000 faults: some are in a batch that is not full.
+    let at = text.match_indices('\n').nth(3000).unwrap().0 + 20;
+    fs::write(&short, &text[..at]).unwrap();
+    let json = |bytes: &[u8]| -> Vec<Value> {
+        let lines = str::from_utf8(bytes).unwrap().lines();
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let of = |lines: &[Value], kind: &str| lines.iter().filter(|line| line["type"] == kind).count();
+    for (from, events) in [(&recording, 5000), (&short, 3000)] {
+        let lines = json(&salvaged(from, &place("y.jsonl"), &[]));
+        assert_eq!((of(&lines, "event"), of(&lines, "end")), (events, 0));
+        let csv = String::from_utf8(salvaged(from, &place("y.csv"), &[])).unwrap();
+        let rows = csv.lines().filter(|line| line.starts_with("event,")).count();
+        assert!(rows == events && !csv.contains("# end"), "{rows}");
+        let by = json(&salvaged(from, &place("by.jsonl"), &["--by", "file"]));
+        let faults = |line: &Value| line["major"].as_u64().unwrap() + line["minor"].as_u64().unwrap();
+        let total: u64 = by.iter().filter(|line| line["type"] == "total").map(faults).sum();
+        assert_eq!((total, of(&by, "end")), (events as u64, 0));
+        let parquet = salvaged(from, &place("y.parquet"), &[]);
+        assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
+        // Compressed files have a checksum at their end.
+        for (name, words) in [("y.pb.gz", "losses are unknown"), ("y.json.gz", "losses are unknown")] {
+            salvaged(from, &place(name), &[]);
+            let text = Command::new("gzip").args(["-dc", &place(name)]).output().unwrap();
+            assert!(text.status.success(), "{name}: {text:?}");
+            let text = String::from_utf8_lossy(&text.stdout).into_owned();
+            assert!(text.contains(words) && !text.contains("nothing lost"), "{name}: {text}");
+        }
+        let trace = salvaged(from, &place("y.perfetto-trace"), &[]);
+        assert!(String::from_utf8_lossy(&trace).contains("losses are unknown"));
+        let copy = place(&format!("{events}.trapline"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
+        assert_eq!(command.args(["replay", from, "-o", &copy]).output().unwrap().status.code(), Some(1));
+        // The copy is cut off like what it is of.
+        let copied = json(&salvaged(&copy, &place("copied.jsonl"), &[]));
+        assert_eq!((of(&copied, "event"), of(&copied, "end")), (events, 0));
+        // Several together: what one lost is unknown, so what all did is.
+        let both =
+            json(&salvaged(from, &place("both.jsonl"), &[&lines_of(&text, folder.path()), "--by", "host"]));
+        let total: u64 = both.iter().filter(|line| line["type"] == "total").map(faults).sum();
+        assert_eq!((total, of(&both, "end")), (events as u64 + 5000, 0));
+    }
+    // Where nothing is intact but the header, there is no file.
+    fs::write(&short, text.lines().next().unwrap()).unwrap();
+    let none = place("none.jsonl");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
+    assert_eq!(command.args(["replay", &short, "-o", &none]).output().unwrap().status.code(), Some(1));
+    assert!(!Path::new(&none).exists());
+}
+
+/// A whole recording of another machine.
+fn lines_of(text: &str, folder: &Path) -> String {
+    let path = folder.join("other.jsonl").to_str().unwrap().to_owned();
+    fs::write(&path, text.replace("\"host\":\"h\"", "\"host\":\"g\"")).unwrap();
+    path
+}
+
+/// Rows of intervals have all that is in the totals, but what does not follow from parts.
+#[test]
+fn totals_of_rows_that_are_cut_off_are_added_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let header = "{\"type\":\"header\",\"schema\":2,\"tool\":\"kvm\",\"start\":\"2026-01-01T00:00:00Z\",\"start_ns\":1,\"tables\":[\"kvm.count_reason\"]}";
+    let interval = |time_ns: u64, counts: &[(u64, u64)]| {
+        let block = format!(
+            "{{\"type\":\"block\",\"of\":\"row\",\"table\":\"kvm.count_reason\",\"time_ns\":{time_ns},\"since_ns\":{},\"rows\":{},\"hidden\":0}}",
+            time_ns - 100,
+            counts.len()
+        );
+        let row = |(reason, count): &(u64, u64)| {
+            format!(
+                "{{\"type\":\"row\",\"time_ns\":{time_ns},\"isa\":\"vmx\",\"reason\":{reason},\"name\":\"R{reason}\",\"count\":{count}}}"
+            )
+        };
+        [block].into_iter().chain(counts.iter().map(row)).collect::<Vec<_>>().join("\n")
+    };
+    let text = [
+        header.to_owned(),
+        interval(101, &[(1, 5), (2, 1)]),
+        interval(201, &[(1, 7)]),
+        interval(301, &[(1, 100), (2, 100)]),
+    ]
+    .join("\n");
+    // The last interval is not whole.
+    let cut = place("x.jsonl");
+    fs::write(&cut, &text[..text.len() - 40]).unwrap();
+    let rows = |options: &[&str], kind: &str| {
+        let bytes = salvaged(&cut, &place("y.jsonl"), options);
+        let lines = String::from_utf8(bytes).unwrap();
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let of = lines.filter(|line| line["type"] == kind);
+        of.map(|line| (line["reason"].as_u64().unwrap(), line["count"].as_u64().unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(&[], "total"), [(1, 12), (2, 1)]);
+    assert_eq!(rows(&[], "row"), [(1, 5), (2, 1), (1, 7)]);
+    assert_eq!(rows(&["-i", "1s"], "row"), [(1, 12), (2, 1)]);
+    // Of a part, its rows.
+    assert_eq!(rows(&["--to", "100ns"], "total"), [(1, 5), (2, 1)]);
+    // A table has them once, though they are the last rows, too.
+    let output = Command::new(env!("CARGO_BIN_EXE_trapline")).args(["replay", &cut]).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("12"), "{table}");
+    // Without any rows, the error is alone.
+    fs::write(&cut, header).unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_trapline")).args(["replay", &cut, "--format", "jsonl"]).output();
+    let output = output.unwrap();
+    assert_eq!(
+        (output.status.code(), output.stdout.iter().filter(|byte| **byte == b'\n').count()),
+        (Some(1), 1)
+    );
+}

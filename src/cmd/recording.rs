@@ -1,19 +1,23 @@
 //! Recordings as the input of a command.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use trapline_model::faults::{Chunk, Chunks, InColumns, Regroup, Regrouping};
 use trapline_model::stage::rows;
-use trapline_model::{Header, Item, Source};
-use trapline_store::{FolderRecording, PerfData, Recording, is_perf_data};
+use trapline_model::{AddedUp, Header, Item, Source};
+use trapline_store::{FolderRecording, PerfData, Recording, has_end, is_perf_data};
 
 use crate::cmd::run::Items;
 use crate::sink;
 use crate::status::Usage;
+
+/// A longer last line of JSON lines is no end, bytes.
+const LONGEST_END: u64 = 1 << 20;
 
 /// A recording that is being read.
 pub(crate) struct Input {
@@ -22,6 +26,11 @@ pub(crate) struct Input {
     reader: Reader,
     /// Why its faults cannot be grouped anew, if they cannot.
     ungroupable: Option<&'static str>,
+    is_cut_off: bool,
+    /// Makes the totals that it lacks, if it can lack them.
+    added_up: Option<AddedUp>,
+    /// What comes last.
+    ready: VecDeque<Result<Chunk>>,
 }
 
 enum Reader {
@@ -30,6 +39,43 @@ enum Reader {
 }
 
 impl Input {
+    fn new(name: String, header: Header, reader: Reader) -> Self {
+        let (ungroupable, added_up) = (None, None);
+        Self { name, header, reader, ungroupable, is_cut_off: false, added_up, ready: VecDeque::new() }
+    }
+
+    /// It has no end, if that is known before all of it was read.
+    fn cut_off(self, is_cut_off: Option<bool>) -> Self {
+        let added_up = is_cut_off.unwrap_or(true).then(AddedUp::default);
+        Self { is_cut_off: is_cut_off == Some(true), added_up, ..self }
+    }
+
+    /// Whether it has no end: it is being written, or what wrote it was killed.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+
+    /// What the reader has next; before the end or an error, the totals that are missing.
+    fn step(&mut self, next: fn(&mut Reader) -> Result<Option<Chunk>>) -> Result<Option<Chunk>> {
+        if let Some(ready) = self.ready.pop_front() {
+            return ready.map(Some);
+        }
+        let chunk = next(&mut self.reader);
+        let Some(added_up) = &mut self.added_up else { return chunk };
+        match chunk {
+            Ok(Some(Chunk::Item(Item::End(_)))) | Err(_) => {
+                self.ready.extend(added_up.totals().map(|totals| Ok(Chunk::Item(totals))));
+                self.ready.extend(chunk.transpose());
+                self.ready.pop_front().transpose()
+            }
+            Ok(Some(Chunk::Item(item))) => {
+                added_up.take(&item);
+                Ok(Some(Chunk::Item(item)))
+            }
+            other => other,
+        }
+    }
+
     /// What messages call it.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -64,10 +110,17 @@ impl Source for Input {
     type Error = anyhow::Error;
 
     fn next(&mut self) -> Result<Option<Item>> {
-        match &mut self.reader {
-            Reader::Folder(folder) => Ok(Source::next(&mut **folder)?),
-            Reader::Items(items) => items.0.next(),
-        }
+        let next = |reader: &mut Reader| {
+            let item = match reader {
+                Reader::Folder(folder) => Source::next(&mut **folder)?,
+                Reader::Items(items) => items.0.next()?,
+            };
+            Ok(item.map(Chunk::Item))
+        };
+        Ok(self.step(next)?.map(|chunk| match chunk {
+            Chunk::Item(item) => item,
+            Chunk::Faults(faults) => Item::Events(faults.events()),
+        }))
     }
 }
 
@@ -75,10 +128,10 @@ impl Chunks for Input {
     type Error = anyhow::Error;
 
     fn next(&mut self) -> Result<Option<Chunk>> {
-        match &mut self.reader {
+        self.step(|reader| match reader {
             Reader::Folder(folder) => Ok(Chunks::next(&mut **folder)?),
             Reader::Items(items) => items.next(),
-        }
+        })
     }
 }
 
@@ -136,14 +189,13 @@ pub(crate) fn open(path: &Path, output: Option<&Path>, tool: Option<&str>) -> Re
     if read.is_ok_and(|read| read.is_dir()) {
         let folder = FolderRecording::open(path, name, tool)?;
         let header = folder.header().clone();
-        return Ok(Input { name: of, header, reader: Reader::Folder(Box::new(folder)), ungroupable: None });
+        let is_cut_off = folder.is_cut_off();
+        return Ok(Input::new(of, header, Reader::Folder(Box::new(folder))).cut_off(Some(is_cut_off)));
     }
-    let items = |header: &Header, items: Items<'static>| Input {
-        name: of.clone(),
-        header: header.clone(),
-        reader: Reader::Items(InColumns(items)),
-        ungroupable: None,
+    let items = |header: &Header, items: Items<'static>| {
+        Input::new(of.clone(), header.clone(), Reader::Items(InColumns(items)))
     };
+    let mut is_cut_off = None;
     let input: Box<dyn BufRead> = if stdin {
         Box::new(io::stdin().lock())
     } else {
@@ -157,10 +209,24 @@ pub(crate) fn open(path: &Path, output: Option<&Path>, tool: Option<&str>) -> Re
             let ungroupable = faults.ungroupable();
             return Ok(Input { ungroupable, ..items(&faults.header().clone(), Box::new(Read(faults))) });
         }
+        is_cut_off = lacks_end(file.get_ref()).with_context(cannot)?;
         Box::new(file)
     };
     let lines = Recording::open(input, name, tool)?;
-    Ok(items(&lines.header().clone(), Box::new(Read(lines))))
+    Ok(items(&lines.header().clone(), Box::new(Read(lines))).cut_off(is_cut_off))
+}
+
+/// Whether JSON lines have no end, by the last of them; not known of a pipe.
+fn lacks_end(file: &File) -> io::Result<Option<bool>> {
+    let status = file.metadata()?;
+    if !status.is_file() {
+        return Ok(None);
+    }
+    let mut tail = vec![0; status.len().min(LONGEST_END) as usize];
+    let from = status.len() - tail.len() as u64;
+    let length = file.read_at(&mut tail, from)?;
+    tail.truncate(length);
+    Ok(Some(!has_end(&tail)))
 }
 
 /// Opens recordings, the one that began first in front. A folder of such folders is all that are in it.

@@ -184,7 +184,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "nothing is between --from and --to: the run began later, or --to is before --from",
     )])?;
     let headers: Vec<(&str, &Header)> = inputs.iter().map(|input| (input.name(), input.header())).collect();
-    let made = faults::made(args, &headers, args.tasks.filter(times_ns.clone()))?;
+    let is_cut_off = inputs.iter().any(recording::Input::is_cut_off);
+    let made = faults::made(args, &headers, args.tasks.filter(times_ns.clone()), is_cut_off)?;
     let is_several = inputs.len() > 1 || args.by_host();
     if made.is_none() && is_several {
         alike(&headers, args.by_host())?;

@@ -192,14 +192,23 @@ pub(crate) fn pour(
     mut written: impl FnMut(&Item),
 ) -> Result<()> {
     let mut settings = Some(settings);
-    while let Some(mut item) = source.next()? {
+    loop {
+        let mut item = match source.next() {
+            Ok(Some(item)) => item,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                if let Err(unwritten) = sink.cut_off() {
+                    status::warn(&format!("{unwritten:#}"));
+                }
+                return Err(error);
+            }
+        };
         if let Item::Header(header) = &mut item {
             header.settings.extend(settings.take().into_iter().flatten());
         }
         sink.take(&item)?;
         written(&item);
     }
-    Ok(())
 }
 
 /// The status, when all was poured or could not be. A command goes on without being traced then, and is waited for: who

@@ -231,6 +231,16 @@ pub static WHOLE_RUN: Table<WholeRun> = Table::facts("trapline.whole_run", "trap
     flag("whole_run", "Whether the duration, the losses and the CPU time are of the whole run, and rows and events of a part of it.", |_| true.into()),
 ]]);
 
+/// Beside the facts in place of an end, where a recording has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CutOff;
+
+/// The same, as records.
+#[rustfmt::skip]
+pub static CUT_OFF: Table<CutOff> = Table::facts("trapline.cut_off", "trapline", &[&[
+    flag("cut_off", "Whether the recording was cut off, so that the duration, the losses and the CPU time are those up to about a second before.", |_| true.into()),
+]]);
+
 /// What a recording still has of a run, where older parts were discarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
@@ -248,8 +258,17 @@ pub static KEPT: Table<Kept> = Table::settings("trapline.kept", "trapline", &[&[
 ]]);
 
 /// What every run has.
-pub(crate) const TABLES: &[&Schema] =
-    &[&RUN, &COMMAND, &SCOPE, &SHOWN, &KEPT, &WHOLE_RUN, &crate::merge::RECORDINGS, &crate::recorded::ENTRY];
+pub(crate) const TABLES: &[&Schema] = &[
+    &RUN,
+    &COMMAND,
+    &SCOPE,
+    &SHOWN,
+    &KEPT,
+    &WHOLE_RUN,
+    &CUT_OFF,
+    &crate::merge::RECORDINGS,
+    &crate::recorded::ENTRY,
+];
 
 impl Facts {
     /// What is known of the others, in order: losses also when they are 0.
@@ -375,6 +394,14 @@ pub trait Sink {
     /// # Errors
     /// When it cannot be written.
     fn take(&mut self, item: &Item) -> std::io::Result<()>;
+
+    /// Nothing more comes, and no end: the source broke. What was taken becomes whole, without saying that nothing was lost.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn cut_off(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 
     /// Where events can be put before they are records, from the header on; nothing where they cannot.
     fn batches(&mut self) -> Option<Box<dyn BatchSink>> {

@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 
 use crate::field::Value;
 use crate::item::{Block, Header, Item, Source, WHOLE_RUN, WholeRun};
-use crate::stage::pump;
 use crate::table::Schema;
 
 /// How recorded rows are put together.
@@ -23,7 +22,7 @@ pub struct Joining {
 
 /// Puts rows and totals with the same keys together, as their columns declare.
 #[derive(Debug)]
-pub struct Join<S> {
+pub struct Join<S: Source> {
     source: S,
     how: Joining,
     start_ns: u64,
@@ -32,7 +31,11 @@ pub struct Join<S> {
     now: Vec<Block>,
     totals: Vec<Block>,
     is_all: bool,
+    /// The end of the last rows.
+    last_ns: u64,
     ready: VecDeque<Item>,
+    /// Why nothing more comes, once all that did was given.
+    error: Option<S::Error>,
 }
 
 impl<S: Source> Join<S> {
@@ -45,7 +48,9 @@ impl<S: Source> Join<S> {
             now: vec![],
             totals: vec![],
             is_all: how.times_ns == (0..=u64::MAX),
+            last_ns: 0,
             ready: VecDeque::new(),
+            error: None,
             how,
         }
     }
@@ -61,6 +66,7 @@ impl<S: Source> Join<S> {
         if !self.how.times_ns.contains(&moment_ns) {
             return;
         }
+        self.last_ns = self.last_ns.max(block.time_ns);
         if !self.is_all {
             add(&mut self.totals, block.clone());
         }
@@ -171,7 +177,62 @@ impl<S: Source> Source for Join<S> {
     type Error = S::Error;
 
     fn next(&mut self) -> Result<Option<Item>, S::Error> {
-        pump(self, |stage| (&mut stage.source, &mut stage.ready), Self::take)
+        while self.ready.is_empty() {
+            if let Some(error) = self.error.take() {
+                return Err(error);
+            }
+            match self.source.next() {
+                Ok(Some(item)) => self.take(item),
+                Ok(None) => return Ok(None),
+                // Without an end: the totals are of all that is intact.
+                Err(error) => {
+                    self.end(self.last_ns);
+                    self.error = Some(error);
+                }
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+}
+
+/// The totals of a recording that was not ended, as a kill leaves it: the rows of its intervals, added up.
+#[derive(Debug, Default)]
+pub struct AddedUp {
+    start_ns: u64,
+    is_cumulative: bool,
+    totals: Vec<Block>,
+    /// The recording has its own, or none can be made.
+    has_none: bool,
+}
+
+impl AddedUp {
+    /// Takes the next item.
+    pub fn take(&mut self, item: &Item) {
+        match item {
+            Item::Header(header) => {
+                self.start_ns = header.start_ns;
+                self.is_cumulative = header.is("cumulative");
+                // Rows of a summary do not add up.
+                self.has_none = header.setting("summary").is_some();
+            }
+            Item::Rows(block) if !self.has_none => {
+                let block = Block { since_ns: block.since_ns.or(Some(self.start_ns)), ..block.clone() };
+                if self.is_cumulative {
+                    self.totals.retain(|own| own.table != block.table);
+                }
+                add(&mut self.totals, block);
+            }
+            Item::Totals(_) => {
+                self.has_none = true;
+                self.totals.clear();
+            }
+            _ => {}
+        }
+    }
+
+    /// The totals, once.
+    pub fn totals(&mut self) -> impl Iterator<Item = Item> + use<> {
+        std::mem::take(&mut self.totals).into_iter().map(Item::Totals)
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Merged<C: Chunks> {
     header: Header,
     totals: Vec<Block>,
     ends: Vec<Facts>,
+    /// One stopped without an end: what all lost together is not known.
+    lacks_end: bool,
     until_ns: u64,
     error: Option<C::Error>,
     ended: bool,
@@ -43,6 +45,7 @@ struct Input<C> {
     ahead_ns: i64,
     start_ns: u64,
     head: Option<Chunk>,
+    has_end: bool,
     ended: bool,
 }
 
@@ -84,6 +87,7 @@ impl<C: Chunks> Merged<C> {
             ahead_ns: ahead(&own),
             start_ns: own.start_ns,
             head: None,
+            has_end: false,
             ended: false,
         };
         Self {
@@ -94,6 +98,7 @@ impl<C: Chunks> Merged<C> {
             header,
             totals: vec![],
             ends: vec![],
+            lacks_end: false,
             error: None,
             ended: false,
         }
@@ -117,6 +122,7 @@ impl<C: Chunks> Merged<C> {
                     Err(error) => {
                         // What is intact of it and the others is shown before.
                         input.ended = true;
+                        self.lacks_end |= !input.has_end;
                         self.error.get_or_insert(error);
                         break;
                     }
@@ -138,6 +144,7 @@ impl<C: Chunks> Merged<C> {
                             Item::End(end) => {
                                 let start_ns = input.start_ns.saturating_add_signed(ahead_ns);
                                 self.until_ns = self.until_ns.max(start_ns.saturating_add(end.duration_ns));
+                                input.has_end = true;
                                 self.ends.push(end);
                             }
                             Item::Totals(block) => self.totals.push(block),
@@ -169,7 +176,7 @@ impl<C: Chunks> Merged<C> {
         let totals = std::mem::take(&mut self.totals);
         self.ready.extend(totals.into_iter().map(|block| Chunk::Item(Item::Totals(block))));
         let mut ends = std::mem::take(&mut self.ends).into_iter();
-        let Some(mut end) = ends.next() else { return };
+        let Some(mut end) = ends.next().filter(|_| !self.lacks_end) else { return };
         for other in ends {
             end.events += other.events;
             end.lost_events += other.lost_events;

@@ -3,7 +3,7 @@
 use crate::access;
 use crate::field::{Kind, Record, Unit};
 use crate::hosts::with_host;
-use crate::item::{COMMAND, KEPT, SCOPE, SHOWN, WHOLE_RUN};
+use crate::item::{COMMAND, CUT_OFF, KEPT, SCOPE, SHOWN, WHOLE_RUN};
 use crate::merge::RECORDINGS;
 use crate::table::{Part, Schema, Table, count, label, number};
 use crate::tables::TABLES;
@@ -94,7 +94,7 @@ pub fn tables(tool: &str, of: Part) -> Vec<&'static Schema> {
     let mut tables: Vec<&Schema> = own.collect();
     if of == Part::Facts {
         tables.insert(0, &COMMAND);
-        tables.push(&WHOLE_RUN);
+        tables.extend([&WHOLE_RUN as &Schema, &CUT_OFF]);
     }
     if of == Part::Settings {
         tables.insert(tables.len().min(1), &SCOPE);

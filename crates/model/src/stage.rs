@@ -341,19 +341,21 @@ impl<S: Source> Source for Top<S> {
 /// Leaves out the last rows where the totals repeat them: nobody wants to read the same table twice. That is if they are
 /// since the start, or if no others came before.
 #[derive(Debug)]
-pub struct Unrepeated<S> {
+pub struct Unrepeated<S: Source> {
     source: S,
     cumulative: bool,
     has_rows: bool,
     /// Rows that may be the last, and what came since.
     held: Vec<Item>,
     ready: VecDeque<Item>,
+    /// Why nothing more comes, once all that did was given.
+    error: Option<S::Error>,
 }
 
 impl<S: Source> Unrepeated<S> {
     /// Over a source whose rows are of intervals, or `cumulative` ones.
     pub fn new(source: S, cumulative: bool) -> Self {
-        Self { source, cumulative, has_rows: false, held: vec![], ready: VecDeque::new() }
+        Self { source, cumulative, has_rows: false, held: vec![], ready: VecDeque::new(), error: None }
     }
 
     fn take(&mut self, item: Item) {
@@ -382,10 +384,17 @@ impl<S: Source> Source for Unrepeated<S> {
 
     fn next(&mut self) -> Result<Option<Item>, S::Error> {
         while self.ready.is_empty() {
-            match self.source.next()? {
-                Some(item) => self.take(item),
-                None if self.held.is_empty() => return Ok(None),
-                None => self.ready.extend(self.held.drain(..)),
+            if let Some(error) = self.error.take() {
+                return Err(error);
+            }
+            match self.source.next() {
+                Ok(Some(item)) => self.take(item),
+                Ok(None) if self.held.is_empty() => return Ok(None),
+                Ok(None) => self.ready.extend(self.held.drain(..)),
+                Err(error) => {
+                    self.ready.extend(self.held.drain(..));
+                    self.error = Some(error);
+                }
             }
         }
         Ok(self.ready.pop_front())

@@ -85,6 +85,8 @@ pub struct Frame {
     pub cumulative: Cumulative,
     /// Rows before the next interval ends.
     pub refresh: Refresh,
+    /// What was counted and lost, at least at each such time in which events came.
+    pub facts: Option<Duration>,
     /// End after this time.
     pub duration: Option<Duration>,
     /// End when all of these processes have.
@@ -110,6 +112,8 @@ pub struct Run {
     intervals: u32,
     /// The length of those, and when the first of them began.
     paced: (Option<Duration>, Instant),
+    /// When the last facts were.
+    told: Instant,
     /// Events were not fetched since the last interval.
     is_overdue: bool,
     /// Nobody wants the totals.
@@ -125,6 +129,8 @@ struct Running {
     tool: Box<dyn Tool>,
     lines: u64,
     events: Vec<Event>,
+    /// The events of its last facts.
+    told: u64,
     /// No event is waited for until then.
     gathers_until: Instant,
 }
@@ -155,6 +161,7 @@ enum State {
 enum Wake {
     Events,
     Interval,
+    Facts,
     End,
 }
 
@@ -180,7 +187,7 @@ impl Run {
             processes.push(launch.end().context("cannot watch the command")?);
             launch.go()?;
         }
-        let running = |tool| Running { tool, lines: 0, events: Vec::new(), gathers_until: began };
+        let running = |tool| Running { tool, lines: 0, events: Vec::new(), told: 0, gathers_until: began };
         Ok(Self {
             tools: tools.into_iter().map(running).collect(),
             frame,
@@ -193,6 +200,7 @@ impl Run {
             began_cpu_ns: system::own_cpu_ns(),
             intervals: 0,
             paced: (None, began),
+            told: began,
             is_overdue: false,
             is_left: false,
             ready: headers,
@@ -237,8 +245,12 @@ impl Run {
                 self.intervals = passed as u32;
                 return Ok(if self.poll(Duration::ZERO)? { Wake::End } else { Wake::Interval });
             }
+            let facts = self.frame.facts.map(|every| self.told + every);
+            if facts.is_some_and(|at| now >= at) {
+                return Ok(Wake::Facts);
+            }
             let gather = self.tools.iter().map(|running| running.gathers_until).filter(|until| now < *until);
-            let until = [end, next].into_iter().flatten().chain(gather).min();
+            let until = [end, next, facts].into_iter().flatten().chain(gather).min();
             let until = until.map_or(DRAIN_EVERY, |at| at - now);
             let has_work = self.tools.iter().any(|running| running.tool.has_work());
             let at_most = if has_work { Duration::ZERO } else { DRAIN_EVERY };
@@ -295,9 +307,10 @@ impl Run {
     fn facts(&mut self, at: usize, duration: Duration, took: Option<Took>) -> Result<Item> {
         let running = &mut self.tools[at];
         let counted = running.tool.facts()?;
+        let events = counted.events.unwrap_or(running.lines);
         let facts = Facts {
             duration_ns: duration.as_nanos() as u64,
-            events: counted.events.unwrap_or(running.lines),
+            events,
             lost_events: counted.lost_events,
             sampled: counted.sampled,
             own_cpu_ns: Some(system::own_cpu_ns() - self.began_cpu_ns),
@@ -306,9 +319,24 @@ impl Run {
         Ok(if matches!(self.state, State::Ended) { Item::End(facts) } else { Item::Facts(facts) })
     }
 
+    /// What the tools counted and lost up to now, of those that counted more than the last time.
+    fn meanwhile(&mut self) -> Result<()> {
+        self.told = Instant::now();
+        for at in 0..self.tools.len() {
+            let facts = self.facts(at, self.began.elapsed(), None)?;
+            if let Item::Facts(Facts { events, .. }) = facts
+                && std::mem::replace(&mut self.tools[at].told, events) != events
+            {
+                self.ready.push_back(facts);
+            }
+        }
+        Ok(())
+    }
+
     /// An interval has ended: the rows of each tool, what was lost up to now, and that it has.
     fn interval(&mut self) -> Result<()> {
         let mut time_ns = None;
+        self.told = Instant::now();
         for at in 0..self.tools.len() {
             let running = &mut self.tools[at];
             if let Some(mut rows) = running.tool.snapshot(self.frame.cumulative.is_on())? {
@@ -386,6 +414,7 @@ impl Run {
                         self.ready.extend(self.tools.iter_mut().filter_map(Running::take_events));
                     }
                     Wake::Interval => self.interval()?,
+                    Wake::Facts => self.meanwhile()?,
                     Wake::End if self.is_left => self.state = State::Ended,
                     Wake::End => self.finish()?,
                 },

@@ -55,6 +55,13 @@ pub enum RecordingError {
     },
 }
 
+/// Whether JSON lines with this at their end have one.
+#[must_use]
+pub fn has_end(tail: &[u8]) -> bool {
+    let last = tail.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    serde_json::from_slice::<Line>(last).is_ok_and(|line| text(&line, "type") == Some("end"))
+}
+
 /// A recording, read line by line. Types of lines and fields that are not known are passed over.
 #[derive(Debug)]
 pub struct Recording<R> {
@@ -67,6 +74,8 @@ pub struct Recording<R> {
     counted: u64,
     has_totals: bool,
     ended: bool,
+    /// Why it cannot be read on, until what is intact was given.
+    error: Option<RecordingError>,
 }
 
 /// What a block is of.
@@ -107,7 +116,7 @@ impl<R: BufRead> Recording<R> {
         let header = header(&first, tool).map_err(|why| lines.wrong(why))?;
         let ready = VecDeque::from([Item::Header(header.clone())]);
         let (loose, counted) = (None, 0);
-        Ok(Self { lines, header, ready, loose, counted, has_totals: false, ended: false })
+        Ok(Self { lines, header, ready, loose, counted, has_totals: false, ended: false, error: None })
     }
 
     /// What was run, where and how.
@@ -116,8 +125,15 @@ impl<R: BufRead> Recording<R> {
     }
 
     /// Reads until there is something to give.
-    fn read(&mut self) -> Result<(), RecordingError> {
+    fn read(&mut self) {
         let mut events = Vec::new();
+        self.error = self.lines(&mut events).err();
+        if !events.is_empty() {
+            self.ready.push_front(Item::Events(events));
+        }
+    }
+
+    fn lines(&mut self, events: &mut Vec<Event>) -> Result<(), RecordingError> {
         while self.ready.is_empty() && events.len() < BATCH {
             let Some(line) = self.lines.next()? else {
                 return Err(self.lines.wrong("the recording stops here, and its end is missing"));
@@ -132,9 +148,7 @@ impl<R: BufRead> Recording<R> {
                     self.give(block);
                     Ok(())
                 }
-                (Some("end"), _) => {
-                    end(&line, &self.header.tool).and_then(|end| self.finish(&mut events, end))
-                }
+                (Some("end"), _) => end(&line, &self.header.tool).and_then(|end| self.finish(events, end)),
                 (Some("header"), _) => Err("another recording begins here: one file holds one".into()),
                 (Some(_), _) => Ok(()),
                 (None, _) => Err("it has no `type`".into()),
@@ -143,9 +157,6 @@ impl<R: BufRead> Recording<R> {
         }
         if self.ended && self.lines.next()?.is_some() {
             return Err(self.lines.wrong("there is more after the recording's end"));
-        }
-        if !events.is_empty() {
-            self.ready.push_front(Item::Events(events));
         }
         Ok(())
     }
@@ -255,10 +266,13 @@ impl<R: BufRead> Source for Recording<R> {
     type Error = RecordingError;
 
     fn next(&mut self) -> Result<Option<Item>, RecordingError> {
-        while self.ready.is_empty() && !self.ended {
-            self.read()?;
+        while self.ready.is_empty() && !self.ended && self.error.is_none() {
+            self.read();
         }
-        Ok(self.ready.pop_front())
+        match self.ready.pop_front() {
+            None => self.error.take().map_or(Ok(None), Err),
+            item => Ok(item),
+        }
     }
 }
 

@@ -8,5 +8,5 @@ mod jsonl;
 mod perf_data;
 
 pub use folder::{FolderRecording, Kept, Recorder, SingleTable};
-pub use jsonl::{Recording, RecordingError};
+pub use jsonl::{Recording, RecordingError, has_end};
 pub use perf_data::{PerfData, is_perf_data};

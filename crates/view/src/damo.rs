@@ -20,12 +20,14 @@ pub struct Damo<W> {
     damon: Option<Damon>,
     targets: Vec<(u32, Vec<Snapshot>)>,
     period_ns: u64,
+    /// When the last access was.
+    last_ns: u64,
 }
 
 impl<W: Write> Damo<W> {
     /// Over a writer, with a snapshot for each such time.
     pub fn new(out: W, window_ns: u64) -> Self {
-        Self { out, window_ns, damon: None, targets: vec![], period_ns: PERIOD_NS }
+        Self { out, window_ns, damon: None, targets: vec![], period_ns: PERIOD_NS, last_ns: 0 }
     }
 
     fn header(&mut self, header: &Header) {
@@ -36,9 +38,16 @@ impl<W: Write> Damo<W> {
         self.damon = Some(Damon::new(self.window_ns, header.start_ns, self.period_ns));
     }
 
+    /// The snapshots end then, if they have not ended.
+    fn finish(&mut self, time_ns: u64) {
+        if let Some(damon) = self.damon.take() {
+            self.targets = damon.finish(time_ns);
+        }
+    }
+
     /// The list of records.
-    fn write(&mut self, end: &Facts) -> io::Result<()> {
-        let reached = end.get("period_ns").filter(|n| *n > 0);
+    fn write(&mut self, end: Option<&Facts>) -> io::Result<()> {
+        let reached = end.and_then(|end| end.get("period_ns")).filter(|n| *n > 0);
         let sample_us = (reached.unwrap_or(self.period_ns) / 1000).max(1);
         let intervals =
             json!({"sample_us": sample_us, "aggr_us": self.window_ns / 1000, "ops_update_us": 1_000_000});
@@ -84,18 +93,24 @@ impl<W: Write> Sink for Damo<W> {
         match item {
             Item::Header(header) => self.header(header),
             Item::Events(events) => {
+                self.last_ns = events.last().map_or(self.last_ns, |event| event.time_ns);
                 if let Some(damon) = &mut self.damon {
                     damon.take(events);
                 }
             }
             Item::Rows(_) | Item::Facts(_) | Item::Tick(_) => {}
-            Item::Totals(block) => {
-                if let Some(damon) = self.damon.take() {
-                    self.targets = damon.finish(block.time_ns);
-                }
+            Item::Totals(block) => self.finish(block.time_ns),
+            Item::End(end) => {
+                self.finish(self.last_ns);
+                self.write(Some(end))?;
             }
-            Item::End(end) => self.write(end)?,
         }
+        self.out.flush()
+    }
+
+    fn cut_off(&mut self) -> io::Result<()> {
+        self.finish(self.last_ns);
+        self.write(None)?;
         self.out.flush()
     }
 }

@@ -15,10 +15,19 @@ pub fn end_lines(end: &Facts) -> Vec<String> {
     };
     // Of a part, nobody knows.
     let run = if end.value("whole_run").is_some() { "in the whole run, " } else { "" };
-    lines.push(format!("{run}{own}{sampled}; {verdict}"));
+    let cut = if is_cut_off(end) { "up to shortly before the recording was cut off, " } else { "" };
+    lines.push(format!("{run}{cut}{own}{sampled}; {verdict}"));
     lines.extend(losses.iter().map(|(n, field)| format!("  {}. {}", lost(*n, field.name), field.help)));
     lines
 }
+
+/// Whether it is what was known last of a recording without an end.
+fn is_cut_off(end: &Facts) -> bool {
+    end.value("cut_off").is_some_and(|value| *value == true.into())
+}
+
+/// In place of that where the source broke before its end.
+pub(crate) const UNKNOWN: &str = "the recording was not read to its end, so losses are unknown";
 
 /// What is known of a part of the events alone, if it is.
 pub(crate) fn sampled(end: &Facts) -> Option<String> {
@@ -42,7 +51,8 @@ fn command(end: &Facts) -> Option<String> {
 pub(crate) fn in_short(end: &Facts) -> String {
     let losses = end.losses();
     let names: Vec<String> = losses.iter().map(|(n, field)| lost(*n, field.name)).collect();
-    if names.is_empty() { "nothing lost".into() } else { names.join(", ") }
+    let losses = if names.is_empty() { "nothing lost".into() } else { names.join(", ") };
+    if is_cut_off(end) { format!("{losses} up to shortly before the recording was cut off") } else { losses }
 }
 
 /// CPU time, to about three digits.
@@ -57,7 +67,7 @@ fn cpu(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use trapline_model::faults::{LOSSES, Losses};
-    use trapline_model::{COMMAND, Took, WHOLE_RUN, WholeRun};
+    use trapline_model::{COMMAND, CUT_OFF, CutOff, Took, WHOLE_RUN, WholeRun};
 
     use super::*;
 
@@ -83,6 +93,15 @@ mod tests {
         let expected =
             "recorded for 2.000 s; 1 event in 8 was recorded, so counts are estimates; nothing lost";
         assert_eq!(end_lines(&by_another), [expected]);
+    }
+
+    #[test]
+    fn what_was_known_last_of_a_recording_that_was_cut_off_says_so() {
+        let mut end = end(0, &Losses::default());
+        end.more.push(CUT_OFF.record(&CutOff));
+        let expected = "up to shortly before the recording was cut off, trapline used 17 ms of CPU in 2.000 s; nothing lost";
+        assert_eq!(end_lines(&end), [expected]);
+        assert_eq!(in_short(&end), "nothing lost up to shortly before the recording was cut off");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use fxprof_processed_profile::{
 use trapline_model::{Block, Event, Facts, Header, Item, Record, Schema, Sink};
 
 use crate::blocks::note;
-use crate::end::in_short;
+use crate::end::{UNKNOWN, in_short};
 use crate::escape::visible;
 use crate::frames::{Frame, frames, measures};
 use crate::moment::{Moment, SAID, details};
@@ -180,8 +180,10 @@ impl<W: Write> Firefox<W> {
         (thread, frames)
     }
 
-    fn end(&mut self, end: &Facts) -> io::Result<()> {
-        self.profile.set_product(&format!("{}; {} events, {}", self.note, end.events, in_short(end)));
+    fn end(&mut self, end: Option<&Facts>) -> io::Result<()> {
+        let end =
+            end.map_or_else(|| UNKNOWN.to_owned(), |end| format!("{} events, {}", end.events, in_short(end)));
+        self.profile.set_product(&format!("{}; {end}", self.note));
         let mut out = GzEncoder::new(&mut self.out, Compression::default());
         serde_json::to_writer(&mut out, &self.profile)?;
         out.finish()?;
@@ -200,8 +202,13 @@ impl<W: Write> Sink for Firefox<W> {
             }
             Item::Totals(block) if !self.has_events && !self.has_rows => self.rows(block),
             Item::Rows(_) | Item::Totals(_) | Item::Facts(_) | Item::Tick(_) => {}
-            Item::End(end) => self.end(end)?,
+            Item::End(end) => self.end(Some(end))?,
         }
+        self.out.flush()
+    }
+
+    fn cut_off(&mut self) -> io::Result<()> {
+        self.end(None)?;
         self.out.flush()
     }
 }

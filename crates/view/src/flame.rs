@@ -9,7 +9,7 @@ use trapline_model::diff::ROWS;
 use trapline_model::{Block, Facts, Item, Record, Sink, Value};
 
 use crate::blocks::note;
-use crate::end::{end_lines, in_short, sampled};
+use crate::end::{UNKNOWN, end_lines, in_short, sampled};
 use crate::escape::name;
 use crate::frames::NONE;
 
@@ -98,7 +98,7 @@ impl<W: Write> Flame<W> {
         }
     }
 
-    fn end(&mut self, end: &Facts) -> io::Result<()> {
+    fn end(&mut self, end: Option<&Facts>) -> io::Result<()> {
         let lines = self.stacks.iter().map(|(stack, weight)| format!("{stack} {weight}"));
         let compared = self.compared.iter();
         let lines = lines.chain(compared.map(|(stack, [before, after])| format!("{stack} {before} {after}")));
@@ -118,7 +118,7 @@ impl<W: Write> Flame<W> {
         }
     }
 
-    fn options(&self, end: &Facts) -> Options<'static> {
+    fn options(&self, end: Option<&Facts>) -> Options<'static> {
         let mut options = Options::default();
         let (title, unit, factor) = match self.weight {
             Weight::Count => ("Page faults", "faults", 1.0),
@@ -131,12 +131,16 @@ impl<W: Write> Flame<W> {
         options.count_name = unit.to_owned();
         options.factor = factor;
         // As long as it fits above the picture; all of it is in the file's notes.
-        let mut said = format!("{} faults, {}", end.events, in_short(end));
-        if let Some(sampled) = sampled(end) {
+        let mut said = match end {
+            Some(end) => format!("{} faults, {}", end.events, in_short(end)),
+            None => UNKNOWN.to_owned(),
+        };
+        if let Some(sampled) = end.and_then(sampled) {
             said.push_str(&format!(", {sampled}"));
         }
         // They become a comment of XML, which must not contain two hyphens in a row.
-        options.notes = end_lines(end).join(" ").replace("--", "\u{2011}\u{2011}");
+        let notes = end.map_or_else(|| UNKNOWN.to_owned(), |end| end_lines(end).join(" "));
+        options.notes = notes.replace("--", "\u{2011}\u{2011}");
         if self.without > 0 {
             said.push_str(&format!(
                 "; {} {unit} without a stack are not shown",
@@ -159,7 +163,7 @@ impl<W: Write> Flame<W> {
         mut options: Options<'static>,
         unit: &str,
         factor: f64,
-        end: &Facts,
+        end: Option<&Facts>,
     ) -> Options<'static> {
         options.count_name = unit.to_owned();
         options.factor = factor;
@@ -169,7 +173,7 @@ impl<W: Write> Flame<W> {
             said.push_str(&format!("; {unseen} stacks are only before and have no width"));
         }
         for side in ["before", "after"] {
-            if let Some(Value::Str(losses)) = end.value(&format!("{side}_losses")) {
+            if let Some(Value::Str(losses)) = end.and_then(|end| end.value(&format!("{side}_losses"))) {
                 said.push_str(&format!("; losses {side}: {losses}"));
             }
         }
@@ -193,8 +197,13 @@ impl<W: Write> Sink for Flame<W> {
             Item::Header(header) => self.note = note(header),
             Item::Events(_) | Item::Rows(_) | Item::Facts(_) | Item::Tick(_) => {}
             Item::Totals(block) => self.totals(block)?,
-            Item::End(end) => self.end(end)?,
+            Item::End(end) => self.end(Some(end))?,
         }
+        self.out.flush()
+    }
+
+    fn cut_off(&mut self) -> io::Result<()> {
+        self.end(None)?;
         self.out.flush()
     }
 }
@@ -288,6 +297,23 @@ mod tests {
         );
         let untimed = written(FlameForm::Folded, Weight::Time, Value::Null).unwrap_err();
         assert_eq!(untimed.to_string(), "no fault was timed: use --weight count");
+    }
+
+    #[test]
+    fn a_picture_of_what_was_cut_off_does_not_claim_that_nothing_was_lost() {
+        let mut out = Vec::new();
+        let mut flame = Flame::new(&mut out, FlameForm::Svg, Weight::Count);
+        flame.take(&Item::Header(Header::default())).unwrap();
+        let row = Record::named(By::Stack.schema(), |name| match name {
+            "stack" => "sh;main".into(),
+            "major" | "minor" => 3u64.into(),
+            _ => Value::Null,
+        });
+        flame.take(&Item::Totals(Block::new(By::Stack.schema(), 1, vec![row]))).unwrap();
+        flame.cut_off().unwrap();
+        let svg = String::from_utf8(out).unwrap();
+        assert!(svg.contains("main (6 faults") && svg.trim_end().ends_with("</svg>"), "{svg}");
+        assert!(svg.contains("losses are unknown") && !svg.contains("nothing lost"), "{svg}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use self::proto::{
     Trace, TrackDescriptor, TrackEvent,
 };
 use crate::blocks::note;
-use crate::end::end_lines;
+use crate::end::{UNKNOWN, end_lines};
 use crate::escape::name;
 use crate::frames::{frames, measures};
 use crate::moment::{Moment, details};
@@ -233,7 +233,7 @@ impl<W: Write> Perfetto<W> {
         Ok(())
     }
 
-    fn end(&mut self, end: &Facts) -> io::Result<()> {
+    fn end(&mut self, end: Option<&Facts>) -> io::Result<()> {
         if !self.has_events && !self.has_rows {
             return Err(io::Error::other("a trace needs events or rows of intervals, and there are none"));
         }
@@ -247,7 +247,8 @@ impl<W: Write> Perfetto<W> {
             name: "trapline".into(),
             ..TrackDescriptor::default()
         })?;
-        let lines = [self.note.clone()].into_iter().chain(end_lines(end)).enumerate();
+        let of_end = end.map_or_else(|| vec![UNKNOWN.to_owned()], end_lines);
+        let lines = [self.note.clone()].into_iter().chain(of_end).enumerate();
         let lines = lines.map(|(n, text)| Annotation { name: format!("line {n}"), text });
         let event = TrackEvent {
             kind: Kind::Instant.into(),
@@ -266,8 +267,13 @@ impl<W: Write> Sink for Perfetto<W> {
             Item::Events(events) => events.iter().try_for_each(|event| self.event(event))?,
             Item::Rows(block) if !self.has_events && !self.cumulative => self.rows(block)?,
             Item::Rows(_) | Item::Totals(_) | Item::Facts(_) | Item::Tick(_) => {}
-            Item::End(end) => self.end(end)?,
+            Item::End(end) => self.end(Some(end))?,
         }
+        self.out.flush()
+    }
+
+    fn cut_off(&mut self) -> io::Result<()> {
+        self.end(None)?;
         self.out.flush()
     }
 }

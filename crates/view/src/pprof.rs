@@ -13,7 +13,7 @@ use trapline_model::{Block, Facts, Field, Header, Item, Kind, Record, Sink, Valu
 
 use self::proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 use crate::blocks::note;
-use crate::end::end_lines;
+use crate::end::{UNKNOWN, end_lines};
 use crate::escape::visible;
 use crate::frames::{Frame, Measure, frames, measures, unit};
 
@@ -191,9 +191,14 @@ impl<W: Write> Pprof<W> {
         id.cast_signed()
     }
 
-    fn end(&mut self, end: &Facts) -> io::Result<()> {
-        self.profile.duration_nanos = end.duration_ns.cast_signed();
-        end_lines(end).iter().for_each(|line| self.comment(line.trim_start()));
+    fn end(&mut self, end: Option<&Facts>) -> io::Result<()> {
+        match end {
+            Some(end) => {
+                self.profile.duration_nanos = end.duration_ns.cast_signed();
+                end_lines(end).iter().for_each(|line| self.comment(line.trim_start()));
+            }
+            None => self.comment(UNKNOWN),
+        }
         let mut out = GzEncoder::new(&mut self.out, Compression::default());
         out.write_all(&self.profile.encode_to_vec())?;
         out.finish()?;
@@ -207,8 +212,13 @@ impl<W: Write> Sink for Pprof<W> {
             Item::Header(header) => self.header(header),
             Item::Events(_) | Item::Rows(_) | Item::Facts(_) | Item::Tick(_) => {}
             Item::Totals(block) => self.totals(block)?,
-            Item::End(end) => self.end(end)?,
+            Item::End(end) => self.end(Some(end))?,
         }
+        self.out.flush()
+    }
+
+    fn cut_off(&mut self) -> io::Result<()> {
+        self.end(None)?;
         self.out.flush()
     }
 }

@@ -10,6 +10,7 @@ use trapline_probe::faults::Events;
 
 use super::Args;
 use crate::args::Tasks;
+use crate::format::Needs;
 use crate::status::{Usage, refuse};
 
 /// Why nothing can be made of single faults.
@@ -27,7 +28,12 @@ impl Args {
 ///
 /// # Errors
 /// When faults are asked for and a recording has none, or not what is asked.
-pub(super) fn made(args: &Args, inputs: &[(&str, &Header)], filter: Filter) -> Result<Option<Regrouping>> {
+pub(super) fn made(
+    args: &Args,
+    inputs: &[(&str, &Header)],
+    filter: Filter,
+    is_cut_off: bool,
+) -> Result<Option<Regrouping>> {
     let (view, rows) = (&args.view, &args.rows);
     let without = inputs.iter().find(|(_, header)| !header.events.is_some_and(are_faults));
     if let Some((name, _)) = without {
@@ -38,7 +44,12 @@ pub(super) fn made(args: &Args, inputs: &[(&str, &Header)], filter: Filter) -> R
         };
     }
     let by_host = args.by_host();
+    // One that is cut off has no totals of its own; a copy is of what was recorded.
+    let about = args.out.format()?.about();
+    let has_rows = inputs[0].1.is("unshown_events") || matches!(about.needs, Needs::Rows | Needs::Stacks);
+    let lacks_totals = is_cut_off && has_rows && !about.is_folder;
     let is_made = args.is_of_faults()
+        || lacks_totals
         || !filter.is_all()
         || rows.interval.is_some()
         || rows.cumulative

@@ -79,6 +79,14 @@ pub fn a_kill_costs_the_last_part(variant: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("the recording is cut off at"), "{said}");
     assert_eq!(recorded(&output), after - before, "{said}");
+    // It knows what it had lost until shortly before, and the file has that and all that is intact.
+    let lines = folder.path().join("y.jsonl");
+    let output = replay(&path, &["-v", "-o", lines.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let lines = fs::read_to_string(&lines).unwrap();
+    let end = lines.lines().last().unwrap();
+    assert!(end.contains("\"type\":\"end\"") && end.contains("\"cut_off\":1"), "{end}");
+    assert_eq!(lines.matches("\"type\":\"event\"").count() as u64, after - before);
 }
 
 /// Its parts cannot be written any more: the message says why, and the command goes on.

@@ -216,7 +216,8 @@ impl FaultColumns {
     }
 
     /// All of them as events.
-    pub(crate) fn events(&self) -> Vec<Event> {
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
         let hosted = self.host.as_ref().and(with_host(self.table));
         (0..self.times_ns.len()).map(|row| self.event(row, hosted.unwrap_or(self.table))).collect()
     }

@@ -135,3 +135,27 @@ fn events_come_between_intervals_that_are_overdue() {
     let events = words.iter().position(|word| word == "7 events thread").unwrap();
     assert!(words[events..].iter().filter(|word| *word == "tick").count() > 1, "{words:?}");
 }
+
+/// A recording that is cut off knows what was lost until shortly before, also without intervals; a table shows nothing of it.
+#[test]
+fn facts_come_without_intervals_where_events_do() {
+    let millisecond = Duration::from_millis(1);
+    let words_of = |waiting, facts| {
+        let tool = Fake { table: By::Thread.schema(), has_rows: true, waiting, slow: Duration::ZERO };
+        let duration = Some(20 * millisecond);
+        let frame = Frame { facts, duration, ..Frame::default() };
+        let mut run = Run::new(vec![Box::new(tool)], frame, None).unwrap();
+        let mut words = Vec::new();
+        while let Some(item) = run.next().unwrap() {
+            words.push(word(&item));
+        }
+        words
+    };
+    let end = |events| ["totals thread".to_owned(), format!("end of {events}")];
+    // Once: nothing has come since.
+    let words = words_of(2, Some(millisecond));
+    assert_eq!(words[..3], ["header thread", "2 events thread", "facts of 2"]);
+    assert_eq!(words[3..], end(2));
+    assert_eq!(words_of(2, None)[2..], end(2));
+    assert_eq!(words_of(0, Some(millisecond))[1..], end(0));
+}

@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 use trapline_model::faults::{Chunk, Chunks, FaultColumns, STACK_EVENT, are_faults};
 use trapline_model::recorded::{self, ENTRY, EntryKind};
 use trapline_model::{
-    AsItems, Block, Columns as _, Event, Facts, Header, Item, KEPT, Kept, RUN, Record, Schema, Source, Value,
-    table,
+    AsItems, Block, CUT_OFF, Columns as _, CutOff, Event, Facts, Header, Item, KEPT, Kept, RUN, Record,
+    Schema, Source, Value, table,
 };
 
 use super::manifest::{self, Manifest, Part};
@@ -139,6 +139,11 @@ impl FolderRecording {
     /// What was run, where and how.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Whether it has no end: it is being written, or what wrote it was killed.
+    pub fn is_cut_off(&self) -> bool {
+        !self.path.join(END).exists()
     }
 
     fn damaged(&mut self, file: &str, why: &str) {
@@ -360,6 +365,22 @@ impl FolderRecording {
         }))
     }
 
+    /// Whether the end counts the events one by one.
+    fn are_counted(&self) -> bool {
+        recorded::counts_events(&self.header.tool) && self.header.setting("summary").is_none()
+    }
+
+    /// What was counted and lost up to the last facts: in place of an end.
+    fn known_last(&mut self) -> Option<Facts> {
+        let events = self.are_counted().then_some(self.counted);
+        self.facts.take().map(|mut facts| {
+            facts.events = events.unwrap_or(facts.events);
+            facts.more.retain(|record| record.schema().id() != CUT_OFF.id());
+            facts.more.push(CUT_OFF.record(&CutOff));
+            facts
+        })
+    }
+
     /// All was read: the end, if there is one, or else what was known last.
     fn finish(&mut self) {
         self.state = State::Given;
@@ -376,9 +397,7 @@ impl FolderRecording {
         };
         let last = match last {
             Ok(Some(end)) => {
-                let is_summary = self.header.setting("summary").is_some();
-                let are_counted = recorded::counts_events(&self.header.tool) && !is_summary;
-                if are_counted && end.events != self.counted {
+                if self.are_counted() && end.events != self.counted {
                     let why = format!("its `events` is {}, but there are {}", end.events, self.counted);
                     self.damaged(END, &why);
                 }
@@ -393,11 +412,11 @@ impl FolderRecording {
                     let at = Timestamp::from_nanosecond(at.into()).unwrap_or_default();
                     format!("the recording is cut off at {at}: {END} is missing")
                 });
-                self.facts.take()
+                self.known_last()
             }
             Err(why) => {
                 self.damaged(END, &why);
-                self.facts.take()
+                self.known_last()
             }
         };
         if let Some(end) = last {

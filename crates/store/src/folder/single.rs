@@ -47,6 +47,15 @@ impl<W: Write> SingleTable<W> {
         writer.write(&batch).and_then(|()| writer.flush()).map_err(io::Error::other)?;
         self.out.write_all(&std::mem::take(writer.inner_mut()))
     }
+
+    /// What a file needs at its end to be one.
+    fn finish(&mut self) -> io::Result<()> {
+        self.encode()?;
+        if let Some(writer) = self.writer.take() {
+            self.out.write_all(&writer.into_inner().map_err(io::Error::other)?)?;
+        }
+        self.out.flush()
+    }
 }
 
 impl<W: Write> Sink for SingleTable<W> {
@@ -60,14 +69,12 @@ impl<W: Write> Sink for SingleTable<W> {
                 block.rows.iter().try_for_each(|row| self.record("total", block.time_ns, row))
             }
             Item::Header(_) | Item::Facts(_) | Item::Tick(_) => Ok(()),
-            Item::End(_) => {
-                self.encode()?;
-                if let Some(writer) = self.writer.take() {
-                    self.out.write_all(&writer.into_inner().map_err(io::Error::other)?)?;
-                }
-                self.out.flush()
-            }
+            Item::End(_) => self.finish(),
         }
+    }
+
+    fn cut_off(&mut self) -> io::Result<()> {
+        self.finish()
     }
 }
 

@@ -217,8 +217,14 @@ fn each_moment_of_writing_is_a_recording() {
                 "{error:?}"
             );
             assert!(items.len() > seen && are_of(&items, &whole));
-            // The losses known last are there.
-            assert!(matches!(items.last(), Some(Item::End(facts)) if facts.lost_events == 1), "{items:?}");
+            // The losses known last are there, and marked as such.
+            let Some(Item::End(facts)) = items.last() else { panic!("{items:?}") };
+            assert_eq!((facts.lost_events, facts.value("cut_off")), (1, Some(&true.into())));
+            // A copy is cut off, too.
+            let copied = folder.path().join(format!("copy-{seen}"));
+            fs::create_dir(&copied).unwrap();
+            write(&copied, &items, Kept::All);
+            assert!(read(&copied).1.is_some_and(|error| error.contains("cut off")));
             seen = items.len();
         }
     }
