@@ -154,12 +154,29 @@ impl AddressSpace {
             _ => Code::Made,
         };
         let made = matches!(code, Code::Made);
+        self.forget_replaced(mapping);
         let region = Region { mapping: Rc::new(mapping.clone()), code };
         self.regions.insert(mapping.start, mapping.end, region);
         self.makes |= made;
         if made && self.perf_map.is_none() {
             // It may be removed when the process ends.
             self.look_for_map(files);
+        }
+    }
+
+    /// Where something else was mapped before, what was asked about it means nothing any more.
+    fn forget_replaced(&mut self, mapping: &Mapping) {
+        // Not all that tell of mappings know the generation, or mean the same device.
+        let place = |of: &Mapping| (of.inode, of.start.wrapping_sub(of.offset));
+        let is_other = |old: &Mapping| {
+            let generations = old.generation.zip(mapping.generation);
+            place(old) != place(mapping) || generations.is_some_and(|(old, new)| old != new)
+        };
+        let mut before = self.regions.overlapping(mapping.start, mapping.end);
+        if before.any(|(_, region)| is_other(&region.mapping)) {
+            let is_elsewhere = |addr: &u64| !(mapping.start..mapping.end).contains(addr);
+            self.names.retain(|addr, _| is_elsewhere(addr));
+            self.made.retain(|addr, _| is_elsewhere(addr));
         }
     }
 
@@ -411,5 +428,45 @@ fn vdso(at: u64) -> Result<Vec<Function>, Why> {
         Ok(Symbolized::Sym(sym)) => Ok(vec![Function { name: sym.name.into_owned(), line: None }]),
         Ok(Symbolized::Unknown(_)) => Err(Why::NoSymbol),
         Err(error) => Err(Why::Unreadable(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A library in the place of another: what was asked of the first is not an answer for the second.
+    #[test]
+    fn names_end_with_what_they_are_of() {
+        let mut files = Files::default();
+        let mut space = AddressSpace::empty(Process { pid: std::process::id(), start_ns: 0 });
+        let library = |inode, start: u64| Mapping {
+            start,
+            end: start + 0x2000,
+            readable: true,
+            writable: false,
+            executable: true,
+            shared: false,
+            offset: 0,
+            device: (7, 7),
+            inode,
+            generation: None,
+            kind: Kind::File,
+            name: format!("/no/such/library-{inode}.so").into(),
+        };
+        space.add(&library(1, 0x7000_0000), &mut files);
+        space.add(&library(2, 0x7000_8000), &mut files);
+        let asked = [0x7000_0100, 0x7000_8100];
+        for addr in asked {
+            let name = space.place(addr);
+            space.names.insert(addr, Rc::new(name));
+        }
+        // Seen again, as when the map is read again.
+        space.add(&library(1, 0x7000_0000), &mut files);
+        assert!(asked.iter().all(|addr| space.names.contains_key(addr)));
+        space.add(&library(3, 0x7000_0000), &mut files);
+        let modules = space.resolve(&asked, &mut files);
+        let modules: Vec<_> = modules.iter().map(|name| name.module.as_deref()).collect();
+        assert_eq!(modules, [Some("/no/such/library-3.so"), Some("/no/such/library-2.so")]);
     }
 }

@@ -18,8 +18,7 @@ impl<T: Clone> Ranges<T> {
         if start >= end {
             return;
         }
-        let below = self.0.range(..end).rev().take_while(|&(_, &(to, _))| to > start);
-        let hidden: Vec<u64> = below.map(|(&from, _)| from).collect();
+        let hidden: Vec<u64> = self.overlapping(start, end).map(|(from, _)| from).collect();
         for from in hidden {
             let Some((to, old)) = self.0.remove(&from) else { continue };
             if to > end {
@@ -30,6 +29,12 @@ impl<T: Clone> Ranges<T> {
             }
         }
         self.0.insert(start, (end, what));
+    }
+
+    /// Those that have something of this range, the last first, with their beginnings.
+    pub fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, &T)> {
+        let below = self.0.range(..end).rev().take_while(move |&(_, &(to, _))| to > start);
+        below.map(|(&from, (_, what))| (from, what))
     }
 
     /// Whether there is none.
