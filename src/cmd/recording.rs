@@ -209,6 +209,11 @@ pub(crate) fn open(path: &Path, output: Option<&Path>, tool: Option<&str>) -> Re
             let ungroupable = faults.ungroupable();
             return Ok(Input { ungroupable, ..items(&faults.header().clone(), Box::new(Read(faults))) });
         }
+        if file.fill_buf().with_context(cannot)?.starts_with(b"PAR1") {
+            return Err(Usage::error(format!(
+                "{name} is a table in Parquet, not a recording: those are folders of -o NAME.trapline"
+            )));
+        }
         is_cut_off = lacks_end(file.get_ref()).with_context(cannot)?;
         Box::new(file)
     };

@@ -255,12 +255,15 @@ fn arrow(field: &'static Field) -> Arrow {
         .with_metadata(about.map(|(name, text)| (name.to_owned(), text.to_owned())))
 }
 
+/// What the name of the program in our Parquet files begins with.
+pub(super) const OWN: &str = "trapline ";
+
 /// How columns are stored: numbers as differences, or as words of a dictionary where they are few.
 fn properties(batch: &RecordBatch, is_compressed: bool) -> WriterProperties {
     let zstd = || Compression::ZSTD(ZstdLevel::default());
     let compression = if is_compressed { zstd() } else { Compression::UNCOMPRESSED };
     let mut properties: WriterPropertiesBuilder = WriterProperties::builder()
-        .set_created_by(format!("trapline {}", env!("CARGO_PKG_VERSION")))
+        .set_created_by(format!("{OWN}{}", env!("CARGO_PKG_VERSION")))
         .set_compression(compression)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_offset_index_disabled(true)

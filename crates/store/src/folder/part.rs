@@ -6,10 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::basic::CompressionCodec;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use trapline_model::faults::FaultColumns;
 use trapline_model::{Record, Schema};
 
-use super::columns::{Columns, ITEM, Rows, TIME};
+use super::columns::{Columns, ITEM, OWN, Rows, TIME};
 use super::fault_columns::Lists;
 
 /// Rows that are decoded together.
@@ -25,6 +27,27 @@ pub(super) fn encode(columns: Columns) -> io::Result<Vec<u8>> {
         ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).map_err(io::Error::other)?;
     writer.write(&batch).map_err(io::Error::other)?;
     writer.into_inner().map_err(io::Error::other)
+}
+
+/// Which program wrote a Parquet file and how it is compressed, in words, if it was not trapline, or not so.
+pub(super) fn foreign(content: Bytes) -> Option<String> {
+    let metadata = guarded(|| {
+        ParquetMetaDataReader::new().parse_and_finish(&content).map_err(|error| error.to_string())
+    });
+    let metadata = metadata.ok()?;
+    let by = metadata.file_metadata().created_by();
+    let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    let unread =
+        |codec: &CompressionCodec| !matches!(codec, CompressionCodec::UNCOMPRESSED | CompressionCodec::ZSTD);
+    let unread = columns.map(ColumnChunkMetaData::compression_codec).find(unread);
+    if unread.is_none() && by.is_some_and(|by| by.starts_with(OWN)) {
+        return None;
+    }
+    let by = by.unwrap_or("another program");
+    let how = unread.map_or(String::new(), |codec| format!(", compressed with {codec:?}"));
+    Some(format!(
+        "it was rewritten by {by}{how}; the files of a recording are those that trapline wrote, compressed with zstd"
+    ))
 }
 
 /// The rows of a part, in order.
@@ -53,8 +76,17 @@ impl Reader {
         content: Vec<u8>,
         only: Option<&[&'static str]>,
     ) -> Result<Self, String> {
+        let content = Bytes::from(content);
+        Self::rows_of(table, content.clone(), only).map_err(|why| foreign(content).unwrap_or(why))
+    }
+
+    fn rows_of(
+        table: &'static Schema,
+        content: Bytes,
+        only: Option<&[&'static str]>,
+    ) -> Result<Self, String> {
         let batches = guarded(|| {
-            let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(content));
+            let builder = ParquetRecordBatchReaderBuilder::try_new(content);
             let mut builder = builder.map_err(|error| error.to_string())?;
             if let Some(only) = only {
                 let columns = only.iter().copied().chain([ITEM, TIME]);

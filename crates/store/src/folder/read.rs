@@ -15,7 +15,7 @@ use trapline_model::{
 };
 
 use super::manifest::{self, Manifest, Part};
-use super::part::{Reader, Row};
+use super::part::{Reader, Row, foreign};
 use super::stacks::{ID, Stacks, TEXTS};
 use super::{END, HEADER, unseal};
 use crate::RecordingError;
@@ -516,9 +516,12 @@ fn content(path: &Path, expected: u64) -> Result<Option<Vec<u8>>, String> {
 
 /// What a part holds, if it is as it was written.
 fn part_content(folder: &Path, part: &Part) -> Result<Vec<u8>, String> {
-    let content = content(&folder.join(&part.name), part.bytes)?.ok_or("it is missing")?;
+    let path = folder.join(&part.name);
+    let length = fs::metadata(&path).map_or(0, |file| file.len()).clamp(part.bytes, LONGEST.max(part.bytes));
+    let content = content(&path, length)?.ok_or("it is missing")?;
     if Part::new(part.name.clone(), &content) != *part {
-        return Err("it is not as it was written: its length or checksum does not match".into());
+        return Err(foreign(content.into())
+            .unwrap_or_else(|| "it is not as it was written: its length or checksum does not match".into()));
     }
     Ok(content)
 }

@@ -257,6 +257,57 @@ fn a_part_of_another_program_is_refused() {
     }
 }
 
+/// Another program that rewrites a file compresses it as it likes: the message has its name and the codec.
+#[test]
+fn a_part_that_is_compressed_otherwise_is_named() {
+    use parquet::basic::Compression;
+    use parquet::file::metadata::{
+        FileMetaData, ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter,
+    };
+    let folder = folder();
+    let (whole, path) = (few_items(), folder.path().join("x"));
+    write(&path, &whole, Kept::All);
+    let manifest = manifest::name(1);
+    let mut parts = manifest::Manifest::read(&fs::read(path.join(&manifest)).unwrap()).unwrap();
+    let name = parts.parts[0].name.clone();
+    // The same, but that its footer is by another program and has another codec.
+    let before = fs::read(path.join(&name)).unwrap();
+    let own = ParquetMetaDataReader::new().parse_and_finish(&bytes::Bytes::from(before.clone())).unwrap();
+    let of = own.file_metadata();
+    let by = FileMetaData::new(
+        of.version(),
+        of.num_rows(),
+        Some("parquet-cpp-arrow version 21".into()),
+        of.key_value_metadata().cloned(),
+        of.schema_descr_ptr(),
+        None,
+    );
+    let row_groups = own.row_groups().iter().map(|group| {
+        let columns = group.columns().iter().map(|column| {
+            column.clone().into_builder().set_compression(Compression::SNAPPY).build().unwrap()
+        });
+        group.clone().into_builder().set_column_metadata(columns.collect()).build().unwrap()
+    });
+    let other = ParquetMetaData::new(by, row_groups.collect());
+    let footer = u32::from_le_bytes(*before[..before.len() - 4].last_chunk().unwrap()) as usize;
+    let mut rewritten = before[..before.len() - 8 - footer].to_vec();
+    ParquetMetaDataWriter::new(&mut rewritten, &other).finish().unwrap();
+    let named = |error: Option<String>| {
+        let error = error.unwrap();
+        for word in [&name, "parquet-cpp-arrow version 21", "SNAPPY", "compressed with zstd"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+    };
+    fs::write(path.join(&name), &rewritten).unwrap();
+    let (items, error) = read(&path);
+    assert!(are_of(&items, &whole));
+    named(error);
+    // Also if it is listed as it is now.
+    parts.parts[0] = manifest::Part::new(name.clone(), &rewritten);
+    fs::write(path.join(&manifest), seal(&parts.write())).unwrap();
+    named(read(&path).1);
+}
+
 /// What a later version wrote is said to be of one; what this one knows of it is read.
 #[test]
 fn a_newer_schema_is_said() {
