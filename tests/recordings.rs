@@ -421,3 +421,23 @@ fn totals_of_rows_that_are_cut_off_are_added_up() {
         (Some(1), 1)
     );
 }
+
+/// A report of what is intact, which does not claim that nothing was lost; and then the error.
+#[test]
+fn a_report_has_what_is_intact() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(faults(folder.path())).unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (short, page) = (place("short.jsonl"), place("x.html"));
+    let at = text.match_indices('\n').nth(3000).unwrap().0 + 20;
+    fs::write(&short, &text[..at]).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trapline"));
+    let output = command.args(["report", &short, "-o", &page]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && error.contains("line 3002"), "{error}");
+    let page = fs::read_to_string(&page).unwrap();
+    for words in ["\"events\":3000", "\"has_facts\":false", "line 3002", "Findings are left out"] {
+        assert!(page.contains(words), "{words}");
+    }
+    assert!(page.trim_end().ends_with("</html>"));
+}

@@ -73,12 +73,22 @@ pub(crate) fn write(files: &[PathBuf], output: &Path) -> Result<()> {
     }
     let mut gather = Gather::new(&headers);
     let mut ways = Vec::new();
+    let mut broken = None;
     for mut input in inputs {
         let header = input.header().clone();
         gather.begin(input.name(), &header);
         ways.push((PathBuf::from(input.name()), header));
-        while let Some(chunk) = Chunks::next(&mut input)? {
-            gather.take(&chunk);
+        loop {
+            match Chunks::next(&mut input) {
+                Ok(Some(chunk)) => gather.take(&chunk),
+                Ok(None) => break,
+                // What is intact is in the page.
+                Err(error) => {
+                    gather.broken(format!("{error:#}"));
+                    broken.get_or_insert(error);
+                    break;
+                }
+            }
         }
     }
     let mut report = gather.finish();
@@ -96,18 +106,29 @@ pub(crate) fn write(files: &[PathBuf], output: &Path) -> Result<()> {
     }
     let failed = || format!("cannot write to {}", output.display());
     if output == Path::new("-") {
-        return write_report(&mut io::stdout().lock(), &report).with_context(failed);
+        write_report(&mut io::stdout().lock(), &report).with_context(failed)?;
+    } else {
+        let file = Output::open(output, When::AtTheEnd)?;
+        write_report(&mut io::BufWriter::new(file.clone()), &report).with_context(failed)?;
+        file.finish().with_context(failed)?;
     }
-    let file = Output::open(output, When::AtTheEnd)?;
-    write_report(&mut io::BufWriter::new(file.clone()), &report).with_context(failed)?;
-    file.finish().with_context(failed)
+    broken.map_or(Ok(()), Err)
 }
 
 /// What stands out in a recording, that nothing does, and the rules that lack figures.
 fn findings(path: &Path) -> Result<(Vec<Record>, Option<String>, Option<String>)> {
     let mut source = Explain::new(recording::open(path, None, None)?);
     let (mut findings, mut verdict, mut unjudged) = (vec![], None, None);
-    while let Some(item) = source.next()? {
+    loop {
+        let item = match source.next() {
+            Ok(Some(item)) => item,
+            // That it is cut off is in the page. What it knows of itself came before.
+            Err(_) if verdict.is_none() && findings.is_empty() => {
+                unjudged = Some("Findings are left out: the recording was not read to its end".to_owned());
+                break;
+            }
+            Ok(None) | Err(_) => break,
+        };
         match item {
             Item::Totals(block) => findings.extend(block.rows),
             Item::End(end) => {
@@ -133,7 +154,8 @@ fn summary(path: &Path, duration_ns: u64) -> Result<Vec<Block>> {
     };
     let mut source = Summarized::new(recording::open(path, None, Some("access"))?, options);
     let mut blocks: Vec<Block> = Vec::new();
-    while let Some(item) = source.next()? {
+    // One that cannot be read to its end is named in the page.
+    while let Ok(Some(item)) = source.next() {
         // The working set is rows of windows, the curve totals.
         match (item, blocks.first_mut()) {
             (Item::Rows(block), Some(of)) if *of.table == *block.table => of.rows.extend(block.rows),

@@ -26,6 +26,10 @@ pub struct Run {
     pub header: Header,
     /// What was lost and reached.
     pub end: Facts,
+    /// Whether the recording has that.
+    pub has_facts: bool,
+    /// Why it was not read to its end, if it was not.
+    pub broken: Option<String>,
     /// The events in the report, and of them those that the kernel counted; what it counted beyond them was lost.
     pub events: u64,
     /// What the tool counted.

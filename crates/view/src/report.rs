@@ -119,7 +119,9 @@ fn run(run: &Run) -> Json {
         "verdict": run.verdict,
         "unjudged": run.unjudged.as_deref().map(name),
         "settings": settings.map(|(field, value)| fact(field, value)).collect::<Vec<_>>(),
-        "facts": facts(end),
+        "facts": if run.has_facts { facts(end) } else { vec![] },
+        "has_facts": run.has_facts,
+        "broken": run.broken.as_deref().map(name),
     })
 }
 

@@ -54,6 +54,8 @@ pub struct Gather {
     first_ns: Option<u64>,
     /// The end of the last rows.
     last_ns: u64,
+    /// When the last of what came was.
+    seen_ns: u64,
     groups: HashMap<[u64; 9], u32>,
     generation: u32,
     texts: Words,
@@ -181,6 +183,7 @@ impl Gather {
             ahead_ns: 0,
             first_ns: None,
             last_ns: 0,
+            seen_ns: 0,
             groups: HashMap::new(),
             generation: 0,
             texts: Words::default(),
@@ -199,12 +202,15 @@ impl Gather {
         let later_ns = header.start_unix_ns.saturating_sub(self.first_start_ns);
         self.ahead_ns = later_ns.saturating_sub_unsigned(header.start_ns);
         self.groups.clear();
+        self.seen_ns = header.start_ns;
         (self.last, self.has_rows, self.last_ns) = (None, false, header.start_ns);
         self.names.clear();
         self.report.runs.push(Run {
             name: name.to_owned(),
             header: header.clone(),
             end: Facts::default(),
+            has_facts: false,
+            broken: None,
             events: 0,
             counted: None,
             findings: vec![],
@@ -215,6 +221,13 @@ impl Gather {
 
     /// Takes a step of the current run.
     pub fn take(&mut self, chunk: &Chunk) {
+        let last_ns = match chunk {
+            Chunk::Faults(faults) => faults.times_ns().last().copied(),
+            Chunk::Item(Item::Events(events)) => events.last().map(|event| event.time_ns),
+            Chunk::Item(Item::Rows(block)) => Some(block.time_ns),
+            Chunk::Item(_) => None,
+        };
+        self.seen_ns = self.seen_ns.max(last_ns.unwrap_or(0));
         match chunk {
             Chunk::Faults(faults) if self.by == By::Faults => self.faults(faults),
             Chunk::Item(Item::Events(events)) if self.by == By::Accesses => {
@@ -237,6 +250,18 @@ impl Gather {
         self.report.runs.last_mut()
     }
 
+    /// The current run cannot be read on. Without an end, what it lost is not known.
+    pub fn broken(&mut self, why: String) {
+        let known = self.run().map(|run| (run.has_facts, run.header.start_ns));
+        if let Some((false, start_ns)) = known {
+            let duration_ns = self.seen_ns.saturating_sub(start_ns);
+            self.end(&Facts { duration_ns, ..Facts::default() });
+        }
+        if let Some((run, (has_facts, _))) = self.run().zip(known) {
+            (run.has_facts, run.broken) = (has_facts, Some(why));
+        }
+    }
+
     fn end(&mut self, end: &Facts) {
         let totals = std::mem::take(&mut self.totals);
         for block in &totals {
@@ -257,6 +282,7 @@ impl Gather {
         let is_of_all = matches!(self.by, By::Rows(_)) && !self.has_rows;
         if let Some(run) = self.run() {
             run.end = end.clone();
+            run.has_facts = true;
             if let Some(kept) = run.header.kept().filter(|_| !is_of_all) {
                 run.end.duration_ns = kept.time_ns;
             }
