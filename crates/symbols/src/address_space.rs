@@ -170,7 +170,9 @@ impl AddressSpace {
         let place = |of: &Mapping| (of.inode, of.start.wrapping_sub(of.offset));
         let is_other = |old: &Mapping| {
             let generations = old.generation.zip(mapping.generation);
-            place(old) != place(mapping) || generations.is_some_and(|(old, new)| old != new)
+            // Memory without a file is split and joined, and is what it was.
+            let has_file = old.inode != 0 || mapping.inode != 0;
+            has_file && place(old) != place(mapping) || generations.is_some_and(|(old, new)| old != new)
         };
         let mut before = self.regions.overlapping(mapping.start, mapping.end);
         if before.any(|(_, region)| is_other(&region.mapping)) {
