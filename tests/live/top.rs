@@ -189,6 +189,17 @@ pub fn a_recording_is_played_forward_and_back(_variant: &'static str) {
     terminal.waits("speed", has("2 times as fast, paused"));
     terminal.types(&["q"]);
     terminal.ends(0);
+    // Of one that is cut off, what is intact stays on the screen.
+    terminal.runs(&format!("head -c -20 {folder}/run.jsonl > {folder}/cut.jsonl; clear; echo r'eady'"));
+    terminal.shows("ready");
+    terminal.starts("", &format!("top {folder}/cut.jsonl"));
+    terminal.waits("row", |screen| screen.iter().any(|line| line.trim_start().starts_with(&pid)));
+    terminal.types(&["Right"]);
+    terminal.waits("reason and row", |screen| {
+        has("cut.jsonl: line")(screen) && screen.iter().any(|line| line.trim_start().starts_with(&pid))
+    });
+    terminal.types(&["q"]);
+    terminal.ends(0);
     // One with each fault is grouped otherwise, and shows them.
     terminal.runs(&format!("{trapline} faults -o {folder}/each.trapline -- {trapline} workload faults 500 > {folder}/made 2>&1; clear; echo r'eady'"));
     terminal.shows("ready");

@@ -128,7 +128,20 @@ impl Player {
         self.held = Held::default();
         let mut start_ns = 0;
         let mut before: Option<u64> = None;
-        while let Some(item) = items.next()? {
+        let mut has_begun = false;
+        let end = loop {
+            let item = match items.next() {
+                Ok(Some(item)) => item,
+                Ok(None) => break "the end of the recording".to_owned(),
+                // What is intact stays on the screen.
+                Err(error) if has_begun => {
+                    self.release(u64::MAX);
+                    before.take().into_iter().for_each(|time_ns| self.give(Item::Tick(time_ns)));
+                    break trapline_probe::name_errnos(&format!("{error:#}"));
+                }
+                Err(error) => return Err(error),
+            };
+            has_begun |= !matches!(item, Item::Header(_));
             // Lines of JSON have no ticks: an interval ends where the rows of the next begin.
             let ended = match &item {
                 Item::Rows(block) => before.replace(block.time_ns).filter(|last| *last != block.time_ns),
@@ -153,9 +166,9 @@ impl Player {
                     self.give(item);
                 }
             }
-        }
+        };
         self.goal = Duration::ZERO;
-        self.post.send(Input::Said("the end of the recording".into()));
+        self.post.send(Input::Said(end));
         Ok(self.rest())
     }
 
