@@ -196,7 +196,8 @@ pub fn a_recording_is_played_forward_and_back(_variant: &'static str) {
     terminal.waits("row", |screen| screen.iter().any(|line| line.trim_start().starts_with(&pid)));
     terminal.types(&["Right"]);
     terminal.waits("reason and row", |screen| {
-        has("cut.jsonl: line")(screen) && screen.iter().any(|line| line.trim_start().starts_with(&pid))
+        let is_row = |line: &String| line.trim_start().starts_with(&pid);
+        has("cut.jsonl: line")(screen) && has("PID COMM")(screen) && screen.iter().any(is_row)
     });
     terminal.types(&["q"]);
     terminal.ends(0);
