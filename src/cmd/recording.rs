@@ -86,6 +86,11 @@ impl Input {
         &self.header
     }
 
+    /// Whether it has the ends of intervals beside single faults.
+    pub(crate) fn has_ticks(&self) -> bool {
+        matches!(self.reader, Reader::Folder(_))
+    }
+
     /// Refuses to group what is not known of each fault.
     ///
     /// # Errors

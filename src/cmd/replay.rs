@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use trapline_model::access::summary::Summarized;
 use trapline_model::access::{SUMMARY, TRACE};
-use trapline_model::faults::{HIST, HIST_EACH, Lines};
+use trapline_model::faults::{HIST, HIST_EACH, Lines, Regrouping};
 use trapline_model::layout::{DECLARED, LAYOUTS, Layout, layout};
 use trapline_model::prefetch::{RANGE, Ranges};
 use trapline_model::stage::{Sum, Unrepeated};
@@ -185,7 +185,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     )])?;
     let headers: Vec<(&str, &Header)> = inputs.iter().map(|input| (input.name(), input.header())).collect();
     let is_cut_off = inputs.iter().any(recording::Input::is_cut_off);
-    let made = faults::made(args, &headers, args.tasks.filter(times_ns.clone()), is_cut_off)?;
+    let has_ticks = inputs.len() == 1 && inputs[0].has_ticks();
+    let made = faults::made(args, &headers, args.tasks.filter(times_ns.clone()), is_cut_off)?
+        .map(|how| Regrouping { ticks: has_ticks, ..how });
     let is_several = inputs.len() > 1 || args.by_host();
     if made.is_none() && is_several {
         alike(&headers, args.by_host())?;
@@ -289,7 +291,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     })?;
     if is_empty {
         let seconds = duration_ns as f64 / 1e9;
-        warn(&format!("nothing was recorded between --from and --to: the run took {seconds:.3} s"));
+        let why = if header.kept().is_some() { ", of which --keep discarded parts" } else { "" };
+        warn(&format!(
+            "nothing of the time between --from and --to is recorded: the run took {seconds:.3} s{why}"
+        ));
     }
     if let Some(key) = unknown.get() {
         warn(&format!(

@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::field::{Field, Kind, Show, Type, Unit, Value};
 use crate::item::{Block, Facts, Header, Item, Source};
+use crate::kept::covered_ns;
 use crate::table::Schema;
 
 use self::tables::{DIFFERENCES, FACTS, Noted, Row, SETTINGS, Settings};
@@ -81,7 +82,7 @@ struct Side {
 
 /// The totals of a run in one table, by what its rows are about.
 struct Gathered {
-    /// What they are of, nanoseconds: the whole run, or the part of it that was kept.
+    /// What they are of, nanoseconds: the whole run, or a part of it.
     duration_ns: u64,
     rows: HashMap<Option<String>, Vec<Option<u64>>>,
     sum: Vec<Option<u64>>,
@@ -305,8 +306,7 @@ impl Gathered {
         }
         known.iter_mut().zip(figures).for_each(|(known, figure)| *known &= figure.kind == Kind::Counter);
         let sum = block.sum.as_ref().map_or(sum, |sum| numbers(&sum.values));
-        let kept = run.header.kept().filter(|_| run.end.value("whole_run").is_some());
-        let duration_ns = kept.map_or(run.end.duration_ns, |kept| kept.time_ns);
+        let duration_ns = covered_ns(&run.header, &run.end, Some(block), false);
         Self { duration_ns, rows, sum, known }
     }
 

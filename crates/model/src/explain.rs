@@ -18,7 +18,8 @@ use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::item::{Block, Facts, Header, Item, Kept, Source};
+use crate::item::{Block, Facts, Header, Item, Source};
+use crate::kept::covered_ns;
 use crate::stage::pump;
 
 pub use self::columns::Columns;
@@ -126,8 +127,9 @@ pub struct Explain<S> {
     totals: totals::Evidence,
     accesses: access::Evidence,
     time_ns: u64,
-    /// What single faults are left of a run of which parts were discarded.
-    kept: Option<Kept>,
+    header: Header,
+    /// The last totals, without their rows.
+    last: Option<Block>,
     ready: VecDeque<Item>,
 }
 
@@ -141,7 +143,8 @@ impl<S: Source> Explain<S> {
             totals: totals::Evidence::default(),
             accesses: access::Evidence::default(),
             time_ns: 0,
-            kept: None,
+            header: Header::default(),
+            last: None,
             ready: VecDeque::new(),
         }
     }
@@ -156,7 +159,7 @@ impl<S: Source> Explain<S> {
         match item {
             Item::Header(mut header) => {
                 self.time_ns = header.start_ns;
-                self.kept = header.kept().filter(|_| header.tool == "faults");
+                self.header = header.clone();
                 self.faults.borrow_mut().header(&header);
                 self.totals.header(&header);
                 self.accesses.header(&header);
@@ -172,6 +175,7 @@ impl<S: Source> Explain<S> {
             Item::Totals(block) => {
                 self.faults.borrow_mut().totals(&block);
                 self.totals.totals(&block);
+                self.last = Some(Block { rows: vec![], ended: vec![], ..block });
             }
             Item::Facts(_) => self.ready.push_back(item),
             Item::Rows(_) | Item::Tick(_) => {}
@@ -180,17 +184,17 @@ impl<S: Source> Explain<S> {
     }
 
     fn end(&mut self, mut end: Facts) {
-        let time_ns = self.time_ns + end.duration_ns;
-        // Rates and shares are of the time that the faults are of.
-        end.duration_ns = self.kept.map_or(end.duration_ns, |kept| kept.time_ns);
-        let mut found = self.faults.borrow().findings(end.duration_ns);
-        found.extend(self.totals.findings(end.duration_ns));
+        // Rates and shares are of the time that the figures are of.
+        let of_events = self.header.tool == "faults";
+        let covered_ns = covered_ns(&self.header, &end, self.last.as_ref(), of_events);
+        let mut found = self.faults.borrow().findings(covered_ns);
+        found.extend(self.totals.findings(covered_ns));
         found.extend(self.accesses.findings());
-        let judged = self.judged(&found, &end);
+        let judged = self.judged(&found, &Facts { duration_ns: covered_ns, ..end.clone() });
         // They come out of maps, in no order.
         found.sort_by_key(|finding| Reverse((finding.cost_ns, finding.share_ppm)));
         let rows = found.iter().map(|finding| FINDINGS.record(finding)).collect();
-        let block = Block::new(FINDING, time_ns, rows);
+        let block = Block::new(FINDING, self.time_ns + end.duration_ns, rows);
         end.more.push(FACTS.record(&judged));
         self.ready.extend([Item::Totals(block), Item::End(end)]);
     }

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 
 use crate::batch::BatchSink;
 use crate::field::{Field, Kind, Record, Show, Unit, Value};
+use crate::kept::{KEPT, Kept};
 use crate::table::{Columns as _, Schema, Table, count, flag, label, number};
 
 /// A word of a stream: known when trapline was built, or read from a recording.
@@ -65,7 +66,10 @@ impl Header {
     /// What a recording still has, if older parts were discarded.
     #[must_use]
     pub fn kept(&self) -> Option<Kept> {
-        Some(Kept { since_ns: self.number("kept_since_ns")?, time_ns: self.number("kept_ns")? })
+        match self.setting("kept_ranges")? {
+            Value::Str(words) => Kept::read(words),
+            _ => None,
+        }
     }
 
     /// The same with another start: CLOCK_MONOTONIC, nanoseconds.
@@ -239,22 +243,6 @@ pub struct CutOff;
 #[rustfmt::skip]
 pub static CUT_OFF: Table<CutOff> = Table::facts("trapline.cut_off", "trapline", &[&[
     flag("cut_off", "Whether the recording was cut off, so that the duration, the losses and the CPU time are those up to about a second before.", |_| true.into()),
-]]);
-
-/// What a recording still has of a run, where older parts were discarded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
-    /// The beginning of what was kept, CLOCK_MONOTONIC nanoseconds.
-    pub since_ns: u64,
-    /// How much time the kept parts are of.
-    pub time_ns: u64,
-}
-
-/// What a recording still has of a run, as records.
-#[rustfmt::skip]
-pub static KEPT: Table<Kept> = Table::settings("trapline.kept", "trapline", &[&[
-    number("kept_since_ns", (Unit::Nanoseconds, Kind::Gauge), "The beginning of what a recording with `--keep` still has, CLOCK_MONOTONIC; null if nothing was discarded.", |k| k.since_ns.into()),
-    number("kept_ns", (Unit::Nanoseconds, Kind::Gauge), "The time that the kept parts of the recording are of.", |k| k.time_ns.into()),
 ]]);
 
 /// What every run has.

@@ -15,6 +15,7 @@ mod hist;
 mod hosts;
 mod item;
 mod join;
+mod kept;
 pub mod kvm;
 pub mod layout;
 mod ledger;
@@ -33,10 +34,11 @@ pub use field::{Bucket, Cell, Field, Highlight, Kind, Merge, Record, Show, Type,
 pub use hist::{BUCKETS, Extremes, Hist, bounds, bucket};
 pub use hosts::{has_host, hosted, with_host};
 pub use item::{
-    Block, COMMAND, CUT_OFF, CutOff, Event, Facts, Header, Item, KEPT, Kept, Name, RUN, SCOPE, SHOWN, Scope,
-    Shown, Sink, Source, Took, WHOLE_RUN, WholeRun, lost,
+    Block, COMMAND, CUT_OFF, CutOff, Event, Facts, Header, Item, Name, RUN, SCOPE, SHOWN, Scope, Shown, Sink,
+    Source, Took, WHOLE_RUN, WholeRun, lost,
 };
 pub use join::{AddedUp, Join, Joining};
+pub use kept::{KEPT, Kept};
 pub use merge::{AsItems, Merged};
 pub use table::{Columns, Of, Part, Relative, Schema, Table};
 pub use tables::{TABLES, table};

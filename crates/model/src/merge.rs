@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use crate::faults::{Chunk, Chunks, FaultColumns};
 use crate::hosts::{hosted, name_all};
-use crate::item::{Block, Facts, Header, Item, KEPT, Kept, Source};
-use crate::table::{Columns as _, Table, label};
+use crate::item::{Block, Facts, Header, Item, Source};
+use crate::kept::{KEPT, Kept};
+use crate::table::{Table, label};
 
 /// Which recordings a stream is made of.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(crate) static RECORDINGS: Table<Recordings> = Table::settings("trapline.reco
     label("recordings", "The recordings that are shown together.", |r: &Recordings| r.names.as_str().into()).shown("recordings", 0, crate::field::Show::Text),
 ]]);
 
-/// Several recordings as one stream: its clock is that of the one that began first. Rows come without ticks, and totals and the end when all
+/// Several recordings as one stream: its clock is that of the one that began first. Rows of several come without ticks, and totals and the end when all
 /// have ended.
 #[derive(Debug)]
 pub struct Merged<C: Chunks> {
@@ -64,19 +65,10 @@ impl<C: Chunks> Merged<C> {
         let zero = header.start_unix_ns - header.start_ns.cast_signed();
         let ahead = |own: &Header| own.start_unix_ns - own.start_ns.cast_signed() - zero;
         let names = inputs.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>().join(", ");
-        // Of all, if none is whole.
-        let kept: Option<Vec<Kept>> = inputs
-            .iter()
-            .map(|(_, own, _)| {
-                let Kept { since_ns, time_ns } = own.kept()?;
-                Some(Kept { since_ns: since_ns.saturating_add_signed(ahead(own)), time_ns })
-            })
-            .collect();
-        header.settings.retain(|record| record.schema().id() != KEPT.id());
-        if let Some(kept) = kept.filter(|kept| !kept.is_empty()) {
-            let since_ns = kept.iter().map(|kept| kept.since_ns).min().unwrap_or_default();
-            let time_ns = kept.iter().map(|kept| kept.time_ns).max().unwrap_or_default();
-            header.set(KEPT.record(&Kept { since_ns, time_ns }));
+        let kept = |own: &Header| own.kept().unwrap_or_else(|| Kept::since(own.start_ns)).shifted(ahead(own));
+        if inputs.iter().any(|(_, own, _)| own.kept().is_some()) {
+            let all = inputs.iter().map(|(_, own, _)| kept(own));
+            header.set(KEPT.record(&all.fold(Kept::default(), Kept::and)));
         }
         header.set(RECORDINGS.record(&Recordings { names }));
         header.events = header.events.map(|table| hosted(table, by_host));
@@ -111,6 +103,7 @@ impl<C: Chunks> Merged<C> {
 
     /// Reads on in each recording until its next rows or events are there.
     fn fill(&mut self) {
+        let is_one = self.inputs.len() == 1;
         for input in &mut self.inputs {
             while input.head.is_none() && !input.ended {
                 let chunk = match input.source.next() {
@@ -140,7 +133,10 @@ impl<C: Chunks> Merged<C> {
                             name_all(&mut item, &input.host);
                         }
                         match item {
-                            Item::Header(_) | Item::Facts(_) | Item::Tick(_) => {}
+                            Item::Header(_) => {}
+                            // Of several, none is of all.
+                            Item::Facts(_) | Item::Tick(_) if is_one => input.head = Some(Chunk::Item(item)),
+                            Item::Facts(_) | Item::Tick(_) => {}
                             Item::End(end) => {
                                 let start_ns = input.start_ns.saturating_add_signed(ahead_ns);
                                 self.until_ns = self.until_ns.max(start_ns.saturating_add(end.duration_ns));

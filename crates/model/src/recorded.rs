@@ -3,7 +3,8 @@
 use crate::access;
 use crate::field::{Kind, Record, Unit};
 use crate::hosts::with_host;
-use crate::item::{COMMAND, CUT_OFF, KEPT, SCOPE, SHOWN, WHOLE_RUN};
+use crate::item::{COMMAND, CUT_OFF, SCOPE, SHOWN, WHOLE_RUN};
+use crate::kept::KEPT;
 use crate::merge::RECORDINGS;
 use crate::table::{Part, Schema, Table, count, label, number};
 use crate::tables::TABLES;

@@ -30,6 +30,8 @@ pub struct Run {
     pub has_facts: bool,
     /// Why it was not read to its end, if it was not.
     pub broken: Option<String>,
+    /// The time that the figures are of, nanoseconds: the run, or a part of it.
+    pub covered_ns: u64,
     /// The events in the report, and of them those that the kernel counted; what it counted beyond them was lost.
     pub events: u64,
     /// What the tool counted.

@@ -107,7 +107,9 @@ impl<S: Source> Delta<S> {
     fn interval(&mut self, block: &mut Block) {
         let is_cumulative = self.cumulative.is_on();
         let before = self.ended_ns.insert(block.table.id(), block.time_ns);
-        block.since_ns = before.filter(|_| !is_cumulative).or(block.since_ns).or(self.began_ns);
+        // Between two intervals there may be a gap.
+        let before = before.filter(|_| !is_cumulative);
+        block.since_ns = before.max(block.since_ns).or(self.began_ns);
         let mut ended = Vec::new();
         for (mut record, into) in std::mem::take(&mut block.ended) {
             let mut seen = self.seen.remove(&record.row).unwrap_or_default();

@@ -111,7 +111,7 @@ fn run(run: &Run) -> Json {
         "variant": name(&header.variant),
         "version": name(&header.version),
         "start": start.to_string(),
-        "duration_ns": end.duration_ns,
+        "duration_ns": run.covered_ns,
         "sampled": end.sampled,
         "events": run.events,
         "counted": run.counted,

@@ -119,6 +119,7 @@ pub(super) fn made(
         all: true,
         layout: Some(layout.id).filter(|id| *id != DECLARED.id),
         cumulative: rows.cumulative,
+        ticks: false,
         unknown: std::rc::Rc::default(),
     };
     // What faults do not have, its rows may have been recorded: stacks.

@@ -7,7 +7,8 @@ use crate::field::{Record, Value};
 use crate::item::lost;
 
 /// Settings in which runs may differ that show the same.
-const INDIFFERENT: [&str; 3] = ["memory_mb", "layout", "cumulative"];
+const INDIFFERENT: [&str; 7] =
+    ["memory_mb", "layout", "cumulative", "interval_ns", "kept_since_ns", "kept_ns", "kept_ranges"];
 
 /// Where the runs differ, in words.
 ///

@@ -19,7 +19,8 @@ use super::fault_columns::{Chunk, Chunks, FaultColumns, NONE, Values, Words};
 use super::messages::Messages;
 use crate::field::{Record, Type, Value};
 use crate::hosts::{has_host, name};
-use crate::item::{Block, Event, Facts, Header, Item, Kept, SHOWN, Shown, Source, WHOLE_RUN, WholeRun};
+use crate::item::{Block, Event, Facts, Header, Item, SHOWN, Shown, Source, WHOLE_RUN, WholeRun};
+use crate::kept::Kept;
 use crate::table::{Columns as _, Schema};
 
 pub use self::filter::Filter;
@@ -63,6 +64,8 @@ pub struct Regrouping {
     pub layout: Option<&'static str>,
     /// Rows are since the start.
     pub cumulative: bool,
+    /// The stream has the ends of recorded intervals.
+    pub ticks: bool,
     /// At the end, a key that no fault has: older recordings, and some variants, do not know it.
     pub unknown: Rc<Cell<Option<&'static str>>>,
 }
@@ -82,6 +85,7 @@ impl Regrouping {
             all: true,
             layout: None,
             cumulative: false,
+            ticks: false,
             unknown: Rc::default(),
         }
     }
@@ -132,6 +136,8 @@ pub struct Regroup<C: Chunks> {
     /// What is left of a run of which parts were discarded.
     kept: Option<Kept>,
     lost: Lost,
+    /// The number of the only machine, if rows are of machines and there is one.
+    host: u64,
     /// The lost faults that are in rows, by the number of the machine.
     in_rows: HashMap<u64, Counts>,
     /// The kernel's counts, by the recorded totals and the number of the machine.
@@ -172,6 +178,7 @@ impl<C: Chunks> Regroup<C> {
             has_intervals: how.interval_ns.is_some(),
             kept: None,
             lost: Lost::default(),
+            host: NONE,
             in_rows: HashMap::new(),
             counted: HashMap::new(),
             total_ns: None,
@@ -192,7 +199,7 @@ impl<C: Chunks> Regroup<C> {
         self.lost.is_cumulative = header.is("cumulative");
         let interval_ns = self.how.interval_ns;
         self.until_ns = interval_ns.map_or(u64::MAX, |interval| self.since_ns().saturating_add(interval));
-        let recorded = header.number("interval_ns");
+        let recorded = header.number("interval_ns").filter(|_| self.how.ticks);
         self.paced_ns = recorded.filter(|recorded| interval_ns.is_some_and(|own| own >= *recorded));
         header.tables = vec![self.how.table];
         header.events = self.how.events;
@@ -205,12 +212,25 @@ impl<C: Chunks> Regroup<C> {
 
     /// When what is shown begins.
     fn since_ns(&self) -> u64 {
-        let kept_ns = self.kept.map_or(0, |kept| kept.since_ns);
+        let kept_ns = self.kept.as_ref().and_then(Kept::since_ns).unwrap_or(0);
         self.start_ns.max(kept_ns).max(*self.how.filter.times_ns.start())
     }
 
     fn batch(&mut self, batch: &FaultColumns) {
-        self.close();
+        match self.ended_ns {
+            None => self.faults(batch, |_| true),
+            // What was still in the ring buffer when the interval ended comes first after it.
+            Some(ended_ns) => {
+                self.faults(batch, |time_ns| time_ns < ended_ns);
+                self.close();
+                self.faults(batch, |time_ns| time_ns >= ended_ns);
+            }
+        }
+        self.flush();
+    }
+
+    /// Takes the faults at these times.
+    fn faults(&mut self, batch: &FaultColumns, is_meant: impl Fn(u64) -> bool) {
         if *batch.table() != *self.places.table {
             self.places = Places::of(batch.table(), &self.columns);
         }
@@ -222,7 +242,7 @@ impl<C: Chunks> Regroup<C> {
         let mut key: Vec<u64> = vec![NONE; self.columns.keys];
         let mut last: Option<usize> = None;
         for (row, &time_ns) in batch.times_ns().iter().enumerate() {
-            if !chosen.has(batch, row) {
+            if !is_meant(time_ns) || !chosen.has(batch, row) {
                 continue;
             }
             if time_ns >= self.until_ns && self.paced_ns.is_none() {
@@ -275,7 +295,6 @@ impl<C: Chunks> Regroup<C> {
             }
         }
         self.how.filter = filter;
-        self.flush();
     }
 
     /// Adds a fault to a row, which gets its newest labels.
@@ -340,9 +359,10 @@ impl<C: Chunks> Regroup<C> {
     /// Rows with what they have come to: those with news since the last time, or all.
     fn block(&mut self, time_ns: u64, all: bool) -> Block {
         let mut rows = Vec::new();
+        let is_since_start = all || self.how.cumulative;
         for (number, group) in (1..).zip(&self.rows) {
-            if all || group.is_news {
-                let extremes = if all { group.extremes } else { group.recent };
+            if is_since_start || group.is_news {
+                let extremes = if is_since_start { group.extremes } else { group.recent };
                 rows.push(self.record(group, extremes).of_row(number));
             }
         }
@@ -364,7 +384,9 @@ impl<C: Chunks> Regroup<C> {
 
     fn interval(&mut self, time_ns: u64) {
         self.flush();
-        let block = Block { since_ns: Some(self.since_ns()), ..self.block(time_ns, false) };
+        let kept_ns = self.kept.as_ref().and_then(|kept| kept.began_ns(time_ns));
+        let since_ns = Some(self.since_ns()).max(kept_ns.filter(|_| !self.how.cumulative));
+        let block = Block { since_ns, ..self.block(time_ns, false) };
         self.ready.extend([Item::Rows(block), Item::Tick(time_ns)]);
     }
 
@@ -372,17 +394,27 @@ impl<C: Chunks> Regroup<C> {
     fn pass(&mut self, time_ns: u64) {
         while let Some(interval) = self.how.interval_ns.filter(|_| time_ns >= self.until_ns) {
             let until = self.until_ns;
-            self.until_ns += interval;
-            self.interval(until);
+            self.until_ns = until.saturating_add(interval.max(1));
+            // Nothing is known of what was discarded.
+            let since = until.saturating_sub(interval);
+            let is_known = self.kept.as_ref().is_none_or(|kept| kept.within(&(since..=until)) > 0);
+            if is_known || self.rows.iter().any(|row| row.is_news) {
+                self.interval(until);
+            }
         }
     }
 
     /// A recorded interval has ended, and all that there is of it was taken.
     fn close(&mut self) {
         let Some(time_ns) = self.ended_ns.take() else { return };
-        if self.how.all && self.how.filter.is_of_all_tasks() && !self.is_of_hosts() {
-            let lost = self.lost.end_interval(self.seen(NONE), &self.how.filter.times_ns);
-            self.lose(NONE, lost);
+        if self.paced_ns.is_none() && self.how.filter.times_ns.contains(&time_ns) {
+            self.pass(time_ns.saturating_sub(1));
+        }
+        if self.how.all && self.how.filter.is_of_all_tasks() {
+            let lost = self.lost.end_interval(self.seen(self.host), &self.how.filter.times_ns);
+            if self.host != NONE || !self.is_of_hosts() {
+                self.lose(self.host, lost);
+            }
         }
         if !self.how.filter.times_ns.contains(&time_ns) {
             return;
@@ -433,9 +465,10 @@ impl<C: Chunks> Regroup<C> {
             self.interval(time_ns);
         }
         self.rest();
+        let begin_ns = since.max(self.since_ns()).min(time_ns);
         // Where there are gaps in what was kept, rates are of the time that it is of.
-        let kept = self.kept.map(|kept| time_ns.saturating_sub(kept.time_ns));
-        let since_ns = since.max(self.since_ns()).max(kept.unwrap_or(0));
+        let within = self.kept.as_ref().map(|kept| kept.within(&(begin_ns..=time_ns)));
+        let since_ns = within.map_or(begin_ns, |within_ns| time_ns - within_ns);
         let totals = Block { since_ns: Some(since_ns), ..self.block(time_ns, true) };
         self.ready.push_back(Item::Totals(totals));
         self.rows.clear();
@@ -443,7 +476,7 @@ impl<C: Chunks> Regroup<C> {
     }
 
     fn take(&mut self, item: Item) {
-        if !matches!(item, Item::Totals(_) | Item::End(_)) {
+        if matches!(item, Item::Rows(_) | Item::Tick(_)) {
             self.close();
         }
         match item {
@@ -462,7 +495,11 @@ impl<C: Chunks> Regroup<C> {
                     *counted = counted.and(counts);
                 }
             }
-            Item::Rows(block) => self.lost.rows(&block),
+            Item::Rows(block) => {
+                let host = self.host(&block);
+                self.host = if host == NONE { self.host } else { host };
+                self.lost.rows(&block);
+            }
             Item::Events(_) => {}
             Item::Facts(facts) => {
                 self.lost.facts(&facts);

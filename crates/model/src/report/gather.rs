@@ -7,6 +7,7 @@ use crate::access;
 use crate::faults::{Chunk, FaultColumns, IN_KERNEL, PART_NAMES, are_faults};
 use crate::field::{Field, Kind, Record, Type, Unit, Value};
 use crate::item::{Block, Event, Facts, Header, Item};
+use crate::kept::covered_ns;
 use crate::table::Schema;
 
 use super::cube::{Cube, Measure, Words};
@@ -209,6 +210,7 @@ impl Gather {
             name: name.to_owned(),
             header: header.clone(),
             end: Facts::default(),
+            covered_ns: 0,
             has_facts: false,
             broken: None,
             events: 0,
@@ -283,9 +285,7 @@ impl Gather {
         if let Some(run) = self.run() {
             run.end = end.clone();
             run.has_facts = true;
-            if let Some(kept) = run.header.kept().filter(|_| !is_of_all) {
-                run.end.duration_ns = kept.time_ns;
-            }
+            run.covered_ns = covered_ns(&run.header, end, totals.last(), !is_of_all);
         }
     }
 

@@ -538,14 +538,9 @@ fn json(path: &Path) -> Result<Option<Line>, String> {
 /// What these writes are of, where others were discarded. Each goes on where the one before it ended.
 fn kept(folder: &Path, writes: &[u64]) -> Option<Kept> {
     let times = |number: &u64| manifest_of(folder, *number).ok().map(|manifest| manifest.times);
-    let together = writes.chunk_by(|number, next| number + 1 == *next);
-    let of = together.map(|run| {
-        let ((from, _), (_, to)) = run.first().and_then(times).zip(run.last().and_then(times))?;
-        Some((from, to.saturating_sub(from)))
-    });
-    let of: Vec<(u64, u64)> = of.collect::<Option<_>>()?;
-    let (since_ns, _) = of.first()?;
-    Some(Kept { since_ns: *since_ns, time_ns: of.iter().map(|(_, time_ns)| time_ns).sum() })
+    let range = |run: &[u64]| Some((run.first().and_then(times)?.0, run.last().and_then(times)?.1));
+    let ranges = writes.chunk_by(|number, next| number + 1 == *next).map(range);
+    ranges.collect::<Option<_>>().map(Kept::new)
 }
 
 fn manifest_of(folder: &Path, number: u64) -> Result<Manifest, String> {

@@ -157,7 +157,7 @@ fn are_of(read: &[Item], items: &[Item]) -> bool {
 /// What the header says was kept.
 fn kept(items: &[Item]) -> Option<(u64, u64)> {
     let Some(Item::Header(header)) = items.first() else { return None };
-    header.kept().map(|kept| (kept.since_ns, kept.time_ns))
+    header.kept().and_then(|kept| Some((kept.since_ns()?, kept.time_ns()?)))
 }
 
 #[test]

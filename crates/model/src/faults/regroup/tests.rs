@@ -2,7 +2,8 @@ use super::super::{By, EVENT, FaultColumns, InColumns, STACK_EVENT, StallRule};
 use super::*;
 use crate::faults::ALL;
 use crate::hosts::with_host;
-use crate::item::{Facts, KEPT};
+use crate::item::Facts;
+use crate::kept::KEPT;
 use crate::merge::{AsItems, Merged};
 use crate::stage::rows;
 
@@ -241,6 +242,9 @@ fn what_faults_do_not_have_is_named() {
     assert_eq!(FaultColumns::of(&[fault(3)]).unwrap().event(0, EVENT), fault(3));
 }
 
+/// When that begins.
+const START_NS: u64 = 995;
+
 /// A run of intervals of a tenth of its time each, that counts one fault in three that is no event, and loses it; from this one on.
 fn losing(first: u64) -> VecDeque<Item> {
     let table = By::Thread.schema();
@@ -264,19 +268,19 @@ fn losing(first: u64) -> VecDeque<Item> {
     let shown = Shown { interval_ns: Some(600), ..Shown::default() };
     let header = Header {
         tool: "faults".into(),
-        start_ns: 1000,
+        start_ns: START_NS,
         tables: vec![table],
         events: Some(EVENT),
         settings: vec![SHOWN.record(&shown)],
         ..Header::default()
     };
     let mut items = VecDeque::from([Item::Header(header)]);
-    let mut since_ns = 1000;
+    let mut since_ns = START_NS;
     let lost_until = |n: u64| (0..n).filter(lost).count() as u64;
     for at in 0..10 {
         let of = at * 60..(at + 1) * 60;
         // A little late, as timers are.
-        let time_ns = 1000 + of.end * 10 + 3;
+        let time_ns = START_NS + of.end * 10 + 3;
         if at >= first {
             let seen: Vec<Event> = of.clone().filter(|n| !lost(n)).map(fault).collect();
             items.extend([Item::Events(seen), Item::Rows(block(of.clone(), since_ns, time_ns))]);
@@ -287,9 +291,9 @@ fn losing(first: u64) -> VecDeque<Item> {
         }
         since_ns = time_ns;
     }
-    items.push_back(Item::Totals(block(0..600, 1000, since_ns)));
+    items.push_back(Item::Totals(block(0..600, START_NS, since_ns)));
     let lost_events = lost_until(600);
-    items.push_back(Item::End(Facts { duration_ns: since_ns - 1000, lost_events, ..Facts::default() }));
+    items.push_back(Item::End(Facts { duration_ns: since_ns - START_NS, lost_events, ..Facts::default() }));
     items
 }
 
@@ -308,7 +312,7 @@ fn of_intervals(items: &[Item]) -> Vec<(u64, u64)> {
 /// As a live run with such intervals shows them.
 #[test]
 fn lost_faults_are_in_the_interval_that_lost_them() {
-    let of = |interval_ns| Regrouping { interval_ns, ..how(By::Process.schema()) };
+    let of = |interval_ns| Regrouping { interval_ns, ticks: true, ..how(By::Process.schema()) };
     let counted = |of: std::ops::Range<u64>| of.filter(|n| n % 50 != 49).count() as u64;
     // A fault that failed is counted as lost, and by nobody else.
     let lost = |of: std::ops::Range<u64>| of.filter(|n| n % 50 != 49 && n % 3 == 2).count() as u64;
@@ -330,7 +334,7 @@ fn lost_faults_are_in_the_interval_that_lost_them() {
 #[test]
 fn what_was_kept_of_a_run_is_shown() {
     let mut items = losing(4);
-    let kept = Kept { since_ns: 3400, time_ns: 3603 };
+    let kept = Kept::new(vec![(3398, 6998)]);
     let Some(Item::Header(header)) = items.front_mut() else { panic!() };
     header.set(KEPT.record(&kept));
     let items = made(InColumns(items), how(By::Process.schema()));
@@ -342,12 +346,12 @@ fn what_was_kept_of_a_run_is_shown() {
         [0, lost(300..360), lost(360..420), lost(420..480), lost(480..540), lost(540..600)]
     );
     let block = totals(&items);
-    assert_eq!((block.since_ns, block.time_ns), (Some(3400), 7003));
+    assert_eq!((block.since_ns, block.time_ns), (Some(3398), 6998));
     let faults = |row: &Record| row.number("major").unwrap() + row.number("minor").unwrap();
     let seen = (240..600_u64).filter(|n| n % 50 != 49 && n % 3 != 2).count() as u64;
     assert_eq!(block.sum.as_ref().map(faults), Some(seen + lost(300..600)));
     let Some(Item::Rows(first)) = items.iter().find(|item| matches!(item, Item::Rows(_))) else { panic!() };
-    assert_eq!(first.since_ns, Some(3400));
+    assert_eq!(first.since_ns, Some(3398));
     let Some(Item::End(end)) = items.last() else { panic!() };
     assert_eq!(end.value("whole_run"), Some(&Value::Bool(true)));
 }
@@ -366,4 +370,136 @@ fn lost_faults_of_a_part_are_those_of_its_intervals() {
     let filter = Filter { pids: vec![7], ..Filter::default() };
     let items = made(InColumns(losing(0)), Regrouping { filter, ..how(By::Process.schema()) });
     assert!(totals(&items).rows.iter().all(|row| row.number("pid") == Some(7)), "{items:?}");
+}
+
+/// What came out of the ring buffer after the end of its interval is in that interval.
+#[test]
+fn a_fault_is_in_the_interval_in_which_it_was() {
+    let mut items = losing(0);
+    // The last ten faults of each interval come after its end, with those of the next.
+    let mut late: Vec<Event> = Vec::new();
+    for item in &mut items {
+        if let Item::Events(events) = item {
+            let rest = events.split_off(events.len() - 10);
+            events.splice(0..0, std::mem::replace(&mut late, rest));
+        }
+    }
+    let totals = items.iter().position(|item| matches!(item, Item::Totals(_))).unwrap();
+    let tick = items.iter().rposition(|item| matches!(item, Item::Tick(_))).unwrap();
+    // At the end all come before the last rows.
+    let rows = items.iter().rposition(|item| matches!(item, Item::Rows(_))).unwrap();
+    assert!(rows < tick && tick < totals);
+    items.insert(rows, Item::Events(late));
+    for (ticks, interval_ns) in [(true, None), (true, Some(600)), (true, Some(1200)), (false, Some(600))] {
+        let of = || Regrouping { interval_ns, ticks, ..how(By::Process.schema()) };
+        let late = made(InColumns(items.clone()), of());
+        // Without recorded intervals, those that were lost are in the one in which the recorded one ended.
+        assert_eq!(
+            of_intervals(&late),
+            of_intervals(&made(InColumns(losing(0)), of())),
+            "{ticks} {interval_ns:?}"
+        );
+    }
+}
+
+/// Rows since the start have all there was, also what nothing was added to.
+#[test]
+fn rows_since_the_start_are_all_rows() {
+    let of = Regrouping { interval_ns: Some(1000), cumulative: true, ..how(By::File.schema()) };
+    let mut source = rows(Regroup::new(InColumns(run("h", 0..600)), of).unwrap(), true);
+    let items: Vec<Item> = std::iter::from_fn(|| source.next().unwrap()).collect();
+    let faults = |row: &Record| row.number("major").unwrap() + row.number("minor").unwrap();
+    let blocks =
+        items.iter().filter_map(|item| if let Item::Rows(block) = item { Some(block) } else { None });
+    let counts: Vec<u64> = blocks.map(|block| block.rows.iter().map(faults).sum()).collect();
+    let counted = |n: u64| (0..n).filter(|n| n % 50 != 49).count() as u64;
+    assert_eq!(counts[..5], [100, 200, 300, 400, 500].map(counted), "{counts:?}");
+}
+
+/// One machine is not several: its lost faults are in their intervals, whatever of the run is shown.
+#[test]
+fn lost_faults_are_on_their_machine() {
+    let lost = |of: std::ops::Range<u64>| of.filter(|n| n % 50 != 49 && n % 3 == 2).count() as u64;
+    let merged = |times_ns: std::ops::RangeInclusive<u64>, interval_ns| {
+        let mut items = losing(0);
+        let sum = |item: &mut Item| {
+            if let Item::Header(header) = item {
+                header.host = "a".into();
+            }
+        };
+        items.iter_mut().for_each(sum);
+        let Some(Item::Header(header)) = items.front().cloned() else { panic!() };
+        let filter = Filter { times_ns, ..Filter::default() };
+        let table = with_host(By::Process.schema()).unwrap();
+        let of = Regrouping { filter, interval_ns, ticks: true, ..how(table) };
+        made(Merged::new(vec![("a".into(), header, InColumns(items))], true), of)
+    };
+    let items = merged(0..=u64::MAX, None);
+    assert_eq!(of_intervals(&items)[3].1, lost(180..240));
+    let items = merged(2000..=4500, Some(600));
+    let block = totals(&items);
+    let rest = block.rows.iter().find(|row| row.get("pid") == Some(&Value::Null)).unwrap();
+    assert_eq!(rest.get("host"), Some(&Value::from("a")));
+    assert_eq!(rest.number("major").unwrap() + rest.number("minor").unwrap(), lost(120..300));
+}
+
+/// Several recordings have no intervals together: faults are where their time is, and what one discarded was not lost.
+#[test]
+fn several_recordings_are_shown_by_time() {
+    let inputs = |kept: bool| {
+        let (mut a, mut b) = (losing(0), losing(4));
+        if let Some(Item::Header(header)) = b.front_mut().filter(|_| kept) {
+            header.set(KEPT.record(&Kept::new(vec![(3398, 6998)])));
+        }
+        let header = |items: &mut VecDeque<Item>, host: &str| {
+            let Some(Item::Header(header)) = items.front_mut() else { panic!() };
+            header.host = host.into();
+            header.clone()
+        };
+        let (first, second) = (header(&mut a, "a"), header(&mut b, "b"));
+        Merged::new(vec![("a".into(), first, InColumns(a)), ("b".into(), second, InColumns(b))], false)
+    };
+    let of = || Regrouping { interval_ns: Some(1200), ..how(By::Process.schema()) };
+    let items = made(inputs(true), of());
+    let seen = |of: std::ops::Range<u64>| of.filter(|n| n % 50 != 49 && n % 3 != 2).count() as u64;
+    let expected: Vec<u64> =
+        (0..5).map(|at| seen(at * 120..at * 120 + 120) * if at < 2 { 1 } else { 2 }).collect();
+    assert_eq!(of_intervals(&items), expected.iter().map(|n| (*n, 0)).collect::<Vec<_>>());
+    assert_eq!(totals(&items).rows.iter().filter(|row| row.get("pid") == Some(&Value::Null)).count(), 0);
+    let Some(Item::End(end)) = items.last() else { panic!() };
+    assert_eq!(end.value("whole_run"), Some(&Value::Bool(true)));
+}
+
+/// Between what was kept nothing is known: no interval stands for it, and rates are without it.
+#[test]
+fn gaps_of_what_was_kept_are_no_quiet_time() {
+    let mut items = losing(0);
+    // The fourth to the seventh interval were discarded.
+    let is_gone = |time_ns: u64| (2799..=5198).contains(&time_ns);
+    let mut until = 0;
+    items.retain(|item| {
+        match item {
+            Item::Events(events) => until = events.last().map_or(until, |event| event.time_ns),
+            Item::Rows(block) => until = block.time_ns,
+            _ => {}
+        }
+        !matches!(item, Item::Events(_) | Item::Rows(_) | Item::Facts(_) | Item::Tick(_)) || !is_gone(until)
+    });
+    let Some(Item::Header(header)) = items.front_mut() else { panic!() };
+    header.set(KEPT.record(&Kept::new(vec![(START_NS, 2798), (5198, 6998)])));
+    for (ticks, interval_ns) in [(true, None), (true, Some(600)), (false, Some(300))] {
+        let of = Regrouping { interval_ns, ticks, ..how(By::Process.schema()) };
+        let items = made(InColumns(items.clone()), of);
+        let blocks =
+            items.iter().filter_map(|item| if let Item::Rows(block) = item { Some(block) } else { None });
+        let spans: Vec<(u64, u64)> = blocks.map(|block| (block.since_ns.unwrap(), block.time_ns)).collect();
+        assert!(spans.iter().all(|(since, time)| time - since <= 606), "{spans:?}");
+        assert!(spans.iter().all(|(_, time)| *time <= 3100 || *time >= 5200), "{spans:?}");
+        let block = totals(&items);
+        assert_eq!(block.time_ns - block.since_ns.unwrap(), 1803 + 1800, "{interval_ns:?}");
+    }
+    let filter = Filter { times_ns: 0..=4000, ..Filter::default() };
+    let items = made(InColumns(items), Regrouping { filter, ..how(By::Process.schema()) });
+    let block = totals(&items);
+    assert_eq!((block.time_ns, block.time_ns - block.since_ns.unwrap()), (4000, 1803));
 }
