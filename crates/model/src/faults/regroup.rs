@@ -220,6 +220,9 @@ impl<C: Chunks> Regroup<C> {
         match self.ended_ns {
             None => self.faults(batch, |_| true),
             // What was still in the ring buffer when the interval ended comes first after it.
+            Some(ended_ns) if batch.times_ns().iter().all(|time_ns| *time_ns < ended_ns) => {
+                self.faults(batch, |_| true);
+            }
             Some(ended_ns) => {
                 self.faults(batch, |time_ns| time_ns < ended_ns);
                 self.close();
