@@ -93,10 +93,14 @@ impl<S: Source> Join<S> {
 
     /// Ends the intervals before this moment.
     fn pass(&mut self, time_ns: u64) {
-        while let Some(interval) = self.how.interval_ns.filter(|_| time_ns >= self.until_ns) {
+        while let Some(interval) =
+            self.how.interval_ns.filter(|_| time_ns >= self.until_ns && self.until_ns < u64::MAX)
+        {
             self.give();
             self.ready.push_back(Item::Tick(self.until_ns));
-            self.until_ns += interval;
+            let rows =
+                if self.how.cumulative { self.now.iter().map(|block| block.rows.len()).sum() } else { 0 };
+            self.until_ns = next_end(self.until_ns, interval, time_ns, rows);
         }
     }
 
@@ -140,6 +144,18 @@ impl<S: Source> Join<S> {
             }
         }
     }
+}
+
+/// The most rows of intervals in which nothing happened; more are a moment that is wrong.
+const IDLE_ROWS: u64 = 1_000_000;
+
+/// When the next interval ends, after one that ended at `until_ns`; the next thing happens at `time_ns`. Intervals in between have that
+/// number of rows each. Where they were too many, none of them is shown.
+pub(crate) fn next_end(until_ns: u64, interval_ns: u64, time_ns: u64, rows: usize) -> u64 {
+    let interval_ns = interval_ns.max(1);
+    let idle = time_ns.saturating_sub(until_ns) / interval_ns;
+    let skipped = if idle.saturating_mul(rows.max(10) as u64) > IDLE_ROWS { idle } else { 0 };
+    until_ns.saturating_add(interval_ns.saturating_mul(skipped + 1))
 }
 
 /// Adds rows to those of their table.

@@ -20,6 +20,7 @@ use super::messages::Messages;
 use crate::field::{Record, Type, Value};
 use crate::hosts::{has_host, name};
 use crate::item::{Block, Event, Facts, Header, Item, SHOWN, Shown, Source, WHOLE_RUN, WholeRun};
+use crate::join::next_end;
 use crate::kept::Kept;
 use crate::table::{Columns as _, Schema};
 
@@ -395,9 +396,12 @@ impl<C: Chunks> Regroup<C> {
 
     /// Ends the intervals before this moment.
     fn pass(&mut self, time_ns: u64) {
-        while let Some(interval) = self.how.interval_ns.filter(|_| time_ns >= self.until_ns) {
+        while let Some(interval) =
+            self.how.interval_ns.filter(|_| time_ns >= self.until_ns && self.until_ns < u64::MAX)
+        {
             let until = self.until_ns;
-            self.until_ns = until.saturating_add(interval.max(1));
+            let rows = if self.how.cumulative { self.rows.len() } else { 0 };
+            self.until_ns = next_end(until, interval, time_ns, rows);
             // Nothing is known of what was discarded.
             let since = until.saturating_sub(interval);
             let is_known = self.kept.as_ref().is_none_or(|kept| kept.within(&(since..=until)) > 0);
@@ -434,9 +438,8 @@ impl<C: Chunks> Regroup<C> {
                 let about = time_ns.saturating_add(recorded / 2);
                 if about >= self.until_ns {
                     self.interval(time_ns);
-                }
-                while about >= self.until_ns {
-                    self.until_ns = self.until_ns.saturating_add(interval.max(1));
+                    let passed = (about - self.until_ns) / interval.max(1) + 1;
+                    self.until_ns = self.until_ns.saturating_add(interval.saturating_mul(passed));
                 }
             }
             (Some(_), None) => {}

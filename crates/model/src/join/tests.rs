@@ -154,3 +154,14 @@ fn intervals_of_two_machines_are_those_that_were_at_the_same_time() {
     // Its first interval is from 2 s to 4 s: the middle is where the fourth begins.
     assert_eq!(of[..6], [1, 2, 3, 104, 5, 106]);
 }
+
+/// A moment that is wrong, as a damaged or hostile recording may have, is not reached interval by interval.
+#[test]
+fn time_that_is_far_ahead_is_reached() {
+    assert_eq!([0, 5].map(|rows| next_end(1000, 100, 1250, rows)), [1100; 2]);
+    assert_eq!(next_end(1000, 100, 1000 + 100_000 * 100, 0), 1100);
+    // The interval that has the moment is the next.
+    assert_eq!(next_end(1000, 100, 1050 + 100_001 * 100, 0), 1100 + 100_001 * 100);
+    assert_eq!(next_end(1000, 100, 1050 + 2000 * 100, 1000), 1100 + 2000 * 100);
+    assert_eq!(next_end(1000, 0, u64::MAX, 0), u64::MAX);
+}

@@ -503,3 +503,20 @@ fn gaps_of_what_was_kept_are_no_quiet_time() {
     let block = totals(&items);
     assert_eq!((block.time_ns, block.time_ns - block.since_ns.unwrap()), (4000, 1803));
 }
+
+/// So is one of faults: by it nothing takes memory without end.
+#[test]
+fn a_fault_that_is_far_ahead_is_shown() {
+    let mut items = run("h", 0..10);
+    let Some(Item::Events(events)) = items.get_mut(1) else { panic!() };
+    events.push(Event { time_ns: i64::MAX as u64, ..fault(10) });
+    for cumulative in [false, true] {
+        let of = Regrouping { interval_ns: Some(1), cumulative, ..how(By::Process.schema()) };
+        let made = made(InColumns(items.clone()), of);
+        let intervals = of_intervals(&made);
+        assert!(
+            intervals.len() < 100 && intervals.last().is_some_and(|(faults, _)| *faults > 0),
+            "{intervals:?}"
+        );
+    }
+}
