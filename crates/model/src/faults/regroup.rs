@@ -4,17 +4,15 @@ mod columns;
 mod filter;
 mod group;
 mod lost;
+mod regrouping;
 
-use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
 
 use self::columns::{Columns, From, Place};
 use self::filter::Chosen;
 use self::group::{Group, Known, Places};
 use self::lost::{Counts, Lost};
 use super::Extremes;
-use super::StepOf;
 use super::fault_columns::{Chunk, Chunks, FaultColumns, NONE, Values, Words};
 use super::messages::Messages;
 use crate::field::{Record, Type, Value};
@@ -22,92 +20,14 @@ use crate::hosts::{has_host, name};
 use crate::item::{Block, Event, Facts, Header, Item, SHOWN, Shown, Source, WHOLE_RUN, WholeRun};
 use crate::join::next_end;
 use crate::kept::Kept;
-use crate::table::{Columns as _, Schema};
+use crate::table::Columns as _;
 
 pub use self::filter::Filter;
+pub use self::regrouping::{Lines, Regrouping};
 
 /// Whether a column is of a fault's stack.
 pub(super) fn is_of_stack(name: &str) -> bool {
     matches!(name, "stack" | "lines" | "binaries" | "function")
-}
-
-/// What is shown of recorded faults, one by one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lines {
-    /// Nothing.
-    None,
-    /// Those that took at least so long, nanoseconds; each of them if nothing is said.
-    Faults(Option<u64>),
-    /// A message at each step of a process, which may have the file of most of its faults.
-    Steps(StepOf, bool),
-}
-
-/// What is made of recorded faults.
-#[derive(Debug, Clone)]
-pub struct Regrouping {
-    /// The table of the rows; its keys are columns of the faults.
-    pub table: &'static Schema,
-    /// The table of the faults.
-    pub faults: &'static Schema,
-    /// Rows at intervals of this length; else where the recording has intervals.
-    pub interval_ns: Option<u64>,
-    /// Rows have histograms.
-    pub hist: bool,
-    /// Lines beside the rows.
-    pub lines: Lines,
-    /// The table of the lines, if there are any.
-    pub events: Option<&'static Schema>,
-    /// Which faults.
-    pub filter: Filter,
-    /// The faults that come are all of the recording: what its totals have beyond them was lost.
-    pub all: bool,
-    /// How tables for people look from now on.
-    pub layout: Option<&'static str>,
-    /// Rows are since the start.
-    pub cumulative: bool,
-    /// The stream has the ends of recorded intervals.
-    pub ticks: bool,
-    /// At the end, a key that no fault has: older recordings, and some variants, do not know it.
-    pub unknown: Rc<Cell<Option<&'static str>>>,
-}
-
-impl Regrouping {
-    /// Rows of this table, of all faults of that one.
-    #[must_use]
-    pub fn of(table: &'static Schema, faults: &'static Schema) -> Self {
-        Self {
-            table,
-            faults,
-            interval_ns: None,
-            hist: false,
-            lines: Lines::None,
-            events: None,
-            filter: Filter::default(),
-            all: true,
-            layout: None,
-            cumulative: false,
-            ticks: false,
-            unknown: Rc::default(),
-        }
-    }
-
-    /// The columns of the faults that it takes, if not all.
-    ///
-    /// # Errors
-    /// When faults do not have the table's keys: the name of the first that is missing.
-    pub fn columns(&self) -> Result<Option<Vec<&'static str>>, &'static str> {
-        let Columns { copied, of_processes, .. } = Columns::new(self.table, self.faults)?;
-        if matches!(self.lines, Lines::Faults(_)) {
-            return Ok(None);
-        }
-        let has = |name: &str| self.table.has(name);
-        let mut names: Vec<&str> = copied.iter().filter_map(|copied| copied.from.column()).collect();
-        names.extend(group::figures(has));
-        if of_processes || !self.filter.is_all() || self.lines != Lines::None {
-            names.extend(group::WHOSE);
-        }
-        Ok(Some(names))
-    }
 }
 
 /// Makes rows and totals of the faults in a recording; what is no fault passes, but for its own rows and totals.

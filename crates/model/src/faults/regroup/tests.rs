@@ -1,4 +1,6 @@
-use super::super::{By, EVENT, FaultColumns, InColumns, STACK_EVENT, StallRule};
+use std::rc::Rc;
+
+use super::super::{By, EVENT, FaultColumns, InColumns, STACK_EVENT, StallRule, StepOf};
 use super::*;
 use crate::faults::ALL;
 use crate::hosts::with_host;
@@ -6,6 +8,7 @@ use crate::item::Facts;
 use crate::kept::KEPT;
 use crate::merge::{AsItems, Merged};
 use crate::stage::rows;
+use crate::table::Schema;
 
 /// Fault `n` of 600: of three threads of two processes, on three files, one in seven major, one in five asleep.
 fn fault(n: u64) -> Event {
