@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use trapline_model::{
-    Block, Event, Facts, Kind, Part, Record, SHOWN, Shown, TABLES, Type, has_host, recorded,
+    Block, CUT_OFF, Columns as _, Event, Facts, Kind, Part, Record, SHOWN, Shown, TABLES, Type, has_host,
+    recorded,
 };
 
 use super::*;
@@ -127,8 +128,9 @@ fn items(schema: &'static Schema, shown: &Shown, intervals: u64) -> (Vec<Item>, 
     if intervals > 0 && (shown.cumulative || intervals == 1) {
         for_people.pop();
     }
-    // Each of them in turn.
-    let facts = recorded::tables(schema.tool(), Part::Facts);
+    // Each of them in turn, but for that in place of an end.
+    let mut facts = recorded::tables(schema.tool(), Part::Facts);
+    facts.retain(|table| table.id() != CUT_OFF.id());
     let facts = facts.get(intervals as usize % facts.len().max(1)).copied();
     let last = [Item::Totals(block(schema, 5_000_000_000, 3)), end(facts, 0)];
     all.extend(last.clone());
