@@ -188,10 +188,11 @@ pub fn lost_faults_are_in_their_interval(variant: &str) {
     };
     let (live, _, lost) = counts(&[]);
     assert!(live.len() >= 3 && live.iter().any(|faults| *faults >= 50_000), "{live:?}");
-    for interval in ["500ms", "250ms"] {
-        let (made, rest, _) = counts(&["--by", "process", "-i", interval]);
-        assert_eq!((made, rest), (live.clone(), vec![lost]), "{interval}");
-    }
+    let (made, rest, _) = counts(&["--by", "process", "-i", "500ms"]);
+    assert_eq!((made, rest), (live.clone(), vec![lost]));
+    // In a part of it nobody knows when it lost them: at its end.
+    let (made, rest, _) = counts(&["--by", "process", "-i", "250ms"]);
+    assert_eq!((made.iter().sum::<u64>(), rest), (live.iter().sum(), vec![lost]), "{made:?}");
     let (made, rest, _) = counts(&["--by", "process"]);
     assert_eq!((made, rest), (live, vec![lost]));
 }
