@@ -900,7 +900,7 @@ function foot() {
       uncounted ? el("p", { class: "warn" }, `The kernel counted ${trim(run.counted, 0)} faults; ${trim(run.events, 0)} of them are in the recording and in this page.`) : null,
       run.sampled > 1 ? el("p", {}, `One in ${run.sampled} minor faults was timed.`) : null,
       el("div", { class: "facts" }, [["host", run.host], ["kernel", run.kernel], ["variant", run.variant], ["trapline", run.version], ["start", date(run)], ["duration", time(run.duration_ns)]].map(([n, t]) => fact(n, t || "unknown")),
-        run.settings.filter((f) => !["unshown_events", "layout", "cumulative"].includes(f[0])).map(pair), run.facts.filter((f) => !["duration_ns", "sampled"].includes(f[0])).map(pair)));
+        run.settings.filter((f) => !["unshown_events", "layout", "cumulative", "kept_since_ns", "kept_ranges"].includes(f[0])).map(pair), run.facts.filter((f) => !["duration_ns", "sampled"].includes(f[0])).map(pair)));
   }), el("p", { class: "soft" }, `Made by trapline ${DATA.version}. This page loads nothing: all figures are in it.`));
 }
 
