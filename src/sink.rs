@@ -207,11 +207,7 @@ impl Named {
     /// When it cannot be written; the message names the file.
     pub(crate) fn take(&mut self, item: &Item) -> Result<()> {
         let mut written = self.sink.take(item);
-        self.has_content |= match item {
-            Item::Events(events) => !events.is_empty(),
-            Item::Rows(block) | Item::Totals(block) => !block.rows.is_empty(),
-            Item::Header(_) | Item::Facts(_) | Item::Tick(_) | Item::End(_) => false,
-        };
+        self.has_content |= item.has_content();
         let Item::End(end) = item else { return self.written(written) };
         self.has_content = false;
         if let To::File(file, _) = &self.to {

@@ -203,7 +203,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     {
         inputs.iter_mut().for_each(|input| input.read_only(columns.clone()));
     }
-    let mut is_empty = times_ns != (0..=u64::MAX);
+    let is_part = times_ns != (0..=u64::MAX);
     let source = Stream::of(inputs, args.by_host());
     let header = source.header().clone();
     let mut by_time = false;
@@ -216,7 +216,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             (recording::grouped(source, how)?, events, vec![table])
         }
         None => {
-            let is_joined = is_several || args.rows.interval.is_some() || times_ns != (0..=u64::MAX);
+            let is_joined = is_several || args.rows.interval.is_some() || is_part;
             refuse(&[(
                 args.rows.interval.is_some() && header.is("cumulative") && summary.is_none(),
                 "the recorded rows are since the start: leave out -i",
@@ -283,11 +283,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     };
     let mut duration_ns = 0;
-    pour(&mut *items, vec![], &mut sink, |item| match item {
-        Item::Events(events) => is_empty &= events.is_empty(),
-        Item::Rows(block) | Item::Totals(block) => is_empty &= block.rows.is_empty(),
-        Item::End(end) => duration_ns = end.duration_ns,
-        Item::Header(_) | Item::Facts(_) | Item::Tick(_) => {}
+    let mut is_empty = is_part;
+    pour(&mut *items, vec![], &mut sink, |item| {
+        is_empty &= !item.has_content();
+        if let Item::End(end) = item {
+            duration_ns = end.duration_ns;
+        }
     })?;
     if is_empty {
         let seconds = duration_ns as f64 / 1e9;

@@ -126,7 +126,6 @@ pub struct Explain<S> {
     faults: Rc<RefCell<faults::Evidence>>,
     totals: totals::Evidence,
     accesses: access::Evidence,
-    time_ns: u64,
     header: Header,
     /// The last totals, without their rows.
     last: Option<Block>,
@@ -142,7 +141,6 @@ impl<S: Source> Explain<S> {
             faults: Rc::default(),
             totals: totals::Evidence::default(),
             accesses: access::Evidence::default(),
-            time_ns: 0,
             header: Header::default(),
             last: None,
             ready: VecDeque::new(),
@@ -158,7 +156,6 @@ impl<S: Source> Explain<S> {
     fn take(&mut self, item: Item) {
         match item {
             Item::Header(mut header) => {
-                self.time_ns = header.start_ns;
                 self.header = header.clone();
                 self.faults.borrow_mut().header(&header);
                 self.totals.header(&header);
@@ -194,7 +191,7 @@ impl<S: Source> Explain<S> {
         // They come out of maps, in no order.
         found.sort_by_key(|finding| Reverse((finding.cost_ns, finding.share_ppm)));
         let rows = found.iter().map(|finding| FINDINGS.record(finding)).collect();
-        let block = Block::new(FINDING, self.time_ns + end.duration_ns, rows);
+        let block = Block::new(FINDING, self.header.start_ns + end.duration_ns, rows);
         end.more.push(FACTS.record(&judged));
         self.ready.extend([Item::Totals(block), Item::End(end)]);
     }

@@ -276,6 +276,20 @@ impl Facts {
             .collect()
     }
 
+    /// Whether one of that name is known, and true.
+    #[must_use]
+    pub fn is(&self, name: &str) -> bool {
+        self.value(name) == Some(&Value::Bool(true))
+    }
+
+    /// Sets one of the others, in the place of what was there.
+    pub fn set(&mut self, record: Record) {
+        match self.more.iter_mut().find(|own| own.schema() == record.schema()) {
+            Some(own) => *own = record,
+            None => self.more.push(record),
+        }
+    }
+
     /// One of the others, if there is one of that name.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&Value> {
@@ -323,6 +337,16 @@ pub enum Item {
 }
 
 impl Item {
+    /// Whether it has events or rows.
+    #[must_use]
+    pub fn has_content(&self) -> bool {
+        match self {
+            Self::Events(events) => !events.is_empty(),
+            Self::Rows(block) | Self::Totals(block) => !block.rows.is_empty(),
+            Self::Header(_) | Self::Facts(_) | Self::Tick(_) | Self::End(_) => false,
+        }
+    }
+
     /// Tells all times by a clock that is so far ahead of the one that they were told by. What was before its zero is told
     /// as 0.
     pub fn shift_clock(&mut self, ahead_ns: i64) {

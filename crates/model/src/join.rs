@@ -135,8 +135,8 @@ impl<S: Source> Join<S> {
             Item::Tick(_) if self.how.interval_ns.is_some() => {}
             Item::Facts(_) | Item::Tick(_) => self.ready.push_back(item),
             Item::End(mut end) => {
-                if !self.is_all && end.value("whole_run").is_none() {
-                    end.more.push(WHOLE_RUN.record(&WholeRun));
+                if !self.is_all {
+                    end.set(WHOLE_RUN.record(&WholeRun));
                 }
                 let end_ns = self.start_ns.saturating_add(end.duration_ns).min(*self.how.times_ns.end());
                 self.end(end_ns);

@@ -105,7 +105,7 @@ impl Kept {
 
 /// How much time figures are of, nanoseconds: those of the totals, or of the single events of a recording.
 pub(crate) fn covered_ns(header: &Header, end: &Facts, totals: Option<&Block>, of_events: bool) -> u64 {
-    if end.value("whole_run").is_some()
+    if end.is("whole_run")
         && let Some((block, since_ns)) = totals.and_then(|block| Some((block, block.since_ns?)))
     {
         return block.time_ns.saturating_sub(since_ns);

@@ -307,10 +307,9 @@ impl Run {
     fn facts(&mut self, at: usize, duration: Duration, took: Option<Took>) -> Result<Item> {
         let running = &mut self.tools[at];
         let counted = running.tool.facts()?;
-        let events = counted.events.unwrap_or(running.lines);
         let facts = Facts {
             duration_ns: duration.as_nanos() as u64,
-            events,
+            events: counted.events.unwrap_or(running.lines),
             lost_events: counted.lost_events,
             sampled: counted.sampled,
             own_cpu_ns: Some(system::own_cpu_ns() - self.began_cpu_ns),

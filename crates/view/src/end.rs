@@ -14,16 +14,11 @@ pub fn end_lines(end: &Facts) -> Vec<String> {
         None => format!("recorded for {seconds:.3} s"),
     };
     // Of a part, nobody knows.
-    let run = if end.value("whole_run").is_some() { "in the whole run, " } else { "" };
-    let cut = if is_cut_off(end) { "up to shortly before the recording was cut off, " } else { "" };
+    let run = if end.is("whole_run") { "in the whole run, " } else { "" };
+    let cut = if end.is("cut_off") { "up to shortly before the recording was cut off, " } else { "" };
     lines.push(format!("{run}{cut}{own}{sampled}; {verdict}"));
     lines.extend(losses.iter().map(|(n, field)| format!("  {}. {}", lost(*n, field.name), field.help)));
     lines
-}
-
-/// Whether it is what was known last of a recording without an end.
-fn is_cut_off(end: &Facts) -> bool {
-    end.value("cut_off").is_some_and(|value| *value == true.into())
 }
 
 /// In place of that where the source broke before its end.
@@ -52,7 +47,11 @@ pub(crate) fn in_short(end: &Facts) -> String {
     let losses = end.losses();
     let names: Vec<String> = losses.iter().map(|(n, field)| lost(*n, field.name)).collect();
     let losses = if names.is_empty() { "nothing lost".into() } else { names.join(", ") };
-    if is_cut_off(end) { format!("{losses} up to shortly before the recording was cut off") } else { losses }
+    if end.is("cut_off") {
+        format!("{losses} up to shortly before the recording was cut off")
+    } else {
+        losses
+    }
 }
 
 /// CPU time, to about three digits.

@@ -109,18 +109,14 @@ pub(super) fn made(
         (true, Some(_)) => &HIST_EACH,
     };
     let how = Regrouping {
-        table: hosted(table),
-        faults,
         interval_ns: rows.interval.map(|interval| interval.as_nanos() as u64),
         hist: view.hist,
         lines,
         events,
         filter,
-        all: true,
         layout: Some(layout.id).filter(|id| *id != DECLARED.id),
         cumulative: rows.cumulative,
-        ticks: false,
-        unknown: std::rc::Rc::default(),
+        ..Regrouping::of(hosted(table), faults)
     };
     // What faults do not have, its rows may have been recorded: stacks.
     let is_lacking = how.columns().is_err();

@@ -438,8 +438,8 @@ impl<C: Chunks> Regroup<C> {
     fn end(&mut self, mut end: Facts) {
         self.lost.facts(&end);
         self.totals(self.start_ns.saturating_add(end.duration_ns));
-        if (!self.how.filter.is_all() || self.kept.is_some()) && end.value("whole_run").is_none() {
-            end.more.push(WHOLE_RUN.record(&WholeRun));
+        if !self.how.filter.is_all() || self.kept.is_some() {
+            end.set(WHOLE_RUN.record(&WholeRun));
         }
         self.ready.push_back(Item::End(end));
     }

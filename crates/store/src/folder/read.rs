@@ -375,8 +375,7 @@ impl FolderRecording {
         let events = self.are_counted().then_some(self.counted);
         self.facts.take().map(|mut facts| {
             facts.events = events.unwrap_or(facts.events);
-            facts.more.retain(|record| record.schema().id() != CUT_OFF.id());
-            facts.more.push(CUT_OFF.record(&CutOff));
+            facts.set(CUT_OFF.record(&CutOff));
             facts
         })
     }

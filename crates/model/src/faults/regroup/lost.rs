@@ -122,12 +122,17 @@ impl Lost {
 impl<C: Chunks> Regroup<C> {
     /// Rows are of machines, too.
     pub(super) fn is_of_hosts(&self) -> bool {
-        self.columns.copied.iter().any(|copied| copied.from == From::Host)
+        self.host_at().is_some()
+    }
+
+    /// Where rows have their machine.
+    fn host_at(&self) -> Option<usize> {
+        self.columns.copied.iter().position(|copied| copied.from == From::Host)
     }
 
     /// The faults that came as events, of the machine of that number or of all.
     pub(super) fn seen(&self, host: u64) -> Counts {
-        let at = self.columns.copied.iter().position(|copied| copied.from == From::Host);
+        let at = self.host_at();
         let is_of = |row: &&Group| at.is_none_or(|at| row.values[at] == host);
         let counts = |row: &Group| Counts { major: row.stats.major, minor: row.stats.minor };
         let all = self.rows.iter().filter(is_of).map(counts).fold(Counts::default(), Counts::and);
@@ -162,7 +167,7 @@ impl<C: Chunks> Regroup<C> {
 
     /// The number of the machine that a block is of, if rows are of machines.
     pub(super) fn host(&mut self, block: &Block) -> u64 {
-        let at = self.columns.copied.iter().position(|copied| copied.from == From::Host);
+        let at = self.host_at();
         let host = block.sum.as_ref().and_then(|sum| sum.text("host"));
         at.zip(host).map_or(NONE, |(at, host)| self.words[at].place(&host.into()).into())
     }
