@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use crate::field::Value;
 use crate::item::{Block, Header, Item, Source, WHOLE_RUN, WholeRun};
+use crate::stage::pump_intact;
 use crate::table::Schema;
 
 /// How recorded rows are put together.
@@ -193,21 +194,14 @@ impl<S: Source> Source for Join<S> {
     type Error = S::Error;
 
     fn next(&mut self) -> Result<Option<Item>, S::Error> {
-        while self.ready.is_empty() {
-            if let Some(error) = self.error.take() {
-                return Err(error);
-            }
-            match self.source.next() {
-                Ok(Some(item)) => self.take(item),
-                Ok(None) => return Ok(None),
-                // Without an end: the totals are of all that is intact.
-                Err(error) => {
-                    self.end(self.last_ns);
-                    self.error = Some(error);
-                }
-            }
-        }
-        Ok(self.ready.pop_front())
+        pump_intact(
+            self,
+            |stage| (&mut stage.ready, &mut stage.error),
+            |stage| stage.source.next(),
+            Self::take,
+            // Without an end: the totals are of all that is intact.
+            |stage| stage.end(stage.last_ns),
+        )
     }
 }
 

@@ -28,6 +28,34 @@ pub(crate) fn pump<T, S: Source>(
     }
 }
 
+/// The same where the source may break, as a recording that is cut off does: `rest` makes the last items of what is intact, and the error
+/// comes after them.
+pub(crate) fn pump_intact<T, I, E>(
+    stage: &mut T,
+    parts: fn(&mut T) -> (&mut VecDeque<Item>, &mut Option<E>),
+    next: fn(&mut T) -> Result<Option<I>, E>,
+    take: fn(&mut T, I),
+    rest: fn(&mut T),
+) -> Result<Option<Item>, E> {
+    loop {
+        let (ready, error) = parts(stage);
+        if let Some(item) = ready.pop_front() {
+            return Ok(Some(item));
+        }
+        if let Some(error) = error.take() {
+            return Err(error);
+        }
+        match next(stage) {
+            Ok(Some(item)) => take(stage, item),
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                rest(stage);
+                *parts(stage).1 = Some(error);
+            }
+        }
+    }
+}
+
 /// The rows that outputs have, of a tool's, which grow: those of an interval, or `cumulative` ones.
 pub fn rows<S: Source>(source: S, cumulative: impl Into<Cumulative>) -> impl Source<Error = S::Error> {
     Quantiles::new(Sum::new(GroupBy::new(Delta::new(source, cumulative))))

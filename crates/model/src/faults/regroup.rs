@@ -20,6 +20,7 @@ use crate::hosts::{has_host, name};
 use crate::item::{Block, Event, Facts, Header, Item, SHOWN, Shown, Source, WHOLE_RUN, WholeRun};
 use crate::join::next_end;
 use crate::kept::Kept;
+use crate::stage::pump_intact;
 use crate::table::Columns as _;
 
 pub use self::filter::Filter;
@@ -449,23 +450,21 @@ impl<C: Chunks> Source for Regroup<C> {
     type Error = C::Error;
 
     fn next(&mut self) -> Result<Option<Item>, C::Error> {
-        while self.ready.is_empty() {
-            if let Some(error) = self.error.take() {
-                return Err(error);
-            }
-            match self.source.next() {
-                Ok(Some(Chunk::Faults(batch))) => self.batch(&batch),
-                Ok(Some(Chunk::Item(item))) => self.take(item),
-                Ok(None) => return Ok(None),
-                // Without an end: the totals are of all that is intact.
-                Err(error) if !self.rows.is_empty() => {
-                    self.totals(self.last_ns);
-                    self.error = Some(error);
+        pump_intact(
+            self,
+            |stage| (&mut stage.ready, &mut stage.error),
+            |stage| stage.source.next(),
+            |stage, chunk| match chunk {
+                Chunk::Faults(batch) => stage.batch(&batch),
+                Chunk::Item(item) => stage.take(item),
+            },
+            // Without an end: the totals are of all that is intact.
+            |stage| {
+                if !stage.rows.is_empty() {
+                    stage.totals(stage.last_ns);
                 }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(self.ready.pop_front())
+            },
+        )
     }
 }
 

@@ -254,13 +254,13 @@ impl Gather {
 
     /// The current run cannot be read on. Without an end, what it lost is not known.
     pub fn broken(&mut self, why: String) {
-        let known = self.run().map(|run| (run.has_facts, run.header.start_ns));
-        if let Some((false, start_ns)) = known {
+        let Some(run) = self.run() else { return };
+        run.broken = Some(why);
+        let start_ns = run.header.start_ns;
+        if !run.has_facts {
             let duration_ns = self.seen_ns.saturating_sub(start_ns);
             self.end(&Facts { duration_ns, ..Facts::default() });
-        }
-        if let Some((run, (has_facts, _))) = self.run().zip(known) {
-            (run.has_facts, run.broken) = (has_facts, Some(why));
+            self.run().into_iter().for_each(|run| run.has_facts = false);
         }
     }
 
